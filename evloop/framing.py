@@ -1,0 +1,108 @@
+"""The length prefix of the directory protocol. Floor 1.
+
+    +----------------+---------------------+
+    | length, 4 B,   | payload             |
+    | big-endian     | `length` bytes      |
+    +----------------+---------------------+
+
+The decoder is pulled, not pushed (the shape is h11's): `feed` only stores, `next_frame` judges.
+Its states, and what each call does in them:
+
+    state     feed      next_frame                              finish
+    header    store     < 4 bytes: None; too long: -> failed    0 bytes: ok, else -> failed
+    body      store     not yet whole: None; else a frame       -> failed
+    failed    ignore    FrameError                              FrameError
+
+`header` and `body` differ only in whether `_need` (the frame's whole size) is known.
+"""
+
+from struct import Struct
+
+from evloop.errors import FrameError, LocalProtocolError
+from evloop.limits import HEADER_BYTES, PAYLOAD_BYTES_MAX
+
+_HEADER = Struct(">I")
+
+
+def pack_frame(payload: bytes) -> bytes:
+    """Return `payload` (at most `PAYLOAD_BYTES_MAX` bytes) behind its length.
+
+    Raises LocalProtocolError when it is longer: what we send is in our own hands.
+    """
+    if len(payload) > PAYLOAD_BYTES_MAX:
+        raise LocalProtocolError(
+            f"a payload of {len(payload)} bytes does not fit a frame ({PAYLOAD_BYTES_MAX})"
+        )
+    return _HEADER.pack(len(payload)) + payload
+
+
+class FrameDecoder:
+    """Turns a stream of bytes, however it was cut, back into payloads.
+
+    Holds at most what one `feed` brought beyond one unfinished frame, if `next_frame` is called
+    until it returns None after each `feed`.
+    """
+
+    __slots__ = ("_buffer", "_failure", "_need", "_start")
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+        self._start = 0  # offset of the first byte not yet returned
+        self._need = 0  # whole size of the frame that begins at _start; 0: header not read
+        self._failure: str | None = None
+
+    def __len__(self) -> int:
+        """Bytes held that belong to frames not yet returned."""
+        return len(self._buffer) - self._start
+
+    def feed(self, data: bytes) -> None:
+        """Store `data`. Bytes after a failure are dropped: nothing can be said about them."""
+        if self._failure is None:
+            self._buffer += data
+
+    def next_frame(self) -> bytes | None:
+        """Return the next whole payload, or None when more bytes are needed.
+
+        Raises FrameError, now and for ever, when a header declares more than the cap.
+        """
+        if self._failure is not None:
+            raise FrameError(self._failure)
+        start, buffer = self._start, self._buffer
+        need = self._need
+        if not need:
+            if len(buffer) - start < HEADER_BYTES:
+                self._compact()
+                return None
+            need = HEADER_BYTES + _HEADER.unpack_from(buffer, start)[0]
+            if need > HEADER_BYTES + PAYLOAD_BYTES_MAX:
+                self._fail(
+                    f"a frame of {need - HEADER_BYTES} bytes is larger than {PAYLOAD_BYTES_MAX}"
+                )
+            self._need = need
+        end = start + need
+        if end > len(buffer):
+            self._compact()
+            return None
+        self._start = end
+        self._need = 0
+        return bytes(buffer[start + HEADER_BYTES : end])
+
+    def finish(self) -> None:
+        """Say that the stream has ended; FrameError when it ended inside a frame."""
+        if self._failure is not None:
+            raise FrameError(self._failure)
+        if len(self):
+            self._fail(f"the stream ended inside a frame, after {len(self)} bytes of it")
+
+    def _compact(self) -> None:
+        # Once per burst and not per frame: deleting from the front moves every byte behind it
+        # (the offset scan measured 1.29x against deleting after each frame).
+        if self._start:
+            del self._buffer[: self._start]
+            self._start = 0
+
+    def _fail(self, why: str) -> None:
+        self._failure = why
+        self._buffer = bytearray()
+        self._start = 0
+        raise FrameError(why)
