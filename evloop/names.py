@@ -8,6 +8,10 @@ and some small boxes lack it (then such text is taken as it is, unnormalised).
 from evloop.errors import Refused
 from evloop.limits import NICKNAME_BYTES_MAX, PORT_MAX, PORT_MIN, ROOM_NAME_BYTES_MAX
 
+TYPE_CHECKING = False  # the checkers know this name; importing `typing` costs start-up time
+if TYPE_CHECKING:
+    from typing import Literal
+
 INVALID_PARAMS = -32602
 
 # C0 as ^X, DEL as ^?; C1, the bidi overrides and isolates, the line and paragraph separators and
@@ -34,8 +38,8 @@ def quoted(value: str, most: int = 80) -> str:
     return shown if len(shown) <= most else shown[: most - 1] + "…"
 
 
-def normalize(form: str, text: str) -> str:
-    """`unicodedata.normalize`, loaded late; ASCII text, and any on a box without it, is as it is."""
+def normalize(form: "Literal['NFC', 'NFKC']", text: str) -> str:
+    """`unicodedata.normalize`, loaded late; on a box without it the text stays as it is."""
     if text.isascii():
         return text
     try:
