@@ -68,7 +68,7 @@ COMMANDS = (
         1,
         UNLIMITED,
         {"--mode": ("reliable", "plain")},
-        "send a line, or each line of stdin; wait until confirmed",
+        "send lines; wait until they are confirmed",
         "rooms",
     ),
     Command(
