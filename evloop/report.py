@@ -1,0 +1,196 @@
+"""What happened, as a line for a person or as JSON for a script. Floor 2.
+
+The only place that words events. A function here gets raw values (remote text too) and returns
+text that is safe for a terminal; time comes in as text already, because the clock is not ours.
+"""
+
+from evloop.names import display, place_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    Event = tuple[object, ...]
+
+ME = 1
+
+# `mark` of a message event -> what a person is told behind the text. "" and "history" need no word.
+_MARKS = {"late": "  [late]", "early": "  [out of place]"}
+
+# JSON escapes C0 by itself; C1, DEL, separators and bidi controls could still act on a terminal.
+_JSON_ESCAPES = {
+    code: f"\\u{code:04x}"
+    for code in (*range(0x7F, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x2028, 0x2029)
+}
+
+
+def message_line(name: str, kind: int, text: str, mark: str) -> str:
+    """`Mel: Good morning!`, `* Mel waves`, and `? Mel: hello` for a line nobody vouches for."""
+    shown = display(text)
+    if mark == "plain":
+        return f"? {shown}"
+    if kind == ME:
+        return f"* {display(name)} {shown}{_MARKS.get(mark, '')}"
+    return f"{display(name)}: {shown}{_MARKS.get(mark, '')}" if name else shown
+
+
+def message_lines(name: str, kind: int, text: str, mark: str) -> list[str]:
+    """A message of several lines: continuation lines are indented to where the text begins."""
+    first, *rest = text.split("\n")
+    head = message_line(name, kind, first, "" if rest else mark)
+    indent = " " * (len(head) - len(display(first)))
+    lines = [head, *(indent + display(line) for line in rest)]
+    if rest:
+        lines[-1] += _MARKS.get(mark, "")
+    return lines
+
+
+def note(text: str) -> str:
+    """A remark of the program itself between the lines of a chat."""
+    return f"-- {text} --"
+
+
+def entered(room: str, names: "Sequence[str]", escape: str) -> str:
+    """The line with which chat mode begins."""
+    company = f" with {', '.join(map(display, names))}" if names else ""
+    return note(f"in {display(room)}{company}. {escape} or /leave goes back")
+
+
+def came_and_went(joined: "Sequence[str]", left: "Sequence[tuple[str, str]]") -> str:
+    """Joins and parts that were folded into one line; `left` holds (name, "bye" or "silent")."""
+    parts = []
+    if joined:
+        parts.append(f"{_names(joined)} joined")
+    gone = [name for name, why in left if why == "bye"]
+    silent = [name for name, why in left if why != "bye"]
+    if gone:
+        parts.append(f"{_names(gone)} left")
+    if silent:
+        parts.append(f"{_names(silent)} not heard any more")
+    return note("; ".join(parts))
+
+
+def _names(names: "Sequence[str]", most: int = 6) -> str:
+    shown = [display(name) for name in names[:most]]
+    if len(names) > most:
+        shown.append(f"{len(names) - most} more")
+    return ", ".join(shown)
+
+
+def renamed(old: str, new: str) -> str:
+    return note(f"{display(old)} is now {display(new)}")
+
+
+def lost(name: str, count: int) -> str:
+    messages = "1 message" if count == 1 else f"{count} messages"
+    verb = "is" if count == 1 else "are"
+    return note(f"{messages} from {display(name)} {verb} gone: nobody here holds them")
+
+
+def conflict(name: str, seq: int, mine: bool) -> str:
+    if mine:
+        return note("somebody else sends under your id; what they sent is not shown")
+    return note(f"somebody sent another text as message {seq} of {display(name)}; the first stays")
+
+
+def ago(seconds: float) -> str:
+    """A span for a person: "now", "12 s ago", "3 min ago"."""
+    if seconds < 1.5:
+        return "now"
+    return f"{seconds:.0f} s ago" if seconds < 120 else f"{seconds / 60:.0f} min ago"
+
+
+def who_lines(members: "Iterable[tuple[str, float]]") -> list[str]:
+    """`/who`: (shown name, seconds since last heard), oneself first."""
+    rows = [(display(name), ago(age)) for name, age in members]
+    width = max((len(name) for name, _ in rows), default=0)
+    return [f"  {name:{width}}  {age if at else 'you'}" for at, (name, age) in enumerate(rows)]
+
+
+def stats_lines(stats: "dict[str, int]") -> list[str]:
+    """`/stats`: every counter that is not zero, in the order given."""
+    rows = [(key.replace("_", " "), value) for key, value in stats.items() if value]
+    width = max((len(key) for key, _ in rows), default=0)
+    return [f"  {key:{width}}  {value}" for key, value in rows] or ["  nothing yet"]
+
+
+def room_lines(rooms: "Sequence[dict[str, object]]") -> list[str]:
+    """`getdir` for a person: name, address, port, who is in; `plain` where it is not reliable."""
+    rows = [
+        (
+            display(str(room["name"])),
+            str(room["address"]),
+            str(room["port"]),
+            f"{room.get('members', 0)} here",
+            "  plain" if room.get("mode") == "plain" else "",
+        )
+        for room in rooms
+    ]
+    wide = max((len(row[0]) for row in rows), default=0)
+    address = max((len(row[1]) for row in rows), default=0)
+    return [f"  {n:{wide}}  {a:{address}}  {p:>5}   {m}{mode}" for n, a, p, m, mode in rows]
+
+
+def room_made(room: "dict[str, object]") -> str:
+    return (
+        f"made room {display(str(room['name']))}:"
+        f" {place_of(str(room['address']), int(str(room['port'])))}"
+    )
+
+
+def room_deleted(room: "dict[str, object]") -> str:
+    return f"deleted room {display(str(room['name']))}"
+
+
+def plural(count: int, thing: str) -> str:
+    return f"{count} {thing}" if count == 1 else f"{count} {thing}s"
+
+
+# -- for scripts ---------------------------------------------------------------------------------
+
+
+def json_line(kind: str, **members: object) -> str:
+    """One object on one line, `v` and `type` first, nothing in it that could act on a terminal."""
+    from json import dumps  # late: only who asked for JSON pays for it
+
+    text = dumps({"v": 1, "type": kind, **members}, ensure_ascii=False, separators=(",", ":"))
+    return text if text.isprintable() else text.translate(_JSON_ESCAPES)
+
+
+def json_message(room: str, event: "Event", at: str) -> str:
+    """A message event (see `RoomSession.events`) as the object of operations.md."""
+    _, sender, seq, name, kind, text, _, mark, verified = event
+    assert isinstance(sender, bytes)
+    extra: dict[str, object] = {}
+    if kind == ME:
+        extra["kind"] = "me"
+    if mark in _MARKS or mark == "plain":
+        extra["mark"] = mark
+    return json_line(
+        "message",
+        room=room,
+        name=name,
+        text=text,
+        sender=sender.hex(),
+        seq=seq if isinstance(seq, int) and seq >= 0 else None,
+        at=at,
+        history=mark == "history",
+        verified=verified,
+        **extra,
+    )
+
+
+def json_presence(room: str, event: "Event") -> str:
+    """A joined, left, renamed, lost or conflict event as an object."""
+    kind, sender, name, *rest = event
+    assert isinstance(sender, bytes)
+    members: dict[str, object] = {"room": room, "name": name, "sender": sender.hex()}
+    if kind == "renamed":
+        members["old"], members["name"] = name, rest[0]
+    elif kind == "left":
+        members["why"] = rest[0]
+    elif kind == "lost":
+        members["count"] = rest[0]
+    elif kind == "conflict":
+        members["seq"] = rest[0]
+    return json_line(str(kind), **members)
