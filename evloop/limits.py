@@ -40,3 +40,22 @@ PLAIN_QUEUE_MAX = 10_000  # messages waiting; beyond it `say` is refused
 PLAIN_HISTORY_MAX = 1_000  # messages kept for /history
 
 assert PLAIN_DATAGRAM_BYTES_MAX > NICKNAME_BYTES_MAX + 8
+
+# -- life as a service ---------------------------------------------------------------------------
+
+LISTEN_SOCKETS_MAX = 64  # taken over from the service manager, or by --listen; each is watched
+
+# -- the loop and its sources (loop, accept, stdin, multicast, resolve) ----------------------------
+
+EVENTS_PER_TICK_MAX = 256  # of more, the kernel keeps its own turn; timers and hooks get theirs
+READ_BYTES_PER_WAKE = 65_536  # one recv per wake and descriptor: nobody starves the rest
+DATAGRAMS_PER_WAKE_MAX = 64  # measured: draining up to 64 takes 1.5 to 1.7 times more under flood
+ACCEPT_BATCH_MAX = 64  # a storm of connections shares the loop with those who are in
+ACCEPT_PAUSE_S = 0.2  # out of descriptors: try again soon, but do not spin
+SIGNALS_PER_WAKE_MAX = 64
+SLEEP_S_MAX = 86_400.0  # of one select: epoll takes at most 2**31 - 1 ms
+STALE_TIMERS_MIN = 64  # below, cancelled timers are not worth a sweep
+RECEIVE_BUFFER_BYTES = 4 * 2**20  # asked for; holds over 6,000 small datagrams (the default: 256)
+RESOLVE_S_MAX = 5.0  # a silent resolver would take 10 s and more
+
+assert SLEEP_S_MAX * 1000 < 2**31
