@@ -59,3 +59,16 @@ RECEIVE_BUFFER_BYTES = 4 * 2**20  # asked for; holds over 6,000 small datagrams 
 RESOLVE_S_MAX = 5.0  # a silent resolver would take 10 s and more
 
 assert SLEEP_S_MAX * 1000 < 2**31
+
+# -- streams (framed TCP) --------------------------------------------------------------------------
+
+OUT_HIGH_WATER_BYTES = 256 * 1024  # above it nothing more is read from this peer
+OUT_QUEUE_BYTES_MAX = 1024 * 1024  # above it (notifications alone get there) the peer is cut off
+FRAMES_PER_WAKE = 256  # then the others' turn: 256 requests are about 2 ms
+UNFINISHED_FRAME_S = 10.0  # for the first frame, and for the rest of a started one
+WRITE_PROGRESS_S = 10.0  # a peer that reads nothing for so long is gone
+LINGER_S = 1.0  # how long a closed peer may take to read its last reply
+LINGER_BYTES_MAX = 1024 * 1024  # what it may still send meanwhile; dropped unread
+
+# One reply may come on top of the high-water mark; the rest is room for notifications.
+assert OUT_HIGH_WATER_BYTES + FRAME_BYTES_MAX < OUT_QUEUE_BYTES_MAX
