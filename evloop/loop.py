@@ -201,6 +201,28 @@ class Loop:
     `on_busy(seconds)`: called before each select with the time since the last one ended.
     """
 
+    __slots__ = (
+        "_clock",
+        "_close_poll",
+        "_closed",
+        "_deferred",
+        "_due",
+        "_fresh",
+        "_heap",
+        "_hooks",
+        "_poll",
+        "_selector",
+        "_seq",
+        "_signals",
+        "_stale",
+        "_stopping",
+        "_ticking",
+        "_watches",
+        "now",
+        "on_busy",
+        "on_error",
+    )
+
     def __init__(
         self,
         *,
@@ -446,6 +468,16 @@ class _Signals:
 
     A function called from the signal handler itself could run between any two instructions.
     """
+
+    __slots__ = (
+        "_handlers",
+        "_loop",
+        "_previous",
+        "_previous_fd",
+        "_reader",
+        "_watch",
+        "_writer",
+    )
 
     def __init__(self, loop: Loop) -> None:
         self._handlers: dict[int, Callback] = {}

@@ -1,0 +1,80 @@
+"""What holds for every test: nothing leaves this machine, nothing leaks, nothing blocks."""
+
+import faulthandler
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import hypothesis
+import pytest
+
+from evloop.loop import Loop
+
+STUCK_S = 60.0  # then every thread's stack is printed, though the test goes on
+BUSY_S_MAX = 2.0  # of one tick; far above any honest one, even on a busy machine of two cores
+
+# The machine may be busy: an example that took long once says nothing.
+hypothesis.settings.register_profile("evloop", deadline=None)
+hypothesis.settings.load_profile("evloop")
+
+# The real one: while a test runs, descriptor 2 is pytest's.
+_STDERR = pytest.StashKey[int]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[_STDERR] = os.dup(2)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    os.close(config.stash[_STDERR])
+
+
+@pytest.fixture(autouse=True)
+def surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Multicast stays on loopback, state goes to a directory of the test's own."""
+    for name in [name for name in os.environ if name.startswith("EVLOOP_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("EVLOOP_INTERFACE", "127.0.0.1")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+
+
+def _open_descriptors() -> dict[int, str]:
+    found = {}
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            found[int(name)] = os.readlink(f"/proc/self/fd/{name}")
+        except FileNotFoundError:  # the listing's own
+            continue
+    return found
+
+
+@pytest.fixture(autouse=True)
+def no_leaks(surroundings: None) -> Iterator[None]:
+    """Fails a test that leaves a descriptor open, and says which."""
+    before = _open_descriptors()
+    yield
+    leaked = {fd: what for fd, what in _open_descriptors().items() if before.get(fd) != what}
+    assert not leaked, f"left open: {leaked}"
+
+
+@pytest.fixture(autouse=True)
+def nothing_blocks(monkeypatch: pytest.MonkeyPatch, pytestconfig: pytest.Config) -> Iterator[None]:
+    """Fails a test in whose process a loop did not come back to its select for too long."""
+    too_long: list[float] = []
+    make = Loop.__init__
+
+    def on_busy(seconds: float) -> None:
+        if seconds > BUSY_S_MAX:
+            too_long.append(seconds)
+
+    def make_watched(loop: Loop, **options: Any) -> None:
+        make(loop, **options)
+        if "clock" not in options:  # a test that brings its own clock reads it as it likes
+            loop.on_busy = on_busy
+
+    monkeypatch.setattr(Loop, "__init__", make_watched)
+    faulthandler.dump_traceback_later(STUCK_S, file=pytestconfig.stash[_STDERR])
+    yield
+    faulthandler.cancel_dump_traceback_later()
+    assert not too_long, f"ticks of {too_long} seconds: something blocked"
