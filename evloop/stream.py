@@ -139,7 +139,7 @@ class Stream:
     it is over.
     """
 
-    __slots__ = ("_decoder", "_eof", "_hub", "_out", "_queued", "_watch", "state", "why")
+    __slots__ = ("_decoder", "_eof", "_hub", "_out", "_queued", "_sock", "_watch", "state", "why")
 
     def __init__(self, hub: Hub, sock: socket.socket) -> None:
         self._hub = hub
@@ -149,7 +149,9 @@ class Stream:
         self._eof = False
         self.state = OPEN
         self.why = ""
+        self._sock = sock
         self._watch = hub.loop.watch(sock, self._on_read, self._on_write)
+        hub.unfinished.start(self)
 
     # -- for the owner -----------------------------------------------------------------------
 
@@ -173,16 +175,27 @@ class Stream:
         """Bytes that wait to be sent."""
         return self._queued
 
-    def send(self, frame: bytes) -> None:
-        """Queue one frame, already packed, for the end of the tick."""
+    def send(self, frames: bytes) -> int:
+        """Queue frames, already packed, for the end of the tick; return their place in the queue.
+
+        The place holds until then: see `replace`.
+        """
+        out = self._out
         if self.state > CLOSING:
-            return
-        if not self._out:
+            return -1
+        if not out:
             self._hub.dirty.append(self)
-        self._out.append(frame)
-        self._queued += len(frame)
+        out.append(frames)
+        self._queued += len(frames)
         if self._queued > OUT_QUEUE_BYTES_MAX:
             self.abort("it reads too slowly")
+        return len(out) - 1
+
+    def replace(self, place: int, frames: bytes) -> None:
+        """Send something else instead of what `send` queued in this tick; b"": nothing."""
+        if self.state <= CLOSING:
+            self._queued += len(frames) - len(self._out[place])
+            self._out[place] = frames
 
     def close(self, why: str) -> None:
         """Read no more, send what is queued, then close."""
@@ -214,7 +227,7 @@ class Stream:
     def _recv(self) -> bytes | None:
         """Bytes, b"" at the peer's end, None when there is nothing (or nothing any more)."""
         try:
-            return self._watch.fileobj.recv(READ_BYTES_PER_WAKE)  # type: ignore[union-attr]
+            return self._sock.recv(READ_BYTES_PER_WAKE)
         except (BlockingIOError, InterruptedError):
             return None
         except OSError as error:
@@ -246,6 +259,7 @@ class Stream:
                 data = next_frame()
                 if data is None:
                     break
+                self._hub.unfinished.stop(self)  # the next frame has its own time
                 self.payload(data)
             else:
                 # The others' turn; the rest of what was read waits for the next tick.
@@ -286,7 +300,9 @@ class Stream:
     # -- writing -----------------------------------------------------------------------------
 
     def _on_write(self) -> None:
-        self.flush()
+        # Not now: what the queue promises may not be on disk before the end of the tick.
+        self._watch.want_write(False)
+        self._hub.dirty.append(self)
 
     def flush(self) -> None:
         """Send as much of the queue as the kernel takes; go on with closing when it is empty."""
@@ -294,7 +310,7 @@ class Stream:
         if out:
             data = out[0] if len(out) == 1 else b"".join(out)
             try:
-                sent = self._watch.fileobj.send(data)  # type: ignore[union-attr]
+                sent = self._sock.send(data) if data else 0
             except (BlockingIOError, InterruptedError):
                 sent = 0
             except OSError as error:
@@ -329,7 +345,7 @@ class Stream:
         self.state = LINGERING
         self._decoder = FrameDecoder()
         try:
-            self._watch.fileobj.shutdown(socket.SHUT_WR)  # type: ignore[union-attr]
+            self._sock.shutdown(socket.SHUT_WR)
         except OSError:  # the peer reset it meanwhile: then there is nothing to linger for
             self.abort(self.why)
             return
