@@ -72,3 +72,75 @@ LINGER_BYTES_MAX = 1024 * 1024  # what it may still send meanwhile; dropped unre
 
 # One reply may come on top of the high-water mark; the rest is room for notifications.
 assert OUT_HIGH_WATER_BYTES + FRAME_BYTES_MAX < OUT_QUEUE_BYTES_MAX
+
+# -- messages, directory and store -------------------------------------------------------------
+
+BATCH_MEMBERS_MAX = 64  # requests of one JSON-RPC batch
+JSON_DEPTH_MAX = 8  # brackets open at once; a request needs three, a page of the directory four
+ID_CHARS_MAX = 64  # of a request's id, when it is a string
+ID_BYTES_MAX = 6 * ID_CHARS_MAX + 2  # as JSON: at worst each character becomes \u0000
+INTEGER_MAX = 2**53 - 1  # beyond, a reader that keeps numbers as doubles loses digits
+REPLY_BYTES_MAX = 1_000  # any reply but getdir's, so that a batch of them fits a frame
+ROOM_BYTES_MAX = 300  # a room as JSON; its name at worst has every byte escaped
+PAGE_ROOMS_MAX = 500  # rooms of one getdir reply
+PAGE_BYTES_MAX = PAYLOAD_BYTES_MAX - 640  # rooms of one page; the rest is id, version, next
+PAGES_CACHED_MAX = 32  # whole replies kept until the next change: 2 MiB at most
+BLOCK_ROOMS = 128  # rooms joined into one cached piece of a page; a block splits at twice that
+AFTER_CHARS_MAX = 1_024  # of getdir's `after`, before it is folded: no room's fold is as long
+ROOMS_MAX = 10_000  # default of --max-rooms; about 1 kB each
+ROOMS_PER_ADDRESS_MAX = 2_000  # default of --rooms-per-address: one visitor can not fill it all
+ROOMS_ENTERED_MAX = 64  # rooms that one connection is in at once; a person is in a few
+PLACE_DRAWS_MAX = 64  # random draws for a free place among 10^9; nearly always one is enough
+CHANGES_PER_S = 100.0  # default of --change-rate: makeroom and deleteroom from one address
+CHANGE_BURST = 2_000  # a script that sets up a site; at least 20 seconds' worth of the rate
+CHANGE_BURST_S = 20
+RATED_ADDRESSES_MAX = 20_000  # addresses whose rate is remembered; twice the default of clients
+
+assert BATCH_MEMBERS_MAX * (REPLY_BYTES_MAX + 1) + 2 <= PAYLOAD_BYTES_MAX
+assert ROOM_BYTES_MAX < PAGE_BYTES_MAX  # else a page could be empty and paging never end
+assert ROOM_BYTES_MAX + ID_BYTES_MAX + 200 <= REPLY_BYTES_MAX
+
+# -- the terminal --------------------------------------------------------------------------------
+
+CSI_BYTES_MAX = 32  # parameters of one control sequence; real ones are below 20
+SEQUENCE_SILENCE_S = 0.15  # a lone Esc, or a sequence cut off: no more is coming
+PASTE_GUARD_S = 0.03  # bytes glued to the end of a paste belong to it
+PASTE_SILENCE_S = 1.0  # a paste whose end was lost: from then on a lone Ctrl-] or Ctrl-C ends it
+TAB_COLUMNS = 4  # a pasted tab becomes so many spaces
+LINE_CHARACTERS_MAX = 8_192  # more than the longest message (8 parts of 900 bytes)
+CLUSTER_CHARACTERS_MAX = 32  # code points of one cluster; piled-up accents beyond are cut apart
+CELLS_CACHED_MAX = 4_096  # clusters beyond ASCII whose width is remembered
+UNDO_STEPS_MAX = 64
+HISTORY_LINES_MAX = 500  # typed lines kept, in memory and in the file
+HISTORY_FILE_BYTES_MAX = 4_194_304  # a longer file is not ours: read no further
+SEARCH_CHARACTERS_MAX = 128
+CANDIDATES_SHOWN_MAX = 100  # completions listed
+INTERRUPT_TWICE_S = 2.0  # two Ctrl-C on an empty line within this time leave
+FLUSH_INTERVAL_S = 0.05  # messages are drawn at most 20 times a second
+MESSAGES_WAITING_MAX = 500  # a terminal that is slower than the room shows the newest
+RECEIPT_SLOW_S = 0.3  # a flush answered later than this halves the batch
+RECEIPT_QUICK_S = 0.05  # and sooner than this doubles it
+RECEIPT_LOST_S = 2.0  # the terminal does not answer at all: never ask again
+BATCH_BYTES_MIN = 128  # of messages in one flush to a slow terminal
+BATCH_BYTES_START = 512  # half a second at 9600 baud
+BATCH_BYTES_MAX = 16_384
+BAUD_SLOW = 38_400  # below this the line itself says that it is slow
+
+assert PASTE_GUARD_S < SEQUENCE_SILENCE_S < PASTE_SILENCE_S
+assert BATCH_BYTES_MIN <= BATCH_BYTES_START <= BATCH_BYTES_MAX
+assert RECEIPT_QUICK_S < RECEIPT_SLOW_S < RECEIPT_LOST_S
+
+# -- the client's standard streams -----------------------------------------------------------------
+
+OUTLET_BYTES_MAX = 8 * 1024 * 1024  # waits for a slow reader of our output; then lines are counted
+LINE_BYTES_MAX = 65_536  # of one line of stdin; a longer one is refused, not held
+LINES_WAITING_MAX = 1_000  # lines read ahead while a command runs; then stdin is not read
+
+# -- TLS -----------------------------------------------------------------------------------------
+
+TLS_HANDSHAKE_S = 5.0  # a stranger without keys may hold a connection this long
+TLS_READ_BYTES_MAX = 65_536  # of one read from the record layer; a record holds 16,384
+PINS_MAX = 10_000  # directories whose certificate is remembered; ~100 B a line
+PINS_BYTES_MAX = 4 * 2**20  # of the file of pins; more was not written by us
+
+assert PINS_MAX * (256 + 80) < PINS_BYTES_MAX  # a host name is at most 253 characters
