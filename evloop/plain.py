@@ -66,12 +66,14 @@ class PlainSession:
         self._events: list[Event] = []
         self._queue: deque[bytes] = deque()
         self._history: deque[Event] = deque(maxlen=PLAIN_HISTORY_MAX)
-        self._tokens = float(PLAIN_BURST)
         self._now = now
+        self._pace = now  # when the bucket will be full again (GCRA, ITU-T I.371)
+        self._leaving = False
         self._counts = {"sent": 0, "received": 0, "dropped_empty": 0, "dropped_own": 0}
 
     def say(self, text: str, now: float, wall: int, kind: int = TEXT) -> None:
         """Queue `text`, a line a message, cut where too long; Refused when the queue is full."""
+        self.handle_timer(now)
         begin = f"* {self.nickname} " if kind == ME else f"{self.nickname}: "
         most = PLAIN_DATAGRAM_BYTES_MAX - len(begin.encode())
         parts = [part for line in text.split("\n") if line for part in cut(line, most)]
@@ -107,25 +109,21 @@ class PlainSession:
         self._events.append(event)
         self._history.append(event)
 
-    def _refill(self, now: float) -> None:
-        self._tokens = min(PLAIN_BURST, self._tokens + max(0.0, now - self._now) * PLAIN_PER_S)
-        self._now = now
-
     def handle_timer(self, now: float) -> None:
         """Let the bucket fill."""
-        self._refill(now)
+        self._now = max(self._now, now)
 
     def next_deadline(self) -> float:
         """When the next queued message may go; inf when nothing waits."""
         if not self._queue:
             return float("inf")
-        return self._now + max(0.0, 1.0 - self._tokens) / PLAIN_PER_S
+        return self._now if self._leaving else self._pace - (PLAIN_BURST - 1) / PLAIN_PER_S
 
     def datagrams_to_send(self) -> list[tuple[bytes, object | None]]:
         """What may go to the group now."""
         out: list[tuple[bytes, object | None]] = []
-        while self._queue and self._tokens >= 1.0:
-            self._tokens -= 1.0
+        while self.next_deadline() <= self._now:
+            self._pace = max(self._pace, self._now) + 1 / PLAIN_PER_S
             out.append((self._queue.popleft(), None))
         self._counts["sent"] += len(out)
         return out
@@ -168,4 +166,4 @@ class PlainSession:
 
     def leave(self, now: float, wall: int) -> None:
         """Send what is queued at once: there is no later."""
-        self._tokens = float(PLAIN_QUEUE_MAX)
+        self._leaving = True
