@@ -144,3 +144,16 @@ PINS_MAX = 10_000  # directories whose certificate is remembered; ~100 B a line
 PINS_BYTES_MAX = 4 * 2**20  # of the file of pins; more was not written by us
 
 assert PINS_MAX * (256 + 80) < PINS_BYTES_MAX  # a host name is at most 253 characters
+
+# -- who is let in (guard) -----------------------------------------------------------------------
+
+CLIENTS_MAX = 10_000  # default of --max-clients; 0.4 kB each when idle
+CLIENTS_PER_ADDRESS_MAX = 256  # default of --max-per-address: an office behind one router
+CONNECTIONS_PER_S = 200.0  # new ones from one address; a reconnecting office, not a flood
+CONNECTIONS_BURST = 1_000  # at once, after a pause: a restart of everything at that address
+DESCRIPTORS_RESERVED = 32  # of RLIMIT_NOFILE: listeners, the store, epoll, refused clients
+DESCRIPTORS_MIN = DESCRIPTORS_RESERVED + 8  # a server for fewer than 8 clients is a mistake
+FULL_RETRY_S = 5.0  # what a client is told to wait when a place must become free first
+
+assert CLIENTS_PER_ADDRESS_MAX <= CONNECTIONS_BURST  # one address may come back all at once
+assert CLIENTS_MAX < RATED_ADDRESSES_MAX

@@ -150,14 +150,12 @@ def address_warning(address: str) -> str | None:
 def check_port(port: int) -> int:
     """Return `port` if it is in 1024..65535, else raise Refused `bad_port`."""
     if not PORT_MIN <= port <= PORT_MAX:
-        raise Refused(
-            INVALID_PARAMS, "bad_port", f"port {port} is not in {PORT_MIN} to {PORT_MAX}"
-        )
+        raise Refused(INVALID_PARAMS, "bad_port", f"port {port} is not in {PORT_MIN} to {PORT_MAX}")
     return port
 
 
 def place_of(address: str, port: int) -> str:
-    """"239.255.7.1:5751" or "[ff15::7]:5751": the canonical text of a canonical address."""
+    """The text of a canonical place: "239.255.7.1:5751" or "[ff15::7]:5751"."""
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
