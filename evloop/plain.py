@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 TEXT, ME = 0, 1
 _NOBODY = b""
+_AHEAD_S = (PLAIN_BURST - 1) / PLAIN_PER_S + 1e-6  # the last so that rounding holds nothing back
 
 
 def cut(text: str, most: int) -> list[str]:
@@ -117,7 +118,7 @@ class PlainSession:
         """When the next queued message may go; inf when nothing waits."""
         if not self._queue:
             return float("inf")
-        return self._now if self._leaving else self._pace - (PLAIN_BURST - 1) / PLAIN_PER_S
+        return self._now if self._leaving else self._pace - _AHEAD_S
 
     def datagrams_to_send(self) -> list[tuple[bytes, object | None]]:
         """What may go to the group now."""
