@@ -22,6 +22,16 @@ if TYPE_CHECKING:
     from evloop.loop import Loop, Watch
 
 
+def fill_standard_descriptors() -> None:
+    """Open /dev/null as those of 0, 1 and 2 that we were started without (`<&-`).
+
+    Otherwise the first socket would become standard error. To be called before anything is opened.
+    """
+    while (fd := os.open("/dev/null", os.O_RDWR)) <= 2:
+        pass
+    os.close(fd)
+
+
 class Input:
     """Reads `fd` for as long as it lasts, and never closes 0, 1 or 2.
 
@@ -41,8 +51,8 @@ class Input:
         try:
             self._watch = loop.watch(fd, self._read)
         except OSError:
-            # EPERM: not a thing that can be waited for. EBADF: started with it closed; the first
-            # read then tells the end.
+            # EPERM: not a thing that can be waited for. EBADF or EINVAL: started with it closed;
+            # the first read then tells the end.
             self._defer()
 
     def want_read(self, want: bool) -> None:
@@ -83,7 +93,7 @@ class Input:
             data = os.read(self._fd, READ_BYTES_PER_WAKE)
         except BlockingIOError:  # somebody else who shares it took it, and set O_NONBLOCK
             return
-        except OSError:  # EIO: the terminal is gone. EBADF: it never was there
+        except OSError:  # EIO: the terminal is gone. EBADF, EINVAL: it never was there
             data = b""
             self.close()
         if not data and not (self._fd >= 0 and os.isatty(self._fd)):
