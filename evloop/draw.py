@@ -1,0 +1,241 @@
+"""The one renderer: what stands on the screen, what should, and the fewest bytes between. Floor 2.
+
+The edit area (a progress line, the prompt and what is typed) is the last thing on the screen; chat
+lines scroll away above it. `Screen` knows the area's rows and the cursor, relative to
+the area's first row, and nothing else: where the area is on the terminal does not matter.
+
+It writes `\\r \\n \\b BEL ESC[A B C D H J K @ P` and text, nothing else (and SGR for colours).
+`\\n` also goes to column 0: the terminal driver is told so (ONLCR).
+"""
+
+from evloop.clusters import cell, width
+from evloop.names import display
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from evloop.layout import Row
+
+    # A chat line: text, or pieces of (SGR parameters, text); "\n" breaks it.
+    Styled = str | list[tuple[str, str]]
+
+INVERT = "7"
+
+
+def _csi(count: int, final: str) -> str:
+    return "\x1b[" + final if count == 1 else f"\x1b[{count}{final}"
+
+
+class Screen:
+    """Draws rows by difference. `shift`: the terminal knows ESC[@ and ESC[P (a vt100 does not)."""
+
+    __slots__ = ("_charset", "_column", "_columns", "_out", "_row", "_rows", "_shift")
+
+    def __init__(self, columns: int, *, charset: str = "utf-8", shift: bool = True) -> None:
+        self._columns = columns
+        self._charset = charset
+        self._shift = shift
+        self._rows: list[Row] = [[]]  # as shown
+        self._row = 0
+        self._column = 0
+        self._out: list[str] = []
+
+    def take(self) -> bytes:
+        """Return what was drawn since the last call."""
+        text = "".join(self._out)
+        self._out.clear()
+        return text.encode(self._charset, "replace")
+
+    def bell(self) -> None:
+        self._out.append("\a")
+
+    def ask_receipt(self) -> None:
+        """Have the terminal say when it has got this far (it answers ESC[0n)."""
+        self._out.append("\x1b[5n")
+
+    # -- the edit area ----------------------------------------------------------------------
+
+    def show(self, rows: "list[Row]", row: int, column: int) -> None:
+        """Make the edit area show `rows` and the cursor stand at (row, column)."""
+        shown = self._rows
+        for index, new in enumerate(rows):
+            if index >= len(shown):
+                self._go(index - 1, self._column)
+                self._out.append("\n")
+                shown.append([])
+                self._row, self._column = index, 0
+            old = shown[index]
+            if old != new:
+                self._draw_row(index, old, new, column if index == row else -1)
+                shown[index] = new
+        if len(shown) > len(rows):
+            self._go(len(rows), 0)
+            self._out.append("\x1b[J")
+            del shown[len(rows) :]
+            self._go(row, column)
+            return
+        self._go(row, column)
+
+    def _draw_row(self, index: int, old: "Row", new: "Row", wanted: int) -> None:
+        """Turn row `index` from `old` into `new`; the cursor is `wanted` there next (-1: not)."""
+        same = 0
+        for a, b in zip(old, new):  # noqa: B905  the shorter one ends it
+            if a != b:
+                break
+            same += 1
+        while same and (old[same : same + 1] == [""] or new[same : same + 1] == [""]):
+            same -= 1
+        most = min(len(old), len(new)) - same
+        tail = 0
+        while tail < most and old[-1 - tail] == new[-1 - tail]:
+            tail += 1
+        while tail and new[-tail] == "":
+            tail -= 1
+        grown = len(new) - len(old)
+        self._go(index, same)
+        middle = new[same : len(new) - tail]
+        if grown and tail:
+            if self._shift:
+                moved = _csi(grown, "@") if grown > 0 else _csi(-grown, "P")
+                if len(moved) < tail + (3 if grown < 0 else 0):
+                    self._out.append(moved)
+                    self._put(index, same, middle)
+                    return
+            middle = new[same:]
+        self._put(index, same, middle)
+        if grown < 0:
+            self._erase_tail(-grown, wanted)
+
+    def _erase_tail(self, count: int, wanted: int) -> None:
+        """Blank the `count` columns at the cursor, the last ones of the row."""
+        back = self._column - wanted if wanted >= 0 else count
+        if count == 1 and back >= 0:
+            self._out.append(" ")
+            self._column += 1
+        else:
+            self._out.append("\x1b[K")
+
+    def _put(self, index: int, column: int, cells: "Row") -> None:
+        """Write `cells` at the cursor, which is there."""
+        text = "".join(cells)
+        if text.isascii():
+            self._out.append(text)
+            self._column = column + len(cells)
+            return
+        for shown in cells:
+            if shown.isascii():
+                self._out.append(shown)
+                continue
+            _, wide, certain = cell(shown, self._charset)
+            if certain:
+                self._out.append(shown)
+            else:
+                # Room first, then the cluster, then to where we say that it ends.
+                end = column + wide
+                self._out.append(" " * wide + "\b" * wide + shown + "\r" + _csi(end, "C"))
+            column += wide - 1
+            column += 1 if shown else 0
+        self._row, self._column = index, column
+
+    def _go(self, row: int, column: int) -> None:
+        """Move the cursor the cheapest way."""
+        if row < self._row:
+            self._out.append(_csi(self._row - row, "A"))
+        elif row > self._row:
+            down = row - self._row
+            # LF costs a byte a row and takes us to column 0.
+            if down <= 3 or not column:
+                self._out.append("\n" * down)
+                self._column = 0
+            else:
+                self._out.append(_csi(down, "B"))
+        self._row = row
+        if column != self._column:
+            self._out.append(self._sideways(row, self._column, column))
+            self._column = column
+
+    def _sideways(self, row: int, start: int, end: int) -> str:
+        best = "\r" if not end else "\r" + self._forward(row, 0, end)
+        if end > start:
+            other = self._forward(row, start, end)
+        else:
+            other = "\b" * (start - end) if start - end < 5 else _csi(start - end, "D")
+        return other if len(other) <= len(best) else best
+
+    def _forward(self, row: int, start: int, end: int) -> str:
+        moved = _csi(end - start, "C")
+        if end - start < len(moved):
+            again = "".join(self._rows[row][start:end])
+            if len(again) == end - start and again.isascii():
+                return again
+        return moved
+
+    # -- above it ---------------------------------------------------------------------------
+
+    def print_above(self, lines: "list[tuple[Styled, int]]") -> None:
+        """Print chat lines where the edit area stands; it is gone afterwards and to be shown anew.
+
+        Each is (line, columns by which its second and later rows are indented).
+        """
+        self._go(0, 0)
+        old = len(self._rows[0])
+        if len(self._rows) > 1:
+            self._out.append("\x1b[J")
+            old = 0
+        for line, indent in lines:
+            text, columns = _compose(line, indent)
+            if old > columns and old:
+                self._out.append("\x1b[K")
+            old = 0
+            self._out.append(text)
+            self._out.append("\n")
+        self._reset()
+
+    def keep(self) -> None:
+        """Leave the edit area on the screen as it is and go on below it."""
+        self._go(len(self._rows) - 1, 0)
+        self._out.append("\n")
+        self._reset()
+
+    def erase(self) -> None:
+        """Take the edit area off the screen; the cursor stands where it began."""
+        if self._rows != [[]]:
+            self._go(0, 0)
+            self._out.append("\x1b[J")
+        self._reset()
+
+    def clear(self) -> None:
+        """Clear the whole screen."""
+        self._out.append("\x1b[H\x1b[J")
+        self._reset()
+
+    def resize(self, columns: int, rows: int) -> None:
+        """The window has another size.
+
+        Where the rows went that no longer fit, terminals disagree about: leave them there as a
+        ghost and begin on a fresh row. Below the cursor there is only what was ours.
+        """
+        self._columns = columns
+        if len(self._rows) > rows or any(len(row) > columns for row in self._rows):
+            self._out.append("\n\x1b[J")
+            self._reset()
+
+    def _reset(self) -> None:
+        self._rows = [[]]
+        self._row = 0
+        self._column = 0
+
+
+def _compose(line: "Styled", indent: int) -> tuple[str, int]:
+    """The bytes of a chat line, safe and indented, and the columns of its first row (at least)."""
+    pieces = [("", line)] if isinstance(line, str) else line
+    out: list[str] = []
+    columns = 0
+    first = True
+    for style, text in pieces:
+        rows = [display(row) for row in text.split("\n")]
+        if first:
+            columns += width(rows[0])
+            first = len(rows) == 1
+        shown = ("\n" + " " * indent).join(rows)
+        out.append(f"\x1b[{style}m{shown}\x1b[m" if style and shown else shown)
+    return "".join(out), columns

@@ -1,0 +1,259 @@
+"""The user's terminal: raw mode, size, reading, writing. Floor 4; nothing else writes to the tty.
+
+    with Terminal() as terminal:              # raw, bracketed paste on; restored on the way out
+        terminal.write(editor.take(now))      # never blocks; what is refused waits here
+        terminal.flush()                      # when the descriptor is writable and `pending`
+
+Descriptors 0 to 2 stay as they are: their O_NONBLOCK is shared with the shell. The tty is opened
+again for ourselves.
+"""
+
+import errno
+import os
+import select
+import signal
+import termios
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import TracebackType
+
+READ_BYTES = 4096
+WRITE_BYTES_BLOCKING = 16  # where the tty could not be opened again: after each POLLOUT
+PASTE_ON = b"\x1b[?2004h"
+PASTE_OFF = b"\x1b[?2004l"
+_BAUDS = {
+    getattr(termios, f"B{rate}"): rate
+    for rate in (50, 75, 110, 134, 150, 200, 300, 600, 1200, 1800, 2400, 4800, 9600, 19200)
+}
+
+
+def charset_of(environment: "dict[str, str] | os._Environ[str]") -> str:
+    """ "utf-8", "latin-1" or "ascii", by hand: Python claims UTF-8 in the C locale too."""
+    for variable in ("LC_ALL", "LC_CTYPE", "LANG"):
+        value = environment.get(variable, "")
+        if value:
+            name = value.partition("@")[0].partition(".")[2].lower().replace("-", "")
+            if name in ("utf8", "utf"):
+                return "utf-8"
+            if name in ("iso88591", "iso885915", "latin1"):
+                return "latin-1"
+            return "ascii"
+    return "ascii"
+
+
+def is_smart(environment: "dict[str, str] | os._Environ[str]", stdin: int, stdout: int) -> bool:
+    """Whether a line can be edited: both ends a tty, and TERM not dumb."""
+    return (
+        environment.get("TERM", "") not in ("", "dumb") and os.isatty(stdin) and os.isatty(stdout)
+    )
+
+
+def _attributes(fd: int) -> "list[int | list[bytes | int]] | None":
+    """tcgetattr; None when the terminal is gone."""
+    try:
+        return termios.tcgetattr(fd)
+    except termios.error as error:
+        if error.args[0] in (errno.EIO, errno.ENOTTY):
+            return None
+        raise
+
+
+def _set_attributes(fd: int, attributes: "list[int | list[bytes | int]]") -> bool:
+    """tcsetattr, tried again after a signal; False when the terminal is gone."""
+    while True:
+        try:
+            termios.tcsetattr(fd, termios.TCSANOW, attributes)
+            return True
+        except termios.error as error:  # not an OSError, and not retried by Python
+            if error.args[0] == errno.EINTR:
+                continue
+            if error.args[0] in (errno.EIO, errno.ENOTTY):
+                return False
+            raise
+
+
+def _open_again(fd: int) -> int | None:
+    """The terminal behind `fd` in a description of our own; None when that is refused."""
+    for path in (_name_of(fd), "/dev/tty"):
+        if path is None:
+            continue
+        try:
+            return os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+        except OSError:
+            continue  # another user's (su), or not in this container's /dev
+    return None
+
+
+def _name_of(fd: int) -> str | None:
+    try:
+        return os.ttyname(fd)
+    except OSError:
+        return None
+
+
+class Terminal:
+    """A context manager around raw mode."""
+
+    __slots__ = ("_fd", "_own", "_saved", "_stdin", "_waiting", "raw", "refused")
+
+    def __init__(self, stdin: int = 0, stdout: int = 1) -> None:
+        self._stdin = stdin
+        fd = _open_again(stdin)
+        self._own = fd is not None
+        self._fd = stdout if fd is None else fd
+        self._saved: list[int | list[bytes | int]] | None = None
+        self._waiting = bytearray()
+        self.raw = False
+        self.refused = False  # the terminal has said EAGAIN at least once
+
+    def __enter__(self) -> "Terminal":
+        self.enter()
+        return self
+
+    def __exit__(
+        self,
+        kind: "type[BaseException] | None",
+        error: "BaseException | None",
+        trace: "TracebackType | None",
+    ) -> None:
+        self.close()
+
+    def fileno(self) -> int:
+        """The descriptor to watch for reading and writing."""
+        return self._fd if self._own else self._stdin
+
+    @property
+    def pending(self) -> bool:
+        """Whether refused bytes wait: watch for writability, and draw nothing new."""
+        return bool(self._waiting)
+
+    @property
+    def baud(self) -> int:
+        """The line's speed in bits a second; 38400 for all that is not slower."""
+        attributes = _attributes(self._stdin)
+        return 38_400 if attributes is None else _BAUDS.get(_as_int(attributes[5]), 38_400)
+
+    def size(self) -> tuple[int, int]:
+        """(columns, rows), 80 x 24 where the terminal does not say."""
+        try:
+            columns, rows = os.get_terminal_size(self.fileno())
+        except OSError:
+            columns, rows = 0, 0
+        return columns or 80, rows or 24
+
+    def enter(self) -> None:
+        """Raw mode on; does nothing when it is on."""
+        if self.raw:
+            return
+        saved = _attributes(self._stdin)
+        if saved is None:
+            return
+        self._saved = saved
+        raw = [*saved[:6], list(saved[6])]  # type: ignore[arg-type]
+        raw[0] = _as_int(raw[0]) & ~(termios.INLCR | termios.IGNCR | termios.ISTRIP)
+        raw[1] = _as_int(raw[1]) | termios.OPOST | termios.ONLCR
+        raw[3] = _as_int(raw[3]) & ~(termios.ICANON | termios.ECHO | termios.IEXTEN)
+        controls = raw[6]
+        assert isinstance(controls, list)
+        controls[termios.VMIN] = 1
+        controls[termios.VTIME] = 0
+        for key in (termios.VINTR, termios.VSUSP):
+            controls[key] = b"\0"
+        if _set_attributes(self._stdin, raw):
+            self.raw = True
+            self.write(PASTE_ON)
+
+    def leave(self) -> None:
+        """Give the terminal back as it was; safe to call at any time, twice too."""
+        if not self.raw or self._saved is None:
+            return
+        self.raw = False
+        self.write(PASTE_OFF)
+        if self._waiting:
+            # Stopped by Ctrl-S or full: what waits is lost, what the shell needs is not.
+            try:
+                termios.tcflush(self._fd, termios.TCOFLUSH)
+                termios.tcflow(self._fd, termios.TCOON)
+            except termios.error:
+                pass  # the terminal is gone
+            self._waiting.clear()
+            self.write(PASTE_OFF)
+            self._waiting.clear()
+        _set_attributes(self._stdin, self._saved)
+
+    def close(self) -> None:
+        """`leave`, and close our own descriptor."""
+        self.leave()
+        if self._own:
+            self._own = False
+            os.close(self._fd)
+
+    def read(self) -> bytes | None:
+        """What was typed; None when nothing is there, b"" when the terminal is gone."""
+        try:
+            return os.read(self.fileno(), READ_BYTES)
+        except BlockingIOError:
+            return None
+        except OSError as error:
+            if error.errno == errno.EIO:
+                return b""
+            raise
+
+    def write(self, data: bytes) -> None:
+        """Write, or keep what the terminal does not take now."""
+        self._waiting += data
+        self.flush()
+
+    def flush(self) -> bool:
+        """Write what waits; True when nothing waits any more."""
+        waiting = self._waiting
+        while waiting:
+            try:
+                if self._own:
+                    count = os.write(self._fd, waiting)
+                else:
+                    count = self._write_ready(waiting)
+            except BlockingIOError:
+                count = 0
+            except OSError as error:
+                if error.errno != errno.EIO:
+                    raise
+                waiting.clear()  # nobody is there to read it
+                break
+            if not count:
+                self.refused = True
+                return False
+            del waiting[:count]
+        return True
+
+    def _write_ready(self, waiting: bytearray) -> int:
+        poll = select.poll()
+        poll.register(self._fd, select.POLLOUT)
+        if not poll.poll(0):
+            return 0
+        return os.write(self._fd, waiting[:WRITE_BYTES_BLOCKING])
+
+    # -- job control -----------------------------------------------------------------------
+
+    def in_foreground(self) -> bool:
+        """Whether the terminal is ours to use. After `bg` then `fg` no signal says so: ask."""
+        try:
+            return os.tcgetpgrp(self._stdin) == os.getpgrp()
+        except OSError:
+            return False
+
+    def suspend(self) -> None:
+        """Give the terminal back and stop this process group; returns when it is continued.
+
+        Call `enter` when `in_foreground` is true again; until then do not write.
+        """
+        self.leave()
+        before = signal.signal(signal.SIGTSTP, signal.SIG_DFL)
+        os.kill(0, signal.SIGTSTP)
+        signal.signal(signal.SIGTSTP, before)
+
+
+def _as_int(value: "int | list[bytes | int]") -> int:
+    assert isinstance(value, int)
+    return value
