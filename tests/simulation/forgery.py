@@ -1,0 +1,100 @@
+"""Datagrams made by hand, for strangers who follow no rule.
+
+Written from the document and not from `evloop.packets`: what the two disagree on is a bug in one
+of them. Everything here carries a right tag (an open room's key is empty, so anybody can make
+one) unless it is spoilt on purpose by `mutate`.
+"""
+
+from hashlib import blake2b
+from random import Random
+from struct import Struct
+
+DATA, NACK, SESSION, BYE = 1, 2, 3, 4
+REPAIRED = 0x01
+MORE = 0x08
+HEADER_BYTES = 24
+TAG_BYTES = 16
+
+_HEADER = Struct(">HBBHH8sII")
+_U32 = Struct(">I")
+_RANGE = Struct(">8sII")
+_SESSION = Struct(">QI8sIIBBHB")
+
+
+def seal(
+    place: str, kind: int, sender: bytes, seq: int, body: bytes, wall: int, flags: int
+) -> bytes:
+    """A whole datagram of an open room with a right tag; `flags` as in byte 3."""
+    header = _HEADER.pack(0xF545, 0x10 | kind, flags, 0, len(body), sender, seq, wall)
+    tagged = header[:3] + bytes([flags & 0x0E]) + header[4:] + body
+    return header + body + blake2b(place.encode() + b"\0" + tagged, digest_size=16).digest()
+
+
+def data(
+    place: str,
+    sender: bytes,
+    seq: int,
+    text: str,
+    *,
+    name: str = "Eve",
+    lamport: int = 1,
+    wall: int = 0,
+    flags: int = 0,
+) -> bytes:
+    """A DATA datagram without parents."""
+    spelt = name.encode()
+    body = _U32.pack(lamport) + bytes([0, len(spelt)]) + spelt + b"\0" + text.encode()
+    return seal(place, DATA, sender, seq, body, wall, flags)
+
+
+def nack(
+    place: str,
+    sender: bytes,
+    counter: int,
+    ranges: list[tuple[bytes, int, int]],
+    to: bytes = bytes(8),
+) -> bytes:
+    """A NACK for half open `ranges` of (sender, lo, hi)."""
+    body = to + bytes([len(ranges)]) + b"".join(_RANGE.pack(*entry) for entry in ranges)
+    return seal(place, NACK, sender, counter, body, 0, 0)
+
+
+def session(
+    place: str,
+    sender: bytes,
+    counter: int,
+    entries: list[tuple[bytes, int, int]],
+    *,
+    name: str = "Eve",
+    digest: int = 0,
+    sent: int = 0,
+    ask: int = 0,
+    loss: int = 255,
+    members: int = 2,
+) -> bytes:
+    """A SESSION that claims to hold `entries` of (sender, lo, hi); echoes nobody."""
+    spelt = name.encode()
+    body = _SESSION.pack(digest, sent, bytes(8), 0, 0, ask, loss, members, len(spelt)) + spelt
+    body += bytes([len(entries)]) + b"".join(_RANGE.pack(*entry) for entry in entries)
+    return seal(place, SESSION, sender, counter, body, 0, 0)
+
+
+def bye(place: str, sender: bytes, counter: int) -> bytes:
+    """A BYE."""
+    return seal(place, BYE, sender, counter, b"", 0, 0)
+
+
+def mutate(datagram: bytes, rng: Random) -> bytes:
+    """`datagram` as a broken link or a fuzzer might leave it: flipped, cut, stretched, or junk."""
+    spoilt = bytearray(datagram)
+    how = rng.randrange(5)
+    if how == 0:
+        del spoilt[rng.randrange(len(spoilt)) :]
+    elif how == 1:
+        spoilt += rng.randbytes(rng.randrange(1, 40))
+    elif how == 2:
+        return rng.randbytes(rng.randrange(64))
+    else:
+        for _ in range(1 if how == 3 else rng.randrange(2, 9)):
+            spoilt[rng.randrange(len(spoilt))] ^= 1 << rng.randrange(8)
+    return bytes(spoilt)
