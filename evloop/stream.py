@@ -22,7 +22,10 @@ queue is below half of it; above OUT_QUEUE_BYTES_MAX (only notifications can get
 is too slow and is cut off.
 """
 
+import fcntl
 import socket
+import termios
+from sys import byteorder
 
 from evloop.errors import FrameError
 from evloop.framing import FrameDecoder
@@ -119,12 +122,17 @@ class Hub:
                 stream.ended(stream.why)
 
 
+def _unacknowledged(sock: socket.socket) -> int:
+    """Bytes in the kernel's send queue (SIOCOUTQ, which is TIOCOUTQ)."""
+    return int.from_bytes(fcntl.ioctl(sock, termios.TIOCOUTQ, bytes(4)), byteorder)
+
+
 def _expired_unfinished(stream: "Stream") -> None:
     stream.expired()
 
 
 def _expired_unsent(stream: "Stream") -> None:
-    stream.abort("it does not read what is sent to it")
+    stream.stalled()
 
 
 def _expired_lingering(stream: "Stream") -> None:
@@ -139,7 +147,19 @@ class Stream:
     it is over.
     """
 
-    __slots__ = ("_decoder", "_eof", "_hub", "_out", "_queued", "_sock", "_watch", "state", "why")
+    __slots__ = (
+        "_decoder",
+        "_eof",
+        "_hub",
+        "_out",
+        "_paused",
+        "_queued",
+        "_sock",
+        "_unacknowledged",
+        "_watch",
+        "state",
+        "why",
+    )
 
     def __init__(self, hub: Hub, sock: socket.socket) -> None:
         self._hub = hub
@@ -147,6 +167,8 @@ class Stream:
         self._out: list[bytes] = []
         self._queued = 0  # bytes in _out
         self._eof = False
+        self._paused = False  # not reading, because the queue is above the high-water mark
+        self._unacknowledged = 0  # bytes in the kernel's queue when we last looked
         self.state = OPEN
         self.why = ""
         self._sock = sock
@@ -222,6 +244,19 @@ class Stream:
         hub.closed.append(self)
         self._watch.close()
 
+    def stalled(self) -> None:
+        """Nothing could be added to the kernel's queue in WRITE_PROGRESS_S.
+
+        Over a slow line that is no proof: the kernel asks for more only when a third of its queue
+        is free. What counts is whether the peer has acknowledged any byte.
+        """
+        unacknowledged = _unacknowledged(self._sock)
+        if unacknowledged < self._unacknowledged:
+            self._unacknowledged = unacknowledged
+            self._hub.unsent.start(self)
+        else:
+            self.abort("it does not read what is sent to it")
+
     # -- reading -----------------------------------------------------------------------------
 
     def _recv(self) -> bytes | None:
@@ -285,6 +320,7 @@ class Stream:
         if self._eof and not full:
             self.close("the peer closed the connection")
             return
+        self._paused = full
         self._watch.want_read(not full and not self._eof)
         # A frame that waits for room in our own queue is not the peer's delay.
         if len(self._decoder) and not full:
@@ -327,12 +363,14 @@ class Stream:
         self._watch.want_write(False)
         if self.state == CLOSING:
             self._finish()
-        elif len(self._decoder) or self._eof:
-            self._hub.loop.defer(self._again)  # frames may have waited for room in the queue
+        elif self._paused:
+            self._paused = False
+            self._hub.loop.defer(self._again)
 
     def _keep(self, data: bytes, sent: int) -> None:
         if sent:
             self._hub.unsent.stop(self)  # progress: the span begins anew
+            self._unacknowledged = _unacknowledged(self._sock)
         self._hub.unsent.start(self)
         self._out = [data[sent:]]
         self._queued = len(data) - sent
