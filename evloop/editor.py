@@ -229,6 +229,10 @@ class Editor:
         self._line.set(text)
         return True
 
+    def discard(self) -> None:
+        """Empty the line."""
+        self._line.clear()
+
     def slow(self) -> None:
         """The terminal refused bytes: from now on measure how quick it is."""
         self._pacer.slow()

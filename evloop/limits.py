@@ -125,6 +125,7 @@ BATCH_BYTES_MIN = 128  # of messages in one flush to a slow terminal
 BATCH_BYTES_START = 512  # half a second at 9600 baud
 BATCH_BYTES_MAX = 16_384
 BAUD_SLOW = 38_400  # below this the line itself says that it is slow
+FOREGROUND_POLL_S = 0.25  # in the background: `fg` after `bg` sends no signal
 
 assert PASTE_GUARD_S < SEQUENCE_SILENCE_S < PASTE_SILENCE_S
 assert BATCH_BYTES_MIN <= BATCH_BYTES_START <= BATCH_BYTES_MAX

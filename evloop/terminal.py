@@ -246,12 +246,23 @@ class Terminal:
     def suspend(self) -> None:
         """Give the terminal back and stop this process group; returns when it is continued.
 
-        Call `enter` when `in_foreground` is true again; until then do not write.
+        Then call `resume`.
         """
         self.leave()
         before = signal.signal(signal.SIGTSTP, signal.SIG_DFL)
-        os.kill(0, signal.SIGTSTP)
+        os.kill(0, signal.SIGTSTP)  # we stop in here
         signal.signal(signal.SIGTSTP, before)
+
+    def resume(self) -> bool:
+        """After SIGCONT, and every FOREGROUND_POLL_S while it says False: may we draw again?
+
+        True: raw mode is on again. False: we are in the background, so neither read nor write.
+        """
+        self.raw = False  # whoever had the terminal meanwhile has set it as he likes
+        if not self.in_foreground():
+            return False
+        self.enter()
+        return self.raw
 
 
 def _as_int(value: "int | list[bytes | int]") -> int:
