@@ -1,0 +1,5 @@
+"""Benchmarks of evloop against its peers: `python3 -m bench`. See README's performance section.
+
+Processes are measured from outside, by their CPU clocks and by what their peers see; only the
+micro-benchmarks (`bench/micro.py`, in processes of their own) import evloop.
+"""

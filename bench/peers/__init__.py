@@ -1,0 +1,1 @@
+"""Servers to be compared with: the same JSON-RPC work, on other frameworks. None imports evloop."""

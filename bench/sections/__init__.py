@@ -1,0 +1,1 @@
+"""One module a section. Each has `run(context) -> Section`: rows, goals and plots of a subject."""

@@ -1,0 +1,141 @@
+"""Directory requests (goals 1 and 2): CPU per request and requests per second, peers beside it.
+
+Four loads: `ping` and `getdir` with limit 20, each from 50 connections with one request in flight
+("50x1") and with sixteen ("50x16"). All servers are up during the whole section and take turns.
+"""
+
+from __future__ import annotations
+
+import statistics
+from contextlib import ExitStack
+from pathlib import Path
+
+from bench import build
+from bench.common import EVLOOP, PEERS, Context, Goal, Row, fill, ratio, reply_of, request_bytes
+from bench.common import spread
+from bench.plot import bars
+from bench.processes import Server
+
+ROOMS = 1_000
+CONNECTIONS = 50
+SECONDS, WARMUP = 0.35, 0.1
+PYTHON_PEERS = ("asyncio Protocol", "asyncio streams", "uvloop", "threads")
+FLOOR, CEILING = "Python floor", "C epoll"
+LOADS = [("ping", 1), ("ping", 16), ("getdir", 1), ("getdir", 16)]
+PAYLOADS = {"ping": request_bytes("ping"), "getdir": request_bytes("getdir", {"limit": 20})}
+
+
+def run(context: Context) -> Row:
+    with ExitStack() as stack:
+        makers = {EVLOOP: context.evloop}
+        for name in PYTHON_PEERS:
+            makers[name] = lambda name=name: context.peer(name, "--rooms", str(ROOMS))
+        servers = context.start(stack, makers)
+        if EVLOOP in servers:
+            fill(context, servers[EVLOOP], ROOMS)
+        model = servers["asyncio Protocol"]
+        replies = {}
+        for method, payload in PAYLOADS.items():
+            replies[method] = context.file(f"reply-{method}", reply_of(model, payload))
+        targets = {(name, m): server for name, server in servers.items() for m in PAYLOADS}
+        for method, payload in PAYLOADS.items():
+            length = str(len(payload) + 4)
+            command = [context.python, PEERS / "floor.py", length, replies[method]]
+            targets[FLOOR, method] = stack.enter_context(Server(command))
+        try:
+            ceiling = Server([build.native("epoll_server"), replies["ping"], replies["getdir"]])
+            stack.enter_context(ceiling)
+            targets |= {(CEILING, method): ceiling for method in PAYLOADS}
+        except build.Missing as reason:
+            context.missing[CEILING] = str(reason)
+        return _measure(context, targets)
+
+
+def _measure(context: Context, targets: dict[tuple[str, str], Server]) -> Row:
+    names = list(dict.fromkeys(name for name, _ in targets))
+    requests = {m: context.file(f"request-{m}", payload) for m, payload in PAYLOADS.items()}
+    expected: dict[tuple[str, str], Path] = {}
+    for (name, method), server in targets.items():
+        reply = reply_of(server, PAYLOADS[method], 20 if method == "getdir" else None)
+        expected[name, method] = context.file(f"{name}-{method}".replace(" ", "-"), reply)
+    runs: dict[tuple[str, str, int], list[Row]] = {}
+    for _ in range(context.rounds):
+        for method, depth in LOADS:
+            context.quiet.wait()
+            for name in names:
+                row = context.run(
+                    targets[name, method],
+                    requests[method],
+                    expect=expected[name, method],
+                    connections=CONNECTIONS,
+                    depth=depth,
+                    seconds=SECONDS,
+                    warmup=WARMUP,
+                )
+                runs.setdefault((name, method, depth), []).append(row)
+    return {
+        "rows": [_row(key, found) for key, found in runs.items()],
+        "goals": [goal.as_row() for goal in _goals(runs)],
+        "plots": _plots(runs, names),
+        "note": f"{CONNECTIONS} connections, {ROOMS} rooms; reply bytes "
+        + ", ".join(f"{m} {expected[names[0], m].stat().st_size}" for m in PAYLOADS),
+    }
+
+
+def _row(key: tuple[str, str, int], runs: list[Row]) -> Row:
+    name, method, depth = key
+    return {
+        "server": name,
+        "load": f"{method} {CONNECTIONS}x{depth}",
+        "cpu_us": spread(run["us"] for run in runs),
+        "rps": spread(run["rps"] for run in runs),
+        "p50_us": spread(run["p50_us"] for run in runs),
+        "p99_us": spread(run["p99_us"] for run in runs),
+        "waited_share": spread(run["waited_ns"] / run["seconds"] / 1e9 for run in runs),
+    }
+
+
+def _goals(runs: dict[tuple[str, str, int], list[Row]]) -> list[Goal]:
+    def compare(peer: str, method: str, depth: int, figure: str) -> float | None:
+        ours, theirs = (runs.get((name, method, depth), []) for name in (EVLOOP, peer))
+        return ratio([run[figure] for run in ours], [run[figure] for run in theirs])
+
+    goals = []
+    for method in PAYLOADS:
+        for peer, limit in (("asyncio Protocol", 0.85), ("uvloop", 1.0), (FLOOR, 2.0)):
+            what = f"CPU per {method} at 50x1, against {peer}"
+            goals.append(Goal(1, what, compare(peer, method, 1, "us"), limit, "<="))
+    for method in PAYLOADS:
+        for peer, limit in (
+            ("asyncio Protocol", 1.1),
+            ("uvloop", 1.0),
+            ("asyncio streams", 6.0),
+            ("threads", 6.0),
+        ):
+            what = f"{method}/s at 50x16, against {peer}"
+            goals.append(Goal(2, what, compare(peer, method, 16, "rps"), limit, ">="))
+    return goals
+
+
+def _plots(runs: dict[tuple[str, str, int], list[Row]], names: list[str]) -> dict[str, str]:
+    def medians(depth: int, figure: str) -> dict[str, list[float | None]]:
+        found: dict[str, list[float | None]] = {}
+        for name in names:
+            rows = [runs.get((name, method, depth)) for method in PAYLOADS]
+            found[name] = [r and statistics.median(x[figure] for x in r) or None for r in rows]
+        return found
+
+    return {
+        "requests-cpu": bars(
+            "CPU per directory request (50 connections, one in flight)",
+            "microseconds of server CPU: less is better",
+            list(PAYLOADS),
+            medians(1, "us"),
+        ),
+        "requests-rate": bars(
+            "Directory requests per second (50 connections, 16 in flight)",
+            "requests per second: more is better",
+            list(PAYLOADS),
+            medians(16, "rps"),
+        ),
+    }
