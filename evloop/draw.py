@@ -71,8 +71,6 @@ class Screen:
             self._go(len(rows), 0)
             self._out.append("\x1b[J")
             del shown[len(rows) :]
-            self._go(row, column)
-            return
         self._go(row, column)
 
     def _draw_row(self, index: int, old: "Row", new: "Row", wanted: int) -> None:
@@ -176,24 +174,21 @@ class Screen:
 
         Each is (line, columns by which its second and later rows are indented).
         """
-        self._go(0, 0)
-        old = len(self._rows[0])
-        if len(self._rows) > 1:
-            self._out.append("\x1b[J")
-            old = 0
-        for line, indent in lines:
-            text, columns = _compose(line, indent)
-            if old > columns and old:
-                self._out.append("\x1b[K")
-            old = 0
-            self._out.append(text)
+        rows = self._rows
+        composed = [_compose(line, indent) for line, indent in lines]
+        if composed[0][0] == "".join(map("".join, rows)) and composed[0][0].isascii():
+            # What was typed stays, as in a shell: it is there already.
+            self._go(len(rows) - 1, 0)
             self._out.append("\n")
-        self._reset()
-
-    def keep(self) -> None:
-        """Leave the edit area on the screen as it is and go on below it."""
-        self._go(len(self._rows) - 1, 0)
-        self._out.append("\n")
+            del composed[0]
+        else:
+            self._go(0, 0)
+            if len(rows) > 1:
+                self._out.append("\x1b[J")
+            elif len(rows[0]) > composed[0][1]:
+                self._out.append("\x1b[K")
+        for text, _ in composed:
+            self._out.append(text + "\n")
         self._reset()
 
     def erase(self) -> None:
@@ -215,9 +210,11 @@ class Screen:
         ghost and begin on a fresh row. Below the cursor there is only what was ours.
         """
         self._columns = columns
-        if len(self._rows) > rows or any(len(row) > columns for row in self._rows):
+        if self._row >= rows or any(len(row) >= columns for row in self._rows):
             self._out.append("\n\x1b[J")
             self._reset()
+        elif len(self._rows) > 1:
+            self.erase()  # rows below the cursor may be gone
 
     def _reset(self) -> None:
         self._rows = [[]]

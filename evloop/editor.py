@@ -138,9 +138,12 @@ class Editor:
         """Whether an answer of the terminal is still on its way to us."""
         return self._pacer.awaiting
 
-    def next_deadline(self) -> float:
-        """When `handle_timer` or `take` has something to do without a key; inf: never."""
-        return min(self._decoder.next_deadline(), self._pacer.next_deadline())
+    def next_deadline(self, drawing: bool = True) -> float:
+        """When `handle_timer` or `take` has something to do without a key; inf: never.
+
+        Without `drawing` (the terminal is full, or not ours) what only `take` can do is left out.
+        """
+        return min(self._decoder.next_deadline(), self._pacer.next_deadline(drawing))
 
     # -- input -----------------------------------------------------------------------------
 

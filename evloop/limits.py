@@ -67,6 +67,7 @@ OUT_QUEUE_BYTES_MAX = 1024 * 1024  # above it (notifications alone get there) th
 FRAMES_PER_WAKE = 256  # then the others' turn: 256 requests are about 2 ms
 UNFINISHED_FRAME_S = 10.0  # for the first frame, and for the rest of a started one
 WRITE_PROGRESS_S = 10.0  # a peer that reads nothing for so long is gone
+BAD_MESSAGES_MAX = 16  # payloads in a row that are no requests; one more ends the connection
 LINGER_S = 1.0  # how long a closed peer may take to read its last reply
 LINGER_BYTES_MAX = 1024 * 1024  # what it may still send meanwhile; dropped unread
 
@@ -121,6 +122,7 @@ MESSAGES_WAITING_MAX = 500  # a terminal that is slower than the room shows the 
 RECEIPT_SLOW_S = 0.3  # a flush answered later than this halves the batch
 RECEIPT_QUICK_S = 0.05  # and sooner than this doubles it
 RECEIPT_LOST_S = 2.0  # the terminal does not answer at all: never ask again
+RECEIPT_DRAIN_MS = 300  # how long the last answer is awaited before the shell gets the terminal
 BATCH_BYTES_MIN = 128  # of messages in one flush to a slow terminal
 BATCH_BYTES_START = 512  # half a second at 9600 baud
 BATCH_BYTES_MAX = 16_384

@@ -82,15 +82,15 @@ class Pacer:
         if self._state == "awaiting" and now >= self._asked + RECEIPT_LOST_S:
             self._state = "deaf"
 
-    def next_deadline(self) -> float:
-        """When a flush falls due, or the wait for a receipt ends; inf when there is neither."""
+    def next_deadline(self, drawing: bool = True) -> float:
+        """When a flush falls due (if `drawing`), or the wait for a receipt ends; else inf."""
         if self._state == "awaiting":
             return self._asked + RECEIPT_LOST_S
-        return self._flushed + FLUSH_INTERVAL_S if self._waiting or self._dropped else NEVER
+        return self._flushed + FLUSH_INTERVAL_S if drawing and self._waiting else NEVER
 
     def take(self, now: float, everything: bool = False) -> "list[Waiting]":
         """Return the lines to draw now; after a non-empty answer ask `wants_receipt`."""
-        if not self._waiting and not self._dropped:
+        if not self._waiting:
             return []
         if not everything and (self.awaiting or now < self._flushed + FLUSH_INTERVAL_S):
             return []

@@ -14,6 +14,8 @@ import select
 import signal
 import termios
 
+from evloop.limits import RECEIPT_DRAIN_MS
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import TracebackType
@@ -22,6 +24,8 @@ READ_BYTES = 4096
 WRITE_BYTES_BLOCKING = 16  # where the tty could not be opened again: after each POLLOUT
 PASTE_ON = b"\x1b[?2004h"
 PASTE_OFF = b"\x1b[?2004l"
+RECEIPT_ASKED = b"\x1b[5n"
+RECEIPT = b"\x1b[0n"
 _BAUDS = {
     getattr(termios, f"B{rate}"): rate
     for rate in (50, 75, 110, 134, 150, 200, 300, 600, 1200, 1800, 2400, 4800, 9600, 19200)
@@ -95,7 +99,7 @@ def _name_of(fd: int) -> str | None:
 class Terminal:
     """A context manager around raw mode."""
 
-    __slots__ = ("_fd", "_own", "_saved", "_stdin", "_waiting", "raw", "refused")
+    __slots__ = ("_fd", "_owed", "_own", "_saved", "_stdin", "_waiting", "raw", "refused")
 
     def __init__(self, stdin: int = 0, stdout: int = 1) -> None:
         self._stdin = stdin
@@ -104,6 +108,7 @@ class Terminal:
         self._fd = stdout if fd is None else fd
         self._saved: list[int | list[bytes | int]] | None = None
         self._waiting = bytearray()
+        self._owed = False  # we asked ESC[5n and have not seen the answer
         self.raw = False
         self.refused = False  # the terminal has said EAGAIN at least once
 
@@ -170,6 +175,8 @@ class Terminal:
             return
         self.raw = False
         self.write(PASTE_OFF)
+        if self._owed:
+            self._drain_receipt()
         if self._waiting:
             # Stopped by Ctrl-S or full: what waits is lost, what the shell needs is not.
             try:
@@ -182,6 +189,18 @@ class Terminal:
             self._waiting.clear()
         _set_attributes(self._stdin, self._saved)
 
+    def _drain_receipt(self) -> None:
+        """Read the answer that is on its way, or the shell would have it typed to it."""
+        self._owed = False
+        poll = select.poll()
+        poll.register(self.fileno(), select.POLLIN)
+        seen = bytearray()
+        while RECEIPT not in seen and poll.poll(RECEIPT_DRAIN_MS):
+            data = self.read()
+            if not data:
+                break
+            seen += data
+
     def close(self) -> None:
         """`leave`, and close our own descriptor."""
         self.leave()
@@ -192,7 +211,10 @@ class Terminal:
     def read(self) -> bytes | None:
         """What was typed; None when nothing is there, b"" when the terminal is gone."""
         try:
-            return os.read(self.fileno(), READ_BYTES)
+            data = os.read(self.fileno(), READ_BYTES)
+            if RECEIPT in data:
+                self._owed = False
+            return data
         except BlockingIOError:
             return None
         except OSError as error:
@@ -202,6 +224,8 @@ class Terminal:
 
     def write(self, data: bytes) -> None:
         """Write, or keep what the terminal does not take now."""
+        if RECEIPT_ASKED in data:
+            self._owed = True
         self._waiting += data
         self.flush()
 
