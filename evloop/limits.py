@@ -143,10 +143,6 @@ LINES_WAITING_MAX = 1_000  # lines read ahead while a command runs; then stdin i
 
 TLS_HANDSHAKE_S = 5.0  # a stranger without keys may hold a connection this long
 TLS_READ_BYTES_MAX = 65_536  # of one read from the record layer; a record holds 16,384
-PINS_MAX = 10_000  # directories whose certificate is remembered; ~100 B a line
-PINS_BYTES_MAX = 4 * 2**20  # of the file of pins; more was not written by us
-
-assert PINS_MAX * (256 + 80) < PINS_BYTES_MAX  # a host name is at most 253 characters
 
 # -- who is let in (guard) -----------------------------------------------------------------------
 
@@ -258,3 +254,12 @@ assert HISTORY_MESSAGES_MAX * DATAGRAM_BYTES_MAX > HISTORY_BYTES_MAX  # so bytes
 assert STUCK_ASKS < GONE_ASKS
 assert BULK_GAPS_MIN <= BULK_ASKED_MAX <= NACK_MESSAGES_MAX
 assert COPIES_MAX * COPY_SPACING_S < 2 * TRICKLE_S_MIN
+
+# -- what a client remembers (keepsakes), owner tokens -------------------------------------------
+
+KEEPSAKE_LINES_MAX = 5_000  # newest kept when the file is written anew; ~150 B a line
+KEEPSAKE_BYTES_MAX = 4 * 2**20  # a larger file was not written by us
+KEEPSAKE_KEY_CHARS_MAX = 400  # a host name (253), a port, a room name
+TOKEN_BYTES = 16  # of an owner token: 128 bits can not be guessed
+
+assert KEEPSAKE_LINES_MAX * (KEEPSAKE_KEY_CHARS_MAX + 80) < KEEPSAKE_BYTES_MAX

@@ -1,0 +1,417 @@
+"""The directory at work: requests of many connections in, replies and news out. Floor 6.
+
+A request's way: `Connection.payload -> messages.parse -> HANDLERS[method] -> directory.check_... ->
+store.insert -> directory.add -> stream.send`, which only queues. At the end of the tick
+(`Registrar.end_tick`, a before_sleep hook): commit, then the news to the watchers, then flush.
+So all requests of a tick share one commit, and no reply goes out before what it promises is on
+disk.
+
+What a reply says is provisional while the tick has changed something that is not yet committed:
+
+    tick      request changes   other request       storage fails             end of tick
+    clean     -> changed        sent as it is       -                         nothing to do
+    changed   changed           noted: it depends   undo -> clean             commit -> clean
+
+Undo means: the directory goes back (version, rooms, memberships), the news of this tick is
+dropped, and each reply noted since the first change becomes `storage_failed`. ping and what was no
+request at all depend on nothing, but are noted with the rest and kept as they are.
+
+News (room_made, room_deleted) is encoded once, held in `_news`, and joined once for all watchers
+at the end of the tick. A watcher that is answered in the middle of a tick first gets the news so
+far, so that its own changes come to it before the reply.
+"""
+
+from evloop import __version__, messages, params
+from evloop.errors import BadMessage, FrameError, Refused, StoreError
+from evloop.framing import pack_frame
+from evloop.limits import BAD_MESSAGES_MAX
+from evloop.messages import Room
+from evloop.peers import prefix_of
+from evloop.stream import Hub, Stream
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable
+    from random import Random
+    from typing import Any
+
+    from evloop.directory import Directory
+    from evloop.log import Log
+    from evloop.loop import Loop
+    from evloop.ratelimit import AddressRates
+    from evloop.store import MemoryStore, Store
+
+    Replies = list[tuple[bytes | None, bytes]]
+    Handler = Callable[["Registrar", "Connection", dict[str, Any]], bytes]
+
+SERVER = f"evloop/{__version__}"
+INDEPENDENT = frozenset(("ping",))  # methods whose replies hold whatever becomes of the tick
+_NEWS: "Replies" = []  # stands in a note for: this was news, not a reply
+
+
+class Connection(Stream):
+    """One client. `number` names it on the console, `peer` in the log."""
+
+    __slots__ = ("bad", "client", "host", "name", "news_seen", "number", "peer", "server")
+
+    def __init__(self, server: "Registrar", sock: "socket.socket", host: str, peer: str) -> None:
+        super().__init__(server.hub, sock)
+        self.server = server
+        self.host = host
+        self.peer = peer
+        self.number = 0
+        self.bad = 0  # payloads in a row that were no requests
+        self.news_seen = -1  # how much of all news it was given; -1: it does not watch
+        self.client = ""
+        self.name = ""
+
+    def payload(self, data: bytes) -> None:
+        self.server.handle(self, data)
+
+    def broken(self, error: FrameError) -> None:
+        self.server.log.info("broken", peer=self.peer, why=str(error))
+        if not self._eof:
+            reply = messages.error(
+                messages.NULL,
+                messages.INVALID_REQUEST,
+                str(error),
+                {"reason": "frame_too_large"},
+            )
+            self.server.answer(self, reply, None)
+        self.close(str(error))
+
+    def expired(self) -> None:
+        self.server.log.info("timed out", peer=self.peer)
+        super().expired()
+
+    def ended(self, why: str) -> None:
+        self.server.forget(self)
+
+
+class Registrar:
+    """All connections of one directory."""
+
+    def __init__(
+        self,
+        loop: "Loop",
+        directory: "Directory",
+        store: "Store | MemoryStore",
+        log: "Log",
+        *,
+        rng: "Random",
+        wall: "Callable[[], float]",
+        change_rates: "AddressRates",
+        default_mode: str,
+    ) -> None:
+        self.loop = loop
+        self.directory = directory
+        self.store = store
+        self.log = log
+        self.hub = Hub(loop)
+        self.connections: dict[int, Connection] = {}
+        self.handled = 0
+        self.on_forget: Callable[[Connection], object] = _nothing
+        self._rng = rng
+        self._wall = wall
+        self._change_rates = change_rates
+        self._default_mode = default_mode
+        self._numbers = 0
+        self._watchers: dict[Connection, None] = {}
+        self._news: list[bytes] = []  # of this tick, framed
+        self._news_before = 0  # news of all earlier ticks
+        self._noted: list[tuple[Connection, int, bytes | Replies | None]] = []
+        self._undone = 0
+        self._failing = False  # so that a full disk is logged once and not for each request
+        loop.before_sleep(self.end_tick)
+
+    # -- connections -------------------------------------------------------------------------
+
+    def welcome(self, sock: "socket.socket", host: str, peer: str) -> Connection:
+        """Take over a connected, non-blocking socket; `host` is its address, `peer` for the log."""
+        connection = Connection(self, sock, host, peer)
+        self._numbers += 1
+        connection.number = self._numbers
+        self.connections[connection.number] = connection
+        if self.log.debugging:
+            self.log.debug("connected", peer=peer)
+        return connection
+
+    def forget(self, connection: Connection) -> None:
+        """A connection has ended: it leaves all its rooms."""
+        del self.connections[connection.number]
+        self._watchers.pop(connection, None)
+        self.directory.leave_all(connection)
+        if self.log.debugging:
+            self.log.debug("closed", peer=connection.peer, why=connection.why)
+        self.on_forget(connection)
+
+    def say_goodbye(self, reason: str) -> None:
+        """Tell everybody that the server ends, and close when they have been told."""
+        frame = pack_frame(messages.closing(reason))
+        for connection in list(self.connections.values()):
+            connection.send(frame)
+            connection.close(reason)
+
+    # -- requests ----------------------------------------------------------------------------
+
+    def handle(self, connection: Connection, payload: bytes) -> None:
+        """Answer one payload, whatever it is."""
+        self.handled += 1
+        try:
+            request = messages.parse(payload)
+        except BadMessage as bad:
+            self._count_bad(connection)
+            self.answer(connection, messages.bad_message(bad), None)
+            return
+        if isinstance(request, list):
+            self._handle_batch(connection, request)
+            return
+        connection.bad = 0
+        request_id, method, parameters = request
+        reply = self._reply(connection, request_id, method, parameters)
+        if reply is not None:
+            self.answer(connection, reply, None if method in INDEPENDENT else request_id)
+
+    def _handle_batch(self, connection: Connection, members: "list[Any]") -> None:
+        replies: Replies = []  # (id, reply); the id of what was no request is None
+        requests = 0
+        for member in members:
+            if isinstance(member, BadMessage):
+                replies.append((None, messages.bad_message(member)))
+                continue
+            requests += 1
+            request_id, method, parameters = member
+            undone = self._undone
+            try:
+                messages.check_in_batch(method)
+            except Refused as refused:
+                reply = messages.refusal(request_id, refused) if request_id is not None else None
+            else:
+                reply = self._reply(connection, request_id, method, parameters)
+            if undone != self._undone:  # with this member all before it were undone
+                replies = _all_failed(replies)
+            if reply is not None:
+                replies.append((request_id, reply))
+        if requests:
+            connection.bad = 0
+        else:
+            self._count_bad(connection)
+        if replies:
+            self.answer(connection, _batch(replies), replies)
+
+    def _reply(
+        self,
+        connection: Connection,
+        request_id: bytes | None,
+        method: str,
+        parameters: "dict[str, Any]",
+    ) -> bytes | None:
+        """Act, and return the reply; None for a notification."""
+        handler = HANDLERS.get(method)
+        if handler is None:
+            return None if request_id is None else messages.unknown_method(request_id, method)
+        try:
+            body = handler(self, connection, parameters)
+        except Refused as refused:
+            return None if request_id is None else messages.refusal(request_id, refused)
+        except StoreError as error:
+            self._undo(error)
+            return None if request_id is None else _storage_failed(request_id)
+        return None if request_id is None else messages.result(request_id, body)
+
+    def answer(
+        self, connection: Connection, reply: bytes, depends: "bytes | Replies | None"
+    ) -> None:
+        """Queue `reply`; if the tick has uncommitted changes, note how to take it back.
+
+        `depends` is the id of the request, or the replies of a batch with their ids; None: the
+        reply holds whatever becomes of the tick.
+        """
+        if self.directory.provisional:
+            if connection.news_seen >= 0:
+                self._catch_up(connection)
+            place = connection.send(pack_frame(reply))
+            self._noted.append((connection, place, depends))
+        else:
+            connection.send(pack_frame(reply))
+
+    def _count_bad(self, connection: Connection) -> None:
+        connection.bad += 1
+        if connection.bad > BAD_MESSAGES_MAX:
+            self.log.info("closing", peer=connection.peer, why="too many messages are no requests")
+            connection.close("too many messages in a row were no requests")
+
+    # -- changes, news and the end of a tick -------------------------------------------------
+
+    def changed(self, method: bytes, body: bytes) -> None:
+        """Note a change for the watchers."""
+        if self._watchers:
+            self._news.append(pack_frame(messages.notification(method, body)))
+
+    def _catch_up(self, connection: Connection) -> None:
+        news = self._news[connection.news_seen - self._news_before :]
+        if news:
+            connection.news_seen += len(news)
+            place = connection.send(b"".join(news))
+            self._noted.append((connection, place, _NEWS))
+
+    def end_tick(self) -> None:
+        """Commit what the tick changed, tell the watchers, send everything."""
+        if self.directory.provisional:
+            try:
+                self.store.commit(self.directory.version)
+            except StoreError as error:
+                self._undo(error)
+            else:
+                self._settle()
+        self.hub.flush()
+
+    def _settle(self) -> None:
+        self.directory.commit()
+        if self._failing:
+            self._failing = False
+            self.log.notice("the store takes changes again")
+        news = self._news
+        if news:
+            joined = b"".join(news)
+            before, total = self._news_before, self._news_before + len(news)
+            for connection in list(self._watchers):
+                seen = connection.news_seen
+                if seen == before:
+                    connection.send(joined)
+                elif seen < total:
+                    connection.send(b"".join(news[seen - before :]))
+                connection.news_seen = total
+            self._news_before = total
+            self._news = []
+        self._noted.clear()
+
+    def _undo(self, error: StoreError) -> None:
+        if not self._failing:
+            self._failing = True
+            self.log.error("the store takes no changes", why=str(error))
+        self.directory.rollback()
+        self._undone += 1
+        for connection, place, depends in self._noted:
+            if depends is _NEWS:
+                connection.replace(place, b"")
+            elif isinstance(depends, bytes):
+                connection.replace(place, pack_frame(_storage_failed(depends)))
+            elif depends is not None:
+                connection.replace(place, pack_frame(_batch(_all_failed(depends))))
+            if connection.news_seen >= 0:
+                connection.news_seen = self._news_before
+        self._noted.clear()
+        self._news.clear()
+
+    # -- what the console asks for too -------------------------------------------------------
+
+    def make_room(
+        self, name: str, place: tuple[str, int] | None, mode: str | None, maker: str
+    ) -> bytes:
+        """Make a room, or raise Refused or StoreError; return the body of the reply."""
+        directory = self.directory
+        address, port = place or directory.free_place(self._rng)
+        made = int(self._wall())
+        room = Room(name, address, port, mode or self._default_mode, made, maker)
+        directory.check_make(room)
+        self._take_change(maker)
+        self.store.insert(room)
+        body = directory.add(room)
+        self.changed(b"room_made", body)
+        return body
+
+    def delete_room(self, name: str, maker: str | None) -> bytes:
+        """Delete a room, or raise Refused or StoreError; `maker` None is the operator."""
+        room = self.directory.check_delete(name)
+        if maker is not None:
+            self._take_change(maker)
+        self.store.delete(room)
+        body = self.directory.remove(room)
+        self.changed(b"room_deleted", body)
+        return body
+
+    def _take_change(self, maker: str) -> None:
+        wait = self._change_rates.take(maker, self.loop.now)
+        if wait:
+            raise Refused(
+                messages.SLOW_DOWN,
+                "slow_down",
+                f"too many changes from {maker}; try again in {wait:.2g} s",
+                {"retry_after": wait},
+            )
+
+    # -- methods -----------------------------------------------------------------------------
+
+    def _hello(self, connection: Connection, parameters: "dict[str, Any]") -> bytes:
+        connection.client, connection.name = params.read_hello(parameters)
+        return messages.hello_body(SERVER, self.directory.version)
+
+    def _ping(self, connection: Connection, parameters: "dict[str, Any]") -> bytes:
+        params.read_nothing(parameters)
+        return messages.EMPTY
+
+    def _getdir(self, connection: Connection, parameters: "dict[str, Any]") -> bytes:
+        after, limit = params.read_getdir(parameters)
+        return self.directory.page(after, limit)
+
+    def _makeroom(self, connection: Connection, parameters: "dict[str, Any]") -> bytes:
+        name, place, mode = params.read_makeroom(parameters)
+        return self.make_room(name, place, mode, prefix_of(connection.host))
+
+    def _deleteroom(self, connection: Connection, parameters: "dict[str, Any]") -> bytes:
+        return self.delete_room(params.read_name(parameters), prefix_of(connection.host))
+
+    def _enter(self, connection: Connection, parameters: "dict[str, Any]") -> bytes:
+        return self.directory.enter(params.read_name(parameters), connection)
+
+    def _leave(self, connection: Connection, parameters: "dict[str, Any]") -> bytes:
+        self.directory.leave(params.read_name(parameters), connection)
+        return messages.EMPTY
+
+    def _watch(self, connection: Connection, parameters: "dict[str, Any]") -> bytes:
+        params.read_nothing(parameters)
+        if connection.news_seen < 0:
+            connection.news_seen = self._news_before + len(self._news)
+            self._watchers[connection] = None
+        return messages.version_body(self.directory.version)
+
+    def _unwatch(self, connection: Connection, parameters: "dict[str, Any]") -> bytes:
+        params.read_nothing(parameters)
+        if connection.news_seen >= 0:
+            self._catch_up(connection)
+            connection.news_seen = -1
+            del self._watchers[connection]
+        return messages.EMPTY
+
+
+def _nothing(connection: Connection) -> None:
+    """Nobody wants to know."""
+
+
+def _storage_failed(request_id: bytes) -> bytes:
+    sentence = "the directory could not be stored; nothing was changed, try again later"
+    refused = Refused(messages.STORAGE_FAILED, "storage_failed", sentence)
+    return messages.refusal(request_id, refused)
+
+
+def _all_failed(replies: "Replies") -> "Replies":
+    return [(one, reply if one is None else _storage_failed(one)) for one, reply in replies]
+
+
+def _batch(replies: "Replies") -> bytes:
+    return messages.batch(reply for _, reply in replies)
+
+
+HANDLERS: "dict[str, Handler]" = {
+    "hello": Registrar._hello,
+    "ping": Registrar._ping,
+    "getdir": Registrar._getdir,
+    "makeroom": Registrar._makeroom,
+    "deleteroom": Registrar._deleteroom,
+    "enter": Registrar._enter,
+    "leave": Registrar._leave,
+    "watch": Registrar._watch,
+    "unwatch": Registrar._unwatch,
+}
