@@ -50,6 +50,7 @@ LISTEN_SOCKETS_MAX = 64  # taken over from the service manager, or by --listen; 
 EVENTS_PER_TICK_MAX = 256  # of more, the kernel keeps its own turn; timers and hooks get theirs
 READ_BYTES_PER_WAKE = 65_536  # one recv per wake and descriptor: nobody starves the rest
 DATAGRAMS_PER_WAKE_MAX = 64  # measured: draining up to 64 takes 1.5 to 1.7 times more under flood
+DATAGRAM_READ_BYTES = 2_048  # ours have 1,200 at most; the rest of a longer one is not read
 ACCEPT_BATCH_MAX = 64  # a storm of connections shares the loop with those who are in
 ACCEPT_PAUSE_S = 0.2  # out of descriptors: try again soon, but do not spin
 SIGNALS_PER_WAKE_MAX = 64
