@@ -2,16 +2,11 @@
 
 import argparse
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from multiprocessing import Pool
-from typing import TypeVar
 
 from tests.simulation import swarm
 from tests.simulation.oracle import Violation
+from tests.simulation.parallel import parallel
 from tests.simulation.room import Result, Setting, measure
-
-Task = TypeVar("Task")
-Answer = TypeVar("Answer")
 
 
 def _arguments() -> argparse.ArgumentParser:
@@ -73,15 +68,6 @@ def _measure(setting: Setting) -> tuple[Setting, Result | str]:
         return setting, measure(setting)
     except Violation as violation:
         return setting, str(violation)
-
-
-def parallel(work: Callable[[Task], Answer], tasks: Iterable[Task], jobs: int) -> Iterator[Answer]:
-    """`map`, in the order of `tasks`, over `jobs` processes."""
-    if jobs <= 1:
-        yield from map(work, tasks)
-        return
-    with Pool(jobs) as pool:
-        yield from pool.imap(work, tasks)
 
 
 def _rooms(options: argparse.Namespace) -> int:

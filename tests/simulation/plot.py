@@ -94,9 +94,7 @@ class _Frame:
         parts.append(_line(corner, (WIDTH - RIGHT, corner[1]), INK))
         parts.append(_text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 12, across.title))
         middle = (TOP + HEIGHT - BOTTOM) / 2
-        parts.append(
-            _text(16, middle, up.title, more=f' transform="rotate(-90 16 {middle:.1f})"')
-        )
+        parts.append(_text(16, middle, up.title, more=f' transform="rotate(-90 16 {middle:.1f})"'))
         return parts
 
     def line(self, series: Series) -> list[str]:
@@ -143,9 +141,7 @@ def draw(title: str, panels: list[Panel], columns: int = 2) -> str:
         row, column = divmod(number, columns)
         frame = _Frame(panel)
         parts.append(f'<g transform="translate({column * WIDTH} {row * HEIGHT + 40})">')
-        parts.append(
-            _text(LEFT, 24, panel.title, "start", ' font-size="14" font-weight="600"')
-        )
+        parts.append(_text(LEFT, 24, panel.title, "start", ' font-size="14" font-weight="600"'))
         parts += frame.axes()
         for series in panel.series:
             parts += frame.line(series)

@@ -1,0 +1,290 @@
+"""Measure "Figures to reach" of the design, write docs/reliability-figures.json, table and plot.
+
+    python3 -m tests.simulation.figures --jobs 2
+
+Every cell runs with `--seeds` seeds (5 unless said) and with all caps of rule 12 in force. A goal
+counts as reached when the median of the seeds reaches it; the worst seed is shown beside it.
+`--draw` makes table and plot anew from the JSON, without measuring.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+from statistics import median
+from typing import Any, NamedTuple
+
+from tests.simulation import plot
+from tests.simulation.parallel import parallel
+from tests.simulation.room import Setting, measure, minimum
+
+DOCS = Path(__file__).parents[2] / "docs"
+FIGURES = DOCS / "reliability-figures.json"
+PAGE = DOCS / "reliability.md"
+PICTURE = DOCS / "reliability.svg"
+BEGIN, END = "<!-- figures begin: made by tests.simulation.figures -->", "<!-- figures end -->"
+
+COPY_GAP_MS = 8.0  # rule 7: copies of one message are so far apart
+LOSSES = (0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5)
+SIZES = (5, 10, 20, 50, 100, 200, 500, 1_000, 10_000)
+
+
+class Cell(NamedTuple):
+    """One row of the table: what is run, and the most that each figure may be."""
+
+    name: str
+    setting: Setting
+    goals: dict[str, float]
+
+
+def steady(members: int, loss: float) -> Setting:
+    """The steady room of this size, with as many messages as its size allows."""
+    if members >= 10_000:
+        return Setting(members, loss, messages=25, warmup=5, rate=1.0, prime=True, idle=60.0)
+    if members >= 500:
+        return Setting(members, loss, messages=100, warmup=50, join=40.0)
+    return Setting(members, loss, messages=600)
+
+
+CELLS = (
+    Cell("50 members, 1 % loss", steady(50, 0.01), {"p99_ms": 15, "over": 1.2}),
+    Cell("50 members, 10 %", steady(50, 0.1), {"p99_ms": 20, "over": 1.2}),
+    Cell(
+        "50 members, 30 %",
+        steady(50, 0.3),
+        {"p99_ms": 30, "over": 1.2, "nack": 0.5, "session": 4, "bytes": 2_000},
+    ),
+    Cell("50 members, 50 %", steady(50, 0.5), {"p99_ms": 50, "over": 1.25}),
+    Cell(
+        "1,000 members, 30 %",
+        steady(1_000, 0.3),
+        {"p99_ms": 30, "over": 1.15, "session": 9, "bytes": 4_000},
+    ),
+    Cell(
+        "10,000 members, 30 %, 1 message/s",
+        steady(10_000, 0.3),
+        {"p99_ms": 40, "over": 1.15, "idle_per_s": 10},
+    ),
+    Cell("deaf for 0.1 s, 30 % of the time", Setting(50, 0.0, 600, burst=0.1), {"p99_ms": 600}),
+    Cell("deaf for 0.5 s, 30 % of the time", Setting(50, 0.0, 600, burst=0.5), {"p99_ms": 2_000}),
+    Cell("deaf for 2 s, 30 % of the time", Setting(50, 0.0, 600, burst=2.0), {"p99_ms": 9_000}),
+    Cell(
+        "late joiner, 400 messages of history, 30 %",
+        Setting(50, 0.3, 400, warmup=0, late=True),
+        {"heal_s": 1.0},
+    ),
+    Cell("20 s partition, then healed", Setting(50, 0.3, 100, partition=True), {"heal_s": 2.0}),
+)
+
+
+def command(setting: Setting, seeds: int) -> str:
+    """The command line that runs `setting`."""
+    words = ["python3 -m tests.simulation"]
+    for field, value in setting._asdict().items():
+        if value is True:
+            words.append(f"--{field}")
+        elif value is not False and value != Setting._field_defaults[field]:
+            words.append(f"--{field} {value}")
+    return " ".join([*words, f"--seeds {seeds}"])
+
+
+def run(setting: Setting) -> dict[str, Any]:
+    """One run, as it goes into the JSON."""
+    result = measure(setting)
+    figures: dict[str, Any] = {
+        "undelivered": result.undelivered,
+        "lost": result.lost,
+        "p50_ms": 1000 * result.quantile(0.50),
+        "p99_ms": 1000 * result.quantile(0.99),
+        "max_ms": 1000 * result.quantile(1.0),
+        "over": result.over,
+        "minimum": result.minimum,
+        "heal_s": result.heal_s,
+        "idle_per_s": result.idle_per_s,
+        "deliveries_per_s": result.delivered / result.cpu_s,
+        "trace": result.trace,
+        **result.costs,
+    }
+    return {
+        key: round(value, 3) if isinstance(value, float) else value
+        for key, value in figures.items()
+    }
+
+
+def measure_all(seeds: int, jobs: int) -> dict[str, Any]:
+    """Everything that table and plot need."""
+    settings = [cell.setting for cell in CELLS]
+    settings += [steady(50, loss) for loss in LOSSES]
+    settings += [steady(members, 0.3) for members in SIZES]
+    wanted = list(dict.fromkeys(settings))
+    wanted.sort(key=lambda setting: -setting.members)  # the long ones first
+    tasks = [setting._replace(seed=seed) for setting in wanted for seed in range(1, seeds + 1)]
+    found: dict[Setting, list[dict[str, Any]]] = {}
+    for task, figures in zip(tasks, parallel(run, tasks, jobs), strict=True):
+        print(f"{command(task, 1)}: {figures}", file=sys.stderr, flush=True)
+        found.setdefault(task._replace(seed=1), []).append(figures)
+    git = ["git", "rev-parse", "--short", "HEAD"]
+    return {
+        "commit": subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip(),
+        "seeds": seeds,
+        "runs": [
+            {"setting": setting._asdict(), "command": command(setting, seeds), "runs": runs}
+            for setting, runs in found.items()
+        ],
+    }
+
+
+class Figures:
+    """The JSON, by setting."""
+
+    def __init__(self, raw: dict[str, Any]) -> None:
+        self.commit = raw["commit"]
+        self.seeds = raw["seeds"]
+        self._runs: dict[Setting, list[dict[str, Any]]] = {
+            Setting(**entry["setting"]): entry["runs"] for entry in raw["runs"]
+        }
+
+    def runs(self, setting: Setting) -> list[dict[str, Any]]:
+        """One entry a seed."""
+        return self._runs[setting]
+
+    def values(self, setting: Setting, key: str) -> list[float]:
+        """Figure `key`, one a seed, sorted."""
+        return sorted(figures[key] for figures in self._runs[setting])
+
+
+UNITS = {"p99_ms": "ms", "heal_s": "s", "idle_per_s": "SESSION/s when idle", "bytes": "B"}
+SHOWN = {"p99_ms": "p99", "heal_s": "healed in", "nack": "N", "session": "S", "bytes": "B"}
+
+
+def _spelt(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
+def _goal(cell: Cell, figures: Figures) -> str:
+    spelt = []
+    for key, most in cell.goals.items():
+        reached = median(figures.values(cell.setting, key)) <= most
+        unit = f" {UNITS[key]}" if key in UNITS else ""
+        name = SHOWN.get(key, key if key == "over" else "")
+        spelt.append(f"{name} ≤ {most:,g}{unit} {'✓' if reached else '**missed**'}".strip())
+    return "; ".join(spelt)
+
+
+def table(figures: Figures) -> str:
+    """The rows of the page: median over the seeds, and in brackets the worst."""
+    keys = ("p50_ms", "p99_ms", "max_ms", "over", "data", "repair", "nack", "session", "bytes")
+    lines = [
+        "| simulated | undelivered | p50 ms | p99 ms | max ms | over | D | R | N | S | B | goal |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for cell in CELLS:
+        undelivered = sum(figures.values(cell.setting, "undelivered"))
+        columns = [cell.name, f"{undelivered:.0f}"]
+        for key in keys:
+            values = figures.values(cell.setting, key)
+            columns.append(f"{_spelt(median(values))} ({_spelt(values[-1])})")
+        goal = _goal(cell, figures)
+        for key in ("heal_s", "idle_per_s"):
+            if key in cell.goals:
+                values = figures.values(cell.setting, key)
+                goal += f"; measured {_spelt(median(values))} ({_spelt(values[-1])})"
+        lines.append("| " + " | ".join([*columns, goal]) + " |")
+    lines += ["", "The commands, in the order of the rows:", "", "```"]
+    lines += [command(cell.setting, figures.seeds) for cell in CELLS]
+    lines += ["```", "", f"Measured at commit {figures.commit}, {figures.seeds} seeds a cell."]
+    return "\n".join(lines)
+
+
+def _points(figures: Figures, pairs: list[tuple[float, Setting]], key: str) -> list[plot.Point]:
+    return [(x, median(figures.values(setting, key))) for x, setting in pairs]
+
+
+def _bars(
+    figures: Figures, pairs: list[tuple[float, Setting]], key: str
+) -> list[tuple[float, float, float]]:
+    spans = [(x, figures.values(setting, key)) for x, setting in pairs]
+    return [(x, values[0], values[-1]) for x, values in spans]
+
+
+def _floor_ms(loss: float) -> float:
+    # p99 when copies follow each other at rule 7's pace for ever: the k-th brings it to 99 %.
+    copies, missing = 0, loss
+    while missing > 0.01:
+        copies += 1
+        missing *= loss
+    return COPY_GAP_MS * copies
+
+
+def _panels(
+    figures: Figures, across: plot.Axis, pairs: list[tuple[float, Setting]], against: str
+) -> list[plot.Panel]:
+    def series(label: str, colour: str, key: str) -> plot.Series:
+        points = _points(figures, pairs, key)
+        return plot.Series(label, colour, points, bars=_bars(figures, pairs, key))
+
+    floor = [(x, _floor_ms(setting.loss)) for x, setting in pairs]
+    least = [(x, minimum(setting.members - 1, setting.loss)) for x, setting in pairs]
+    sent = [
+        (x, median(f["data"] + f["repair"] for f in figures.runs(setting))) for x, setting in pairs
+    ]
+    latency_top = 60.0
+    return [
+        plot.Panel(
+            f"Delivery latency against {against}",
+            across,
+            plot.Axis("milliseconds from say to screen", [0, 10, 20, 30, 40, 50, latency_top]),
+            [
+                series("99 of 100", plot.BLUE, "p99_ms"),
+                series("half", plot.SKY, "p50_ms"),
+                plot.Series("least at 8 ms a copy", plot.GREY, floor, theory=True),
+            ],
+        ),
+        plot.Panel(
+            f"Transmissions per message against {against}",
+            across,
+            plot.Axis("datagrams", [0, 2, 4, 6, 8, 10, 12]),
+            [
+                plot.Series("DATA + REPAIR", plot.ORANGE, sent),
+                series("SESSION", plot.GREEN, "session"),
+                series("NACK", plot.SKY, "nack"),
+                plot.Series("theoretical minimum", plot.GREY, least, theory=True),
+            ],
+        ),
+    ]
+
+
+def picture(figures: Figures) -> str:
+    """docs/reliability.svg."""
+    losses = [(100 * loss, steady(50, loss)) for loss in LOSSES]
+    sizes = [(float(members), steady(members, 0.3)) for members in SIZES]
+    by_loss = plot.Axis("loss at each receiver, percent (50 members)", [0, 10, 20, 30, 40, 50])
+    by_size = plot.Axis("members (30 % loss)", [1, 10, 100, 1_000, 10_000], logarithmic=True)
+    return plot.draw(
+        "A reliable room: what loss and size cost",
+        _panels(figures, by_loss, losses, "loss") + _panels(figures, by_size, sizes, "group size"),
+    )
+
+
+def main() -> int:
+    """Measure, or only draw."""
+    parser = argparse.ArgumentParser(prog="python3 -m tests.simulation.figures")
+    parser.add_argument("--jobs", type=int, default=1, help="processes")
+    parser.add_argument("--seeds", type=int, default=5, help="of each cell")
+    parser.add_argument("--draw", action="store_true", help="from the JSON, without measuring")
+    options = parser.parse_args()
+    if not options.draw:
+        raw = measure_all(options.seeds, options.jobs)
+        FIGURES.write_text(json.dumps(raw, indent=1) + "\n")
+    figures = Figures(json.loads(FIGURES.read_text()))
+    page = PAGE.read_text()
+    head, _, rest = page.partition(BEGIN)
+    _, _, tail = rest.partition(END)
+    PAGE.write_text(f"{head}{BEGIN}\n{table(figures)}\n{END}{tail}")
+    PICTURE.write_text(picture(figures))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
