@@ -264,3 +264,12 @@ KEEPSAKE_KEY_CHARS_MAX = 400  # a host name (253), a port, a room name
 TOKEN_BYTES = 16  # of an owner token: 128 bits can not be guessed
 
 assert KEEPSAKE_LINES_MAX * (KEEPSAKE_KEY_CHARS_MAX + 80) < KEEPSAKE_BYTES_MAX
+
+# -- the server ------------------------------------------------------------------------------------
+
+CHANGES_PER_S = 100  # default of --change-rate, for each address
+LISTEN_BACKLOG = 4096  # a short queue costs a storm of clients SYN retries of a second
+TURNED_AWAY_MAX = 16  # told why, at one time; more are only closed
+DRAIN_S = 2.0  # for goodbyes, after SIGTERM
+
+assert TURNED_AWAY_MAX < DESCRIPTORS_RESERVED

@@ -146,12 +146,15 @@ class Registrar:
             self.log.debug("closed", peer=connection.peer, why=connection.why)
         self.on_forget(connection)
 
-    def say_goodbye(self, reason: str) -> None:
-        """Tell everybody that the server ends, and close when they have been told."""
-        frame = pack_frame(messages.closing(reason))
+    def send_away(self, connection: Connection, reason: str) -> None:
+        """Tell a client that its connection ends, and why; then end it."""
+        connection.send(pack_frame(messages.closing(reason)))
+        connection.close(reason)
+
+    def send_all_away(self, reason: str) -> None:
+        """The server ends: tell everybody, and close when they have been told."""
         for connection in list(self.connections.values()):
-            connection.send(frame)
-            connection.close(reason)
+            self.send_away(connection, reason)
 
     # -- requests ----------------------------------------------------------------------------
 

@@ -1,0 +1,136 @@
+"""The operator's console: commands typed at the server's own terminal. Floor 6.
+
+One dict from word to function; each returns the lines to print, or raises Refused or UsageError
+with a sentence that says what to do.
+"""
+
+import os
+
+from evloop.cooked import LineReader
+from evloop.errors import EvloopError, Refused
+from evloop.names import display, quoted
+from evloop.outlet import Outlet
+from evloop.report import plural, room_lines
+from evloop.stdin import Input
+from evloop.strictjson import decode
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from evloop.loop import Loop
+    from evloop.registrar import Registrar
+
+    Answer = Callable[["Console", str], list[str]]
+
+
+def memory_bytes() -> int:
+    """Resident memory of this process (proc(5), statm); 0 where there is no /proc."""
+    try:
+        with open("/proc/self/statm", "rb") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return 0
+
+
+class Console:
+    """Reads stdin, a terminal, on the loop. `quit` calls `on_quit`."""
+
+    def __init__(
+        self, loop: "Loop", registrar: "Registrar", on_quit: "Callable[[], object]"
+    ) -> None:
+        self._loop = loop
+        self._registrar = registrar
+        self._on_quit = on_quit
+        self._started = loop.now
+        self._reader = LineReader()
+        self._out = Outlet(loop, 1, lambda: None)
+        self._input = Input(loop, 0, self._on_data)
+        self._out.line("help lists the commands of this console")
+
+    def close(self) -> None:
+        self._input.close()
+
+    def _on_data(self, data: bytes) -> None:
+        if not data:
+            # Ctrl-D, or the terminal is gone. The server runs on: it may have been started by
+            # somebody who then left.
+            self._input.close()
+            return
+        for kind, text in self._reader.feed(data):
+            for line in self.answer(text) if kind == "line" else [text]:
+                self._out.line(line)
+
+    def answer(self, line: str) -> list[str]:
+        """What a typed line gives."""
+        word, _, rest = line.strip().partition(" ")
+        if not word:
+            return []
+        row = ANSWERS.get(word.casefold())
+        if row is None:
+            return [f'unknown command "{quoted(word)}": help lists the commands']
+        try:
+            return row[1](self, rest.strip())
+        except EvloopError as error:
+            return [str(error)]
+
+    def _rooms(self, rest: str) -> list[str]:
+        directory = self._registrar.directory
+        rooms = [
+            {
+                "name": room.name,
+                "address": room.address,
+                "port": room.port,
+                "mode": room.mode,
+                "members": directory.members(room),
+            }
+            for room in directory.rooms()
+        ]
+        return room_lines(rooms) or ["no rooms"]
+
+    def _clients(self, rest: str) -> list[str]:
+        lines = [
+            f"  {number:>5}  {one.peer:<24}  {display(one.name)}  {display(one.client)}".rstrip()
+            for number, one in self._registrar.connections.items()
+        ]
+        return lines or ["no clients"]
+
+    def _stats(self, rest: str) -> list[str]:
+        registrar = self._registrar
+        return [
+            f"  {plural(len(registrar.directory), 'room')},"
+            f" {plural(len(registrar.connections), 'client')}",
+            f"  {plural(registrar.handled, 'message')} handled,"
+            f" version {registrar.directory.version}",
+            f"  up {self._loop.now - self._started:.0f} s, {memory_bytes() / 1e6:.1f} MB resident",
+        ]
+
+    def _deleteroom(self, rest: str) -> list[str]:
+        change = decode(self._registrar.delete_room(rest, None))
+        return [f"deleted room {display(change['room']['name'])}"]
+
+    def _kick(self, rest: str) -> list[str]:
+        number = int(rest) if rest.isascii() and rest.isdigit() and len(rest) < 10 else 0
+        connection = self._registrar.connections.get(number)
+        if connection is None:
+            raise Refused(1, "no_such_client", f'no client "{quoted(rest)}": clients lists them')
+        self._registrar.send_away(connection, "the operator closed this connection")
+        return [f"closed {connection.peer}"]
+
+    def _help(self, rest: str) -> list[str]:
+        return [f"  {usage}" for usage, _ in ANSWERS.values()]
+
+    def _quit(self, rest: str) -> list[str]:
+        self._on_quit()
+        return []
+
+
+ANSWERS: "dict[str, tuple[str, Answer]]" = {
+    "rooms": ("rooms              the rooms, and how many are in each", Console._rooms),
+    "clients": ("clients            who is connected", Console._clients),
+    "stats": ("stats              figures of this server", Console._stats),
+    "deleteroom": ("deleteroom NAME    remove a room, whoever made it", Console._deleteroom),
+    "kick": ("kick CLIENT        close a connection, by its number", Console._kick),
+    "help": ("help               this list", Console._help),
+    "quit": ("quit               say goodbye and end the server", Console._quit),
+}
