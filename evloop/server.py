@@ -193,7 +193,7 @@ class Server:
         return [endpoint_of(*listener.getsockname()[:2]) for listener in listeners]
 
     def drain(self, reason: str) -> None:
-        """Accept no more, say goodbye, end when all are gone, after DRAIN_S, or at a second call."""
+        """Accept no more, say goodbye; end when all are gone, after DRAIN_S, or if called again."""
         if self._draining:
             self._end()
             return
