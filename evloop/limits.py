@@ -58,8 +58,11 @@ SLEEP_S_MAX = 86_400.0  # of one select: epoll takes at most 2**31 - 1 ms
 STALE_TIMERS_MIN = 64  # below, cancelled timers are not worth a sweep
 RECEIVE_BUFFER_BYTES = 4 * 2**20  # asked for; holds over 6,000 small datagrams (the default: 256)
 RESOLVE_S_MAX = 5.0  # a silent resolver would take 10 s and more
+RESOLVE_ADDRESSES_MAX = 16  # of one name; connecting tries them one by one
+RESOLVE_ANSWER_BYTES_MAX = 4_096  # PIPE_BUF: written whole, so the child never waits for us
 
 assert SLEEP_S_MAX * 1000 < 2**31
+assert RESOLVE_ADDRESSES_MAX * 80 < RESOLVE_ANSWER_BYTES_MAX
 
 # -- streams (framed TCP) --------------------------------------------------------------------------
 
