@@ -276,3 +276,16 @@ TURNED_AWAY_MAX = 16  # told why, at one time; more are only closed
 DRAIN_S = 2.0  # for goodbyes, after SIGTERM
 
 assert TURNED_AWAY_MAX < DESCRIPTORS_RESERVED
+
+# -- the client ------------------------------------------------------------------------------------
+
+CONNECT_S_MAX = 5.0  # for each address, and for the directory's first word
+RECONNECT_S_MIN = 0.5  # the first back-off; doubled each time
+RECONNECT_S_MAX = 30.0
+LEAVE_S = 1.0  # a room that says goodbye is closed after that, done or not
+CONFIRM_S = 5.0  # after the last datagram: how long the end of a pipe waits for confirmation
+PROGRESS_ROOMS = 2_000  # rooms of a listing after which its progress is shown
+NEWS_FOLD_S = 2.0  # joins and parts within it become one line
+ALONE_S = 30.0  # of silence in a room where others should be, then a hint
+BELL_S = 5.0  # at most one bell in it
+INTERRUPT_S = 2.0  # the second Ctrl-C within it leaves

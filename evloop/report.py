@@ -24,25 +24,25 @@ _JSON_ESCAPES = {
 }
 
 
-def message_line(name: str, kind: int, text: str, mark: str) -> str:
-    """`Mel: Good morning!`, `* Mel waves`, and `? Mel: hello` for a line nobody vouches for."""
-    shown = display(text)
+def message_parts(name: str, kind: int, text: str, mark: str) -> tuple[str, str, str, list[str]]:
+    """(before, who, after, lines): `Mel: Good morning!` is "", "Mel", ": ", ["Good morning!"].
+
+    `* Mel waves` is an action, `? Mel: hello` a line that nobody vouches for.
+    """
+    lines = [display(line) for line in text.split("\n")]
+    lines[-1] += _MARKS.get(mark, "")
     if mark == "plain":
-        return f"? {shown}"
+        return "? ", "", "", lines
     if kind == ME:
-        return f"* {display(name)} {shown}{_MARKS.get(mark, '')}"
-    return f"{display(name)}: {shown}{_MARKS.get(mark, '')}" if name else shown
+        return "* ", display(name), " ", lines
+    return "", display(name), ": " if name else "", lines
 
 
-def message_lines(name: str, kind: int, text: str, mark: str) -> list[str]:
-    """A message of several lines: continuation lines are indented to where the text begins."""
-    first, *rest = text.split("\n")
-    head = message_line(name, kind, first, "" if rest else mark)
-    indent = " " * (len(head) - len(display(first)))
-    lines = [head, *(indent + display(line) for line in rest)]
-    if rest:
-        lines[-1] += _MARKS.get(mark, "")
-    return lines
+def message_line(name: str, kind: int, text: str, mark: str) -> str:
+    """A message as one piece of text; further lines of it are indented to where the text begins."""
+    before, who, after, lines = message_parts(name, kind, text, mark)
+    head = before + who + after
+    return head + ("\n" + " " * len(head)).join(lines)
 
 
 def note(text: str) -> str:
