@@ -20,6 +20,9 @@ socket with unread bytes makes the kernel send a reset, which destroys the last 
 Backpressure: above OUT_HIGH_WATER_BYTES no more frames are handled and nothing is read until the
 queue is below half of it; above OUT_QUEUE_BYTES_MAX (only notifications can get there) the peer
 is too slow and is cut off.
+
+With TLS the bytes pass a pipe (tls.TlsPipe) on their way: opened before the decoder, sealed in
+`flush`, because until the end of the tick a queued frame may still be replaced.
 """
 
 import fcntl
@@ -36,6 +39,7 @@ from evloop.limits import (
     OUT_HIGH_WATER_BYTES,
     OUT_QUEUE_BYTES_MAX,
     READ_BYTES_PER_WAKE,
+    TLS_HANDSHAKE_S,
     UNFINISHED_FRAME_S,
     WRITE_PROGRESS_S,
 )
@@ -45,6 +49,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from evloop.loop import Loop
+    from evloop.tls import TlsPipe
 
 OPEN, CLOSING, LINGERING, CLOSED = range(4)
 
@@ -97,7 +102,7 @@ class Deadlines:
 class Hub:
     """What the streams of one loop share."""
 
-    __slots__ = ("closed", "dirty", "lingering", "loop", "unfinished", "unsent")
+    __slots__ = ("closed", "dirty", "lingering", "loop", "shaking", "unfinished", "unsent")
 
     def __init__(self, loop: "Loop") -> None:
         self.loop = loop
@@ -106,6 +111,7 @@ class Hub:
         self.unfinished = Deadlines(loop, UNFINISHED_FRAME_S, _expired_unfinished)
         self.unsent = Deadlines(loop, WRITE_PROGRESS_S, _expired_unsent)
         self.lingering = Deadlines(loop, LINGER_S, _expired_lingering)
+        self.shaking = Deadlines(loop, TLS_HANDSHAKE_S, _expired_shaking)
 
     def flush(self) -> None:
         """Send what was queued, then tell the owners of streams that have ended. At a tick's end.
@@ -139,12 +145,16 @@ def _expired_lingering(stream: "Stream") -> None:
     stream.abort(stream.why)
 
 
+def _expired_shaking(stream: "Stream") -> None:
+    stream.abort("the TLS handshake was not finished in time")
+
+
 class Stream:
     """One framed connection. Subclasses say what a payload means.
 
     `payload(data)` is called for each whole frame, `broken(error)` once when the stream can not
-    be framed any more, `expired()` when a frame was not finished in time, `ended(why)` once when
-    it is over.
+    be framed any more, `insecure(why)` once when TLS failed, `expired()` when a frame was not
+    finished in time, `ended(why)` once when it is over.
     """
 
     __slots__ = (
@@ -153,7 +163,9 @@ class Stream:
         "_hub",
         "_out",
         "_paused",
+        "_pipe",
         "_queued",
+        "_sealed",
         "_sock",
         "_unacknowledged",
         "_watch",
@@ -161,11 +173,11 @@ class Stream:
         "why",
     )
 
-    def __init__(self, hub: Hub, sock: socket.socket) -> None:
+    def __init__(self, hub: Hub, sock: socket.socket, pipe: "TlsPipe | None" = None) -> None:
         self._hub = hub
         self._decoder = FrameDecoder()
         self._out: list[bytes] = []
-        self._queued = 0  # bytes in _out
+        self._queued = 0  # bytes in _out and _sealed
         self._eof = False
         self._paused = False  # not reading, because the queue is above the high-water mark
         self._unacknowledged = 0  # bytes in the kernel's queue when we last looked
@@ -174,6 +186,11 @@ class Stream:
         self._sock = sock
         self._watch = hub.loop.watch(sock, self._on_read, self._on_write)
         hub.unfinished.start(self)
+        self._pipe = pipe
+        self._sealed = b""  # what the pipe made and the kernel did not take yet
+        if pipe is not None:
+            hub.shaking.start(self)
+            self._send_sealed(pipe.start())
 
     # -- for the owner -----------------------------------------------------------------------
 
@@ -184,6 +201,10 @@ class Stream:
     def broken(self, error: FrameError) -> None:
         """The peer sent what can not be framed; nothing more will be read."""
         self.close("frame_error")
+
+    def insecure(self, why: str) -> None:
+        """TLS failed; the peer has been told by an alert, if it speaks TLS at all."""
+        self.close(why)
 
     def expired(self) -> None:
         """The first frame, or the rest of a started one, did not come in UNFINISHED_FRAME_S."""
@@ -236,8 +257,11 @@ class Stream:
         self.state = CLOSED
         self.why = why
         self._out = []
+        self._sealed = b""
         self._queued = 0
         hub = self._hub
+        if self._pipe is not None:
+            hub.shaking.stop(self)
         hub.unfinished.stop(self)
         hub.unsent.stop(self)
         hub.lingering.stop(self)
@@ -276,11 +300,34 @@ class Stream:
         if self.state == LINGERING:
             self._drop(data)
             return
+        if self._pipe is not None:
+            self._unseal(self._pipe, data)
+            return
         if data:
             self._decoder.feed(data)
         else:
             self._eof = True
             self._watch.want_read(False)
+        self._handle()
+
+    def _unseal(self, pipe: "TlsPipe", data: bytes) -> None:
+        """The same with TLS."""
+        plain = b""
+        if data:
+            plain, wire = pipe.receive(data)
+            self._send_sealed(wire)
+        else:
+            pipe.end()
+        if pipe.shaking:
+            return
+        self._hub.shaking.stop(self)
+        if not data or pipe.ended:
+            self._eof = True
+            self._watch.want_read(False)
+        if pipe.failure is not None:
+            self.insecure(pipe.failure)
+            return
+        self._decoder.feed(plain)
         self._handle()
 
     def _handle(self) -> None:
@@ -340,11 +387,28 @@ class Stream:
         self._watch.want_write(False)
         self._hub.dirty.append(self)
 
+    def _send_sealed(self, wire: bytes) -> None:
+        if wire and self.state <= CLOSING:
+            self._hub.dirty.append(self)
+            self._sealed += wire
+            self._queued += len(wire)
+
+    def _seal(self, pipe: "TlsPipe") -> bytes:
+        """What goes on the wire now, at the end with TLS's goodbye."""
+        wire = self._sealed + pipe.send(b"".join(self._out))
+        if self.state == CLOSING:
+            wire += pipe.close()
+        self._sealed = b""
+        return wire
+
     def flush(self) -> None:
         """Send as much of the queue as the kernel takes; go on with closing when it is empty."""
         out = self._out
-        if out:
-            data = out[0] if len(out) == 1 else b"".join(out)
+        if out or (self._pipe is not None and self.state <= CLOSING):
+            if self._pipe is not None:
+                data = self._seal(self._pipe)
+            else:
+                data = out[0] if len(out) == 1 else b"".join(out)
             try:
                 sent = self._sock.send(data) if data else 0
             except (BlockingIOError, InterruptedError):
@@ -372,7 +436,11 @@ class Stream:
             self._hub.unsent.stop(self)  # progress: the span begins anew
             self._unacknowledged = _unacknowledged(self._sock)
         self._hub.unsent.start(self)
-        self._out = [data[sent:]]
+        if self._pipe is None:
+            self._out = [data[sent:]]
+        else:
+            self._out = []
+            self._sealed = data[sent:]
         self._queued = len(data) - sent
         self._watch.want_write(True)
 

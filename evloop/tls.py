@@ -87,6 +87,16 @@ class TlsPipe:
         self.failure: str | None = None
         self.plain_peer = False  # it failed because the peer speaks no TLS at all
 
+    @property
+    def shaking(self) -> bool:
+        """The handshake is not done."""
+        return self.state is HANDSHAKE
+
+    @property
+    def ended(self) -> bool:
+        """The peer said goodbye, or we did."""
+        return self.state is CLOSED
+
     def start(self) -> bytes:
         """What goes on the wire first: a client's hello, from a server nothing."""
         self._shake_hands()
