@@ -113,6 +113,7 @@ def open_receiver(group: str, port: int, interface: Interface) -> socket.socket:
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if ":" in group:
+            _hear_one_interface(sock, interface)
             sock.bind((group, port, 0, interface.ifindex))
             packed = socket.inet_pton(socket.AF_INET6, group)
             member = packed + pack("@I", interface.ifindex)
@@ -179,6 +180,16 @@ def _new_socket(group: str) -> socket.socket:
     except OSError:  # before Linux 4.20; the bind to the group holds the rooms apart by itself
         pass
     return sock
+
+
+def _hear_one_interface(sock: socket.socket, interface: Interface) -> None:
+    # IPv4 checks the interface that was joined; IPv6 hands a group's datagrams to every socket
+    # that joined it, by whatever interface they came.
+    name = interface.name.encode()
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, name)
+    except PermissionError:  # before Linux 5.7, and not root: hears more than it should
+        pass
 
 
 def _mreqn(group: str, interface: Interface) -> bytes:
