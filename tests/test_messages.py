@@ -1,0 +1,505 @@
+"""JSON-RPC: any bytes give a request, a batch or a BadMessage; what goes out is what was meant."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from evloop import messages
+from evloop.errors import BadMessage, Refused
+from evloop.limits import (
+    BATCH_MEMBERS_MAX,
+    ID_CHARS_MAX,
+    INTEGER_MAX,
+    JSON_DEPTH_MAX,
+    PAYLOAD_BYTES_MAX,
+    REPLY_BYTES_MAX,
+    ROOM_BYTES_MAX,
+)
+from evloop.messages import Room, parse
+from evloop.names import quoted
+from evloop.strictjson import decode, encode
+
+PARSE_ERROR, INVALID_REQUEST = -32700, -32600
+
+CHARACTERS = st.characters(codec="utf-8")
+TEXT = st.text(CHARACTERS, max_size=20)
+INTEGERS = st.integers(min_value=-INTEGER_MAX, max_value=INTEGER_MAX)
+FRACTIONS = st.floats(allow_nan=False, allow_infinity=False)
+SCALARS = st.none() | st.booleans() | INTEGERS | FRACTIONS | TEXT
+VALUES = st.recursive(
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXT, inner, max_size=4),
+    max_leaves=12,
+)
+IDS = INTEGERS | st.text(CHARACTERS, max_size=ID_CHARS_MAX)
+REQUESTS = st.fixed_dictionaries(
+    {"jsonrpc": st.just("2.0"), "method": TEXT},
+    optional={"id": IDS, "params": st.dictionaries(TEXT, SCALARS, max_size=4)},
+)
+# Requests with a little wrong: members replaced, added, of other types.
+NEARLY: st.SearchStrategy[dict[str, object]] = st.dictionaries(
+    st.sampled_from(["jsonrpc", "method", "id", "params", "extra", "Method"]),
+    st.sampled_from(["2.0", "1.0", 2.0, 1, None, True, {}, [], "ping", "x" * 65, 1.5]),
+)
+
+
+def write(value: object, draw: Any) -> str:
+    """An encoder of our own: white space and escapes as `draw` wants, nothing from `json`."""
+    space: str = draw(st.sampled_from(["", "", " ", "\t\n", "\r "]))
+    if isinstance(value, dict):
+        members = (write(k, draw) + ":" + space + write(v, draw) for k, v in value.items())
+        return "{" + space + ("," + space).join(members) + "}"
+    if isinstance(value, list):
+        return "[" + space + ",".join(write(v, draw) for v in value) + space + "]"
+    if isinstance(value, str):
+        return '"' + "".join(write_character(c, draw(st.booleans())) for c in value) + '"'
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return repr(value)
+
+
+def write_character(character: str, escape: bool) -> str:
+    if character in '"\\':
+        return "\\" + character
+    if character >= " " and not escape:
+        return character
+    units = character.encode("utf-16-be")
+    return "".join(f"\\u{units[i]:02x}{units[i + 1]:02X}" for i in range(0, len(units), 2))
+
+
+def bad(payload: bytes) -> BadMessage:
+    with pytest.raises(BadMessage) as caught:
+        parse(payload)
+    reply = json.loads(messages.bad_message(caught.value))
+    assert reply["id"] is None
+    assert reply["jsonrpc"] == "2.0"
+    assert reply["error"]["code"] == caught.value.code
+    assert set(reply["error"]) == {"code", "message"}
+    return caught.value
+
+
+# -- JSON ------------------------------------------------------------------------------------------
+
+
+@given(VALUES, st.data())
+def test_what_another_encoder_wrote_is_read(value: Any, data: st.DataObject) -> None:
+    assert decode(write(value, data.draw).encode()) == value
+
+
+@given(VALUES)
+def test_json_round_trip(value: Any) -> None:
+    assert decode(encode(value)) == value
+    assert json.loads(encode(value)) == value
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"", b" ", b"\0", b"nul", b"{", b"}", b"[1,]", b'{"a":1,}', b"{a:1}", b"{'a':1}", b"01",
+        b"+1",
+        b"1.", b".5", b"1e", b"0x1", b"1 2", b"{} {}", b"[1 2]", b'"', b'"\n"', b'"\t"', b'"\\x"',
+        b'"\\u12"', b"//", b"\xef\xbb\xbf{}", b"\xff\xfe{\0}\0", b"True", b"[1}", b"]", b"[[]",
+        b"{}]",
+        b"NaN", b"Infinity", b"-Infinity", b"1e999", b"-1e999", b'{"a":[NaN]}',
+        b'"\xff"', b'"\xc0\xaf"', b'"\xed\xa0\x80"', b'"\xf4\x90\x80\x80"',
+        b'"\\ud800"', b'"\\uDC00"', b'"\\udc00\\ud800"', b'"\\ud800x"', b'{"\\ud800":1}',
+        b'[["\\udfff"]]',
+        b'{"a":1,"a":1}', b'{"a":1,"\\u0061":2}', b'[{"x":{"a":1,"b":2,"a":3}}]',
+        b"9007199254740992", b"-9007199254740992", b"[1,99999999999999999999]", b"1" * 5000,
+        b'GET / HTTP/1.1\r\n', b"\x16\x03\x01\x02\x00\x01",
+    ],
+)  # fmt: skip
+def test_what_is_not_acceptable_json(payload: bytes) -> None:
+    assert bad(payload).code == PARSE_ERROR
+
+
+@pytest.mark.parametrize(
+    ("payload", "value"),
+    [
+        (b"9007199254740991", INTEGER_MAX),
+        (b"-9007199254740991", -INTEGER_MAX),
+        (b" \r\n\t[1]\n ", [1]),
+        (b'"\\ud83d\\ude00"', "😀"),
+        (b'"\\\\ud800"', "\\ud800"),
+        (b'"\\u0000"', "\0"),
+        (b"1e308", 1e308),
+        (b"1e-999", 0.0),
+        (b'{"a":{"a":1},"b":{"a":1}}', {"a": {"a": 1}, "b": {"a": 1}}),
+    ],
+)
+def test_what_is_acceptable_though_it_looks_odd(payload: bytes, value: object) -> None:
+    assert decode(payload) == value
+
+
+def depth_of(value: object) -> int:
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list):
+        return 1 + max(map(depth_of, value), default=0)
+    return 0
+
+
+@given(st.integers(min_value=1, max_value=14), st.data())
+def test_depth_is_judged_exactly(depth: int, data: st.DataObject) -> None:
+    value: Any = '[[[[{{{{\\"]]'  # brackets in strings do not count
+    for _ in range(depth):
+        wide: list[Any] = data.draw(st.sampled_from([[], [[]], [{}, "]"], [[[1]]]]))
+        value = [*wide, value] if data.draw(st.booleans()) else {"{": value, "w": wide}
+    payload = write(value, data.draw).encode()
+    if depth_of(value) <= JSON_DEPTH_MAX:
+        assert decode(payload) == value
+    else:
+        with pytest.raises(BadMessage, match="brackets"):
+            decode(payload)
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"[" * PAYLOAD_BYTES_MAX,
+        b'{"a":' * 13_000,
+        b"[]," * 21_000,
+        b'"[' * 30_000,
+        b"[{" * 9 + b"}]" * 9,
+    ],
+)
+def test_very_many_brackets_are_no_recursion(payload: bytes) -> None:
+    assert bad(payload).code == PARSE_ERROR
+
+
+# -- requests --------------------------------------------------------------------------------------
+
+
+@given(REQUESTS, st.data())
+def test_a_request_comes_back(message: dict[str, Any], data: st.DataObject) -> None:
+    request = parse(write(message, data.draw).encode())
+    assert isinstance(request, tuple)
+    request_id, method, params = request
+    assert method == message["method"]
+    assert params == message.get("params", {})
+    if "id" in message:
+        assert request_id is not None
+        given_back = json.loads(request_id)
+        assert (given_back, type(given_back)) == (message["id"], type(message["id"]))
+    else:
+        assert request_id is None
+
+
+@given(IDS, TEXT, st.dictionaries(TEXT, SCALARS, max_size=4))
+def test_what_the_client_asks_the_server_reads(
+    request_id: int | str, method: str, params: dict[str, Any]
+) -> None:
+    assert parse(messages.request(request_id, method, params)) == (
+        encode(request_id),
+        method,
+        params,
+    )
+    assert parse(messages.request(None, method, params)) == (None, method, params)
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"1", b'"ping"', b"null", b"true", b"{}", b'{"jsonrpc":"2.0"}', b'{"method":"ping"}',
+        b'{"jsonrpc":2.0,"method":"ping","id":1}', b'{"jsonrpc":"1.0","method":"ping","id":1}',
+        b'{"jsonrpc":"2.0","method":1,"id":1}', b'{"jsonrpc":"2.0","method":null,"id":1}',
+        b'{"jsonrpc":"2.0","method":"ping","id":null}',
+        b'{"jsonrpc":"2.0","method":"ping","id":1.0}',
+        b'{"jsonrpc":"2.0","method":"ping","id":true}',
+        b'{"jsonrpc":"2.0","method":"ping","id":[1]}',
+        b'{"jsonrpc":"2.0","method":"ping","id":{}}', b'{"jsonrpc":"2.0","method":"ping","id":1e3}',
+        b'{"jsonrpc":"2.0","method":"ping","params":[]}',
+        b'{"jsonrpc":"2.0","method":"ping","params":null}',
+        b'{"jsonrpc":"2.0","method":"ping","params":"x"}',
+        b'{"jsonrpc":"2.0","method":"ping","extra":1}',
+        b'{"jsonrpc":"2.0","method":"ping","id":1,"params":{},"result":{}}',
+        b'{"jsonrpc":"2.0","result":{},"id":1}', b'{"JSONRPC":"2.0","method":"ping","id":1}', b"[]",
+    ],
+)  # fmt: skip
+def test_what_is_no_request(payload: bytes) -> None:
+    assert bad(payload).code == INVALID_REQUEST
+
+
+@pytest.mark.parametrize("character", ["x", "é", "😀", "\0", '"'])
+def test_ids_at_their_limit(character: str) -> None:
+    good = messages.request(character * ID_CHARS_MAX, "ping")
+    request = parse(good)
+    assert isinstance(request, tuple)
+    assert request[0] is not None
+    assert json.loads(request[0]) == character * ID_CHARS_MAX
+    assert bad(messages.request(character * (ID_CHARS_MAX + 1), "ping")).code == INVALID_REQUEST
+
+
+@given(st.lists(REQUESTS | NEARLY | SCALARS, min_size=1, max_size=BATCH_MEMBERS_MAX))
+def test_a_batch_is_judged_member_by_member(members: list[Any]) -> None:
+    parsed = parse(encode(members))
+    assert isinstance(parsed, list)
+    assert len(parsed) == len(members)
+    for member, one in zip(members, parsed, strict=True):
+        try:
+            alone = parse(encode(member))
+        except BadMessage as error:
+            assert isinstance(one, BadMessage)
+            assert (one.code, one.sentence) == (error.code, error.sentence)
+        else:
+            assert one == alone
+
+
+def test_a_batch_has_its_limits() -> None:
+    ping = messages.request(1, "ping")
+    for number in (1, BATCH_MEMBERS_MAX):
+        parsed = parse(b"[" + b",".join([ping] * number) + b"]")
+        assert parsed == [(b"1", "ping", {})] * number
+    for number in (0, BATCH_MEMBERS_MAX + 1):
+        assert bad(b"[" + b",".join([ping] * number) + b"]").code == INVALID_REQUEST
+    nested = parse(b"[[" + ping + b"]," + ping + b"]")
+    assert isinstance(nested, list)
+    assert isinstance(nested[0], BadMessage)
+    assert nested[1] == (b"1", "ping", {})
+
+
+def test_one_syntax_error_takes_the_whole_batch() -> None:
+    assert bad(b"[" + messages.request(1, "ping") + b",{]").code == PARSE_ERROR
+
+
+def test_what_can_not_be_in_a_batch() -> None:
+    for method in ("getdir", "watch"):
+        with pytest.raises(Refused) as caught:
+            messages.check_in_batch(method)
+        assert (caught.value.code, caught.value.reason) == (INVALID_REQUEST, "not_in_batch")
+    for method in ("ping", "makeroom", "unwatch", "nope"):
+        messages.check_in_batch(method)
+
+
+FRAGMENTS = st.lists(
+    st.sampled_from(
+        [b'{"jsonrpc":"2.0"', b',"method":"ping"', b',"id":', b"1", b'"a"', b',"params":{', b"}",
+         b"{",
+         b"[", b"]", b",", b'"', b"\\u", b"d800", b"\\", b"null", b"1e9", b"-", b"9" * 16, b" ",
+         b"\xf0"]
+    )
+    | st.binary(max_size=4),
+    max_size=16,
+).map(b"".join)  # fmt: skip
+
+
+@given(st.binary(max_size=200) | FRAGMENTS | VALUES.map(encode) | NEARLY.map(encode))
+def test_any_bytes_are_a_request_a_batch_or_a_bad_message(payload: bytes) -> None:
+    for read in (parse, messages.parse_from_server):
+        try:
+            parsed = read(payload)
+        except BadMessage as error:
+            assert error.code in (PARSE_ERROR, INVALID_REQUEST)
+            reply = messages.bad_message(error)
+            assert len(reply) <= REPLY_BYTES_MAX
+            assert json.loads(reply)["error"]["message"] == error.sentence
+        else:
+            assert isinstance(parsed, tuple | list)
+            assert isinstance(json.loads(payload), list | dict)
+
+
+# -- replies, notifications, rooms -----------------------------------------------------------------
+
+NAMES = st.text(st.characters(categories=("L", "N", "P", "S")), min_size=1, max_size=16)
+ROOMS = st.builds(
+    Room,
+    NAMES,
+    st.sampled_from(["239.255.7.1", "ff15::7"]),
+    st.integers(min_value=1024, max_value=65535),
+    st.sampled_from(messages.MODES),
+    st.integers(min_value=0, max_value=2**40),
+)
+
+
+def as_object(room: Room, members: int) -> dict[str, Any]:
+    return {
+        "name": room.name,
+        "address": room.address,
+        "port": room.port,
+        "mode": room.mode,
+        "members": members,
+        "made": room.made,
+    }
+
+
+def same(one: Room, other: Room) -> bool:
+    return all(getattr(one, slot) == getattr(other, slot) for slot in Room.__slots__)
+
+
+@given(ROOMS, st.integers(min_value=0, max_value=10**6))
+def test_rooms_round_trip(room: Room, members: int) -> None:
+    encoded = messages.room_json(room, members)
+    assert json.loads(encoded) == as_object(room, members)
+    again, count = messages.read_room(decode(encoded))
+    assert count == members
+    assert same(again, room)
+
+
+def test_the_largest_room_is_within_its_cap() -> None:
+    for name in ('"' * 64, "\\" * 64, "😀" * 16):
+        room = Room(name, "ff18:" + ":".join(["ffff"] * 7), 65535, made=INTEGER_MAX)
+        assert len(messages.room_json(room, 10**6)) <= ROOM_BYTES_MAX
+
+
+@given(IDS, ROOMS, st.integers(min_value=0, max_value=INTEGER_MAX))
+def test_results_round_trip(request_id: int | str, room: Room, version: int) -> None:
+    body = messages.change_body(version, messages.room_json(room, 2))
+    kind, answered, value = messages.parse_from_server(messages.result(encode(request_id), body))
+    assert (kind, answered) == (messages.RESULT, request_id)
+    assert json.loads(body) == {"version": version, "room": as_object(room, 2)}
+    got_version, got_room, members = messages.read_change(value)
+    assert (got_version, members) == (version, 2)
+    assert same(got_room, room)
+
+    told = messages.notification(b"room_made", body)
+    kind, method, params = messages.parse_from_server(told)
+    assert (kind, method) == (messages.NOTIFICATION, "room_made")
+    assert same(messages.read_change(params)[1], room)
+    assert json.loads(told) == {"jsonrpc": "2.0", "method": "room_made", "params": json.loads(body)}
+
+
+@given(st.lists(ROOMS, max_size=5), st.none() | NAMES)
+def test_pages_round_trip(rooms: list[Room], following: str | None) -> None:
+    joined = b",".join([messages.room_json(room, 1) for room in rooms])
+    body = messages.page_body(9, joined, encode(following))
+    assert json.loads(body) == {
+        "version": 9,
+        "rooms": [as_object(room, 1) for room in rooms],
+        "next": following,
+    }
+    version, listed, after = messages.read_page(decode(body))
+    assert (version, after) == (9, following)
+    assert [members for _, members in listed] == [1] * len(rooms)
+    assert all(same(one, other) for one, (other, _) in zip(rooms, listed, strict=True))
+
+
+def test_the_small_results() -> None:
+    assert json.loads(messages.version_body(7)) == {"version": 7}
+    assert json.loads(messages.room_body(b'{"name":"lab"}')) == {"room": {"name": "lab"}}
+    hello = json.loads(messages.hello_body("evloop/0.1", 7))
+    assert hello == {"server": "evloop/0.1", "protocol": 1, "version": 7}
+    assert json.loads(messages.result(b'"a"', messages.EMPTY)) == {
+        "jsonrpc": "2.0",
+        "id": "a",
+        "result": {},
+    }
+    closing = messages.parse_from_server(messages.closing('the "server" ends'))
+    assert closing == (messages.NOTIFICATION, "closing", {"reason": 'the "server" ends'})
+
+
+@given(IDS, st.integers(min_value=-40000, max_value=7), TEXT, TEXT)
+def test_refusals_round_trip(request_id: int | str, code: int, reason: str, sentence: str) -> None:
+    refused = Refused(code, reason, sentence, {"room": "lab", "retry_after": 0.5})
+    payload = messages.refusal(encode(request_id), refused)
+    assert json.loads(payload) == {
+        "jsonrpc": "2.0",
+        "id": request_id,
+        "error": {
+            "code": code,
+            "message": sentence,
+            "data": {"reason": reason, "room": "lab", "retry_after": 0.5},
+        },
+    }
+    kind, answered, got = messages.parse_from_server(payload)
+    assert (kind, answered) == (messages.ERROR, request_id)
+    assert (got.code, got.reason, got.sentence, got.data) == (
+        code,
+        reason,
+        sentence,
+        {"room": "lab", "retry_after": 0.5},
+    )
+
+
+def test_errors_of_json_rpc_carry_no_reason() -> None:
+    payload = messages.unknown_method(b"5", "explode\x1b" * 9000)
+    assert len(payload) <= REPLY_BYTES_MAX
+    error = json.loads(payload)["error"]
+    assert error["code"] == -32601
+    assert "data" not in error
+    kind, answered, refused = messages.parse_from_server(payload)
+    assert (kind, answered, refused.code, refused.reason) == (messages.ERROR, 5, -32601, "")
+
+
+def test_a_full_batch_of_the_longest_replies_fits_a_frame() -> None:
+    longest = encode("\0" * ID_CHARS_MAX)
+    method = messages.unknown_method(longest, "😀" * 200)
+    room = messages.result(
+        longest,
+        messages.change_body(
+            INTEGER_MAX, messages.room_json(Room('"' * 64, "f" * 39, 65535), 10**6)
+        ),
+    )
+    sentence = f'there is no parameter "{quoted("😀" * 200)}" here'
+    refused = messages.refusal(longest, Refused(2, "address_in_use", sentence, {"room": '"' * 64}))
+    for reply in (method, room, refused):
+        assert len(reply) <= REPLY_BYTES_MAX
+        assert len(messages.batch([reply] * BATCH_MEMBERS_MAX)) <= PAYLOAD_BYTES_MAX
+    assert json.loads(messages.batch([room, method])) == [json.loads(room), json.loads(method)]
+
+
+# -- what a client takes ---------------------------------------------------------------------------
+
+
+def test_members_that_nobody_knows_yet_are_left_aside() -> None:
+    room = {**as_object(Room("lab", "239.255.7.1", 5751), 3), "topic": ["new"], "mode": "sealed"}
+    payload = encode(
+        {"jsonrpc": "2.0", "id": 1, "new": 1, "result": {"version": 3, "room": room, "x": {}}}
+    )
+    kind, answered, value = messages.parse_from_server(payload)
+    assert (kind, answered) == (messages.RESULT, 1)
+    version, got, members = messages.read_change(value)
+    assert (version, got.name, got.mode, members) == (3, "lab", "sealed", 3)
+    _, listed, _ = messages.read_page({"version": 1, "rooms": [room], "next": None, "total": 1})
+    assert listed[0][0].name == "lab"
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        1, [], {}, {"jsonrpc": "2.0"}, {"jsonrpc": "2.0", "id": 1}, {"id": 1, "result": {}},
+        {"jsonrpc": "2.0", "id": 1.5, "result": {}}, {"jsonrpc": "2.0", "id": None, "result": {}},
+        {"jsonrpc": "2.0", "id": True, "result": {}}, {"jsonrpc": "2.0", "result": {}},
+        {"jsonrpc": "2.0", "id": 1, "error": 5}, {"jsonrpc": "2.0", "id": 1, "error": {"code": 1}},
+        {"jsonrpc": "2.0", "id": 1, "error": {"code": "1", "message": "x"}},
+        {"jsonrpc": "2.0", "id": 1, "error": {"code": 1, "message": "x", "data": 5}},
+        {"jsonrpc": "2.0", "id": 1, "error": {"code": 1, "message": "x", "data": {"reason": 5}}},
+        {"jsonrpc": "2.0", "method": 5}, {"jsonrpc": "2.0", "method": "closing", "params": []},
+        {"jsonrpc": "2.0", "method": "closing", "id": 1},
+    ],
+)  # fmt: skip
+def test_what_no_server_says(message: object) -> None:
+    with pytest.raises(BadMessage):
+        messages.parse_from_server(encode(message))
+
+
+READERS = [messages.read_room, messages.read_change, messages.read_page]
+HALF_ROOMS = st.dictionaries(
+    st.sampled_from(
+        ["name", "address", "port", "mode", "members", "made", "version", "rooms", "next"]
+    ),
+    SCALARS | st.lists(SCALARS, max_size=2),
+)
+
+
+@given(
+    VALUES | HALF_ROOMS | st.builds(lambda r: {"version": 1, "room": r, "rooms": [r]}, HALF_ROOMS)
+)
+def test_readers_of_results_take_any_value_or_say_why_not(value: object) -> None:
+    for read in READERS:
+        try:
+            read(value)
+        except BadMessage as error:
+            assert "server" in error.sentence
+
+
+def test_an_error_without_an_id_is_one() -> None:
+    payload = messages.error(
+        messages.NULL, INVALID_REQUEST, "a frame is too large", {"reason": "frame_too_large"}
+    )
+    kind, answered, refused = messages.parse_from_server(payload)
+    assert (kind, answered, refused.reason) == (messages.ERROR, None, "frame_too_large")
