@@ -218,7 +218,11 @@ def _floor_ms(loss: float) -> float:
 
 
 def _panels(
-    figures: Figures, across: plot.Axis, pairs: list[tuple[float, Setting]], against: str
+    figures: Figures,
+    across: plot.Axis,
+    pairs: list[tuple[float, Setting]],
+    against: str,
+    datagrams: list[float],
 ) -> list[plot.Panel]:
     def series(label: str, colour: str, key: str) -> plot.Series:
         points = _points(figures, pairs, key)
@@ -229,12 +233,11 @@ def _panels(
     sent = [
         (x, median(f["data"] + f["repair"] for f in figures.runs(setting))) for x, setting in pairs
     ]
-    latency_top = 60.0
     return [
         plot.Panel(
             f"Delivery latency against {against}",
             across,
-            plot.Axis("milliseconds from say to screen", [0, 10, 20, 30, 40, 50, latency_top]),
+            plot.Axis("milliseconds from say to screen", [0, 10, 20, 30, 40, 50, 60]),
             [
                 series("99 of 100", plot.BLUE, "p99_ms"),
                 series("half", plot.SKY, "p50_ms"),
@@ -244,7 +247,7 @@ def _panels(
         plot.Panel(
             f"Transmissions per message against {against}",
             across,
-            plot.Axis("datagrams", [0, 2, 4, 6, 8, 10, 12]),
+            plot.Axis("datagrams", datagrams),
             [
                 plot.Series("DATA + REPAIR", plot.ORANGE, sent),
                 series("SESSION", plot.GREEN, "session"),
@@ -263,7 +266,10 @@ def picture(figures: Figures) -> str:
     by_size = plot.Axis("members (30 % loss)", [1, 10, 100, 1_000, 10_000], logarithmic=True)
     return plot.draw(
         "A reliable room: what loss and size cost",
-        _panels(figures, by_loss, losses, "loss") + _panels(figures, by_size, sizes, "group size"),
+        [
+            *_panels(figures, by_loss, losses, "loss", [0, 2, 4, 6, 8, 10]),
+            *_panels(figures, by_size, sizes, "group size", [0, 4, 8, 12, 16]),
+        ],
     )
 
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from xml.sax.saxutils import escape
 
 WIDTH, HEIGHT = 520, 360  # of a panel, pixels
-LEFT, RIGHT, TOP, BOTTOM = 64, 20, 64, 56  # its margins
+LEFT, RIGHT, TOP, BOTTOM = 64, 32, 64, 56  # its margins
 FONT = "system-ui, 'Segoe UI', 'DejaVu Sans', sans-serif"
 INK, FAINT, PAPER = "#222222", "#e3e3e3", "#ffffff"
 BLUE, SKY, ORANGE, GREEN, GREY = "#0072b2", "#56b4e9", "#d55e00", "#009e73", "#666666"
@@ -94,7 +94,8 @@ class _Frame:
         parts.append(_line(corner, (WIDTH - RIGHT, corner[1]), INK))
         parts.append(_text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 12, across.title))
         middle = (TOP + HEIGHT - BOTTOM) / 2
-        parts.append(_text(16, middle, up.title, more=f' transform="rotate(-90 16 {middle:.1f})"'))
+        turned = f' transform="translate(18 {middle:.1f}) rotate(-90)"'
+        parts.append(_text(0, 0, up.title, more=turned))
         return parts
 
     def line(self, series: Series) -> list[str]:
