@@ -30,12 +30,13 @@ def _size(entries: list[bytes]) -> int:
 class Listing:
     """Sorted keys, each with its encoded entry. No block is ever empty."""
 
-    __slots__ = ("_blocks", "_lasts")
+    __slots__ = ("_blocks", "_lasts", "_width")
 
-    def __init__(self, entries: list[tuple[str, bytes]]) -> None:
-        """Start with `entries`, in any order, no key twice."""
+    def __init__(self, entries: list[tuple[str, bytes]], width: int = BLOCK_ROOMS) -> None:
+        """Start with `entries`, in any order, no key twice; `width` entries to a block."""
         entries = sorted(entries)
-        pieces = [entries[at : at + BLOCK_ROOMS] for at in range(0, len(entries), BLOCK_ROOMS)]
+        pieces = [entries[at : at + width] for at in range(0, len(entries), width)]
+        self._width = width
         self._blocks = [
             _Block([key for key, _ in piece], [entry for _, entry in piece]) for piece in pieces
         ]
@@ -55,12 +56,12 @@ class Listing:
         block.entries.insert(at, entry)
         block.size += len(entry) + 1
         block.joined = None
-        if len(block.keys) < 2 * BLOCK_ROOMS:
+        if len(block.keys) < 2 * self._width:
             self._lasts[index] = block.keys[-1]
             return
         halves = [
-            _Block(block.keys[:BLOCK_ROOMS], block.entries[:BLOCK_ROOMS]),
-            _Block(block.keys[BLOCK_ROOMS:], block.entries[BLOCK_ROOMS:]),
+            _Block(block.keys[: self._width], block.entries[: self._width]),
+            _Block(block.keys[self._width :], block.entries[self._width :]),
         ]
         self._blocks[index : index + 1] = halves
         self._lasts[index : index + 1] = [half.keys[-1] for half in halves]
@@ -126,10 +127,9 @@ class Listing:
 
 def _that_fit(entries: list[bytes], size: int) -> list[bytes]:
     """The first of `entries` that take at most `size` bytes, commas included."""
-    if _size(entries) <= size:
-        return entries
-    for number, entry in enumerate(entries):
-        size -= len(entry) + 1
-        if size < 0:
-            return entries[:number]
-    return entries
+    left = size - _size(entries)
+    number = len(entries)
+    while left < 0:
+        number -= 1
+        left += len(entries[number]) + 1
+    return entries[:number]

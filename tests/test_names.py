@@ -1,6 +1,7 @@
 """Names, addresses and ports: what is taken, in which form, and what is made safe to show."""
 
 import ipaddress
+import sys
 import unicodedata
 
 import pytest
@@ -148,6 +149,13 @@ def test_fold_is_the_documented_formula(name: str) -> None:
 @given(GOOD_NAMES)
 def test_fold_is_idempotent(name: str) -> None:
     assert fold(fold(name)) == fold(name)
+
+
+def test_a_box_without_unicodedata_takes_names_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "unicodedata", None)
+    assert check_room_name("e\u0301") == "e\u0301"
+    assert fold("E\u0301LAB") == "e\u0301lab"
+    assert fold("LAB") == "lab"
 
 
 # -- showing remote text ---------------------------------------------------------------------------
