@@ -1,0 +1,120 @@
+"""Many messages from one holder by unicast: late joiners, healed partitions. Floor 2.
+
+The asker's half remembers who said that it holds what I lack, and spreads the asks. The answerer's
+half serves one asker at a time:
+
+    state     asked by A                      asked by B      bucket has a token    nothing left
+    free      take what A's minute allows,    the same        -                     -
+              -> serving A
+    serving A add what is new                 nothing         send one              -> free
+"""
+
+from collections import deque
+
+from evloop.limits import BULK_ASKERS_MAX, BULK_PER_MINUTE, HOLDERS_MAX, NACK_MESSAGES_MAX
+from evloop.packets import NOBODY
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from random import Random
+
+    Key = tuple[bytes, int]
+    Range = tuple[bytes, int, int]
+
+
+class Holders:
+    """Members that said they hold messages I lack."""
+
+    __slots__ = ("_asked", "_claims", "_rng")
+
+    def __init__(self, rng: "Random") -> None:
+        self._rng = rng
+        self._claims: dict[bytes, dict[bytes, tuple[int, int]]] = {}
+        self._asked: dict[bytes, float] = {}  # when each was last asked
+
+    def claimed(self, member: bytes, listed: "Sequence[Range]") -> None:
+        """`member` says that it holds `listed`."""
+        self._claims.pop(member, None)
+        self._claims[member] = {sender: (lo, hi) for sender, lo, hi in listed}
+        if len(self._claims) > HOLDERS_MAX:
+            oldest = next(iter(self._claims))
+            self.gone(oldest)
+
+    def gone(self, member: bytes) -> None:
+        """`member` left."""
+        self._claims.pop(member, None)
+        self._asked.pop(member, None)
+
+    def choose(self, missing: "Sequence[Key]", now: float) -> bytes:
+        """The member to ask for `missing`: of those that hold at least half as much as the best,
+        the one that was not asked for the longest time. NOBODY when none holds any."""
+        shares = []
+        for member, claims in self._claims.items():
+            share = 0
+            for sender, seq in missing:
+                lo, hi = claims.get(sender, (0, 0))
+                share += lo <= seq < hi
+            if share:
+                shares.append((share, member))
+        if not shares:
+            return NOBODY
+        best = max(shares)[0]
+        asked = self._asked
+        fit = [
+            (asked.get(member, -1.0), self._rng.random(), member)
+            for share, member in shares
+            if 2 * share >= best
+        ]
+        chosen = min(fit)[2]
+        asked[chosen] = now
+        return chosen
+
+    def covers(self, member: bytes, key: "Key") -> bool:
+        """Whether `member` said that it holds `key`."""
+        lo, hi = self._claims[member].get(key[0], (0, 0))
+        return lo <= key[1] < hi
+
+
+class BulkServer:
+    """What is still to be sent to the one asker that is served."""
+
+    __slots__ = ("_asker", "_queue", "_queued", "_used", "source")
+
+    def __init__(self) -> None:
+        self._asker = NOBODY
+        self._queue: deque[Key] = deque()
+        self._queued: set[Key] = set()
+        self._used: dict[bytes, tuple[float, int]] = {}  # asker: (since, messages)
+        self.source: object = None  # where the asker's NACK came from
+
+    def __len__(self) -> int:
+        return len(self._queue)
+
+    def free(self, asker: bytes) -> bool:
+        """Whether `asker` would be served."""
+        return not self._queue or asker == self._asker
+
+    def ask(self, asker: bytes, source: object, key: "Key", now: float) -> bool:
+        """Queue `key` for `asker`, which must be `free`; False when its minute is used up."""
+        if key in self._queued:
+            return True
+        since, used = self._used.get(asker, (now, 0))
+        if now >= since + 60.0:
+            since, used = now, 0
+        if used >= BULK_PER_MINUTE or len(self._queue) >= NACK_MESSAGES_MAX:
+            return False
+        self._used[asker] = (since, used + 1)
+        if len(self._used) > BULK_ASKERS_MAX:
+            del self._used[next(iter(self._used))]
+        self._asker = asker
+        self.source = source
+        self._queue.append(key)
+        self._queued.add(key)
+        return True
+
+    def take(self) -> "Key":
+        """The next message to send."""
+        key = self._queue.popleft()
+        self._queued.discard(key)
+        return key

@@ -1,0 +1,116 @@
+"""Who is here, how many we are, and what each last said of itself. Floor 2.
+
+A member is present from its first SESSION until a BYE, or until it was silent for 3.5 T:
+
+    T = max(6 s, min(0.4 s N, 20 s), 0.15 s N)
+    N = max(members I count, median of the counts that others told)
+
+so a small room notices soon and a large one spends little. Being present has nothing to do with
+having spoken: sender records live in `senders`. Losses are kept as a histogram of percents, so that
+how many copies to send is found without a walk over all members.
+"""
+
+from evloop.limits import MEMBER_VOTES_MAX, MEMBERS_MAX, PRESENCE_S_MIN
+from evloop.packets import LOSS_UNKNOWN
+
+SILENT_INTERVALS = 3.5  # of T; three lost SESSIONs in a row are no silence yet
+
+
+class Member:
+    """One present member. `holds`: next number of mine that it is known to have reached."""
+
+    __slots__ = ("counter", "heard", "holds", "loss", "name")
+
+    def __init__(self, heard: float, name: str, counter: int) -> None:
+        self.heard = heard
+        self.name = name
+        self.counter = counter  # of its control datagrams
+        self.loss = LOSS_UNKNOWN
+        self.holds = 0
+
+
+class Presence:
+    """The present members but for myself, by sender id."""
+
+    __slots__ = ("_estimate", "_hint", "_sweep", "_votes", "losses", "members")
+
+    def __init__(self) -> None:
+        self.members: dict[bytes, Member] = {}
+        self.losses: dict[int, int] = {}  # how many members report so many percent
+        self._votes: list[int] = []  # the last counts heard
+        self._hint = 1
+        self._estimate = 1  # N; 0: to be found anew
+        self._sweep = float("inf")  # nobody has been silent too long before
+
+    def expect(self, members: int) -> None:
+        """Somebody outside (the directory) knows that at least so many are here."""
+        self._hint = min(members, MEMBERS_MAX)
+        self._estimate = 0
+
+    def size(self) -> int:
+        """N, myself included."""
+        if not self._estimate:
+            votes = sorted(self._votes)
+            median = votes[len(votes) // 2] if votes else 1
+            self._estimate = min(max(len(self.members) + 1, median, self._hint), MEMBERS_MAX)
+        return self._estimate
+
+    def interval(self) -> float:
+        """T in seconds: everybody says something at least as often."""
+        size = self.size()
+        return max(PRESENCE_S_MIN, min(0.4 * size, 20.0), 0.15 * size)
+
+    def add(self, sender: bytes, name: str, counter: int, now: float) -> Member | None:
+        """A new member, or None when there are too many: those here are likelier to be real."""
+        if len(self.members) >= MEMBERS_MAX:
+            return None
+        member = self.members[sender] = Member(now, name, counter)
+        self._estimate = 0
+        self._sweep = min(self._sweep, now + SILENT_INTERVALS * self.interval())
+        return member
+
+    def vote(self, members: int) -> None:
+        """A member counts `members`."""
+        votes = self._votes
+        votes.append(members)
+        if len(votes) > MEMBER_VOTES_MAX and votes.pop(0) == members:
+            return
+        self._estimate = 0
+
+    def lossy(self, member: Member, loss: int) -> None:
+        """`member` now loses `loss` percent, or LOSS_UNKNOWN."""
+        losses = self.losses
+        if member.loss != LOSS_UNKNOWN:
+            losses[member.loss] -= 1
+        if loss != LOSS_UNKNOWN:
+            loss = min(loss, 100)
+            losses[loss] = losses.get(loss, 0) + 1
+        member.loss = loss
+
+    def remove(self, sender: bytes) -> Member | None:
+        """Forget `sender`; return what it was."""
+        member = self.members.pop(sender, None)
+        if member is not None:
+            self.lossy(member, LOSS_UNKNOWN)
+            self._estimate = 0
+        return member
+
+    def deadline(self) -> float:
+        """When `silent` may have something to tell; it may also have nothing."""
+        return self._sweep
+
+    def silent(self, now: float) -> list[tuple[bytes, Member]]:
+        """Remove and return those who were silent too long.
+
+        A walk over all, but the next is due when today's quietest would be too quiet: at most
+        two or three walks in the time in which everybody speaks once.
+        """
+        if now < self._sweep:
+            return []
+        patience = SILENT_INTERVALS * self.interval()
+        quiet = [item for item in self.members.items() if item[1].heard + patience <= now]
+        for sender, _ in quiet:
+            self.remove(sender)
+        oldest = min([member.heard for member in self.members.values()], default=float("inf"))
+        self._sweep = oldest + patience
+        return quiet

@@ -1,0 +1,67 @@
+"""When to say what I hold: the Trickle timer (RFC 6206) with NORM's window law. Floor 2.
+
+Time is cut into intervals that double from TRICKLE_S_MIN to TRICKLE_S_MAX. In each, one point of
+the second half is drawn; at the point a SESSION is due unless an equal digest was heard before.
+
+    state      reset (news)            equal heard     point reached             end reached
+    waiting    shortest: keep it,      -> calmed       speak, -> spoken          (after the point)
+               else begin anew
+    calmed     begin anew              -               nothing, -> spoken        (after the point)
+    spoken     begin anew              -               (passed)                  double, -> waiting
+
+`spoken` also stands for the rest of an interval in which there was no need to. A reset in the
+shortest interval keeps its point when that is still ahead: otherwise steady talk would put every
+SESSION off for ever.
+"""
+
+from evloop.limits import TRICKLE_S_MAX, TRICKLE_S_MIN
+from evloop.waits import window_wait
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from random import Random
+
+
+class Trickle:
+    """One room's timer. `members` is the estimate of those who draw likewise."""
+
+    __slots__ = ("_calm", "_end", "_interval", "_point", "_rng", "_spoken")
+
+    def __init__(self, rng: "Random", now: float, members: int) -> None:
+        self._rng = rng
+        self._begin(TRICKLE_S_MIN, now, members)
+
+    def _begin(self, interval: float, now: float, members: int) -> None:
+        half = interval / 2
+        self._interval = interval
+        self._point = now + half + window_wait(self._rng, half, members)
+        self._end = now + interval
+        self._calm = self._spoken = False
+
+    def deadline(self) -> float:
+        return self._end if self._spoken else self._point
+
+    def reset(self, now: float, members: int) -> None:
+        """There is news, or somebody is behind."""
+        if self._interval > TRICKLE_S_MIN or self._calm or self._spoken:
+            self._begin(TRICKLE_S_MIN, now, members)
+
+    def not_before(self, when: float, members: int) -> None:
+        """Copies are announced until `when`: a point before that is drawn again, not clamped,
+        or everybody would speak at `when` at once."""
+        if not self._spoken and self._point < when:
+            self._end = max(self._end, when + self._interval / 2)
+            self._point = when + window_wait(self._rng, self._end - when, members)
+
+    def heard_equal(self) -> None:
+        """Somebody said what I would have said."""
+        self._calm = True
+
+    def handle_timer(self, now: float, members: int) -> bool:
+        """Whether a SESSION is due."""
+        if not self._spoken and now >= self._point:
+            self._spoken = True
+            return not self._calm
+        if self._spoken and now >= self._end:
+            self._begin(min(2 * self._interval, TRICKLE_S_MAX), now, members)
+        return False
