@@ -21,11 +21,14 @@ if TYPE_CHECKING:
 
     # (what is written, columns, whether every terminal agrees on the columns)
     Cell = tuple[str, int, bool]
+    Traits = tuple[int, bool]
 
 ZWJ = "\u200d"
 RETURN_SIGN = "\u23ce"
 DOTTED_CIRCLE = "\u25cc"
 REPLACEMENT = "\ufffd"
+FIRST_TAG = "\U000e0020"  # tags spell the flags of regions
+ZWJ_NARROW = "\u2640\u2642\u2695\u2696\u2708\u2764\u2620\u26a7\u2b1b"  # joined, not wide
 
 # Inclusive ranges for boxes without unicodedata: marks that take no column, and wide blocks.
 _MARKS = (
@@ -47,38 +50,39 @@ def _within(code: int, ranges: tuple[tuple[int, int], ...]) -> bool:
     return any(low <= code <= high for low, high in ranges)
 
 
-def _columns_from_table(char: str) -> int:
+def _traits_from_table(char: str) -> "Traits":
     code = ord(char)
-    return 0 if _within(code, _MARKS) else 2 if _within(code, _WIDE) else 1
+    mark = _within(code, _MARKS)
+    return 0 if mark else 2 if _within(code, _WIDE) else 1, mark
 
 
-def _load_columns() -> "Callable[[str], int]":
-    """A function char -> 0, 1 or 2 columns for characters beyond ASCII."""
+def _load_traits() -> "Callable[[str], Traits]":
+    """A function char -> (0, 1 or 2 columns, whether it belongs to the character before)."""
     try:
         from unicodedata import category, east_asian_width
     except ImportError:
-        return _columns_from_table
+        return _traits_from_table
 
-    def columns(char: str) -> int:
+    def traits(char: str) -> "Traits":
         kind = category(char)
         if kind in ("Mn", "Me", "Cf") or "\u1160" <= char <= "\u11ff":
-            return 0
+            return 0, True
         if kind == "Cn":  # unassigned when this Python was made: newer emoji, most likely
-            return _columns_from_table(char)
-        return 2 if east_asian_width(char) in "WF" else 1
+            return _traits_from_table(char)
+        return 2 if east_asian_width(char) in "WF" else 1, kind == "Mc"
 
-    return columns
+    return traits
 
 
-_columns: "Callable[[str], int] | None" = None
+_traits: "Callable[[str], Traits] | None" = None
 _cells: "dict[tuple[str, str], Cell]" = {}
 
 
-def _columns_of(char: str) -> int:
-    global _columns  # noqa: PLW0603  loaded late, once
-    if _columns is None:
-        _columns = _load_columns()
-    return _columns(char)
+def _traits_of(char: str) -> "Traits":
+    global _traits  # noqa: PLW0603  loaded once, late
+    if _traits is None:
+        _traits = _load_traits()
+    return _traits(char)
 
 
 def _is_flag_letter(char: str) -> bool:
@@ -89,14 +93,6 @@ def _is_skin_tone(char: str) -> bool:
     return "\U0001f3fb" <= char <= "\U0001f3ff"
 
 
-def _is_spacing_mark(char: str) -> bool:
-    try:
-        from unicodedata import category
-    except ImportError:
-        return False
-    return category(char) == "Mc"
-
-
 def joins(cluster: str, char: str) -> bool:
     """Whether `char` belongs to the cluster before it."""
     if char < "\u0300" and char != "\u00ad":
@@ -105,9 +101,12 @@ def joins(cluster: str, char: str) -> bool:
         return False
     if _is_flag_letter(char):
         return len(cluster) == 1 and _is_flag_letter(cluster)
+    columns, mark = _traits_of(char)
+    if mark:
+        return True
     if cluster[-1] == ZWJ:
-        return _columns_of(char) == 2 or char >= "\u2190"  # an emoji chain, not Indic text
-    return _is_skin_tone(char) or _columns_of(char) == 0 or _is_spacing_mark(char)
+        return columns == 2 or char in ZWJ_NARROW
+    return _is_skin_tone(char) and _traits_of(cluster[-1])[0] != 1
 
 
 def split(text: str) -> list[str]:
@@ -150,18 +149,19 @@ def _measure(cluster: str, charset: str) -> "Cell":
         except UnicodeEncodeError:
             return "?", 1, True
         return (base if base.isprintable() else "?"), 1, True
+    if len(cluster) == 1 and _is_flag_letter(cluster):
+        # Half a flag: as a letter it can not melt into what a terminal shows beside it.
+        return chr(ord(cluster) - 0x1F1E6 + ord("A")), 1, True
     # Invisible characters are kept in the text and left out of the drawing; only what holds a
     # cluster together is written.
     shown = "".join(
-        char
-        for char in cluster
-        if char.isprintable() or (char == ZWJ and len(cluster) > 1) or char >= "\U000e0020"
-    )
+        char for char in cluster if char.isprintable() or char == ZWJ or char >= FIRST_TAG
+    ).strip(ZWJ)
     if not shown:
         return REPLACEMENT, 1, True
-    if _columns_of(shown[0]) == 0:
+    if _traits_of(shown[0])[1]:
         shown = DOTTED_CIRCLE + shown  # a mark without a base would land on the prompt
-    columns = sum(map(_columns_of, shown))
+    columns = sum(_traits_of(char)[0] for char in shown)
     if "\ufe0f" in shown:
         columns = max(columns, 2)  # drawn as an emoji
     certain = len(shown) == 1 or all(

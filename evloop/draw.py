@@ -8,7 +8,7 @@ It writes `\\r \\n \\b BEL ESC[A B C D H J K @ P` and text, nothing else (and SG
 `\\n` also goes to column 0: the terminal driver is told so (ONLCR).
 """
 
-from evloop.clusters import cell, width
+from evloop.clusters import cell
 from evloop.names import display
 
 TYPE_CHECKING = False
@@ -96,10 +96,10 @@ class Screen:
                 moved = _csi(grown, "@") if grown > 0 else _csi(-grown, "P")
                 if len(moved) < tail + (3 if grown < 0 else 0):
                     self._out.append(moved)
-                    self._put(index, same, middle)
+                    self._put(same, middle)
                     return
             middle = new[same:]
-        self._put(index, same, middle)
+        self._put(same, middle)
         if grown < 0:
             self._erase_tail(-grown, wanted)
 
@@ -112,27 +112,22 @@ class Screen:
         else:
             self._out.append("\x1b[K")
 
-    def _put(self, index: int, column: int, cells: "Row") -> None:
-        """Write `cells` at the cursor, which is there."""
+    def _put(self, column: int, cells: "Row") -> None:
+        """Write `cells` at the cursor, which is in `column`."""
+        self._column = column + len(cells)
         text = "".join(cells)
         if text.isascii():
             self._out.append(text)
-            self._column = column + len(cells)
             return
-        for shown in cells:
-            if shown.isascii():
+        for at, shown in enumerate(cells, column):
+            if shown:
                 self._out.append(shown)
+            if shown.isascii():
                 continue
             _, wide, certain = cell(shown, self._charset)
-            if certain:
-                self._out.append(shown)
-            else:
+            if not certain:
                 # Room first, then the cluster, then to where we say that it ends.
-                end = column + wide
-                self._out.append(" " * wide + "\b" * wide + shown + "\r" + _csi(end, "C"))
-            column += wide - 1
-            column += 1 if shown else 0
-        self._row, self._column = index, column
+                self._out[-1] = " " * wide + "\b" * wide + shown + "\r" + _csi(at + wide, "C")
 
     def _go(self, row: int, column: int) -> None:
         """Move the cursor the cheapest way."""
@@ -223,7 +218,7 @@ class Screen:
 
 
 def _compose(line: "Styled", indent: int) -> tuple[str, int]:
-    """The bytes of a chat line, safe and indented, and the columns of its first row (at least)."""
+    """The text of a chat line, safe and indented, and how many columns its first row surely has."""
     pieces = [("", line)] if isinstance(line, str) else line
     out: list[str] = []
     columns = 0
@@ -231,7 +226,7 @@ def _compose(line: "Styled", indent: int) -> tuple[str, int]:
     for style, text in pieces:
         rows = [display(row) for row in text.split("\n")]
         if first:
-            columns += width(rows[0])
+            columns += len(rows[0].encode("ascii", "ignore"))
             first = len(rows) == 1
         shown = ("\n" + " " * indent).join(rows)
         out.append(f"\x1b[{style}m{shown}\x1b[m" if style and shown else shown)

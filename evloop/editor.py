@@ -26,7 +26,7 @@ from collections import deque
 from evloop.clusters import split
 from evloop.draw import Screen
 from evloop.keys import KeyDecoder
-from evloop.layout import cells_of, lay_out
+from evloop.layout import lay_out, one_row
 from evloop.limits import (
     CANDIDATES_SHOWN_MAX,
     HISTORY_LINES_MAX,
@@ -285,7 +285,7 @@ class Editor:
             failing = "" if found >= 0 or not wanted else "no "
             prompt = f"({failing}search) {display(wanted)}: "
         rows, row, column = lay_out(
-            cells_of(split(prompt), self._charset), clusters, cursor, self._columns, self._charset
+            split(prompt), clusters, cursor, self._columns, self._charset
         )
         most = self._rows - bool(self._progress) or 1
         if len(rows) > most:
@@ -293,8 +293,7 @@ class Editor:
             rows = rows[first : first + most]
             row -= first
         if self._progress and self._rows > 1:
-            shown = cells_of(split(self._progress), self._charset)[: self._columns - 1]
-            rows.insert(0, shown)
+            rows.insert(0, one_row(split(self._progress), self._columns, self._charset))
             row += 1
         return rows, row, column
 

@@ -12,28 +12,35 @@ if TYPE_CHECKING:
     Row = list[str]
 
 
-def cells_of(clusters: list[str], charset: str) -> "Row":
-    """One row, as wide as it comes."""
-    row: list[str] = []
+def one_row(clusters: list[str], columns: int, charset: str) -> "Row":
+    """As much as fits one row of a window of `columns` columns."""
+    row: Row = []
     for cluster in clusters:
-        shown, columns, _ = cell(cluster, charset)
+        shown, wide, _ = cell(cluster, charset)
+        if len(row) + wide > columns - 1:
+            break
         row.append(shown)
-        row += [""] * (columns - 1)
+        row += [""] * (wide - 1)
     return row
 
 
 def lay_out(
-    prompt: "Row", clusters: list[str], cursor: int, columns: int, charset: str
+    prompt: list[str], clusters: list[str], cursor: int, columns: int, charset: str
 ) -> "tuple[list[Row], int, int]":
-    """Return (rows, cursor row, cursor column) in a window of `columns` columns (2 or more)."""
+    """Return (rows, cursor row, cursor column) in a window of `columns` columns.
+
+    `prompt` and what is typed are both clusters; the cursor counts in the second.
+    """
     room = max(1, columns - 1)
-    rows: list[Row] = [prompt[i : i + room] for i in range(0, len(prompt), room)] or [[]]
-    text = "".join(clusters)
-    if len(prompt) + len(text) <= room and text.isascii() and "\n" not in text:
-        return [prompt + clusters], 0, len(prompt) + cursor  # the usual case, and quick
-    row = rows[-1]
+    everything = prompt + clusters
+    cursor += len(prompt)
+    text = "".join(everything)
+    if len(text) <= room and text.isascii() and "\n" not in text:
+        return [everything], 0, cursor  # the usual case, and quick
+    row: Row = []
+    rows = [row]
     at = (0, 0)
-    for index, cluster in enumerate(clusters):
+    for index, cluster in enumerate(everything):
         shown, wide, _ = cell(cluster, charset)
         if wide > room:
             shown, wide = "?", 1
@@ -45,6 +52,6 @@ def lay_out(
         row.append(shown)
         if wide > 1:
             row += [""] * (wide - 1)
-    if cursor >= len(clusters):
+    if cursor == len(everything):
         at = (len(rows) - 1, len(row))
     return rows, at[0], at[1]

@@ -6,7 +6,7 @@ Undo holds edits, not copies: (position, removed clusters, inserted clusters, cu
 Characters typed one after another are one step, as long as no word ends in between.
 """
 
-from evloop.clusters import split
+from evloop.clusters import joins, split
 from evloop.limits import LINE_CHARACTERS_MAX, UNDO_STEPS_MAX
 
 TYPE_CHECKING = False
@@ -44,36 +44,49 @@ class Line:
         """Insert at the cursor. False, and nothing changed, when the line would be too long."""
         if self._characters + len(text) > LINE_CHARACTERS_MAX:
             return False
-        at = self.cursor
-        # A mark joins the cluster on its left; what stands on the right may join what comes in.
-        low = at - 1 if at and not text.isascii() else at
-        high = min(at + 1, len(self.clusters)) if not text.isascii() else at
-        left = "".join(self.clusters[low:at])
-        fresh = split(left + text + "".join(self.clusters[at:high]))
-        end, seen = 0, 0
-        while end < len(fresh) and seen < len(left) + len(text):
-            seen += len(fresh[end])
-            end += 1
-        self._replace(low, high, fresh, low + end, join=self.typing and fresh[-1:] != [" "])
+        together = self.typing and text != " "
+        self._splice(self.cursor, self.cursor, text, together)
         self.typing = True
         return True
 
-    def _replace(
-        self, low: int, high: int, fresh: list[str], cursor: int, join: bool = False
-    ) -> None:
-        """Put `fresh` where clusters[low:high] are, as one step of undo."""
-        removed = self.clusters[low:high]
-        before = self.cursor
-        if join and self._undo and not removed:
-            at, gone, came, was = self._undo[-1]
-            if at + len(came) == low:
-                self._undo[-1] = (at, gone, came + fresh, was)
-                join = False
-            else:
-                self._push((low, removed, fresh, before))
-        else:
-            self._push((low, removed, fresh, before))
+    def _splice(self, low: int, high: int, text: str, together: bool = False) -> None:
+        """Put `text` where clusters[low:high] are, the cursor behind it, as one step of undo.
+
+        What then stands side by side may join: `clusters` is always what `split` makes of the
+        text. A cluster depends on nothing but what precedes it, so one to the left is enough.
+        """
+        clusters = self.clusters
+        left = ""
+        if low and joins(clusters[low - 1], text[0] if text else self._first(high)):
+            low -= 1
+            left = clusters[low]
+        fresh = split(left + text)
+        while high < len(clusters) and fresh and joins(fresh[-1], clusters[high][0]):
+            fresh[-1:] = split(fresh[-1] + clusters[high])
+            high += 1
+        cursor, seen = low, 0
+        for cluster in fresh:
+            if seen >= len(left) + len(text):
+                break
+            seen += len(cluster)
+            cursor += 1
+        removed = clusters[low:high]
+        self._remember(low, removed, fresh, together)
         self._apply(low, high, fresh, cursor)
+
+    def _first(self, at: int) -> str:
+        return self.clusters[at][0] if at < len(self.clusters) else " "
+
+    def _remember(self, low: int, removed: list[str], fresh: list[str], together: bool) -> None:
+        if together and self._undo:
+            at, gone, came, cursor = self._undo[-1]
+            # `removed` is not empty when a mark has joined the character typed just before.
+            end = at + len(came)
+            if at <= low <= end and low + len(removed) == end:
+                kept = came[: low - at]
+                self._undo[-1] = (at, gone, kept + fresh, cursor)
+                return
+        self._push((low, removed, fresh, self.cursor))
 
     def _push(self, edit: "Edit") -> None:
         self._undo.append(edit)
@@ -95,8 +108,7 @@ class Line:
 
     def set(self, text: str) -> None:
         """Replace everything (history, search), cursor at the end; undo brings it back."""
-        fresh = split(text[:LINE_CHARACTERS_MAX])
-        self._replace(0, len(self.clusters), fresh, len(fresh))
+        self._splice(0, len(self.clusters), text[:LINE_CHARACTERS_MAX])
 
     def clear(self) -> None:
         """Begin a new line: nothing to undo."""
@@ -111,7 +123,7 @@ class Line:
         """Delete clusters[low:high]; the cursor goes to `low`."""
         if low >= high:
             return False
-        self._replace(low, high, [], low)
+        self._splice(low, high, "")
         return True
 
     def kill(self, low: int, high: int) -> bool:
@@ -137,7 +149,7 @@ class Line:
         at = min(self.cursor, len(self.clusters) - 1)
         if at < 1:
             return False
-        self._replace(at - 1, at + 1, [self.clusters[at], self.clusters[at - 1]], at + 1)
+        self._splice(at - 1, at + 1, self.clusters[at] + self.clusters[at - 1])
         return True
 
     def word_left(self, blank_only: bool = False) -> int:
