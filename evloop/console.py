@@ -4,13 +4,11 @@ One dict from word to function; each returns the lines to print, or raises Refus
 with a sentence that says what to do.
 """
 
-import os
-
 from evloop.cooked import LineReader
 from evloop.errors import EvloopError, Refused
 from evloop.names import display, quoted
 from evloop.outlet import Outlet
-from evloop.report import plural, room_lines
+from evloop.report import room_lines, stats_lines
 from evloop.stdin import Input
 from evloop.strictjson import decode
 
@@ -24,25 +22,14 @@ if TYPE_CHECKING:
     Answer = Callable[["Console", str], list[str]]
 
 
-def memory_bytes() -> int:
-    """Resident memory of this process (proc(5), statm); 0 where there is no /proc."""
-    try:
-        with open("/proc/self/statm", "rb") as file:
-            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except OSError:
-        return 0
-
-
 class Console:
     """Reads stdin, a terminal, on the loop. `quit` calls `on_quit`."""
 
     def __init__(
         self, loop: "Loop", registrar: "Registrar", on_quit: "Callable[[], object]"
     ) -> None:
-        self._loop = loop
         self._registrar = registrar
         self._on_quit = on_quit
-        self._started = loop.now
         self._reader = LineReader()
         self._out = Outlet(loop, 1, lambda: None)
         self._input = Input(loop, 0, self._on_data)
@@ -96,14 +83,7 @@ class Console:
         return lines or ["no clients"]
 
     def _stats(self, rest: str) -> list[str]:
-        registrar = self._registrar
-        return [
-            f"  {plural(len(registrar.directory), 'room')},"
-            f" {plural(len(registrar.connections), 'client')}",
-            f"  {plural(registrar.handled, 'message')} handled,"
-            f" version {registrar.directory.version}",
-            f"  up {self._loop.now - self._started:.0f} s, {memory_bytes() / 1e6:.1f} MB resident",
-        ]
+        return stats_lines(self._registrar.metrics.flat())
 
     def _deleteroom(self, rest: str) -> list[str]:
         change = decode(self._registrar.delete_room(rest, None))

@@ -289,3 +289,21 @@ NEWS_FOLD_S = 2.0  # joins and parts within it become one line
 ALONE_S = 30.0  # of silence in a room where others should be, then a hint
 BELL_S = 5.0  # at most one bell in it
 INTERRUPT_S = 2.0  # the second Ctrl-C within it leaves
+CONFIRM_SETTLE_S = 0.5  # who is present, but not yet heard, makes himself known within it
+OPENING_S = 0.4  # after entering: the first line names who was heard by then
+PIPE_QUEUE_MAX = 32  # messages that wait to be sent; then the pipe waits too
+FOLD_PER_S = 5.0  # lines of one sender on a live screen; what is more becomes one line
+FOLD_BURST = 20.0
+FOLD_SENDERS_MAX = 1_024  # for whom lines are counted, and names are completed
+HISTORY_LINES_DEFAULT = 20  # of /history and of `tail`
+HISTORY_LINES_MAX = 4_096  # what a room keeps
+
+# -- rooms that nobody needs (expiry) --------------------------------------------------------------
+
+EXPIRE_DAYS_MAX = 36_500.0  # of --expire; a century is never
+EXPIRY_SWEEP_S = 3_600.0  # how often it is looked who was where; a crash forgets so much
+EXPIRY_SWEEPS_MIN = 20  # looks in the span of --expire, where that is short
+EXPIRED_PER_SWEEP_MAX = 100  # rooms removed at once; the rest a moment later
+EXPIRY_PAUSE_S = 1.0
+STATUS_EVERY_S = 10.0  # the service manager is told the figures at most so often
+TTL_MAX = 255  # one byte in the header of IP

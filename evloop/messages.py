@@ -34,6 +34,7 @@ STORAGE_FAILED = 7
 RELIABLE = "reliable"
 PLAIN = "plain"
 MODES = (RELIABLE, PLAIN)
+_SHARED_MODES = {mode: mode for mode in MODES}
 
 NULL = b"null"
 EMPTY = b"{}"  # the result of ping, leave and unwatch
@@ -43,7 +44,7 @@ ERROR = "error"
 NOTIFICATION = "notification"
 
 # Their replies are large or come with others: an array of them would not fit a frame.
-NOT_IN_BATCH = ("getdir", "watch")
+NOT_IN_BATCH = ("getdir", "watch", "stats")
 
 
 class Room:
@@ -70,11 +71,13 @@ class Room:
         self.name = name
         self.address = address
         self.port = port
-        self.mode = mode
+        self.mode = _SHARED_MODES.get(mode, mode)
         self.made = made
         self.maker = maker
         self.token = token
-        self.fold = fold(name)
+        folded = fold(name)
+        # Equal texts are kept once: of 10,000 rooms that saves a megabyte.
+        self.fold = name if folded == name else folded
 
 
 # -- the server's side: requests in ----------------------------------------------------------------

@@ -13,16 +13,16 @@ from evloop.limits import METRIC_KINDS_MAX, METRICS_EVERY_S
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from evloop.log import Log
     from evloop.loop import Loop
 
-# Counters: name -> (the name of its label or "", help).
+# Counters: name -> (the name of its label or "", help). `readings` may hold some of them too.
 COUNTERS = {
     "connections": ("", "Connections accepted."),
-    "connections_refused": ("why", "Connections refused at the door."),
-    "connections_ended": ("why", "Connections ended by the server for a fault of the peer."),
+    "connections_refused": ("", "Connections refused at the door."),
+    "connections_broken": ("why", "Connections ended for a fault of the peer."),
     "frames": ("", "Frames received."),
     "requests": ("method", "Requests, by method."),
     "rejects": ("reason", "Error replies, by reason."),
@@ -49,12 +49,15 @@ LAG_BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
 
 
 class Metrics:
-    """The counters of one server, and where its gauges come from."""
+    """The counters of one server.
 
-    __slots__ = ("_counts", "_gauges", "_labelled", "_lag", "_lag_sum", "_lag_worst")
+    `readings` returns the gauges, and those counters that are kept elsewhere.
+    """
 
-    def __init__(self, gauges: "Callable[[], dict[str, float]]") -> None:
-        self._gauges = gauges
+    __slots__ = ("_counts", "_labelled", "_lag", "_lag_sum", "_lag_worst", "readings")
+
+    def __init__(self, readings: "Callable[[], dict[str, float]]") -> None:
+        self.readings = readings
         self._counts = {name: 0 for name, (label, _) in COUNTERS.items() if not label}
         self._labelled: dict[str, dict[str, int]] = {
             name: {} for name, (label, _) in COUNTERS.items() if label
@@ -74,6 +77,12 @@ class Metrics:
             kind = "other"
         kinds[kind] = kinds.get(kind, 0) + 1
 
+    def kinds(self, name: str, known: "Iterable[str]") -> dict[str, int]:
+        """The counts of a labelled counter by kind, for a hot path that counts by itself."""
+        kinds = self._labelled[name]
+        kinds.update(dict.fromkeys(known, 0))
+        return kinds
+
     def observe_lag(self, seconds: float) -> None:
         """One tick kept everybody waiting for `seconds`."""
         self._lag[bisect_left(LAG_BOUNDS_S, seconds)] += 1
@@ -81,9 +90,10 @@ class Metrics:
         if seconds > self._lag_worst:
             self._lag_worst = seconds
 
-    def _all_gauges(self) -> dict[str, float]:
+    def _numbers(self) -> dict[str, float]:
         return {
-            **self._gauges(),
+            **self._counts,
+            **self.readings(),
             "resident_bytes": resident_bytes(),
             "open_descriptors": open_descriptors(),
         }
@@ -102,21 +112,30 @@ class Metrics:
             "over": over,
         }
         labelled = {name: dict(kinds) for name, kinds in self._labelled.items()}
-        return {**self._all_gauges(), **self._counts, **labelled, "lag": lag}
+        return {**self._numbers(), **labelled, "lag": lag}
+
+    def flat(self) -> dict[str, int]:
+        """The same for a person, in whole numbers; times in microseconds."""
+        numbers = {name: int(value) for name, value in self._numbers().items()}
+        for name, kinds in self._labelled.items():
+            numbers.update((f"{name}_{kind}", count) for kind, count in kinds.items())
+        numbers["ticks"] = sum(self._lag)
+        numbers["longest_tick_us"] = int(self._lag_worst * 1e6)
+        return numbers
 
     def text(self) -> str:
         """Everything in the Prometheus text format."""
         lines: list[str] = []
-        gauges = self._all_gauges()
+        numbers = self._numbers()
         for name, words in GAUGES.items():
-            if name in gauges:
+            if name in numbers:
                 _describe(lines, name, "gauge", words)
-                lines.append(f"evloop_{name} {gauges[name]:.15g}")
+                lines.append(f"evloop_{name} {numbers[name]:.15g}")
         for name, (label, words) in COUNTERS.items():
             full = f"{name}_total"
             _describe(lines, full, "counter", words)
             if not label:
-                lines.append(f"evloop_{full} {self._counts[name]}")
+                lines.append(f"evloop_{full} {numbers[name]:.15g}")
                 continue
             for kind, count in sorted(self._labelled[name].items()):
                 lines.append(f'evloop_{full}{{{label}="{_escaped(kind)}"}} {count}')

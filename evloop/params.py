@@ -23,6 +23,7 @@ _HELLO: "Members" = {"client": str, "name": str}
 _GETDIR: "Members" = {"after": str, "limit": int}
 _MAKEROOM: "Members" = {"name": str, "address": str, "port": int, "mode": str}
 _NAME: "Members" = {"name": str}
+_DELETEROOM: "Members" = {"name": str, "token": str}
 
 
 def _check(params: "dict[str, Any]", known: "Members") -> None:
@@ -82,9 +83,18 @@ def read_makeroom(params: "dict[str, Any]") -> tuple[str, tuple[str, int] | None
 
 
 def read_name(params: "dict[str, Any]") -> str:
-    """deleteroom, enter, leave: the name as it came. It need not be one that could be made: who
-    asks for such a room is told that there is none."""
-    _check(params, _NAME)
+    """enter, leave: the name as it came. It need not be one that could be made: who asks for such
+    a room is told that there is none."""
+    return _read_name(params, _NAME)
+
+
+def read_deleteroom(params: "dict[str, Any]") -> tuple[str, str | None]:
+    """deleteroom: (the name as it came, the owner's token or None)."""
+    return _read_name(params, _DELETEROOM), params.get("token")
+
+
+def _read_name(params: "dict[str, Any]", known: "Members") -> str:
+    _check(params, known)
     if "name" not in params:
         raise _missing("name")
     name: str = params["name"]

@@ -17,6 +17,12 @@ def plain_host(host: str) -> str:
     return host
 
 
+def is_loopback(host: str) -> bool:
+    """Whether the numeric `host` is this machine, reached by loopback."""
+    host = plain_host(host)
+    return host.startswith("127.") or host == "::1"
+
+
 def prefix_of(host: str) -> str:
     """The visitor behind `host`, a numeric address in the form that the kernel gives.
 

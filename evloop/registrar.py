@@ -24,29 +24,35 @@ far, so that its own changes come to it before the reply.
 from evloop import __version__, messages, params
 from evloop.errors import BadMessage, FrameError, Refused, StoreError
 from evloop.framing import pack_frame
-from evloop.limits import BAD_MESSAGES_MAX
+from evloop.limits import BAD_MESSAGES_MAX, TOKEN_BYTES
 from evloop.messages import Room
-from evloop.peers import prefix_of
+from evloop.names import fold
+from evloop.owner import check_owner, new_token, token_hash
+from evloop.peers import is_loopback, prefix_of
 from evloop.stream import Hub, Stream
+from evloop.strictjson import PARSE_ERROR, encode
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from random import Random
     from typing import Any
 
     from evloop.directory import Directory
     from evloop.log import Log
     from evloop.loop import Loop
+    from evloop.metrics import Metrics
     from evloop.ratelimit import AddressRates
     from evloop.store import MemoryStore, Store
+    from evloop.tls import TlsPipe
 
     Replies = list[tuple[bytes | None, bytes]]
     Handler = Callable[["Registrar", "Connection", dict[str, Any]], bytes]
 
 SERVER = f"evloop/{__version__}"
 INDEPENDENT = frozenset(("ping",))  # methods whose replies hold whatever becomes of the tick
+_BAD_REASONS = {messages.INVALID_REQUEST: "invalid_request", PARSE_ERROR: "parse_error"}
 _NEWS: "Replies" = []  # stands in a note for: this was news, not a reply
 
 
@@ -55,8 +61,15 @@ class Connection(Stream):
 
     __slots__ = ("bad", "client", "host", "name", "news_seen", "number", "peer", "server")
 
-    def __init__(self, server: "Registrar", sock: "socket.socket", host: str, peer: str) -> None:
-        super().__init__(server.hub, sock)
+    def __init__(
+        self,
+        server: "Registrar",
+        sock: "socket.socket",
+        host: str,
+        peer: str,
+        pipe: "TlsPipe | None",
+    ) -> None:
+        super().__init__(server.hub, sock, pipe)
         self.server = server
         self.host = host
         self.peer = peer
@@ -70,7 +83,7 @@ class Connection(Stream):
         self.server.handle(self, data)
 
     def broken(self, error: FrameError) -> None:
-        self.server.log.info("broken", peer=self.peer, why=str(error))
+        self.server.blame(self, "broken", str(error))
         if not self._eof:
             reply = messages.error(
                 messages.NULL,
@@ -81,8 +94,16 @@ class Connection(Stream):
             self.server.answer(self, reply, None)
         self.close(str(error))
 
+    def insecure(self, why: str) -> None:
+        self.server.blame(self, "insecure", why)
+        if self.go_plain():
+            sentence = "this port speaks TLS only: connect with --tls"
+            reply = messages.error(messages.NULL, messages.INVALID_REQUEST, sentence)
+            self.server.answer(self, reply, None)
+        self.close(why)
+
     def expired(self) -> None:
-        self.server.log.info("timed out", peer=self.peer)
+        self.server.blame(self, "timed out", None)
         super().expired()
 
     def ended(self, why: str) -> None:
@@ -98,27 +119,36 @@ class Registrar:
         directory: "Directory",
         store: "Store | MemoryStore",
         log: "Log",
+        metrics: "Metrics",
         *,
         rng: "Random",
         wall: "Callable[[], float]",
+        random_bytes: "Callable[[int], bytes]",
         change_rates: "AddressRates",
         default_mode: str,
+        owned: bool,
     ) -> None:
         self.loop = loop
         self.directory = directory
         self.store = store
         self.log = log
+        self.metrics = metrics
+        self.stats_for: set[str] = set()  # hosts that may ask for `stats`, besides loopback
+        self.visited: set[str] | None = None  # folds of rooms entered, where somebody counts them
         self.hub = Hub(loop)
         self.connections: dict[int, Connection] = {}
         self.handled = 0
         self.on_forget: Callable[[Connection], object] = _nothing
         self._rng = rng
         self._wall = wall
+        self._random_bytes = random_bytes
+        self._owned = owned
+        self._requests = metrics.kinds("requests", HANDLERS)
         self._change_rates = change_rates
         self._default_mode = default_mode
         self._numbers = 0
         self._watchers: dict[Connection, None] = {}
-        self._news: list[bytes] = []  # of this tick, framed
+        self._news: list[bytes] = []  # of this tick, framed; none are kept when nobody watches
         self._news_before = 0  # news of all earlier ticks
         self._noted: list[tuple[Connection, int, bytes | Replies | None]] = []
         self._undone = 0
@@ -127,9 +157,11 @@ class Registrar:
 
     # -- connections -------------------------------------------------------------------------
 
-    def welcome(self, sock: "socket.socket", host: str, peer: str) -> Connection:
+    def welcome(
+        self, sock: "socket.socket", host: str, peer: str, pipe: "TlsPipe | None" = None
+    ) -> Connection:
         """Take over a connected, non-blocking socket; `host` is its address, `peer` for the log."""
-        connection = Connection(self, sock, host, peer)
+        connection = Connection(self, sock, host, peer, pipe)
         self._numbers += 1
         connection.number = self._numbers
         self.connections[connection.number] = connection
@@ -145,6 +177,11 @@ class Registrar:
         if self.log.debugging:
             self.log.debug("closed", peer=connection.peer, why=connection.why)
         self.on_forget(connection)
+
+    def blame(self, connection: Connection, what: str, why: str | None) -> None:
+        """A connection ends for a fault of its peer."""
+        self.log.info(what, peer=connection.peer, why=why)
+        self.metrics.count_kind("connections_broken", what)
 
     def send_away(self, connection: Connection, reason: str) -> None:
         """Tell a client that its connection ends, and why; then end it."""
@@ -165,6 +202,7 @@ class Registrar:
             request = messages.parse(payload)
         except BadMessage as bad:
             self._count_bad(connection)
+            self.metrics.count_kind("rejects", _BAD_REASONS[bad.code])
             self.answer(connection, messages.bad_message(bad), None)
             return
         if isinstance(request, list):
@@ -181,6 +219,7 @@ class Registrar:
         requests = 0
         for member in members:
             if isinstance(member, BadMessage):
+                self.metrics.count_kind("rejects", _BAD_REASONS[member.code])
                 replies.append((None, messages.bad_message(member)))
                 continue
             requests += 1
@@ -213,10 +252,13 @@ class Registrar:
         """Act, and return the reply; None for a notification."""
         handler = HANDLERS.get(method)
         if handler is None:
+            self.metrics.count_kind("rejects", "method_not_found")
             return None if request_id is None else messages.unknown_method(request_id, method)
+        self._requests[method] += 1
         try:
             body = handler(self, connection, parameters)
         except Refused as refused:
+            self.metrics.count_kind("rejects", refused.reason)
             return None if request_id is None else messages.refusal(request_id, refused)
         except StoreError as error:
             self._undo(error)
@@ -242,7 +284,7 @@ class Registrar:
     def _count_bad(self, connection: Connection) -> None:
         connection.bad += 1
         if connection.bad > BAD_MESSAGES_MAX:
-            self.log.info("closing", peer=connection.peer, why="too many messages are no requests")
+            self.blame(connection, "closing", "too many messages are no requests")
             connection.close("too many messages in a row were no requests")
 
     # -- changes, news and the end of a tick -------------------------------------------------
@@ -267,6 +309,7 @@ class Registrar:
             except StoreError as error:
                 self._undo(error)
             else:
+                self.metrics.count("commits")
                 self._settle()
         self.hub.flush()
 
@@ -279,6 +322,7 @@ class Registrar:
         if news:
             joined = b"".join(news)
             before, total = self._news_before, self._news_before + len(news)
+            self.metrics.count("notifications", len(news) * len(self._watchers))
             for connection in list(self._watchers):
                 seen = connection.news_seen
                 if seen == before:
@@ -294,6 +338,7 @@ class Registrar:
         if not self._failing:
             self._failing = True
             self.log.error("the store takes no changes", why=str(error))
+        self.metrics.count("commits_failed")
         self.directory.rollback()
         self._undone += 1
         for connection, place, depends in self._noted:
@@ -308,16 +353,35 @@ class Registrar:
         self._noted.clear()
         self._news.clear()
 
+    def readings(self) -> dict[str, float]:
+        """The gauges that metrics.py names, and the counter of frames, which is kept here."""
+        return {
+            "clients": len(self.connections),
+            "rooms": len(self.directory),
+            "watchers": len(self._watchers),
+            "directory_version": self.directory.version,
+            "queued_bytes": sum(one.queued for one in self.connections.values()),
+            "frames": self.handled,
+        }
+
     # -- what the console asks for too -------------------------------------------------------
 
     def make_room(
-        self, name: str, place: tuple[str, int] | None, mode: str | None, maker: str
+        self,
+        name: str,
+        place: tuple[str, int] | None,
+        mode: str | None,
+        maker: str,
+        owner: bytes,
     ) -> bytes:
-        """Make a room, or raise Refused or StoreError; return the body of the reply."""
+        """Make a room, or raise Refused or StoreError; return the body of the reply.
+
+        `owner` is the hash of its owner's token, or empty.
+        """
         directory = self.directory
         address, port = place or directory.free_place(self._rng)
         made = int(self._wall())
-        room = Room(name, address, port, mode or self._default_mode, made, maker)
+        room = Room(name, address, port, mode or self._default_mode, made, maker, owner)
         directory.check_make(room)
         self._take_change(maker)
         self.store.insert(room)
@@ -325,15 +389,26 @@ class Registrar:
         self.changed(b"room_made", body)
         return body
 
-    def delete_room(self, name: str, maker: str | None) -> bytes:
+    def delete_room(self, name: str, maker: str | None, token: str | None = None) -> bytes:
         """Delete a room, or raise Refused or StoreError; `maker` None is the operator."""
         room = self.directory.check_delete(name)
         if maker is not None:
+            if self._owned:
+                check_owner(room, token)
             self._take_change(maker)
         self.store.delete(room)
         body = self.directory.remove(room)
         self.changed(b"room_deleted", body)
         return body
+
+    def note_seen(self, ran_s: float, seen: "Mapping[Room, float]") -> None:
+        """Store when rooms were last in use (expiry.py); a failure undoes the tick."""
+        try:
+            self.store.note_seen(ran_s, seen)
+            if not self.directory.provisional:
+                self.store.commit(self.directory.version)
+        except StoreError as error:
+            self._undo(error)
 
     def _take_change(self, maker: str) -> None:
         wait = self._change_rates.take(maker, self.loop.now)
@@ -361,13 +436,24 @@ class Registrar:
 
     def _makeroom(self, connection: Connection, parameters: "dict[str, Any]") -> bytes:
         name, place, mode = params.read_makeroom(parameters)
-        return self.make_room(name, place, mode, prefix_of(connection.host))
+        maker = prefix_of(connection.host)
+        if not self._owned:
+            return self.make_room(name, place, mode, maker, b"")
+        token = new_token(self._random_bytes(TOKEN_BYTES))
+        body = self.make_room(name, place, mode, maker, token_hash(token))
+        # Into the reply alone: the same body goes to all watchers.
+        return b'%s,"token":"%s"}' % (body[:-1], token.encode())
 
     def _deleteroom(self, connection: Connection, parameters: "dict[str, Any]") -> bytes:
-        return self.delete_room(params.read_name(parameters), prefix_of(connection.host))
+        name, token = params.read_deleteroom(parameters)
+        return self.delete_room(name, prefix_of(connection.host), token)
 
     def _enter(self, connection: Connection, parameters: "dict[str, Any]") -> bytes:
-        return self.directory.enter(params.read_name(parameters), connection)
+        name = params.read_name(parameters)
+        body = self.directory.enter(name, connection)
+        if self.visited is not None:
+            self.visited.add(fold(name))
+        return body
 
     def _leave(self, connection: Connection, parameters: "dict[str, Any]") -> bytes:
         self.directory.leave(params.read_name(parameters), connection)
@@ -379,6 +465,13 @@ class Registrar:
             connection.news_seen = self._news_before + len(self._news)
             self._watchers[connection] = None
         return messages.version_body(self.directory.version)
+
+    def _stats(self, connection: Connection, parameters: "dict[str, Any]") -> bytes:
+        params.read_nothing(parameters)
+        if not is_loopback(connection.host) and connection.host not in self.stats_for:
+            sentence = f"stats are not for {connection.host}; see --stats-from"
+            raise Refused(messages.NOT_ALLOWED, "not_allowed", sentence)
+        return encode(self.metrics.figures())
 
     def _unwatch(self, connection: Connection, parameters: "dict[str, Any]") -> bytes:
         params.read_nothing(parameters)
@@ -417,4 +510,5 @@ HANDLERS: "dict[str, Handler]" = {
     "leave": Registrar._leave,
     "watch": Registrar._watch,
     "unwatch": Registrar._unwatch,
+    "stats": Registrar._stats,
 }

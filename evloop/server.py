@@ -16,31 +16,28 @@ import socket
 import sys
 import time
 
-from evloop import __version__, messages
-from evloop.accept import Acceptor
+from evloop import messages
 from evloop.console import Console
 from evloop.directory import Directory
-from evloop.endpoints import DIRECTORY_PORT, endpoint_of
-from evloop.errors import EvloopError, Refused, SetupError
-from evloop.framing import pack_frame
+from evloop.door import Door
+from evloop.endpoints import USAGE, endpoint_of
+from evloop.errors import EvloopError, SetupError
+from evloop.expiry import Expiry
 from evloop.guard import Guard, clients_that_fit
-from evloop.limits import (
-    CHANGES_PER_S,
-    CLIENTS_MAX,
-    CLIENTS_PER_ADDRESS_MAX,
-    DRAIN_S,
-    ROOMS_MAX,
-    ROOMS_PER_ADDRESS_MAX,
-    TURNED_AWAY_MAX,
-)
+from evloop.limits import DRAIN_S
 from evloop.listeners import open_listeners
 from evloop.log import DEBUG, INFO, WARNING, stderr_log
 from evloop.loop import Loop
-from evloop.peers import plain_host
+from evloop.makecert import make_certificate
+from evloop.metrics import Metrics, publish
+from evloop.peers import is_loopback
 from evloop.ratelimit import AddressRates, change_burst
 from evloop.registrar import Connection, Registrar
+from evloop.server_options import parse_options
+from evloop.service import listening_sockets, notifier_from
 from evloop.store import MemoryStore, open_store
 from evloop.stream import Stream
+from evloop.upkeep import Watchman, keep_expiring, status_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -49,56 +46,10 @@ if TYPE_CHECKING:
     from typing import Any
 
     from evloop.log import Log
+    from evloop.tls import ServerTls
 
 INTERNAL = 70
-
-
-def parse_options(arguments: "Sequence[str]") -> "Namespace":
-    """The options of operations.md; leaves with status 2 when they are off."""
-    from argparse import ArgumentParser  # late: `__main__` hosts a server without options
-
-    parser = ArgumentParser(
-        prog="evloop-server",
-        allow_abbrev=False,
-        description="The directory of evloop's chat rooms.",
-        epilog="On a terminal, help lists the commands of the operator's console.",
-    )
-    add = parser.add_argument
-    add(
-        "--listen",
-        metavar="HOST:PORT",
-        action="append",
-        help=f"where to listen (again for more); default: every address, port {DIRECTORY_PORT};"
-        " port 0 takes any free one and prints it",
-    )
-    add("--interface", metavar="NAME|ADDRESS", help="the interface for multicast")
-    place = parser.add_mutually_exclusive_group()
-    place.add_argument("--state", metavar="FILE", help="where the rooms are kept (sqlite3)")
-    place.add_argument("--memory", action="store_true", help="keep the rooms in memory only")
-    for name, default, what in (
-        ("--max-clients", CLIENTS_MAX, "connections at once"),
-        ("--max-per-address", CLIENTS_PER_ADDRESS_MAX, "of them from one address; 0: any"),
-        ("--max-rooms", ROOMS_MAX, "rooms; 0: any number"),
-        ("--rooms-per-address", ROOMS_PER_ADDRESS_MAX, "rooms made from one address; 0: any"),
-        ("--change-rate", CHANGES_PER_S, "changes a second from one address; 0: any"),
-    ):
-        add(name, metavar="N", type=_count, default=default, help=f"{what} (default {default})")
-    loud = parser.add_mutually_exclusive_group()
-    loud.add_argument("--quiet", action="store_true", help="log warnings and errors only")
-    loud.add_argument("-v", "--verbose", action="store_true", help="log every connection")
-    add("--debug", action="store_true", help="show the trace of an internal error")
-    add("--version", action="version", version=f"evloop {__version__}")
-    return parser.parse_args(arguments)
-
-
-def _count(text: str) -> int:
-    """A number that is not negative; argparse words the error."""
-    if not (text.isascii() and text.isdigit() and len(text) <= 9):
-        raise ValueError(text)
-    return int(text)
-
-
-_count.__name__ = "number"
+DAY_S = 86_400.0
 
 
 def state_path(environ: "dict[str, str]") -> str:
@@ -121,23 +72,6 @@ def raise_descriptor_limit() -> int:
     return 1 << 20 if hard == resource.RLIM_INFINITY else hard
 
 
-class TurnedAway(Stream):
-    """A connection that gets one error reply and is closed, without a reset."""
-
-    __slots__ = ("_over",)
-
-    def __init__(
-        self, registrar: Registrar, sock: socket.socket, why: Refused, over: "Any"
-    ) -> None:
-        super().__init__(registrar.hub, sock)
-        self._over = over
-        self.send(pack_frame(messages.refusal(messages.NULL, why)))
-        self.close(why.reason)
-
-    def ended(self, why: str) -> None:
-        self._over(self)
-
-
 class Server:
     """One directory server on `loop`. `on_end()` is called when it has drained."""
 
@@ -148,6 +82,7 @@ class Server:
         log: "Log",
         on_end: "Callable[[], object]",
     ) -> None:
+        self.tls = tls_of(options)  # first: what is wrong with files should touch no store
         wall = time.time
         if options.memory:
             self._store: Any = MemoryStore(int(wall()))
@@ -162,35 +97,65 @@ class Server:
             rooms_max=options.max_rooms,
             rooms_per_address=options.rooms_per_address,
         )
+        self._started = loop.now
+        self.metrics = Metrics(self._readings)
+        loop.on_busy = self.metrics.observe_lag
         rate = float(options.change_rate)
         self.registrar = Registrar(
             loop,
             self.directory,
             self._store,
             log,
+            self.metrics,
             rng=random.Random(os.urandom(16)),
             wall=wall,
+            random_bytes=os.urandom,
             change_rates=AddressRates(rate, change_burst(rate)),
             default_mode=DEFAULT_MODE,
+            owned=options.delete == "owner",
         )
         self.registrar.on_forget = self._forget
+        self.registrar.stats_for.update(options.stats_from)
         clients = clients_that_fit(options.max_clients, raise_descriptor_limit())
         if clients < options.max_clients:
             log.notice("fewer clients fit the limit of open files", clients=clients)
-        self._guard = Guard(clients, options.max_per_address)
-        self._visitors: dict[Connection, str] = {}
-        self._turned_away: set[TurnedAway] = set()
-        self._acceptors: list[Acceptor] = []
+        guard = Guard(clients, options.max_per_address)
+        self._door = Door(loop, self.registrar, guard, self.tls)
+        self._options = options
         self._on_end = on_end
         self._draining = False
         self._deadline = loop.call_at(float("inf"), self._end)
 
     def listen(self, places: "Sequence[str] | None") -> list[str]:
-        """Begin to serve; return the addresses as text."""
-        listeners = open_listeners(places)
+        """Begin to serve on `places` (None: everywhere); return the addresses as text."""
+        return self.serve_on(open_listeners(places))
+
+    def serve_on(self, listeners: "Sequence[socket.socket]") -> list[str]:
+        """Begin to serve on sockets that listen; return their addresses as text."""
         for listener in listeners:
-            self._acceptors.append(Acceptor(self.loop, listener, self._accept, self._full))
+            self._door.open(listener)
+        hosts = [listener.getsockname()[0] for listener in listeners]
+        if self._options.delete == "owner" and not self.tls and not all(map(is_loopback, hosts)):
+            self.log.warning("owner tokens can be overheard: --tls-cert encrypts them")
+        if self._options.expire is not None:
+            ran, seen = self._store.load_seen()
+            expiry = Expiry(self._options.expire * DAY_S, ran, seen, self.loop.now)
+            self.registrar.visited = expiry.visited
+            keep_expiring(self.loop, self.registrar, expiry)
+        if self._options.metrics_file is not None:
+            publish(self.loop, self.log, self._options.metrics_file, self.metrics)
         return [endpoint_of(*listener.getsockname()[:2]) for listener in listeners]
+
+    def reload(self) -> None:
+        """Read the TLS files again; the old ones serve on if that fails."""
+        if self.tls is None:
+            return
+        try:
+            self.tls.reload()
+        except SetupError as error:
+            self.log.error("the TLS files were not reloaded", why=error.sentence)
+        else:
+            self.log.notice("the TLS files were reloaded")
 
     def drain(self, reason: str) -> None:
         """Accept no more, say goodbye; end when all are gone, after DRAIN_S, or if called again."""
@@ -199,17 +164,15 @@ class Server:
             return
         self._draining = True
         self.log.notice("stopping", why=reason, clients=len(self.registrar.connections))
-        for acceptor in self._acceptors:
-            acceptor.close()
+        self._door.close()
         self.registrar.send_all_away(reason)
         self._deadline.move(self.loop.now + DRAIN_S)
         self._end_if_empty()
 
     def close(self) -> None:
         """Let go of everything; whoever is still connected is cut off."""
-        for acceptor in self._acceptors:
-            acceptor.close()
-        for stream in (*self.registrar.connections.values(), *self._turned_away):
+        self._door.abort()
+        for stream in list(self.registrar.connections.values()):
             stream.abort("the server has ended")
         self.registrar.end_tick()
         self._store.close()
@@ -222,30 +185,26 @@ class Server:
         if self._draining and not self.registrar.connections:
             self._end()
 
-    def _accept(self, sock: socket.socket, address: "Any") -> None:
-        host = plain_host(address[0])
-        peer = endpoint_of(host, address[1])
-        try:
-            visitor = self._guard.admit(host, self.loop.now)
-        except Refused as refused:
-            self.log.info("turned away", peer=peer, why=refused.sentence)
-            if len(self._turned_away) < TURNED_AWAY_MAX:
-                away = TurnedAway(self.registrar, sock, refused, self._turned_away.discard)
-                self._turned_away.add(away)
-            else:
-                sock.close()
-            return
-        # One send a tick is all a reply needs; waiting for more to send would only delay it.
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        self._visitors[self.registrar.welcome(sock, host, peer)] = visitor
-
     def _forget(self, connection: Connection) -> None:
-        self._guard.release(self._visitors.pop(connection))
+        self._door.release(connection)
         self._end_if_empty()
 
-    def _full(self, error: OSError) -> None:
-        self.log.warning("no more connections can be taken for a moment", why=error.strerror)
+    def _readings(self) -> dict[str, float]:
+        return {
+            **self.registrar.readings(),
+            "uptime_seconds": round(self.loop.now - self._started, 3),
+        }
+
+
+def tls_of(options: "Namespace") -> "ServerTls | None":
+    """The server's TLS, or None; SetupError when its files can not be used."""
+    if options.tls_cert is None:
+        return None
+    try:
+        from evloop.tls import ServerTls  # late: ssl takes 20 MB
+    except ImportError:
+        raise SetupError("this Python has no ssl, and so no --tls-cert", USAGE) from None
+    return ServerTls(options.tls_cert, options.tls_key, options.tls_client_ca)
 
 
 DEFAULT_MODE = messages.PLAIN
@@ -272,24 +231,42 @@ def guard_handlers(loop: Loop, log: "Log", debug: bool) -> None:
 def run(options: "Namespace") -> int:
     """Serve until told to stop; return the exit status."""
     log = stderr_log(WARNING if options.quiet else DEBUG if options.verbose else INFO)
+    notifier = notifier_from(os.environ, os.getpid())
+    handed_over = listening_sockets(os.environ, os.getpid())
     loop = Loop()
     log.schedule = loop.call_at
     guard_handlers(loop, log, options.debug)
     server = Server(loop, options, log, loop.stop)
+
+    def drain(reason: str) -> None:
+        notifier.stopping()
+        server.drain(reason)
+
+    def reload() -> None:
+        notifier.reloading()
+        server.reload()
+        notifier.ready(status_of(server.registrar))
+
     try:
         for signum in (signal.SIGTERM, signal.SIGINT):
-            loop.on_signal(signum, lambda: server.drain("the server was told to end"))
-        places = server.listen(options.listen)
+            loop.on_signal(signum, lambda: drain("the server was told to end"))
+        loop.on_signal(signal.SIGHUP, reload)
+        if handed_over:
+            places = server.serve_on([sock for _, sock in handed_over])
+        else:
+            places = server.listen(options.listen)
         if os.isatty(0):
-            Console(loop, server.registrar, lambda: server.drain("the operator ended the server"))
+            Console(loop, server.registrar, lambda: drain("the operator ended the server"))
         for place in places:
             sys.stderr.write(f"evloop.server: listening on {place}\n")
         sys.stderr.flush()
+        Watchman(loop, server.registrar, notifier).ready()
         loop.run()
     finally:
         server.close()
         loop.close()
         log.close()
+        notifier.close()
     return 0
 
 
@@ -297,6 +274,8 @@ def main(arguments: "Sequence[str] | None" = None) -> int:
     """The program; returns the exit status."""
     options = parse_options(sys.argv[1:] if arguments is None else arguments)
     try:
+        if options.make_cert is not None:
+            return make_certificate(options.make_cert)
         return run(options)
     except SetupError as error:
         sys.stderr.write(f"evloop: {error.sentence}\n")

@@ -23,6 +23,7 @@ from evloop.messages import Room
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import sqlite3
+    from collections.abc import Mapping
 
 CANT_CREATE = 73  # exit status, EX_CANTCREAT of sysexits.h
 
@@ -36,10 +37,16 @@ _LAYOUTS = (
         " mode TEXT NOT NULL, made INTEGER NOT NULL, maker TEXT NOT NULL, token BLOB NOT NULL)"
         " WITHOUT ROWID",
     ),
+    (
+        # For --expire, see expiry.py: seconds that servers ran, in all, and that sum when a room
+        # was last seen with somebody in it (NULL: not looked at yet).
+        "ALTER TABLE state ADD COLUMN ran INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE rooms ADD COLUMN seen INTEGER",
+    ),
 )
 # The columns stand in the order of Room's arguments.
 _SELECT = "SELECT name, address, port, mode, made, maker, token FROM rooms"
-_INSERT = "INSERT INTO rooms VALUES (?, ?, ?, ?, ?, ?, ?)"
+_INSERT = "INSERT INTO rooms VALUES (?, ?, ?, ?, ?, ?, ?, NULL)"
 _DELETE = "DELETE FROM rooms WHERE name = ?"
 
 _CACHE_KIB = 512  # sqlite's own 2 MiB are for queries; we read once and then only write
@@ -58,6 +65,13 @@ class MemoryStore:
     def load(self) -> tuple[int, list[Room]]:
         """Return version and rooms as they were last committed. For once, after opening."""
         return self._version, []
+
+    def load_seen(self) -> tuple[float, dict[str, float]]:
+        """Return what `note_seen` stored: seconds run in all, and by name when rooms were seen."""
+        return 0.0, {}
+
+    def note_seen(self, ran_s: float, seen: "Mapping[Room, float]") -> None:
+        """Put both into the transaction; StoreError when it, and all of it, could not be."""
 
     def insert(self, room: Room) -> None:
         """Add a room to the transaction; StoreError when it, and all of it, could not be."""
@@ -96,6 +110,20 @@ class Store:
         except (self._error, TypeError, ValueError) as error:
             raise _setup_error(self._path, f"it is damaged: {error}") from error
         return version, rooms
+
+    def load_seen(self) -> tuple[float, dict[str, float]]:
+        execute = self._connection.execute
+        try:
+            (ran,) = execute("SELECT ran FROM state").fetchone()
+            seen = dict(execute("SELECT name, seen FROM rooms WHERE seen IS NOT NULL"))
+        except (self._error, TypeError, ValueError) as error:
+            raise _setup_error(self._path, f"it is damaged: {error}") from error
+        return ran, seen
+
+    def note_seen(self, ran_s: float, seen: "Mapping[Room, float]") -> None:
+        self._change("UPDATE state SET ran = ?", (int(ran_s),))
+        for room, when in seen.items():
+            self._change("UPDATE rooms SET seen = ? WHERE name = ?", (int(when), room.name))
 
     def insert(self, room: Room) -> None:
         columns = room.name, room.address, room.port, room.mode, room.made, room.maker, room.token

@@ -206,6 +206,14 @@ class Stream:
         """TLS failed; the peer has been told by an alert, if it speaks TLS at all."""
         self.close(why)
 
+    def go_plain(self) -> bool:
+        """After `insecure`: whether the peer speaks no TLS at all. From now on, nor do we."""
+        if self._pipe is None or not self._pipe.plain_peer:
+            return False
+        self._hub.shaking.stop(self)
+        self._pipe = None
+        return True
+
     def expired(self) -> None:
         """The first frame, or the rest of a started one, did not come in UNFINISHED_FRAME_S."""
         self.abort("a frame was not finished in time")

@@ -240,7 +240,7 @@ def _unusable(what: str, error: OSError) -> SetupError:
 def server_context(cert: str, key: str | None, client_ca: str | None = None) -> ssl.SSLContext:
     """The server's side; `client_ca` admits only clients with a certificate that it signed.
 
-    Raises SetupError. Called again on SIGHUP: the old context serves on when this one fails.
+    Raises SetupError.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
@@ -250,6 +250,25 @@ def server_context(cert: str, key: str | None, client_ca: str | None = None) -> 
         _load_ca(context, client_ca)
         context.verify_mode = ssl.CERT_REQUIRED
     return context
+
+
+class ServerTls:
+    """The TLS of a server: its files, and the context that they gave when last read."""
+
+    __slots__ = ("_context", "_files")
+
+    refusal = REFUSAL
+
+    def __init__(self, cert: str, key: str | None, client_ca: str | None) -> None:
+        self._files = (cert, key, client_ca)
+        self._context = server_context(*self._files)
+
+    def reload(self) -> None:
+        """Read the files again. SetupError: the old context stays."""
+        self._context = server_context(*self._files)
+
+    def pipe(self) -> TlsPipe:
+        return TlsPipe(self._context, server_side=True)
 
 
 def client_context(

@@ -1,0 +1,123 @@
+"""The door of the server: who comes in, who is turned away, and how they are told. Floor 6.
+
+    accepted by the kernel   plain                            with TLS
+    the guard admits it      welcome                          welcome, with a pipe
+    the guard refuses it     one error reply, then closed     one TLS alert, then closed
+    TURNED_AWAY_MAX of       closed                           closed
+    those are being told
+
+A refused client with TLS gets no sentence: it has no keys yet, and to make them would cost more
+than to serve it.
+"""
+
+import socket
+
+from evloop import messages
+from evloop.accept import Acceptor
+from evloop.endpoints import endpoint_of
+from evloop.errors import Refused
+from evloop.framing import pack_frame
+from evloop.limits import TURNED_AWAY_MAX
+from evloop.peers import plain_host
+from evloop.stream import Hub, Stream
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from evloop.guard import Guard
+    from evloop.loop import Loop
+    from evloop.registrar import Connection, Registrar
+    from evloop.tls import ServerTls
+
+
+class TurnedAway(Stream):
+    """A connection that gets one error and is closed, without a reset."""
+
+    __slots__ = ("_over",)
+
+    def __init__(
+        self, hub: Hub, sock: socket.socket, last_words: bytes, over: "Callable[[Any], object]"
+    ) -> None:
+        super().__init__(hub, sock)
+        self._over = over
+        self.send(last_words)
+        self.close("turned away")
+
+    def ended(self, why: str) -> None:
+        self._over(self)
+
+
+class Door:
+    """Accepts on its listeners until it is closed, and hands whom it admits to the registrar.
+
+    When a connection has ended, `release` must be told.
+    """
+
+    __slots__ = ("_acceptors", "_guard", "_loop", "_registrar", "_tls", "_turned_away", "_visitors")
+
+    def __init__(
+        self, loop: "Loop", registrar: "Registrar", guard: "Guard", tls: "ServerTls | None"
+    ) -> None:
+        self._loop = loop
+        self._registrar = registrar
+        self._guard = guard
+        self._tls = tls
+        self._acceptors: list[Acceptor] = []
+        self._turned_away: set[TurnedAway] = set()
+        self._visitors: dict[Connection, str] = {}
+
+    def open(self, listener: socket.socket) -> None:
+        """Accept from `listener`, and own it."""
+        self._acceptors.append(Acceptor(self._loop, listener, self._accept, self._full))
+
+    def close(self) -> None:
+        """Accept no more."""
+        for acceptor in self._acceptors:
+            acceptor.close()
+
+    def abort(self) -> None:
+        """Accept no more, and forget whom we were still telling why."""
+        self.close()
+        for stream in list(self._turned_away):
+            stream.abort("the server has ended")
+
+    def release(self, connection: "Connection") -> None:
+        """A connection has ended."""
+        self._guard.release(self._visitors.pop(connection))
+
+    def _accept(self, sock: socket.socket, address: "Any") -> None:
+        host = plain_host(address[0])
+        peer = endpoint_of(host, address[1])
+        try:
+            visitor = self._guard.admit(host, self._loop.now)
+        except Refused as refused:
+            self._turn_away(sock, peer, refused)
+            return
+        # One send a tick is all a reply needs; waiting for more to send would only delay it.
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        registrar = self._registrar
+        registrar.metrics.count("connections")
+        pipe = None if self._tls is None else self._tls.pipe()
+        self._visitors[registrar.welcome(sock, host, peer, pipe)] = visitor
+
+    def _turn_away(self, sock: socket.socket, peer: str, refused: Refused) -> None:
+        self._registrar.metrics.count("connections_refused")
+        self._registrar.log.info("turned away", peer=peer, why=refused.sentence)
+        if len(self._turned_away) >= TURNED_AWAY_MAX:
+            sock.close()
+            return
+        if self._tls is None:
+            last_words = pack_frame(messages.refusal(messages.NULL, refused))
+        else:
+            last_words = self._tls.refusal
+        away = TurnedAway(self._registrar.hub, sock, last_words, self._turned_away.discard)
+        self._turned_away.add(away)
+
+    def _full(self, error: OSError) -> None:
+        self._registrar.metrics.count("accept_pauses")
+        self._registrar.log.warning(
+            "no more connections can be taken for a moment", why=error.strerror
+        )
