@@ -115,7 +115,6 @@ class CookedFace:
         self._waiting: list[tuple[str, str]] = []
         self._held = False
         self._ended = False
-        self._prompt = ""
 
     def start(self) -> None:
         """Begin to read stdin."""
@@ -131,23 +130,32 @@ class CookedFace:
         """A line that is not data."""
         self._err.line(text)
 
-    def mention(self, text: str) -> None:
-        """A chat line that names the user: no different here."""
-        self._out.line(text)
+    def message(
+        self,
+        time: str,
+        parts: tuple[str, str, str, list[str]],
+        *,
+        old: bool,
+        mention: bool,
+        bell: bool,
+    ) -> None:
+        """A chat line (`parts` of report.message_parts); further lines of it are indented."""
+        before, who, after, lines = parts
+        head = time + before + who + after
+        self._out.line(head + ("\n" + " " * len(head)).join(lines))
 
-    def prompt(self, text: str) -> None:
-        """Say where Enter will go; only a person is told."""
-        self._prompt = text
-        if self.is_terminal and text:
+    def prompt(self, text: str, *, chatting: bool) -> None:
+        """Say where Enter will go; only a person is told, and in a room it would be in the way."""
+        if self.is_terminal and not chatting:
             self._out.write(text)
+
+    def progress(self, text: str) -> None:
+        """Progress is a line that is replaced: there is none without redraw."""
 
     def put_back(self, text: str) -> None:
         """The line could not be sent: a cooked terminal can only show it again."""
         if self.is_terminal:
             self._err.line(f"not sent: {text}")
-
-    def completion(self, complete: "Callable[[str, int], list[str]]") -> None:
-        """There is no Tab in cooked mode."""
 
     @property
     def queued(self) -> int:

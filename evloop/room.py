@@ -62,9 +62,9 @@ LIVE, LEAVING, CLOSED = range(3)
 class Room:
     """A member of the room at (`address`, `port`), both canonical.
 
-    `make_session(own_source)` makes the session; `on_events(events)` gets what happened, `on_pump()`
-    is called whenever the session may have moved, and `on_closed()` once, when the room is left and
-    its sockets are closed. Raises SetupError when the sockets can not be had.
+    `make_session(own_source)` makes the session, `wall` is unix time. `on_events(events)` gets what
+    happened, `on_pump()` is called whenever the session may have moved, `on_closed()` once, when
+    the room is left and its sockets are closed. Raises SetupError when these can not be had.
     """
 
     def __init__(

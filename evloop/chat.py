@@ -1,0 +1,400 @@
+"""Chat mode: one room on the face of the client. Floor 7.
+
+    state      entered     line               leave, eof, /leave       all sent and confirmed
+    opening    -> talking  -> talking, say    -> leaving               -
+    talking    -           say or /command    -> leaving               -
+    finishing  -           -                  -                        -> leaving
+    leaving    -           -                  -                        (room closed) -> over
+
+`opening` is the moment after entering in which the others make themselves known, so that the first
+line can name them; whatever happens first ends it. `finishing` is what follows the end of a pipe:
+nothing is sent any more, and the goodbye waits until everybody has confirmed, at most CONFIRM_S
+after the last datagram went out.
+"""
+
+from evloop import report
+from evloop.buckets import Bucket
+from evloop.commands import UsageError, help_lines, parse_line
+from evloop.errors import EvloopError, Refused
+from evloop.limits import (
+    ALONE_S,
+    BELL_S,
+    CONFIRM_S,
+    CONFIRM_SETTLE_S,
+    FOLD_BURST,
+    FOLD_PER_S,
+    FOLD_SENDERS_MAX,
+    HISTORY_LINES_DEFAULT,
+    HISTORY_LINES_MAX,
+    NEWS_FOLD_S,
+    OPENING_S,
+    PIPE_QUEUE_MAX,
+)
+from evloop.names import check_nickname, fold
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from evloop.faces import Face
+    from evloop.loop import Loop
+    from evloop.room import Room
+
+    Event = tuple[Any, ...]
+
+OPENING, TALKING, FINISHING, LEAVING, OVER = range(5)
+TEXT, ME = 0, 1
+
+
+def names_me(text: str, nickname: str) -> bool:
+    """Whether `nickname` stands in `text` at word boundaries, whatever its case."""
+    text, nickname = fold(text), fold(nickname)
+    start = text.find(nickname)
+    while start >= 0:
+        end = start + len(nickname)
+        before, after = text[start - 1 : start], text[end : end + 1]
+        if not (before.isalnum() or after.isalnum()):
+            return True
+        start = text.find(nickname, start + 1)
+    return False
+
+
+class Chat:
+    """What the user sees and does in one room.
+
+    `on_over()` is called once when the room is left and closed. `clock_text()` is the time stamp
+    of a line ("" for none), `stamp()` the ISO time for JSON, `on_renamed(name)` keeps a new name.
+    """
+
+    def __init__(
+        self,
+        loop: "Loop",
+        face: "Face",
+        room_name: str,
+        *,
+        escape: str,
+        as_json: bool,
+        clock_text: "Callable[[], str]",
+        stamp: "Callable[[], str]",
+        on_over: "Callable[[], object]",
+        on_quit: "Callable[[], object]",
+        on_renamed: "Callable[[str], object]",
+        on_alone: "Callable[[], object]",
+    ) -> None:
+        self.name = room_name
+        self.state = OPENING
+        self.room: Room = None  # type: ignore[assignment]  # attach() sets it, before anything
+        self._loop = loop
+        self._face = face
+        self._escape = escape
+        self._json = as_json
+        self._clock_text = clock_text
+        self._stamp = stamp
+        self._on_over = on_over
+        self._on_quit = on_quit
+        self._on_renamed = on_renamed
+        self._on_alone = on_alone
+        self._live = face.is_terminal and not as_json
+        self._joined: list[str] = []
+        self._left: list[tuple[str, str]] = []
+        self._heard = False
+        self._held = False
+        self._bell_at = float("-inf")
+        self._floods: dict[bytes, tuple[Bucket, list[str]]] = {}
+        self.speakers: dict[str, None] = {}  # names, the latest speaker last; for completion
+        self._opening = loop.call_at(float("inf"), self._opened)
+        self._news = loop.call_at(float("inf"), self._tell_news)
+        self._alone = loop.call_at(float("inf"), self._look_alone)
+        self._finish = loop.call_at(float("inf"), self._leave_now)
+        self._settle = loop.call_at(float("inf"), self._check_finished)
+
+    def attach(self, room: "Room", plain: bool) -> None:
+        """The room is open: begin."""
+        self.room = room
+        room.on_pump = self._pumped
+        room.on_closed = self._closed
+        self._alone.move(self._loop.now + ALONE_S)
+        if plain:
+            self._opened()  # nobody can make himself known in a plain room
+        else:
+            self._opening.move(self._loop.now + OPENING_S)
+
+    # -- what the user does ------------------------------------------------------------------
+
+    def line(self, text: str) -> None:
+        """A typed line: a message or a /command."""
+        if self.state >= FINISHING or not text.strip():
+            return
+        self._opened()
+        if text.startswith("/") and not text.startswith("//"):
+            self._command(text[1:])
+            return
+        self._say(text[1:] if text.startswith("//") else text, TEXT, text)
+
+    def _say(self, text: str, kind: int, typed: str) -> None:
+        try:
+            self.room.say(text, kind)
+        except Refused as refused:
+            self._face.put_back(typed)
+            raise EvloopError(f"not sent: {refused.sentence}") from None
+
+    def _command(self, line: str) -> None:
+        parsed = parse_line("chat", line)
+        if parsed is None:
+            raise UsageError("a lone / is no command; // sends it")
+        command, arguments, _ = parsed
+        COMMANDS[command.word](self, arguments)
+
+    def _do_leave(self, arguments: list[str]) -> None:
+        self.finish()
+
+    def _do_quit(self, arguments: list[str]) -> None:
+        self._on_quit()
+        self.finish()
+
+    def _do_me(self, arguments: list[str]) -> None:
+        self._say(arguments[0], ME, f"/me {arguments[0]}")
+
+    def _do_name(self, arguments: list[str]) -> None:
+        name = check_nickname(arguments[0])
+        old = self.room.session.nickname
+        self.room.rename(name)
+        self._on_renamed(name)
+        self._note(report.renamed(old, name))
+
+    def _do_who(self, arguments: list[str]) -> None:
+        session = self.room.session
+        members = session.members(self._loop.now)
+        rows = [(session.label(sender, name), age) for sender, name, age in members]
+        for line in report.who_lines(rows):
+            self._note(line)
+
+    def _do_history(self, arguments: list[str]) -> None:
+        count = HISTORY_LINES_DEFAULT
+        if arguments:
+            text = arguments[0]
+            if not (text.isascii() and text.isdigit() and len(text) <= 6):
+                raise UsageError(f'history: "{text}" is no number of lines; usage: /history [N]')
+            count = int(text)
+        events = self.room.session.history(min(count, HISTORY_LINES_MAX))
+        self._note(report.note(f"the last {report.plural(len(events), 'message')}"))
+        for event in events:
+            _, sender, _, name, kind, text, _, mark, _ = event
+            label = self.room.session.label(sender, name)
+            self._note(report.message_line(label, kind, text, mark))
+        self._note(report.note("end of history"))
+
+    def _do_stats(self, arguments: list[str]) -> None:
+        for line in report.stats_lines(self.room.stats()):
+            self._note(line)
+
+    def _do_help(self, arguments: list[str]) -> None:
+        for line in help_lines("chat", *arguments):
+            self._note(line)
+
+    def _note(self, text: str) -> None:
+        for line in text.split("\n"):
+            self._face.note(line)
+
+    # -- leaving -----------------------------------------------------------------------------
+
+    def leave(self) -> None:
+        """Leave now, whatever waits."""
+        self._leave_now()
+
+    def finish(self) -> None:
+        """Leave as soon as what was said is confirmed; a person at a terminal does not wait."""
+        if self.state >= FINISHING:
+            return
+        if self._live:
+            self._leave_now()
+            return
+        self._opened()
+        self.state = FINISHING
+        self._check_finished()
+
+    def _check_finished(self) -> None:
+        """In `finishing`: whether everything is sent, and confirmed by everybody present."""
+        if self.state != FINISHING:
+            return
+        session, now = self.room.session, self._loop.now
+        sent = session.stats()["sent"]
+        if session.queued():
+            self._finish.move(float("inf"))
+            return
+        if self._finish.when == float("inf"):
+            if not sent:
+                self._leave_now()
+                return
+            # The last datagram has gone out: now they may confirm it.
+            self._finish.move(now + CONFIRM_S)
+            self._settle.move(now + CONFIRM_SETTLE_S)
+            self.room.session.confirm(now)
+            self._loop.defer(self.room.pump)
+        elif self._settle.when == float("inf") and not session.unconfirmed():
+            self._leave_now()
+
+    def _leave_now(self) -> None:
+        if self.state >= LEAVING:
+            return
+        self._opened()
+        self._tell_news()
+        self._tell_floods()
+        self.state = LEAVING
+        for timer in (self._opening, self._news, self._alone, self._finish, self._settle):
+            timer.cancel()
+        self._hold(False)
+        self._note(report.note(f"left {self.name}"))
+        self.room.leave()
+
+    def _closed(self) -> None:
+        if self.state != OVER:
+            self.state = OVER
+            self._on_over()
+
+    def _pumped(self) -> None:
+        if self.state == FINISHING:
+            self._check_finished()
+        elif not self._face.is_terminal:
+            # A pipe writes faster than a room may be talked to: let it wait.
+            self._hold(self.state <= TALKING and self.room.session.queued() > PIPE_QUEUE_MAX)
+
+    def _hold(self, held: bool) -> None:
+        if held != self._held:
+            self._held = held
+            self._face.hold(held)
+
+    # -- what happens in the room ------------------------------------------------------------
+
+    def events(self, events: "list[Event]") -> None:
+        """What the session reports."""
+        if self.state >= LEAVING:
+            return
+        for event in events:
+            EVENTS[event[0]](self, event)
+
+    def _message(self, event: "Event") -> None:
+        self._opened()
+        _, sender, _, name, kind, text, _, mark, _ = event
+        session = self.room.session
+        mine = sender == session.sender_id
+        if not mine:
+            self._heard = True
+        if self._json:
+            self._face.show(report.json_message(self.name, event, self._stamp()))
+            return
+        label = session.label(sender, name)
+        if name:
+            self.speakers.pop(name, None)
+            self.speakers[name] = None
+            if len(self.speakers) > FOLD_SENDERS_MAX:
+                del self.speakers[next(iter(self.speakers))]
+        if self._live and not mine and mark == "" and sender and self._flooding(sender, label):
+            return
+        mention = self._live and not mine and mark == "" and names_me(text, session.nickname)
+        bell = mention and self._loop.now >= self._bell_at + BELL_S
+        if bell:
+            self._bell_at = self._loop.now
+        parts = report.message_parts(label, kind, text, mark)
+        self._face.message(
+            self._clock_text(), parts, old=mark == "history", mention=mention, bell=bell
+        )
+
+    def _flooding(self, sender: bytes, label: str) -> bool:
+        """Whether this line of `sender` is one too many for a live screen; then it is counted."""
+        floods = self._floods
+        if sender not in floods:
+            if len(floods) >= FOLD_SENDERS_MAX:
+                del floods[next(iter(floods))]
+            floods[sender] = (Bucket(FOLD_PER_S, FOLD_BURST, self._loop.now), [])
+        bucket, folded = floods[sender]
+        if bucket.take(self._loop.now):
+            return False
+        folded.append(label)
+        if len(folded) == 1 and self._news.when == float("inf"):
+            self._news.move(self._loop.now + NEWS_FOLD_S)
+        return True
+
+    def _tell_floods(self) -> None:
+        for _, folded in self._floods.values():
+            if folded:
+                lines = report.plural(len(folded), "more line")
+                self._note(report.note(f"{lines} from {folded[-1]} (too fast; /history has them)"))
+                folded.clear()
+
+    def _presence(self, event: "Event") -> None:
+        self._heard = True
+        if self._json:
+            self._face.show(report.json_presence(self.name, event))
+            return
+        kind, sender, name, *rest = event
+        label = self.room.session.label(sender, name)
+        if kind == "joined":
+            self._joined.append(label)
+        else:
+            self._left.append((label, rest[0]))
+        if self.state != OPENING and self._news.when == float("inf"):
+            self._news.move(self._loop.now + NEWS_FOLD_S)
+
+    def _tell_news(self) -> None:
+        if self._joined or self._left:
+            self._note(report.came_and_went(self._joined, self._left))
+            self._joined, self._left = [], []
+        self._tell_floods()
+
+    def _renamed(self, event: "Event") -> None:
+        if self._json:
+            self._face.show(report.json_presence(self.name, event))
+        else:
+            self._note(report.renamed(event[2], event[3]))
+
+    def _lost(self, event: "Event") -> None:
+        if self._json:
+            self._face.show(report.json_presence(self.name, event))
+        else:
+            label = self.room.session.label(event[1], event[2])
+            self._note(report.lost(label, event[3]))
+
+    def _conflict(self, event: "Event") -> None:
+        if self._json:
+            self._face.show(report.json_presence(self.name, event))
+        else:
+            mine = event[1] == self.room.session.sender_id
+            self._note(report.conflict(event[2], event[3], mine))
+
+    # -- time passes -------------------------------------------------------------------------
+
+    def _opened(self) -> None:
+        """The first line: where we are, and with whom."""
+        if self.state != OPENING:
+            return
+        self.state = TALKING
+        self._opening.move(float("inf"))
+        names, self._joined = self._joined, []
+        self._note(report.entered(self.name, names, self._escape))
+
+    def _look_alone(self) -> None:
+        if not self._heard and self.state <= TALKING:
+            self._on_alone()
+
+
+EVENTS: "dict[str, Callable[[Chat, Event], None]]" = {
+    "message": Chat._message,
+    "joined": Chat._presence,
+    "left": Chat._presence,
+    "renamed": Chat._renamed,
+    "lost": Chat._lost,
+    "conflict": Chat._conflict,
+}
+
+COMMANDS: "dict[str, Callable[[Chat, list[str]], None]]" = {
+    "leave": Chat._do_leave,
+    "who": Chat._do_who,
+    "name": Chat._do_name,
+    "me": Chat._do_me,
+    "history": Chat._do_history,
+    "stats": Chat._do_stats,
+    "help": Chat._do_help,
+    "quit": Chat._do_quit,
+}

@@ -1,0 +1,433 @@
+"""The chat client: `python3 -m evloop.client`. Floor 8: wiring.
+
+One process, one loop: the connection to the directory, stdin and the room's sockets. What a
+command does lives in `prompt`, chat mode in `chat`, how things look in the faces.
+
+A line goes to the room if there is one, else it is a command; one command runs at a time, and the
+lines behind it wait in the face (`hold`). The three ways to start:
+
+    no command, a terminal    connect if a directory answers, then the prompt until `quit` or Ctrl-D
+    no command, a pipe        each line is a command; at the end the status of the first that failed
+    a command                 connect, run it, leave with its status
+"""
+
+import os
+import random
+import signal
+import sys
+import time
+
+from evloop import __version__, report
+from evloop.chat import FINISHING, LEAVING, Chat
+from evloop.commands import UsageError, find, parse_arguments, parse_line
+from evloop.errors import EvloopError, Refused, SetupError
+from evloop.faces import is_tty, open_face
+from evloop.link import READY, Link, ProtocolMismatch, Unreachable
+from evloop.loop import Loop
+from evloop.names import place_of, quoted
+from evloop.plain import PlainSession
+from evloop.prompt import Prompt
+from evloop.room import Room
+from evloop.settings import parse_options
+from evloop.stream import Hub
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from argparse import Namespace
+    from collections.abc import Callable, Sequence
+    from typing import Any
+
+FAILED, USAGE, UNREACHABLE, INTERNAL = 1, 2, 69, 70
+UNCONFIRMED, MISMATCH, REFUSED = 75, 76, 77
+INTERRUPTED, TERMINATED, HUNG_UP = 130, 143, 129
+NOT_ALLOWED = 4  # the code of a refusal that is about who one is
+SESSIONS: "dict[str, Any]" = {"plain": PlainSession}
+
+
+def status_of(error: EvloopError) -> int:
+    """The exit status that says what kind of failure `error` is."""
+    if isinstance(error, SetupError):
+        return error.status
+    if isinstance(error, Refused):
+        return REFUSED if error.code == NOT_ALLOWED else FAILED
+    for kind, status in ((UsageError, USAGE), (Unreachable, UNREACHABLE)):
+        if isinstance(error, kind):
+            return status
+    return MISMATCH if isinstance(error, ProtocolMismatch) else FAILED
+
+
+class Client:
+    """The client on its loop. `status` is what the process will exit with."""
+
+    def __init__(self, loop: Loop, options: "Namespace", hub: Hub) -> None:
+        self.loop = loop
+        self.options = options
+        self.status = 0
+        self.chat: Chat | None = None
+        self._quitting = False
+        self._entered = False  # the room is one of the directory's: it counts us
+        self._chat_done: Callable[[EvloopError | None], object] | None = None
+        self._rng = random.Random(os.urandom(16))
+        self.face = open_face(
+            loop, cooked=options.plain, escape=options.escape, on_gone=self._output_gone
+        )
+        self.face.owner = self
+        self.link = Link(
+            loop, hub, self._rng, f"evloop/{__version__}", lambda: self.prompt.nickname
+        )
+        self.prompt = Prompt(
+            self.face,
+            self.link,
+            nickname=options.name,
+            server=options.server,
+            as_json=options.json,
+            open_room=self._open_room,
+            on_quit=self.quit,
+            on_nickname=lambda name: None,
+        )
+        self.link.on_ready = self._ready
+        self.link.on_lost = self._lost
+        self.link.on_news = self.prompt.news
+
+    # -- what the face tells ---------------------------------------------------------------------
+
+    def line(self, text: str) -> None:
+        """A line was typed, or came from the pipe."""
+        if self.chat is not None and self.chat.state < LEAVING:
+            try:
+                self.chat.line(text)
+            except EvloopError as error:
+                self._failed("", error)
+            return
+        try:
+            parsed = parse_line("prompt", text)
+        except UsageError as error:
+            self._failed("", error)
+            self.show_prompt()
+            return
+        if parsed is None:
+            self.show_prompt()
+            return
+        command, arguments, options = parsed
+        self.run(command.word, arguments, options)
+
+    def bad_line(self, why: str) -> None:
+        """The line was no text."""
+        self._failed("", UsageError(f"{why}; it was not taken"))
+        self.show_prompt()
+
+    def leave(self) -> None:
+        """The escape key: out of the room, at once."""
+        if self.chat is not None:
+            self.chat.leave()
+        else:
+            self.face.note("evloop: not in a room; quit or Ctrl-D leaves evloop")
+            self.show_prompt()
+
+    def eof(self) -> None:
+        """The end of input, or Ctrl-D."""
+        if self.chat is None:
+            self.quit()
+            return
+        if not self.face.is_terminal:
+            self._quitting = True
+        self.chat.finish()
+
+    # -- commands --------------------------------------------------------------------------------
+
+    def run(self, word: str, arguments: list[str], options: dict[str, str]) -> None:
+        """Run one command of the prompt; lines wait until it is done."""
+        self.face.hold(True)
+        finished = False
+
+        def done(error: EvloopError | None) -> None:
+            nonlocal finished
+            assert not finished, f"{word} ended twice"
+            finished = True
+            if error is not None:
+                self._failed(" ".join([word, *arguments[:1]]), error)
+            self.face.hold(False)
+            if self.options.command:
+                self.quit()
+            else:
+                self.show_prompt()
+
+        try:
+            self.prompt.run(word, arguments, options, done)
+        except EvloopError as error:
+            done(error)
+
+    def _failed(self, what: str, error: EvloopError) -> None:
+        """Say what failed and why; the first failure decides the exit status."""
+        why = str(error)
+        if self.options.json:
+            self.face.note(report.json_line("error", what=what, why=why))
+        else:
+            begin = f"evloop: {quoted(what)}: " if what and not why.startswith(what) else "evloop: "
+            self.face.note(begin + why)
+        if not self.face.is_terminal:
+            self.status = self.status or status_of(error)
+
+    def show_prompt(self) -> None:
+        """Say where Enter will go."""
+        chatting = self.chat is not None
+        name = self.chat.name if self.chat is not None else "evloop"
+        self.face.prompt(f"{name}> ", chatting=chatting)
+
+    # -- the directory ---------------------------------------------------------------------------
+
+    def _ready(self) -> None:
+        """Connected, or connected again: be told of changes, and be in the room again."""
+        if not self.options.command:
+            self.link.request("watch", {}, _ignore)
+        if self.chat is not None and self.chat.state < LEAVING and self._entered:
+            self.link.request("enter", {"name": self.chat.name}, _ignore)
+
+    def _lost(self, why: str, delay: float) -> None:
+        if self.options.command and self.chat is None:
+            return  # the command has been told, and ends the program
+        self.face.note(
+            report.note(
+                f"the directory {self.link.endpoint} is away ({quoted(why)});"
+                f" next try in {delay:.0f} s, the chat goes on"
+            )
+        )
+
+    # -- rooms -----------------------------------------------------------------------------------
+
+    def _open_room(
+        self,
+        name: str,
+        address: str,
+        port: int,
+        mode: str,
+        done: "Callable[[EvloopError | None], object]",
+    ) -> None:
+        if mode not in SESSIONS:
+            raise Refused(1, "bad_mode", f'room {name} has mode "{quoted(mode)}", which this'
+                          " client does not know; use a newer release")  # fmt: skip
+        self._entered = name != place_of(address, port)
+        chat = Chat(
+            self.loop,
+            self.face,
+            name,
+            escape=_escape_text(self.options.escape),
+            as_json=self.options.json,
+            clock_text=self._clock_text,
+            stamp=self._stamp,
+            on_over=self._chat_over,
+            on_quit=self.quit,
+            on_renamed=lambda new: setattr(self.prompt, "nickname", new),
+            on_alone=self._alone,
+        )
+        room = Room(
+            self.loop,
+            address,
+            port,
+            make_session=lambda own: self._session(mode, place_of(address, port), own),
+            interface=self.options.interface,
+            directory=self.link.address if self.link.state == READY else None,
+            ttl=self.options.ttl,
+            wall=time.time,
+            on_events=chat.events,
+        )
+        self.chat = chat
+        self._chat_done = done
+        chat.attach(room, plain=mode == "plain")
+        self.show_prompt()
+        self.face.hold(False)
+
+    def _session(self, mode: str, place: str, own_source: object) -> "Any":
+        session = SESSIONS[mode](
+            place=place,
+            sender_id=self._rng.randbytes(8),
+            nickname=self.prompt.nickname,
+            rng=self._rng,
+            now=self.loop.now,
+        )
+        if mode == "plain":
+            session.own_source = own_source
+        return session
+
+    def _chat_over(self) -> None:
+        chat, self.chat = self.chat, None
+        if self._entered and self.link.state == READY and chat is not None:
+            self.link.request("leave", {"name": chat.name}, _ignore)
+        done, self._chat_done = self._chat_done, None
+        if done is not None:
+            done(None)
+        if self._quitting:
+            self._end()
+
+    def _alone(self) -> None:
+        """Nothing was heard for a while: ask the directory whether somebody should be."""
+        chat = self.chat
+        if chat is None or not self._entered or self.link.state != READY:
+            return
+
+        def counted(value: "Any", error: EvloopError | None) -> None:
+            members = value["room"].get("members", 0) if error is None else 0
+            if members > 1 and self.chat is chat:
+                self.face.note(report.alone(members, chat.room.interface.name))
+
+        self.link.request("enter", {"name": chat.name}, counted)
+
+    # -- time ------------------------------------------------------------------------------------
+
+    def _clock_text(self) -> str:
+        style = self.options.time
+        if style == "off":
+            return ""
+        now = time.time()
+        if style == "iso":
+            return time.strftime("%Y-%m-%dT%H:%M:%S ", time.localtime(now))
+        return time.strftime("%H:%M ", time.localtime(now))
+
+    def _stamp(self) -> str:
+        now = time.time()
+        begin = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now))
+        return f"{begin}.{int(now * 1000) % 1000:03}Z"
+
+    # -- the end ---------------------------------------------------------------------------------
+
+    def quit(self) -> None:
+        """Leave the room, if any, then the program."""
+        self._quitting = True
+        if self.chat is None:
+            self._end()
+        elif self.chat.state < FINISHING:
+            self.chat.finish()
+
+    def signalled(self, status: int) -> None:
+        """A signal: say goodbye in the room and go, with `status`."""
+        self.status = status
+        if self._quitting or self.chat is None:
+            self._end()
+            return
+        self._quitting = True
+        self.chat.leave()
+
+    def _output_gone(self) -> None:
+        """Nobody reads our output any more (`| head -1`): end, without a word."""
+        self._quitting = True
+        if self.chat is not None:
+            self.chat.leave()
+        else:
+            self._end()
+
+    def _end(self) -> None:
+        self.link.close()
+        self.loop.stop()
+
+
+def _ignore(value: object, error: object) -> None:
+    """Nothing depends on the answer."""
+
+
+def _escape_text(escape: bytes) -> str:
+    return f"Ctrl-{chr(escape[0] + 64)}"
+
+
+def start_interactive(client: Client) -> None:
+    """At a terminal: look whether the directory is there, and say so; then the prompt."""
+    prompt = client.prompt
+
+    def listed(rooms: "list[Any]", error: EvloopError | None) -> None:
+        if error is None:
+            prompt.rooms = {room.fold: room.name for room, _ in rooms}
+            client.face.note(
+                f"evloop: directory {client.link.endpoint}, {report.plural(len(rooms), 'room')}."
+                " help lists the commands, Ctrl-D quits."
+            )
+        client.face.hold(False)
+        client.show_prompt()
+
+    def connected(error: EvloopError | None) -> None:
+        if error is None:
+            prompt.list_rooms(listed)
+            return
+        client.face.note(f"evloop: {error}")
+        client.face.note(
+            "evloop: no directory yet: connect HOST[:PORT] tries another,"
+            " chat ADDRESS:PORT needs none, help lists the commands."
+        )
+        client.face.hold(False)
+        client.show_prompt()
+
+    client.face.hold(True)
+    prompt.connect(prompt.server, connected)
+
+
+def start_command(client: Client, words: list[str]) -> None:
+    """One-shot: connect if the command needs it, run it, leave."""
+    command = find("shell", words[0])
+    arguments, options = parse_arguments(command, words[1:])
+
+    def connected(error: EvloopError | None) -> None:
+        if error is not None:
+            client.status = status_of(error)
+            client._failed(command.word, error)
+            client.quit()
+            return
+        act()
+
+    def act() -> None:
+        client.run(command.word, arguments, options)
+
+    if command.word == "help" or (arguments and ":" in arguments[0]):
+        act()
+    else:
+        client.prompt.connect(client.prompt.server, connected)
+
+
+def run(options: "Namespace", client_on: "Callable[[Client], object] | None" = None) -> int:
+    """Chat until told to stop; return the exit status."""
+    loop = Loop()
+    hub = Hub(loop)
+    loop.before_sleep(hub.flush)
+    client = Client(loop, options, hub)
+    try:
+        for signum, status in (
+            (signal.SIGINT, INTERRUPTED),
+            (signal.SIGTERM, TERMINATED),
+            (signal.SIGHUP, HUNG_UP),
+        ):
+            loop.on_signal(signum, lambda status=status: client.signalled(status))  # type: ignore[misc]
+        if client_on is not None:
+            client_on(client)
+        if options.command:
+            start_command(client, options.command)
+        elif client.face.is_terminal:
+            start_interactive(client)
+        client.face.start()
+        loop.run()
+    except EvloopError as error:
+        client._failed("", error)
+        client.status = client.status or status_of(error)
+    finally:
+        client.face.close()
+        loop.close()
+    return client.status
+
+
+def main(arguments: "Sequence[str] | None" = None) -> int:
+    """The program; returns the exit status."""
+    debug = "--debug" in (sys.argv if arguments is None else arguments)
+    try:
+        options = parse_options(
+            sys.argv[1:] if arguments is None else arguments, os.environ, is_tty()
+        )
+        return run(options)
+    except EvloopError as error:
+        sys.stderr.write(f"evloop: {error}\n")
+        return status_of(error)
+    except Exception as error:
+        if debug:
+            raise
+        sys.stderr.write(f"evloop: internal error: {type(error).__name__}: {error};"
+                         " --debug shows where\n")  # fmt: skip
+        return INTERNAL
+
+
+if __name__ == "__main__":
+    sys.exit(main())
