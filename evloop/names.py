@@ -34,7 +34,7 @@ def display(text: str) -> str:
 
 def quoted(value: str, most: int = 80) -> str:
     """`value` for an error message: safe, and cut to `most` characters."""
-    shown = display(value)
+    shown = display(value[: most + 1])  # of 64 KiB the rest need not be read
     return shown if len(shown) <= most else shown[: most - 1] + "…"
 
 

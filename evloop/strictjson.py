@@ -65,7 +65,9 @@ class _Codec:
             parse_constant=_read_constant,
         ).raw_decode
         self.encode = JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
-        self.strings = compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', DOTALL)
+        # The last quote is optional, so that a string without an end is one match too, to the
+        # end: else the search would begin anew at each of its quotes, in quadratic time.
+        self.strings = compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"?', DOTALL)
 
 
 _codec: _Codec | None = None

@@ -1,6 +1,7 @@
 """JSON-RPC: any bytes give a request, a batch or a BadMessage; what goes out is what was meant."""
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -170,6 +171,22 @@ def test_depth_is_judged_exactly(depth: int, data: st.DataObject) -> None:
 )
 def test_very_many_brackets_are_no_recursion(payload: bytes) -> None:
     assert bad(payload).code == PARSE_ERROR
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"[" * 9 + b'"' + b'\\"' * 32_000,
+        b"[" * 9 + b'"' + b'\\\\"' * 21_000,
+        b"[" * 9 + b'"[' * 32_000,
+    ],
+    ids=["escaped quotes", "escaped backslashes", "quotes"],
+)
+def test_strings_without_an_end_are_searched_once(payload: bytes) -> None:
+    """Searching anew from each quote would hold the loop for minutes (it did)."""
+    start = time.process_time()
+    assert bad(payload).code == PARSE_ERROR
+    assert time.process_time() - start < 1.0
 
 
 # -- requests --------------------------------------------------------------------------------------
