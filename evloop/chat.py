@@ -1,16 +1,18 @@
 """Chat mode: one room on the face of the client. Floor 7.
 
-    state      entered     line               leave, eof, /leave       all sent and confirmed
-    opening    -> talking  -> talking, say    -> leaving               -
-    talking    -           say or /command    -> leaving               -
-    finishing  -           -                  -                        -> leaving
-    leaving    -           -                  -                        (room closed) -> over
+    state      line                   /leave, eof on a terminal   end of a pipe   all confirmed
+    opening    -> talking, and as it  -> over                     -> finishing    -
+    talking    say or /command        -> over                     -> finishing    -
+    finishing  -                      -                           -               -> over
+    over       -                      -                           -               -
 
 `opening` is the moment after entering in which the others make themselves known, so that the first
 line can name them; whatever happens first ends it. `finishing` is what follows the end of a pipe:
 nothing is sent any more, and the goodbye waits until everybody has confirmed, at most CONFIRM_S
-after the last datagram went out.
+after the last datagram went out. When the chat is over the room still says its goodbyes by itself.
 """
+
+from collections import deque, namedtuple
 
 from evloop import report
 from evloop.buckets import Bucket
@@ -19,6 +21,7 @@ from evloop.errors import EvloopError, Refused
 from evloop.limits import (
     ALONE_S,
     BELL_S,
+    CATCH_UP_S,
     CONFIRM_S,
     CONFIRM_SETTLE_S,
     FOLD_BURST,
@@ -30,7 +33,7 @@ from evloop.limits import (
     OPENING_S,
     PIPE_QUEUE_MAX,
 )
-from evloop.names import check_nickname, fold
+from evloop.names import check_nickname, display, fold
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,7 +46,7 @@ if TYPE_CHECKING:
 
     Event = tuple[Any, ...]
 
-OPENING, TALKING, FINISHING, LEAVING, OVER = range(5)
+OPENING, TALKING, FINISHING, OVER = range(4)
 TEXT, ME = 0, 1
 
 
@@ -60,11 +63,19 @@ def names_me(text: str, nickname: str) -> bool:
     return False
 
 
+# How a chat looks and ends. as_json; escape: the name of the key that leaves; clock_text(): the
+# time stamp of a line, "" for none; stamp(): the ISO time for JSON; history: how many messages from
+# before our time are shown (None: all that come); answered: whether somebody must have confirmed.
+# muted: nothing is shown at all.
+Style = namedtuple("Style", "as_json escape clock_text stamp history answered muted")
+
+
 class Chat:
     """What the user sees and does in one room.
 
-    `on_over()` is called once when the room is left and closed. `clock_text()` is the time stamp
-    of a line ("" for none), `stamp()` the ISO time for JSON, `on_renamed(name)` keeps a new name.
+    `on_over()` is called once when the room is left, `on_renamed(name)` keeps a new
+    name, `on_alone()` is asked what to make of ALONE_S of silence. `outcome` is then how many
+    members have confirmed what was said, and how many were asked.
     """
 
     def __init__(
@@ -72,11 +83,8 @@ class Chat:
         loop: "Loop",
         face: "Face",
         room_name: str,
+        style: Style,
         *,
-        escape: str,
-        as_json: bool,
-        clock_text: "Callable[[], str]",
-        stamp: "Callable[[], str]",
         on_over: "Callable[[], object]",
         on_quit: "Callable[[], object]",
         on_renamed: "Callable[[str], object]",
@@ -87,34 +95,37 @@ class Chat:
         self.room: Room = None  # type: ignore[assignment]  # attach() sets it, before anything
         self._loop = loop
         self._face = face
-        self._escape = escape
-        self._json = as_json
-        self._clock_text = clock_text
-        self._stamp = stamp
+        self._style = style
+        self._json = style.as_json
         self._on_over = on_over
         self._on_quit = on_quit
         self._on_renamed = on_renamed
         self._on_alone = on_alone
-        self._live = face.is_terminal and not as_json
+        self._live = face.is_terminal and not style.as_json
         self._joined: list[str] = []
         self._left: list[tuple[str, str]] = []
         self._heard = False
         self._held = False
         self._bell_at = float("-inf")
         self._floods: dict[bytes, tuple[Bucket, list[str]]] = {}
+        self._earlier: deque[Event] | None = None  # history that waits until all of it is here
+        if style.history is not None:
+            self._earlier = deque(maxlen=style.history)
+        self.outcome = (0, 0)
         self.speakers: dict[str, None] = {}  # names, the latest speaker last; for completion
         self._opening = loop.call_at(float("inf"), self._opened)
         self._news = loop.call_at(float("inf"), self._tell_news)
         self._alone = loop.call_at(float("inf"), self._look_alone)
         self._finish = loop.call_at(float("inf"), self._leave_now)
         self._settle = loop.call_at(float("inf"), self._check_finished)
+        self._catch_up = loop.call_at(float("inf"), self._show_earlier)
 
     def attach(self, room: "Room", plain: bool) -> None:
         """The room is open: begin."""
         self.room = room
         room.on_pump = self._pumped
-        room.on_closed = self._closed
         self._alone.move(self._loop.now + ALONE_S)
+        self._catch_up.move(self._loop.now + CATCH_UP_S)
         if plain:
             self._opened()  # nobody can make himself known in a plain room
         else:
@@ -130,9 +141,10 @@ class Chat:
         if text.startswith("/") and not text.startswith("//"):
             self._command(text[1:])
             return
-        self._say(text[1:] if text.startswith("//") else text, TEXT, text)
+        self.say(text[1:] if text.startswith("//") else text, TEXT, text)
 
-    def _say(self, text: str, kind: int, typed: str) -> None:
+    def say(self, text: str, kind: int, typed: str) -> None:
+        """Send `text`; when it is refused, `typed` is put back into the line."""
         try:
             self.room.say(text, kind)
         except Refused as refused:
@@ -154,7 +166,7 @@ class Chat:
         self.finish()
 
     def _do_me(self, arguments: list[str]) -> None:
-        self._say(arguments[0], ME, f"/me {arguments[0]}")
+        self.say(arguments[0], ME, f"/me {arguments[0]}")
 
     def _do_name(self, arguments: list[str]) -> None:
         name = check_nickname(arguments[0])
@@ -194,6 +206,8 @@ class Chat:
             self._note(line)
 
     def _note(self, text: str) -> None:
+        if self._style.muted:
+            return
         for line in text.split("\n"):
             self._face.note(line)
 
@@ -212,6 +226,7 @@ class Chat:
             return
         self._opened()
         self.state = FINISHING
+        self._face.hold(True)
         self._check_finished()
 
     def _check_finished(self) -> None:
@@ -232,33 +247,39 @@ class Chat:
             self._settle.move(now + CONFIRM_SETTLE_S)
             self.room.session.confirm(now)
             self._loop.defer(self.room.pump)
-        elif self._settle.when == float("inf") and not session.unconfirmed():
+            return
+        settled = self._settle.when == float("inf") and not session.unconfirmed()
+        if settled and (session.confirmers()[0] or not self._style.answered):
             self._leave_now()
 
     def _leave_now(self) -> None:
-        if self.state >= LEAVING:
+        if self.state == OVER:
             return
         self._opened()
         self._tell_news()
-        self._tell_floods()
-        self.state = LEAVING
-        for timer in (self._opening, self._news, self._alone, self._finish, self._settle):
+        self._show_earlier()
+        self.outcome = self.room.session.confirmers()
+        self.state = OVER
+        for timer in (
+            self._opening,
+            self._news,
+            self._alone,
+            self._finish,
+            self._settle,
+            self._catch_up,
+        ):
             timer.cancel()
-        self._hold(False)
-        self._note(report.note(f"left {self.name}"))
+        self._note(report.note(f"left {display(self.name)}"))
+        self.room.on_pump = _nothing
         self.room.leave()
-
-    def _closed(self) -> None:
-        if self.state != OVER:
-            self.state = OVER
-            self._on_over()
+        self._on_over()
 
     def _pumped(self) -> None:
         if self.state == FINISHING:
             self._check_finished()
         elif not self._face.is_terminal:
             # A pipe writes faster than a room may be talked to: let it wait.
-            self._hold(self.state <= TALKING and self.room.session.queued() > PIPE_QUEUE_MAX)
+            self._hold(self.room.session.queued() > PIPE_QUEUE_MAX)
 
     def _hold(self, held: bool) -> None:
         if held != self._held:
@@ -269,20 +290,35 @@ class Chat:
 
     def events(self, events: "list[Event]") -> None:
         """What the session reports."""
-        if self.state >= LEAVING:
+        if self.state == OVER:
             return
         for event in events:
             EVENTS[event[0]](self, event)
 
+    def _show_earlier(self) -> None:
+        """The history that was asked for is as complete as it gets: show the last of it."""
+        earlier, self._earlier = self._earlier, None
+        for event in earlier or ():
+            self._message(event)
+        self._earlier = deque(maxlen=0) if earlier is not None else None
+
     def _message(self, event: "Event") -> None:
+        if self._earlier is not None:
+            if event[7] == "history":
+                self._earlier.append(event)
+                return
+            if self._earlier:
+                self._show_earlier()
         self._opened()
         _, sender, _, name, kind, text, _, mark, _ = event
         session = self.room.session
         mine = sender == session.sender_id
         if not mine:
             self._heard = True
+        if self._style.muted:
+            return
         if self._json:
-            self._face.show(report.json_message(self.name, event, self._stamp()))
+            self._face.show(report.json_message(self.name, event, self._style.stamp()))
             return
         label = session.label(sender, name)
         if name:
@@ -298,7 +334,7 @@ class Chat:
             self._bell_at = self._loop.now
         parts = report.message_parts(label, kind, text, mark)
         self._face.message(
-            self._clock_text(), parts, old=mark == "history", mention=mention, bell=bell
+            self._style.clock_text(), parts, old=mark == "history", mention=mention, bell=bell
         )
 
     def _flooding(self, sender: bytes, label: str) -> bool:
@@ -372,11 +408,15 @@ class Chat:
         self.state = TALKING
         self._opening.move(float("inf"))
         names, self._joined = self._joined, []
-        self._note(report.entered(self.name, names, self._escape))
+        self._note(report.entered(self.name, names, self._style.escape))
 
     def _look_alone(self) -> None:
         if not self._heard and self.state <= TALKING:
             self._on_alone()
+
+
+def _nothing() -> None:
+    """The chat is over."""
 
 
 EVENTS: "dict[str, Callable[[Chat, Event], None]]" = {

@@ -4,11 +4,7 @@ One process, one loop: the connection to the directory, stdin and the room's soc
 command does lives in `prompt`, chat mode in `chat`, how things look in the faces.
 
 A line goes to the room if there is one, else it is a command; one command runs at a time, and the
-lines behind it wait in the face (`hold`). The three ways to start:
-
-    no command, a terminal    connect if a directory answers, then the prompt until `quit` or Ctrl-D
-    no command, a pipe        each line is a command; at the end the status of the first that failed
-    a command                 connect, run it, leave with its status
+lines behind it wait in the face (`hold`). The ways to start are in `starts`.
 """
 
 import os
@@ -18,8 +14,8 @@ import sys
 import time
 
 from evloop import __version__, report
-from evloop.chat import FINISHING, LEAVING, Chat
-from evloop.commands import UsageError, find, parse_arguments, parse_line
+from evloop.chat import FINISHING, Chat, Style
+from evloop.commands import UsageError, parse_line
 from evloop.errors import EvloopError, Refused, SetupError
 from evloop.faces import is_tty, open_face
 from evloop.link import READY, Link, ProtocolMismatch, Unreachable
@@ -29,6 +25,7 @@ from evloop.plain import PlainSession
 from evloop.prompt import Prompt
 from evloop.room import Room
 from evloop.settings import parse_options
+from evloop.starts import start
 from evloop.stream import Hub
 
 TYPE_CHECKING = False
@@ -64,10 +61,26 @@ class Client:
         self.options = options
         self.status = 0
         self.chat: Chat | None = None
+        self.verbatim = False  # lines are messages even when they begin with /
+        self.plain_room = False
+        self.outcome = (0, 0)  # of the last room: members that confirmed, members asked
+        self.on_room_open: Callable[[], object] = _nothing
+        self.on_room_over: Callable[[], object] = _nothing
         self._quitting = False
+        self._rooms: set[Room] = set()  # open; those that were left are still saying goodbye
+        self._ending = False
         self._entered = False  # the room is one of the directory's: it counts us
         self._chat_done: Callable[[EvloopError | None], object] | None = None
         self._rng = random.Random(os.urandom(16))
+        self.style = Style(
+            options.json,
+            _escape_text(options.escape),
+            self._clock_text,
+            self._stamp,
+            None,
+            False,
+            False,
+        )
         self.face = open_face(
             loop, cooked=options.plain, escape=options.escape, on_gone=self._output_gone
         )
@@ -93,16 +106,19 @@ class Client:
 
     def line(self, text: str) -> None:
         """A line was typed, or came from the pipe."""
-        if self.chat is not None and self.chat.state < LEAVING:
+        if self.chat is not None:
             try:
-                self.chat.line(text)
+                if self.verbatim:
+                    self.chat.say(text, 0, "")
+                else:
+                    self.chat.line(text)
             except EvloopError as error:
-                self._failed("", error)
+                self.failed("", error)
             return
         try:
             parsed = parse_line("prompt", text)
         except UsageError as error:
-            self._failed("", error)
+            self.failed("", error)
             self.show_prompt()
             return
         if parsed is None:
@@ -113,7 +129,7 @@ class Client:
 
     def bad_line(self, why: str) -> None:
         """The line was no text."""
-        self._failed("", UsageError(f"{why}; it was not taken"))
+        self.failed("", UsageError(f"{why}; it was not taken"))
         self.show_prompt()
 
     def leave(self) -> None:
@@ -145,7 +161,7 @@ class Client:
             assert not finished, f"{word} ended twice"
             finished = True
             if error is not None:
-                self._failed(" ".join([word, *arguments[:1]]), error)
+                self.failed(" ".join([word, *arguments[:1]]), error)
             self.face.hold(False)
             if self.options.command:
                 self.quit()
@@ -157,7 +173,7 @@ class Client:
         except EvloopError as error:
             done(error)
 
-    def _failed(self, what: str, error: EvloopError) -> None:
+    def failed(self, what: str, error: EvloopError, status: int = 0) -> None:
         """Say what failed and why; the first failure decides the exit status."""
         why = str(error)
         if self.options.json:
@@ -166,7 +182,7 @@ class Client:
             begin = f"evloop: {quoted(what)}: " if what and not why.startswith(what) else "evloop: "
             self.face.note(begin + why)
         if not self.face.is_terminal:
-            self.status = self.status or status_of(error)
+            self.status = self.status or status or status_of(error)
 
     def show_prompt(self) -> None:
         """Say where Enter will go."""
@@ -180,7 +196,7 @@ class Client:
         """Connected, or connected again: be told of changes, and be in the room again."""
         if not self.options.command:
             self.link.request("watch", {}, _ignore)
-        if self.chat is not None and self.chat.state < LEAVING and self._entered:
+        if self.chat is not None and self._entered:
             self.link.request("enter", {"name": self.chat.name}, _ignore)
 
     def _lost(self, why: str, delay: float) -> None:
@@ -211,10 +227,7 @@ class Client:
             self.loop,
             self.face,
             name,
-            escape=_escape_text(self.options.escape),
-            as_json=self.options.json,
-            clock_text=self._clock_text,
-            stamp=self._stamp,
+            self.style,
             on_over=self._chat_over,
             on_quit=self.quit,
             on_renamed=lambda new: setattr(self.prompt, "nickname", new),
@@ -231,11 +244,15 @@ class Client:
             wall=time.time,
             on_events=chat.events,
         )
+        self._rooms.add(room)
+        room.on_closed = lambda: self._room_closed(room)
         self.chat = chat
         self._chat_done = done
-        chat.attach(room, plain=mode == "plain")
+        self.plain_room = mode == "plain"
+        chat.attach(room, self.plain_room)
         self.show_prompt()
         self.face.hold(False)
+        self.on_room_open()
 
     def _session(self, mode: str, place: str, own_source: object) -> "Any":
         session = SESSIONS[mode](
@@ -251,8 +268,11 @@ class Client:
 
     def _chat_over(self) -> None:
         chat, self.chat = self.chat, None
-        if self._entered and self.link.state == READY and chat is not None:
+        assert chat is not None
+        if self._entered and self.link.state == READY:
             self.link.request("leave", {"name": chat.name}, _ignore)
+        self.outcome = chat.outcome
+        self.on_room_over()
         done, self._chat_done = self._chat_done, None
         if done is not None:
             done(None)
@@ -315,9 +335,20 @@ class Client:
         else:
             self._end()
 
+    def _room_closed(self, room: Room) -> None:
+        self._rooms.discard(room)
+        if self._ending:
+            self._end()
+
     def _end(self) -> None:
-        self.link.close()
-        self.loop.stop()
+        self._ending = True
+        if not self._rooms:
+            self.link.close()
+            self.loop.stop()
+
+
+def _nothing() -> None:
+    """Nobody wants to know."""
 
 
 def _ignore(value: object, error: object) -> None:
@@ -326,58 +357,6 @@ def _ignore(value: object, error: object) -> None:
 
 def _escape_text(escape: bytes) -> str:
     return f"Ctrl-{chr(escape[0] + 64)}"
-
-
-def start_interactive(client: Client) -> None:
-    """At a terminal: look whether the directory is there, and say so; then the prompt."""
-    prompt = client.prompt
-
-    def listed(rooms: "list[Any]", error: EvloopError | None) -> None:
-        if error is None:
-            prompt.rooms = {room.fold: room.name for room, _ in rooms}
-            client.face.note(
-                f"evloop: directory {client.link.endpoint}, {report.plural(len(rooms), 'room')}."
-                " help lists the commands, Ctrl-D quits."
-            )
-        client.face.hold(False)
-        client.show_prompt()
-
-    def connected(error: EvloopError | None) -> None:
-        if error is None:
-            prompt.list_rooms(listed)
-            return
-        client.face.note(f"evloop: {error}")
-        client.face.note(
-            "evloop: no directory yet: connect HOST[:PORT] tries another,"
-            " chat ADDRESS:PORT needs none, help lists the commands."
-        )
-        client.face.hold(False)
-        client.show_prompt()
-
-    client.face.hold(True)
-    prompt.connect(prompt.server, connected)
-
-
-def start_command(client: Client, words: list[str]) -> None:
-    """One-shot: connect if the command needs it, run it, leave."""
-    command = find("shell", words[0])
-    arguments, options = parse_arguments(command, words[1:])
-
-    def connected(error: EvloopError | None) -> None:
-        if error is not None:
-            client.status = status_of(error)
-            client._failed(command.word, error)
-            client.quit()
-            return
-        act()
-
-    def act() -> None:
-        client.run(command.word, arguments, options)
-
-    if command.word == "help" or (arguments and ":" in arguments[0]):
-        act()
-    else:
-        client.prompt.connect(client.prompt.server, connected)
 
 
 def run(options: "Namespace", client_on: "Callable[[Client], object] | None" = None) -> int:
@@ -395,14 +374,10 @@ def run(options: "Namespace", client_on: "Callable[[Client], object] | None" = N
             loop.on_signal(signum, lambda status=status: client.signalled(status))  # type: ignore[misc]
         if client_on is not None:
             client_on(client)
-        if options.command:
-            start_command(client, options.command)
-        elif client.face.is_terminal:
-            start_interactive(client)
-        client.face.start()
+        start(client)
         loop.run()
     except EvloopError as error:
-        client._failed("", error)
+        client.failed("", error)
         client.status = client.status or status_of(error)
     finally:
         client.face.close()
