@@ -173,8 +173,7 @@ class Screen:
         composed = [_compose(line, indent) for line, indent in lines]
         if composed[0][0] == "".join(map("".join, rows)) and composed[0][0].isascii():
             # What was typed stays, as in a shell: it is there already.
-            self._go(len(rows) - 1, 0)
-            self._out.append("\n")
+            self._out.append("\n" * (len(rows) - self._row))
             del composed[0]
         else:
             self._go(0, 0)

@@ -209,9 +209,10 @@ class KeyDecoder:
             self._state = "ground"
             return at
         if code < 0x40:  # parameters and intermediates
-            if len(self._held) >= CSI_BYTES_MAX:
+            if len(self._held) < CSI_BYTES_MAX:
+                self._held.append(code)
+            else:
                 self._state = "skip"
-            self._held.append(code)
             return at + 1
         if self._state == "csi" and code == ord("[") and not self._held:
             self._state = "function"

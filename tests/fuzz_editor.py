@@ -40,7 +40,7 @@ UNCERTAIN = [
 class Recorder(Editor):
     """An editor that remembers what was to be printed above the prompt, in order."""
 
-    __slots__ = ("printed",)
+    printed: "list[tuple[Styled, int]]"
 
     def above(self, line: "Styled", indent: int = 0, *, urgent: bool = False) -> None:
         self.printed.append((line, indent))
@@ -137,7 +137,7 @@ class Run:
         text = token + " " + text.replace("\u0301", "")
         if self.random.random() < 0.2:
             text += "\nsecond row"
-        line: "Styled" = text
+        line: Styled = text
         if self.random.random() < 0.3:
             line = [("36", text[:9]), ("", text[9:])]
         self.editor.above(line, self.random.choice([0, 2]))
