@@ -24,6 +24,7 @@ from evloop.names import place_of, quoted
 from evloop.plain import PlainSession
 from evloop.prompt import Prompt
 from evloop.room import Room
+from evloop.session import RoomSession
 from evloop.settings import parse_options
 from evloop.starts import start
 from evloop.stream import Hub
@@ -38,7 +39,7 @@ FAILED, USAGE, UNREACHABLE, INTERNAL = 1, 2, 69, 70
 UNCONFIRMED, MISMATCH, REFUSED = 75, 76, 77
 INTERRUPTED, TERMINATED, HUNG_UP = 130, 143, 129
 NOT_ALLOWED = 4  # the code of a refusal that is about who one is
-SESSIONS: "dict[str, Any]" = {"plain": PlainSession}
+SESSIONS: "dict[str, Any]" = {"plain": PlainSession, "reliable": RoomSession}
 
 
 def status_of(error: EvloopError) -> int:

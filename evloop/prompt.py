@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     # name, address, port, mode, done: opens the room and leaves it to be talked in
     OpenRoom = Callable[[str, str, int, str, Done], object]
 
-DEFAULT_MODE = messages.PLAIN
+DEFAULT_MODE = messages.RELIABLE
 
 
 def room_object(room: "Room", members: int) -> "dict[str, Any]":

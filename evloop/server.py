@@ -207,7 +207,7 @@ def tls_of(options: "Namespace") -> "ServerTls | None":
     return ServerTls(options.tls_cert, options.tls_key, options.tls_client_ca)
 
 
-DEFAULT_MODE = messages.PLAIN
+DEFAULT_MODE = messages.RELIABLE
 
 
 def guard_handlers(loop: Loop, log: "Log", debug: bool) -> None:
