@@ -1,7 +1,6 @@
 """JSON-RPC: any bytes give a request, a batch or a BadMessage; what goes out is what was meant."""
 
 import json
-import time
 from typing import Any
 
 import pytest
@@ -14,7 +13,6 @@ from evloop.limits import (
     BATCH_MEMBERS_MAX,
     ID_CHARS_MAX,
     INTEGER_MAX,
-    JSON_DEPTH_MAX,
     PAYLOAD_BYTES_MAX,
     REPLY_BYTES_MAX,
     ROOM_BYTES_MAX,
@@ -22,19 +20,10 @@ from evloop.limits import (
 from evloop.messages import Room, parse
 from evloop.names import quoted
 from evloop.strictjson import decode, encode
+from tests.json_texts import CHARACTERS, FRAGMENTS, INTEGERS, SCALARS, TEXT, VALUES, write
 
 PARSE_ERROR, INVALID_REQUEST = -32700, -32600
 
-CHARACTERS = st.characters(codec="utf-8")
-TEXT = st.text(CHARACTERS, max_size=20)
-INTEGERS = st.integers(min_value=-INTEGER_MAX, max_value=INTEGER_MAX)
-FRACTIONS = st.floats(allow_nan=False, allow_infinity=False)
-SCALARS = st.none() | st.booleans() | INTEGERS | FRACTIONS | TEXT
-VALUES = st.recursive(
-    SCALARS,
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXT, inner, max_size=4),
-    max_leaves=12,
-)
 IDS = INTEGERS | st.text(CHARACTERS, max_size=ID_CHARS_MAX)
 REQUESTS = st.fixed_dictionaries(
     {"jsonrpc": st.just("2.0"), "method": TEXT},
@@ -47,32 +36,6 @@ NEARLY: st.SearchStrategy[dict[str, object]] = st.dictionaries(
 )
 
 
-def write(value: object, draw: Any) -> str:
-    """An encoder of our own: white space and escapes as `draw` wants, nothing from `json`."""
-    space: str = draw(st.sampled_from(["", "", " ", "\t\n", "\r "]))
-    if isinstance(value, dict):
-        members = (write(k, draw) + ":" + space + write(v, draw) for k, v in value.items())
-        return "{" + space + ("," + space).join(members) + "}"
-    if isinstance(value, list):
-        return "[" + space + ",".join(write(v, draw) for v in value) + space + "]"
-    if isinstance(value, str):
-        return '"' + "".join(write_character(c, draw(st.booleans())) for c in value) + '"'
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return repr(value)
-
-
-def write_character(character: str, escape: bool) -> str:
-    if character in '"\\':
-        return "\\" + character
-    if character >= " " and not escape:
-        return character
-    units = character.encode("utf-16-be")
-    return "".join(f"\\u{units[i]:02x}{units[i + 1]:02X}" for i in range(0, len(units), 2))
-
-
 def bad(payload: bytes) -> BadMessage:
     with pytest.raises(BadMessage) as caught:
         parse(payload)
@@ -82,111 +45,6 @@ def bad(payload: bytes) -> BadMessage:
     assert reply["error"]["code"] == caught.value.code
     assert set(reply["error"]) == {"code", "message"}
     return caught.value
-
-
-# -- JSON ------------------------------------------------------------------------------------------
-
-
-@given(VALUES, st.data())
-def test_what_another_encoder_wrote_is_read(value: Any, data: st.DataObject) -> None:
-    assert decode(write(value, data.draw).encode()) == value
-
-
-@given(VALUES)
-def test_json_round_trip(value: Any) -> None:
-    assert decode(encode(value)) == value
-    assert json.loads(encode(value)) == value
-
-
-@pytest.mark.parametrize(
-    "payload",
-    [
-        b"", b" ", b"\0", b"nul", b"{", b"}", b"[1,]", b'{"a":1,}', b"{a:1}", b"{'a':1}", b"01",
-        b"+1",
-        b"1.", b".5", b"1e", b"0x1", b"1 2", b"{} {}", b"[1 2]", b'"', b'"\n"', b'"\t"', b'"\\x"',
-        b'"\\u12"', b"//", b"\xef\xbb\xbf{}", b"\xff\xfe{\0}\0", b"True", b"[1}", b"]", b"[[]",
-        b"{}]",
-        b"NaN", b"Infinity", b"-Infinity", b"1e999", b"-1e999", b'{"a":[NaN]}',
-        b'"\xff"', b'"\xc0\xaf"', b'"\xed\xa0\x80"', b'"\xf4\x90\x80\x80"',
-        b'"\\ud800"', b'"\\uDC00"', b'"\\udc00\\ud800"', b'"\\ud800x"', b'{"\\ud800":1}',
-        b'[["\\udfff"]]',
-        b'{"a":1,"a":1}', b'{"a":1,"\\u0061":2}', b'[{"x":{"a":1,"b":2,"a":3}}]',
-        b"9007199254740992", b"-9007199254740992", b"[1,99999999999999999999]", b"1" * 5000,
-        b'GET / HTTP/1.1\r\n', b"\x16\x03\x01\x02\x00\x01",
-    ],
-)  # fmt: skip
-def test_what_is_not_acceptable_json(payload: bytes) -> None:
-    assert bad(payload).code == PARSE_ERROR
-
-
-@pytest.mark.parametrize(
-    ("payload", "value"),
-    [
-        (b"9007199254740991", INTEGER_MAX),
-        (b"-9007199254740991", -INTEGER_MAX),
-        (b" \r\n\t[1]\n ", [1]),
-        (b'"\\ud83d\\ude00"', "😀"),
-        (b'"\\\\ud800"', "\\ud800"),
-        (b'"\\u0000"', "\0"),
-        (b"1e308", 1e308),
-        (b"1e-999", 0.0),
-        (b'{"a":{"a":1},"b":{"a":1}}', {"a": {"a": 1}, "b": {"a": 1}}),
-    ],
-)
-def test_what_is_acceptable_though_it_looks_odd(payload: bytes, value: object) -> None:
-    assert decode(payload) == value
-
-
-def depth_of(value: object) -> int:
-    if isinstance(value, dict):
-        value = list(value.values())
-    if isinstance(value, list):
-        return 1 + max(map(depth_of, value), default=0)
-    return 0
-
-
-@given(st.integers(min_value=1, max_value=14), st.data())
-def test_depth_is_judged_exactly(depth: int, data: st.DataObject) -> None:
-    value: Any = '[[[[{{{{\\"]]'  # brackets in strings do not count
-    for _ in range(depth):
-        wide: list[Any] = data.draw(st.sampled_from([[], [[]], [{}, "]"], [[[1]]]]))
-        value = [*wide, value] if data.draw(st.booleans()) else {"{": value, "w": wide}
-    payload = write(value, data.draw).encode()
-    if depth_of(value) <= JSON_DEPTH_MAX:
-        assert decode(payload) == value
-    else:
-        with pytest.raises(BadMessage, match="brackets"):
-            decode(payload)
-
-
-@pytest.mark.parametrize(
-    "payload",
-    [
-        b"[" * PAYLOAD_BYTES_MAX,
-        b'{"a":' * 13_000,
-        b"[]," * 21_000,
-        b'"[' * 30_000,
-        b"[{" * 9 + b"}]" * 9,
-    ],
-)
-def test_very_many_brackets_are_no_recursion(payload: bytes) -> None:
-    assert bad(payload).code == PARSE_ERROR
-
-
-@pytest.mark.parametrize(
-    "payload",
-    [
-        b"[" * 9 + b'"' + b'\\"' * 32_000,
-        b"[" * 9 + b'"' + b'\\\\"' * 21_000,
-        b"[" * 9 + b'"[' * 32_000,
-    ],
-    ids=["escaped quotes", "escaped backslashes", "quotes"],
-)
-def test_strings_without_an_end_are_searched_once(payload: bytes) -> None:
-    """Searching anew from each quote would hold the loop for minutes (it did)."""
-    start = time.process_time()
-    assert bad(payload).code == PARSE_ERROR
-    assert time.process_time() - start < 1.0
 
 
 # -- requests --------------------------------------------------------------------------------------
@@ -291,18 +149,6 @@ def test_what_can_not_be_in_a_batch() -> None:
         assert (caught.value.code, caught.value.reason) == (INVALID_REQUEST, "not_in_batch")
     for method in ("ping", "makeroom", "unwatch", "nope"):
         messages.check_in_batch(method)
-
-
-FRAGMENTS = st.lists(
-    st.sampled_from(
-        [b'{"jsonrpc":"2.0"', b',"method":"ping"', b',"id":', b"1", b'"a"', b',"params":{', b"}",
-         b"{",
-         b"[", b"]", b",", b'"', b"\\u", b"d800", b"\\", b"null", b"1e9", b"-", b"9" * 16, b" ",
-         b"\xf0"]
-    )
-    | st.binary(max_size=4),
-    max_size=16,
-).map(b"".join)  # fmt: skip
 
 
 @given(st.binary(max_size=200) | FRAGMENTS | VALUES.map(encode) | NEARLY.map(encode))
