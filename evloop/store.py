@@ -231,11 +231,21 @@ def _make_file(path: str) -> None:
         directory = os.path.dirname(directory)
     for directory in reversed(missing):
         os.mkdir(directory, 0o700)
+        _sync_directory(os.path.dirname(directory))
     try:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     except FileExistsError:
         if not stat.S_ISREG(os.stat(path).st_mode):
             raise OSError(0, "it is not a regular file") from None
+
+
+def _sync_directory(directory: str) -> None:
+    """Put the names in `directory` on the disk. sqlite does so for that of its files only."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _prepare(path: str, connection: "sqlite3.Connection") -> None:

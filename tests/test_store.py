@@ -133,6 +133,19 @@ def test_a_commit_is_in_the_file_before_it_returns(store: Store, path: Path) -> 
     assert held(copy) == (1, named(room("lab")))
 
 
+def test_new_directories_are_on_the_disk_too(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[str] = []
+
+    def fsync(descriptor: int) -> None:
+        synced.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    open_store(str(path)).close()
+    assert synced == [str(path.parents[2]), str(path.parents[1])]
+    open_store(str(path)).close()
+    assert len(synced) == 2
+
+
 STEPS = st.lists(
     st.tuples(
         st.sampled_from(["insert", "delete", "commit", "rollback", "open"]), st.integers(0, 4)
