@@ -311,14 +311,17 @@ class Loop:
         try:
             if self._hooks:
                 self._run_hooks()
-            timeout = self._timeout()
+            if self._deferred or self._due or self._stopping:
+                timeout: float | None = 0
+            else:
+                timeout = self._sleep() if self._heap else None
             if self.on_busy is not None:
                 self.on_busy(self._clock() - self.now)
             events = self._poll(timeout, EVENTS_PER_TICK_MAX)
             self.now = now = self._clock()
             if events:
                 self._dispatch(events)
-            if self._due or (self._heap and self._heap[0][0] <= now):
+            if (self._heap and self._heap[0][0] <= now) or self._due:
                 self._run_timers()
             if self._deferred:
                 self._run_deferred()
@@ -343,22 +346,21 @@ class Loop:
         self._close_poll()
         self._selector.close()
 
-    def _timeout(self) -> float | None:
-        if self._deferred or self._due or self._stopping:
+    def _sleep(self) -> float | None:
+        """Seconds until the next timer; None: there is none."""
+        # A fresh reading: `now` is as old as the last tick's callbacks and the hooks took.
+        left = self._next_deadline() - self._clock()
+        if left <= 0:  # epoll would take it for "for ever"
             return 0
-        if not self._heap:
-            return None
-        when = self._next_deadline()
-        if when == _INF:
-            return None
-        # A fresh reading: `now` is as old as the last tick's callbacks and the hooks took. Below
-        # zero would mean "for ever" to epoll, and above 2**31 ms it raises.
-        return min(max(when - self._clock(), 0), SLEEP_S_MAX)
+        if left > SLEEP_S_MAX:  # epoll raises beyond 2**31 ms
+            return None if left == _INF else SLEEP_S_MAX
+        return left
 
     def _dispatch(self, events: list[tuple[int, int]]) -> None:
         watch_of = self._watches.get
         fresh = self._fresh
-        fresh.clear()
+        if fresh:
+            fresh.clear()
         for fd, bits in events:
             watch = watch_of(fd)
             # A handler earlier in this batch may have closed this descriptor, and the kernel may

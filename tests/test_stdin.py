@@ -183,11 +183,12 @@ def test_a_terminal_goes_on_after_ctrl_d_and_ends_when_it_is_gone(
     Input(loop, slave, got.append)
     for typed in (b"hello\n", b"\x04", b"again\n"):
         os.write(master, typed)
-        tick()
+        loop.tick()  # sleeps: the line discipline works in its own time
     assert got == [b"hello\n", b"", b"again\n"]
     # The flag belongs to the shell as well.
     assert fcntl.fcntl(slave, fcntl.F_GETFL) == flags
     os.close(master)
+    loop.tick()
     for _ in range(3):
         tick()
     assert got == [b"hello\n", b"", b"again\n", b""]
