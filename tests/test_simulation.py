@@ -144,10 +144,11 @@ def test_duplication_and_deafness(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_full_receive_buffer_drops_the_newest(monkeypatch: pytest.MonkeyPatch) -> None:
     arrivals = _Arrivals(monkeypatch)
     world = _room(2)
+    world.run(1.05)  # between two SESSIONs
     world.pause(world.members[0], buffer_most=3)
     for _ in range(5):
         world.multicast(JUNK, STRANGER)
-    world.run(0.01)
+    world.run(1.06)
     assert (len(arrivals.times), world.overflowed) == (5, 2)
     world.resume(world.members[0])
     assert len(arrivals.times) == 8
