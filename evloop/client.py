@@ -12,6 +12,7 @@ import random
 import signal
 import sys
 import time
+from functools import partial
 
 from evloop import __version__, report
 from evloop.chat import FINISHING, Chat, Style
@@ -32,13 +33,14 @@ from evloop.stream import Hub
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import Namespace
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
 FAILED, USAGE, UNREACHABLE, INTERNAL = 1, 2, 69, 70
 UNCONFIRMED, MISMATCH, REFUSED = 75, 76, 77
 INTERRUPTED, TERMINATED, HUNG_UP = 130, 143, 129
 NOT_ALLOWED = 4  # the code of a refusal that is about who one is
+SIGNALS = {signal.SIGINT: INTERRUPTED, signal.SIGTERM: TERMINATED, signal.SIGHUP: HUNG_UP}
 SESSIONS: "dict[str, Any]" = {"plain": PlainSession, "reliable": RoomSession}
 
 
@@ -65,6 +67,9 @@ class Client:
         self.verbatim = False  # lines are messages even when they begin with /
         self.plain_room = False
         self.outcome = (0, 0)  # of the last room: members that confirmed, members asked
+        self.on_end: Callable[[], object] = _nothing
+        # What to do when no directory answers at the start: host(error, then).
+        self.host_directory: Callable[[EvloopError, Any], object] | None = None
         self.on_room_open: Callable[[], object] = _nothing
         self.on_room_over: Callable[[], object] = _nothing
         self._quitting = False
@@ -348,7 +353,7 @@ class Client:
             self.loop.stop()
 
 
-def _nothing() -> None:
+def _nothing(*_: object) -> None:
     """Nobody wants to know."""
 
 
@@ -360,49 +365,50 @@ def _escape_text(escape: bytes) -> str:
     return f"Ctrl-{chr(escape[0] + 64)}"
 
 
-def run(options: "Namespace", client_on: "Callable[[Client], object] | None" = None) -> int:
+def run(options: "Namespace", prepare: "Callable[[Client], object]") -> int:
     """Chat until told to stop; return the exit status."""
     loop = Loop()
     hub = Hub(loop)
     loop.before_sleep(hub.flush)
     client = Client(loop, options, hub)
     try:
-        for signum, status in (
-            (signal.SIGINT, INTERRUPTED),
-            (signal.SIGTERM, TERMINATED),
-            (signal.SIGHUP, HUNG_UP),
-        ):
-            loop.on_signal(signum, lambda status=status: client.signalled(status))  # type: ignore[misc]
-        if client_on is not None:
-            client_on(client)
+        for signum, status in SIGNALS.items():
+            loop.on_signal(signum, partial(client.signalled, status))
+        prepare(client)
         start(client)
         loop.run()
     except EvloopError as error:
         client.failed("", error)
         client.status = client.status or status_of(error)
     finally:
+        client.on_end()
         client.face.close()
         loop.close()
     return client.status
 
 
-def main(arguments: "Sequence[str] | None" = None) -> int:
-    """The program; returns the exit status."""
-    debug = "--debug" in (sys.argv if arguments is None else arguments)
+def run_main(
+    arguments: "Sequence[str]",
+    environ: "Mapping[str, str]",
+    prepare: "Callable[[Client], object]",
+) -> int:
+    """The program around `run`: options in, exit status out, never a traceback unasked."""
     try:
-        options = parse_options(
-            sys.argv[1:] if arguments is None else arguments, os.environ, is_tty()
-        )
-        return run(options)
+        return run(parse_options(arguments, environ, is_tty()), prepare)
     except EvloopError as error:
         sys.stderr.write(f"evloop: {error}\n")
         return status_of(error)
     except Exception as error:
-        if debug:
+        if "--debug" in arguments:
             raise
-        sys.stderr.write(f"evloop: internal error: {type(error).__name__}: {error};"
-                         " --debug shows where\n")  # fmt: skip
+        what = f"{type(error).__name__}: {error}"
+        sys.stderr.write(f"evloop: internal error: {what}; --debug shows where\n")
         return INTERNAL
+
+
+def main(arguments: "Sequence[str] | None" = None) -> int:
+    """The program; returns the exit status."""
+    return run_main(sys.argv[1:] if arguments is None else arguments, os.environ, _nothing)
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ def start(client: "Client") -> None:
         arguments, options = parse_arguments(command, words[1:])
         ONE_SHOTS.get(command.word, _command)(client, command.word, arguments, options)
     else:
-        if client.face.is_terminal:
+        if client.face.is_terminal or client.host_directory is not None:
             _interactive(client)
         client.face.start()
 
@@ -52,6 +52,10 @@ def _interactive(client: "Client") -> None:
     def connected(error: EvloopError | None) -> None:
         if error is None:
             prompt.list_rooms(listed)
+            return
+        if client.host_directory is not None:
+            host, client.host_directory = client.host_directory, None
+            host(error, connected)
             return
         client.face.note(f"evloop: {error}")
         client.face.note(

@@ -1,0 +1,78 @@
+"""`python3 -m evloop`: the one command for a first try. Floor 9: wiring.
+
+Starts the client on the directory that answers at `--server`, $EVLOOP_SERVER or 127.0.0.1:44444.
+If none does, and it would be on this machine, this process hosts one itself, on the same loop: in
+memory, on every address, for as long as it runs. Two of them that start at the same moment settle
+it by the port: who comes second finds it taken, and connects to the first.
+"""
+
+import os
+import sys
+
+from evloop.client import Client, run_main
+from evloop.endpoints import endpoint_of, split_endpoint
+from evloop.errors import EvloopError, SetupError
+from evloop.link import Unreachable
+from evloop.log import WARNING, stderr_log
+from evloop.multicast import choose_interface
+from evloop.server import Server
+from evloop.server_options import parse_options
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+LOCAL_HOSTS = ("127.0.0.1", "localhost", "::1")
+ANY_GROUP = "239.255.1.1"  # for asking which interface multicast would take
+
+
+def prepare(client: Client) -> None:
+    """Let `client` host a directory when none answers."""
+    server: Server | None = None
+
+    def stop_server() -> None:
+        if server is not None:
+            server.close()
+
+    def host(error: EvloopError, then: "Callable[[EvloopError | None], object]") -> None:
+        nonlocal server
+        place = client.options.server
+        name, port = split_endpoint(place)
+        if server is not None or name not in LOCAL_HOSTS or not isinstance(error, Unreachable):
+            then(error)
+            return
+        options = parse_options(["--memory"])
+        server = Server(client.loop, options, stderr_log(WARNING), lambda: None)
+        try:
+            server.listen([f":{port}"])
+        except SetupError:
+            # Somebody took the port since: most likely another `python3 -m evloop`.
+            server.close()
+            server = None
+        else:
+            client.face.note(_hosting(client, port))
+        client.prompt.connect(place, then)
+
+    client.host_directory = host
+    client.on_end = stop_server
+
+
+def _hosting(client: Client, port: int) -> str:
+    try:
+        address = choose_interface(ANY_GROUP, client.options.interface, None).address
+    except EvloopError:
+        address = "THIS-MACHINE"
+    where = endpoint_of(address, port)
+    return (
+        f"evloop: no directory answered, so this one hosts it (in memory, on every address);"
+        f" others type: python3 -m evloop.client --server {where}"
+    )
+
+
+def main(arguments: "Sequence[str] | None" = None) -> int:
+    """The program; returns the exit status."""
+    return run_main(sys.argv[1:] if arguments is None else arguments, os.environ, prepare)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
