@@ -3,8 +3,8 @@
     accepted by the kernel   plain                            with TLS
     the guard admits it      welcome                          welcome, with a pipe
     the guard refuses it     one error reply, then closed     one TLS alert, then closed
-    TURNED_AWAY_MAX of       closed                           closed
-    those are being told
+    more than                the same, without waiting for it to be read
+    TURNED_AWAY_MAX of those
 
 A refused client with TLS gets no sentence: it has no keys yet, and to make them would cost more
 than to serve it.
@@ -17,7 +17,7 @@ from evloop.accept import Acceptor
 from evloop.endpoints import endpoint_of
 from evloop.errors import Refused
 from evloop.framing import pack_frame
-from evloop.limits import TURNED_AWAY_MAX
+from evloop.limits import READ_BYTES_PER_WAKE, TURNED_AWAY_MAX
 from evloop.peers import plain_host
 from evloop.stream import Hub, Stream
 
@@ -106,18 +106,28 @@ class Door:
     def _turn_away(self, sock: socket.socket, peer: str, refused: Refused) -> None:
         self._registrar.metrics.count("connections_refused")
         self._registrar.log.info("turned away", peer=peer, why=refused.sentence)
-        if len(self._turned_away) >= TURNED_AWAY_MAX:
-            sock.close()
-            return
         if self._tls is None:
             last_words = pack_frame(messages.refusal(messages.NULL, refused))
         else:
             last_words = self._tls.refusal
-        away = TurnedAway(self._registrar.hub, sock, last_words, self._turned_away.discard)
-        self._turned_away.add(away)
+        if len(self._turned_away) < TURNED_AWAY_MAX:
+            hub = self._registrar.hub
+            self._turned_away.add(TurnedAway(hub, sock, last_words, self._turned_away.discard))
+        else:
+            _tell_and_close(sock, last_words)
 
     def _full(self, error: OSError) -> None:
         self._registrar.metrics.count("accept_pauses")
         self._registrar.log.warning(
             "no more connections can be taken for a moment", why=error.strerror
         )
+
+
+def _tell_and_close(sock: socket.socket, last_words: bytes) -> None:
+    """Without keeping the descriptor. What has come is read, or closing would be a reset."""
+    try:
+        sock.send(last_words)
+        sock.recv(READ_BYTES_PER_WAKE)
+    except OSError:  # gone, or nothing has come: closed all the same
+        pass
+    sock.close()
