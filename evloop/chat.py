@@ -321,7 +321,7 @@ class Chat:
             self._face.show(report.json_message(self.name, event, self._style.stamp()))
             return
         label = session.label(sender, name)
-        if name:
+        if name and not mine:
             self.speakers.pop(name, None)
             self.speakers[name] = None
             if len(self.speakers) > FOLD_SENDERS_MAX:

@@ -17,6 +17,7 @@ from functools import partial
 from evloop import __version__, report
 from evloop.chat import FINISHING, Chat, Style
 from evloop.commands import UsageError, parse_line
+from evloop.completion import at_prompt, in_chat
 from evloop.errors import EvloopError, Refused, SetupError
 from evloop.faces import is_tty, open_face
 from evloop.link import READY, Link, ProtocolMismatch, Unreachable
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Callable, Mapping, Sequence
     from typing import Any
+
+    from evloop.faces import Face
 
 FAILED, USAGE, UNREACHABLE, INTERNAL = 1, 2, 69, 70
 UNCONFIRMED, MISMATCH, REFUSED = 75, 76, 77
@@ -87,10 +90,9 @@ class Client:
             False,
             False,
         )
-        self.face = open_face(
-            loop, cooked=options.plain, escape=options.escape, on_gone=self._output_gone
-        )
+        self.face: Face = open_face(loop, options, self._output_gone)
         self.face.owner = self
+        self.face.complete = self._complete
         self.link = Link(
             loop, hub, self._rng, f"evloop/{__version__}", lambda: self.prompt.nickname
         )
@@ -154,6 +156,13 @@ class Client:
         if not self.face.is_terminal:
             self._quitting = True
         self.chat.finish()
+
+    def _complete(self, text: str, cursor: int) -> list[str]:
+        """What Tab offers for the word before the cursor."""
+        if self.chat is None:
+            return at_prompt(text[:cursor], self.prompt.rooms.values())
+        present = (name for _, name, _ in self.chat.room.session.members(self.loop.now)[1:])
+        return in_chat(text[:cursor], list(self.chat.speakers), present)
 
     # -- commands --------------------------------------------------------------------------------
 

@@ -106,6 +106,7 @@ class CookedFace:
     def __init__(self, loop: "Loop", escape: bytes, on_gone: "Callable[[], object]") -> None:
         self.is_terminal = os.isatty(0) and os.isatty(1)
         self.owner: Owner | None = None
+        self.complete: Callable[[str, int], list[str]] = _no_candidates  # no Tab here
         self._out = Outlet(loop, 1, on_gone)
         self._err = Outlet(loop, 2, lambda: None)
         self._restore = set_escape(0, escape) if os.isatty(0) else None
@@ -207,3 +208,7 @@ class CookedFace:
         del waiting[:at]
         if self._input is not None:
             self._input.want_read(len(waiting) < LINES_WAITING_MAX)
+
+
+def _no_candidates(text: str, cursor: int) -> list[str]:
+    return []

@@ -3,23 +3,28 @@
 import os
 
 from evloop.cooked import CookedFace
+from evloop.terminal import is_smart
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from argparse import Namespace
+    from collections.abc import Callable, Mapping
     from typing import Protocol
 
     from evloop.cooked import Owner
     from evloop.loop import Loop
+    from evloop.screen import ScreenFace
 
     class Face(Protocol):
         """What the client needs of stdin, stdout and stderr together.
 
-        `show` writes data (stdout), `note` what is not data (stderr), `error` what went wrong.
+        `show` writes data (stdout), `note` what is not data (stderr). `complete` is set by the
+        owner: (text of the line, cursor) -> candidates for the word at the cursor.
         """
 
         is_terminal: bool
         owner: Owner | None
+        complete: Callable[[str, int], list[str]]
 
         def start(self) -> None: ...
         def close(self) -> None: ...
@@ -41,14 +46,25 @@ if TYPE_CHECKING:
 
 
 def open_face(
-    loop: "Loop",
-    *,
-    cooked: bool,
-    escape: bytes,
-    on_gone: "Callable[[], object]",
-) -> "Face":
-    """The face for this terminal, or these pipes; `cooked` is what the user asked for."""
-    return CookedFace(loop, escape, on_gone)
+    loop: "Loop", options: "Namespace", on_gone: "Callable[[], object]"
+) -> "ScreenFace | CookedFace":
+    """The face for this terminal, or these pipes, and for what the user asked for."""
+    if options.plain or options.json or options.verbatim or not is_smart(os.environ, 0, 1):
+        return CookedFace(loop, options.escape, on_gone)
+    from evloop.screen import ScreenFace  # late: pipes and scripts need no editor
+
+    return ScreenFace(
+        loop,
+        escape=options.escape,
+        color=wants_color(options.color, os.environ),
+        slow=options.slow,
+        history=not options.no_history,
+    )
+
+
+def wants_color(choice: str, environ: "Mapping[str, str]") -> bool:
+    """--color wins; else colour unless NO_COLOR (no-color.org) is set and not empty."""
+    return choice == "always" or (choice == "auto" and not environ.get("NO_COLOR"))
 
 
 def is_tty() -> bool:

@@ -108,6 +108,7 @@ def parse_options(
     options.interface = options.interface or environ.get("EVLOOP_INTERFACE") or None
     options.ttl = parse_ttl(options.ttl or environ.get("EVLOOP_TTL") or "1")
     options.plain = options.plain or bool(environ.get("EVLOOP_PLAIN"))
+    options.verbatim = options.command[:1] in (["say"], ["tail"])  # nobody types commands
     options.escape = parse_escape(options.escape)
     if options.time is None:
         options.time = "HH:MM" if terminal else "off"
