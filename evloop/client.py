@@ -20,7 +20,7 @@ from evloop.commands import UsageError, parse_line
 from evloop.completion import at_prompt, in_chat
 from evloop.errors import EvloopError, Refused, SetupError
 from evloop.faces import is_tty, open_face
-from evloop.link import READY, Link, ProtocolMismatch, Unreachable
+from evloop.link import READY, Insecure, Link, ProtocolMismatch, Unreachable
 from evloop.loop import Loop
 from evloop.names import place_of, quoted
 from evloop.plain import PlainSession
@@ -30,6 +30,7 @@ from evloop.session import RoomSession
 from evloop.settings import parse_options
 from evloop.starts import start
 from evloop.stream import Hub
+from evloop.trust import Trust
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -53,7 +54,8 @@ def status_of(error: EvloopError) -> int:
         return error.status
     if isinstance(error, Refused):
         return REFUSED if error.code == NOT_ALLOWED else FAILED
-    for kind, status in ((UsageError, USAGE), (Unreachable, UNREACHABLE)):
+    kinds = (UsageError, USAGE), (Unreachable, UNREACHABLE), (Insecure, REFUSED)
+    for kind, status in kinds:
         if isinstance(error, kind):
             return status
     return MISMATCH if isinstance(error, ProtocolMismatch) else FAILED
@@ -96,10 +98,13 @@ class Client:
         self.link = Link(
             loop, hub, self._rng, f"evloop/{__version__}", lambda: self.prompt.nickname
         )
+        trust = Trust(options, os.environ, lambda text: self.face.note(report.note(text)))
+        self.link.make_pipe = trust.pipe
         self.prompt = Prompt(
             self.face,
             self.link,
             nickname=options.name,
+            trust=trust,
             server=options.server,
             as_json=options.json,
             open_room=self._open_room,

@@ -23,6 +23,11 @@ _REFUSED = 77  # the exit status of a refusal
 _HEX = frozenset("0123456789abcdef")
 
 
+def is_hex(text: str) -> bool:
+    """Whether `text` can be kept: lower-case hexadecimal."""
+    return bool(text) and not set(text) - _HEX
+
+
 class Keepsakes:
     """The file `name` in `directory`, read again at each question: another client may add."""
 
@@ -67,7 +72,7 @@ class Keepsakes:
         kept: dict[str, str] = {}
         for number, line in enumerate(data.decode("utf-8", "replace").split("\n")[:-1], 1):
             key, _, value = line.rpartition(" ")
-            if not key or len(key) > KEEPSAKE_KEY_CHARS_MAX or not value or set(value) - _HEX:
+            if not key or len(key) > KEEPSAKE_KEY_CHARS_MAX or not is_hex(value):
                 why = f'line {number} ("{quoted(line, 40)}") is damaged; mend or remove that line'
                 raise self._unusable(why, _FAILED)
             kept.pop(key, None)  # the newest last: the oldest are dropped first

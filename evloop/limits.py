@@ -202,12 +202,14 @@ NEWCOMER_S = 5.0  # what is learned of so soon after joining was there before me
 
 DELAY_S_MIN = 0.005  # clamps of the one-way delay: timers in proportion to it
 DELAY_S_MAX = 0.25
+ROUND_TRIP_S_MAX = 4.0  # an echo older than this tells nothing
 DELAY_S_START = 0.02  # until the first echo
 TRICKLE_S_MIN = 0.1
 TRICKLE_S_MAX = 8.0
 EXPLAIN_S = 0.3  # a digest that differs so long without a reason is worth a long list
 PRESENCE_S_MIN = 6.0
 MEMBERS_MAX = 16_384  # present members
+DEPARTED_MAX = 64  # members that said BYE, remembered so that stragglers do not revive them
 MEMBER_VOTES_MAX = 15  # `members` fields whose median estimates the size of the room
 CONTROL_GAP_MAX = 32  # a larger jump of a control counter is an outage, not loss
 STUCK_ASKS = 6  # a gap asked for so often no longer holds anything up
@@ -266,6 +268,7 @@ KEEPSAKE_LINES_MAX = 5_000  # newest kept when the file is written anew; ~150 B 
 KEEPSAKE_BYTES_MAX = 4 * 2**20  # a larger file was not written by us
 KEEPSAKE_KEY_CHARS_MAX = 400  # a host name (253), a port, a room name
 TOKEN_BYTES = 16  # of an owner token: 128 bits can not be guessed
+TOKEN_CHARS_MAX = 128  # that a client keeps; a server of another version may make longer ones
 
 assert KEEPSAKE_LINES_MAX * (KEEPSAKE_KEY_CHARS_MAX + 80) < KEEPSAKE_BYTES_MAX
 

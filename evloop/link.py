@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from evloop.loop import Loop, Watch
     from evloop.stream import Hub
+    from evloop.tls import TlsPipe
 
     Done = Callable[[Any, EvloopError | None], object]
 
@@ -46,20 +47,30 @@ class ProtocolMismatch(EvloopError):
     """The directory speaks another version of the protocol, or another protocol."""
 
 
+class Insecure(EvloopError):
+    """TLS with the directory failed: it is not who it was, or does not want us."""
+
+
 class _Wire(Stream):
     """The connection under the link."""
 
     __slots__ = ("_link",)
 
-    def __init__(self, link: "Link", hub: "Hub", sock: socket.socket) -> None:
+    def __init__(
+        self, link: "Link", hub: "Hub", sock: socket.socket, pipe: "TlsPipe | None"
+    ) -> None:
         self._link = link
-        super().__init__(hub, sock)
+        super().__init__(hub, sock, pipe)
 
     def payload(self, data: bytes) -> None:
         self._link.received(data)
 
     def broken(self, error: FrameError) -> None:
         self.abort(str(error))
+
+    def insecure(self, why: str) -> None:
+        self._link.insecure(self, why, self.go_plain())
+        self.close(why)
 
     def expired(self) -> None:
         self.abort("it does not answer")
@@ -81,6 +92,7 @@ class Link:
         self.on_ready: Callable[[], object] = _nothing  # each time that it is ready
         self.on_lost: Callable[[str, float], object] = _nothing  # why, seconds to the next try
         self.on_news: Callable[[str, dict[str, Any]], object] = _nothing
+        self.make_pipe: Callable[[str, str], TlsPipe | None] = _plain  # (host, endpoint)
         self._loop = loop
         self._hub = hub
         self._rng = rng
@@ -177,7 +189,13 @@ class Link:
         self._addresses = []
         self.state = GREETING
         self._timer.move(self._loop.now + CONNECT_S_MAX)
-        self._wire = _Wire(self, self._hub, duplicate)
+        try:
+            pipe = self.make_pipe(self._host, self.endpoint)
+        except EvloopError as failure:
+            duplicate.close()
+            self._failed(failure)
+            return
+        self._wire = _Wire(self, self._hub, duplicate, pipe)
         self._ask("hello", {"client": self._client, "name": self._name()}, self._greeted)
 
     def _greeted(self, result: "Any", error: EvloopError | None) -> None:
@@ -297,6 +315,16 @@ class Link:
         self._fail_pending(why)
         self._wait(why)
 
+    def insecure(self, wire: _Wire, why: str, plain: bool) -> None:
+        """TLS failed on `wire`; `plain`: because the other side speaks none."""
+        if wire is not self._wire or self.state != GREETING:
+            return  # `lost` will tell
+        self._wire = None  # it may still send its alert
+        if plain:
+            self._failed(ProtocolMismatch(f"{self.endpoint} speaks no TLS; leave out --tls"))
+        else:
+            self._failed(Insecure(f"connect {self.endpoint}: {why}"))
+
     def _fail_pending(self, why: str) -> None:
         pending, self._pending = self._pending, {}
         for done in pending.values():
@@ -305,3 +333,7 @@ class Link:
 
 def _nothing(*_: object) -> None:
     """Nobody wants to know."""
+
+
+def _plain(host: str, endpoint: str) -> None:
+    """No TLS."""

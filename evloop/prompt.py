@@ -8,8 +8,9 @@ so that results come in the order of the lines.
 from evloop import messages, report
 from evloop.commands import UsageError, help_lines
 from evloop.endpoints import split_endpoint
-from evloop.errors import EvloopError, Refused
-from evloop.limits import PAGE_ROOMS_MAX, PROGRESS_ROOMS
+from evloop.errors import EvloopError, Refused, SetupError
+from evloop.keepsakes import is_hex
+from evloop.limits import PAGE_ROOMS_MAX, PROGRESS_ROOMS, TOKEN_CHARS_MAX
 from evloop.link import IDLE, READY, Unreachable
 from evloop.names import (
     INVALID_PARAMS,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from evloop.faces import Face
     from evloop.link import Link
     from evloop.messages import Room
+    from evloop.trust import Trust
 
     Done = Callable[[EvloopError | None], object]
     Options = dict[str, str]
@@ -64,6 +66,7 @@ class Prompt:
         nickname: str,
         server: str,
         as_json: bool,
+        trust: "Trust",
         open_room: "OpenRoom",
         on_quit: "Callable[[], object]",
         on_nickname: "Callable[[str], object]",
@@ -74,6 +77,7 @@ class Prompt:
         self._face = face
         self._link = link
         self._json = as_json
+        self._trust = trust
         self._open_room = open_room
         self._on_quit = on_quit
         self._on_nickname = on_nickname
@@ -182,10 +186,24 @@ class Prompt:
             if error is None:
                 _, room, members = messages.read_change(value)
                 self._show_room(room, members, report.room_made(room_object(room, members)))
+                self._keep_token(room.name, value)
             done(error)
 
         self._ask("makeroom", params, made)
         self._own_changes.add(change)
+
+    def _keep_token(self, name: str, value: object) -> None:
+        """Keep the owner's token of a makeroom result, if it has one."""
+        token = value.get("token") if isinstance(value, dict) else None
+        if type(token) is not str or not 0 < len(token) <= TOKEN_CHARS_MAX or not is_hex(token):
+            return
+        try:
+            self._trust.keep_token(self._link.endpoint, name, token)
+        except SetupError as error:
+            note = (
+                f"evloop: {error.sentence}\nwhoever deletes room {name} needs this token: {token}"
+            )
+            self._face.note(note)
 
     def _deleteroom(self, arguments: list[str], options: "Options", done: "Done") -> None:
         name = check_room_name(arguments[0])
@@ -198,7 +216,14 @@ class Prompt:
                 self._show_room(room, members, report.room_deleted(room_object(room, members)))
             done(error)
 
-        self._ask("deleteroom", {"name": name}, deleted)
+        params = {"name": name}
+        try:
+            token = self._trust.token(self._link.endpoint, name)
+        except SetupError as error:  # anyone may delete, perhaps
+            self._face.note(f"evloop: {error.sentence}")
+        else:
+            params.update({} if token is None else {"token": token})
+        self._ask("deleteroom", params, deleted)
         self._own_changes.add(change)
 
     def news(self, method: str, params: "dict[str, Any]") -> None:
