@@ -1,4 +1,4 @@
-"""How much a member may send: token buckets. Floor 2.
+"""How much a member may send: token buckets. Floor 1.
 
 `ratelimit.Bucket` takes one token or says how long to wait; here a take may cost any amount (bytes)
 and a look at the level takes nothing, because copies give way to what must be sent.

@@ -19,19 +19,21 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from random import Random
 
+    from evloop.packets import Range
+
     Key = tuple[bytes, int]
-    Range = tuple[bytes, int, int]
 
 
 class Holders:
     """Members that said they hold messages I lack."""
 
-    __slots__ = ("_asked", "_claims", "_rng")
+    __slots__ = ("_asked", "_claims", "_fruitless", "_rng")
 
     def __init__(self, rng: "Random") -> None:
         self._rng = rng
         self._claims: dict[bytes, dict[bytes, tuple[int, int]]] = {}
         self._asked: dict[bytes, float] = {}  # when each was last asked
+        self._fruitless = False  # nothing came since somebody was asked
 
     def claimed(self, member: bytes, listed: "Sequence[Range]") -> None:
         """`member` says that it holds `listed`."""
@@ -41,6 +43,10 @@ class Holders:
             oldest = next(iter(self._claims))
             self.gone(oldest)
 
+    def bore_fruit(self) -> None:
+        """A message that was missing came."""
+        self._fruitless = False
+
     def gone(self, member: bytes) -> None:
         """`member` left."""
         self._claims.pop(member, None)
@@ -48,7 +54,11 @@ class Holders:
 
     def choose(self, missing: "Sequence[Key]", now: float) -> bytes:
         """The member to ask for `missing`: of those that hold at least half as much as the best,
-        the one that was not asked for the longest time. NOBODY when none holds any."""
+        the one that was not asked for the longest time. NOBODY when none holds any, and after an
+        ask that brought nothing: who was named may be a liar, or busy with another."""
+        if self._fruitless:
+            self._fruitless = False
+            return NOBODY
         shares = []
         for member, claims in self._claims.items():
             share = 0
@@ -68,6 +78,7 @@ class Holders:
         ]
         chosen = min(fit)[2]
         asked[chosen] = now
+        self._fruitless = True
         return chosen
 
     def covers(self, member: bytes, key: "Key") -> bool:

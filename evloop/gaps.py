@@ -8,11 +8,12 @@ A gap is one number of one sender. Its life:
     stuck     6 ..           no                 8 s
     gone      8 .., 30 s     -                  none: `take_due` reports it
 
-A gap known only by hearsay (from neither DATA nor SESSION of its sender) never counts as behind and
-is asked for last. What moves the next ask: the same NACK from another member puts it off, no
-further than NACK_HELD_S_MAX from first sight; evidence that somebody holds the message brings it
-forward, once in EVIDENCE_EVERY_S. Neither changes the count. All gaps found during one wait share
-its end, so that one NACK asks for them all.
+A gap known only by hearsay (from neither DATA nor SESSION of its sender) never counts as behind, is
+asked for last, and makes room for new ones once it was asked for. What moves the next ask: the same
+NACK from another member puts it off, no further than NACK_HELD_S_MAX from first sight; evidence
+that somebody holds the message brings it forward, once in EVIDENCE_EVERY_S. Neither changes the
+count. All gaps found during one wait share its end, and all asked for in one NACK share the next
+wait: so they stay together, and one NACK asks for them all.
 """
 
 from evloop.limits import (
@@ -29,7 +30,7 @@ from evloop.waits import window_wait
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable
+    from collections.abc import Container, Iterable, Iterator, Sequence
     from random import Random
 
 NEVER = float("inf")
@@ -49,6 +50,10 @@ class Gap:
         self.asks = 0
         self.evidence = -NEVER
 
+    @property
+    def key(self) -> tuple[bytes, int]:
+        return self.sender, self.seq
+
 
 def first_wait(rng: "Random", delay: float, members: int) -> float:
     """Seconds from noticing to asking: time for the answer to somebody else's question."""
@@ -56,13 +61,16 @@ def first_wait(rng: "Random", delay: float, members: int) -> float:
     return 2 * delay + window_wait(rng, window, members)
 
 
-def retry_wait(rng: "Random", asks: int, delay: float) -> float:
-    """Seconds from ask number `asks` to the next."""
+def retry_wait(asks: int, delay: float) -> float:
+    """Seconds from ask number `asks` to the next, before jitter."""
     if asks >= STUCK_ASKS:
-        wait = NACK_BACKOFF_S_MAX
-    else:
-        wait = min(12 * delay * 2 ** (asks - 1), NACK_BACKOFF_S_MAX)
-    return wait * (0.75 + 0.5 * rng.random())
+        return NACK_BACKOFF_S_MAX
+    return min(12.0 * delay * (1 << asks - 1), NACK_BACKOFF_S_MAX)
+
+
+def jitter(rng: "Random") -> float:
+    """So that two members that asked at the same time do not do so again."""
+    return 0.75 + 0.5 * rng.random()
 
 
 class Gaps:
@@ -83,13 +91,17 @@ class Gaps:
         """The gaps of one sender by number (do not change)."""
         return self._by_sender.get(sender, {})
 
-    def hearsay_of(self, sender: bytes) -> int:
-        """How many hearsay gaps `sender` has."""
-        return sum(not gap.word for gap in self.of(sender).values())
+    def _all(self) -> "Iterator[Gap]":
+        for gaps in self._by_sender.values():
+            yield from gaps.values()
 
-    def _due(self, now: float, delay: float, members: int, after: float) -> float:
-        if not max(now, after) <= self._round <= now + 12 * delay:
-            self._round = max(now, after) + first_wait(self._rng, delay, members)
+    # -- what is missing -------------------------------------------------------------------------
+
+    def round(self, now: float, delay: float, members: int, after: float) -> float:
+        """When a gap found now should be asked for, and not before `after`."""
+        after = max(now, after)
+        if not after <= self._round <= now + 12 * delay:
+            self._round = after + first_wait(self._rng, delay, members)
         return self._round
 
     def add(
@@ -97,47 +109,64 @@ class Gaps:
         sender: bytes,
         seqs: "Iterable[int]",
         held: "Container[int]",
-        word: bool,
         now: float,
-        delay: float,
-        members: int,
-        after: float,
+        due: float,
     ) -> int:
-        """Note the numbers of `seqs` (rising) that are not in `held`; not to be asked before
-        `after`. Return the number behind the last one noted or held (-1: none)."""
-        gaps = self._by_sender.setdefault(sender, {})
+        """By its sender's word `seqs` (rising) exist; note those that are not in `held`.
+
+        Returns the number behind the last one noted or held (-1: there was no room for any).
+        """
         top = -1
         for seq in seqs:
             if seq not in held:
-                gap = gaps.get(seq)
+                gap = self.of(sender).get(seq)
                 if gap is None:
-                    if not self._make_room(word):
+                    if self.count >= GAPS_MAX and not self._drop_rumour(None, ()):
                         break
-                    due = self._due(now, delay, members, after)
-                    gaps[seq] = Gap(sender, seq, now, due, word)
-                    self.count += 1
-                    self.hearsay += not word
-                    self.pressing += word
-                    self.next_due = min(self.next_due, due)
-                elif word and not gap.word:
+                    self._insert(Gap(sender, seq, now, due, True))
+                elif not gap.word:
                     self._believe(gap)
             top = seq + 1
-        if not gaps:
-            del self._by_sender[sender]
         return top
 
-    def _make_room(self, word: bool) -> bool:
-        if not word:
-            return self.hearsay < HEARSAY_GAPS_MAX and self.count < GAPS_MAX
-        if self.count >= GAPS_MAX:
-            rumour = next(
-                (gap for gaps in self._by_sender.values() for gap in gaps.values() if not gap.word),
-                None,
-            )
-            if rumour is None:
-                return False
-            self.remove(rumour.sender, rumour.seq)
-        return True
+    def hear_of(
+        self, sender: bytes, seqs: "Sequence[int]", most: int, now: float, due: float
+    ) -> None:
+        """Somebody says that `seqs` exist: note them, so that `sender` has at most `most` such.
+
+        Rumours that were asked for already make room: a false one must not keep out a true one.
+        """
+        mine = sum(not gap.word for gap in self.of(sender).values())
+        for seq in seqs:
+            if seq in self.of(sender):
+                continue
+            if mine >= most:
+                if not self._drop_rumour(sender, seqs):
+                    return
+                mine -= 1
+            full = self.hearsay >= HEARSAY_GAPS_MAX or self.count >= GAPS_MAX
+            if full and not self._drop_rumour(None, seqs):
+                return
+            self._insert(Gap(sender, seq, now, due, False))
+            mine += 1
+
+    def _drop_rumour(self, sender: bytes | None, spare: "Container[int]") -> bool:
+        """Drop a rumour (of `sender`, if given) that was asked for; any, when there is no word."""
+        gaps = self._all() if sender is None else iter(self.of(sender).values())
+        for gap in gaps:
+            if not gap.word and gap.asks and gap.seq not in spare:
+                self.remove(gap.sender, gap.seq)
+                return True
+        return False
+
+    def _insert(self, gap: Gap) -> None:
+        self._by_sender.setdefault(gap.sender, {})[gap.seq] = gap
+        self.count += 1
+        if gap.word:
+            self.pressing += 1
+        else:
+            self.hearsay += 1
+        self.next_due = min(self.next_due, gap.due)
 
     def _believe(self, gap: Gap) -> None:
         gap.word = True
@@ -157,45 +186,44 @@ class Gaps:
         if gap is None:
             return False
         self.count -= 1
-        self.hearsay -= not gap.word
-        self.pressing -= gap.word and gap.asks < STUCK_ASKS
+        if gap.word:
+            self.pressing -= gap.asks < STUCK_ASKS
+        else:
+            self.hearsay -= 1
         if not gaps:
             del self._by_sender[sender]
         return True
 
-    def forget(self, sender: bytes) -> None:
-        """Remove all gaps of one sender."""
-        for seq in list(self.of(sender)):
+    def forget(self, sender: bytes, start: int = 0) -> None:
+        """Remove the gaps of `sender` from number `start` on."""
+        for seq in [seq for seq in self.of(sender) if seq >= start]:
             self.remove(sender, seq)
+
+    # -- when to ask -----------------------------------------------------------------------------
 
     def heard_nack(self, sender: bytes, lo: int, hi: int, now: float, delay: float) -> None:
         """Somebody else asked anyone for [lo, hi): its answer will serve me too."""
+        factor = jitter(self._rng)
         for gap in self.of(sender).values():
             if lo <= gap.seq < hi:
-                self._put_off(gap, now, delay)
+                later = now + factor * retry_wait(max(gap.asks, 1), delay)
+                gap.due = max(gap.due, min(later, gap.first + NACK_HELD_S_MAX))
 
-    def _put_off(self, gap: Gap, now: float, delay: float) -> None:
-        later = now + retry_wait(self._rng, max(gap.asks, 1), delay)
-        gap.due = max(gap.due, min(later, gap.first + NACK_HELD_S_MAX))
-
-    def evidence(
-        self, sender: bytes, lo: int, hi: int, now: float, delay: float, members: int
-    ) -> int:
-        """A member says that it holds [lo, hi): ask soon. Return how many of these are missing."""
-        missing = 0
+    def evidence(self, sender: bytes, lo: int, hi: int, now: float, due: float) -> bool:
+        """A member says that it holds [lo, hi): ask at `due`. Whether any of these is missing."""
+        missing = False
         for gap in self.of(sender).values():
             if lo <= gap.seq < hi:
-                missing += 1
+                missing = True
                 if now >= gap.evidence + EVIDENCE_EVERY_S:
                     gap.evidence = now
-                    gap.due = min(gap.due, self._due(now, delay, members, now))
-                    self.next_due = min(self.next_due, gap.due)
+                    self.postpone(gap, min(gap.due, due))
         return missing
 
-    def take_due(self, now: float, slack: float) -> "tuple[list[Gap], list[Gap]]":
+    def take_due(self, now: float, delay: float) -> "tuple[list[Gap], list[Gap]]":
         """(those to ask for now, those that are gone); hearsay last, else in order.
 
-        When one is due, those due within `slack` go along.
+        When one is due, those that would be soon go along.
         """
         asking: list[Gap] = []
         gone: list[Gap] = []
@@ -203,15 +231,14 @@ class Gaps:
             return asking, gone
         soonest = NEVER
         overdue = False
-        for gaps in self._by_sender.values():
-            for gap in gaps.values():
-                if gap.due > now + slack:
-                    soonest = min(soonest, gap.due)
-                elif gap.asks >= GONE_ASKS and now >= gap.first + GONE_S:
-                    gone.append(gap)
-                else:
-                    overdue = overdue or gap.due <= now
-                    asking.append(gap)
+        for gap in self._all():
+            if gap.due > now and gap.due > now + self._slack(gap, delay):
+                soonest = min(soonest, gap.due)
+            elif gap.asks >= GONE_ASKS and now >= gap.first + GONE_S:
+                gone.append(gap)
+            else:
+                overdue = overdue or gap.due <= now
+                asking.append(gap)
         if not overdue:
             soonest = min([soonest, *[gap.due for gap in asking]])
             asking = []
@@ -219,13 +246,19 @@ class Gaps:
         asking.sort(key=lambda gap: (not gap.word, gap.sender, gap.seq))
         return asking, gone
 
-    def asked(self, gap: Gap, now: float, delay: float) -> None:
-        """`gap` goes into the NACK that is being sent."""
-        gap.asks += 1
-        self.pressing -= gap.word and gap.asks == STUCK_ASKS
-        self.postpone(gap, now + retry_wait(self._rng, gap.asks, delay))
+    def _slack(self, gap: Gap, delay: float) -> float:
+        return retry_wait(gap.asks, delay) / 8 if gap.asks else delay
+
+    def asked(self, gaps: "Iterable[Gap]", now: float, delay: float) -> None:
+        """`gaps` go into the NACK that is being sent."""
+        factor = jitter(self._rng)
+        for gap in gaps:
+            gap.asks += 1
+            if gap.word and gap.asks == STUCK_ASKS:
+                self.pressing -= 1
+            self.postpone(gap, now + factor * retry_wait(gap.asks, delay))
 
     def postpone(self, gap: Gap, due: float) -> None:
-        """Not before `due`; for those that found no place in a NACK, too."""
+        """Ask for `gap` at `due` instead."""
         gap.due = due
         self.next_due = min(self.next_due, due)

@@ -1,4 +1,4 @@
-"""The messages held: to repair from, to tell copies from conflicts, to look back on. Floor 2.
+"""The messages held: to repair from, to tell copies from conflicts, to look back on. Floor 1.
 
 At most HISTORY_MESSAGES_MAX, HISTORY_BYTES_MAX and HISTORY_S; the oldest by arrival goes first.
 """
@@ -6,10 +6,11 @@ At most HISTORY_MESSAGES_MAX, HISTORY_BYTES_MAX and HISTORY_S; the oldest by arr
 from collections import deque
 
 from evloop.limits import HISTORY_BYTES_MAX, HISTORY_MESSAGES_MAX, HISTORY_S
-from evloop.streams import Message
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from evloop.streams import Message
+
     Key = tuple[bytes, int]
     Event = tuple[object, ...]
 
@@ -28,10 +29,10 @@ class History:
     def __len__(self) -> int:
         return len(self._messages)
 
-    def get(self, key: "Key") -> Message | None:
+    def get(self, key: "Key") -> "Message | None":
         return self._messages.get(key)
 
-    def add(self, message: Message, now: float) -> "list[Key]":
+    def add(self, message: "Message", now: float) -> "list[Key]":
         """Hold `message`, which is not held yet; return the keys of those that had to go."""
         key = message.sender, message.seq
         self._messages[key] = message
@@ -63,7 +64,7 @@ class History:
                 self._shown.pop(key, None)
         self._arrivals = deque(kept)
 
-    def shown(self, message: Message, event: "Event") -> None:
+    def shown(self, message: "Message", event: "Event") -> None:
         """Remember how `message` (the first part, when there are more) was shown."""
         key = message.sender, message.seq
         if key in self._messages:

@@ -1,4 +1,4 @@
-"""How much is lost here, and how many unasked copies that is worth. Floor 2.
+"""How much is lost here, and how many unasked copies that is worth. Floor 1.
 
 Loss is measured where the number of datagrams is known beforehand: copies of a DATA say how many
 follow, and control datagrams are counted by their sender. Of a DATA only what follows the first
@@ -14,10 +14,10 @@ from evloop.limits import (
     LOSS_PENDING_MAX,
     LOSS_SAMPLES_MAX,
     LOSS_SAMPLES_MIN,
+    LOSS_UNKNOWN,
     MISS_MAX,
     MISS_MEMBERS,
 )
-from evloop.packets import LOSS_UNKNOWN
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

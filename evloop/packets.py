@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     Fields = tuple[Any, ...]  # what a type's body holds, as its parser's docstring says
+    Range = tuple[bytes, int, int]  # (sender, lo, hi), half open
+    Datagram = tuple[bytes, object | None]  # (bytes, to: the group when None)
     Packet = tuple[int, int, bytes, int, int, Fields]
 
 DATA, NACK, SESSION, BYE = 1, 2, 3, 4
@@ -45,7 +47,6 @@ TEXT, ME = 0, 1  # kinds of DATA
 RELAYED, SEALED, MORE = 0x01, 0x02, 0x08  # flags
 
 NOBODY = bytes(8)  # the sender id that nobody has: "anyone" in a NACK, "none" in an echo
-LOSS_UNKNOWN = 255
 HEADER_BYTES = 24
 TAG_BYTES = 16
 
@@ -59,7 +60,6 @@ _RANGE = Struct(">8sII")
 _PARENT = Struct(">8sI")
 _NACK_HEAD = Struct(">8sB")
 _SESSION_HEAD = Struct(">QI8sIIBBHB")
-_DIGEST_ITEM = Struct(">8sI")
 
 REASONS = ("short", "magic", "version", "type", "flags", "length", "tag", "body")
 
@@ -72,12 +72,6 @@ def as_repair(datagram: bytes) -> bytes:
 def as_copy(datagram: bytes, more: int) -> bytes:
     """The same DATA, sent by its source, with `more` unasked copies still to come."""
     return b"%b%c%b" % (datagram[:3], datagram[3] & _UNDER_TAG | more << 4, datagram[4:])
-
-
-def digest_item(sender: bytes, hi: int) -> int:
-    """What a sender with next expected number `hi` > 0 adds (by XOR) to the digest."""
-    item = blake2b(_DIGEST_ITEM.pack(sender, hi), digest_size=8)
-    return int.from_bytes(item.digest(), "big")
 
 
 def _parse_data(data: bytes, end: int) -> "Fields | None":
@@ -126,7 +120,7 @@ def _parse_bye(data: bytes, end: int) -> "Fields | None":
 _PARSERS = {DATA: _parse_data, NACK: _parse_nack, SESSION: _parse_session, BYE: _parse_bye}
 
 
-def ranges(raw: bytes) -> "list[tuple[bytes, int, int]]":
+def ranges(raw: bytes) -> "list[Range]":
     """[(sender, lo, hi), ...] of a NACK or a SESSION.
 
     Apart from parsing because most SESSIONs say by their digest alone all there is to say.
@@ -199,6 +193,21 @@ class Codec:
         return kind & 0x0F, flags, sender, seq, wall, fields
 
 
+def as_ranges(keys: "Iterable[tuple[bytes, int]]", most: int) -> "tuple[list[Range], int]":
+    """(`keys`, sorted, as at most `most` ranges, how many keys these hold)."""
+    found: list[Range] = []
+    taken = 0
+    for sender, seq in keys:
+        if found and found[-1][0] == sender and found[-1][2] == seq:
+            found[-1] = (sender, found[-1][1], seq + 1)
+        elif len(found) < most:
+            found.append((sender, seq, seq + 1))
+        else:
+            break
+        taken += 1
+    return found, taken
+
+
 def data_body(
     lamport: int, parents: "Sequence[tuple[bytes, int]]", name: bytes, kind: int, text: bytes
 ) -> bytes:
@@ -210,11 +219,11 @@ def data_body(
     return b"%b%b%c%b%c%b" % (head, named, len(name), name, kind, text)
 
 
-def _range_list(entries: "Iterable[tuple[bytes, int, int]]") -> bytes:
+def _range_list(entries: "Iterable[Range]") -> bytes:
     return b"".join([_RANGE.pack(sender, lo, hi) for sender, lo, hi in entries])
 
 
-def nack_body(to: bytes, entries: "Sequence[tuple[bytes, int, int]]") -> bytes:
+def nack_body(to: bytes, entries: "Sequence[Range]") -> bytes:
     """The body of a NACK to one member or NOBODY (anyone); at most NACK_RANGES_MAX ranges."""
     if len(entries) > NACK_RANGES_MAX:
         raise LocalProtocolError("too many ranges for one NACK")
@@ -229,7 +238,7 @@ def session_body(
     loss: int,
     members: int,
     name: bytes,
-    entries: "Sequence[tuple[bytes, int, int]]",
+    entries: "Sequence[Range]",
 ) -> bytes:
     """The body of a SESSION; `sent` and the echo's times in us (mod 2^32), loss in percent."""
     fixed = _SESSION_HEAD.pack(

@@ -10,8 +10,9 @@ having spoken: sender records live in `senders`. Losses are kept as a histogram 
 how many copies to send is found without a walk over all members.
 """
 
-from evloop.limits import MEMBER_VOTES_MAX, MEMBERS_MAX, PRESENCE_S_MIN
-from evloop.packets import LOSS_UNKNOWN
+from evloop.errors import Refused
+from evloop.limits import LOSS_UNKNOWN, MEMBER_VOTES_MAX, MEMBERS_MAX, PRESENCE_S_MIN
+from evloop.names import check_nickname, fold
 
 SILENT_INTERVALS = 3.5  # of T; three lost SESSIONs in a row are no silence yet
 
@@ -19,11 +20,12 @@ SILENT_INTERVALS = 3.5  # of T; three lost SESSIONs in a row are no silence yet
 class Member:
     """One present member. `holds`: next number of mine that it is known to have reached."""
 
-    __slots__ = ("counter", "heard", "holds", "loss", "name")
+    __slots__ = ("counter", "heard", "holds", "loss", "name", "raw_name")
 
-    def __init__(self, heard: float, name: str, counter: int) -> None:
+    def __init__(self, heard: float, raw_name: bytes, counter: int) -> None:
         self.heard = heard
-        self.name = name
+        self.raw_name = raw_name
+        self.name = raw_name.decode(errors="replace")
         self.counter = counter  # of its control datagrams
         self.loss = LOSS_UNKNOWN
         self.holds = 0
@@ -32,9 +34,13 @@ class Member:
 class Presence:
     """The present members but for myself, by sender id."""
 
-    __slots__ = ("_estimate", "_hint", "_sweep", "_votes", "losses", "members")
+    __slots__ = (
+        "_estimate", "_folds", "_hint", "_own_name", "_sweep", "_votes", "losses", "members",
+    )  # fmt: skip
 
-    def __init__(self) -> None:
+    def __init__(self, own_name: str) -> None:
+        self._own_name = own_name
+        self._folds: dict[str, int] | None = None  # how many have names equal under fold
         self.members: dict[bytes, Member] = {}
         self.losses: dict[int, int] = {}  # how many members report so many percent
         self._votes: list[int] = []  # the last counts heard
@@ -60,11 +66,39 @@ class Presence:
         size = self.size()
         return max(PRESENCE_S_MIN, min(0.4 * size, 20.0), 0.15 * size)
 
-    def add(self, sender: bytes, name: str, counter: int, now: float) -> Member | None:
+    def rename(self, own_name: str) -> None:
+        """I am called otherwise from now on."""
+        self._own_name = own_name
+        self._folds = None
+
+    def named(self, member: Member, raw_name: bytes) -> str:
+        """`member` is called otherwise from now on; returns the old name."""
+        old = member.name
+        member.raw_name = raw_name
+        member.name = raw_name.decode(errors="replace")
+        self._folds = None
+        return old
+
+    def label(self, sender: bytes, name: str) -> str:
+        """How to show `name` of `sender`: told apart from a present one that looks the same; the
+        id alone when it breaks the rules."""
+        try:
+            check_nickname(name)
+        except Refused:
+            return sender.hex()
+        if self._folds is None:
+            self._folds = {fold(self._own_name): 1}
+            for member in self.members.values():
+                key = fold(member.name)
+                self._folds[key] = self._folds.get(key, 0) + 1
+        return f"{name}~{sender[-2:].hex()}" if self._folds.get(fold(name), 0) > 1 else name
+
+    def add(self, sender: bytes, raw_name: bytes, counter: int, now: float) -> Member | None:
         """A new member, or None when there are too many: those here are likelier to be real."""
         if len(self.members) >= MEMBERS_MAX:
             return None
-        member = self.members[sender] = Member(now, name, counter)
+        member = self.members[sender] = Member(now, raw_name, counter)
+        self._folds = None
         self._estimate = 0
         self._sweep = min(self._sweep, now + SILENT_INTERVALS * self.interval())
         return member
@@ -93,6 +127,7 @@ class Presence:
         if member is not None:
             self.lossy(member, LOSS_UNKNOWN)
             self._estimate = 0
+            self._folds = None
         return member
 
     def deadline(self) -> float:

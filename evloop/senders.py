@@ -1,13 +1,29 @@
-"""Who has spoken in the room, and how far each has got: records, digest, listing. Floor 2.
+"""Who has spoken in the room, and how far each has got: records, digest, listing. Floor 1.
 
 The digest is the XOR over all senders of a hash of (sender, next number), kept up to date at each
 step, so that comparing two members costs one comparison. Records are listed in SESSIONs most
 recently changed first; the last quarter of a list rotates through the rest.
 """
 
+from struct import Struct
+
 from evloop.limits import SENDER_KEPT_S, SENDERS_MAX
-from evloop.packets import digest_item
-from evloop.streams import Stream
+
+try:
+    from _blake2 import blake2b
+except ImportError:
+    from hashlib import blake2b
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from evloop.streams import Stream
+
+_ITEM = Struct(">8sI")
+
+
+def digest_item(sender: bytes, hi: int) -> int:
+    """What a sender with next expected number `hi` > 0 adds (by XOR) to the digest."""
+    return int.from_bytes(blake2b(_ITEM.pack(sender, hi), digest_size=8).digest(), "big")
 
 
 class Senders:
@@ -24,21 +40,21 @@ class Senders:
     def full(self) -> bool:
         return len(self.streams) >= SENDERS_MAX
 
-    def idle(self, now: float) -> Stream | None:
+    def idle(self, now: float) -> "Stream | None":
         """The record that may go when there are too many; None when all were heard of late."""
         oldest = min(self.streams.values(), key=lambda stream: stream.heard)
         return oldest if oldest.heard < now - SENDER_KEPT_S else None
 
-    def add(self, stream: Stream) -> None:
+    def add(self, stream: "Stream") -> None:
         self.streams[stream.sender] = stream
         self.moved(stream)
 
-    def remove(self, stream: Stream) -> None:
+    def remove(self, stream: "Stream") -> None:
         del self.streams[stream.sender]
         self._recent.pop(stream.sender, None)
         self.digest ^= stream.item
 
-    def moved(self, stream: Stream) -> None:
+    def moved(self, stream: "Stream") -> None:
         """`stream.hi` or `stream.lo` has changed."""
         sender = stream.sender
         item = digest_item(sender, stream.hi) if stream.hi else 0

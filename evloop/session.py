@@ -1,112 +1,88 @@
 """The reliable room: datagrams and time in; datagrams, events and a deadline out. Floor 3.
 
-`RoomSession` puts the rules of the room together; each rule lives in a module of its own below:
+`RoomSession` puts the rules of the room together; each lives in a module of its own below:
 
-    order, window           streams     what is missing, when to ask    gaps
-    parents, parts          shelf       who answers a NACK              repairs
-    records, digest         senders     many from one holder            bulk
-    who is here             presence    when to say what I hold         trickle
-    loss, unasked copies    loss        messages held                   history
+    what was said       ledger      order streams, digest senders, parents shelf, history
+    what is missing     gaps        when to ask; bulk: whom, when it is much
+    who answers         repairs     and bulk, for one asker
+    who is here         presence    members, their number, their losses
+    when to speak       trickle     SESSIONs; confirm: because somebody must know
+    my own messages     outbox      queue and copies; loss: how many copies
+    what may be sent    voice       all the caps
 
-Towards each other the members are in one of three states, seen from here:
+Towards the others a member is in one of three states:
 
-    state      I have                          at a Trickle point I    I NACK
-    current    all I know of                   send SESSION            nothing
+    state      I lack                          at a Trickle point I    I NACK
+    current    nothing that I know of          send SESSION            nothing
     behind     gaps, asked for < 6 times       send nothing            what is due
     orphaned   only gaps asked for 6 times     send SESSION            what is due, every 8 s
 
-and the session itself goes through joining (nothing heard: its SESSIONs solicit), in the room, and
-leaving (BYEs, then nothing at all). A datagram changes the state, a timer sends: `receive_datagram`
-never sends by itself, so that a burst is answered once.
+and the session itself goes from joining (nothing heard: its SESSIONs solicit) over taking part to
+leaving (BYEs, then nothing at all). A datagram changes the state and a timer sends, so that a burst
+is answered once.
 """
 
-from evloop.buckets import Bucket
 from evloop.bulk import BulkServer, Holders
 from evloop.confirm import Confirm
-from evloop.errors import Refused
+from evloop.delay import Delay
 from evloop.gaps import Gap, Gaps
-from evloop.history import History
+from evloop.ledger import CONFLICT, Ledger
 from evloop.limits import (
     BULK_ASKED_MAX,
-    BULK_BURST,
     BULK_GAPS_MIN,
-    BULK_PER_S,
     BYE_SPACING_S,
     BYE_TIMES,
-    BYTES_BURST,
-    BYTES_PER_S,
-    CLAIMS_MAX,
-    CONFLICT_EVERY_S,
     COPY_SPACING_S,
     DATA_BURST,
-    DATA_PER_S,
-    DELAY_S_MAX,
-    DELAY_S_MIN,
-    DELAY_S_START,
+    DEPARTED_MAX,
     EXPLAIN_S,
     HEARSAY_SENDER_GAPS_MAX,
     HEARSAY_UNHEARD_GAPS_MAX,
-    HISTORY_ASKED_MAX,
-    LAMPORT_JUMP_MAX,
     NACK_BURST,
     NACK_MESSAGES_MAX,
-    NACK_PER_S,
     NACK_RANGES_MAX,
-    NEW_SENDERS_PER_S,
-    NEWCOMER_S,
-    PARTS_MAX,
-    REPAIR_BURST,
-    REPAIR_PER_S,
-    ROOM_REPAIR_PER_S,
-    SESSION_BURST,
     SESSION_ENTRIES,
     SESSION_ENTRIES_MAX,
-    SESSION_PER_S,
     STUCK_ASKS,
-    WINDOW_MESSAGES,
 )
 from evloop.loss import LossMeter, copies
-from evloop.names import check_nickname, fold
+from evloop.names import check_nickname
 from evloop.outbox import Outbox, split
 from evloop.packets import (
     BYE,
     DATA,
-    MORE,
     NACK,
     NOBODY,
     RELAYED,
     SESSION,
     TEXT,
     Codec,
-    as_repair,
-    data_body,
+    as_ranges,
     nack_body,
     ranges,
     session_body,
 )
 from evloop.presence import Member, Presence
 from evloop.repairs import Repairs
-from evloop.senders import Senders
-from evloop.shelf import Shelf, event_of
-from evloop.streams import BEYOND, LATE, Message, Stream
+from evloop.streams import BEYOND, LATE, NEW, OLD, Stream
 from evloop.trickle import Trickle
+from evloop.voice import Voice
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from random import Random
 
-    from evloop.packets import Fields
+    from evloop.packets import Datagram, Fields, Range
 
     Event = tuple[object, ...]
     Key = tuple[bytes, int]
-    Range = tuple[bytes, int, int]
 
 NEVER = float("inf")
 
 _COUNTERS = (
-    "sent", "received", "recovered", "repairs_sent", "nacks_sent", "sessions_sent", "copies_sent",
-    "bulk_sent", "bytes_sent", "duplicates", "lost", "late", "conflicts",
+    "sent", "copies_sent", "repairs_sent", "bulk_sent", "nacks_sent", "sessions_sent", "byes_sent",
+    "bytes_sent", "received", "recovered", "duplicates",
 )  # fmt: skip
 
 
@@ -131,109 +107,61 @@ class RoomSession:
         self.sender_id = sender_id
         self.nickname = check_nickname(nickname)
         self._rng = rng
-        self._codec = Codec(place, key)
-        self._verified = bool(key)
-        self._joined = now
         self._now = now
-
-        self._senders = Senders()
-        self._streams = self._senders.streams
-        self._own = Stream(sender_id, 0, 0, now)
-        self._senders.add(self._own)
-        self._said = 0  # the number of my next message
-        self._lamport = 0
-        self._history = History()
-        self._shelf = Shelf(self._streams, self._verified)
-        self._claims: dict[bytes, Range] = {}  # of senders without a record
-        self._changed = now  # when my digest last changed by itself
-
+        self._counts = dict.fromkeys(_COUNTERS, 0)
+        self._codec = Codec(place, key)
+        self._ledger = Ledger(self._codec, sender_id, bool(key), now)
+        self._streams = self._ledger.streams
         self._gaps = Gaps(rng)
-        self._repairs = Repairs(rng)
         self._holders = Holders(rng)
+        self._repairs = Repairs(rng)
         self._bulk = BulkServer()
-        self._presence = Presence()
+        self._presence = Presence(self.nickname)
         self._departed: dict[bytes, int] = {}  # counters of the BYEs heard
         self._trickle = Trickle(rng, now, 1)
         self._confirm = Confirm(rng)
         self._outbox = Outbox()
         self._loss = LossMeter()
-        self._copies_until = now  # announced copies of the newest DATA have had their time
+        self._delay = Delay()
+        self._voice = Voice(self._codec, sender_id, self._counts, now)
 
-        self._delay = DELAY_S_START  # one way, smoothed
-        self._delay_known = False
-        self._echo: tuple[bytes, int, float] = (NOBODY, 0, now)
-        self._soliciting = True
+        self._copies_until = now  # announced copies of the newest DATA have had their time
+        self._soliciting = True  # nobody has said yet what there is
         self._long_list = False  # the next SESSION lists up to SESSION_ENTRIES_MAX
         self._unexplained = NEVER  # since when a digest differs without a reason
         self._spoke = -NEVER  # my last SESSION
         self._patience = 1.0  # jitter of the presence interval
-        self._byes = 0
+        self._byes = 0  # still to be said
         self._bye_due = NEVER
         self._left = False
-        self._counter = 0
-
-        self._data_bucket = Bucket(DATA_PER_S, DATA_BURST, now)
-        self._repair_bucket = Bucket(REPAIR_PER_S, REPAIR_BURST, now)
-        self._room_bucket = Bucket(ROOM_REPAIR_PER_S, ROOM_REPAIR_PER_S, now)
-        self._nack_bucket = Bucket(NACK_PER_S, NACK_BURST, now)
-        self._session_bucket = Bucket(SESSION_PER_S, SESSION_BURST, now)
-        self._bulk_bucket = Bucket(BULK_PER_S, BULK_BURST, now)
-        self._bytes_bucket = Bucket(BYTES_PER_S, BYTES_BURST, now)
-        self._new_senders = Bucket(NEW_SENDERS_PER_S, NEW_SENDERS_PER_S, now)
-
-        self._out: list[tuple[bytes, object | None]] = []
-        self._events: list[Event] = []
-        self._counts = dict.fromkeys(_COUNTERS, 0)
         self._deadline = now
         self._stale = True  # _deadline must be found anew
-        self._folds: dict[str, int] | None = None  # how many present names are equal, by fold
         self._confirmed: int | None = None  # least number of mine that all hold
 
     # -- what a client does ----------------------------------------------------------------------
 
     def say(self, text: str, now: float, wall: int, kind: int = TEXT) -> None:
-        """Queue a message. Raises Refused `too_long` or `too_fast`; `wall` in unix seconds."""
+        """Queue a message; `wall` in unix seconds. Refused `too_long` or `too_fast`."""
         parts = split(text)
         self._outbox.check(len(parts))
         self._now = now
-        self._lamport += 1
         name = self.nickname.encode()
-        parents: Sequence[Key] = self._shelf.parents()
-        messages = []
-        for index, part in enumerate(parts):
-            more = index + 1 < len(parts)
-            seq = self._said
-            body = data_body(self._lamport, parents, name, kind, part)
-            datagram = self._codec.pack(DATA, MORE * more, self.sender_id, seq, wall, body)
-            message = Message(
-                self._lamport, self.sender_id, seq, tuple(parents), name, kind, part, wall, more,
-                datagram,
-            )  # fmt: skip
-            self._said += 1
-            self._own.shown = self._said
-            self._keep(message, now)
-            self._outbox.queue.append(message)
-            messages.append(message)
-            parents = ()
-        self._shelf.put(messages[-1])
-        event = event_of(messages, "", self._verified)
-        self._history.shown(messages[0], event)
-        self._events.append(event)
+        self._outbox.queue.extend(self._ledger.say(parts, name, kind, wall, now))
         self._stale = True
         self._confirmed = None
 
     def rename(self, nickname: str, now: float, wall: int) -> None:
         """Use another name and tell it at once; Refused when it breaks the rules."""
         self.nickname = check_nickname(nickname)
+        self._presence.rename(self.nickname)
         self._now = now
         self._spoke = -NEVER
-        self._folds = None
         self._stale = True
 
     def leave(self, now: float, wall: int) -> None:
         """Say goodbye BYE_TIMES; after that there is nothing to do (`next_deadline` is inf)."""
         self._now = now
-        if not self._byes:
+        if not self._byes and not self._left:
             self._byes = BYE_TIMES
             self._bye_due = now
             self._stale = True
@@ -250,20 +178,22 @@ class RoomSession:
 
     # -- what a client asks ----------------------------------------------------------------------
 
-    def datagrams_to_send(self) -> list[tuple[bytes, object | None]]:
+    def datagrams_to_send(self) -> "list[Datagram]":
         """(datagram, None for the group or the source it goes to); each is told once."""
         if self._now >= self.next_deadline():
             self.handle_timer(self._now)
-        if not self._out:
+        voice = self._voice
+        if not voice.out:
             return []
-        out, self._out = self._out, []
+        out, voice.out = voice.out, []
         return out
 
     def events(self) -> "list[Event]":
         """What happened since the last call."""
-        if not self._events:
+        ledger = self._ledger
+        if not ledger.events:
             return []
-        events, self._events = self._events, []
+        events, ledger.events = ledger.events, []
         return events
 
     def next_deadline(self) -> float:
@@ -284,20 +214,16 @@ class RoomSession:
     def label(self, sender: bytes, name: str) -> str:
         """How to show `name` of `sender`: told apart from a present one that looks the same; the
         id alone when it breaks the rules."""
-        try:
-            check_nickname(name)
-        except Refused:
-            return sender.hex()
-        if self._folds is None:
-            self._folds = {fold(self.nickname): 1}
-            for member in self._presence.members.values():
-                key = fold(member.name)
-                self._folds[key] = self._folds.get(key, 0) + 1
-        return f"{name}~{sender[-2:].hex()}" if self._folds.get(fold(name), 0) > 1 else name
+        return self._presence.label(sender, name)
 
     def history(self, count: int) -> "list[Event]":
         """The newest `count` "message" events, sorted by (lamport, sender, seq)."""
-        return self._history.newest(count)
+        self._ledger.history.expire(self._now)
+        return self._ledger.history.newest(count)
+
+    def digest(self) -> int:
+        """What a SESSION sent now would say: equal digests mean that both have everything."""
+        return self._ledger.senders.digest
 
     def queued(self) -> int:
         """Own messages (parts) that wait for the rate."""
@@ -305,29 +231,34 @@ class RoomSession:
 
     def unconfirmed(self) -> int:
         """Own messages (parts) that some present member is not known to hold."""
+        own = self._ledger.own.hi
         if self._confirmed is None:
             held = [member.holds for member in self._presence.members.values()]
-            self._confirmed = min(held, default=self._own.hi)
-        return self._said - min(self._confirmed, self._own.hi)
+            self._confirmed = min(held, default=own)
+        return self._ledger.said - min(self._confirmed, own)
 
     def confirmers(self) -> tuple[int, int]:
         """(present members that hold all I said, present members)."""
         members = self._presence.members.values()
-        return sum(member.holds >= self._said for member in members), len(members)
+        return sum(member.holds >= self._ledger.said for member in members), len(members)
 
     def stats(self) -> dict[str, int]:
-        """Counters since joining, and the present sizes."""
+        """Counters since joining, and the present sizes; `loss_percent` 255 is unknown."""
+        ledger = self._ledger
         return {
             **self._counts,
+            "lost": ledger.lost,
+            "late": ledger.late,
+            "conflicts": ledger.conflicts,
             "queued": len(self._outbox.queue),
-            "history": len(self._history),
-            "history_bytes": self._history.size,
+            "history": len(ledger.history),
+            "history_bytes": ledger.history.size,
             "gaps": self._gaps.count,
             "senders": len(self._streams),
             "members": len(self._presence.members) + 1,
             "members_estimate": self._presence.size(),
             "loss_percent": self._loss.percent(self._now),
-            "delay_us": int(self._delay * 1e6),
+            "delay_us": int(self._delay.value * 1e6),
         }
 
     # -- receiving -------------------------------------------------------------------------------
@@ -341,49 +272,37 @@ class RoomSession:
             return
         kind, flags, sender, seq, wall, fields = packet
         if sender == self.sender_id:
-            if kind == DATA:
-                self._own_data(flags, seq, data, now)
             self._drop("own")
-            return
-        if not self._left:
-            _HANDLERS[kind](self, flags, sender, seq, wall, fields, data, source, now)
+            if kind == DATA and self._ledger.own_came_back(seq, data, self.nickname, now):
+                self._heard_repair(flags, (sender, seq), now)
+        elif kind == DATA:
+            if not self._left:
+                self._on_data(flags, sender, seq, wall, fields, data, now)
+        elif not self._left:
+            _HANDLERS[kind](self, sender, seq, fields, source, now)
 
     def _drop(self, reason: str) -> None:
         reason = "dropped_" + reason
         self._counts[reason] = self._counts.get(reason, 0) + 1
 
     def _not_ours(self, reason: str, data: bytes) -> None:
-        if reason == "magic" and data[:1] != b"\xf5" and data:
+        # Plain text of older programs is shown as long as it can not harm; F5 is never in UTF-8.
+        if reason == "magic" and data[:1] != b"\xf5":
             try:
-                text = data.decode()
+                text = data.decode().rstrip("\0\r\n")
             except UnicodeDecodeError:
-                text = "\0"
-            if text.isprintable():
-                self._events.append(("message", b"", -1, "", TEXT, text, 0, "plain", False))
+                text = ""
+            if text and text.isprintable():
+                event = ("message", b"", -1, "", TEXT, text, 0, "plain", False)
+                self._ledger.events.append(event)
                 return
         self._drop(reason)
 
-    def _own_data(self, flags: int, seq: int, data: bytes, now: float) -> None:
-        """My own DATA comes back: a repair by another, a loop, or a claim by a stranger."""
-        held = self._history.get((self.sender_id, seq))
-        if held is None:
-            if seq >= self._said:
-                self._conflict(self._own, self.nickname, seq, now)
-        elif held.datagram[-16:] != data[-16:]:
-            self._conflict(self._own, self.nickname, seq, now)
-        elif flags & RELAYED:
-            self._heard_repair((self.sender_id, seq), now)
-
-    def _conflict(self, stream: Stream, name: str, seq: int, now: float) -> None:
-        if now >= stream.conflict_at + CONFLICT_EVERY_S:
-            stream.conflict_at = now
-            self._events.append(("conflict", stream.sender, name, seq))
-        self._counts["conflicts"] += 1
-
-    def _heard_repair(self, key: "Key", now: float) -> None:
-        self._room_bucket.spend(now, 1)
-        self._repairs.answered(key, now, self._delay)
-        self._stale = True
+    def _heard_repair(self, flags: int, key: "Key", now: float) -> None:
+        if flags & RELAYED:
+            self._voice.room.spend(now, 1)
+            self._repairs.answered(key, now, self._delay.value)
+            self._stale = True
 
     def _on_data(
         self,
@@ -393,98 +312,56 @@ class RoomSession:
         wall: int,
         fields: "Fields",
         data: bytes,
-        source: object,
         now: float,
     ) -> None:
         relayed = flags & RELAYED
-        stream = self._streams.get(sender)
-        if stream is None:
-            stream = self._new_stream(sender, seq, bool(relayed), now)
-            if stream is None:
-                return
-        stream.heard = now
         if not relayed:
             member = self._presence.members.get(sender)
             if member is not None:
                 member.heard = now
-        if (seq < stream.hi and seq not in stream.skipped) or seq in stream.ahead:
-            self._duplicate(stream, flags, seq, data, now)
+        verdict = self._ledger.receive(flags, sender, seq, wall, fields, data, now)
+        if verdict == OLD:
+            self._counts["duplicates"] += 1
+            if relayed:
+                self._heard_repair(flags, (sender, seq), now)
+            else:
+                self._loss.further((sender, seq), flags >> 4)
             return
-        lamport, parents, name, kind, text = fields
-        message = Message(
-            lamport, sender, seq, parents, name, kind, text, wall, bool(flags & MORE), data
-        )
-        verdict = stream.accept(seq, message, now)
-        if verdict == BEYOND:
-            self._drop("window")
+        if verdict != NEW and verdict != LATE:
+            if verdict != CONFLICT:
+                self._drop("window" if verdict == BEYOND else verdict)
             return
         self._stale = True
         self._counts["received"] += 1
         if self._gaps.count and self._gaps.remove(sender, seq) and relayed:
             self._counts["recovered"] += 1
-        if not relayed:
-            stream.history_below = min(stream.history_below, seq)
-            more = flags >> 4
-            self._loss.first((sender, seq), more, now)
-            until = now + more * COPY_SPACING_S + self._delay * (more > 0)
+            self._holders.bore_fruit()
+        stream = self._streams[sender]
+        if relayed:
+            self._heard_repair(flags, (sender, seq), now)
+        else:
+            self._announced((sender, seq), flags >> 4, now)
+            if stream.word > seq + 1 + DATA_BURST:
+                self._take_back(stream, seq + 1)
+        if verdict == NEW:
+            self._believe(stream, seq + 1, now)
+            self._news(now)
+
+    def _announced(self, key: "Key", more: int, now: float) -> None:
+        """The first copy of a new DATA that arrived says that `more` follow."""
+        if more:
+            self._loss.first(key, more, now)
+            until = now + more * COPY_SPACING_S + self._delay.value
             self._copies_until = max(self._copies_until, until)
-        else:
-            self._heard_repair((sender, seq), now)
-        if lamport > self._lamport and lamport - self._lamport <= LAMPORT_JUMP_MAX:
-            self._lamport = lamport
-        self._keep(message, now)
-        if verdict == LATE:
-            self._show_late(stream, message)
-            return
-        self._believe(stream, seq + 1, now)
-        self._moved(stream, now)
-        self._news(now)
 
-    def _duplicate(self, stream: Stream, flags: int, seq: int, data: bytes, now: float) -> None:
-        self._counts["duplicates"] += 1
-        key = stream.sender, seq
-        held = self._history.get(key)
-        if held is not None and held.datagram[-16:] != data[-16:]:
-            self._conflict(stream, stream.name, seq, now)
-        elif flags & RELAYED:
-            self._heard_repair(key, now)
-        else:
-            self._loss.further(key, flags >> 4)
+    def _news(self, now: float) -> None:
+        """New data: soon somebody should say what all must have by now."""
+        members = self._presence.size()
+        self._trickle.reset(now, members)
+        self._trickle.not_before(self._copies_until, members)
 
-    def _new_stream(self, sender: bytes, seq: int, relayed: bool, now: float) -> Stream | None:
-        if not self._new_senders.take(now):
-            self._drop("rate")
-            return None
-        if self._senders.full():
-            idle = self._senders.idle(now)
-            if idle is None or idle is self._own:
-                self._drop("senders")
-                return None
-            self._forget(idle)
-        claim = self._claims.pop(sender, None)
-        if self._newcomer(now):
-            lo, hi = claim[1:] if claim else (0, seq)
-            base = min(seq, max(lo, seq + 1 - HISTORY_ASKED_MAX))
-            stream = Stream(sender, base, max(hi, seq + 1) if relayed else seq, now)
-        else:
-            stream = Stream(sender, max(0, seq + 1 - WINDOW_MESSAGES), 0, now)
-        self._senders.add(stream)
-        return stream
-
-    def _forget(self, stream: Stream) -> None:
-        self._senders.remove(stream)
-        self._gaps.forget(stream.sender)
-        self._shelf.forget(stream)
-        self._history.forget(stream.sender)
-
-    def _newcomer(self, now: float) -> bool:
-        return now < self._joined + NEWCOMER_S
-
-    def _keep(self, message: Message, now: float) -> None:
-        for sender, seq in self._history.add(message, now):
-            stream = self._streams.get(sender)
-            if stream is not None and stream.lo <= seq:
-                stream.lo = min(seq + 1, stream.hi)
+    def _round(self, now: float) -> float:
+        return self._gaps.round(now, self._delay.value, self._presence.size(), self._copies_until)
 
     def _believe(self, stream: Stream, hi: int, now: float) -> None:
         """By its sender's own word all numbers below `hi` exist."""
@@ -495,141 +372,84 @@ class RoomSession:
         if stream.word > stream.hi:
             wanted = stream.wanted()
             if wanted:
-                top = self._gaps.add(
-                    stream.sender, wanted, stream.ahead, True, now, self._delay,
-                    self._presence.size(), self._copies_until,
-                )  # fmt: skip
+                due = self._round(now)
+                top = self._gaps.add(stream.sender, wanted, stream.ahead, now, due)
                 stream.covered = max(stream.covered, top)
 
-    def _moved(self, stream: Stream, now: float) -> None:
-        """`stream` may have got further: digest, screen."""
-        if stream.backlog:
-            self._senders.moved(stream)
-            self._changed = now
-            self._shelf.offer(stream, now)
-            self._drain()
-
-    def _drain(self) -> None:
-        for message, event in self._shelf.shown:
-            self._events.append(event)
-            if message is not None:
-                self._history.shown(message, event)
-            else:
-                self._counts["lost"] += event[3]  # type: ignore[operator]
-        self._shelf.shown.clear()
-
-    def _show_late(self, stream: Stream, message: Message) -> None:
-        """Show what was stepped over, once all its parts are there."""
-        parts = [message]
-        while len(parts) < PARTS_MAX:
-            before = self._history.get((stream.sender, parts[0].seq - 1))
-            if before is None or not before.more:
-                break
-            parts.insert(0, before)
-        while parts[-1].more and len(parts) < PARTS_MAX:
-            after = self._history.get((stream.sender, parts[-1].seq + 1))
-            if after is None:
-                return
-            parts.append(after)
-        event = event_of(parts, "late", self._verified)
-        self._counts["late"] += 1
-        self._events.append(event)
-        self._history.shown(parts[0], event)
-
-    def _news(self, now: float) -> None:
-        """New data: soon somebody should say what all must have by now."""
-        members = self._presence.size()
-        self._trickle.reset(now, members)
-        self._trickle.not_before(self._copies_until, members)
+    def _take_back(self, stream: Stream, hi: int) -> None:
+        """Its sender's newest word is below an older one, which was forged or is void."""
+        hi = max(hi, stream.hi, max(stream.ahead, default=-1) + 1)
+        if hi < stream.word:
+            stream.word = hi
+            stream.covered = min(stream.covered, hi)
+            self._gaps.forget(stream.sender, hi)
 
     def _on_nack(
-        self,
-        flags: int,
-        sender: bytes,
-        seq: int,
-        wall: int,
-        fields: "Fields",
-        data: bytes,
-        source: object,
-        now: float,
+        self, sender: bytes, seq: int, fields: "Fields", source: object, now: float
     ) -> None:
         to, raw = fields
         self._control(sender, seq, now)
         self._stale = True
         listed = ranges(raw)
-        if to == self.sender_id:
-            self._serve(sender, source, listed, now)
-        elif to == NOBODY:
-            for asked, lo, hi in listed:
-                self._gaps.heard_nack(asked, lo, hi, now, self._delay)
+        if to == NOBODY:
+            for origin, lo, hi in listed:
+                self._gaps.heard_nack(origin, lo, hi, now, self._delay.value)
             self._volunteer(listed, now)
-
-    def _held(self, listed: "Sequence[Range]") -> "list[Key]":
-        """The keys of `listed` that I hold and have sent or heard; a bounded look."""
-        budget = NACK_MESSAGES_MAX
-        keys = []
-        for sender, lo, hi in listed:
-            if sender not in self._streams:
-                continue
-            if sender == self.sender_id:
-                hi = min(hi, self._own.hi)  # the rest waits for its turn
-            for seq in range(lo, min(hi, lo + budget)):
-                budget -= 1
-                if self._history.get((sender, seq)) is not None:
-                    keys.append((sender, seq))
-        return keys
+        elif to == self.sender_id and self._bulk.free(sender):
+            for key in self._ledger.held(listed):
+                if not self._bulk.ask(sender, source, key, now):
+                    break
 
     def _volunteer(self, listed: "Sequence[Range]", now: float) -> None:
+        if self._repairs.full():
+            return
         members = self._presence.size()
-        for key in self._held(listed):
-            if self._repairs.full():
-                break
+        for key in self._ledger.held(listed):
             source = key[0] == self.sender_id
             if not (source and self._outbox.repeats(key[1])):
-                self._repairs.asked(key, source, now, self._delay, members)
-
-    def _serve(self, asker: bytes, source: object, listed: "Sequence[Range]", now: float) -> None:
-        if not self._bulk.free(asker):
-            return
-        for key in self._held(listed):
-            if not self._bulk.ask(asker, source, key, now):
-                break
+                self._repairs.asked(key, source, now, self._delay.value, members)
+            if self._repairs.full():
+                return
 
     def _on_session(
-        self,
-        flags: int,
-        sender: bytes,
-        seq: int,
-        wall: int,
-        fields: "Fields",
-        data: bytes,
-        source: object,
-        now: float,
+        self, sender: bytes, seq: int, fields: "Fields", source: object, now: float
     ) -> None:
         digest, sent, echo, echo_sent, held, ask, loss, members, name, raw = fields
-        last = self._departed.get(sender)
-        if last is not None:
-            if (last - seq) & 0xFFFFFFFF < 0x80000000:
-                return  # overtaken by its sender's BYE
-            del self._departed[sender]
+        if self._overtaken(sender, seq):
+            return
         member = self._control(sender, seq, now) or self._join(sender, name, seq, now)
         if member is None:
             self._drop("members")
             return
         self._stale = True
-        self._told(sender, member, name, loss, members)
-        self._echo = (sender, sent, now)
+        if member.loss != loss:
+            self._presence.lossy(member, loss)
+        self._presence.vote(members)
+        if name != member.raw_name:
+            old = self._presence.named(member, name)
+            self._ledger.events.append(("renamed", sender, old, member.name))
+        self._delay.heard(sender, sent, now)
         if echo == self.sender_id:
-            self._measure(echo_sent, held, now)
-        if digest == self._senders.digest:
+            self._delay.echoed(echo_sent, held, now)
+        if digest == self._ledger.senders.digest:
             self._soliciting = False
             self._unexplained = NEVER
             self._trickle.heard_equal()
-            self._holds(member, self._own.hi)
+            self._holds(member, self._ledger.own.hi)
         else:
             self._compare(sender, member, ranges(raw), now)
         if ask & 1:
             self._confirm.asked_by(sender, now, self._presence.size())
+
+    def _overtaken(self, sender: bytes, counter: int) -> bool:
+        """Whether a SESSION is older than its sender's BYE; else that BYE is void."""
+        last = self._departed.get(sender)
+        if last is None:
+            return False
+        if (last - counter) & 0xFFFFFFFF < 0x80000000:
+            return True
+        del self._departed[sender]
+        return False
 
     def _control(self, sender: bytes, counter: int, now: float) -> Member | None:
         member = self._presence.members.get(sender)
@@ -639,77 +459,60 @@ class RoomSession:
             member.counter = counter
         return member
 
-    def _join(self, sender: bytes, raw: bytes, counter: int, now: float) -> Member | None:
-        name = raw.decode(errors="replace")
+    def _join(self, sender: bytes, name: bytes, counter: int, now: float) -> Member | None:
         member = self._presence.add(sender, name, counter, now)
         if member is not None:
-            self._events.append(("joined", sender, name))
-            self._folds = None
+            self._ledger.events.append(("joined", sender, member.name))
             self._confirmed = None
         return member
-
-    def _told(self, sender: bytes, member: Member, raw: bytes, loss: int, members: int) -> None:
-        if member.loss != loss:
-            self._presence.lossy(member, loss)
-        self._presence.vote(members)
-        name = raw.decode(errors="replace")
-        if name != member.name:
-            self._events.append(("renamed", sender, member.name, name))
-            member.name = name
-            self._folds = None
 
     def _holds(self, member: Member, hi: int) -> None:
         if hi > member.holds:
             member.holds = hi
             self._confirmed = None
 
-    def _measure(self, echo_sent: int, held: int, now: float) -> None:
-        """One-way delay from an echo of mine: half of the round trip less the time it was held."""
-        trip = ((int(now * 1e6) - echo_sent - held) & 0xFFFFFFFF) / 2e6
-        if trip > 2.0:
-            return  # older than any round trip of use, or forged
-        if not self._delay_known:
-            self._delay_known = True
-            self._delay = trip
-        else:
-            self._delay += (trip - self._delay) / (2 if trip > self._delay else 16)
-        self._delay = min(max(self._delay, DELAY_S_MIN), DELAY_S_MAX)
-
     def _compare(self, sender: bytes, member: Member, listed: "list[Range]", now: float) -> None:
-        """A digest differs from mine: who lacks what?"""
+        """The digest of `sender` differs from mine: who lacks what?"""
         ahead = behind = False
         known = 0
+        own = self._ledger.own
         for origin, lo, hi in listed:
             stream = self._streams.get(origin)
             if stream is None:
-                ahead |= self._claim(sender, origin, lo, hi, now)
+                ahead |= self._hear_of(origin, lo, hi, now)
                 continue
             known += 1
-            if stream is self._own:
-                self._holds(member, min(hi, stream.hi))
-            elif hi > stream.hi:
-                ahead = True
-                self._claim(sender, origin, lo, hi, now)
-            if hi < stream.hi and stream.lo <= hi:
-                behind = True
-        if self._gaps.count:
-            for origin, lo, hi in listed:
-                if self._gaps.evidence(origin, lo, hi, now, self._delay, self._presence.size()):
-                    ahead = True
-            if ahead:
-                self._holders.claimed(sender, listed)
+            if stream is own:
+                self._holds(member, min(hi, own.hi))
+            elif origin == sender:
+                if hi < stream.word:
+                    self._take_back(stream, hi)
+                self._believe(stream, hi, now)
+            elif hi > stream.word:
+                self._hear_of(origin, lo, hi, now)
+            ahead |= hi > stream.hi and stream is not own
+            behind |= stream.lo <= hi < stream.hi
+        if self._gaps.count and self._evidence(listed, now):
+            ahead = True
+            self._holders.claimed(sender, listed)
         if listed:
             self._soliciting = False
-        if len(listed) < SESSION_ENTRIES and known < self._senders.listed():
-            behind = True  # a whole list, and a sender of mine is not in it
-        if not listed and self._senders.digest:
-            self._long_list = True
+            if len(listed) < SESSION_ENTRIES and known < self._ledger.senders.listed():
+                behind = True  # a whole list, and a sender of mine is not in it
+        elif self._ledger.senders.digest:
+            behind = self._long_list = True
         self._explain(ahead or behind, now)
         if behind:
             self._trickle.reset(now, self._presence.size())
 
+    def _evidence(self, listed: "list[Range]", now: float) -> bool:
+        due = self._round(now)
+        missing = [self._gaps.evidence(origin, lo, hi, now, due) for origin, lo, hi in listed]
+        return any(missing)
+
     def _explain(self, explained: bool, now: float) -> None:
-        if explained or now < self._changed + EXPLAIN_S:
+        """After EXPLAIN_S of a difference that no list explains, a longer list is due."""
+        if explained or now < self._ledger.changed + EXPLAIN_S:
             self._unexplained = NEVER
         elif self._unexplained == NEVER:
             self._unexplained = now
@@ -718,55 +521,37 @@ class RoomSession:
             self._long_list = True
             self._trickle.reset(now, self._presence.size())
 
-    def _claim(self, member: bytes, origin: bytes, lo: int, hi: int, now: float) -> bool:
-        """`member` says that `origin` has got to `hi`. Whether that is of interest."""
+    def _hear_of(self, origin: bytes, lo: int, hi: int, now: float) -> bool:
+        """Hearsay: somebody holds [lo, hi) of `origin`. Whether that is of interest."""
         stream = self._streams.get(origin)
-        if stream is not None and member == origin:
-            self._believe(stream, hi, now)
-            return True
-        if stream is not None:
-            room = HEARSAY_SENDER_GAPS_MAX - self._gaps.hearsay_of(origin)
-            start = max(stream.word, stream.hi)
-            seqs = range(start, min(hi, start + room))
-            held: Sequence[int] = ()
+        if stream is None:
+            if not self._ledger.claimed(origin, lo, hi):
+                return False
+            # The newest: when one of them comes, it is its sender's word for the others.
+            most = HEARSAY_UNHEARD_GAPS_MAX
+            seqs = range(max(lo, hi - most), hi)
         else:
-            if hi <= lo or origin == NOBODY:
-                return False
-            if origin not in self._claims and len(self._claims) >= CLAIMS_MAX:
-                return False
-            before = self._claims.get(origin)
-            self._claims[origin] = (origin, min(lo, before[1]) if before else lo, hi)
-            room = HEARSAY_UNHEARD_GAPS_MAX - self._gaps.hearsay_of(origin)
-            seqs = range(max(lo, hi - room), hi)
-            held = ()
-        self._gaps.add(
-            origin, seqs, held, False, now, self._delay, self._presence.size(), self._copies_until
-        )
+            most = HEARSAY_SENDER_GAPS_MAX
+            start = max(stream.word, stream.hi)
+            seqs = range(start, min(hi, start + most))
+        self._gaps.hear_of(origin, seqs, most, now, self._round(now))
         return True
 
     def _on_bye(
-        self,
-        flags: int,
-        sender: bytes,
-        seq: int,
-        wall: int,
-        fields: "Fields",
-        data: bytes,
-        source: object,
-        now: float,
+        self, sender: bytes, seq: int, fields: "Fields", source: object, now: float
     ) -> None:
         member = self._control(sender, seq, now)
+        self._departed.pop(sender, None)
         self._departed[sender] = seq
-        if len(self._departed) > 64:
+        if len(self._departed) > DEPARTED_MAX:
             del self._departed[next(iter(self._departed))]
         if member is not None:
             self._presence.remove(sender)
             self._gone(sender, member.name, "bye")
 
     def _gone(self, sender: bytes, name: str, why: str) -> None:
-        self._events.append(("left", sender, name, why))
+        self._ledger.events.append(("left", sender, name, why))
         self._holders.gone(sender)
-        self._folds = None
         self._confirmed = None
         self._stale = True
 
@@ -775,215 +560,169 @@ class RoomSession:
     def handle_timer(self, now: float) -> None:
         """Do what is due at `now`; calling it early is harmless."""
         self._now = now
-        if not self._left:
-            for step in _TIMERS:
-                step(self, now)
         self._stale = True
+        for step in _TIMERS:
+            if self._left:
+                break
+            step(self, now)
 
     def _find_deadline(self) -> float:
         if self._left:
             return NEVER
-        if self._byes:
-            return self._bye_due
-        now = self._now
+        voice = self._voice
         due = [
+            self._bye_due,
             self._outbox.deadline(),
             self._trickle.deadline(),
             self._presence_due(),
             self._presence.deadline(),
-            self._shelf.deadline(),
+            self._ledger.deadline(),
             self._confirm.ask_due,
             self._confirm.answer_due,
         ]
         if self._outbox.queue:
-            due.append(max(now, self._data_bucket.when()))
+            due.append(voice.data.when())
         if self._gaps.count:
-            due.append(max(self._gaps.next_due, self._nack_bucket.when()))
+            due.append(max(self._gaps.next_due, voice.nack.when()))
         if self._bulk:
-            due.append(max(self._bulk_bucket.when(), self._bytes_bucket.when(1200)))
-        return min([*due, self._repair_due()])
-
-    def _repair_due(self) -> float:
-        due = self._repairs.deadline()
-        if due == NEVER:
-            return NEVER
-        return max(due, self._repair_bucket.when(), self._room_bucket.when())
+            due.append(voice.bulk_due())
+        repair = self._repairs.deadline()
+        if repair != NEVER:
+            due.append(max(repair, voice.repair_due()))
+        return min(due)
 
     def _presence_due(self) -> float:
-        return max(
-            self._spoke + self._presence.interval() * self._patience, self._session_bucket.when()
-        )
-
-    def _emit(self, datagram: bytes, to: object | None, now: float) -> None:
-        self._bytes_bucket.spend(now, len(datagram))
-        self._counts["bytes_sent"] += len(datagram)
-        self._out.append((datagram, to))
-
-    def _next_counter(self) -> int:
-        self._counter += 1
-        return self._counter - 1
+        due = self._spoke + self._presence.interval() * self._patience
+        return max(due, self._voice.session.when())
 
     def _send_data(self, now: float) -> None:
         queue = self._outbox.queue
-        while queue and self._data_bucket.take(now):
+        while queue and self._voice.data.take(now):
             message = queue.popleft()
             size = len(message.datagram)
-            members = self._presence.size()
-            room = int(self._bytes_bucket.level(now) / 2 / size) - 1  # copies give way
-            more = copies(self._rng, self._presence.losses, members, max(0, room))
-            self._bytes_bucket.spend(now, more * size)  # so that what is announced can be sent
-            self._emit(self._outbox.announce(message, more, now), None, now)
-            self._counts["sent"] += 1
-            self._own.hi = self._own.word = message.seq + 1
-            self._own.heard = now
-            self._senders.moved(self._own)
-            self._changed = now
-            self._copies_until = max(
-                self._copies_until, now + more * COPY_SPACING_S + self._delay * (more > 0)
-            )
+            most = self._voice.copies_afforded(size, now)
+            more = copies(self._rng, self._presence.losses, self._presence.size(), most)
+            self._voice.reserve(more * size, now)
+            self._voice.emit(self._outbox.announce(message, more, now), None, "sent", now)
+            self._ledger.sent(message, now)
             self._confirmed = None
+            if more:
+                until = now + more * COPY_SPACING_S + self._delay.value
+                self._copies_until = max(self._copies_until, until)
             self._news(now)
 
     def _send_copies(self, now: float) -> None:
         datagram = self._outbox.take_copy(now)
         while datagram is not None:
-            self._counts["copies_sent"] += 1
-            self._counts["bytes_sent"] += len(datagram)
-            self._out.append((datagram, None))
+            self._voice.emit_copy(datagram)
             datagram = self._outbox.take_copy(now)
 
     def _send_repairs(self, now: float) -> None:
         if self._repairs.deadline() > now:
             return
         for key in self._repairs.take_due(now):
-            message = self._history.get(key)
-            if message is None:
-                continue
-            if not (self._room_bucket.level(now) >= 1 and self._repair_bucket.take(now)):
-                break
-            self._room_bucket.spend(now, 1)
-            self._repairs.answered(key, now, self._delay)
-            self._counts["repairs_sent"] += 1
-            self._emit(as_repair(message.datagram), None, now)
+            message = self._ledger.history.get(key)
+            if message is not None and self._voice.say_repair(message.datagram, now):
+                self._repairs.answered(key, now, self._delay.value)
 
     def _send_bulk(self, now: float) -> None:
-        while self._bulk and self._bytes_bucket.level(now) >= 1200 and self._bulk_bucket.take(now):
-            message = self._history.get(self._bulk.take())
+        while self._bulk and self._voice.may_bulk(now):
+            message = self._ledger.history.get(self._bulk.take())
             if message is not None:
-                self._counts["bulk_sent"] += 1
-                self._emit(as_repair(message.datagram), self._bulk.source, now)
+                self._voice.say_bulk(message.datagram, self._bulk.source, now)
 
     def _send_nacks(self, now: float) -> None:
-        if not self._gaps.count:
+        if now < self._gaps.next_due:
             return
-        due, gone = self._gaps.take_due(now, self._delay)
-        self._give_up(gone, now)
+        due, gone = self._gaps.take_due(now, self._delay.value)
+        for gap in gone:
+            self._give_up(gap, now)
         due = [gap for gap in due if not self._let_go(gap, now)]
-        while due and self._nack_bucket.take(now):
+        bucket = self._voice.nack
+        # Rumours may have half of the burst; the rest is for what surely exists.
+        while due and (due[0].word or bucket.level(now) > NACK_BURST / 2) and bucket.take(now):
             due = self._send_nack(due, now)
         for gap in due:
-            self._gaps.postpone(gap, max(now, self._nack_bucket.when()))
+            self._gaps.postpone(gap, max(now + self._delay.value, bucket.when()))
 
     def _send_nack(self, due: "list[Gap]", now: float) -> "list[Gap]":
         """One NACK for the first of `due`; return those that found no place."""
         to = NOBODY
         asking = due[:NACK_MESSAGES_MAX]
         if len(due) >= BULK_GAPS_MIN:
-            to = self._holders.choose([(gap.sender, gap.seq) for gap in due[:256]], now)
+            to = self._holders.choose([gap.key for gap in due[: 2 * BULK_ASKED_MAX]], now)
         if to != NOBODY:
-            asking = [gap for gap in due if self._holders.covers(to, (gap.sender, gap.seq))]
-            asking = asking[:BULK_ASKED_MAX]
-        entries: list[Range] = []
-        taken = 0
-        for gap in asking:
-            if entries and entries[-1][0] == gap.sender and entries[-1][2] == gap.seq:
-                entries[-1] = (gap.sender, entries[-1][1], gap.seq + 1)
-            elif len(entries) < NACK_RANGES_MAX:
-                entries.append((gap.sender, gap.seq, gap.seq + 1))
-            else:
-                break
-            taken += 1
-        for gap in asking[:taken]:
-            self._gaps.asked(gap, now, self._delay)
-        asked = set(map(id, asking[:taken]))
-        body = nack_body(to, entries)
-        self._emit(
-            self._codec.pack(NACK, 0, self.sender_id, self._next_counter(), 0, body), None, now
-        )
-        self._counts["nacks_sent"] += 1
-        return [gap for gap in due if id(gap) not in asked]
+            asking = [gap for gap in due if self._holders.covers(to, gap.key)][:BULK_ASKED_MAX]
+        listed, taken = as_ranges([gap.key for gap in asking], NACK_RANGES_MAX)
+        self._gaps.asked(asking[:taken], now, self._delay.value)
+        self._voice.say_nack(nack_body(to, listed), now)
+        asked = set(asking[:taken])
+        return [gap for gap in due if gap not in asked]
 
-    def _let_go(self, gap: "Gap", now: float) -> bool:
-        """History that nobody seems to hold is given up silently: it was before my time."""
+    def _let_go(self, gap: Gap, now: float) -> bool:
+        """What is from before my time and nobody says to hold is given up early, silently."""
         stream = self._streams.get(gap.sender)
-        if (
-            stream is None
-            or gap.seq >= stream.history_below
-            or gap.asks < STUCK_ASKS
-            or gap.evidence > -NEVER
-        ):
+        if stream is None or gap.seq >= stream.history_below:
             return False
-        self._give_up([gap], now)
+        if gap.asks < STUCK_ASKS or gap.evidence > -NEVER:
+            return False
+        self._give_up(gap, now)
         return True
 
-    def _give_up(self, gone: "list[Gap]", now: float) -> None:
-        """Step over what is gone for good; what nothing is held behind waits for its sender."""
-        for gap in gone:
-            stream = self._streams.get(gap.sender)
-            if stream is None:
-                self._gaps.remove(gap.sender, gap.seq)
-            elif gap.seq == stream.hi and stream.ahead:
-                report = gap.seq >= stream.history_below
-                self._gaps.remove(gap.sender, gap.seq)
-                stream.step_over(gap.seq + 1, report, now)
-                self._moved(stream, now)
-            elif gap.seq > stream.hi or gap.sender in self._presence.members:
-                self._gaps.postpone(gap, now + 1.0)
-            else:
-                self._gaps.remove(gap.sender, gap.seq)
+    def _give_up(self, gap: Gap, now: float) -> None:
+        """Step over what is gone for good.
+
+        Where nothing is held behind it nothing waits, and it may be a lie: then it is forgotten
+        when its sender is not there, and asked for now and then while that is.
+        """
+        stream = self._streams.get(gap.sender)
+        if stream is not None and stream.ahead and gap.seq == stream.hi:
+            self._gaps.remove(gap.sender, gap.seq)
+            self._ledger.step_over(stream, gap.seq + 1, now)
+            self._news(now)
+        elif stream is not None and (gap.seq > stream.hi or gap.sender in self._presence.members):
+            self._gaps.postpone(gap, now + 1.0)
+        else:
+            self._gaps.remove(gap.sender, gap.seq)
 
     def _speak(self, now: float) -> None:
         """Whatever calls for a SESSION now: Trickle, presence, a confirmation."""
         confirm = self._confirm
         ask = False
         if confirm.ask_due <= now:
-            if self.unconfirmed() or not self._presence.members:
-                ask = not self._outbox.queue
-                confirm.asked(now, self._delay, self._presence.size())
-            else:
+            if self._presence.members and not self.unconfirmed():
                 confirm.stop()
-        members = self._presence.size()
-        trickle = self._trickle.handle_timer(now, members) and not self._gaps.pressing
-        if not (
-            ask or trickle or confirm.answer_due <= now or self._presence_due() <= now
-        ) or not self._session_bucket.take(now):
-            return
-        self._send_session(ask, now)
+            else:
+                ask = not self._outbox.queue
+                confirm.asked(now, self._delay.value, self._presence.size())
+        trickle = self._trickle.handle_timer(now, self._presence.size())
+        trickle = trickle and not self._behind()
+        answer = confirm.answer_due <= now
+        wanted = trickle or ask or answer or self._presence_due() <= now
+        if wanted and self._voice.session.take(now):
+            self._say_session(ask, now)
 
-    def _send_session(self, ask: bool, now: float) -> None:
-        confirm = self._confirm
+    def _behind(self) -> bool:
+        return self._gaps.pressing > 0
+
+    def _say_session(self, ask: bool, now: float) -> None:
+        senders, confirm = self._ledger.senders, self._confirm
         first = confirm.askers[0] if confirm.askers else NOBODY
-        count = SESSION_ENTRIES_MAX if self._long_list else SESSION_ENTRIES
-        entries = (
-            []
-            if self._soliciting and not self._senders.digest
-            else (self._senders.listing(count, first))
-        )
-        peer, sent, heard = self._echo
+        listed: list[Range] = []
+        if senders.digest or not self._soliciting:
+            most = SESSION_ENTRIES_MAX if self._long_list else SESSION_ENTRIES
+            listed = senders.listing(most, first)
         body = session_body(
-            self._senders.digest,
+            senders.digest,
             int(now * 1e6),
-            (peer, sent, int((now - heard) * 1e6) & 0xFFFFFFFF),
+            self._delay.echo(now),
             int(ask),
             self._loss.percent(now),
             len(self._presence.members) + 1,
             self.nickname.encode(),
-            entries,
+            listed,
         )
-        self._emit(
-            self._codec.pack(SESSION, 0, self.sender_id, self._next_counter(), 0, body), None, now
-        )
-        self._counts["sessions_sent"] += 1
+        self._voice.say_session(body, now)
         self._long_list = False
         self._spoke = now
         self._patience = 0.8 + 0.2 * self._rng.random()
@@ -993,22 +732,17 @@ class RoomSession:
     def _expire(self, now: float) -> None:
         for sender, member in self._presence.silent(now):
             self._gone(sender, member.name, "silent")
-        self._shelf.handle_timer(now)
-        self._drain()
+        self._ledger.handle_timer(now)
 
     def _say_bye(self, now: float) -> None:
-        if now < self._bye_due:
-            return
-        self._emit(
-            self._codec.pack(BYE, 0, self.sender_id, self._next_counter(), 0, b""), None, now
-        )
-        self._byes -= 1
-        self._bye_due = now + BYE_SPACING_S if self._byes else NEVER
-        self._left = not self._byes
+        if now >= self._bye_due:
+            self._voice.say_bye(now)
+            self._byes -= 1
+            self._bye_due = now + BYE_SPACING_S if self._byes else NEVER
+            self._left = not self._byes
 
 
 _HANDLERS: "dict[int, Callable[..., None]]" = {
-    DATA: RoomSession._on_data,
     NACK: RoomSession._on_nack,
     SESSION: RoomSession._on_session,
     BYE: RoomSession._on_bye,

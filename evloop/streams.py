@@ -86,6 +86,12 @@ class Stream:
         self.names_parents = False  # it names parents, so a message without is a further part
         self.conflict_at = float("-inf")
 
+    def knows(self, seq: int) -> bool:
+        """Whether `accept` would call `seq` OLD."""
+        if seq < self.hi:
+            return seq not in self.skipped
+        return seq in self.ahead
+
     def accept(self, seq: int, message: Message, now: float) -> str:
         """Take `message` in; see the table above for what is returned."""
         if seq == self.hi:

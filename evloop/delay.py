@@ -1,0 +1,46 @@
+"""How long a datagram takes one way, from the echoes in SESSIONs. Floor 1.
+
+Each SESSION tells when it was sent, and repeats that time of the last SESSION heard with how long
+ago that was: half of the rest is the delay. Up fast and down slowly: timers that are too short cost
+everybody, too long ones only me.
+"""
+
+from evloop.limits import DELAY_S_MAX, DELAY_S_MIN, DELAY_S_START, ROUND_TRIP_S_MAX
+
+NOBODY = bytes(8)
+
+
+class Delay:
+    """The estimate in seconds (`value`), and the echo owed to the last SESSION heard."""
+
+    __slots__ = ("_heard", "_known", "_peer", "_sent", "value")
+
+    def __init__(self) -> None:
+        self.value = DELAY_S_START
+        self._known = False
+        self._peer = NOBODY
+        self._sent = 0
+        self._heard = 0.0
+
+    def heard(self, peer: bytes, sent: int, now: float) -> None:
+        """A SESSION of `peer`, sent at `sent` us of its clock."""
+        self._peer = peer
+        self._sent = sent
+        self._heard = now
+
+    def echo(self, now: float) -> tuple[bytes, int, int]:
+        """(peer, its time of sending, us held since); NOBODY when none was heard."""
+        held = int((now - self._heard) * 1e6) & 0xFFFFFFFF if self._peer != NOBODY else 0
+        return self._peer, self._sent, held
+
+    def echoed(self, sent: int, held: int, now: float) -> None:
+        """My SESSION sent at `sent` us of my clock came back after having been held `held` us."""
+        one_way = ((int(now * 1e6) - sent - held) & 0xFFFFFFFF) / 2e6
+        if one_way > ROUND_TRIP_S_MAX / 2:
+            return  # forged, or as good as: older than any round trip of use
+        one_way = min(max(one_way, DELAY_S_MIN), DELAY_S_MAX)
+        if self._known:
+            self.value += (one_way - self.value) / (2 if one_way > self.value else 16)
+        else:
+            self.value = one_way
+            self._known = True

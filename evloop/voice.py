@@ -1,0 +1,111 @@
+"""Everything that is sent passes here: the caps of what one member may send. Floor 2.
+
+Each type of datagram has a bucket, and all share one of bytes. What must be sent may run the bytes
+into debt; unasked copies and bulk repairs give way, so the debt is paid back by them.
+"""
+
+from evloop.buckets import Bucket
+from evloop.limits import (
+    BULK_BURST,
+    BULK_PER_S,
+    BYTES_BURST,
+    BYTES_PER_S,
+    DATA_BURST,
+    DATA_PER_S,
+    DATAGRAM_BYTES_MAX,
+    NACK_BURST,
+    NACK_PER_S,
+    REPAIR_BURST,
+    REPAIR_PER_S,
+    ROOM_REPAIR_PER_S,
+    SESSION_BURST,
+    SESSION_PER_S,
+)
+from evloop.packets import BYE, NACK, SESSION, Codec, as_repair
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from evloop.packets import Datagram
+
+
+class Voice:
+    """What one session sends into its room."""
+
+    __slots__ = (
+        "_bytes", "_codec", "_counter", "_sender", "bulk", "counts", "data", "nack", "out",
+        "repair", "room", "session",
+    )  # fmt: skip
+
+    def __init__(self, codec: Codec, sender: bytes, counts: dict[str, int], now: float) -> None:
+        self._codec = codec
+        self._sender = sender
+        self._counter = 0  # shared by NACK, SESSION and BYE
+        self.counts = counts
+        self.out: list[Datagram] = []
+        self.data = Bucket(DATA_PER_S, DATA_BURST, now)
+        self.repair = Bucket(REPAIR_PER_S, REPAIR_BURST, now)
+        self.room = Bucket(ROOM_REPAIR_PER_S, ROOM_REPAIR_PER_S, now)  # of everybody's repairs
+        self.nack = Bucket(NACK_PER_S, NACK_BURST, now)
+        self.session = Bucket(SESSION_PER_S, SESSION_BURST, now)
+        self.bulk = Bucket(BULK_PER_S, BULK_BURST, now)
+        self._bytes = Bucket(BYTES_PER_S, BYTES_BURST, now)
+
+    def emit(self, datagram: bytes, to: object | None, what: str, now: float) -> None:
+        """Send `datagram` (to the group when `to` is None) and count it as `what`."""
+        self._bytes.spend(now, len(datagram))
+        self.counts[what] += 1
+        self.counts["bytes_sent"] += len(datagram)
+        self.out.append((datagram, to))
+
+    def control(self, kind: int, body: bytes, what: str, now: float) -> None:
+        """Send a NACK, SESSION or BYE; its bucket is the caller's business."""
+        datagram = self._codec.pack(kind, 0, self._sender, self._counter, 0, body)
+        self._counter += 1
+        self.emit(datagram, None, what, now)
+
+    def say_bye(self, now: float) -> None:
+        self.control(BYE, b"", "byes_sent", now)
+
+    def say_nack(self, body: bytes, now: float) -> None:
+        self.control(NACK, body, "nacks_sent", now)
+
+    def say_session(self, body: bytes, now: float) -> None:
+        self.control(SESSION, body, "sessions_sent", now)
+
+    def copies_afforded(self, size: int, now: float) -> int:
+        """How many copies of `size` bytes fit half of the bytes there are, besides the first."""
+        return max(0, int(self._bytes.level(now) / 2 / size) - 1)
+
+    def reserve(self, size: int, now: float) -> None:
+        """Bytes of the copies that are announced: what was announced must be sendable."""
+        self._bytes.spend(now, size)
+
+    def emit_copy(self, datagram: bytes) -> None:
+        """Send a copy whose bytes are reserved."""
+        self.counts["copies_sent"] += 1
+        self.counts["bytes_sent"] += len(datagram)
+        self.out.append((datagram, None))
+
+    def repair_due(self) -> float:
+        """When the next repair to the room may go."""
+        return max(self.repair.when(), self.room.when())
+
+    def say_repair(self, datagram: bytes, now: float) -> bool:
+        """Send `datagram` as a repair to the room; False when the caps forbid it now."""
+        if self.room.level(now) < 1 or not self.repair.take(now):
+            return False
+        self.room.spend(now, 1)
+        self.emit(as_repair(datagram), None, "repairs_sent", now)
+        return True
+
+    def bulk_due(self) -> float:
+        """When the next bulk repair may go."""
+        return max(self.bulk.when(), self._bytes.when(DATAGRAM_BYTES_MAX))
+
+    def may_bulk(self, now: float) -> bool:
+        """Take leave to send one bulk repair."""
+        return self._bytes.level(now) >= DATAGRAM_BYTES_MAX and self.bulk.take(now)
+
+    def say_bulk(self, datagram: bytes, to: object, now: float) -> None:
+        """Send `datagram` as a repair to one asker; `may_bulk` gave leave."""
+        self.emit(as_repair(datagram), to, "bulk_sent", now)
