@@ -1,0 +1,30 @@
+# What takes longer than ./check. Everything runs from the virtual environment that ./check makes.
+.PHONY: check long sim fuzz soak bench lab clean
+
+export EVLOOP_INTERFACE := 127.0.0.1
+PYTHON := .venv/bin/python
+JOBS := 2
+
+check:
+	./check
+
+.venv/bin/python:
+	./check --collect-only -q
+
+long: check sim fuzz lab bench
+
+sim: .venv/bin/python
+	$(PYTHON) -m tests.simulation --swarm 10000 --jobs $(JOBS)
+
+fuzz: .venv/bin/python
+	$(PYTHON) -m tests.fuzz_editor --steps 1000000
+
+lab: .venv/bin/python
+	$(PYTHON) -m tests.lab --hosts 5 --messages 300 --loss 30
+	$(PYTHON) -m tests.lab --hosts 20 --messages 400 --loss 30
+
+bench: .venv/bin/python
+	$(PYTHON) -m bench
+
+clean:
+	rm -rf .venv .venv-* bench/build .hypothesis .mypy_cache .pytest_cache .ruff_cache
