@@ -10,6 +10,7 @@ import hypothesis
 import pytest
 
 from evloop.loop import Loop
+from tests.system.processes import Crew
 
 STUCK_S = 60.0  # then every thread's stack is printed, though the test goes on
 BUSY_S_MAX = 2.0  # of one tick; far above any honest one, even on a busy machine of two cores
@@ -78,3 +79,10 @@ def nothing_blocks(monkeypatch: pytest.MonkeyPatch, pytestconfig: pytest.Config)
     yield
     faulthandler.cancel_dump_traceback_later()
     assert not too_long, f"ticks of {too_long} seconds: something blocked"
+
+
+@pytest.fixture
+def crew() -> Iterator[Crew]:
+    """Programs as processes, ended when the test is."""
+    with Crew() as crew:
+        yield crew
