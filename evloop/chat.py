@@ -27,11 +27,11 @@ from evloop.limits import (
     FOLD_BURST,
     FOLD_PER_S,
     FOLD_SENDERS_MAX,
-    HISTORY_LINES_DEFAULT,
-    HISTORY_LINES_MAX,
+    HISTORY_MESSAGES_MAX,
     NEWS_FOLD_S,
     OPENING_S,
     PIPE_QUEUE_MAX,
+    SHOWN_LINES_DEFAULT,
 )
 from evloop.names import check_nickname, display, fold
 
@@ -183,13 +183,13 @@ class Chat:
             self._note(line)
 
     def _do_history(self, arguments: list[str]) -> None:
-        count = HISTORY_LINES_DEFAULT
+        count = SHOWN_LINES_DEFAULT
         if arguments:
             text = arguments[0]
             if not (text.isascii() and text.isdigit() and len(text) <= 6):
                 raise UsageError(f'history: "{text}" is no number of lines; usage: /history [N]')
             count = int(text)
-        events = self.room.session.history(min(count, HISTORY_LINES_MAX))
+        events = self.room.session.history(min(count, HISTORY_MESSAGES_MAX))
         self._note(report.note(f"the last {report.plural(len(events), 'message')}"))
         for event in events:
             _, sender, _, name, kind, text, _, mark, _ = event

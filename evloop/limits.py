@@ -274,7 +274,6 @@ assert KEEPSAKE_LINES_MAX * (KEEPSAKE_KEY_CHARS_MAX + 80) < KEEPSAKE_BYTES_MAX
 
 # -- the server ------------------------------------------------------------------------------------
 
-CHANGES_PER_S = 100  # default of --change-rate, for each address
 LISTEN_BACKLOG = 4096  # a short queue costs a storm of clients SYN retries of a second
 TURNED_AWAY_MAX = 16  # told why, at one time; more are only closed
 DRAIN_S = 2.0  # for goodbyes, after SIGTERM
@@ -299,8 +298,7 @@ PIPE_QUEUE_MAX = 32  # messages that wait to be sent; then the pipe waits too
 FOLD_PER_S = 5.0  # lines of one sender on a live screen; what is more becomes one line
 FOLD_BURST = 20.0
 FOLD_SENDERS_MAX = 1_024  # for whom lines are counted, and names are completed
-HISTORY_LINES_DEFAULT = 20  # of /history and of `tail`
-HISTORY_LINES_MAX = 4_096  # what a room keeps
+SHOWN_LINES_DEFAULT = 20  # of /history and of `tail`
 
 # -- rooms that nobody needs (expiry) --------------------------------------------------------------
 

@@ -10,7 +10,7 @@ tail                      enter and show, until interrupted; stdin is not read
 from evloop import report
 from evloop.commands import UsageError, find, parse_arguments
 from evloop.errors import EvloopError
-from evloop.limits import HISTORY_LINES_DEFAULT, HISTORY_LINES_MAX
+from evloop.limits import HISTORY_MESSAGES_MAX, SHOWN_LINES_DEFAULT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -131,10 +131,10 @@ def _say(client: "Client", word: str, arguments: list[str], options: dict[str, s
 
 
 def _tail(client: "Client", word: str, arguments: list[str], options: dict[str, str]) -> None:
-    count = options.get("-n", str(HISTORY_LINES_DEFAULT))
+    count = options.get("-n", str(SHOWN_LINES_DEFAULT))
     if not (count.isascii() and count.isdigit() and len(count) <= 6):
         raise UsageError(f'tail: -n takes a number of messages, not "{count}"')
-    client.style = client.style._replace(history=min(int(count), HISTORY_LINES_MAX))
+    client.style = client.style._replace(history=min(int(count), HISTORY_MESSAGES_MAX))
     _command(client, "chat", arguments, {k: v for k, v in options.items() if k != "-n"})
 
 
