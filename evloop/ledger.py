@@ -181,6 +181,8 @@ class Ledger:
             self.shelf.forget(idle)
             self.history.forget(idle.sender)
         lo, hi = self._claims.pop(sender, (0, seq + 1))
+        if lo > seq:
+            lo, hi = 0, seq + 1  # a false claim: this one is held by somebody
         if self.newcomer(now):
             base = min(seq, max(lo, seq + 1 - HISTORY_ASKED_MAX))
             before = max(hi, seq + 1) if relayed else seq

@@ -210,6 +210,7 @@ EXPLAIN_S = 0.3  # a digest that differs so long without a reason is worth a lon
 PRESENCE_S_MIN = 6.0
 MEMBERS_MAX = 16_384  # present members
 DEPARTED_MAX = 64  # members that said BYE, remembered so that stragglers do not revive them
+MEMBERS_TRUSTED = 128  # times those that I count: what others count is believed no further
 MEMBER_VOTES_MAX = 15  # `members` fields whose median estimates the size of the room
 CONTROL_GAP_MAX = 32  # a larger jump of a control counter is an outage, not loss
 STUCK_ASKS = 6  # a gap asked for so often no longer holds anything up

@@ -11,7 +11,13 @@ how many copies to send is found without a walk over all members.
 """
 
 from evloop.errors import Refused
-from evloop.limits import LOSS_UNKNOWN, MEMBER_VOTES_MAX, MEMBERS_MAX, PRESENCE_S_MIN
+from evloop.limits import (
+    LOSS_UNKNOWN,
+    MEMBER_VOTES_MAX,
+    MEMBERS_MAX,
+    MEMBERS_TRUSTED,
+    PRESENCE_S_MIN,
+)
 from evloop.names import check_nickname, fold
 
 SILENT_INTERVALS = 3.5  # of T; three lost SESSIONs in a row are no silence yet
@@ -58,7 +64,9 @@ class Presence:
         if not self._estimate:
             votes = sorted(self._votes)
             median = votes[len(votes) // 2] if votes else 1
-            self._estimate = min(max(len(self.members) + 1, median, self._hint), MEMBERS_MAX)
+            counted = len(self.members) + 1
+            median = min(median, MEMBERS_TRUSTED * counted)
+            self._estimate = min(max(counted, median, self._hint), MEMBERS_MAX)
         return self._estimate
 
     def interval(self) -> float:

@@ -300,7 +300,7 @@ class RoomSession:
 
     def _heard_repair(self, flags: int, key: "Key", now: float) -> None:
         if flags & RELAYED:
-            self._voice.room.spend(now, 1)
+            self._voice.room.take(now)
             self._repairs.answered(key, now, self._delay.value)
             self._stale = True
 

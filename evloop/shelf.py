@@ -138,9 +138,10 @@ class Shelf:
         All parts have one lamport time, and only the first names parents; the second sign counts
         only behind a gap, and only with a sender that names parents at all.
         """
+        behind_gap, stream.gap_before = stream.gap_before, False
         if stream.broken == message.lamport:
             return True
-        if stream.gap_before and stream.names_parents and message.seq and not message.parents:
+        if behind_gap and stream.names_parents and message.seq and not message.parents:
             stream.broken = message.lamport
             return True
         stream.broken = -1
@@ -150,7 +151,6 @@ class Shelf:
         stream.shown = message.seq + 1
         if (stream.gap_before or stream.broken >= 0) and self._further_part(stream, message):
             return
-        stream.gap_before = False
         stream.names_parents = stream.names_parents or bool(message.parents)
         stream.name = message.name.decode(errors="replace")
         if stream.parts:

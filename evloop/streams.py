@@ -81,9 +81,9 @@ class Stream:
         self.backlog: deque[tuple[float, Message | int]] = deque()
         self.parts: list[Message] = []  # of a message whose last part is yet to come
         self.broken = -1  # lamport of a message that lost a part
-        self.gap_before = False  # what was shown last was a gap
+        self.gap_before = base > 0  # what is before the next to show was not shown
         self.name = ""  # as its last DATA had it
-        self.names_parents = False  # it names parents, so a message without is a further part
+        self.names_parents = base > 0  # it does, so a message without is a further part
         self.conflict_at = float("-inf")
 
     def knows(self, seq: int) -> bool:
