@@ -37,7 +37,7 @@ class Delay:
         """My SESSION sent at `sent` us of my clock came back after having been held `held` us."""
         one_way = ((int(now * 1e6) - sent - held) & 0xFFFFFFFF) / 2e6
         if one_way > ROUND_TRIP_S_MAX / 2:
-            return  # forged, or as good as: older than any round trip of use
+            return
         one_way = min(max(one_way, DELAY_S_MIN), DELAY_S_MAX)
         if self._known:
             self.value += (one_way - self.value) / (2 if one_way > self.value else 16)
