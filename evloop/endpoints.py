@@ -15,7 +15,7 @@ def split_endpoint(text: str, port: int = DIRECTORY_PORT) -> tuple[str, int]:
     host, number = text, ""
     if text.startswith("["):
         host, bracket, number = text[1:].partition("]")
-        if not bracket or (number and not number.startswith(":")):
+        if not bracket or number == ":" or (number and number[0] != ":"):
             raise _bad(text)
         number = number[1:]
     elif text.count(":") == 1:

@@ -56,6 +56,15 @@ def entered(room: str, names: "Sequence[str]", escape: str) -> str:
     return note(f"in {display(room)}{company}. {escape} or /leave goes back")
 
 
+def alone(members: int, interface: str) -> str:
+    """Nothing was heard, although the directory counts others."""
+    return note(
+        f"you are alone here: nothing was heard, although the directory counts {members} in this"
+        f" room; a firewall, another interface than {interface}, or Wi-Fi that keeps its guests"
+        " apart? README helps"
+    )
+
+
 def came_and_went(joined: "Sequence[str]", left: "Sequence[tuple[str, str]]") -> str:
     """Joins and parts that were folded into one line; `left` holds (name, "bye" or "silent")."""
     parts = []
@@ -149,7 +158,7 @@ def plural(count: int, thing: str) -> str:
 # -- for scripts ---------------------------------------------------------------------------------
 
 
-def json_line(kind: str, **members: object) -> str:
+def json_line(kind: str, /, **members: object) -> str:
     """One object on one line, `v` and `type` first, nothing in it that could act on a terminal."""
     from json import dumps  # late: only who asked for JSON pays for it
 

@@ -20,8 +20,8 @@ ESCAPE = "^]"  # what telnet taught; bound by no terminal
 
 def parse_escape(text: str) -> bytes:
     """The control byte of "^]" or "Ctrl-]"; UsageError when it is none, or is needed elsewhere."""
-    letter = text.removeprefix("^").removeprefix("Ctrl-").upper()
-    byte = ord(letter) ^ 64 if len(letter) == 1 and text != letter else 0
+    letter = text.removeprefix("^") if text.startswith("^") else text.removeprefix("Ctrl-")
+    byte = ord(letter.upper()) ^ 64 if len(letter) == 1 and letter != text else 0
     if not 1 <= byte <= 31 or byte in b"\r\n\x03\x1b":
         raise UsageError(f'--escape takes a control character like ^] or ^X, not "{quoted(text)}"')
     return bytes([byte])
