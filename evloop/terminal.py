@@ -6,12 +6,26 @@
 
 Descriptors 0 to 2 stay as they are: their O_NONBLOCK is shared with the shell. The tty is opened
 again for ourselves.
+
+Raw mode is the user's own settings without line editing, echo and the keys that we read ourselves
+(Ctrl-C, Ctrl-Z, Ctrl-V). ICRNL stays on, so that a shell that inherits the terminal from a killed
+program still has an Enter key; so do IXON (Ctrl-S) and VQUIT: Ctrl-\\ ends the program even when it
+hangs, and gives the terminal back first.
+
+    state     enter      leave     suspend          resume
+    cooked    -> raw     nothing   stop, cooked     -> raw in the foreground, else cooked
+    raw       nothing    -> cooked -> cooked, stop  -> raw in the foreground, else cooked
+
+In the background neither changes the terminal: it is another program's.
 """
 
+import atexit
 import errno
+import fcntl
 import os
 import select
 import signal
+import sys
 import termios
 
 from evloop.limits import RECEIPT_DRAIN_MS
@@ -21,7 +35,11 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 READ_BYTES = 4096
-WRITE_BYTES_BLOCKING = 16  # where the tty could not be opened again: after each POLLOUT
+# On a blocking tty POLLOUT promises room for one byte; a write of two "\\n" (four bytes when each
+# goes out as CR LF) blocked for good on a full pty.
+WRITE_BYTES_BLOCKING = 1
+WRITE_BYTES_MAX = 65_536
+TIOCGDEV = 0x80045432  # Linux: the device behind /dev/tty
 PASTE_ON = b"\x1b[?2004h"
 PASTE_OFF = b"\x1b[?2004l"
 RECEIPT_ASKED = b"\x1b[5n"
@@ -47,9 +65,12 @@ def charset_of(environment: "dict[str, str] | os._Environ[str]") -> str:
 
 
 def is_smart(environment: "dict[str, str] | os._Environ[str]", stdin: int, stdout: int) -> bool:
-    """Whether a line can be edited: both ends a tty, and TERM not dumb."""
+    """Whether a line can be edited: both ends the same tty, and TERM not dumb."""
     return (
-        environment.get("TERM", "") not in ("", "dumb") and os.isatty(stdin) and os.isatty(stdout)
+        environment.get("TERM", "") not in ("", "dumb")
+        and os.isatty(stdin)
+        and os.isatty(stdout)
+        and os.fstat(stdin).st_rdev == os.fstat(stdout).st_rdev
     )
 
 
@@ -79,27 +100,33 @@ def _set_attributes(fd: int, attributes: "list[int | list[bytes | int]]") -> boo
 
 def _open_again(fd: int) -> int | None:
     """The terminal behind `fd` in a description of our own; None when that is refused."""
-    for path in (_name_of(fd), "/dev/tty"):
-        if path is None:
-            continue
-        try:
-            return os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
-        except OSError:
-            continue  # another user's (su), or not in this container's /dev
-    return None
-
-
-def _name_of(fd: int) -> str | None:
+    flags = os.O_RDWR | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
     try:
-        return os.ttyname(fd)
+        return os.open(os.ttyname(fd), flags)
+    except OSError:
+        pass  # another user's (su), or not in this container's /dev
+    try:
+        own = os.open("/dev/tty", flags)
     except OSError:
         return None
+    if _device_of(own) != os.fstat(fd).st_rdev:
+        os.close(own)  # our controlling terminal is another one
+        return None
+    return own
+
+
+def _device_of(fd: int) -> int | None:
+    try:
+        answer = fcntl.ioctl(fd, TIOCGDEV, bytes(4))
+    except OSError:
+        return None
+    return int.from_bytes(answer, sys.byteorder)
 
 
 class Terminal:
     """A context manager around raw mode."""
 
-    __slots__ = ("_fd", "_owed", "_own", "_saved", "_stdin", "_waiting", "raw", "refused")
+    __slots__ = ("_fd", "_owed", "_own", "_quit", "_saved", "_stdin", "_waiting", "raw", "refused")
 
     def __init__(self, stdin: int = 0, stdout: int = 1) -> None:
         self._stdin = stdin
@@ -111,6 +138,8 @@ class Terminal:
         self._owed = False  # we asked ESC[5n and have not seen the answer
         self.raw = False
         self.refused = False  # the terminal has said EAGAIN at least once
+        self._quit: object = None  # what SIGQUIT did before
+        atexit.register(self.leave)
 
     def __enter__(self) -> "Terminal":
         self.enter()
@@ -148,13 +177,12 @@ class Terminal:
         return columns or 80, rows or 24
 
     def enter(self) -> None:
-        """Raw mode on; does nothing when it is on."""
-        if self.raw:
+        """Raw mode on; does nothing when it is on, or when we are in the background."""
+        if self.raw or not self.in_foreground():
             return
         saved = _attributes(self._stdin)
         if saved is None:
             return
-        self._saved = saved
         raw = [*saved[:6], list(saved[6])]  # type: ignore[arg-type]
         raw[0] = _as_int(raw[0]) & ~(termios.INLCR | termios.IGNCR | termios.ISTRIP)
         raw[1] = _as_int(raw[1]) | termios.OPOST | termios.ONLCR
@@ -166,28 +194,53 @@ class Terminal:
         for key in (termios.VINTR, termios.VSUSP):
             controls[key] = b"\0"
         if _set_attributes(self._stdin, raw):
+            self._saved = saved
             self.raw = True
+            self._quit = signal.signal(signal.SIGQUIT, self._on_quit)
             self.write(PASTE_ON)
 
     def leave(self) -> None:
-        """Give the terminal back as it was; safe to call at any time, twice too."""
+        """Give the terminal back as it was; safe to call at any time, twice too.
+
+        What was not written yet is written if that takes no time, else it is lost.
+        """
         if not self.raw or self._saved is None:
             return
-        self.raw = False
+        self._forget_raw()
+        if not self.in_foreground():
+            self._waiting.clear()
+            return
         self.write(PASTE_OFF)
-        if self._owed:
-            self._drain_receipt()
         if self._waiting:
-            # Stopped by Ctrl-S or full: what waits is lost, what the shell needs is not.
-            try:
-                termios.tcflush(self._fd, termios.TCOFLUSH)
-                termios.tcflow(self._fd, termios.TCOON)
-            except termios.error:
-                pass  # the terminal is gone
-            self._waiting.clear()
-            self.write(PASTE_OFF)
-            self._waiting.clear()
+            self._break_through()
+        elif self._owed:
+            self._drain_receipt()
         _set_attributes(self._stdin, self._saved)
+
+    def _forget_raw(self) -> None:
+        self.raw = False
+        signal.signal(signal.SIGQUIT, self._quit or signal.SIG_DFL)  # type: ignore[arg-type]
+
+    def _break_through(self) -> None:
+        """Stopped by Ctrl-S, or full: drop what waits, but not what the shell needs.
+
+        TCOON alone lifts only what TCOOFF did; after the pair the Ctrl-S is lifted too.
+        """
+        self._waiting.clear()
+        try:
+            termios.tcflush(self._fd, termios.TCOFLUSH)
+            termios.tcflow(self._fd, termios.TCOOFF)
+            termios.tcflow(self._fd, termios.TCOON)
+        except termios.error:
+            return  # the terminal is gone
+        self.write(PASTE_OFF)
+        self._waiting.clear()
+
+    def _on_quit(self, signum: int, _frame: object) -> None:
+        """Ctrl-\\: the way out of a program that hangs."""
+        self.leave()
+        signal.signal(signum, signal.SIG_DFL)
+        os.kill(os.getpid(), signum)
 
     def _drain_receipt(self) -> None:
         """Read the answer that is on its way, or the shell would have it typed to it."""
@@ -204,6 +257,7 @@ class Terminal:
     def close(self) -> None:
         """`leave`, and close our own descriptor."""
         self.leave()
+        atexit.unregister(self.leave)
         if self._own:
             self._own = False
             os.close(self._fd)
@@ -235,7 +289,7 @@ class Terminal:
         while waiting:
             try:
                 if self._own:
-                    count = os.write(self._fd, waiting)
+                    count = os.write(self._fd, bytes(waiting[:WRITE_BYTES_MAX]))
                 else:
                     count = self._write_ready(waiting)
             except BlockingIOError:
@@ -256,7 +310,7 @@ class Terminal:
         poll.register(self._fd, select.POLLOUT)
         if not poll.poll(0):
             return 0
-        return os.write(self._fd, waiting[:WRITE_BYTES_BLOCKING])
+        return os.write(self._fd, bytes(waiting[:WRITE_BYTES_BLOCKING]))
 
     # -- job control -----------------------------------------------------------------------
 
@@ -264,8 +318,8 @@ class Terminal:
         """Whether the terminal is ours to use. After `bg` then `fg` no signal says so: ask."""
         try:
             return os.tcgetpgrp(self._stdin) == os.getpgrp()
-        except OSError:
-            return False
+        except OSError as error:
+            return error.errno == errno.ENOTTY  # not our controlling terminal: no job control
 
     def suspend(self) -> None:
         """Give the terminal back and stop this process group; returns when it is continued.
@@ -282,9 +336,8 @@ class Terminal:
 
         True: raw mode is on again. False: we are in the background, so neither read nor write.
         """
-        self.raw = False  # whoever had the terminal meanwhile has set it as he likes
-        if not self.in_foreground():
-            return False
+        if self.raw:  # we were stopped without being asked, and the shell has set the terminal
+            self._forget_raw()
         self.enter()
         return self.raw
 

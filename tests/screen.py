@@ -137,7 +137,7 @@ class Emulator:
             self.column = 0
             self._line_feed()
             row = self.grid[self.row]
-        self._blank(row, self.column, self.column + wide)
+        self._blank(row, self.column, self.column + max(wide, 1))
         row.cells[self.column] = char
         row.styles[self.column] = self.style
         for extra in range(self.column + 1, self.column + wide):
