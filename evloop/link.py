@@ -66,7 +66,7 @@ class _Wire(Stream):
         self._link.received(data)
 
     def broken(self, error: FrameError) -> None:
-        self.abort(str(error))
+        self._link.mismatch(error)
 
     def insecure(self, why: str) -> None:
         self._link.insecure(self, why, self.go_plain())
@@ -277,7 +277,7 @@ class Link:
         try:
             kind, key, value = messages.parse_from_server(data)
         except BadMessage as bad:
-            self._mismatch(bad)
+            self.mismatch(bad)
             return
         if kind == messages.NOTIFICATION:
             if key == "closing":
@@ -290,13 +290,14 @@ class Link:
             return  # the connection is about to end; `lost` tells why
         done = self._pending.pop(key, None)
         if done is None:
-            self._mismatch(RemoteProtocolError(f"an answer to question {key}, never asked"))
+            self.mismatch(RemoteProtocolError(f"an answer to question {key}, never asked"))
         elif kind == messages.ERROR:
             done(None, value)
         else:
             done(value, None)
 
-    def _mismatch(self, error: EvloopError) -> None:
+    def mismatch(self, error: EvloopError) -> None:
+        """What came is not the directory protocol."""
         why = f"{self.endpoint} is no directory of evloop: {error}"
         if self.state == GREETING:
             self._failed(ProtocolMismatch(why))

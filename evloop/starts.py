@@ -99,8 +99,8 @@ def _command(client: "Client", word: str, arguments: list[str], options: dict[st
 
 
 def _chat(client: "Client", word: str, arguments: list[str], options: dict[str, str]) -> None:
+    client.face.hold(True)  # until the room is open, which may be at once
     _command(client, word, arguments, options)
-    client.face.hold(True)  # until the room is open
     client.face.start()
 
 

@@ -378,7 +378,7 @@ def fresh_room() -> str:
 def no_trace(*programs: Program) -> None:
     """None of them showed a traceback, an internal error or a warning."""
     for program in programs:
-        for word in ("Traceback", "internal error", "Warning", "Exception ignored"):
+        for word in ("Traceback", "internal error:", "Warning", "Exception ignored"):
             assert word not in program.err + program.out, program.tell()
 
 
