@@ -9,8 +9,8 @@ from random import Random
 from xml.etree import ElementTree
 
 import pytest
-from evloop.session import RoomSession
 
+from evloop.session import RoomSession
 from tests.simulation import forgery, plot, swarm
 from tests.simulation.oracle import BYTES_RATE, DATA, NACK, Oracle, Violation
 from tests.simulation.room import Setting, measure, minimum

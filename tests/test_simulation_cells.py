@@ -1,5 +1,7 @@
-"""The cells of "Figures to reach" up to 1,000 members, short: too short to be quoted, long enough
-to notice when a change makes the room lose, dawdle or chatter. docs/reliability.md has the long ones.
+"""The cells of "Figures to reach" up to 1,000 members, in short.
+
+Too short to be quoted, long enough to notice when a change makes the room lose, dawdle or chatter;
+docs/reliability.md has the long ones.
 """
 
 import pytest
@@ -7,7 +9,7 @@ import pytest
 from tests.simulation.room import Setting, measure
 
 # Goals of the design, with the slack that so few messages need.
-CELLS = {
+CELLS: dict[str, tuple[Setting, dict[str, float]]] = {
     "1 %": (Setting(50, 0.01, 60, warmup=40), {"p99_ms": 17, "over": 1.3}),
     "10 %": (Setting(50, 0.1, 60, warmup=40), {"p99_ms": 25, "over": 1.3}),
     "30 %": (

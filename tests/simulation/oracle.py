@@ -10,12 +10,19 @@ message there is one byte of state:
 
 (1) all earlier ones of the same sender must be SHOWN or SKIPPED by then;
 (2) or when all before it are from before the member joined: then BEFORE, which is never shown.
+    A newcomer can not know whether a sender's first numbers were said before it came: for its
+    first seconds (NEWCOMER_S), what nobody can give it any more counts as BEFORE as well.
 
 A rule that is broken raises `Violation` at once; `kind` says which rule.
 """
 
 from array import array
 from typing import TYPE_CHECKING, Any
+
+from evloop.limits import NEWCOMER_S
+
+if TYPE_CHECKING:
+    from evloop.session import RoomSession
 
 HISTORY_LAST = 200  # a late joiner asks for so many of each sender
 
@@ -32,9 +39,6 @@ RATES = {
     UNICAST: (400.0, 400.0),
 }
 BYTES_RATE = (64_000.0, 64_000.0)
-
-if TYPE_CHECKING:
-    from evloop.session import RoomSession
 
 Event = tuple[Any, ...]  # (kind, sender, ...), as the session's `events` returns them
 
@@ -197,7 +201,7 @@ class Oracle:
             number = self._before[number]
         if number < 0:  # nothing of this sender was shown: what was before my time may be left out
             for early in over:
-                if self.said_at[early] < view.joined:
+                if self.said_at[early] < view.joined + NEWCOMER_S:
                     state[early] = BEFORE
             over = [later for later in over if state[later] == OPEN]
         credit = view.reported.get(sender, 0)
