@@ -64,10 +64,11 @@ def names_me(text: str, nickname: str) -> bool:
 
 
 # How a chat looks and ends. as_json; escape: the name of the key that leaves; clock_text(): the
-# time stamp of a line, "" for none; stamp(): the ISO time for JSON; history: how many messages from
-# before our time are shown (None: all that come); answered: whether somebody must have confirmed.
+# time stamp of a line, "" for none; stamp(): the ISO time for JSON; day(): today for people, ""
+# where there are no stamps; history: how many messages from before our time are shown (None: all
+# that come); answered: whether somebody must have confirmed.
 # muted: nothing is shown at all.
-Style = namedtuple("Style", "as_json escape clock_text stamp history answered muted")
+Style = namedtuple("Style", "as_json escape clock_text stamp day history answered muted")
 
 
 class Chat:
@@ -102,10 +103,10 @@ class Chat:
         self._on_renamed = on_renamed
         self._on_alone = on_alone
         self._live = face.is_terminal and not style.as_json
-        self._joined: list[str] = []
-        self._left: list[tuple[str, str]] = []
+        self._presence_news: dict[bytes, tuple[str, str]] = {}  # sender: what to tell of whom
         self._heard = False
         self._held = False
+        self._day = style.day()
         self._bell_at = float("-inf")
         self._floods: dict[bytes, tuple[Bucket, list[str]]] = {}
         self._earlier: deque[Event] | None = None  # history that waits until all of it is here
@@ -332,10 +333,17 @@ class Chat:
         bell = mention and self._loop.now >= self._bell_at + BELL_S
         if bell:
             self._bell_at = self._loop.now
+        self._tell_day()
         parts = report.message_parts(label, kind, text, mark)
         self._face.message(
             self._style.clock_text(), parts, old=mark == "history", mention=mention, bell=bell
         )
+
+    def _tell_day(self) -> None:
+        day = self._style.day()
+        if day != self._day:
+            self._day = day
+            self._note(report.note(day))
 
     def _flooding(self, sender: bytes, label: str) -> bool:
         """Whether this line of `sender` is one too many for a live screen; then it is counted."""
@@ -366,17 +374,23 @@ class Chat:
             return
         kind, sender, name, *rest = event
         label = self.room.session.label(sender, name)
-        if kind == "joined":
-            self._joined.append(label)
-        else:
-            self._left.append((label, rest[0]))
+        change = ("joined", label) if kind == "joined" else (rest[0], label)
+        news = self._presence_news
+        before = news.pop(sender, None)
+        if before is None:
+            news[sender] = change
+        elif before[0] == "joined":
+            news[sender] = ("visited", label)
+        elif before[0] == "visited":
+            news[sender] = ("joined", label)
+        # Else: away for a moment and back again; that is no news.
         if self.state != OPENING and self._news.when == float("inf"):
             self._news.move(self._loop.now + NEWS_FOLD_S)
 
     def _tell_news(self) -> None:
-        if self._joined or self._left:
-            self._note(report.came_and_went(self._joined, self._left))
-            self._joined, self._left = [], []
+        if self._presence_news:
+            self._note(report.came_and_went(self._presence_news.values()))
+            self._presence_news = {}
         self._tell_floods()
 
     def _renamed(self, event: "Event") -> None:
@@ -407,7 +421,8 @@ class Chat:
             return
         self.state = TALKING
         self._opening.move(float("inf"))
-        names, self._joined = self._joined, []
+        news, self._presence_news = self._presence_news, {}
+        names = [name for what, name in news.values() if what == "joined"]
         self._note(report.entered(self.name, names, self._style.escape))
 
     def _look_alone(self) -> None:

@@ -88,6 +88,7 @@ class Client:
             _escape_text(options.escape),
             self._clock_text,
             self._stamp,
+            self._day,
             None,
             False,
             False,
@@ -322,6 +323,9 @@ class Client:
         if style == "iso":
             return time.strftime("%Y-%m-%dT%H:%M:%S ", time.localtime(now))
         return time.strftime("%H:%M ", time.localtime(now))
+
+    def _day(self) -> str:
+        return "" if self.options.time == "off" else time.strftime("%a %d %b %Y")
 
     def _stamp(self) -> str:
         now = time.time()

@@ -65,17 +65,21 @@ def alone(members: int, interface: str) -> str:
     )
 
 
-def came_and_went(joined: "Sequence[str]", left: "Sequence[tuple[str, str]]") -> str:
-    """Joins and parts that were folded into one line; `left` holds (name, "bye" or "silent")."""
-    parts = []
-    if joined:
-        parts.append(f"{_names(joined)} joined")
-    gone = [name for name, why in left if why == "bye"]
-    silent = [name for name, why in left if why != "bye"]
-    if gone:
-        parts.append(f"{_names(gone)} left")
-    if silent:
-        parts.append(f"{_names(silent)} not heard any more")
+# What became of a member -> the words behind the names.
+_PRESENCE = {
+    "joined": "joined",
+    "visited": "came and went",
+    "bye": "left",
+    "silent": "not heard any more",
+}
+
+
+def came_and_went(news: "Iterable[tuple[str, str]]") -> str:
+    """Joins and parts that were folded into one line; `news` holds (a key of _PRESENCE, name)."""
+    groups: dict[str, list[str]] = {what: [] for what in _PRESENCE}
+    for what, name in news:
+        groups[what].append(name)
+    parts = [f"{_names(names)} {_PRESENCE[what]}" for what, names in groups.items() if names]
     return note("; ".join(parts))
 
 

@@ -53,9 +53,10 @@ def test_the_first_line_of_a_chat() -> None:
 
 
 def test_joins_and_parts_are_one_line() -> None:
-    line = report.came_and_went(["a", "b"], [("c", "bye"), ("d", "silent")])
-    assert line == "-- a, b joined; c left; d not heard any more --"
-    assert "3 more joined" in report.came_and_went([str(n) for n in range(9)], [])
+    news = [("joined", "a"), ("bye", "c"), ("joined", "b"), ("silent", "d"), ("visited", "e")]
+    line = report.came_and_went(news)
+    assert line == "-- a, b joined; e came and went; c left; d not heard any more --"
+    assert "3 more joined" in report.came_and_went(("joined", str(n)) for n in range(9))
 
 
 @pytest.mark.parametrize(
