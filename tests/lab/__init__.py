@@ -1,0 +1,1 @@
+"""A lab of network namespaces: real programs, real multicast, real loss, nothing of it outside."""
