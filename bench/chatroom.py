@@ -5,6 +5,7 @@ Everything is pinned to 127.0.0.1: membership and sending. Nothing leaves the ma
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pty
 import select
@@ -12,6 +13,7 @@ import signal
 import socket
 import struct
 import subprocess
+import termios
 import time
 from types import TracebackType
 
@@ -22,6 +24,7 @@ from bench.processes import ROOT, Failed, end, environment, pinned
 GROUP = "239.255.77.1"
 LOOPBACK = "127.0.0.1"
 MULTICAST_ALL = 49
+PROMPT = b"evloop> "
 _ports = iter(range(45_000 + os.getpid() % 3_000, 65_000))
 
 
@@ -108,7 +111,7 @@ def drops_of(pid: int, port: int) -> int:
 
 
 class EvloopMember:
-    """A real client in a room without a directory; its stdin is a pipe or (terminal) a pty."""
+    """A real client in a room without a directory; its stdin is a pipe or (`terminal`) a pty."""
 
     def __init__(
         self,
@@ -122,7 +125,7 @@ class EvloopMember:
     ) -> None:
         self.port = next_port() if port is None else port
         place = f"{GROUP}:{self.port}"
-        command = [context.python, "-S", "-m", "evloop.client", "--name", name, "chat", place]
+        command = [context.python, "-S", "-m", "evloop.client", "--name", name]
         before = len(sockets_at(self.port))
         self._terminal = Terminal(command, core=core) if terminal else None
         if self._terminal is not None:
@@ -137,6 +140,9 @@ class EvloopMember:
                 env=environment(),
                 preexec_fn=pinned(machine.cores()[0] if core is None else core),
             )
+        if self._terminal is not None:
+            self._terminal.expect(PROMPT, 10)
+        self.say(f"chat {place}")
         if wait:
             self.wait_joined(before + 1)
 
@@ -181,6 +187,13 @@ class Terminal:
 
     def __init__(self, command: list[str], core: int | None = None) -> None:
         self._master, slave = pty.openpty()
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("4H", 24, 80, 0, 0))
+        pin = pinned(machine.cores()[0] if core is None else core)
+
+        def prepare() -> None:
+            pin()
+            fcntl.ioctl(0, termios.TIOCSCTTY, 0)  # ours now: job control asks who owns it
+
         self.process = subprocess.Popen(
             command,
             stdin=slave,
@@ -188,7 +201,7 @@ class Terminal:
             stderr=slave,
             cwd=ROOT,
             env=environment({"TERM": "xterm-256color"}),
-            preexec_fn=pinned(machine.cores()[0] if core is None else core),
+            preexec_fn=prepare,
             start_new_session=True,
         )
         os.close(slave)

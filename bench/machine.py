@@ -25,7 +25,7 @@ _DESCRIBE = """
 import json, platform, sys, sysconfig, time
 def fib(n): return n if n < 2 else fib(n - 1) + fib(n - 2)
 best = 9.0
-for _ in range(5):
+for _ in range(15):
     begin = time.process_time()
     fib(20)
     best = min(best, time.process_time() - begin)
@@ -56,7 +56,7 @@ def choose_python() -> dict[str, Any]:
         system = describe_python(SYSTEM_PYTHON)
         if tuple(system["info"]) >= (3, 11):
             found.append(system)
-    for _ in range(3):  # in turns: another's load must not decide which is faster
+    for _ in range(5):  # in turns: another's load must not decide which is faster
         for python in found:
             again = float(describe_python(python["executable"])["calibration_ms"])
             python["calibration_ms"] = min(again, python["calibration_ms"])

@@ -13,13 +13,12 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from bench import machine
-from bench.chatroom import EvloopMember, Terminal
+from bench.chatroom import PROMPT, EvloopMember, Terminal
 from bench.common import EVLOOP, Context, Goal, Row, ratio, spread
 from bench.plot import bars
 from bench.processes import Failed, environment, pinned
 
 TURNS = 15
-PROMPT = b"evloop> "
 ASYNCIO = "python3 -c 'import asyncio'"
 
 
