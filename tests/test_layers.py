@@ -15,14 +15,14 @@ from tests.sources import MODULES, ROOT, imports, module_path, tree_of
 # One row a floor. A module that is not here fails the test: say where it belongs.
 FLOORS = (
     "errors limits",
-    "buckets clusters delay framing history keys loss names packets peers presence senders"
-    " shelf streams strictjson waits",
+    "buckets clusters delay framing history keys loss names packets peers senders shelf streams"
+    " strictjson waits",
     "bulk commands confirm draw endpoints gaps layout ledger line listing messages outbox"
-    " pacing ratelimit recall repairs report trickle voice",
-    "directory editor expiry guard owner params plain session",
+    " pacing presence ratelimit recall repairs report trickle voice",
+    "completion directory editor expiry guard owner params plain session",
     "accept log loop makecert multicast outlet resolve service statefiles stdin store terminal tls",
-    "cooked keepsakes listeners metrics room stream",
-    "console door faces link registrar server_options upkeep",
+    "cooked keepsakes listeners metrics room screen stream",
+    "console door faces link registrar server_options trust upkeep",
     "chat prompt server settings starts",
     "client",
     "__main__",
@@ -59,8 +59,9 @@ LATE_IN_WHOLE = {
     "tls": {"ssl"},
 }
 
-# Standard library modules that must not be loaded before `--version` or the first prompt.
-HEAVY = ("asyncio", "threading", "logging", "dataclasses", "subprocess")
+# Must not be loaded for `--version`, nor (with the second row) before the first prompt.
+HEAVY = _words("asyncio dataclasses logging subprocess threading")
+NOT_YET = _words("difflib hashlib ipaddress json pathlib sqlite3 ssl traceback typing unicodedata")
 
 
 def test_every_module_has_its_floor() -> None:
@@ -121,16 +122,26 @@ def test_a_module_says_its_floor(module: str) -> None:
     assert int(said[1]) == FLOOR_OF[module]
 
 
-@pytest.mark.parametrize("program", ["server", "client"])
-def test_version_loads_nothing_heavy(program: str) -> None:
+def loaded_by(program: str, *arguments: str, typed: str = "") -> set[str]:
+    """Names of all modules that a run of the program loads."""
     done = subprocess.run(
-        [sys.executable, "-S", "-X", "importtime", "-m", f"evloop.{program}", "--version"],
+        [sys.executable, "-S", "-X", "importtime", "-m", f"evloop.{program}", *arguments],
         cwd=ROOT,
+        input=typed,
         capture_output=True,
         text=True,
         timeout=60,
         check=True,
     )
     loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
-    assert "evloop" in loaded  # the listing was understood
-    assert not loaded & set(HEAVY)
+    assert {"evloop", "evloop.limits"} <= loaded  # the listing was understood
+    return loaded
+
+
+@pytest.mark.parametrize("program", ["server", "client"])
+def test_version_loads_nothing_heavy(program: str) -> None:
+    assert not loaded_by(program, "--version") & HEAVY
+
+
+def test_the_client_comes_to_its_prompt_with_nothing_heavy() -> None:
+    assert not loaded_by("client", typed="quit\n") & (HEAVY | NOT_YET)

@@ -30,6 +30,7 @@ ONE_OF_A_KIND = {
     "Link",
     "Prompt",
     "Registrar",
+    "ScreenFace",
     "Server",
 }
 
