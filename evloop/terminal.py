@@ -180,7 +180,9 @@ class Terminal:
         """Raw mode on; does nothing when it is on, or when we are in the background."""
         if self.raw or not self.in_foreground():
             return
-        saved = _attributes(self._stdin)
+        if self._saved is None:
+            self._saved = _attributes(self._stdin)
+        saved = self._saved
         if saved is None:
             return
         raw = [*saved[:6], list(saved[6])]  # type: ignore[arg-type]
@@ -194,7 +196,6 @@ class Terminal:
         for key in (termios.VINTR, termios.VSUSP):
             controls[key] = b"\0"
         if _set_attributes(self._stdin, raw):
-            self._saved = saved
             self.raw = True
             self._quit = signal.signal(signal.SIGQUIT, self._on_quit)
             self.write(PASTE_ON)
@@ -207,6 +208,7 @@ class Terminal:
         if not self.raw or self._saved is None:
             return
         self._forget_raw()
+        saved, self._saved = self._saved, None
         if not self.in_foreground():
             self._waiting.clear()
             return
@@ -215,7 +217,7 @@ class Terminal:
             self._break_through()
         elif self._owed:
             self._drain_receipt()
-        _set_attributes(self._stdin, self._saved)
+        _set_attributes(self._stdin, saved)
 
     def _forget_raw(self) -> None:
         self.raw = False
@@ -336,7 +338,9 @@ class Terminal:
 
         True: raw mode is on again. False: we are in the background, so neither read nor write.
         """
-        if self.raw:  # we were stopped without being asked, and the shell has set the terminal
+        if self.raw:
+            # Stopped without being asked, perhaps: the shell may have set the terminal. Ours is
+            # set again; what it was before we came is still known.
             self._forget_raw()
         self.enter()
         return self.raw

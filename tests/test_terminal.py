@@ -141,6 +141,22 @@ def test_leaving_twice_and_entering_twice_are_harmless(line: tuple[int, int]) ->
     terminal.close()
 
 
+def test_coming_back_twice_does_not_take_raw_for_the_users_settings(
+    line: tuple[int, int],
+) -> None:
+    _, slave = line
+    before = termios.tcgetattr(slave)
+    terminal = Terminal(slave, slave)
+    assert terminal.resume()
+    raw = termios.tcgetattr(slave)
+    termios.tcsetattr(slave, termios.TCSANOW, before)  # as a shell does with a stopped job
+    assert terminal.resume()
+    assert terminal.resume()
+    assert termios.tcgetattr(slave) == raw
+    terminal.close()
+    assert termios.tcgetattr(slave) == before
+
+
 # -- trap 3: EINTR and EIO ---------------------------------------------------------------------
 
 
