@@ -149,9 +149,6 @@ def _measure(cluster: str, charset: str) -> "Cell":
         except UnicodeEncodeError:
             return "?", 1, True
         return (base if base.isprintable() else "?"), 1, True
-    if len(cluster) == 1 and _is_flag_letter(cluster):
-        # Half a flag: as a letter it can not melt into what a terminal shows beside it.
-        return chr(ord(cluster) - 0x1F1E6 + ord("A")), 1, True
     # Invisible characters are kept in the text and left out of the drawing; only what holds a
     # cluster together is written.
     shown = "".join(
@@ -159,6 +156,9 @@ def _measure(cluster: str, charset: str) -> "Cell":
     ).strip(ZWJ)
     if not shown:
         return REPLACEMENT, 1, True
+    if len(shown) == 1 and _is_flag_letter(shown):
+        # Half a flag: as a letter it can not melt into what a terminal shows beside it.
+        return chr(ord(shown) - 0x1F1E6 + ord("A")), 1, True
     if _traits_of(shown[0])[1]:
         shown = DOTTED_CIRCLE + shown  # a mark without a base would land on the prompt
     columns = sum(_traits_of(char)[0] for char in shown)

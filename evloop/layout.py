@@ -35,7 +35,7 @@ def lay_out(
     everything = prompt + clusters
     cursor += len(prompt)
     text = "".join(everything)
-    if len(text) <= room and text.isascii() and "\n" not in text:
+    if len(text) <= room and text.isascii() and text.isprintable():
         return [everything], 0, cursor  # the usual case, and quick
     row: Row = []
     rows = [row]

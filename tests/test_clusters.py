@@ -78,6 +78,7 @@ COLUMNS = [
     (FAMILY, FAMILY, 8, False),
     ("🇳🇱", "🇳🇱", 2, False),
     ("🇳", "N", 1, True),
+    ("🇳\u200b", "N", 1, True),
     ("❤\ufe0f", "❤\ufe0f", 2, False),
     ("\u0301", "\u25cc\u0301", 1, True),
     ("\u200b", "\ufffd", 1, True),
