@@ -19,7 +19,7 @@ from evloop.errors import Refused
 from evloop.framing import pack_frame
 from evloop.limits import READ_BYTES_PER_WAKE, TURNED_AWAY_MAX
 from evloop.peers import plain_host
-from evloop.stream import Hub, Stream
+from evloop.stream import Hub, Stream, tune
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class Door:
     When a connection has ended, `release` must be told.
     """
 
-    __slots__ = ("_acceptors", "_guard", "_loop", "_registrar", "_tls", "_turned_away", "_visitors")
+    __slots__ = ("_acceptors", "_guard", "_loop", "_registrar", "_tls", "_turned_away")
 
     def __init__(
         self, loop: "Loop", registrar: "Registrar", guard: "Guard", tls: "ServerTls | None"
@@ -66,7 +66,6 @@ class Door:
         self._tls = tls
         self._acceptors: list[Acceptor] = []
         self._turned_away: set[TurnedAway] = set()
-        self._visitors: dict[Connection, str] = {}
 
     def open(self, listener: socket.socket) -> None:
         """Accept from `listener`, and own it."""
@@ -85,7 +84,7 @@ class Door:
 
     def release(self, connection: "Connection") -> None:
         """A connection has ended."""
-        self._guard.release(self._visitors.pop(connection))
+        self._guard.release(connection.visitor)
 
     def _accept(self, sock: socket.socket, address: "Any") -> None:
         host = plain_host(address[0])
@@ -95,13 +94,11 @@ class Door:
         except Refused as refused:
             self._turn_away(sock, peer, refused)
             return
-        # One send a tick is all a reply needs; waiting for more to send would only delay it.
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        tune(sock)
         registrar = self._registrar
         registrar.metrics.count("connections")
         pipe = None if self._tls is None else self._tls.pipe()
-        self._visitors[registrar.welcome(sock, host, peer, pipe)] = visitor
+        registrar.welcome(sock, host, peer, pipe).visitor = visitor
 
     def _turn_away(self, sock: socket.socket, peer: str, refused: Refused) -> None:
         self._registrar.metrics.count("connections_refused")

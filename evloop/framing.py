@@ -23,6 +23,14 @@ from evloop.limits import HEADER_BYTES, PAYLOAD_BYTES_MAX
 
 _HEADER = Struct(">I")
 
+# What else begins so, by its first two bytes: whoever comes to the wrong port is told.
+_STRANGERS = {
+    0x1603: "; it looks like TLS, which this port does not speak",
+    int.from_bytes(b"GE"): "; it looks like HTTP, which this port does not speak",
+    int.from_bytes(b"PO"): "; it looks like HTTP, which this port does not speak",
+    int.from_bytes(b"SS"): "; it looks like SSH, which this port does not speak",
+}
+
 
 def pack_frame(payload: bytes) -> bytes:
     """Return `payload` (at most `PAYLOAD_BYTES_MAX` bytes) behind its length.
@@ -75,9 +83,9 @@ class FrameDecoder:
                 return None
             need = HEADER_BYTES + _HEADER.unpack_from(buffer, start)[0]
             if need > HEADER_BYTES + PAYLOAD_BYTES_MAX:
-                self._fail(
-                    f"a frame of {need - HEADER_BYTES} bytes is larger than {PAYLOAD_BYTES_MAX}"
-                )
+                size = need - HEADER_BYTES
+                hint = _STRANGERS.get(size >> 16, "")
+                self._fail(f"a frame of {size} bytes is larger than {PAYLOAD_BYTES_MAX}{hint}")
             self._need = need
         end = start + need
         if end > len(buffer):

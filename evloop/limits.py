@@ -52,7 +52,7 @@ READ_BYTES_PER_WAKE = 65_536  # one recv per wake and descriptor: nobody starves
 DATAGRAMS_PER_WAKE_MAX = 64  # measured: draining up to 64 takes 1.5 to 1.7 times more under flood
 DATAGRAM_READ_BYTES = 2_048  # ours have 1,200 at most; the rest of a longer one is not read
 ACCEPT_BATCH_MAX = 64  # a storm of connections shares the loop with those who are in
-ACCEPT_PAUSE_S = 0.2  # out of descriptors: try again soon, but do not spin
+ACCEPT_PAUSE_S = 0.1  # out of descriptors: try again soon, but do not spin
 SIGNALS_PER_WAKE_MAX = 64
 SLEEP_S_MAX = 86_400.0  # of one select: epoll takes at most 2**31 - 1 ms
 STALE_TIMERS_MIN = 64  # below, cancelled timers are not worth a sweep
@@ -146,6 +146,7 @@ LINES_WAITING_MAX = 1_000  # lines read ahead while a command runs; then stdin i
 # -- TLS -----------------------------------------------------------------------------------------
 
 TLS_HANDSHAKE_S = 5.0  # a stranger without keys may hold a connection this long
+TLS_HANDSHAKES_PER_TICK = 32  # 8 ms with an elliptic key; the rest waits for the next tick
 TLS_READ_BYTES_MAX = 65_536  # of one read from the record layer; a record holds 16,384
 
 # -- who is let in (guard) -----------------------------------------------------------------------
@@ -156,6 +157,9 @@ CONNECTIONS_PER_S = 200.0  # new ones from one address; a reconnecting office, n
 CONNECTIONS_BURST = 1_000  # at once, after a pause: a restart of everything at that address
 DESCRIPTORS_RESERVED = 32  # of RLIMIT_NOFILE: listeners, the store, epoll, refused clients
 DESCRIPTORS_MIN = DESCRIPTORS_RESERVED + 8  # a server for fewer than 8 clients is a mistake
+KEEPALIVE_IDLE_S = 60  # a silent client is asked whether it is there (the default: 2 hours) ...
+KEEPALIVE_INTERVAL_S = 15  # ... so often ...
+KEEPALIVE_PROBES = 4  # ... so many times; then its connection, and its place, are given up
 FULL_RETRY_S = 5.0  # what a client is told to wait when a place must become free first
 
 assert CLIENTS_PER_ADDRESS_MAX <= CONNECTIONS_BURST  # one address may come back all at once

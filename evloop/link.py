@@ -21,7 +21,7 @@ from evloop.errors import BadMessage, EvloopError, FrameError, RemoteProtocolErr
 from evloop.framing import pack_frame
 from evloop.limits import CONNECT_S_MAX, RECONNECT_S_MAX, RECONNECT_S_MIN
 from evloop.resolve import Lookup
-from evloop.stream import Stream
+from evloop.stream import Stream, tune
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -154,8 +154,7 @@ class Link:
             family, address = self._addresses.pop(0)
             sock = socket.socket(family, socket.SOCK_STREAM)
             sock.setblocking(False)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            tune(sock)
             self.state = CONNECTING
             self.address = address
             self._timer.move(self._loop.now + CONNECT_S_MAX)

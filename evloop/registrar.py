@@ -59,7 +59,17 @@ _NEWS: "Replies" = []  # stands in a note for: this was news, not a reply
 class Connection(Stream):
     """One client. `number` names it on the console, `peer` in the log."""
 
-    __slots__ = ("bad", "client", "host", "name", "news_seen", "number", "peer", "server")
+    __slots__ = (
+        "bad",
+        "client",
+        "host",
+        "name",
+        "news_seen",
+        "number",
+        "peer",
+        "server",
+        "visitor",
+    )
 
     def __init__(
         self,
@@ -74,6 +84,7 @@ class Connection(Stream):
         self.host = host
         self.peer = peer
         self.number = 0
+        self.visitor = ""  # the guard's name for where it comes from
         self.bad = 0  # payloads in a row that were no requests
         self.news_seen = -1  # how much of all news it was given; -1: it does not watch
         self.client = ""
@@ -152,6 +163,7 @@ class Registrar:
         self._news_before = 0  # news of all earlier ticks
         self._noted: list[tuple[Connection, int, bytes | Replies | None]] = []
         self._undone = 0
+        self._figures = (-1.0, b"")  # when, and what `stats` said then
         self._failing = False  # so that a full disk is logged once and not for each request
         loop.before_sleep(self.end_tick)
 
@@ -471,7 +483,10 @@ class Registrar:
         if not is_loopback(connection.host) and connection.host not in self.stats_for:
             sentence = f"stats are not for {connection.host}; see --stats-from"
             raise Refused(messages.NOT_ALLOWED, "not_allowed", sentence)
-        return encode(self.metrics.figures())
+        now = self.loop.now
+        if self._figures[0] != now:  # once a tick, however often it is asked
+            self._figures = (now, encode(self.metrics.figures()))
+        return self._figures[1]
 
     def _unwatch(self, connection: Connection, parameters: "dict[str, Any]") -> bytes:
         params.read_nothing(parameters)

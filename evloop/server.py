@@ -24,11 +24,10 @@ from evloop.endpoints import USAGE, endpoint_of
 from evloop.errors import EvloopError, SetupError
 from evloop.expiry import Expiry
 from evloop.guard import Guard, clients_that_fit
-from evloop.limits import DRAIN_S
+from evloop.limits import DESCRIPTORS_MIN, DRAIN_S
 from evloop.listeners import open_listeners
 from evloop.log import DEBUG, INFO, WARNING, stderr_log
 from evloop.loop import Loop
-from evloop.makecert import make_certificate
 from evloop.metrics import Metrics, publish
 from evloop.peers import is_loopback
 from evloop.ratelimit import AddressRates, change_burst
@@ -48,6 +47,7 @@ if TYPE_CHECKING:
     from evloop.log import Log
     from evloop.tls import ServerTls
 
+CANNOT_SERVE = 1
 INTERNAL = 70
 DAY_S = 86_400.0
 
@@ -82,7 +82,12 @@ class Server:
         log: "Log",
         on_end: "Callable[[], object]",
     ) -> None:
-        self.tls = tls_of(options)  # first: what is wrong with files should touch no store
+        # First what can be wrong without touching the store.
+        self.tls = tls_of(options)
+        descriptors = raise_descriptor_limit()
+        if descriptors < DESCRIPTORS_MIN:
+            sentence = f"the limit of {descriptors} open files is too low; see ulimit -n"
+            raise SetupError(sentence, CANNOT_SERVE)
         wall = time.time
         if options.memory:
             self._store: Any = MemoryStore(int(wall()))
@@ -116,9 +121,9 @@ class Server:
         )
         self.registrar.on_forget = self._forget
         self.registrar.stats_for.update(options.stats_from)
-        clients = clients_that_fit(options.max_clients, raise_descriptor_limit())
+        clients = clients_that_fit(options.max_clients, descriptors)
         if clients < options.max_clients:
-            log.notice("fewer clients fit the limit of open files", clients=clients)
+            log.warning("fewer clients fit the limit of open files", clients=clients)
         guard = Guard(clients, options.max_per_address)
         self._door = Door(loop, self.registrar, guard, self.tls)
         self._options = options
@@ -275,6 +280,8 @@ def main(arguments: "Sequence[str] | None" = None) -> int:
     options = parse_options(sys.argv[1:] if arguments is None else arguments)
     try:
         if options.make_cert is not None:
+            from evloop.makecert import make_certificate  # late: hardly ever asked for
+
             return make_certificate(options.make_cert)
         return run(options)
     except SetupError as error:

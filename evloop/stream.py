@@ -34,12 +34,16 @@ from evloop.errors import FrameError
 from evloop.framing import FrameDecoder
 from evloop.limits import (
     FRAMES_PER_WAKE,
+    KEEPALIVE_IDLE_S,
+    KEEPALIVE_INTERVAL_S,
+    KEEPALIVE_PROBES,
     LINGER_BYTES_MAX,
     LINGER_S,
     OUT_HIGH_WATER_BYTES,
     OUT_QUEUE_BYTES_MAX,
     READ_BYTES_PER_WAKE,
     TLS_HANDSHAKE_S,
+    TLS_HANDSHAKES_PER_TICK,
     UNFINISHED_FRAME_S,
     WRITE_PROGRESS_S,
 )
@@ -102,7 +106,16 @@ class Deadlines:
 class Hub:
     """What the streams of one loop share."""
 
-    __slots__ = ("closed", "dirty", "lingering", "loop", "shaking", "unfinished", "unsent")
+    __slots__ = (
+        "closed",
+        "dirty",
+        "lingering",
+        "loop",
+        "shaken",
+        "shaking",
+        "unfinished",
+        "unsent",
+    )
 
     def __init__(self, loop: "Loop") -> None:
         self.loop = loop
@@ -111,6 +124,7 @@ class Hub:
         self.unfinished = Deadlines(loop, UNFINISHED_FRAME_S, _expired_unfinished)
         self.unsent = Deadlines(loop, WRITE_PROGRESS_S, _expired_unsent)
         self.lingering = Deadlines(loop, LINGER_S, _expired_lingering)
+        self.shaken = 0  # handshakes that were worked on in this tick
         self.shaking = Deadlines(loop, TLS_HANDSHAKE_S, _expired_shaking)
 
     def flush(self) -> None:
@@ -119,6 +133,7 @@ class Hub:
         Telling them here and not from inside their own calls keeps every owner free of surprise:
         a stream never ends while one of its methods is running.
         """
+        self.shaken = 0
         while self.dirty or self.closed:
             dirty, self.dirty = self.dirty, []
             for stream in dirty:
@@ -126,6 +141,16 @@ class Hub:
             closed, self.closed = self.closed, []
             for stream in closed:
                 stream.ended(stream.why)
+
+
+def tune(sock: socket.socket) -> None:
+    """Send at once, and find out when the peer is gone without a word."""
+    # One send a tick is all a reply needs; waiting for more to send would only delay it.
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_IDLE_S)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE_INTERVAL_S)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, KEEPALIVE_PROBES)
 
 
 def _unacknowledged(sock: socket.socket) -> int:
@@ -302,6 +327,12 @@ class Stream:
             return None
 
     def _on_read(self) -> None:
+        if (
+            self._pipe is not None
+            and self._pipe.shaking
+            and self._hub.shaken >= TLS_HANDSHAKES_PER_TICK
+        ):
+            return  # still readable in the next tick: those who are in go first
         data = self._recv()
         if data is None:
             return
@@ -321,6 +352,7 @@ class Stream:
     def _unseal(self, pipe: "TlsPipe", data: bytes) -> None:
         """The same with TLS."""
         plain = b""
+        self._hub.shaken += pipe.shaking
         if data:
             plain, wire = pipe.receive(data)
             self._send_sealed(wire)

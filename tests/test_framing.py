@@ -162,3 +162,20 @@ def test_a_started_body_survives_the_compaction_of_what_was_before_it() -> None:
     assert decoder.next_frame() is None  # asked again without a new byte
     decoder.feed(stream[-3:])
     assert pull(decoder) == [b"second"]
+
+
+@pytest.mark.parametrize(
+    ("first", "what"),
+    [
+        (b"\x16\x03\x01\x02", "TLS"),
+        (b"GET ", "HTTP"),
+        (b"POST", "HTTP"),
+        (b"SSH-", "SSH"),
+        (b"\x7f\xff\xff\xff", "is larger than 65536"),
+    ],
+)
+def test_who_is_at_the_wrong_port_is_told(first: bytes, what: str) -> None:
+    decoder = FrameDecoder()
+    decoder.feed(first)
+    with pytest.raises(FrameError, match=what):
+        decoder.next_frame()

@@ -291,12 +291,22 @@ def test_few_descriptors_two_hundred_clients(processes: list[Process]) -> None:
             process.until(caller.read)
         for caller in callers[: fit // 2]:
             caller.close()
+        stayed = callers[fit - 1]
+        while process.call(stayed, "stats")["result"]["clients"] == fit:
+            stayed.got.clear()
         late = Caller(process.address)
         callers.append(late)
         assert process.call(late, "ping")["result"] == {}
     finally:
         for caller in callers:
             caller.close()
+
+
+def test_a_limit_that_leaves_no_room_is_told(processes: list[Process]) -> None:
+    process = Process(before=("sh", "-c", 'ulimit -n 30; exec "$@"', "sh"))
+    processes.append(process)
+    assert process.wait() == 1
+    assert "the limit of 30 open files is too low" in process.log
 
 
 def test_without_descriptors_accepting_pauses_and_goes_on(

@@ -14,6 +14,7 @@ import pytest
 
 from evloop import limits
 from evloop.framing import FrameDecoder
+from evloop.stream import Hub
 from evloop.tls import TlsPipe, client_context
 from tests.live import ROOT, Caller, House, Process, request, tls_call
 from tests.tls_files import Files
@@ -138,6 +139,29 @@ def test_a_handshake_has_5_s(tls_house: House, files: Files) -> None:
     assert silent.read() and dribbler.read()
     assert not tls_house.registrar.connections
     assert len(tls_house.registrar.hub.shaking) == 0
+
+
+def test_a_storm_of_handshakes_shares_the_loop(
+    tls_house: House, files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inside = TlsCaller(tls_house, client_context(files.ca))
+    tls_house.call(inside, "ping")
+    context = client_context(files.ca)
+    storm = [TlsCaller(tls_house, context) for _ in range(120)]
+    for caller in storm:
+        caller.ask("ping")
+    flush = Hub.flush
+    shaken: list[int] = []
+
+    def counting(hub: Hub) -> None:
+        shaken.append(hub.shaken)
+        flush(hub)
+
+    monkeypatch.setattr(Hub, "flush", counting)
+    tls_house.until(lambda: all(caller.reply(1) for caller in storm))
+    assert max(shaken) <= limits.TLS_HANDSHAKES_PER_TICK
+    assert sum(shaken) >= len(storm)
+    assert tls_house.call(inside, "ping")["result"] == {}
 
 
 def test_without_room_a_tls_client_gets_an_alert(files: Files) -> None:
