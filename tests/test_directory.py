@@ -290,6 +290,7 @@ def test_a_page_is_made_once_until_something_changes() -> None:
     assert json.loads(second)["rooms"][3]["members"] == 1
     for number in range(2 * PAGES_CACHED_MAX):
         directory.page(f"room-{number:05}", 1)
+        assert len(directory._pages) <= PAGES_CACHED_MAX
     again = directory.page(None, 500)  # was pushed out of the cache
     assert again == second
     assert again is not second
@@ -361,9 +362,13 @@ def test_caps_of_nought_are_lifted() -> None:
 
 
 def test_rooms_from_the_store_count() -> None:
-    directory = filled(5, rooms_max=100, rooms_per_address=5)
-    refused(5, "too_many_rooms", directory.check_make, room("one-more", 5))
-    assert directory.version == 7
+    directory = filled(5, rooms_max=100, rooms_per_address=6)
+    sixth = room("sixth", 5)
+    directory.check_make(sixth)
+    directory.add(sixth)
+    directory.commit()
+    refused(5, "too_many_rooms", directory.check_make, room("seventh", 6))
+    assert directory.version == 8
     assert not directory.provisional
 
 

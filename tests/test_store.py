@@ -62,6 +62,7 @@ def setup_error(path: Path | str) -> str:
         open_store(str(path)).close()
     assert caught.value.status == 73
     assert "\n" not in caught.value.sentence
+    assert "[Errno" not in caught.value.sentence
     return caught.value.sentence
 
 
@@ -490,6 +491,7 @@ def test_the_memory_store_has_the_interface_and_keeps_nothing() -> None:
     store.delete(room("lab"))
     store.rollback()
     assert store.load() == (1_795_348_801, [])
+    assert store.load_seen() == (0.0, {})
     store.close()
     public = {name for name in dir(MemoryStore) if not name.startswith("_")}
     assert public == {name for name in dir(Store) if not name.startswith("_")}
