@@ -76,10 +76,14 @@ class LossMeter:
                 self._count(0, missed)
 
     def percent(self, now: float) -> int:
-        """Loss in percent, rounded down, or LOSS_UNKNOWN."""
+        """Loss in percent, or LOSS_UNKNOWN.
+
+        Rounded down below 0.7: at 1 % loss the mean over members of what is rounded to the nearest
+        asks for a tenth more copies than the misses are worth.
+        """
         self._expire(now)
         total = self._seen + self._lost
-        return int(100 * self._lost / total) if total >= LOSS_SAMPLES_MIN else LOSS_UNKNOWN
+        return int(100 * self._lost / total + 0.3) if total >= LOSS_SAMPLES_MIN else LOSS_UNKNOWN
 
 
 def copies(rng: "Random", losses: dict[int, int], members: int, most: int) -> int:

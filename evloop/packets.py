@@ -56,6 +56,8 @@ _UNDER_TAG = 0x0E  # the flags that the tag covers
 _KNOWN_FLAGS = RELAYED | MORE | 0xF0  # `sealed` is for later: unknown today
 _HEADER = Struct(">HBBHH8sII")
 _DATA_HEAD = Struct(">IB")
+_DATA_HEADS = tuple([Struct(">IB" + count * "8sI") for count in range(PARENTS_MAX + 1)])
+_PARENT_COUNT_AT = HEADER_BYTES + 4
 _RANGE = Struct(">8sII")
 _PARENT = Struct(">8sI")
 _NACK_HEAD = Struct(">8sB")
@@ -76,19 +78,15 @@ def as_copy(datagram: bytes, more: int) -> bytes:
 
 def _parse_data(data: bytes, end: int) -> "Fields | None":
     """(lamport, parents as ((sender, seq), ...), name bytes, kind, text bytes)"""
-    lamport, count = _DATA_HEAD.unpack_from(data, HEADER_BYTES)
-    at = HEADER_BYTES + _DATA_HEAD.size + 12 * count
-    if count > PARENTS_MAX or at >= end:
+    count = data[_PARENT_COUNT_AT]
+    if count > PARENTS_MAX:
         return None
-    # The parents lie between the two; three at most, so a loop costs less than an iterator.
-    parents = (
-        tuple([_PARENT.unpack_from(data, place) for place in range(HEADER_BYTES + 5, at, 12)])
-        if count
-        else ()
-    )
+    lamport, _, *named = _DATA_HEADS[count].unpack_from(data, HEADER_BYTES)
+    at = _PARENT_COUNT_AT + 1 + 12 * count
     name_end = at + 1 + data[at]
     if not name_end < end <= name_end + 1 + PART_BYTES_MAX:
         return None
+    parents = tuple(zip(named[::2], named[1::2], strict=True)) if named else ()
     return lamport, parents, data[at + 1 : name_end], data[name_end], data[name_end + 1 : end]
 
 
@@ -117,7 +115,12 @@ def _parse_bye(data: bytes, end: int) -> "Fields | None":
     return () if end == HEADER_BYTES else None
 
 
-_PARSERS = {DATA: _parse_data, NACK: _parse_nack, SESSION: _parse_session, BYE: _parse_bye}
+_PARSERS = {  # by version and type
+    _VERSION << 4 | DATA: _parse_data,
+    _VERSION << 4 | NACK: _parse_nack,
+    _VERSION << 4 | SESSION: _parse_session,
+    _VERSION << 4 | BYE: _parse_bye,
+}
 
 
 def ranges(raw: bytes) -> "list[Range]":
@@ -169,7 +172,7 @@ class Codec:
         magic, kind, flags, key_id, length, sender, seq, wall = _HEADER.unpack_from(data)
         if magic != _MAGIC:
             return "magic"
-        parse = _PARSERS.get(kind - (_VERSION << 4))
+        parse = _PARSERS.get(kind)
         if parse is None:
             return "version" if kind >> 4 != _VERSION else "type"
         if flags & ~_KNOWN_FLAGS:

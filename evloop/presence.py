@@ -41,7 +41,8 @@ class Presence:
     """The present members but for myself, by sender id."""
 
     __slots__ = (
-        "_estimate", "_folds", "_hint", "_own_name", "_sweep", "_votes", "losses", "members",
+        "_estimate", "_folds", "_hint", "_interval", "_own_name", "_sweep", "_votes", "losses",
+        "members",
     )  # fmt: skip
 
     def __init__(self, own_name: str) -> None:
@@ -51,7 +52,8 @@ class Presence:
         self.losses: dict[int, int] = {}  # how many members report so many percent
         self._votes: list[int] = []  # the last counts heard
         self._hint = 1
-        self._estimate = 1  # N; 0: to be found anew
+        self._estimate = 0  # N; 0: to be found anew
+        self._interval = PRESENCE_S_MIN  # T
         self._sweep = float("inf")  # nobody has been silent too long before
 
     def expect(self, members: int) -> None:
@@ -66,13 +68,15 @@ class Presence:
             median = votes[len(votes) // 2] if votes else 1
             counted = len(self.members) + 1
             median = min(median, MEMBERS_TRUSTED * counted)
-            self._estimate = min(max(counted, median, self._hint), MEMBERS_MAX)
+            size = self._estimate = min(max(counted, median, self._hint), MEMBERS_MAX)
+            self._interval = max(PRESENCE_S_MIN, min(0.4 * size, 20.0), 0.15 * size)
         return self._estimate
 
     def interval(self) -> float:
         """T in seconds: everybody says something at least as often."""
-        size = self.size()
-        return max(PRESENCE_S_MIN, min(0.4 * size, 20.0), 0.15 * size)
+        if not self._estimate:
+            self.size()
+        return self._interval
 
     def rename(self, own_name: str) -> None:
         """I am called otherwise from now on."""

@@ -39,16 +39,16 @@ class Ask:
 class Repairs:
     """The answers that this member owes the room."""
 
-    __slots__ = ("_asks", "_due", "_rng")
+    __slots__ = ("_asks", "_rng", "due")
 
     def __init__(self, rng: "Random") -> None:
         self._rng = rng
         self._asks: dict[Key, Ask] = {}  # the order is that of the first ask
-        self._due: dict[Key, float] = {}
+        self.due: dict[Key, float] = {}
 
     def full(self) -> bool:
         """More answers are due than can be sent in time: consider no further asks."""
-        return len(self._due) >= DUE_MAX
+        return len(self.due) >= DUE_MAX
 
     def _ask(self, key: "Key") -> Ask:
         ask = self._asks.get(key)
@@ -56,7 +56,7 @@ class Repairs:
             if len(self._asks) >= ASKS_REMEMBERED_MAX:
                 oldest = next(iter(self._asks))
                 del self._asks[oldest]
-                self._due.pop(oldest, None)
+                self.due.pop(oldest, None)
             ask = self._asks[key] = Ask()
         return ask
 
@@ -72,27 +72,28 @@ class Repairs:
             ask.heard = now
         elif not source:
             return
-        if key in self._due:
+        if key in self.due:
             return
         if source:
-            self._due[key] = now + delay * self._rng.random()
+            self.due[key] = now + delay * self._rng.random()
         elif self._rng.random() < VOLUNTEERS / members * 4 ** (ask.count - 1):
-            self._due[key] = now + 3 * delay + window_wait(self._rng, 8 * delay, members)
+            self.due[key] = now + 3 * delay + window_wait(self._rng, 8 * delay, members)
 
     def _held(self, ask: Ask, now: float) -> bool:
         return now < ask.held_until
 
     def answered(self, key: "Key", now: float, delay: float) -> None:
         """A repair of `key` was heard or sent: hold down."""
-        self._due.pop(key, None)
+        self.due.pop(key, None)
         self._ask(key).held_until = now + 20 * delay
 
     def deadline(self) -> float:
-        return min(self._due.values(), default=float("inf"))
+        """When the next answer (one of `due`) is to be sent."""
+        return min(self.due.values(), default=float("inf"))
 
     def take_due(self, now: float) -> "list[Key]":
         """The answers whose time has come, in their order."""
-        due = sorted((when, key) for key, when in self._due.items() if when <= now)
+        due = sorted((when, key) for key, when in self.due.items() if when <= now)
         for _, key in due:
-            del self._due[key]
+            del self.due[key]
         return [key for _, key in due]

@@ -60,8 +60,9 @@ class Senders:
         item = digest_item(sender, stream.hi) if stream.hi else 0
         self.digest ^= stream.item ^ item
         stream.item = item
-        self._recent.pop(sender, None)
-        self._recent[sender] = None
+        recent = self._recent
+        recent.pop(sender, None)
+        recent[sender] = None
 
     def listing(self, count: int, first: bytes) -> list[tuple[bytes, int, int]]:
         """At most `count` of (sender, lo, hi), that of sender `first` at the head."""

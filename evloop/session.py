@@ -131,11 +131,12 @@ class RoomSession:
         self._unexplained = NEVER  # since when a digest differs without a reason
         self._spoke = -NEVER  # my last SESSION
         self._patience = 1.0  # jitter of the presence interval
+        self._mute_until = now  # the cap forbids a SESSION before
         self._byes = 0  # still to be said
         self._bye_due = NEVER
         self._left = False
         self._deadline = now
-        self._stale = True  # _deadline must be found anew
+        self._stale = True  # something is due earlier than _deadline: find it anew
         self._confirmed: int | None = None  # least number of mine that all hold
 
     # -- what a client does ----------------------------------------------------------------------
@@ -180,7 +181,7 @@ class RoomSession:
 
     def datagrams_to_send(self) -> "list[Datagram]":
         """(datagram, None for the group or the source it goes to); each is told once."""
-        if self._now >= self.next_deadline():
+        if (self._stale or self._now >= self._deadline) and self._now >= self.next_deadline():
             self.handle_timer(self._now)
         voice = self._voice
         if not voice.out:
@@ -302,7 +303,6 @@ class RoomSession:
         if flags & RELAYED:
             self._voice.room.take(now)
             self._repairs.answered(key, now, self._delay.value)
-            self._stale = True
 
     def _on_data(
         self,
@@ -356,9 +356,7 @@ class RoomSession:
 
     def _news(self, now: float) -> None:
         """New data: soon somebody should say what all must have by now."""
-        members = self._presence.size()
-        self._trickle.reset(now, members)
-        self._trickle.not_before(self._copies_until, members)
+        self._trickle.reset(now, self._presence.size(), self._copies_until)
 
     def _round(self, now: float) -> float:
         return self._gaps.round(now, self._delay.value, self._presence.size(), self._copies_until)
@@ -421,7 +419,6 @@ class RoomSession:
         if member is None:
             self._drop("members")
             return
-        self._stale = True
         if member.loss != loss:
             self._presence.lossy(member, loss)
         self._presence.vote(members)
@@ -440,6 +437,7 @@ class RoomSession:
             self._compare(sender, member, ranges(raw), now)
         if ask & 1:
             self._confirm.asked_by(sender, now, self._presence.size())
+            self._stale = True
 
     def _overtaken(self, sender: bytes, counter: int) -> bool:
         """Whether a SESSION is older than its sender's BYE; else that BYE is void."""
@@ -464,6 +462,7 @@ class RoomSession:
         if member is not None:
             self._ledger.events.append(("joined", sender, member.name))
             self._confirmed = None
+            self._stale = True
         return member
 
     def _holds(self, member: Member, hi: int) -> None:
@@ -473,6 +472,7 @@ class RoomSession:
 
     def _compare(self, sender: bytes, member: Member, listed: "list[Range]", now: float) -> None:
         """The digest of `sender` differs from mine: who lacks what?"""
+        self._stale = True
         ahead = behind = False
         known = 0
         own = self._ledger.own
@@ -586,14 +586,13 @@ class RoomSession:
             due.append(max(self._gaps.next_due, voice.nack.when()))
         if self._bulk:
             due.append(voice.bulk_due())
-        repair = self._repairs.deadline()
-        if repair != NEVER:
-            due.append(max(repair, voice.repair_due()))
+        if self._repairs.due:
+            due.append(max(self._repairs.deadline(), voice.repair_due()))
         return min(due)
 
     def _presence_due(self) -> float:
         due = self._spoke + self._presence.interval() * self._patience
-        return max(due, self._voice.session.when())
+        return due if due > self._mute_until else self._mute_until
 
     def _send_data(self, now: float) -> None:
         queue = self._outbox.queue
@@ -618,7 +617,7 @@ class RoomSession:
             datagram = self._outbox.take_copy(now)
 
     def _send_repairs(self, now: float) -> None:
-        if self._repairs.deadline() > now:
+        if not self._repairs.due:
             return
         for key in self._repairs.take_due(now):
             message = self._ledger.history.get(key)
@@ -698,9 +697,11 @@ class RoomSession:
         trickle = self._trickle.handle_timer(now, self._presence.size())
         trickle = trickle and not self._behind()
         answer = confirm.answer_due <= now
-        wanted = trickle or ask or answer or self._presence_due() <= now
-        if wanted and self._voice.session.take(now):
-            self._say_session(ask, now)
+        if trickle or ask or answer or self._presence_due() <= now:
+            if self._voice.session.take(now):
+                self._say_session(ask, now)
+            else:
+                self._mute_until = self._voice.session.when()
 
     def _behind(self) -> bool:
         return self._gaps.pressing > 0

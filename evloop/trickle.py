@@ -31,27 +31,31 @@ class Trickle:
         self._rng = rng
         self._begin(TRICKLE_S_MIN, now, members)
 
-    def _begin(self, interval: float, now: float, members: int) -> None:
+    def _begin(self, interval: float, now: float, members: int, after: float = 0.0) -> None:
         half = interval / 2
         self._interval = interval
-        self._point = now + half + window_wait(self._rng, half, members)
-        self._end = now + interval
         self._calm = self._spoken = False
+        self._end = now + interval
+        start = now + half
+        if start < after:
+            start = after
+            self._end = max(self._end, after + half)
+        self._point = start + window_wait(self._rng, self._end - start, members)
 
     def deadline(self) -> float:
         return self._end if self._spoken else self._point
 
-    def reset(self, now: float, members: int) -> None:
-        """There is news, or somebody is behind."""
-        if self._interval > TRICKLE_S_MIN or self._calm or self._spoken:
-            self._begin(TRICKLE_S_MIN, now, members)
+    def reset(self, now: float, members: int, after: float = 0.0) -> None:
+        """There is news, or somebody is behind; say nothing before `after`.
 
-    def not_before(self, when: float, members: int) -> None:
-        """Copies are announced until `when`: a point before that is drawn again, not clamped,
-        or everybody would speak at `when` at once."""
-        if not self._spoken and self._point < when:
-            self._end = max(self._end, when + self._interval / 2)
-            self._point = when + window_wait(self._rng, self._end - when, members)
+        Until then copies are announced. A point before it is drawn again, not clamped, or
+        everybody would speak at once.
+        """
+        if self._interval > TRICKLE_S_MIN or self._calm or self._spoken:
+            self._begin(TRICKLE_S_MIN, now, members, after)
+        elif self._point < after:
+            self._end = max(self._end, after + self._interval / 2)
+            self._point = after + window_wait(self._rng, self._end - after, members)
 
     def heard_equal(self) -> None:
         """Somebody said what I would have said."""

@@ -1,6 +1,6 @@
 """The window law: how long to wait so that one of N acts and the others need not. Floor 1."""
 
-from math import exp, log
+from math import e, log
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -13,5 +13,5 @@ def window_wait(rng: "Random", window: float, members: int) -> float:
     The truncated exponential of NORM (RFC 5401, 4.2): the density grows as exp(l t / window) with
     l = ln(members) + 1, so nearly everybody waits long and the few early ones silence the rest.
     """
-    steep = log(members) + 1.0
-    return window * log(1.0 + rng.random() * (exp(steep) - 1.0)) / steep
+    # exp(l) is e times members.
+    return window * log(1.0 + rng.random() * (e * members - 1.0)) / (log(members) + 1.0)
