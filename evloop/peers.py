@@ -38,4 +38,7 @@ def prefix_of(host: str) -> str:
         behind = tail.split(":") if tail else []
         width = len(behind) + ("." in tail)  # an embedded IPv4 address is two groups wide
         groups += ["0"] * (_GROUPS - len(groups) - width) + behind
-    return ":".join(groups[:_PREFIX_GROUPS]) + "::/64"
+    del groups[_PREFIX_GROUPS:]
+    while groups and groups[-1] == "0":
+        groups.pop()
+    return ":".join(groups) + "::/64"

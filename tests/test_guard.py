@@ -25,7 +25,7 @@ def test_a_slash_64_is_one_visitor_and_a_mapped_address_is_not() -> None:
     guard = Guard(clients=100, per_visitor=2)
     guard.admit("2001:db8::1", 0.0)
     guard.admit("2001:db8::ffff:2", 0.0)
-    with pytest.raises(Refused, match="2 connections from 2001:db8:0:0::/64 are enough"):
+    with pytest.raises(Refused, match="2 connections from 2001:db8::/64 are enough"):
         guard.admit("2001:db8::3", 0.0)
     guard.admit("2001:db8:0:1::1", 0.0)
     for host in ("192.0.2.1", "192.0.2.2", "192.0.2.3"):

@@ -203,8 +203,8 @@ def test_prefix_of_knows_the_forms_of_an_address() -> None:
     assert prefix_of("192.0.2.1") == "192.0.2.1"
     assert prefix_of("::ffff:192.0.2.1") == "192.0.2.1"
     assert prefix_of("2001:db8:0:7::1") == "2001:db8:0:7::/64"
-    assert prefix_of("fe80::1%eth0") == "fe80:0:0:0::/64"
-    assert prefix_of("::1") == "0:0:0:0::/64"
+    assert prefix_of("fe80::1%eth0") == "fe80::/64"
+    assert prefix_of("::1") == "::/64"
     assert prefix_of("") == ""
 
 
