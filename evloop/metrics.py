@@ -85,8 +85,11 @@ class Metrics:
 
     def observe_lag(self, seconds: float) -> None:
         """One tick kept everybody waiting for `seconds`."""
-        self._lag[bisect_left(LAG_BOUNDS_S, seconds)] += 1
         self._lag_sum += seconds
+        if seconds <= LAG_BOUNDS_S[0]:  # nearly all of them, and each request may be a tick
+            self._lag[0] += 1
+            return
+        self._lag[bisect_left(LAG_BOUNDS_S, seconds)] += 1
         if seconds > self._lag_worst:
             self._lag_worst = seconds
 
