@@ -2,12 +2,14 @@
 
 import json
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from evloop import strictjson
 from evloop.errors import BadMessage
 from evloop.limits import INTEGER_MAX, JSON_DEPTH_MAX, PAYLOAD_BYTES_MAX, REPLY_BYTES_MAX
 from evloop.strictjson import PARSE_ERROR, decode, encode
@@ -121,6 +123,18 @@ def test_strings_without_an_end_are_searched_once(payload: bytes) -> None:
     start = time.process_time()
     why_not(payload)
     assert time.process_time() - start < 1.0
+
+
+@pytest.mark.parametrize("use", [lambda: encode([]), lambda: decode(b"[]")], ids=["encode", "decode"])
+def test_the_codec_is_made_at_first_use_and_kept(
+    monkeypatch: pytest.MonkeyPatch, use: Callable[[], object]
+) -> None:
+    monkeypatch.setattr(strictjson, "_codec", None)
+    use()
+    made = strictjson._codec
+    assert made is not None
+    assert (decode(b"[1]"), encode([1])) == ([1], b"[1]")
+    assert strictjson._codec is made
 
 
 @given(st.binary(max_size=200) | FRAGMENTS)
