@@ -268,6 +268,35 @@ def test_two_hundred_connections_make_and_delete_everything(
     assert sleeper.closed or len(told) == changes
 
 
+@pytest.mark.skipif(not hasattr(limits, "FRAMES_PER_TICK"), reason="a tick has no budget yet")
+def test_a_mob_that_reads_does_not_hold_up_the_others(open_house: Callable[..., House]) -> None:
+    house = open_house("--max-per-address", "0")
+    honest = house.caller()
+    house.call(honest, "ping")
+    mob = [house.caller() for _ in range(50)]
+    flood = b"".join(request("ping", number, {}) for number in range(2_000))
+    for caller in mob:
+        caller.send(flood)
+    house.tick()  # accepted
+    number = honest.ask("ping")
+    handled = []
+    while not honest.reply(number):
+        before = house.registrar.handled
+        house.tick()
+        handled.append(house.registrar.handled - before)
+        assert len(handled) < 4, "it is served in the tick in which it asks"
+    for _ in range(20):
+        before = house.registrar.handled
+        house.tick()
+        handled.append(house.registrar.handled - before)
+        for caller in mob:
+            caller.read()
+    free = getattr(limits, "FRAMES_FREE", 0)
+    assert max(handled) <= getattr(limits, "FRAMES_PER_TICK", 0) + len(mob) * free + 1, handled
+    answered = [len(caller.got) for caller in mob]
+    assert min(answered) > 0.3 * max(answered), "and the mob takes turns"
+
+
 # -- when the system has no more -------------------------------------------------------------------
 
 
