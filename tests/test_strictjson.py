@@ -125,7 +125,9 @@ def test_strings_without_an_end_are_searched_once(payload: bytes) -> None:
     assert time.process_time() - start < 1.0
 
 
-@pytest.mark.parametrize("use", [lambda: encode([]), lambda: decode(b"[]")], ids=["encode", "decode"])
+@pytest.mark.parametrize(
+    "use", [lambda: encode([]), lambda: decode(b"[]")], ids=["encode", "decode"]
+)
 def test_the_codec_is_made_at_first_use_and_kept(
     monkeypatch: pytest.MonkeyPatch, use: Callable[[], object]
 ) -> None:
