@@ -23,12 +23,12 @@ Modes, and what a key does in them:
 
 from collections import deque
 
+from evloop.candidates import common_prefix, listed
 from evloop.clusters import split
 from evloop.draw import Screen
 from evloop.keys import KeyDecoder
 from evloop.layout import lay_out, one_row
 from evloop.limits import (
-    CANDIDATES_SHOWN_MAX,
     HISTORY_LINES_MAX,
     INTERRUPT_TWICE_S,
     SEARCH_CHARACTERS_MAX,
@@ -284,9 +284,7 @@ class Editor:
             wanted, found, _ = self._search
             failing = "" if found >= 0 or not wanted else "no "
             prompt = f"({failing}search) {display(wanted)}: "
-        rows, row, column = lay_out(
-            split(prompt), clusters, cursor, self._columns, self._charset
-        )
+        rows, row, column = lay_out(split(prompt), clusters, cursor, self._columns, self._charset)
         most = self._rows - bool(self._progress) or 1
         if len(rows) > most:
             first = min(max(0, row - most // 2), len(rows) - most)
@@ -412,13 +410,13 @@ class Editor:
         if not candidates:
             self._bell = True
             return
-        common = _common_prefix(candidates)
+        common = common_prefix(candidates)
         if len(common) > len(word) or (len(candidates) == 1 and common != word):
             low = line.cursor - len(split(word))
             line.delete(low, line.cursor)
             line.insert(common)
         elif len(candidates) > 1:
-            self.above(_columns(candidates, self._columns), urgent=True)
+            self.above(listed(candidates, self._columns), urgent=True)
         else:
             self._bell = True
 
@@ -457,30 +455,6 @@ class Editor:
         assert self._search is not None
         self._line.set(self._search[2])
         self._search = None
-
-
-def _common_prefix(candidates: list[str]) -> str:
-    """What all candidates begin with, in the first one's letters; case does not matter."""
-    first = candidates[0]
-    length = len(first)
-    for other in candidates[1:]:
-        length = min(length, len(other))
-        for at in range(length):
-            if first[at].casefold() != other[at].casefold():
-                length = at
-                break
-    return first[:length]
-
-
-def _columns(candidates: list[str], width: int) -> str:
-    """Candidates in columns that fit `width`."""
-    shown = [display(word.strip()) for word in candidates[:CANDIDATES_SHOWN_MAX]]
-    wide = max(map(len, shown)) + 2
-    across = max(1, (width - 1) // wide)
-    rows = [shown[i : i + across] for i in range(0, len(shown), across)]
-    text = "\n".join("".join(word.ljust(wide) for word in row).rstrip() for row in rows)
-    more = len(candidates) - len(shown)
-    return f"{text}\nand {more} more" if more > 0 else text
 
 
 KILLS = frozenset({"ctrl-k", "ctrl-u", "ctrl-w", "alt-d", "alt-backspace"})

@@ -17,7 +17,7 @@ def test_the_screen_shows_the_model_after_every_step(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", range(5))
 def test_pyte_shows_it_too(seed: int) -> None:
-    """1,000 comparisons each. pyte knows no emoji chains, so only texts of certain width are typed."""
+    """1,000 comparisons each. pyte knows no emoji chains: only certain widths are typed."""
     random = Random(seed)
     columns, rows = random.choice([(20, 6), (40, 10), (80, 24)])
     screen = pyte.HistoryScreen(columns, rows, history=100)

@@ -17,7 +17,7 @@ FLOORS = (
     "errors limits",
     "buckets clusters delay framing history keys loss names packets peers senders shelf streams"
     " strictjson waits",
-    "bulk commands confirm draw endpoints gaps layout ledger line listing messages outbox"
+    "bulk candidates commands confirm draw endpoints gaps layout ledger line listing messages outbox"
     " pacing presence ratelimit recall repairs report trickle voice",
     "completion directory editor expiry guard owner params plain session",
     "accept log loop makecert multicast outlet resolve service statefiles stdin store terminal tls",
