@@ -189,6 +189,7 @@ class ScreenFace:
 
     def _leave(self) -> None:
         assert self.owner is not None
+        self._editor.discard()  # what was meant for the room is no command
         self.owner.leave()
 
     def _eof(self) -> None:
