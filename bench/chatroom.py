@@ -138,7 +138,7 @@ class EvloopMember:
                 stderr=subprocess.DEVNULL,
                 cwd=ROOT,
                 env=environment(),
-                preexec_fn=pinned(machine.cores()[0] if core is None else core),
+                preexec_fn=pinned(machine.cores()[0] if core is None else core),  # noqa: PLW1509
             )
         if self._terminal is not None:
             self._terminal.expect(PROMPT, 10)
@@ -166,6 +166,22 @@ class EvloopMember:
             assert self.process.stdin is not None
             self.process.stdin.write(text.encode() + b"\n")
             self.process.stdin.flush()
+
+    def look(self, wait_s: float) -> None:
+        """Read the terminal for `wait_s`."""
+        assert self._terminal is not None
+        deadline = time.monotonic() + wait_s
+        while True:
+            left = deadline - time.monotonic()
+            self._terminal.read(max(0.0, left))
+            if left <= 0:
+                return
+
+    def drawn(self) -> bytes:
+        """All that was drawn on the terminal and read since the last call."""
+        assert self._terminal is not None
+        seen, self._terminal.seen = self._terminal.seen, b""
+        return seen
 
     def __enter__(self) -> EvloopMember:
         return self
@@ -201,7 +217,7 @@ class Terminal:
             stderr=slave,
             cwd=ROOT,
             env=environment({"TERM": "xterm-256color"}),
-            preexec_fn=prepare,
+            preexec_fn=prepare,  # noqa: PLW1509
             start_new_session=True,
         )
         os.close(slave)

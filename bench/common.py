@@ -19,9 +19,10 @@ from bench.processes import Failed, Server, run_load
 HERE = Path(__file__).resolve().parent
 PEERS = HERE / "peers"
 EVLOOP = "evloop"
-OPEN = (  # caps that protect a public server and would cap a load from one address
-    "--max-per-address 0 --rooms-per-address 0 --max-rooms 0 --change-rate 0 --max-clients 12000"
-).split()
+OPEN = [  # caps that protect a public server and would cap a load from one address
+    *("--max-per-address", "0", "--rooms-per-address", "0", "--max-rooms", "0"),
+    *("--change-rate", "0", "--max-clients", "12000"),
+]
 
 Row = dict[str, Any]
 
@@ -113,9 +114,7 @@ class Context:
         path.write_bytes(data)
         return path
 
-    def start(
-        self, stack: ExitStack, makers: dict[str, Callable[[], Server]]
-    ) -> dict[str, Server]:
+    def start(self, stack: ExitStack, makers: dict[str, Callable[[], Server]]) -> dict[str, Server]:
         """Start what can be had; the reasons of the rest go to `missing`."""
         running = {}
         for name, make in makers.items():

@@ -103,9 +103,7 @@ def packet_open(count: int) -> Step:
 
 def _session() -> RoomSession:
     rng = random.Random(1)
-    return RoomSession(
-        place=PLACE, sender_id=rng.randbytes(8), nickname="me", rng=rng, now=1000.0
-    )
+    return RoomSession(place=PLACE, sender_id=rng.randbytes(8), nickname="me", rng=rng, now=1000.0)
 
 
 def session_receive(count: int) -> Step:
@@ -232,9 +230,7 @@ def main() -> None:
 
         again = (sys.argv.pop(0), sys.argv.pop(0))  # pyperf's workers are started with these
         sys.argv.insert(0, again[0])
-        runner = pyperf.Runner(
-            processes=3, values=3, warmups=1, min_time=0.02, program_args=again
-        )
+        runner = pyperf.Runner(processes=3, values=3, warmups=1, min_time=0.02, program_args=again)
         for name, case in CASES.items():
             runner.bench_time_func(name, timed(case))
         return

@@ -49,18 +49,16 @@ def describe_python(path: str) -> dict[str, Any]:
 
 
 def choose_python() -> dict[str, Any]:
-    """The fastest of this interpreter and the system's, by a calibration loop: distributions build
-    theirs with profile and link-time optimisation, and do not say so in sysconfig."""
-    found = [describe_python(sys.executable)]
-    if os.path.exists(SYSTEM_PYTHON):
-        system = describe_python(SYSTEM_PYTHON)
-        if tuple(system["info"]) >= (3, 11):
-            found.append(system)
-    for _ in range(5):  # in turns: another's load must not decide which is faster
-        for python in found:
-            again = float(describe_python(python["executable"])["calibration_ms"])
-            python["calibration_ms"] = min(again, python["calibration_ms"])
-    return min(found, key=lambda python: float(python["calibration_ms"]))
+    """The system's interpreter where it is new enough and no slower than this one: distributions
+    build theirs with profile and link-time optimisation, and do not say so in sysconfig."""
+    own = describe_python(sys.executable)
+    if not os.path.exists(SYSTEM_PYTHON):
+        return own
+    system = describe_python(SYSTEM_PYTHON)
+    if tuple(system["info"]) < (3, 11):
+        return own
+    slower = float(system["calibration_ms"]) > 1.25 * float(own["calibration_ms"])
+    return own if slower else system
 
 
 def describe_machine() -> dict[str, Any]:

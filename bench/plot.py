@@ -43,9 +43,8 @@ def _short(value: float) -> str:
 
 
 def _text(x: float, y: float, text: str, *, size: int = 12, more: str = "") -> str:
-    return (
-        f"<text x='{x:.1f}' y='{y:.1f}' font-size='{size}' fill='{INK}' {more}>{escape(text)}</text>"
-    )
+    place = f"x='{x:.1f}' y='{y:.1f}' font-size='{size}'"
+    return f"<text {place} fill='{INK}' {more}>{escape(text)}</text>"
 
 
 def _card(height: float, title: str, subtitle: str, body: list[str]) -> str:

@@ -1,1 +1,2 @@
-def write(r): return 0
+def write(r):
+    return 0

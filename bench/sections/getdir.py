@@ -49,7 +49,7 @@ def run(context: Context) -> Row:
     longest = sorted(row["max_us"] / 1000 for row in waits)
     middle = longest[len(longest) // 2] if longest else None
     goals = [
-        Goal(6, f"CPU of reading {ROOMS} rooms, against re-encoding", ratio(ours, again), 0.1, "<="),
+        Goal(6, f"CPU of reading {ROOMS} rooms, to re-encoding", ratio(ours, again), 0.1, "<="),
         Goal(6, "what one change adds to it, against re-encoding", ratio(after, again), 0.1, "<="),
         Goal(6, "ms that a ping waits at most meanwhile", middle, 5.0, "<="),
     ]

@@ -11,8 +11,18 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from bench import build
-from bench.common import EVLOOP, PEERS, Context, Goal, Row, fill, ratio, reply_of, request_bytes
-from bench.common import spread
+from bench.common import (
+    EVLOOP,
+    PEERS,
+    Context,
+    Goal,
+    Row,
+    fill,
+    ratio,
+    reply_of,
+    request_bytes,
+    spread,
+)
 from bench.plot import bars
 from bench.processes import Server
 
@@ -122,7 +132,7 @@ def _plots(runs: dict[tuple[str, str, int], list[Row]], names: list[str]) -> dic
         found: dict[str, list[float | None]] = {}
         for name in names:
             rows = [runs.get((name, method, depth)) for method in PAYLOADS]
-            found[name] = [r and statistics.median(x[figure] for x in r) or None for r in rows]
+            found[name] = [(r and statistics.median(x[figure] for x in r)) or None for r in rows]
         return found
 
     return {

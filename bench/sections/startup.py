@@ -33,7 +33,7 @@ def run(context: Context) -> Row:
     times: dict[str, list[float]] = {}
     prompt = f"{EVLOOP}.client, first prompt"
     for _ in range(2):  # compiled and in the page cache, like any second start
-        for name, command in commands.items():
+        for command in commands.values():
             _time(command, empty)
     context.quiet.wait()
     for _ in range(TURNS):
@@ -54,7 +54,7 @@ def run(context: Context) -> Row:
     client = memory.get(f"{EVLOOP}.client in a room")
     version = f"{EVLOOP}.server --version"
     goals = [
-        Goal(5, "time of `server --version`, against `import asyncio`", against(version), 0.5, "<="),
+        Goal(5, "time of --version, against import asyncio", against(version), 0.5, "<="),
         Goal(5, "time to the client's first prompt, against it", against(prompt), 0.5, "<="),
         Goal(5, "MB of the server with --memory, over an empty package", server, 6.0, "<="),
         Goal(5, "MB of a client in a room, over an empty package", client, 7.0, "<="),

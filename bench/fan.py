@@ -1,0 +1,116 @@
+"""Chats side by side: who speaks, who reads, whose CPU counts. Shared by fanout and growth.
+
+All chats of a measurement are up at the same time and say the same text in turns, five lines a
+second each, so that all of them see the same machine.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+
+from bench import build, machine
+from bench.chatroom import EvloopMember, Listeners
+from bench.common import Context, Row
+from bench.irc import SERVERS, Channel
+from bench.processes import Failed
+
+PERIOD_S = 0.2  # the room's own limit is five messages a second
+TEXT = "Good morning, everybody. Coffee is ready"
+
+
+class Chat:
+    """One chat under measurement: how to speak, whose CPU counts, who else's is shown."""
+
+    def __init__(
+        self, say: Callable[[str], None], drain: Callable[[bytes], int], sender: int
+    ) -> None:
+        self.say, self.drain, self.sender = say, drain, sender
+        self.receivers: list[int] = []
+
+
+def open_irc(context: Context, stack: ExitStack, members: int) -> dict[str, Chat]:
+    """The IRC servers that can be had, each with its members."""
+    chats = {}
+    for name, start in SERVERS.items():
+        try:
+            server = stack.enter_context(start(context))
+            channel = stack.enter_context(Channel(server, members))
+        except (build.Missing, Failed, OSError) as reason:
+            context.missing[name] = str(reason)
+            continue
+        chats[name] = Chat(channel.say, channel.drain, server.pid)
+    return chats
+
+
+def open_sender(context: Context, stack: ExitStack, listeners: int) -> Chat:
+    """A real evloop client that speaks to `listeners` sockets."""
+    room = stack.enter_context(Listeners(max(listeners, 1)))
+    core = machine.cores()[0]
+    port = room.port if listeners else None
+    sender = stack.enter_context(EvloopMember(context, "speaker", port=port, core=core))
+    return Chat(sender.say, room.drain, sender.pid)
+
+
+def open_members(context: Context, stack: ExitStack, count: int) -> Chat:
+    """The same with real clients as members (and one socket that counts what arrives)."""
+    chat_room = stack.enter_context(Listeners(1))
+    port = chat_room.port
+    members = []
+    for number in range(count):
+        member = EvloopMember(context, f"m{number}", port=port, wait=False)
+        members.append(stack.enter_context(member))
+    for number, member in enumerate(members):
+        member.wait_joined(number + 2, at_most_s=30)
+    core = machine.cores()[0]
+    sender = stack.enter_context(EvloopMember(context, "speaker", port=port, core=core))
+    chat = Chat(sender.say, chat_room.drain, sender.pid)
+    chat.receivers = [member.pid for member in members]
+    return chat
+
+
+def measure(chats: dict[str, Chat], text: str, windows: int, messages: int) -> dict[str, list[Row]]:
+    """Say `text` in turns; for each chat and window: CPU us per message, and what arrived."""
+    needle = text[:12].encode()
+    found: dict[str, list[Row]] = {name: [] for name in chats}
+    for window in range(windows + 1):  # the first warms up and is not kept
+        count = messages if window else 3
+        before = {name: _clocks(chat) for name, chat in chats.items()}
+        softirq = machine.ksoftirqd_ns()
+        arrived = dict.fromkeys(chats, 0)
+        for _ in range(count):
+            turn = time.monotonic()
+            for chat in chats.values():
+                chat.say(text)
+                _drain_until(chats, needle, arrived, turn, PERIOD_S * 0.8 / len(chats))
+                turn = time.monotonic()
+            _drain_until(chats, needle, arrived, turn, PERIOD_S * 0.2)
+        _drain_until(chats, needle, arrived, time.monotonic(), 0.3)
+        softirq = machine.ksoftirqd_ns() - softirq
+        for name, chat in chats.items():
+            sender, receivers = (
+                (now - then) / 1000 / count
+                for now, then in zip(_clocks(chat), before[name], strict=True)
+            )
+            row = {"us": sender, "receivers_us": receivers, "arrived": arrived[name] / count}
+            row["ksoftirqd_us"] = softirq / 1000 / count / len(chats)
+            if window:
+                found[name].append(row)
+    return found
+
+
+def _clocks(chat: Chat) -> tuple[int, int]:
+    return machine.cpu_ns(chat.sender), sum(machine.cpu_ns(pid) for pid in chat.receivers)
+
+
+def _drain_until(
+    chats: dict[str, Chat], needle: bytes, arrived: dict[str, int], begin: float, wait_s: float
+) -> None:
+    while True:
+        for name, chat in chats.items():
+            arrived[name] += chat.drain(needle)
+        left = begin + wait_s - time.monotonic()
+        if left <= 0:
+            return
+        time.sleep(min(0.01, left))

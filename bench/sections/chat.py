@@ -1,0 +1,172 @@
+"""A chat message at its two ends (goals 8 and 10).
+
+Sending: from `say` to `sendto` with nobody of the group on this host (`bench/speaker.py`), for
+rooms of 1, 2 and 50 members. Receiving: a real client on a terminal; 40 senders say four lines a
+second each, and what is counted is the client's CPU clock, from the datagram in its socket to the
+bytes on its screen, timers and SESSIONs included. The burst: 5,000 datagrams within a tenth of a
+second; what the kernel dropped at the client's socket is read from /proc/net/udp.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import statistics
+import subprocess
+import time
+from pathlib import Path
+
+from bench import datagrams, machine
+from bench.chatroom import GROUP, EvloopMember, drops_of, next_port, open_sender
+from bench.common import EVLOOP, Context, Goal, Row, ratio, spread
+from bench.fan import TEXT
+from bench.processes import Failed, environment, pinned
+
+HERE = Path(__file__).resolve().parent.parent
+MEMBERS = (1, 2, 50)
+MESSAGES = 300
+SENDERS, PER_SECOND, SECONDS = 40, 4, 3
+BURST, BURST_S = 5_000, 0.1
+BURST_SENDERS = 50
+
+
+def run(context: Context) -> Row:
+    say: dict[int, list[float]] = {}
+    whole: dict[int, list[float]] = {}
+    for _ in range(context.rounds):
+        context.quiet.wait()
+        for members in MEMBERS:
+            figures = _speak(context, members)
+            say.setdefault(members, []).append(statistics.median(figures["say_us"]))
+            whole.setdefault(members, []).append(figures["all_us"])
+    rows: list[Row] = []
+    for members in MEMBERS:
+        row = {"server": EVLOOP, "load": f"say to sendto, {members} members"}
+        rows.append(row | {"us": spread(say[members]), "all_us": spread(whole[members])})
+    goals = [
+        Goal(8, "CPU of say to sendto, 50 members against 1", ratio(say[50], say[1]), 1.1, "<="),
+        Goal(8, "us from say to sendto, 50 members", statistics.median(say[50]), 30.0, "<="),
+    ]
+    received: dict[str, float | None] = {"one at a time": None}
+    lost: float | None = None
+    try:
+        for together in (False, True):
+            costs = [_receive(context, together) for _ in range(max(2, context.rounds - 2))]
+            how = f"{SENDERS} at a time" if together else "one at a time"
+            received[how] = statistics.median(costs)
+            row = {"server": f"{EVLOOP}.client", "load": f"a DATA received, {how}"}
+            rows.append(row | {"us": spread(costs)})
+        burst = _burst(context)
+        lost = float(burst["dropped"])
+        rows.append({"server": f"{EVLOOP}.client", "load": f"{BURST} datagrams at once"} | burst)
+    except (Failed, OSError) as reason:
+        context.missing["evloop.client"] = str(reason)
+    goals += [
+        *(
+            Goal(10, f"us of CPU per DATA, socket to screen, {how}", value, 60.0, "<=")
+            for how, value in received.items()
+        ),
+        Goal(10, f"datagrams of {BURST} in {BURST_S} s dropped by the kernel", lost, 0, "<="),
+    ]
+    return {"rows": rows, "goals": [goal.as_row() for goal in goals]}
+
+
+def _speak(context: Context, members: int) -> Row:
+    done = subprocess.run(
+        [context.python, "-S", str(HERE / "speaker.py"), str(members), str(MESSAGES)],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        preexec_fn=pinned(machine.cores()[0]),
+        check=False,
+    )
+    if done.returncode:
+        raise Failed(f"speaker: {done.stderr.strip()[-300:]}")
+    figures: Row = json.loads(done.stdout)
+    return figures
+
+
+def _receive(context: Context, together: bool) -> float:
+    """CPU us of a client for each line of others that it shows.
+
+    The lines of a quarter of a second come evenly spaced, each waking the client, or `together`.
+    """
+    port = next_port()
+    place = f"{GROUP}:{port}"
+    wall = int(time.time())
+    senders = [os.urandom(8) for _ in range(SENDERS)]
+    rounds = PER_SECOND * SECONDS
+    wires = [
+        [
+            datagrams.data(place, s, n, f"{TEXT} {n}", name=f"m{i}", lamport=n + 1, wall=wall)
+            for i, s in enumerate(senders)
+        ]
+        for n in range(rounds + 1)
+    ]
+    core = machine.cores()[0]
+    with (
+        EvloopMember(context, "reader", port=port, core=core, terminal=True) as member,
+        open_sender() as sender,
+    ):
+        _pour(member, sender, port, wires[:1], 1.0)
+        member.look(1.0)  # the first words of everybody, and who has come, are shown
+        member.drawn()
+        begin = machine.cpu_ns(member.pid)
+        _pour(member, sender, port, wires[1:], 1 / PER_SECOND, together)
+        member.look(0.5)
+        cost = machine.cpu_ns(member.pid) - begin
+        shown = member.drawn().count(TEXT.encode())
+    sent = rounds * SENDERS
+    if shown < 0.98 * sent:
+        raise Failed(f"{shown} of {sent} lines were shown")
+    return cost / 1000 / sent
+
+
+def _pour(
+    member: EvloopMember,
+    sender: socket.socket,
+    port: int,
+    rounds: list[list[bytes]],
+    period_s: float,
+    together: bool = False,
+) -> None:
+    """Send each round's datagrams within a period, reading the screen meanwhile."""
+    for wires in rounds:
+        turn = time.monotonic()
+        for number, wire in enumerate(wires):
+            sender.sendto(wire, (GROUP, port))
+            if not together:
+                due = turn + period_s * (number + 1) / len(wires)
+                member.look(max(0.0, due - time.monotonic()))
+        member.look(max(0.0, turn + period_s - time.monotonic()))
+
+
+def _burst(context: Context) -> Row:
+    """What of BURST datagrams was lost at the client's socket, and the buffer it was granted."""
+    port = next_port()
+    place = f"{GROUP}:{port}"
+    wall = int(time.time())
+    senders = [os.urandom(8) for _ in range(BURST_SENDERS)]
+    wires = [
+        datagrams.data(place, sender, number, TEXT, name="m", lamport=number + 1, wall=wall)
+        for number in range(BURST // BURST_SENDERS)
+        for sender in senders
+    ]
+    with EvloopMember(context, "reader", port=port, core=machine.cores()[0]) as member:
+        with open_sender() as sender:
+            begin = time.perf_counter()
+            for number, wire in enumerate(wires):
+                if not number % 100:
+                    time.sleep(max(0.0, begin + BURST_S * number / BURST - time.perf_counter()))
+                sender.sendto(wire, (GROUP, port))
+            took = time.perf_counter() - begin
+            time.sleep(1.5)
+        if member.process.poll() is not None:
+            raise Failed("the client did not survive the burst")
+        return {
+            "sent_in_s": round(took, 3),
+            "dropped": drops_of(member.pid, port),
+            "rmem_max": machine.describe_machine()["rmem_max"],
+        }
