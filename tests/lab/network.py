@@ -114,10 +114,14 @@ class Network:
         other.ip(f"link set {other_port} up")
 
 
+def namespaces() -> set[str]:
+    """The names of all that there are."""
+    return {line.split()[0] for line in _run(["ip", "netns", "list"]).splitlines()}
+
+
 def _sweep() -> None:
     """Remove what runs that were killed have left."""
-    for line in _run(["ip", "netns", "list"]).splitlines():
-        name = line.split()[0]
+    for name in namespaces():
         found = re.match(rf"{PREFIX}-(\d+)-", name)
         if found and not os.path.exists(f"/proc/{found[1]}"):
             subprocess.run(["ip", "netns", "del", name], check=False, capture_output=True)
@@ -167,3 +171,30 @@ def flat(hosts: int, loss: int = 0) -> Iterator[Flat]:
     """A flat lab, removed at the end."""
     with Network() as network:
         yield Flat(network, hosts, loss)
+
+
+class Routed:
+    """Two hosts, .near and .far, in two subnets, and a router between them that routes `group`."""
+
+    def __init__(self, network: Network) -> None:
+        self.router = network.namespace("router")
+        self.near, self.far = network.namespace("near"), network.namespace("far")
+        for at, host in enumerate((self.near, self.far), 1):
+            network.wire(host, "eth0", self.router, f"r{at}")
+            host.ip(
+                f"addr add 10.78.{at}.1/24 dev eth0",
+                f"route add default via 10.78.{at}.254 dev eth0",
+            )
+            self.router.ip(f"addr add 10.78.{at}.254/24 dev r{at}")
+        self.router.run("sysctl", "-qw", "net.ipv4.ip_forward=1")
+
+    def daemon(self, group: str, directory: str) -> list[str]:
+        """The command of smcroute's daemon, its files in `directory`; it says "Ready"."""
+        lines = [f"phyint r{at} enable ttl-threshold 1" for at in (1, 2)]
+        lines += [f"mgroup from r{at} group {group}" for at in (1, 2)]
+        lines += [f"mroute from r{at} group {group} to r{3 - at}" for at in (1, 2)]
+        with open(f"{directory}/smcroute.conf", "w") as file:
+            file.write("\n".join(lines) + "\n")
+        files = [f"{directory}/smcroute.{kind}" for kind in ("conf", "sock", "pid")]
+        options = ["-n", "-N", "-l", "debug", "-f", files[0], "-u", files[1], "-P", files[2]]
+        return [*self.router.prefix, "smcrouted", *options]

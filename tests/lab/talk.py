@@ -31,7 +31,13 @@ class Person:
     """One client on one host, in a room, with JSON output."""
 
     def __init__(
-        self, crew: Crew, host: Namespace, name: str, *options: str, room: str = ROOM
+        self,
+        crew: Crew,
+        host: Namespace,
+        name: str,
+        *options: str,
+        room: str = ROOM,
+        mode: str = "",
     ) -> None:
         self.name = name
         self.host = host
@@ -40,6 +46,7 @@ class Person:
             room,
             "--json",
             *options,
+            mode=mode,
             prefix=host.prefix,
             EVLOOP_INTERFACE="eth0",
         )

@@ -313,9 +313,12 @@ class Crew:
         client.end()
         return self.finish(client)
 
-    def chatter(self, name: str, room: str, *options: str, **how: object) -> Program:
+    def chatter(
+        self, name: str, room: str, *options: str, mode: str = "", **how: object
+    ) -> Program:
         """Somebody in `room`: lines typed are messages. Wait for `in_room`."""
-        return self.client("--name", name, *options, "chat", room, **how)  # type: ignore[arg-type]
+        command = ["chat", room, *(("--mode", mode) if mode else ())]
+        return self.client("--name", name, *options, *command, **how)  # type: ignore[arg-type]
 
     def in_room(self, *programs: Program) -> None:
         """Wait until each has said that it is in."""
