@@ -35,11 +35,15 @@ def lay_out(
     everything = prompt + clusters
     cursor += len(prompt)
     text = "".join(everything)
-    if len(text) <= room and text.isascii() and text.isprintable():
-        return [everything], 0, cursor  # the usual case, and quick
+    if text.isascii() and text.isprintable():  # the usual case, at the speed of slices
+        rows = [everything[start : start + room] for start in range(0, len(everything), room)]
+        at = divmod(cursor, room)
+        if cursor == len(everything) and cursor and not at[1]:
+            at = (at[0] - 1, room)  # behind a full last row, not on a row of its own
+        return rows or [[]], *at
     row: Row = []
     rows = [row]
-    at = (0, 0)
+    at = 0, 0
     for index, cluster in enumerate(everything):
         shown, wide, _ = cell(cluster, charset)
         if wide > room:

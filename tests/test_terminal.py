@@ -274,15 +274,16 @@ def test_the_last_receipt_is_not_left_to_the_shell(line: tuple[int, int]) -> Non
 # -- trap 2: Ctrl-S; trap 7: slow lines -------------------------------------------------------
 
 
-def test_a_frozen_terminal_stops_no_heart_beat(tmp_path: object) -> None:
+@pytest.mark.parametrize("seconds", [3.0, pytest.param(60.0, marks=pytest.mark.slow)])
+def test_a_frozen_terminal_stops_no_heart_beat(tmp_path: object, seconds: float) -> None:
     beats = f"{tmp_path}/beats"
-    with client("--say", "2000", "--every", "0.001", "--beat", beats) as run:
+    with client("--say", "2000", "--every", str(seconds / 3000), "--beat", beats) as run:
         run.send("\x13")
         began = time.monotonic()
-        while time.monotonic() - began < 3.0:
+        while time.monotonic() - began < seconds:
             run.read(0.1)
         beaten = os.path.getsize(beats)
-        assert beaten >= 20
+        assert beaten >= 7 * seconds  # of 10 a second, on a machine that others use too
         run.send("\x11")
         run.expect_line("bob: line 2000")
         assert run.screen is not None
@@ -355,26 +356,41 @@ def test_at_9600_baud_a_key_is_seen_soon_behind_a_flood() -> None:
         assert run.restored()
 
 
-def test_a_flood_is_drawn_20_times_a_second_and_keys_are_quick() -> None:
-    with client("--say", "3000", "--every", "0.001", emulate=False) as run:
+def resident_kib(pid: int) -> int:
+    with open(f"/proc/{pid}/status") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("VmRSS"))
+
+
+@pytest.mark.parametrize("seconds", [2, pytest.param(30, marks=pytest.mark.slow)])
+def test_a_flood_is_drawn_20_times_a_second_and_keys_are_quick(seconds: int) -> None:
+    """1,000 lines a second, 10 keys a second."""
+    count = str(1000 * (seconds + 5))
+    with client("--say", count, "--every", "0.001", emulate=False) as run:
         while b"lab> " not in run.raw:
             run.read(1.0)
+        run.raw.clear()
         began = time.monotonic()
-        waits = []
-        for number in range(20):
+        before = resident_kib(run.pid)
+        waits, redraws = [], 0
+        for number in range(10 * seconds):
             key = b"QZ"[number % 2 : number % 2 + 1]
             run.send(key)
-            sent, mark = time.monotonic(), len(run.raw)
-            while key not in run.raw[mark:]:
+            sent = time.monotonic()
+            while key not in run.raw:
                 assert run.read(5.0)
             waits.append(time.monotonic() - sent)
-            until = time.monotonic() + 0.1
-            while time.monotonic() < until:
+            while time.monotonic() < began + (number + 1) / 10:
                 run.read(0.02)
+            redraws += run.raw.count(b"lab> ")
+            run.raw.clear()
+            if number % 50 == 49:
+                run.send("\x15")
         took = time.monotonic() - began
-        redraws = run.raw.count(b"lab> ")
         assert redraws <= took / FLUSH_INTERVAL_S + 3
-        assert sorted(waits)[-2] < 0.2, waits  # 60 ms is the aim; this machine is shared
+        assert resident_kib(run.pid) <= before + 1024
+        # 60 ms is the aim, on a machine of one's own; this one is shared by many.
+        assert sorted(waits)[int(0.98 * len(waits)) - 1] < 0.25, sorted(waits)[-5:]
+        print(f"99 %: {sorted(waits)[int(0.99 * len(waits)) - 1] * 1000:.1f} ms")
         run.send("\x1d")
         assert run.wait() == 0
 
