@@ -11,8 +11,17 @@ half serves one asker at a time:
 
 from collections import deque
 
-from evloop.limits import BULK_ASKERS_MAX, BULK_PER_MINUTE, HOLDERS_MAX, NACK_MESSAGES_MAX
+from evloop.limits import (
+    BULK_ASKED_MAX,
+    BULK_ASKERS_MAX,
+    BULK_PER_MINUTE,
+    BULK_PER_S,
+    HOLDERS_MAX,
+    NACK_MESSAGES_MAX,
+)
 from evloop.packets import NOBODY
+
+NEVER = float("inf")
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,7 +42,7 @@ class Holders:
         self._rng = rng
         self._claims: dict[bytes, dict[bytes, tuple[int, int]]] = {}
         self._asked: dict[bytes, float] = {}  # when each was last asked
-        self._fruitless = False  # nothing came since somebody was asked
+        self._fruitless = NEVER  # since when somebody was asked and nothing came
 
     def claimed(self, member: bytes, listed: "Sequence[Range]") -> None:
         """`member` says that it holds `listed`."""
@@ -45,19 +54,22 @@ class Holders:
 
     def bore_fruit(self) -> None:
         """A message that was missing came."""
-        self._fruitless = False
+        self._fruitless = NEVER
 
     def gone(self, member: bytes) -> None:
         """`member` left."""
         self._claims.pop(member, None)
         self._asked.pop(member, None)
 
-    def choose(self, missing: "Sequence[Key]", now: float) -> bytes:
+    def choose(self, missing: "Sequence[Key]", now: float, patience: float) -> bytes | None:
         """The member to ask for `missing`: of those that hold at least half as much as the best,
-        the one that was not asked for the longest time. NOBODY when none holds any, and after an
-        ask that brought nothing: who was named may be a liar, or busy with another."""
-        if self._fruitless:
-            self._fruitless = False
+        the one that was not asked for the longest time; None when all were asked just now.
+
+        NOBODY when none holds any, and once after an ask that brought nothing for `patience`
+        seconds: who was named may be a liar, or busy with another.
+        """
+        if self._fruitless + patience <= now:
+            self._fruitless = NEVER
             return NOBODY
         shares = []
         for member, claims in self._claims.items():
@@ -72,13 +84,15 @@ class Holders:
         best = max(shares)[0]
         asked = self._asked
         fit = [
-            (asked.get(member, -1.0), self._rng.random(), member)
+            (asked.get(member, -NEVER), self._rng.random(), member)
             for share, member in shares
             if 2 * share >= best
         ]
-        chosen = min(fit)[2]
+        last, _, chosen = min(fit)
+        if last + BULK_ASKED_MAX / BULK_PER_S > now:
+            return None
         asked[chosen] = now
-        self._fruitless = True
+        self._fruitless = min(self._fruitless, now)
         return chosen
 
     def covers(self, member: bytes, key: "Key") -> bool:

@@ -11,9 +11,9 @@ A gap is one number of one sender. Its life:
 A gap known only by hearsay (from neither DATA nor SESSION of its sender) never counts as behind, is
 asked for last, and makes room for new ones once it was asked for. What moves the next ask: the same
 NACK from another member puts it off, no further than NACK_HELD_S_MAX from first sight; evidence
-that somebody holds the message brings it forward, once in EVIDENCE_EVERY_S. Neither changes the
-count. All gaps found during one wait share its end, and all asked for in one NACK share the next
-wait: so they stay together, and one NACK asks for them all.
+that somebody holds the message brings it forward and lets the back-off begin anew, once in
+EVIDENCE_EVERY_S. Neither changes the count. All gaps found during one wait share its end, and all
+asked for in one NACK share the next wait: so they stay together, and one NACK asks for them all.
 """
 
 from evloop.limits import (
@@ -39,7 +39,7 @@ NEVER = float("inf")
 class Gap:
     """One missing message. `word`: its sender's own word says that it exists."""
 
-    __slots__ = ("asks", "due", "evidence", "first", "sender", "seq", "word")
+    __slots__ = ("asks", "due", "evidence", "first", "sender", "seq", "tries", "word")
 
     def __init__(self, sender: bytes, seq: int, now: float, due: float, word: bool) -> None:
         self.sender = sender
@@ -48,6 +48,7 @@ class Gap:
         self.due = due
         self.word = word
         self.asks = 0
+        self.tries = 0  # asks since the last evidence: they make the back-off
         self.evidence = -NEVER
 
     @property
@@ -61,11 +62,17 @@ def first_wait(rng: "Random", delay: float, members: int) -> float:
     return 2 * delay + window_wait(rng, window, members)
 
 
-def retry_wait(asks: int, delay: float) -> float:
-    """Seconds from ask number `asks` to the next, before jitter."""
-    if asks >= STUCK_ASKS:
+def retry_wait(tries: int, delay: float, flowing: bool = False) -> float:
+    """Seconds from try number `tries` to the next, before jitter.
+
+    While repairs are `flowing` there is no back-off: somebody holds the messages and answers, and
+    of hundreds (a late joiner's) some are lost again and again.
+    """
+    if flowing:
+        return 12.0 * delay
+    if tries >= STUCK_ASKS:
         return NACK_BACKOFF_S_MAX
-    return min(12.0 * delay * (1 << asks - 1), NACK_BACKOFF_S_MAX)
+    return min(12.0 * delay * (1 << tries - 1), NACK_BACKOFF_S_MAX)
 
 
 def jitter(rng: "Random") -> float:
@@ -76,12 +83,15 @@ def jitter(rng: "Random") -> float:
 class Gaps:
     """The table of gaps of one room."""
 
-    __slots__ = ("_by_sender", "_rng", "_round", "count", "hearsay", "next_due", "pressing")
+    __slots__ = (
+        "_by_sender", "_recovered", "_rng", "_round", "count", "hearsay", "next_due", "pressing",
+    )  # fmt: skip
 
     def __init__(self, rng: "Random") -> None:
         self._rng = rng
         self._by_sender: dict[bytes, dict[int, Gap]] = {}
         self._round = -NEVER  # when the NACK that is being waited for is due
+        self._recovered = -NEVER  # when a repair last closed a gap
         self.count = 0
         self.hearsay = 0  # how many of them are hearsay
         self.pressing = 0  # how many make me "behind"
@@ -194,6 +204,13 @@ class Gaps:
             del self._by_sender[sender]
         return True
 
+    def recovered(self, sender: bytes, seq: int, now: float) -> bool:
+        """A repair brought the message. Whether it was missing."""
+        if not self.remove(sender, seq):
+            return False
+        self._recovered = now
+        return True
+
     def forget(self, sender: bytes, start: int = 0) -> None:
         """Remove the gaps of `sender` from number `start` on."""
         for seq in [seq for seq in self.of(sender) if seq >= start]:
@@ -206,7 +223,7 @@ class Gaps:
         factor = jitter(self._rng)
         for gap in self.of(sender).values():
             if lo <= gap.seq < hi:
-                later = now + factor * retry_wait(max(gap.asks, 1), delay)
+                later = now + factor * retry_wait(max(gap.tries, 1), delay)
                 gap.due = max(gap.due, min(later, gap.first + NACK_HELD_S_MAX))
 
     def evidence(self, sender: bytes, lo: int, hi: int, now: float, due: float) -> bool:
@@ -217,6 +234,7 @@ class Gaps:
                 missing = True
                 if now >= gap.evidence + EVIDENCE_EVERY_S:
                     gap.evidence = now
+                    gap.tries = 0
                     self.postpone(gap, min(gap.due, due))
         return missing
 
@@ -247,16 +265,18 @@ class Gaps:
         return asking, gone
 
     def _slack(self, gap: Gap, delay: float) -> float:
-        return retry_wait(gap.asks, delay) / 8 if gap.asks else delay
+        return retry_wait(gap.tries, delay) / 8 if gap.tries else delay
 
     def asked(self, gaps: "Iterable[Gap]", now: float, delay: float) -> None:
         """`gaps` go into the NACK that is being sent."""
         factor = jitter(self._rng)
+        flowing = now < self._recovered + 24 * delay
         for gap in gaps:
             gap.asks += 1
+            gap.tries += 1
             if gap.word and gap.asks == STUCK_ASKS:
                 self.pressing -= 1
-            self.postpone(gap, now + factor * retry_wait(gap.asks, delay))
+            self.postpone(gap, now + factor * retry_wait(gap.tries, delay, flowing))
 
     def postpone(self, gap: Gap, due: float) -> None:
         """Ask for `gap` at `due` instead."""

@@ -11,6 +11,7 @@ from evloop.limits import (
     CONTROL_GAP_MAX,
     COPIES_MAX,
     COPY_SPACING_S,
+    LOSS_ASSUMED,
     LOSS_PENDING_MAX,
     LOSS_SAMPLES_MAX,
     LOSS_SAMPLES_MIN,
@@ -95,7 +96,7 @@ def copies(rng: "Random", losses: dict[int, int], members: int, most: int) -> in
     """
     known = sum(losses.values())
     if not known:
-        return 0
+        losses, known = {LOSS_ASSUMED: 1}, 1
     aim = min(MISS_MAX, MISS_MEMBERS / max(members, 1))
     most = min(most, COPIES_MAX)
     worse = 1.0

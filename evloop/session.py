@@ -35,7 +35,9 @@ from evloop.limits import (
     COPY_SPACING_S,
     DATA_BURST,
     DEPARTED_MAX,
+    DEPARTED_S,
     EXPLAIN_S,
+    GREETED_MEMBERS_MAX,
     HEARSAY_SENDER_GAPS_MAX,
     HEARSAY_UNHEARD_GAPS_MAX,
     NACK_BURST,
@@ -117,7 +119,7 @@ class RoomSession:
         self._repairs = Repairs(rng)
         self._bulk = BulkServer()
         self._presence = Presence(self.nickname)
-        self._departed: dict[bytes, int] = {}  # counters of the BYEs heard
+        self._departed: dict[bytes, tuple[int, float]] = {}  # (counter, until) of BYEs heard
         self._trickle = Trickle(rng, now, 1)
         self._confirm = Confirm(rng)
         self._outbox = Outbox()
@@ -276,10 +278,11 @@ class RoomSession:
             self._drop("own")
             if kind == DATA and self._ledger.own_came_back(seq, data, self.nickname, now):
                 self._heard_repair(flags, (sender, seq), now)
+        elif self._byes or self._left:
+            self._drop("left")
         elif kind == DATA:
-            if not self._left:
-                self._on_data(flags, sender, seq, wall, fields, data, now)
-        elif not self._left:
+            self._on_data(flags, sender, seq, wall, fields, data, now)
+        else:
             _HANDLERS[kind](self, sender, seq, fields, source, now)
 
     def _drop(self, reason: str) -> None:
@@ -333,9 +336,12 @@ class RoomSession:
             return
         self._stale = True
         self._counts["received"] += 1
-        if self._gaps.count and self._gaps.remove(sender, seq) and relayed:
-            self._counts["recovered"] += 1
-            self._holders.bore_fruit()
+        if self._gaps.count:
+            if not relayed:
+                self._gaps.remove(sender, seq)
+            elif self._gaps.recovered(sender, seq, now):
+                self._counts["recovered"] += 1
+                self._holders.bore_fruit()
         stream = self._streams[sender]
         if relayed:
             self._heard_repair(flags, (sender, seq), now)
@@ -413,8 +419,10 @@ class RoomSession:
         self, sender: bytes, seq: int, fields: "Fields", source: object, now: float
     ) -> None:
         digest, sent, echo, echo_sent, held, ask, loss, members, name, raw = fields
-        if self._overtaken(sender, seq):
+        if self._overtaken(sender, seq, now):
             return
+        member = self._presence.members.get(sender)
+        fresh = member is None or 0 < (seq - member.counter) & 0xFFFFFFFF < 0x80000000
         member = self._control(sender, seq, now) or self._join(sender, name, seq, now)
         if member is None:
             self._drop("members")
@@ -425,13 +433,14 @@ class RoomSession:
         if name != member.raw_name:
             old = self._presence.named(member, name)
             self._ledger.events.append(("renamed", sender, old, member.name))
-        self._delay.heard(sender, sent, now)
-        if echo == self.sender_id:
-            self._delay.echoed(echo_sent, held, now)
+        if fresh:
+            self._delay.heard(sender, sent, now)
+            if echo == self.sender_id:
+                self._delay.echoed(echo_sent, held, now)
         if digest == self._ledger.senders.digest:
             self._soliciting = False
             self._unexplained = NEVER
-            self._trickle.heard_equal()
+            self._heard_equal(len(raw) // 16)
             self._holds(member, self._ledger.own.hi)
         else:
             self._compare(sender, member, ranges(raw), now)
@@ -439,14 +448,20 @@ class RoomSession:
             self._confirm.asked_by(sender, now, self._presence.size())
             self._stale = True
 
-    def _overtaken(self, sender: bytes, counter: int) -> bool:
+    def _heard_equal(self, listed: int) -> None:
+        """Somebody said what I would have said; not when I owe a newcomer a longer list."""
+        if self._long_list:
+            if listed < min(self._ledger.senders.listed(), SESSION_ENTRIES_MAX):
+                return
+            self._long_list = False
+        self._trickle.heard_equal()
+
+    def _overtaken(self, sender: bytes, counter: int, now: float) -> bool:
         """Whether a SESSION is older than its sender's BYE; else that BYE is void."""
-        last = self._departed.get(sender)
-        if last is None:
-            return False
-        if (last - counter) & 0xFFFFFFFF < 0x80000000:
+        last, until = self._departed.get(sender, (0, -NEVER))
+        if now < until and (last - counter) & 0xFFFFFFFF < 0x80000000:
             return True
-        del self._departed[sender]
+        self._departed.pop(sender, None)
         return False
 
     def _control(self, sender: bytes, counter: int, now: float) -> Member | None:
@@ -463,6 +478,8 @@ class RoomSession:
             self._ledger.events.append(("joined", sender, member.name))
             self._confirmed = None
             self._stale = True
+            if self._presence.size() <= GREETED_MEMBERS_MAX:
+                self._confirm.asked_by(sender, now, self._presence.size())
         return member
 
     def _holds(self, member: Member, hi: int) -> None:
@@ -542,7 +559,7 @@ class RoomSession:
     ) -> None:
         member = self._control(sender, seq, now)
         self._departed.pop(sender, None)
-        self._departed[sender] = seq
+        self._departed[sender] = (seq, now + DEPARTED_S)
         if len(self._departed) > DEPARTED_MAX:
             del self._departed[next(iter(self._departed))]
         if member is not None:
@@ -561,17 +578,20 @@ class RoomSession:
         """Do what is due at `now`; calling it early is harmless."""
         self._now = now
         self._stale = True
-        for step in _TIMERS:
-            if self._left:
-                break
-            step(self, now)
+        if self._byes:
+            self._send_copies(now)
+            self._say_bye(now)
+        elif not self._left:
+            for step in _TIMERS:
+                step(self, now)
 
     def _find_deadline(self) -> float:
+        if self._byes:
+            return min(self._bye_due, self._outbox.deadline())
         if self._left:
             return NEVER
         voice = self._voice
         due = [
-            self._bye_due,
             self._outbox.deadline(),
             self._trickle.deadline(),
             self._presence_due(),
@@ -639,17 +659,24 @@ class RoomSession:
         due = [gap for gap in due if not self._let_go(gap, now)]
         bucket = self._voice.nack
         # Rumours may have half of the burst; the rest is for what surely exists.
-        while due and (due[0].word or bucket.level(now) > NACK_BURST / 2) and bucket.take(now):
-            due = self._send_nack(due, now)
+        while due and (due[0].word or bucket.level(now) > NACK_BURST / 2):
+            to = self._whom_to_ask(due, now)
+            if to is None or not bucket.take(now):
+                break
+            due = self._send_nack(due, to, now)
         for gap in due:
             self._gaps.postpone(gap, max(now + self._delay.value, bucket.when()))
 
-    def _send_nack(self, due: "list[Gap]", now: float) -> "list[Gap]":
+    def _whom_to_ask(self, due: "list[Gap]", now: float) -> bytes | None:
+        """NOBODY (anyone), or for much one that holds it; None: all that do are busy with me."""
+        if len(due) < BULK_GAPS_MIN:
+            return NOBODY
+        keys = [gap.key for gap in due[: 2 * BULK_ASKED_MAX]]
+        return self._holders.choose(keys, now, 12 * self._delay.value)
+
+    def _send_nack(self, due: "list[Gap]", to: bytes, now: float) -> "list[Gap]":
         """One NACK for the first of `due`; return those that found no place."""
-        to = NOBODY
         asking = due[:NACK_MESSAGES_MAX]
-        if len(due) >= BULK_GAPS_MIN:
-            to = self._holders.choose([gap.key for gap in due[: 2 * BULK_ASKED_MAX]], now)
         if to != NOBODY:
             asking = [gap for gap in due if self._holders.covers(to, gap.key)][:BULK_ASKED_MAX]
         listed, taken = as_ranges([gap.key for gap in asking], NACK_RANGES_MAX)
@@ -715,7 +742,7 @@ class RoomSession:
             listed = senders.listing(most, first)
         body = session_body(
             senders.digest,
-            int(now * 1e6),
+            self._delay.sending(now),
             self._delay.echo(now),
             int(ask),
             self._loss.percent(now),
@@ -739,7 +766,7 @@ class RoomSession:
         if now >= self._bye_due:
             self._voice.say_bye(now)
             self._byes -= 1
-            self._bye_due = now + BYE_SPACING_S if self._byes else NEVER
+            self._bye_due = now + BYE_SPACING_S
             self._left = not self._byes
 
 
@@ -756,5 +783,4 @@ _TIMERS: "tuple[Callable[[RoomSession, float], None], ...]" = (
     RoomSession._send_nacks,
     RoomSession._speak,
     RoomSession._expire,
-    RoomSession._say_bye,
 )
