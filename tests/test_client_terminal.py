@@ -53,6 +53,12 @@ def rows(run: PtyRun) -> list[str]:
     return [line for line in run.screen.scrollback + run.screen.used() if line]
 
 
+def knows(run: PtyRun, name: str) -> None:
+    """Wait until `name` is told to be present."""
+    words = (f"{name} joined", f"with {name}")
+    run.expect(lambda screen: any(word in row for row in rows(run) for word in words))
+
+
 class Injector:
     """Raw datagrams into a plain room, from 127.0.0.1."""
 
@@ -164,6 +170,7 @@ def test_signals_say_goodbye_and_give_the_terminal_back(number: int, status: int
     with in_room("Mel", room) as mel, in_room("Bob", room) as bob:
         mel.send("hi\r")
         bob.expect_line("Mel: hi")
+        knows(bob, "Mel")
         mel.kill(number)
         assert mel.wait() == status and mel.restored()
         gone = ("Mel left --", "Mel came and went --")
@@ -267,6 +274,7 @@ def test_a_frozen_terminal_does_not_stop_the_heart(tmp_path: Path) -> None:
     with in_room("Mel", room) as mel, in_room("Bob", room) as bob:
         bob.send("hi\r")
         mel.expect_line("Bob: hi")
+        knows(bob, "Mel")
         for number in range(40):
             bob.send(f"{number} {'x' * 800}\r")  # more than a pty holds; Mel is not read
             bob.expect_line(f"Bob: {number} x") if number % 10 == 9 else None
