@@ -198,13 +198,16 @@ class Editor:
     # -- output ----------------------------------------------------------------------------
 
     def above(self, line: "Styled", indent: int = 0, *, urgent: bool = False) -> None:
-        """Print a line above the prompt, soon (see pacing.py); at once when `urgent`.
+        """Print a line above the prompt, soon (see pacing.py); in the next `take` when `urgent`.
+
+        What waits is then printed first, so the order stays, but on a terminal that was found to
+        be slow.
 
         `line` is text, or pieces of (SGR parameters, text); "\\n" breaks it, and rows after a
         break are indented by `indent` columns. Control characters are made visible.
         """
         if urgent:
-            self._urgent += [*self._pacer.take(self._now, everything=True), (line, indent)]
+            self._urgent += [*self._pacer.rest(), (line, indent)]
         else:
             self._pacer.add(line, indent)
 
@@ -249,6 +252,7 @@ class Editor:
     def hide(self) -> None:
         """Take prompt and line off the screen, for others to write; `take` draws no prompt."""
         self._hidden = True
+        self._urgent += self._pacer.rest()
         self._screen.erase()
 
     def show(self) -> None:

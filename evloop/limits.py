@@ -84,6 +84,9 @@ BATCH_MEMBERS_MAX = 64  # requests of one JSON-RPC batch
 JSON_DEPTH_MAX = 8  # brackets open at once; a request needs three, a page of the directory four
 ID_CHARS_MAX = 64  # of a request's id, when it is a string
 ID_BYTES_MAX = 6 * ID_CHARS_MAX + 2  # as JSON: at worst each character becomes \u0000
+ID_DIGITS = 15  # of a common id: any such number has less than 53 bits
+TAILS_MAX = 256  # common requests remembered, for all clients together ...
+TAIL_BYTES_MAX = 256  # ... of so many bytes behind the id: with what was read, 1 kB each
 INTEGER_MAX = 2**53 - 1  # beyond, a reader that keeps numbers as doubles loses digits
 REPLY_BYTES_MAX = 1_000  # any reply but getdir's, so that a batch of them fits a frame
 ROOM_BYTES_MAX = 300  # a room as JSON; its name at worst has every byte escaped
@@ -101,6 +104,7 @@ CHANGE_BURST = 2_000  # a script that sets up a site; at least 20 seconds' worth
 CHANGE_BURST_S = 20
 RATED_ADDRESSES_MAX = 20_000  # addresses whose rate is remembered; twice the default of clients
 
+assert 10**ID_DIGITS <= INTEGER_MAX
 assert BATCH_MEMBERS_MAX * (REPLY_BYTES_MAX + 1) + 2 <= PAYLOAD_BYTES_MAX
 assert ROOM_BYTES_MAX < PAGE_BYTES_MAX  # else a page could be empty and paging never end
 assert ROOM_BYTES_MAX + ID_BYTES_MAX + 200 <= REPLY_BYTES_MAX
@@ -127,6 +131,7 @@ RECEIPT_SLOW_S = 0.3  # a flush answered later than this halves the batch
 RECEIPT_QUICK_S = 0.05  # and sooner than this doubles it
 RECEIPT_LOST_S = 2.0  # the terminal does not answer at all: never ask again
 RECEIPT_DRAIN_MS = 300  # how long the last answer is awaited before the shell gets the terminal
+FLUSH_BYTES_MAX = 65_536  # of messages in one flush to a quick terminal: 1.3 MB a second
 BATCH_BYTES_MIN = 128  # of messages in one flush to a slow terminal
 BATCH_BYTES_START = 512  # half a second at 9600 baud
 BATCH_BYTES_MAX = 16_384
@@ -134,7 +139,7 @@ BAUD_SLOW = 38_400  # below this the line itself says that it is slow
 FOREGROUND_POLL_S = 0.25  # in the background: `fg` after `bg` sends no signal
 
 assert PASTE_GUARD_S < SEQUENCE_SILENCE_S < PASTE_SILENCE_S
-assert BATCH_BYTES_MIN <= BATCH_BYTES_START <= BATCH_BYTES_MAX
+assert BATCH_BYTES_MIN <= BATCH_BYTES_START <= BATCH_BYTES_MAX <= FLUSH_BYTES_MAX
 assert RECEIPT_QUICK_S < RECEIPT_SLOW_S < RECEIPT_LOST_S
 
 # -- the client's standard streams -----------------------------------------------------------------

@@ -3,7 +3,7 @@
 A slow terminal swallows thousands of bytes before it says no, and then the echo of a key waits
 behind them for seconds. So chat lines wait here and leave in flushes; keys do not wait.
 
-Fast (the usual case): the first line at once, then one flush per FLUSH_INTERVAL_S with everything.
+Fast (the usual case): the first line at once, then one flush per FLUSH_INTERVAL_S.
 Measured (after the first refused write, on a line below BAUD_SLOW, or on request): each flush is
 followed by ESC[5n; the answer is a receipt. No flush while a receipt is awaited.
 
@@ -22,6 +22,7 @@ from evloop.limits import (
     BATCH_BYTES_MAX,
     BATCH_BYTES_MIN,
     BATCH_BYTES_START,
+    FLUSH_BYTES_MAX,
     FLUSH_INTERVAL_S,
     MESSAGES_WAITING_MAX,
     RECEIPT_LOST_S,
@@ -88,28 +89,38 @@ class Pacer:
             return self._asked + RECEIPT_LOST_S
         return self._flushed + FLUSH_INTERVAL_S if drawing and self._waiting else NEVER
 
-    def take(self, now: float, everything: bool = False) -> "list[Waiting]":
-        """Return the lines to draw now; after a non-empty answer ask `wants_receipt`."""
-        if not self._waiting:
+    def take(self, now: float) -> "list[Waiting]":
+        """Return the lines to draw now; then `awaiting` says whether to ask for a receipt."""
+        if not self._waiting or self._state == "awaiting":
             return []
-        if not everything and (self.awaiting or now < self._flushed + FLUSH_INTERVAL_S):
+        if now < self._flushed + FLUSH_INTERVAL_S:
             return []
         self._flushed = now
-        lines: list[Waiting] = []
-        if self._dropped:
-            lines.append((f"-- {self._dropped} messages not shown (terminal too slow) --", 0))
-            self._dropped = 0
-        if self._state == "fast" or self._state == "deaf" or everything:
-            lines += self._waiting
-            self._waiting.clear()
-            return lines
+        if self._state == "ready":
+            self._state = "awaiting"
+            self._asked = now
+            return self._first(self._batch)
+        return self._first(FLUSH_BYTES_MAX)
+
+    def rest(self) -> "list[Waiting]":
+        """Everything that waits, out of turn; nothing when that would clog a slow terminal."""
+        if self._state in ("ready", "awaiting") or not self._waiting:
+            return []
+        return self._first(NEVER)
+
+    def _first(self, most: float) -> "list[Waiting]":
+        """Take the oldest lines, together just over `most` bytes, off the queue."""
+        waiting = self._waiting
         count, size = 0, 0
-        while count < len(self._waiting) and (not count or size < self._batch):
-            line = self._waiting[count][0]
+        while count < len(waiting) and size < most:
+            line = waiting[count][0]
             size += len(line) if isinstance(line, str) else sum(len(text) for _, text in line)
+            size += 1
             count += 1
-        lines += self._waiting[:count]
-        del self._waiting[:count]
-        self._state = "awaiting"
-        self._asked = now
+        lines = waiting[:count]
+        del waiting[:count]
+        if self._dropped:
+            notice = f"-- {self._dropped} messages not shown (terminal too slow) --"
+            lines.insert(0, (notice, 0))
+            self._dropped = 0
         return lines

@@ -448,6 +448,28 @@ def test_urgent_lines_overtake_no_chat_line() -> None:
     assert typist.screen.used() == ["first", "second", "answer", "lab>"]
 
 
+def test_on_a_slow_terminal_they_do_overtake() -> None:
+    typist = Typist(slow=True)
+    for number in range(100):
+        typist.editor.above(f"line {number}")
+    typist.draw()
+    typist.editor.above("answer", urgent=True)
+    data = typist.draw()
+    assert b"answer" in data
+    assert b"line" not in data
+
+
+def test_what_waits_is_printed_before_the_prompt_goes() -> None:
+    typist = Typist()
+    typist.editor.above("first")
+    typist.draw()
+    typist.now -= 1.0
+    typist.editor.above("second")
+    typist.editor.hide()
+    typist.screen.write(typist.editor.take(typist.now))
+    assert typist.screen.used() == ["first", "second", ""]
+
+
 def test_the_progress_line_is_replaced_and_goes() -> None:
     typist = Typist()
     typist.type("half")

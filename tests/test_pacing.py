@@ -6,6 +6,7 @@ from evloop.limits import (
     BATCH_BYTES_MAX,
     BATCH_BYTES_MIN,
     BATCH_BYTES_START,
+    FLUSH_BYTES_MAX,
     FLUSH_INTERVAL_S,
     MESSAGES_WAITING_MAX,
     RECEIPT_LOST_S,
@@ -19,7 +20,7 @@ def add(pacer: Pacer, count: int, size: int = 10) -> None:
 
 
 def sizes(pacer: Pacer, now: float) -> int:
-    return sum(len(line) for line, _ in pacer.take(now) if not str(line).startswith("--"))
+    return sum(len(line) + 1 for line, _ in pacer.take(now) if not str(line).startswith("--"))
 
 
 def test_the_first_line_goes_at_once_and_then_20_flushes_a_second() -> None:
@@ -51,13 +52,13 @@ def test_the_newest_lines_wait_and_the_rest_are_counted() -> None:
 def test_a_slow_terminal_is_asked_and_nothing_is_sent_until_it_answers() -> None:
     pacer = Pacer(slow=True)
     add(pacer, 300)
-    assert BATCH_BYTES_START <= sizes(pacer, 0.0) < BATCH_BYTES_START + 10
+    assert BATCH_BYTES_START <= sizes(pacer, 0.0) < BATCH_BYTES_START + 11
     assert pacer.awaiting
     assert pacer.take(1.0) == []
     assert pacer.next_deadline() == RECEIPT_LOST_S
     pacer.receipt(1.0)
     assert not pacer.awaiting
-    assert BATCH_BYTES_START // 2 <= sizes(pacer, 1.0) < BATCH_BYTES_START // 2 + 10
+    assert BATCH_BYTES_START // 2 <= sizes(pacer, 1.0) < BATCH_BYTES_START // 2 + 11
 
 
 @pytest.mark.parametrize(("took", "end"), [(0.01, BATCH_BYTES_MAX), (0.5, BATCH_BYTES_MIN)])
@@ -69,7 +70,7 @@ def test_the_batch_follows_the_terminal_within_bounds(took: float, end: int) -> 
         size = sizes(pacer, now)
         pacer.receipt(now + took)
         now += 1.0
-    assert end <= size < end + 50
+    assert end <= size < end + 51
 
 
 def test_in_between_the_batch_stays() -> None:
@@ -109,6 +110,22 @@ def test_a_line_longer_than_the_batch_goes_alone() -> None:
     pacer = Pacer(slow=True)
     add(pacer, 2, size=3 * BATCH_BYTES_START)
     assert len(pacer.take(0.0)) == 1
+
+
+def test_a_quick_terminal_gets_no_flood_in_one_write_either() -> None:
+    pacer = Pacer()
+    add(pacer, 500, size=7200)
+    assert FLUSH_BYTES_MAX <= sizes(pacer, 0.0) < FLUSH_BYTES_MAX + 7201
+    assert pacer.next_deadline() == FLUSH_INTERVAL_S
+
+
+def test_the_rest_can_be_had_out_of_turn_but_not_on_a_slow_terminal() -> None:
+    for slow in (False, True):
+        pacer = Pacer(slow=slow)
+        add(pacer, MESSAGES_WAITING_MAX + 1)
+        lines = pacer.rest()
+        assert len(lines) == (0 if slow else MESSAGES_WAITING_MAX + 1)
+    assert len(Pacer().rest()) == 0
 
 
 def test_styled_lines_count_their_text() -> None:
