@@ -9,13 +9,15 @@ States of a TlsPipe, and what each call does in them:
     state      receive                          send            end                close
     handshake  goes on; done: -> open           kept till open  -> failed          -> closed
                no TLS, or an alert: -> failed
-    open       plain bytes; goodbye: -> closed  wire bytes      -> closed          goodbye, closed
+    open       plain bytes; goodbye: `ended`    wire bytes      `ended`            goodbye, closed
                a broken record: -> failed
     closed     dropped                          dropped         nothing            nothing
     failed     dropped                          dropped         nothing            nothing
 
-`failure` holds the sentence. What the peer should still be told (an alert) is in the wire bytes.
-A client looks at the certificate when the handshake is done and before a byte of its own leaves.
+`ended`: the peer will say nothing more, but still listens (TLS 1.3 has half-closed connections):
+what it asked is answered. `failure` holds the sentence; what the peer should be told of it (an
+alert) is in the wire bytes. A client looks at the certificate when the handshake is done and
+before a byte of its own leaves.
 """
 
 import ssl
@@ -64,6 +66,7 @@ class TlsPipe:
         "_in",
         "_object",
         "_out",
+        "ended",
         "failure",
         "plain_peer",
         "state",
@@ -84,6 +87,7 @@ class TlsPipe:
         self._early: list[bytes] = []  # bounded by the caller's own out-queue
         self._begun = False  # the peer's first byte was seen, and was that of a TLS record
         self.state = HANDSHAKE
+        self.ended = False
         self.failure: str | None = None
         self.plain_peer = False  # it failed because the peer speaks no TLS at all
 
@@ -92,11 +96,6 @@ class TlsPipe:
         """The handshake is not done."""
         return self.state is HANDSHAKE
 
-    @property
-    def ended(self) -> bool:
-        """The peer said goodbye, or we did."""
-        return self.state is CLOSED
-
     def start(self) -> bytes:
         """What goes on the wire first: a client's hello, from a server nothing."""
         self._shake_hands()
@@ -104,7 +103,7 @@ class TlsPipe:
 
     def receive(self, data: bytes) -> tuple[bytes, bytes]:
         """Take `data` from the wire; return (plain bytes to read, wire bytes to send)."""
-        if self.state is CLOSED or self.state is FAILED or not data:
+        if self.state is CLOSED or self.state is FAILED or self.ended or not data:
             return b"", b""
         if not self._begun:
             self._begun = True
@@ -131,8 +130,7 @@ class TlsPipe:
         """The wire ended. Without a goodbye too: our frames have lengths, nothing is cut unseen."""
         if self.state is HANDSHAKE:
             self._fail("the connection ended during the TLS handshake")
-        elif self.state is OPEN:
-            self.state = CLOSED
+        self.ended = True
 
     def close(self) -> bytes:
         """Return the goodbye (close_notify) that should end the wire."""
@@ -178,7 +176,7 @@ class TlsPipe:
                 self._fail(sentence_of(error))
                 break
             if not part:
-                self.state = CLOSED
+                self.ended = True
                 break
             parts.append(part)
         return b"".join(parts)

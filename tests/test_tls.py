@@ -75,7 +75,10 @@ def test_a_handshake_and_talk_in_any_pieces(files: Files, step: int) -> None:
     assert wire.read_far.endswith(b"donemore")
     wire.to_far += wire.near.close()
     wire.run()
-    assert (wire.near.state, wire.far.state) == (CLOSED, CLOSED)
+    assert (wire.near.state, wire.far.state) == (CLOSED, OPEN)
+    assert wire.far.ended and not wire.near.ended
+    wire.to_near += wire.far.close()
+    assert wire.far.state is CLOSED
     assert wire.near.failure is None and wire.far.failure is None
 
 
@@ -228,9 +231,23 @@ def test_the_end_of_the_wire(files: Files) -> None:
     wire = Wire(client(), server(files))
     wire.run()
     wire.far.end()
-    assert (wire.far.state, wire.far.failure) == (CLOSED, None)
-    assert wire.far.send(b"nobody there") == b""
-    assert wire.far.close() == b""
+    assert wire.far.ended
+    assert (wire.far.state, wire.far.failure) == (OPEN, None)
+    assert wire.far.close() != b""
+    assert wire.far.send(b"nobody there") == wire.far.close() == b""
+
+
+def test_who_said_goodbye_still_gets_its_answer(files: Files) -> None:
+    wire = Wire(client(), server(files))
+    wire.run()
+    asked = wire.near.send(b"question")
+    with pytest.raises(ssl.SSLWantReadError):
+        wire.near._object.unwrap()
+    goodbye = wire.near._out.read()
+    assert wire.far.receive(asked + goodbye)[0] == b"question"
+    assert wire.far.ended
+    wire.near._in.write(wire.far.send(b"answer"))
+    assert wire.near._object.read(100) == b"answer"
 
 
 @given(st.lists(st.binary(min_size=1, max_size=600), max_size=5))

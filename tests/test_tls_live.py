@@ -113,7 +113,19 @@ def test_goodbye_comes_with_close_notify(tls_house: House, files: Files) -> None
     tls_house.server.drain("the test is over")
     tls_house.until(caller.read)
     assert caller.got[-1]["method"] == "closing"
-    assert caller.pipe.state == "closed" and not caller.reset
+    assert caller.pipe.ended and not caller.reset
+
+
+def test_requests_then_goodbye_are_answered(tls_house: House, files: Files) -> None:
+    caller = TlsCaller(tls_house, client_context(files.ca))
+    tls_house.call(caller, "ping")
+    asked = caller.pipe.send(b"".join(request("ping", number, {}) for number in range(5)))
+    with pytest.raises(ssl.SSLWantReadError):
+        caller.pipe._object.unwrap()  # says goodbye; our own pipe would stop reading then
+    caller.sock.send(asked + caller.pipe._out.read())
+    tls_house.until(lambda: not tls_house.registrar.connections)
+    caller.read()
+    assert [it["id"] for it in caller.got] == [1, 0, 1, 2, 3, 4]
 
 
 def test_a_plain_client_on_the_tls_port_is_told_in_plain(tls_house: House) -> None:
