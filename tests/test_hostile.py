@@ -3,6 +3,7 @@
 import os
 import random
 import socket
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -432,6 +433,11 @@ def test_a_full_disk(processes: list[Process], tmp_path: Path) -> None:
             after = {"after": page["next"]}
         assert listed == made, "what was refused is not there, what was answered is"
         assert process.log.count("the store takes no changes") == 1
+        into = ("nsenter", "-t", str(process.process.pid), "-m")
+        more_room = ("mount", "-o", "remount,size=4m", str(tmp_path))
+        subprocess.run([*into, *more_room], check=True)
+        assert "result" in process.call(caller, "makeroom", name=refused[0])
+        process.until(lambda: "the store takes changes again" in process.log)
     finally:
         caller.close()
 
