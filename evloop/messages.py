@@ -7,7 +7,7 @@ reply 0.08 us, `json.dumps` of it 2.1 us).
 """
 
 from evloop.errors import BadMessage, Refused
-from evloop.limits import BATCH_MEMBERS_MAX, ID_CHARS_MAX
+from evloop.limits import BATCH_MEMBERS_MAX, ID_CHARS_MAX, ID_DIGITS, TAIL_BYTES_MAX, TAILS_MAX
 from evloop.names import fold, quoted
 from evloop.strictjson import decode, encode
 
@@ -119,15 +119,46 @@ def _read_request(value: "Any") -> "Request":
     return request_id, method, params
 
 
+# A client asks the same again and again, and only the ids differ. So what followed the id of a
+# good request, from the comma on, is kept with what was read from it. Whether a later payload with
+# the same tail is good depends on its id alone, and that is judged digit by digit. (Measured: a
+# parse 0.25x; ping, 16 in flight, 0.68x the CPU of the whole request.)
+_HEAD = b'{"jsonrpc":"2.0","id":'
+_ID_AT = len(_HEAD)
+_ZERO = ord("0")  # JSON numbers do not begin with it
+_tails: "dict[bytes, tuple[str, dict[str, Any]]]" = {}
+
+
+def _id_end(payload: bytes) -> int:
+    """Where the tail of `payload` begins, 0 when it is not of the common form."""
+    if payload.startswith(_HEAD):
+        comma = payload.find(b",", _ID_AT, _ID_AT + ID_DIGITS + 1)
+        digits = payload[_ID_AT:comma]
+        if comma > 0 and digits.isdigit() and (digits[0] != _ZERO or len(digits) == 1):
+            return comma
+    return 0
+
+
 def parse(payload: bytes) -> "Request | list[Request | BadMessage]":
     """Return the request of `payload`, or for a batch the list of its members.
 
     Raises BadMessage when the whole payload is to be answered with one error (and id null); a
-    member of a batch that is no request stands as a BadMessage in its place in the list.
+    member of a batch that is no request stands as a BadMessage in its place in the list. The
+    params may be shared with other requests: read them only.
     """
+    comma = _id_end(payload)
+    if comma:
+        known = _tails.get(payload[comma:])
+        if known is not None:
+            return payload[_ID_AT:comma], *known
     value = decode(payload)
     if type(value) is not list:
-        return _read_request(value)
+        request_id, method, params = _read_request(value)
+        if comma and len(payload) - comma <= TAIL_BYTES_MAX:
+            if len(_tails) >= TAILS_MAX:
+                _tails.clear()
+            _tails[payload[comma:]] = method, params
+        return request_id, method, params
     if not 1 <= len(value) <= BATCH_MEMBERS_MAX:
         raise _no_request(f"a batch has 1 to {BATCH_MEMBERS_MAX} members, not {len(value)}")
     return [_read_member(member) for member in value]
@@ -242,9 +273,10 @@ def hello_body(server: str, version: int) -> bytes:
 
 def request(request_id: "Id", method: str, params: "dict[str, Any] | None" = None) -> bytes:
     """Return a request, or with None for an id a notification."""
-    message: dict[str, Any] = {"jsonrpc": "2.0", "method": method}
+    message: dict[str, Any] = {"jsonrpc": "2.0"}
     if request_id is not None:
-        message["id"] = request_id
+        message["id"] = request_id  # here, a server knows what follows from the time before
+    message["method"] = method
     if params:
         message["params"] = params
     return encode(message)

@@ -12,10 +12,13 @@ from evloop.errors import BadMessage, Refused
 from evloop.limits import (
     BATCH_MEMBERS_MAX,
     ID_CHARS_MAX,
+    ID_DIGITS,
     INTEGER_MAX,
     PAYLOAD_BYTES_MAX,
     REPLY_BYTES_MAX,
     ROOM_BYTES_MAX,
+    TAIL_BYTES_MAX,
+    TAILS_MAX,
 )
 from evloop.messages import Room, parse
 from evloop.names import quoted
@@ -45,6 +48,82 @@ def bad(payload: bytes) -> BadMessage:
     assert reply["error"]["code"] == caught.value.code
     assert set(reply["error"]) == {"code", "message"}
     return caught.value
+
+
+# -- what is remembered of requests ----------------------------------------------------------------
+
+ID_TEXTS = (
+    st.integers(0, 10 ** (ID_DIGITS + 2)).map(lambda number: b"%d" % number)
+    | st.sampled_from([10**ID_DIGITS - 1, 10**ID_DIGITS, INTEGER_MAX, INTEGER_MAX + 1]).map(
+        lambda number: b"%d" % number
+    )
+    | st.text("0123456789-+.eE_ \u0663\u00b2", max_size=18).map(str.encode)
+    | st.sampled_from([b"00", b"01", b'"1"', b"null", b"true", b"1,2", b'1,"id":2', b"{}", b"[1]"])
+)
+TAILS = FRAGMENTS | st.sampled_from(
+    [
+        b',"method":"ping"}',
+        b',"method":"ping","params":{}}',
+        b',"method":"getdir","params":{"limit":20}}',
+        b',"method":"ping","params":{}} ',
+        b',"method":"ping","id":1}',
+        b',"method":"ping","method":"ping"}',
+        b',"method":"ping","more":1}',
+        b',"method":1}',
+        b',"method":"ping"}]',
+        b',"method":"\\ud800"}',
+        b',"method":"\xff"}',
+        b',"method":"m","params":{"deep":[[[[[[[[1]]]]]]]]}}',
+        b',"method":"m","params":{"one":1,"two":{"three":[1,{}]}}}',
+        b"}",
+        b"",
+    ]
+)
+HEADS = st.sampled_from([b'{"jsonrpc":"2.0","id":'] * 4 + [b'{"jsonrpc": "2.0","id":', b'{"id":'])
+
+
+def outcome(payload: bytes) -> object:
+    try:
+        return parse(payload)
+    except BadMessage as bad:
+        return bad.code, bad.sentence
+
+
+def forget() -> None:
+    messages._tails.clear()
+
+
+@given(HEADS, ID_TEXTS, st.lists(ID_TEXTS, max_size=3), TAILS)
+def test_what_is_remembered_changes_no_answer(
+    head: bytes, last: bytes, before: list[bytes], tail: bytes
+) -> None:
+    payload = head + last + tail
+    forget()
+    cold = outcome(payload)
+    warm = outcome(payload)
+    for request_id in before:
+        outcome(b'{"jsonrpc":"2.0","id":' + request_id + tail)
+    # repr, because 1, 1.0 and True are equal
+    assert repr(cold) == repr(warm) == repr(outcome(payload))
+
+
+def test_the_common_form_is_read_once() -> None:
+    forget()
+    first = parse(messages.request(1, "getdir", {"limit": 20}))
+    again = parse(messages.request(10**ID_DIGITS - 1, "getdir", {"limit": 20}))
+    assert isinstance(first, tuple) and isinstance(again, tuple)
+    assert again[2] is first[2]
+
+
+def test_no_peer_makes_us_remember_much() -> None:
+    forget()
+    for number in range(3 * TAILS_MAX):
+        parse(messages.request(1, f"m{number}"))
+        assert len(messages._tails) <= TAILS_MAX
+    long = messages.request(1, "m", {"a": "x" * TAIL_BYTES_MAX})
+    forget()
+    parse(long)
+    assert not messages._tails
 
 
 # -- requests --------------------------------------------------------------------------------------
