@@ -10,8 +10,11 @@ import hypothesis
 import pytest
 
 from evloop.loop import Loop
+from tests.sources import imports
 from tests.system.processes import Crew
+from tests.test_layers import FLOOR_OF, PURE_FLOORS
 
+PURE_HELPERS = ("json_texts", "screen")  # of the tests, that need nothing but text
 STUCK_S = 60.0  # then every thread's stack is printed, though the test goes on
 BUSY_S_MAX = 2.0  # of one tick; far above any honest one, even on a busy machine of two cores
 
@@ -29,6 +32,25 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     os.close(config.stash[_STDERR])
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark as `pure` the tests of pure modules alone: CI runs these on every CPython."""
+    known: dict[Path, bool] = {}
+    for item in items:
+        if item.path not in known:
+            known[item.path] = all(_is_pure(name) for name in imports(item.path))
+        if known[item.path]:
+            item.add_marker(pytest.mark.pure)
+
+
+def _is_pure(name: str) -> bool:
+    top, _, rest = name.partition(".")
+    if top == "tests":
+        return rest in PURE_HELPERS
+    if top in ("socket", "subprocess", "pty"):
+        return False
+    return top != "evloop" or FLOOR_OF.get(rest, 0) < PURE_FLOORS
 
 
 @pytest.fixture(autouse=True)
