@@ -27,9 +27,11 @@ _JSON_ESCAPES = {
 def message_parts(name: str, kind: int, text: str, mark: str) -> tuple[str, str, str, list[str]]:
     """(before, who, after, lines): `Mel: Good morning!` is "", "Mel", ": ", ["Good morning!"].
 
-    `* Mel waves` is an action, `? Mel: hello` a line that nobody vouches for.
+    `* Mel waves` is an action, `? Mel: hello` a line that nobody vouches for. Text of no sender
+    stays on one line: nothing would tell its second line from a message of somebody else.
     """
-    lines = [display(line) for line in text.split("\n")]
+    whole = mark == "plain" or not name
+    lines = [display(line) for line in ([text] if whole else text.split("\n"))]
     lines[-1] += _MARKS.get(mark, "")
     if mark == "plain":
         return "? ", "", "", lines

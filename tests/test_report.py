@@ -33,6 +33,8 @@ def event(text: str = "Good morning!", mark: str = "", **changes: Any) -> tuple[
         (("Mel", 0, "hi", "early"), "Mel: hi  [out of place]"),
         (("Mel", 0, "one\ntwo", ""), "Mel: one\n     two"),
         (("Mel", 0, "\x1b[2J", ""), "Mel: ^[[2J"),
+        (("", 0, "a\nMel: forged", ""), "a^JMel: forged"),
+        (("", 0, "a\nMel: forged", "plain"), "? a^JMel: forged"),
     ],
 )
 def test_a_message_as_a_line(arguments: tuple[str, int, str, str], line: str) -> None:
