@@ -42,7 +42,7 @@ def load(rng: random.Random, known: dict[str, Any], round_number: int) -> list[t
 def one_round(
     wire: Wire, server: Server, known: dict[str, Any], rng: random.Random, number: int
 ) -> tuple[list[tuple[str, str]], int]:
-    """Load, then the kill; `known` is brought up to date. Returns (unsure changes, version seen)."""
+    """Load, then the kill; `known` is brought up to date. Returns (unsure changes, version)."""
     changes = load(rng, known, number)
     version = 0
     wire.send(b"".join(wire.frame(method, name=name) for method, name in changes))

@@ -275,16 +275,16 @@ class Crew:
         listen: str = "127.0.0.1:0",
         prefix: Sequence[str] = (),
         stdin: int = subprocess.DEVNULL,
-        stdout: int | None = None,
+        memory: bool = True,
     ) -> Server:
         """Start a directory, and wait for nothing. In memory, unless `options` have `--state`."""
-        store = () if "--state" in options else ("--memory",)
+        store = ("--memory",) if memory and "--state" not in options else ()
         words = [*prefix, sys.executable, "-m", "evloop.server", "--listen", listen]
-        server = Server([*words, *store, *options], stdin=stdin, stdout=stdout)
+        server = Server([*words, *store, *options], stdin=stdin)
         self.add(server)
         return server
 
-    def server(self, *options: str, **how: str) -> Server:
+    def server(self, *options: str, **how: object) -> Server:
         """A directory that listens."""
         server = self.start_server(*options, **how)  # type: ignore[arg-type]
         self.until(lambda: server.listens or server.done)
