@@ -18,6 +18,7 @@ from evloop import __version__, report
 from evloop.chat import FINISHING, Chat, Style
 from evloop.commands import UsageError, parse_line
 from evloop.completion import at_prompt, in_chat
+from evloop.descriptors import fill_standard
 from evloop.errors import EvloopError, Refused, SetupError
 from evloop.faces import is_tty, open_face
 from evloop.link import READY, Insecure, Link, ProtocolMismatch, Unreachable
@@ -411,6 +412,7 @@ def run_main(
     prepare: "Callable[[Client], object]",
 ) -> int:
     """The program around `run`: options in, exit status out, never a traceback unasked."""
+    fill_standard()
     try:
         return run(parse_options(arguments, environ, is_tty()), prepare)
     except EvloopError as error:

@@ -10,7 +10,6 @@ Options -> store -> sockets -> loop. What a rule is lives in `directory`, what a
 
 import os
 import random
-import resource
 import signal
 import socket
 import sys
@@ -18,6 +17,7 @@ import time
 
 from evloop import messages
 from evloop.console import Console
+from evloop.descriptors import fill_standard, raise_limit
 from evloop.directory import Directory
 from evloop.door import Door
 from evloop.endpoints import USAGE, endpoint_of
@@ -61,17 +61,6 @@ def state_path(environ: "dict[str, str]") -> str:
     return os.path.join(home, "evloop", "directory.db")
 
 
-def raise_descriptor_limit() -> int:
-    """Raise the soft limit of open files to the hard one; return it."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        try:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-        except (OSError, ValueError):  # some systems have a lower ceiling than they say
-            return soft
-    return 1 << 20 if hard == resource.RLIM_INFINITY else hard
-
-
 class Server:
     """One directory server on `loop`. `on_end()` is called when it has drained."""
 
@@ -84,7 +73,7 @@ class Server:
     ) -> None:
         # First what can be wrong without touching the store.
         self.tls = tls_of(options)
-        descriptors = raise_descriptor_limit()
+        descriptors = raise_limit()
         if descriptors < DESCRIPTORS_MIN:
             sentence = f"the limit of {descriptors} open files is too low; see ulimit -n"
             raise SetupError(sentence, CANNOT_SERVE)
@@ -277,6 +266,7 @@ def run(options: "Namespace") -> int:
 
 def main(arguments: "Sequence[str] | None" = None) -> int:
     """The program; returns the exit status."""
+    fill_standard()
     options = parse_options(sys.argv[1:] if arguments is None else arguments)
     try:
         if options.make_cert is not None:

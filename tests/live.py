@@ -30,7 +30,11 @@ class Caller:
         self.sock = socket.socket()
         if source is not None:
             self.sock.bind((source, 0))
-        self.sock.connect(address)
+        try:
+            self.sock.connect(address)
+        except OSError:
+            self.sock.close()
+            raise
         self.sock.setblocking(False)
         self.decoder = FrameDecoder()
         self.got: list[dict[str, Any]] = []

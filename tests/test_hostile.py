@@ -4,6 +4,7 @@ import os
 import random
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from evloop import limits
-from tests.live import Caller, House, Process, request
+from tests.live import ROOT, Caller, House, Process, request
 
 
 @pytest.fixture
@@ -484,3 +485,46 @@ def test_sigterm_does_not_wait_for_who_does_not_read(processes: list[Process]) -
         greedy.close()
     finally:
         caller.close()
+
+
+# -- how it is started -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("closed", ["0<&-", "2>&-", "0<&- 1>&- 2>&-"])
+def test_closed_standard_descriptors_do_no_harm(closed: str, tmp_path: Path) -> None:
+    """Where 2 is closed, the rooms' own file would get that number, and the log's lines."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = probe.getsockname()
+    state = str(tmp_path / "directory.db")
+    options = ["--state", state, "--listen", f"127.0.0.1:{address[1]}", "-v"]
+    process = subprocess.Popen(
+        ["sh", "-c", f'exec "$@" {closed}', "sh", sys.executable, "-m", "evloop.server", *options],
+        cwd=ROOT,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        caller = None
+        while caller is None:
+            assert process.poll() is None, "it ended"
+            try:
+                caller = Caller(address)
+            except ConnectionRefusedError:
+                continue
+        number = caller.ask("makeroom", name="lab")
+        while (reply := caller.reply(number)) is None:
+            assert not caller.closed
+        assert "result" in reply
+        caller.close()
+        standard = [os.readlink(f"/proc/{process.pid}/fd/{fd}") for fd in range(3)]
+        assert not any("directory.db" in path or "socket" in path for path in standard)
+        process.terminate()
+        assert process.wait(20) == 0
+    finally:
+        process.kill()
+        process.wait()
+    house = House("--state", state)
+    try:
+        assert [room.name for room in house.registrar.directory.rooms()] == ["lab"]
+    finally:
+        house.close()
