@@ -5,7 +5,7 @@ from heapq import heappop, heappush
 
 from evloop.errors import Refused
 from evloop.limits import (
-    COPY_SPACING_S,
+    COPY_TIMER_S,
     MESSAGE_BYTES_MAX,
     OUTBOX_MAX,
     PART_BYTES_MAX,
@@ -61,7 +61,7 @@ class Outbox:
     def announce(self, message: Message, more: int, now: float) -> bytes:
         """The first copy of `message`, with `more` copies to follow by themselves."""
         if more:
-            heappush(self._copies, (now + COPY_SPACING_S, message.seq, more - 1, message.datagram))
+            heappush(self._copies, (now + COPY_TIMER_S, message.seq, more - 1, message.datagram))
             self._repeated[message.seq] = None
         return as_copy(message.datagram, more)
 
@@ -79,7 +79,7 @@ class Outbox:
             return None
         due, seq, more, datagram = heappop(self._copies)
         if more:
-            heappush(self._copies, (due + COPY_SPACING_S, seq, more - 1, datagram))
+            heappush(self._copies, (due + COPY_TIMER_S, seq, more - 1, datagram))
         else:
             del self._repeated[seq]
         return as_copy(datagram, more)

@@ -362,7 +362,7 @@ class RoomSession:
 
     def _news(self, now: float) -> None:
         """New data: soon somebody should say what all must have by now."""
-        self._trickle.reset(now, self._presence.size(), self._copies_until)
+        self._trickle.news(now, self._presence.size(), self._copies_until)
 
     def _round(self, now: float) -> float:
         return self._gaps.round(now, self._delay.value, self._presence.size(), self._copies_until)

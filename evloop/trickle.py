@@ -3,15 +3,16 @@
 Time is cut into intervals that double from TRICKLE_S_MIN to TRICKLE_S_MAX. In each, one point of
 the second half is drawn; at the point a SESSION is due unless an equal digest was heard before.
 
-    state      reset (news)            equal heard     point reached             end reached
+    state      news                    equal heard     point reached             end reached
     waiting    shortest: keep it,      -> calmed       speak, -> spoken          (after the point)
                else begin anew
     calmed     begin anew              -               nothing, -> spoken        (after the point)
     spoken     begin anew              -               (passed)                  double, -> waiting
 
-`spoken` also stands for the rest of an interval in which there was no need to. A reset in the
-shortest interval keeps its point when that is still ahead: otherwise steady talk would put every
-SESSION off for ever.
+`spoken` also stands for the rest of an interval in which there was no need to. News in the shortest
+interval keep a point that is still ahead: otherwise steady talk would put every SESSION off for
+ever. That somebody is behind shortens the interval like news, but does nothing in the shortest one
+(RFC 6206, 4.2, step 6): what everybody needs is being said just then.
 """
 
 from evloop.limits import TRICKLE_S_MAX, TRICKLE_S_MIN
@@ -45,8 +46,13 @@ class Trickle:
     def deadline(self) -> float:
         return self._end if self._spoken else self._point
 
-    def reset(self, now: float, members: int, after: float = 0.0) -> None:
-        """There is news, or somebody is behind; say nothing before `after`.
+    def reset(self, now: float, members: int) -> None:
+        """Somebody is behind."""
+        if self._interval > TRICKLE_S_MIN:
+            self._begin(TRICKLE_S_MIN, now, members)
+
+    def news(self, now: float, members: int, after: float) -> None:
+        """There is new data; say nothing before `after`.
 
         Until then copies are announced. A point before it is drawn again, not clamped, or
         everybody would speak at once.
