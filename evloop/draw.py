@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     # A chat line: text, or pieces of (SGR parameters, text); "\n" breaks it.
     Styled = str | list[tuple[str, str]]
 
-INVERT = "7"
+CARRIED_MAX = 9  # columns that go over to the next row of a wrapped line, at most
+CARRY_COST = 12  # bytes of moving a row's cells; below, they are written anew
 
 
 def _csi(count: int, final: str) -> str:
@@ -90,18 +91,45 @@ class Screen:
             tail -= 1
         grown = len(new) - len(old)
         self._go(index, same)
-        middle = new[same : len(new) - tail]
-        if grown and tail:
-            if self._shift:
-                moved = _csi(grown, "@") if grown > 0 else _csi(-grown, "P")
-                if len(moved) < tail + (3 if grown < 0 else 0):
-                    self._out.append(moved)
-                    self._put(same, middle)
-                    return
-            middle = new[same:]
-        self._put(same, middle)
+        if self._shift and (
+            self._move_tail(same, tail, grown, new)
+            if grown
+            else not tail and self._carry(index, same, old, new)
+        ):
+            return
+        self._put(same, new[same:] if grown else new[same : len(new) - tail])
         if grown < 0:
             self._erase_tail(-grown, wanted)
+
+    def _move_tail(self, same: int, tail: int, grown: int, new: "Row") -> bool:
+        """Have the terminal move the row's last `tail` columns, if that is cheaper."""
+        moved = _csi(grown, "@") if grown > 0 else _csi(-grown, "P")
+        if len(moved) >= tail + (3 if grown < 0 else 0):
+            return False
+        self._out.append(moved)
+        self._put(same, new[same : len(new) - tail])
+        return True
+
+    def _carry(self, index: int, same: int, old: "Row", new: "Row") -> bool:
+        """A row within a wrapped line: a few columns go over to the next row or come from it."""
+        end = len(new)
+        for count in range(1, min(CARRIED_MAX, end - same - CARRY_COST)):
+            into, over = old[same : end - count], new[same + count :]
+            if into == over and over[0] != "" and old[end - count] != "":
+                self._out.append(_csi(count, "@"))
+                self._put(same, new[same : same + count])
+                self._rows[index] = new
+                self._go(index, end)
+                self._out.append("\x1b[K")  # what was pushed over the end
+                return True
+            into, over = new[same : end - count], old[same + count :]
+            if into == over and over[0] != "" and new[end - count] != "":
+                self._out.append(_csi(count, "P"))
+                self._rows[index] = new
+                self._go(index, end - count)
+                self._put(end - count, new[end - count :])
+                return True
+        return False
 
     def _erase_tail(self, count: int, wanted: int) -> None:
         """Blank the `count` columns at the cursor, the last ones of the row."""

@@ -61,6 +61,14 @@ def test_without_ich_it_is_at_most_the_rest_of_the_line(edit: str, where: str) -
     assert b"P" not in data
 
 
+@pytest.mark.parametrize("edit", ["a character", "backspace", "delete", "swap", "kill word left"])
+def test_an_edit_at_the_start_of_three_rows_moves_them(edit: str) -> None:
+    """Written anew they would be 200 bytes."""
+    editor = typed(SENTENCE * 3)
+    drawn(editor, b"\x01" + 3 * b"\x1bf")
+    assert len(drawn(editor, EDITS[edit])) <= 48
+
+
 def test_killing_to_the_start_of_the_line() -> None:
     editor = typed(SENTENCE)
     drawn(editor, MOVES["middle"])
