@@ -1,7 +1,7 @@
-"""How much a member may send: token buckets. Floor 1.
+"""How much somebody may do: token buckets. Floor 1.
 
-`ratelimit.Bucket` takes one token or says how long to wait; here a take may cost any amount (bytes)
-and a look at the level takes nothing, because copies give way to what must be sent.
+A take may cost any amount (bytes, say), and a look at the level takes nothing: what is less urgent
+gives way to what is more.
 """
 
 

@@ -4,34 +4,13 @@ A bucket holds up to `burst` tokens and gains `rate` a second; each act takes on
 is not in the table has a full bucket, so only those below full need to be remembered.
 """
 
+from evloop.buckets import Bucket
 from evloop.limits import CHANGE_BURST, CHANGE_BURST_S, RATED_ADDRESSES_MAX
 
 
 def change_burst(rate: float) -> float:
     """The burst that belongs to a `--change-rate`: max(2,000, 20 N)."""
     return max(float(CHANGE_BURST), CHANGE_BURST_S * rate)
-
-
-class Bucket:
-    """One token bucket; `rate` in tokens a second, above 0; `burst` in tokens, at least 1."""
-
-    __slots__ = ("_burst", "_rate", "_tokens", "_when")
-
-    def __init__(self, rate: float, burst: float, now: float) -> None:
-        self._rate = rate
-        self._burst = burst
-        self._tokens = burst
-        self._when = now
-
-    def take(self, now: float) -> float:
-        """Take a token and return 0.0, or take none and return the seconds until there is one."""
-        gained = max(0.0, now - self._when) * self._rate
-        self._tokens = min(self._burst, self._tokens + gained)
-        self._when = now
-        if self._tokens >= 1.0:
-            self._tokens -= 1.0
-            return 0.0
-        return (1.0 - self._tokens) / self._rate
 
 
 class AddressRates:
@@ -52,7 +31,7 @@ class AddressRates:
         return len(self._buckets)
 
     def take(self, address: str, now: float) -> float:
-        """0.0 when `address` may act now, else the seconds to wait; see `Bucket.take`."""
+        """Take a token and return 0.0, or take none and return the seconds until there is one."""
         if not self._rate:
             return 0.0
         bucket = self._buckets.pop(address, None)
@@ -61,4 +40,4 @@ class AddressRates:
                 del self._buckets[next(iter(self._buckets))]
             bucket = Bucket(self._rate, self._burst, now)
         self._buckets[address] = bucket
-        return bucket.take(now)
+        return 0.0 if bucket.take(now) else bucket.when() - now
