@@ -15,7 +15,7 @@ from typing import Any
 from bench import common, machine, readme
 
 HERE = Path(__file__).resolve().parent
-RESULTS = HERE / "results.json"
+RESULTS = readme.RESULTS
 PLOTS = HERE / "plots"
 SECTIONS = [  # in README's order
     "requests",
@@ -35,7 +35,7 @@ def main() -> int:
     options = _parse()
     words = options.what or SECTIONS
     if words == ["readme"]:
-        return readme.write(RESULTS)
+        return readme.write()
     if words == ["baseline"]:
         return _keep_baseline()
     python = machine.describe_python(options.python) if options.python else machine.choose_python()

@@ -8,7 +8,7 @@ import socket
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,6 @@ from bench import build, machine
 from bench.processes import Failed, Server, run_load
 
 HERE = Path(__file__).resolve().parent
-PEERS = HERE / "peers"
 EVLOOP = "evloop"
 OPEN = [  # caps that protect a public server and would cap a load from one address
     *("--max-per-address", "0", "--rooms-per-address", "0", "--max-rooms", "0"),
@@ -25,12 +24,15 @@ OPEN = [  # caps that protect a public server and would cap a load from one addr
 ]
 
 Row = dict[str, Any]
+Makers = dict[str, Callable[[], Server]]
 
 
 class Goal:
     """One comparison of performance.md's table, with what was measured."""
 
-    def __init__(self, number: int, what: str, value: float | None, limit: float, op: str) -> None:
+    def __init__(
+        self, number: int | str, what: str, value: float | None, limit: float, op: str
+    ) -> None:
         assert op in ("<=", ">=")
         self.number, self.what, self.value, self.limit, self.op = number, what, value, limit, op
 
@@ -107,14 +109,16 @@ class Context:
             arguments = ("--uvloop", *arguments)
         files = {"uvloop": "asyncio_protocol", "asyncio Protocol": "asyncio_protocol"}
         files |= {"asyncio streams": "asyncio_streams", "threads": "threads"}
-        return Server([python, PEERS / f"{files[name]}.py", *arguments])
+        return Server([python, "-m", f"bench.peers.{files[name]}", *arguments])
 
     def file(self, name: str, data: bytes) -> Path:
         path = self.files / name
         path.write_bytes(data)
         return path
 
-    def start(self, stack: ExitStack, makers: dict[str, Callable[[], Server]]) -> dict[str, Server]:
+    def start(
+        self, stack: ExitStack, makers: Mapping[str, Callable[[], Server]]
+    ) -> dict[str, Server]:
         """Start what can be had; the reasons of the rest go to `missing`."""
         running = {}
         for name, make in makers.items():

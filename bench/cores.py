@@ -10,6 +10,7 @@ clock of sessions and editors is ours and goes on by itself, so that no cap ever
 
 from __future__ import annotations
 
+import importlib
 import random
 import sys
 import time
@@ -226,11 +227,11 @@ def timed(case: Callable[[int], Step]) -> Callable[[int], float]:
 
 def main() -> None:
     if sys.argv[1] == "--pyperf":
-        import pyperf
-
         again = (sys.argv.pop(0), sys.argv.pop(0))  # pyperf's workers are started with these
         sys.argv.insert(0, again[0])
-        runner = pyperf.Runner(processes=3, values=3, warmups=1, min_time=0.02, program_args=again)
+        runner = importlib.import_module("pyperf").Runner(
+            processes=3, values=3, warmups=1, min_time=0.02, program_args=again
+        )
         for name, case in CASES.items():
             runner.bench_time_func(name, timed(case))
         return

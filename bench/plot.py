@@ -109,10 +109,10 @@ def lines(
     ys = [y for points in series.values() for _, y in points if y > 0 or not log_y]
     x_low, x_high = math.log10(min(xs)), math.log10(max(xs))
     if log_y:
-        y_low, y_high = math.floor(math.log10(min(ys))), math.ceil(math.log10(max(ys)))
-        y_high = max(y_high, y_low + 1)
+        y_low = float(math.floor(math.log10(min(ys))))
+        y_high = max(float(math.ceil(math.log10(max(ys)))), y_low + 1)
     else:
-        y_low, y_high = 0, _nice_above(max(ys))
+        y_low, y_high = 0.0, _nice_above(max(ys))
 
     def place(x: float, y: float) -> Point:
         across = (math.log10(x) - x_low) / ((x_high - x_low) or 1)

@@ -54,7 +54,7 @@ class Server:
 
     def __init__(
         self,
-        command: Sequence[str | Path],
+        command: Sequence[object],
         *,
         core: int | None = None,
         cwd: Path = ROOT,

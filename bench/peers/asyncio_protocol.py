@@ -7,11 +7,12 @@ two techniques that matter most on any event loop.
 from __future__ import annotations
 
 import asyncio
+import importlib
 import socket
 import sys
 from typing import cast
 
-from rpc import PAYLOAD_MAX, Service, say_listening, service_from_arguments
+from bench.peers.rpc import PAYLOAD_MAX, Service, say_listening, service_from_arguments
 
 
 class Connection(asyncio.Protocol):
@@ -60,7 +61,5 @@ async def main() -> None:
 
 if __name__ == "__main__":
     if "--uvloop" in sys.argv:
-        import uvloop
-
-        uvloop.install()
+        importlib.import_module("uvloop").install()
     asyncio.run(main())

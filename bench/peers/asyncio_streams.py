@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 
-from rpc import PAYLOAD_MAX, say_listening, service_from_arguments
+from bench.peers.rpc import PAYLOAD_MAX, say_listening, service_from_arguments
 
 
 async def main() -> None:

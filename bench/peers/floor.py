@@ -11,7 +11,7 @@ import socket
 import sys
 from collections.abc import Callable
 
-from rpc import say_listening
+from bench.peers.rpc import say_listening
 
 Recv = Callable[[int], bytes]
 Send = Callable[[bytes], None]

@@ -117,11 +117,11 @@ class Service:
             or type(params := request.get("params", {})) is not dict
         ):
             return _error(b"null", -32600, "not a request")
-        tag = request.get("id")
+        tag: Any = request.get("id")
         kind = type(tag)
         if kind is int and -(2**53) < tag < 2**53:
             mark = b"%d" % tag
-        elif kind is str and len(tag) <= 64:
+        elif isinstance(tag, str) and len(tag) <= 64:
             mark = encode_basestring_ascii(tag).encode()
         elif "id" in request:
             return _error(b"null", -32600, "not an id")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socketserver
 import threading
 
-from rpc import PAYLOAD_MAX, say_listening, service_from_arguments
+from bench.peers.rpc import PAYLOAD_MAX, say_listening, service_from_arguments
 
 service = service_from_arguments()
 

@@ -44,7 +44,7 @@ def _run(context: Context, place: Path) -> Row:
             context.quiet.wait()
             for connections, depth in LOADS if server else ():
                 assert server is not None
-                row = context.run(
+                run = context.run(
                     server,
                     request,
                     connections=connections,
@@ -55,9 +55,9 @@ def _run(context: Context, place: Path) -> Row:
                 )
                 made += 200_000
                 name = f"{EVLOOP}, {connections}x{depth}"
-                rates.setdefault(name, []).append(row["rps"])
-                cpu.setdefault(name, []).append(row["us"])
-                slowest.setdefault(name, []).append(row["max_us"])
+                rates.setdefault(name, []).append(run["rps"])
+                cpu.setdefault(name, []).append(run["us"])
+                slowest.setdefault(name, []).append(run["max_us"])
             rates.setdefault("sqlite, one commit a change", []).append(_sqlite(place))
             rates.setdefault("disk: write 4 KiB, fdatasync", []).append(_disk(place))
     alone, many = rates.get(f"{EVLOOP}, 1x1", []), rates.get(f"{EVLOOP}, 16x1", [])

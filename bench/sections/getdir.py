@@ -8,11 +8,21 @@ and the same with `--reencode`, which encodes each room for each page. A probe c
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from contextlib import ExitStack
 
 from bench import machine
-from bench.common import EVLOOP, Client, Context, Goal, Row, fill, ratio, request_bytes, spread
+from bench.common import (
+    EVLOOP,
+    Client,
+    Context,
+    Goal,
+    Makers,
+    Row,
+    fill,
+    ratio,
+    request_bytes,
+    spread,
+)
 from bench.plot import bars
 from bench.processes import Failed, Server, finish_load, start_load
 
@@ -24,7 +34,7 @@ PROBE_S = 2.0
 
 def run(context: Context) -> Row:
     with ExitStack() as stack:
-        makers: dict[str, Callable[[], Server]] = {EVLOOP: context.evloop}
+        makers: Makers = {EVLOOP: context.evloop}
         makers[CACHED] = lambda: context.peer("asyncio Protocol", "--rooms", str(ROOMS))
         makers[REENCODING] = lambda: context.peer(
             "asyncio Protocol", "--rooms", str(ROOMS), "--reencode"

@@ -10,9 +10,10 @@ from __future__ import annotations
 import subprocess
 import time
 from contextlib import ExitStack
+from functools import partial
 
 from bench import machine
-from bench.common import EVLOOP, Context, Row, fill, reply_of, request_bytes, settle, spread
+from bench.common import EVLOOP, Context, Makers, Row, fill, reply_of, request_bytes, settle, spread
 from bench.fan import TEXT, Chat, measure, open_irc, open_sender
 from bench.plot import Point, lines
 from bench.processes import ROOT, Failed, environment, pinned
@@ -52,9 +53,8 @@ def _rooms(context: Context, rows: list[Row]) -> str:
         made = 0
         for count in ROOMS:
             with ExitStack() as peers:
-                makers = {
-                    name: lambda name=name, count=count: context.peer(name, "--rooms", str(count))
-                    for name in PEERS[:2]
+                makers: Makers = {
+                    name: partial(context.peer, name, "--rooms", str(count)) for name in PEERS[:2]
                 }
                 servers = context.start(peers, makers)
                 if ours is not None:
@@ -78,8 +78,8 @@ def _connections(context: Context, rows: list[Row]) -> str:
     request = context.file("request-ping", request_bytes("ping"))
     series: Series = {}
     with ExitStack() as stack:
-        makers = {EVLOOP: context.evloop}
-        makers |= {name: lambda name=name: context.peer(name) for name in PEERS}
+        makers: Makers = {EVLOOP: context.evloop}
+        makers |= {name: partial(context.peer, name) for name in PEERS}
         servers = context.start(stack, makers)
         for count in CONNECTIONS:
             found: dict[str, list[float]] = {}

@@ -11,13 +11,13 @@ from __future__ import annotations
 import select
 import subprocess
 import time
-from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 from bench import machine
 from bench.chatroom import EvloopMember, Listeners
-from bench.common import EVLOOP, Context, Goal, Row, ratio, request_bytes, settle, spread
+from bench.common import EVLOOP, Context, Goal, Makers, Row, ratio, request_bytes, settle, spread
 from bench.plot import bars
 from bench.processes import Failed, Server, end, start_load
 
@@ -63,9 +63,9 @@ def _crowd(context: Context, stack: ExitStack, server: Server, size: int, reques
 
 
 def _memory(context: Context, request: Path) -> list[Row]:
-    makers: dict[str, Callable[[], Server]] = {EVLOOP: context.evloop}
+    makers: Makers = {EVLOOP: context.evloop}
     for name in ("asyncio Protocol", "uvloop", "asyncio streams", "threads"):
-        makers[name] = lambda name=name: context.peer(name)
+        makers[name] = partial(context.peer, name)
     grown: dict[str, list[float]] = {}
     for _ in range(ROUNDS):
         for name, make in makers.items():
@@ -92,9 +92,10 @@ def _memory(context: Context, request: Path) -> list[Row]:
 def _active(context: Context, request: Path) -> tuple[list[Row], float | None]:
     rows = []
     share = None
-    for name, make in ((EVLOOP, context.evloop), ("asyncio Protocol", None)):
+    pairs: Makers = {EVLOOP: context.evloop}
+    pairs["asyncio Protocol"] = partial(context.peer, "asyncio Protocol")
+    for name, start in pairs.items():
         with ExitStack() as stack:
-            start = make or (lambda: context.peer("asyncio Protocol"))
             pair = context.start(stack, {f"{name}, alone": start, f"{name}, {CROWD} idle": start})
             if len(pair) != 2:
                 continue

@@ -14,6 +14,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from bench.common import (
     Client,
     Context,
     Goal,
+    Makers,
     Row,
     fill,
     makeroom_request,
@@ -53,9 +55,9 @@ def run(context: Context) -> Row:
     place.mkdir(parents=True, exist_ok=True)
     try:
         with ExitStack() as stack:
-            makers = {EVLOOP: context.evloop}
-            makers[PEER] = lambda: context.peer(PEER, "--rooms", str(ROOMS))
-            makers[DURABLE] = lambda: context.evloop(state=place / "directory.db")
+            makers: Makers = {EVLOOP: context.evloop}
+            makers[PEER] = partial(context.peer, PEER, "--rooms", str(ROOMS))
+            makers[DURABLE] = partial(context.evloop, state=place / "directory.db")
             servers = context.start(stack, makers)
             if EVLOOP in servers:
                 fill(context, servers[EVLOOP], ROOMS)

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import statistics
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 from bench import build
 from bench.common import (
     EVLOOP,
-    PEERS,
     Context,
     Goal,
+    Makers,
     Row,
     fill,
     ratio,
@@ -37,9 +38,9 @@ PAYLOADS = {"ping": request_bytes("ping"), "getdir": request_bytes("getdir", {"l
 
 def run(context: Context) -> Row:
     with ExitStack() as stack:
-        makers = {EVLOOP: context.evloop}
+        makers: Makers = {EVLOOP: context.evloop}
         for name in PYTHON_PEERS:
-            makers[name] = lambda name=name: context.peer(name, "--rooms", str(ROOMS))
+            makers[name] = partial(context.peer, name, "--rooms", str(ROOMS))
         servers = context.start(stack, makers)
         if EVLOOP in servers:
             fill(context, servers[EVLOOP], ROOMS)
@@ -50,7 +51,7 @@ def run(context: Context) -> Row:
         targets = {(name, m): server for name, server in servers.items() for m in PAYLOADS}
         for method, payload in PAYLOADS.items():
             length = str(len(payload) + 4)
-            command = [context.python, PEERS / "floor.py", length, replies[method]]
+            command = [context.python, "-m", "bench.peers.floor", length, replies[method]]
             targets[FLOOR, method] = stack.enter_context(Server(command))
         try:
             ceiling = Server([build.native("epoll_server"), replies["ping"], replies["getdir"]])
