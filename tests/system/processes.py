@@ -326,8 +326,17 @@ class Crew:
 
     # -- waiting -----------------------------------------------------------------------------
 
-    def until(self, what: Callable[[], T], seconds: float = PATIENCE_S, why: str = "") -> T:
-        """Read everybody's output until `what` holds; return it."""
+    def until(
+        self,
+        what: Callable[[], T],
+        seconds: float = PATIENCE_S,
+        why: str = "",
+        every: float = PATIENCE_S,
+    ) -> T:
+        """Read everybody's output until `what` holds; return it.
+
+        It is asked again whenever somebody has written or ended, and `every` so many seconds.
+        """
         deadline = time.monotonic() + seconds
         while True:
             found = what()
@@ -335,7 +344,7 @@ class Crew:
                 return found
             left = deadline - time.monotonic()
             assert left > 0, "\n".join([f"it never happened: {why}", *self._told()])
-            self._poll(left)
+            self._poll(min(left, every))
 
     def read_for(self, seconds: float) -> None:
         """Read everybody's output for so long: for what must NOT come, or a schedule."""
