@@ -1,4 +1,4 @@
-"""HOST:PORT as people write it, and socket addresses as text. Floor 1."""
+"""HOST:PORT as people write it, and socket addresses as text. Floor 2."""
 
 from evloop.errors import SetupError
 from evloop.names import quoted

@@ -9,7 +9,7 @@ A tick, in this order; nothing in it is ever re-entered:
     5. timers that were due at `now`
     6. deferred functions, as many as there were when this step began
 
-A descriptor's life, seen by its Watch (`fd` is -1 once it is closed):
+A descriptor's life, seen by its Watched (`fd` is -1 once it is closed):
 
     state      want_read/want_write   ready                        close
     idle       -> watched             -                            -> closed
@@ -19,12 +19,7 @@ A descriptor's life, seen by its Watch (`fd` is -1 once it is closed):
 `idle` (nothing is wanted) is taken out of the selector: epoll reports errors and hang-ups even of
 a descriptor that nobody asked about, and level-triggered that is a busy loop.
 
-A timer's life (`when` is inf unless it is armed):
-
-    state      move(finite)   move(inf)   time comes          cancel
-    idle       -> armed       idle        -                   -> cancelled
-    armed      armed          -> idle     -> idle, callback   -> cancelled
-    cancelled  LocalProtocolError         -                   nothing
+A timer's life is told in `timers`.
 """
 
 import os
@@ -34,15 +29,14 @@ import socket
 import sys
 import time
 from collections import deque
-from heapq import heapify, heappop, heappush, heapreplace
 
 from evloop.errors import LocalProtocolError
 from evloop.limits import (
     EVENTS_PER_TICK_MAX,
     SIGNALS_PER_WAKE_MAX,
     SLEEP_S_MAX,
-    STALE_TIMERS_MIN,
 )
+from evloop.timers import Timer, Timers
 
 TYPE_CHECKING = False  # the checkers know this name; importing `typing` costs start-up time
 if TYPE_CHECKING:
@@ -53,46 +47,58 @@ if TYPE_CHECKING:
         def fileno(self) -> int: ...
         def close(self) -> None: ...
 
-    Callback = Callable[[], object]
-    Poll = Callable[[float | None, int], list[tuple[int, int]]]
+    class Poller(Protocol):
+        def register(self, fd: int, bits: int, /) -> object: ...
+        def modify(self, fd: int, bits: int, /) -> object: ...
+        def unregister(self, fd: int, /) -> object: ...
+        def poll(self, timeout: float | None, most: int, /) -> list[tuple[int, int]]: ...
+        def close(self) -> None: ...
 
-_READ = selectors.EVENT_READ
-_WRITE = selectors.EVENT_WRITE
+    Callback = Callable[[], object]
+
 _INF = float("inf")
 
 # EPOLLIN and EPOLLOUT, which poll(2) shares. Everything else (error, hang-up) counts as both, so
 # that whoever is interested learns of it from its own read or write.
-_POLLIN, _POLLOUT = 1, 4
-_READABLE, _WRITABLE = ~_POLLOUT, ~_POLLIN
-_POLL_BITS = {0: 0, _READ: _POLLIN, _WRITE: _POLLOUT, _READ | _WRITE: _POLLIN | _POLLOUT}
+_READ, _WRITE = 1, 4
+_READABLE, _WRITABLE = ~_WRITE, ~_READ
+# What `selectors` calls them.
+_EVENTS = {_READ: selectors.EVENT_READ, _WRITE: selectors.EVENT_WRITE}
+_EVENTS[_READ | _WRITE] = selectors.EVENT_READ | selectors.EVENT_WRITE
+_BITS = {events: bits for bits, events in _EVENTS.items()}
 
 
 def _nothing() -> None:
     """The callback of what is closed."""
 
 
-class Watch:
-    """One descriptor on the loop; made by `Loop.watch`.
+class Watched:
+    """One descriptor on the loop. A subclass says what is done when it is ready.
 
-    `fileobj` and `fd` (-1 when closed) are for reading; `on_read` and `on_write` may be set to
-    something else at any time.
+    `fileobj` and `fd` (-1 when closed) are for reading. What there are thousands of is a subclass
+    itself: two functions and an object to hold them are 200 bytes a connection.
     """
 
-    __slots__ = ("_loop", "_mask", "fd", "fileobj", "on_read", "on_write")
+    __slots__ = ("_loop", "_mask", "fd", "fileobj")
 
-    def __init__(
-        self,
-        loop: "Loop",
-        fileobj: "HasFileno | int",
-        on_read: "Callback",
-        on_write: "Callback",
-    ) -> None:
+    def __init__(self, loop: "Loop", fileobj: "HasFileno | int", read: bool) -> None:
+        """Begin to watch; raises as `Loop.watch` does."""
         self._loop = loop
         self._mask = 0
         self.fileobj = fileobj
-        self.fd = fileobj if isinstance(fileobj, int) else fileobj.fileno()
-        self.on_read = on_read
-        self.on_write = on_write
+        self.fd = fd = fileobj if isinstance(fileobj, int) else fileobj.fileno()
+        if fd in loop._watches:
+            raise LocalProtocolError(f"descriptor {fd} is watched already")
+        if read:
+            self.want_read(True)
+        loop._watches[fd] = self
+        loop._fresh.add(fd)
+
+    def on_read(self) -> object:
+        """The descriptor is readable."""
+
+    def on_write(self) -> object:
+        """The descriptor is writable."""
 
     def want_read(self, want: bool) -> None:
         """Call `on_read` while the descriptor is readable, or stop doing so."""
@@ -113,16 +119,16 @@ class Watch:
             return
         if self.fd < 0:
             raise LocalProtocolError("a closed descriptor can not be watched")
-        selector = self._loop._selector
+        poller = self._loop._poller
         if not old:
-            selector.register(self.fd, mask)
+            poller.register(self.fd, mask)
         elif mask:
-            selector.modify(self.fd, mask)
+            poller.modify(self.fd, mask)
         else:
-            selector.unregister(self.fd)
+            poller.unregister(self.fd)
         self._mask = mask
 
-    def close(self) -> None:
+    def close_descriptor(self) -> None:
         """Stop watching, then close `fileobj`; a second call does nothing.
 
         Nobody else may close it: the kernel hands the number out again at once. Descriptors 0, 1
@@ -135,10 +141,8 @@ class Watch:
         self._mask = 0
         self.fd = -1
         if mask:
-            self._loop._selector.unregister(fd)
+            self._loop._poller.unregister(fd)
         del self._loop._watches[fd]
-        # The callbacks mostly belong to an object that holds this one: cut the cycle.
-        self.on_read = self.on_write = _nothing
         if fd <= 2:
             return
         if isinstance(self.fileobj, int):
@@ -147,48 +151,33 @@ class Watch:
             self.fileobj.close()
 
 
-class Timer:
-    """A function to be called once `when` (seconds on the loop's clock) has come.
+class Watch(Watched):
+    """A descriptor and the functions that are called for it; made by `Loop.watch`.
 
-    Made by `Loop.call_at`. `when` is inf while it is not armed: before a `move`, and from just
-    before its function is called. It can be moved again and again until it is cancelled.
+    `on_read` and `on_write` may be set to something else at any time.
     """
 
-    __slots__ = ("_fn", "_loop", "_queued", "_seq", "when")
+    __slots__ = ("on_read", "on_write")
 
-    def __init__(self, loop: "Loop", fn: "Callback") -> None:
-        self._loop = loop
-        self._fn: Callback | None = fn
-        self._seq = 0  # of my entry in the heap; 0: I have none
-        self._queued = _INF  # `when` of that entry: never later than my own
-        self.when = _INF
+    on_read: "Callback"
+    on_write: "Callback"
 
-    def move(self, when: float) -> None:
-        """Arm for `when`, or, with inf, disarm."""
-        if self._fn is None:
-            raise LocalProtocolError("a cancelled timer can not be moved")
-        if when != when:
-            raise LocalProtocolError("a timer can not be moved to nan")
-        self.when = when
-        if self._seq:
-            # Later than queued (the common case: a deadline that is pushed back and back) costs
-            # nothing now: the entry is put right when it comes to the top.
-            if self._queued <= when < _INF:
-                return
-            self._forget_entry()
-        if when < _INF:
-            self._loop._push(self, when)
+    def __init__(
+        self,
+        loop: "Loop",
+        fileobj: "HasFileno | int",
+        on_read: "Callback | None",
+        on_write: "Callback | None",
+    ) -> None:
+        self.on_read = on_read or _nothing
+        self.on_write = on_write or _nothing
+        super().__init__(loop, fileobj, on_read is not None)
 
-    def cancel(self) -> None:
-        """Never call, and let go of the function. A second call does nothing."""
-        self._fn = None
-        self.when = _INF
-        if self._seq:
-            self._forget_entry()
-
-    def _forget_entry(self) -> None:
-        self._seq = 0
-        self._loop._count_stale()
+    def close(self) -> None:
+        """Stop watching, then close; see `close_descriptor`."""
+        self.close_descriptor()
+        # The functions mostly belong to an object that holds this one: cut the cycle.
+        self.on_read = self.on_write = _nothing
 
 
 class Loop:
@@ -203,20 +192,17 @@ class Loop:
 
     __slots__ = (
         "_clock",
-        "_close_poll",
         "_closed",
         "_deferred",
         "_due",
         "_fresh",
-        "_heap",
         "_hooks",
-        "_poll",
+        "_poller",
         "_selector",
-        "_seq",
         "_signals",
-        "_stale",
         "_stopping",
         "_ticking",
+        "_timers",
         "_watches",
         "now",
         "on_busy",
@@ -231,12 +217,10 @@ class Loop:
     ) -> None:
         self._clock = clock
         self._selector = selectors.DefaultSelector() if selector is None else selector
-        self._poll, self._close_poll = _raw_poll(self._selector)
-        self._watches: dict[int, Watch] = {}
+        self._poller = _poller_of(self._selector)
+        self._watches: dict[int, Watched] = {}
         self._fresh: set[int] = set()  # descriptors first watched in the batch being dispatched
-        self._heap: list[tuple[float, int, Timer]] = []
-        self._seq = 0
-        self._stale = 0  # entries of the heap that no timer owns any more
+        self._timers = Timers()
         self._due: deque[Timer] = deque()
         self._deferred: deque[Callback] = deque()
         self._hooks: list[Callback] = []
@@ -261,18 +245,11 @@ class Loop:
         Writability is asked for by `Watch.want_write`. Raises PermissionError when the kernel can
         not wait for it (epoll and regular files, /dev/null): see `Input`.
         """
-        watch = Watch(self, fileobj, on_read or _nothing, on_write or _nothing)
-        if watch.fd in self._watches:
-            raise LocalProtocolError(f"descriptor {watch.fd} is watched already")
-        if on_read is not None:
-            watch.want_read(True)
-        self._watches[watch.fd] = watch
-        self._fresh.add(watch.fd)
-        return watch
+        return Watch(self, fileobj, on_read, on_write)
 
     def call_at(self, when: float, fn: "Callback") -> Timer:
         """Call `fn` once `when` has come; inf makes a timer that waits to be moved."""
-        timer = Timer(self, fn)
+        timer = Timer(self._timers, fn)
         timer.move(when)
         return timer
 
@@ -308,20 +285,21 @@ class Loop:
         if self._ticking or self._closed:
             raise LocalProtocolError("a tick inside a tick" if self._ticking else "a closed loop")
         self._ticking = True
+        heap = self._timers.heap
         try:
             if self._hooks:
                 self._run_hooks()
             if self._deferred or self._due or self._stopping:
                 timeout: float | None = 0
             else:
-                timeout = self._sleep() if self._heap else None
+                timeout = self._sleep() if heap else None
             if self.on_busy is not None:
                 self.on_busy(self._clock() - self.now)
-            events = self._poll(timeout, EVENTS_PER_TICK_MAX)
+            events = self._poller.poll(timeout, EVENTS_PER_TICK_MAX)
             self.now = now = self._clock()
             if events:
                 self._dispatch(events)
-            if (self._heap and self._heap[0][0] <= now) or self._due:
+            if (heap and heap[0][0] <= now) or self._due:
                 self._run_timers()
             if self._deferred:
                 self._run_deferred()
@@ -338,18 +316,18 @@ class Loop:
         if self._signals is not None:
             self._signals.restore()
         for watch in list(self._watches.values()):
-            watch.close()
-        self._heap.clear()
+            watch.close_descriptor()
+        self._timers.clear()
         self._due.clear()
         self._deferred.clear()
         self._hooks.clear()
-        self._close_poll()
+        self._poller.close()
         self._selector.close()
 
     def _sleep(self) -> float | None:
         """Seconds until the next timer; None: there is none."""
         # A fresh reading: `now` is as old as the last tick's callbacks and the hooks took.
-        left = self._next_deadline() - self._clock()
+        left = self._timers.next_deadline() - self._clock()
         if left <= 0:  # epoll would take it for "for ever"
             return 0
         if left > SLEEP_S_MAX:  # epoll raises beyond 2**31 ms
@@ -376,21 +354,13 @@ class Loop:
                 self._failed(watch, error)
 
     def _run_timers(self) -> None:
-        now, due, heap = self.now, self._due, self._heap
+        now, due = self.now, self._due
         # Taken out before the first is called: one that arms itself for `now` waits a tick.
-        while self._next_deadline() <= now:
-            timer = heappop(heap)[2]
-            timer._seq = 0
-            due.append(timer)
+        self._timers.take_due(now, due)
         while due:
             timer = due.popleft()
-            fn = timer._fn
-            # Moved or cancelled by one that ran before it in this pass.
-            if timer._seq or timer.when > now or fn is None:
-                continue
-            timer.when = _INF
             try:
-                fn()
+                timer.fire(now)
             except Exception as error:  # noqa: BLE001 - the owner of the loop decides
                 self._failed(timer, error)
 
@@ -414,55 +384,39 @@ class Loop:
             raise error
         self.on_error(origin, error)
 
-    # -- the heap of timers ----------------------------------------------------------------------
 
-    def _push(self, timer: Timer, when: float) -> None:
-        self._seq = timer._seq = seq = self._seq + 1
-        timer._queued = when
-        heappush(self._heap, (when, seq, timer))
+def _poller_of(selector: selectors.BaseSelector) -> "Poller":
+    """What registers with `selector` and asks it for [(descriptor, poll bits)].
 
-    def _next_deadline(self) -> float:
-        """When the next timer is due; inf: none is. Afterwards the top of the heap is true."""
-        heap = self._heap
-        while heap:
-            when, seq, timer = heap[0]
-            if timer._seq != seq:
-                heappop(heap)
-                self._stale -= 1
-            elif timer.when != when:
-                timer._queued = timer.when
-                heapreplace(heap, (timer.when, seq, timer))
-            else:
-                return when
-        return _INF
-
-    def _count_stale(self) -> None:
-        """One more entry without a timer; when they are the most of the heap, drop them all."""
-        self._stale += 1
-        heap = self._heap
-        if self._stale > STALE_TIMERS_MIN and self._stale > len(heap) // 2:
-            heap[:] = [entry for entry in heap if entry[2]._seq == entry[1]]
-            heapify(heap)
-            self._stale = 0
-
-
-def _raw_poll(selector: selectors.BaseSelector) -> "tuple[Poll, Callback]":
-    """How to ask `selector` for [(descriptor, poll bits)], and how to let go of that.
-
-    The raw list of epoll is taken through a second descriptor of the same epoll: building a key
-    and a tuple per event is a good part of a selectors loop's own cost.
+    epoll is spoken to directly, through a second descriptor of the same one: a key, a tuple and
+    two dicts for each descriptor are 117 bytes, and a good part of a selectors loop's own time.
     """
     if sys.platform == "linux" and isinstance(selector, selectors.EpollSelector):
         import select  # late: `selectors` has loaded it already
 
-        epoll = select.epoll.fromfd(os.dup(selector.fileno()))
-        return epoll.poll, epoll.close
+        return select.epoll.fromfd(os.dup(selector.fileno()))
+    return _Portable(selector)
 
-    def poll(timeout: float | None, most: int) -> list[tuple[int, int]]:
-        ready = selector.select(timeout)
-        return [(key.fd, _POLL_BITS[bits]) for key, bits in ready[:most]]
 
-    return poll, _nothing
+class _Portable:
+    """Any selector of the library, spoken to as if it were epoll."""
+
+    __slots__ = ("_selector", "close", "unregister")
+
+    def __init__(self, selector: selectors.BaseSelector) -> None:
+        self._selector = selector
+        self.unregister = selector.unregister
+        self.close = selector.close
+
+    def register(self, fd: int, bits: int) -> None:
+        self._selector.register(fd, _EVENTS[bits])
+
+    def modify(self, fd: int, bits: int) -> None:
+        self._selector.modify(fd, _EVENTS[bits])
+
+    def poll(self, timeout: float | None, most: int) -> list[tuple[int, int]]:
+        ready = self._selector.select(timeout)
+        return [(key.fd, _BITS.get(events, 0)) for key, events in ready[:most]]
 
 
 class _Signals:

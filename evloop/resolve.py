@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import Any, NoReturn
 
-    from evloop.loop import Loop, Timer, Watch
+    from evloop.loop import Loop, Watch
+    from evloop.timers import Timer
 
     Address = tuple[int, tuple[Any, ...]]  # family, what connect and bind take
     OnDone = Callable[[list[Address], str], object]

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, Protocol
 
-    from evloop.loop import Loop, Timer
+    from evloop.loop import Loop
+    from evloop.timers import Timer
 
     Event = tuple[Any, ...]
 

@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 
 from evloop.errors import LocalProtocolError
 from evloop.limits import EVENTS_PER_TICK_MAX, READ_BYTES_PER_WAKE, SLEEP_S_MAX, STALE_TIMERS_MIN
-from evloop.loop import Loop, Timer, Watch
+from evloop.loop import Loop, Watch
+from evloop.timers import Timer
 
 READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 INF = math.inf
@@ -295,7 +296,7 @@ def test_a_deadline_pushed_back_again_and_again_wakes_once(bench: Bench) -> None
     timer = bench.loop.call_at(101.0, bench.note("x"))
     for n in range(1000):
         timer.move(102.0 + n)
-    assert len(bench.loop._heap) == 1
+    assert len(bench.loop._timers.heap) == 1
     assert bench.tick() == ["x"]
     assert bench.selector.timeouts == [1001.0]
 
@@ -350,7 +351,7 @@ def test_dead_entries_are_pruned_in_bulk(bench: Bench) -> None:
     for n in range(10_000):
         bench.loop.call_at(200.0 + n, nothing).cancel()
         kept.move(1e6 - n)  # each earlier than the last: one more dead entry
-        longest = max(longest, len(bench.loop._heap))
+        longest = max(longest, len(bench.loop._timers.heap))
     assert longest <= 2 * STALE_TIMERS_MIN + 4
     while bench.tick() == []:
         pass
@@ -398,7 +399,9 @@ def test_timers_agree_with_a_plain_list(steps: list[tuple[str, int, float]]) -> 
                 model[number] = INF
         for key, one in enumerate(timers):
             assert one is None or one.when == model[key]
-        assert bench.loop._stale == sum(t._seq != seq for _, seq, t in bench.loop._heap)
+        assert bench.loop._timers._stale == sum(
+            t._seq != seq for _, seq, t in bench.loop._timers.heap
+        )
     waiting, before = min(model.values(), default=INF), bench.clock.time
     bench.loop.tick()
     expected = None if waiting == INF else max(0.0, waiting - before)
@@ -446,7 +449,7 @@ def test_a_paused_hang_up_does_not_spin(loop: Loop) -> None:
     writer.close()
     loop.call_at(loop.now, nothing)
     loop.tick()
-    assert loop._poll(0, 10) == []
+    assert loop._poller.poll(0, 10) == []
     watch.want_read(True)
     loop.tick()
     assert reads == [1]
