@@ -80,13 +80,20 @@ def test_a_failure_leaves_the_old_file_and_no_litter(
     assert os.listdir(tmp_path) == ["tokens"]
 
 
-def test_a_link_planted_at_the_temporary_name_is_not_followed(tmp_path: Path) -> None:
-    victim = tmp_path / "victim"
+@pytest.mark.parametrize("link", [True, False])
+def test_what_stands_at_the_temporary_name_is_replaced_and_a_link_not_followed(
+    tmp_path: Path, link: bool
+) -> None:
+    victim, temporary = tmp_path / "victim", tmp_path / f"pins.{os.getpid()}.new"
     victim.write_bytes(b"precious")
-    os.symlink(victim, tmp_path / f"pins.{os.getpid()}.new")
-    with pytest.raises(FileExistsError):
-        write_atomically(str(tmp_path / "pins"), b"new")
+    if link:
+        temporary.symlink_to(victim)
+    else:
+        temporary.write_bytes(b"half")
+    write_atomically(str(tmp_path / "pins"), b"new")
     assert victim.read_bytes() == b"precious"
+    assert (tmp_path / "pins").read_bytes() == b"new"
+    assert sorted(os.listdir(tmp_path)) == ["pins", "victim"]
 
 
 def test_short_writes_are_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

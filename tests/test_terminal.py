@@ -5,6 +5,7 @@ import fcntl
 import os
 import pty
 import signal
+import sys
 import termios
 import time
 from collections.abc import Iterator
@@ -82,6 +83,15 @@ def test_signals_give_the_terminal_back(number: int) -> None:
     with client() as run:
         run.kill(number)
         assert run.wait() == (131 if number == signal.SIGQUIT else 143)
+        assert run.restored()
+
+
+@pytest.mark.parametrize("end", ["", "; import sys; sys.exit(3)", "; raise OSError", "; 1 / 0"])
+def test_a_program_that_forgets_is_reminded_at_exit(end: str) -> None:
+    program = f"from evloop.terminal import Terminal; terminal = Terminal(); terminal.enter(){end}"
+    with PtyRun([sys.executable, "-c", program]) as run:
+        assert run.wait() in (0, 1, 3)
+        assert terminals.PASTE_ON in run.raw
         assert run.restored()
 
 
