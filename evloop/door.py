@@ -94,10 +94,15 @@ class Door:
         except Refused as refused:
             self._turn_away(sock, peer, refused)
             return
-        tune(sock)
         registrar = self._registrar
         registrar.metrics.count("connections")
-        pipe = None if self._tls is None else self._tls.pipe()
+        try:
+            tune(sock)
+            pipe = None if self._tls is None else self._tls.pipe()
+        except BaseException:  # out of memory, say: its place must not be lost with it
+            self._guard.release(visitor)
+            sock.close()
+            raise
         registrar.welcome(sock, host, peer, pipe).visitor = visitor
 
     def _turn_away(self, sock: socket.socket, peer: str, refused: Refused) -> None:

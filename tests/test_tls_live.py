@@ -15,7 +15,7 @@ import pytest
 from evloop import limits
 from evloop.framing import FrameDecoder
 from evloop.stream import Hub
-from evloop.tls import TlsPipe, client_context
+from evloop.tls import ServerTls, TlsPipe, client_context
 from tests.live import ROOT, Caller, House, Process, request, tls_call
 from tests.tls_files import Files
 
@@ -174,6 +174,24 @@ def test_a_storm_of_handshakes_shares_the_loop(
     assert max(shaken) <= limits.TLS_HANDSHAKES_PER_TICK
     assert sum(shaken) >= len(storm)
     assert tls_house.call(inside, "ping")["result"] == {}
+
+
+def test_a_failure_at_the_door_costs_no_place(
+    tls_house: House, files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    errors: list[Exception] = []
+    tls_house.loop.on_error = lambda origin, error: errors.append(error)
+
+    def fail(tls: ServerTls) -> TlsPipe:
+        raise MemoryError
+
+    with monkeypatch.context() as broken:
+        broken.setattr(ServerTls, "pipe", fail)
+        unlucky = tls_house.caller()
+        tls_house.until(unlucky.read)
+    assert len(errors) == 1
+    tls_house.call(TlsCaller(tls_house, client_context(files.ca)), "ping")
+    assert tls_house.server._door._guard.count == 1
 
 
 def test_without_room_a_tls_client_gets_an_alert(files: Files) -> None:
