@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 
 from evloop import clusters
 from evloop.clusters import cell, joins, split, width
+from evloop.editor import Editor
 from evloop.limits import CELLS_CACHED_MAX, CLUSTER_CHARACTERS_MAX
+from tests.screen import Emulator
 
 FAMILY = "👩\u200d👩\u200d👧\u200d👦"
 WHOLE = [
@@ -99,6 +101,19 @@ def test_how_a_cluster_is_drawn(cluster: str, shown: str, columns: int, certain:
 )
 def test_widths_without_unicodedata(cluster: str, columns: int, no_unicodedata: None) -> None:
     assert cell(cluster)[1] == columns
+
+
+def test_the_editor_works_without_unicodedata(no_unicodedata: None) -> None:
+    editor, screen = Editor(20, 5, prompt="> "), Emulator(20, 5)
+    for key in ["e", "\u0301", "日", "👍\U0001f3fd", FAMILY, "🇳", "🇱", "x", "\x02\x02\x02"]:
+        list(editor.feed(key.encode(), 0.0))
+        screen.write(editor.take(0.0))
+    assert editor.text[: editor.cursor] == "e\u0301日👍\U0001f3fd"
+    assert screen.column == 2 + 1 + 2 + 4
+    list(editor.feed(b"\x05" + 7 * b"\x7f", 0.0))
+    screen.write(editor.take(0.0))
+    assert editor.text == ""
+    assert screen.used() == [">"]
 
 
 @pytest.mark.parametrize(

@@ -293,7 +293,7 @@ def test_a_frozen_terminal_stops_no_heart_beat(tmp_path: object, seconds: float)
         while time.monotonic() - began < seconds:
             run.read(0.1)
         beaten = os.path.getsize(beats)
-        assert beaten >= 7 * seconds  # of 10 a second, on a machine that others use too
+        assert beaten >= 5 * seconds  # of 10 a second, on a machine that others use too
         run.send("\x11")
         run.expect_line("bob: line 2000")
         assert run.screen is not None
