@@ -32,16 +32,12 @@ class Trickle:
         self._rng = rng
         self._begin(TRICKLE_S_MIN, now, members)
 
-    def _begin(self, interval: float, now: float, members: int, after: float = 0.0) -> None:
+    def _begin(self, interval: float, start: float, members: int) -> None:
         half = interval / 2
         self._interval = interval
+        self._point = start + half + window_wait(self._rng, half, members)
+        self._end = start + interval
         self._calm = self._spoken = False
-        self._end = now + interval
-        start = now + half
-        if start < after:
-            start = after
-            self._end = max(self._end, after + half)
-        self._point = start + window_wait(self._rng, self._end - start, members)
 
     def deadline(self) -> float:
         return self._end if self._spoken else self._point
@@ -52,16 +48,14 @@ class Trickle:
             self._begin(TRICKLE_S_MIN, now, members)
 
     def news(self, now: float, members: int, after: float) -> None:
-        """There is new data; say nothing before `after`.
+        """There is new data, of which copies are announced until `after`.
 
-        Until then copies are announced. A point before it is drawn again, not clamped, or
-        everybody would speak at once.
+        Until then it is still being said, so the interval begins there. A point before that is
+        drawn again, not clamped, or everybody would speak at once.
         """
-        if self._interval > TRICKLE_S_MIN or self._calm or self._spoken:
-            self._begin(TRICKLE_S_MIN, now, members, after)
-        elif self._point < after:
-            self._end = max(self._end, after + self._interval / 2)
-            self._point = after + window_wait(self._rng, self._end - after, members)
+        stale = self._interval > TRICKLE_S_MIN or self._calm or self._spoken
+        if stale or self._point < after:
+            self._begin(TRICKLE_S_MIN, max(now, after), members)
 
     def heard_equal(self) -> None:
         """Somebody said what I would have said."""
