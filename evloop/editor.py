@@ -133,11 +133,6 @@ class Editor:
         """The lines submitted, oldest first, at most HISTORY_LINES_MAX."""
         return self._recall.lines
 
-    @property
-    def awaiting_receipt(self) -> bool:
-        """Whether an answer of the terminal is still on its way to us."""
-        return self._pacer.awaiting
-
     def next_deadline(self, drawing: bool = True) -> float:
         """When `handle_timer` or `take` has something to do without a key; inf: never.
 

@@ -181,6 +181,13 @@ def test_a_paste_is_text_with_its_controls_taken_out() -> None:
     assert keys == [("paste", "a    b[31m\nc\nd\n31m")]
 
 
+def test_a_line_break_of_two_bytes_may_be_cut_in_a_paste() -> None:
+    decoder = KeyDecoder()
+    keys = decoder.feed(b"\x1b[200~a\r", 0.0) + decoder.feed(b"\nb\r", 0.0)
+    keys += decoder.feed(b"c\x1b[201~", 0.0)
+    assert "".join(text for _, text in keys) == "a\nb\nc"
+
+
 def test_what_is_glued_to_the_end_of_a_paste_can_not_act() -> None:
     decoder = KeyDecoder()
     # The attack: the text itself ends the paste and then types a command with Enter.
