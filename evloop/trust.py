@@ -27,7 +27,7 @@ _USAGE = 2
 class Trust:
     """`tell` says a sentence to the user. SetupError when the options' files can not be used."""
 
-    __slots__ = ("_ca", "_context", "_directory", "_tell")
+    __slots__ = ("_ca", "_context", "_directory", "_met", "_tell")
 
     def __init__(
         self,
@@ -37,6 +37,7 @@ class Trust:
     ) -> None:
         self._directory = state_directory(environ)
         self._tell = tell
+        self._met: dict[str, bool] = {}  # directories accepted by this run; no later refusal told
         self._ca: str | None = options.tls_ca
         self._context: SSLContext | None = None
         if options.tls or options.tls_ca or options.tls_cert:
@@ -62,26 +63,40 @@ class Trust:
 
         def check(certificate: bytes) -> str | None:
             try:
-                news = check_pin(pins, endpoint, fingerprint(certificate))
+                news = check_pin(pins, endpoint.lower(), fingerprint(certificate))
             except SetupError as error:
-                return error.sentence
+                return self._refusal(endpoint, error.sentence)
+            self._met[endpoint] = True
             if news is not None:
                 self._tell(news)
             return None
 
         return check
 
+    def _refusal(self, endpoint: str, sentence: str) -> str:
+        """Why a connection ends; in full to who connects, and once to who is reconnected."""
+        if endpoint not in self._met:
+            return sentence
+        if self._met[endpoint]:
+            self._met[endpoint] = False
+            self._tell(sentence)
+        return "its certificate is not the one that it was"
+
     def keep_token(self, endpoint: str, room: str, token: str) -> None:
         """Keep the token of a room that was made here; SetupError."""
-        self._keepsakes(TOKENS).put(f"{endpoint}/{fold(room)}", token)
+        self._keepsakes(TOKENS).put(_room_key(endpoint, room), token)
 
     def token(self, endpoint: str, room: str) -> str | None:
         """The token of a room, if it was made here; SetupError when the file is damaged."""
         if self._directory is None:
             return None
-        return self._keepsakes(TOKENS).get(f"{endpoint}/{fold(room)}")
+        return self._keepsakes(TOKENS).get(_room_key(endpoint, room))
 
     def _keepsakes(self, name: str) -> Keepsakes:
         if self._directory is None:
             raise SetupError("there is no home directory to remember things in; set HOME", _FAILED)
         return Keepsakes(self._directory, name)
+
+
+def _room_key(endpoint: str, room: str) -> str:
+    return f"{endpoint.lower()}/{fold(room)}"
