@@ -68,7 +68,10 @@ assert RESOLVE_ADDRESSES_MAX * 80 < RESOLVE_ANSWER_BYTES_MAX
 
 OUT_HIGH_WATER_BYTES = 256 * 1024  # above it nothing more is read from this peer
 OUT_QUEUE_BYTES_MAX = 1024 * 1024  # above it (notifications alone get there) the peer is cut off
-FRAMES_PER_WAKE = 256  # then the others' turn: 256 requests are about 2 ms
+FRAMES_PER_TICK = 1_024  # of all streams together: about 5 ms, until timers and the rest come
+FRAMES_PER_WAKE = 64  # of one stream, then the others' turn
+FRAMES_FREE = 4  # of each stream in each tick, whatever the others do
+REPLY_UNIT_BYTES = 4_096  # so much of a reply counts as one more frame
 UNFINISHED_FRAME_S = 10.0  # for the first frame, and for the rest of a started one
 WRITE_PROGRESS_S = 10.0  # a peer that reads nothing for so long is gone
 BAD_MESSAGES_MAX = 16  # payloads in a row that are no requests; one more ends the connection
@@ -76,6 +79,7 @@ LINGER_S = 1.0  # how long a closed peer may take to read its last reply
 LINGER_BYTES_MAX = 1024 * 1024  # what it may still send meanwhile; dropped unread
 
 # One reply may come on top of the high-water mark; the rest is room for notifications.
+assert FRAMES_FREE <= FRAMES_PER_WAKE <= FRAMES_PER_TICK
 assert OUT_HIGH_WATER_BYTES + FRAME_BYTES_MAX < OUT_QUEUE_BYTES_MAX
 
 # -- messages, directory and store -------------------------------------------------------------
@@ -162,6 +166,7 @@ CONNECTIONS_PER_S = 200.0  # new ones from one address; a reconnecting office, n
 CONNECTIONS_BURST = 1_000  # at once, after a pause: a restart of everything at that address
 DESCRIPTORS_RESERVED = 32  # of RLIMIT_NOFILE: listeners, the store, epoll, refused clients
 DESCRIPTORS_MIN = DESCRIPTORS_RESERVED + 8  # a server for fewer than 8 clients is a mistake
+HELLO_CHARS_MAX = 64  # kept of what a client calls itself; shown on the console
 KEEPALIVE_IDLE_S = 60  # a silent client is asked whether it is there (the default: 2 hours) ...
 KEEPALIVE_INTERVAL_S = 15  # ... so often ...
 KEEPALIVE_PROBES = 4  # ... so many times; then its connection, and its place, are given up
@@ -243,7 +248,7 @@ BULK_PER_MINUTE = 1_000  # for one asker
 BULK_ASKERS_MAX = 64  # remembered
 HOLDERS_MAX = 16  # peers remembered that said they hold messages I lack
 LOSS_SAMPLES_MAX = 512  # then both counts are halved: about twenty seconds of a busy room
-LOSS_SAMPLES_MIN = 8  # below, the loss is unknown
+LOSS_SAMPLES_MIN = 48  # below, the loss is unknown: in a large room the worst guess rules
 LOSS_UNKNOWN = 255  # percent, on the wire: too few samples to tell
 LOSS_ASSUMED = 30  # percent, while nobody has told any
 LOSS_PENDING_MAX = 256  # messages whose announced copies are awaited

@@ -24,7 +24,7 @@ far, so that its own changes come to it before the reply.
 from evloop import __version__, messages, params
 from evloop.errors import BadMessage, FrameError, Refused, StoreError
 from evloop.framing import pack_frame
-from evloop.limits import BAD_MESSAGES_MAX, TOKEN_BYTES
+from evloop.limits import BAD_MESSAGES_MAX, HELLO_CHARS_MAX, TOKEN_BYTES
 from evloop.messages import Room
 from evloop.names import fold
 from evloop.owner import check_owner, new_token, token_hash
@@ -435,7 +435,9 @@ class Registrar:
     # -- methods -----------------------------------------------------------------------------
 
     def _hello(self, connection: Connection, parameters: "dict[str, Any]") -> bytes:
-        connection.client, connection.name = params.read_hello(parameters)
+        client, name = params.read_hello(parameters)
+        # Kept as long as the connection lives: no more than the console could show.
+        connection.client, connection.name = client[:HELLO_CHARS_MAX], name[:HELLO_CHARS_MAX]
         return messages.hello_body(SERVER, self.directory.version)
 
     def _ping(self, connection: Connection, parameters: "dict[str, Any]") -> bytes:

@@ -171,6 +171,14 @@ def test_a_frame_that_ends_in_the_middle_harms_nobody(open_house: Callable[..., 
     assert reply["result"]["rooms"] == []
 
 
+def test_a_long_greeting_is_not_kept(open_house: Callable[..., House]) -> None:
+    house = open_house()
+    caller = house.caller()
+    assert "result" in house.call(caller, "hello", client="c" * 30_000, name="n" * 30_000)
+    (connection,) = house.registrar.connections.values()
+    assert len(connection.client) == len(connection.name) == limits.HELLO_CHARS_MAX
+
+
 # -- who wants all of it ---------------------------------------------------------------------------
 
 
