@@ -10,6 +10,9 @@ having spoken: sender records live in `senders`. Losses are kept as a histogram 
 how many copies to send is found without a walk over all members.
 """
 
+from bisect import bisect_left, insort
+from collections import deque
+
 from evloop.errors import Refused
 from evloop.limits import (
     LOSS_UNKNOWN,
@@ -41,8 +44,8 @@ class Presence:
     """The present members but for myself, by sender id."""
 
     __slots__ = (
-        "_estimate", "_folds", "_hint", "_interval", "_own_name", "_sweep", "_votes", "losses",
-        "members",
+        "_estimate", "_folds", "_hint", "_interval", "_own_name", "_sorted", "_sweep", "_votes",
+        "losses", "members",
     )  # fmt: skip
 
     def __init__(self, own_name: str) -> None:
@@ -50,7 +53,8 @@ class Presence:
         self._folds: dict[str, int] | None = None  # how many have names equal under fold
         self.members: dict[bytes, Member] = {}
         self.losses: dict[int, int] = {}  # how many members report so many percent
-        self._votes: list[int] = []  # the last counts heard
+        self._votes: deque[int] = deque()  # the last counts heard
+        self._sorted: list[int] = []  # the same, in order
         self._hint = 1
         self._estimate = 0  # N; 0: to be found anew
         self._interval = PRESENCE_S_MIN  # T
@@ -64,7 +68,7 @@ class Presence:
     def size(self) -> int:
         """N, myself included."""
         if not self._estimate:
-            votes = sorted(self._votes)
+            votes = self._sorted
             median = votes[len(votes) // 2] if votes else 1
             counted = len(self.members) + 1
             median = min(median, MEMBERS_TRUSTED * counted)
@@ -117,10 +121,16 @@ class Presence:
 
     def vote(self, members: int) -> None:
         """A member counts `members`."""
-        votes = self._votes
-        votes.append(members)
-        if len(votes) > MEMBER_VOTES_MAX and votes.pop(0) == members:
-            return
+        votes, ordered = self._votes, self._sorted
+        if len(votes) == MEMBER_VOTES_MAX:
+            oldest = votes.popleft()
+            votes.append(members)
+            if oldest == members:
+                return
+            del ordered[bisect_left(ordered, oldest)]
+        else:
+            votes.append(members)
+        insort(ordered, members)
         self._estimate = 0
 
     def lossy(self, member: Member, loss: int) -> None:
