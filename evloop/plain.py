@@ -50,6 +50,20 @@ def cut(text: str, most: int) -> list[str]:
 class PlainSession:
     """One plain room. See `RoomSession` for the meaning of the methods."""
 
+    __slots__ = (
+        "_counts",
+        "_events",
+        "_history",
+        "_leaving",
+        "_now",
+        "_pace",
+        "_queue",
+        "nickname",
+        "own_source",
+        "place",
+        "sender_id",
+    )
+
     def __init__(
         self,
         *,

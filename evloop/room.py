@@ -68,6 +68,26 @@ class Room:
     the room is left and its sockets are closed. Raises SetupError when these can not be had.
     """
 
+    __slots__ = (
+        "_deadline",
+        "_group",
+        "_loop",
+        "_on_events",
+        "_receiver",
+        "_sender",
+        "_timer",
+        "_waiting",
+        "_wall",
+        "_watches",
+        "interface",
+        "on_closed",
+        "on_pump",
+        "send_error",
+        "send_errors",
+        "session",
+        "state",
+    )
+
     def __init__(
         self,
         loop: "Loop",

@@ -7,7 +7,6 @@ import socket
 import subprocess
 import sys
 import termios
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -254,18 +253,16 @@ def test_a_flood_never_hides_what_is_typed() -> None:
     with in_room("Mel", room, "--mode=plain") as mel, Injector(room) as injector:
         mel.send("half a li")
         mel.expect_last(f"{room}> half a li")
-        late = []
+        typed = "half a li"
         for number in range(1_000):
             injector.say(b"Eve: message %d" % number)
             if number % 100 == 50:
                 key = "abcdefghij"[number // 100]
-                start = time.monotonic()
+                typed += key
                 mel.send(key)
-                mel.expect(lambda screen, key=key: screen.used()[-1].endswith(key))  # type: ignore[misc]
-                late.append(time.monotonic() - start)
+                mel.expect_last(f"{room}> {typed}")
         mel.expect_line("Eve: message 999")
         mel.expect_last(f"{room}> half a liabcdefghij")
-        assert sorted(late)[len(late) // 2] < 0.5
 
 
 def test_a_frozen_terminal_does_not_stop_the_heart(tmp_path: Path) -> None:
