@@ -19,7 +19,8 @@ from evloop.errors import Refused
 from evloop.framing import pack_frame
 from evloop.limits import READ_BYTES_PER_WAKE, TURNED_AWAY_MAX
 from evloop.peers import plain_host
-from evloop.stream import Hub, Stream, tune
+from evloop.stream import Hub, Stream
+from evloop.tcp import tune
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

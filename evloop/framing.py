@@ -48,26 +48,27 @@ class FrameDecoder:
     """Turns a stream of bytes, however it was cut, back into payloads.
 
     Holds at most what one `feed` brought beyond one unfinished frame, if `next_frame` is called
-    until it returns None after each `feed`.
+    until it returns None after each `feed`. When it has, `rest` is the beginning of an unfinished
+    frame, or empty.
     """
 
     # Bytes and not a bytearray: whole frames, the common case, are sliced once and never moved
     # (16 frames: 0.83x of the time), and an idle connection holds 56 bytes less.
-    __slots__ = ("_buffer", "_failure", "_start")
+    __slots__ = ("_failure", "_start", "rest")
 
     def __init__(self) -> None:
-        self._buffer = b""
+        self.rest = b""
         self._start = 0  # offset of the first byte not yet returned
         self._failure: str | None = None
 
     def __len__(self) -> int:
         """How many bytes are held: of an unfinished frame, or not yet asked for."""
-        return len(self._buffer) - self._start
+        return len(self.rest) - self._start
 
     def feed(self, data: bytes) -> None:
         """Store `data`. Bytes after a failure are dropped: nothing can be said about them."""
         if self._failure is None:
-            self._buffer = self._buffer + data if self._buffer else data
+            self.rest = self.rest + data if self.rest else data
 
     def next_frame(self) -> bytes | None:
         """Return the next whole payload, or None when more bytes are needed.
@@ -76,7 +77,7 @@ class FrameDecoder:
         """
         if self._failure is not None:
             raise FrameError(self._failure)
-        start, buffer = self._start, self._buffer
+        start, buffer = self._start, self.rest
         head = start + HEADER_BYTES
         if head > len(buffer):
             self._compact()
@@ -103,11 +104,11 @@ class FrameDecoder:
         # Once per burst and not per frame: cutting from the front moves every byte behind it
         # (the offset scan measured 1.29x against cutting after each frame).
         if self._start:
-            self._buffer = self._buffer[self._start :]
+            self.rest = self.rest[self._start :]
             self._start = 0
 
     def _fail(self, why: str) -> None:
         self._failure = why
-        self._buffer = b""
+        self.rest = b""
         self._start = 0
         raise FrameError(why)

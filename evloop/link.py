@@ -21,7 +21,8 @@ from evloop.errors import BadMessage, EvloopError, FrameError, RemoteProtocolErr
 from evloop.framing import pack_frame
 from evloop.limits import CONNECT_S_MAX, RECONNECT_S_MAX, RECONNECT_S_MIN
 from evloop.resolve import Lookup
-from evloop.stream import Stream, tune
+from evloop.stream import Stream
+from evloop.tcp import tune
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

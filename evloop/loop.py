@@ -60,11 +60,11 @@ _INF = float("inf")
 
 # EPOLLIN and EPOLLOUT, which poll(2) shares. Everything else (error, hang-up) counts as both, so
 # that whoever is interested learns of it from its own read or write.
-_READ, _WRITE = 1, 4
-_READABLE, _WRITABLE = ~_WRITE, ~_READ
+READ, WRITE = 1, 4
+_READABLE, _WRITABLE = ~WRITE, ~READ
 # What `selectors` calls them.
-_EVENTS = {_READ: selectors.EVENT_READ, _WRITE: selectors.EVENT_WRITE}
-_EVENTS[_READ | _WRITE] = selectors.EVENT_READ | selectors.EVENT_WRITE
+_EVENTS = {READ: selectors.EVENT_READ, WRITE: selectors.EVENT_WRITE}
+_EVENTS[READ | WRITE] = selectors.EVENT_READ | selectors.EVENT_WRITE
 _BITS = {events: bits for bits, events in _EVENTS.items()}
 
 
@@ -103,7 +103,7 @@ class Watched:
     def want_read(self, want: bool) -> None:
         """Call `on_read` while the descriptor is readable, or stop doing so."""
         mask = self._mask
-        self._want(mask | _READ if want else mask & ~_READ)
+        self._want(mask | READ if want else mask & ~READ)
 
     def want_write(self, want: bool) -> None:
         """Call `on_write` while the descriptor is writable, or stop doing so.
@@ -111,7 +111,7 @@ class Watched:
         Write first, and ask only when the kernel says EAGAIN (2.0x for one request at a time).
         """
         mask = self._mask
-        self._want(mask | _WRITE if want else mask & ~_WRITE)
+        self._want(mask | WRITE if want else mask & ~WRITE)
 
     def _want(self, mask: int) -> None:
         old = self._mask
@@ -346,9 +346,9 @@ class Loop:
             if watch is None or (fresh and fd in fresh):
                 continue
             try:
-                if bits & _READABLE and watch._mask & _READ:
+                if bits & _READABLE and watch._mask & READ:
                     watch.on_read()
-                if bits & _WRITABLE and watch._mask & _WRITE:
+                if bits & _WRITABLE and watch._mask & WRITE:
                     watch.on_write()
             except Exception as error:  # noqa: BLE001 - the owner of the loop decides
                 self._failed(watch, error)

@@ -20,8 +20,8 @@ FLOORS = (
     "bulk candidates commands confirm draw endpoints gaps layout ledger line listing messages"
     " outbox pacing presence ratelimit recall repairs report trickle voice",
     "completion directory editor expiry guard owner params plain session",
-    "accept descriptors log loop makecert multicast outlet resolve service statefiles stdin store"
-    " terminal tls",
+    "accept deadlines descriptors log loop makecert multicast outlet resolve service statefiles"
+    " stdin store tcp terminal tls",
     "cooked keepsakes listeners metrics room screen stream",
     "console door faces link registrar server_options trust upkeep",
     "chat prompt server settings starts",
