@@ -6,16 +6,20 @@ second each, so that all of them see the same machine.
 
 from __future__ import annotations
 
+import json
+import subprocess
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from pathlib import Path
 
 from bench import build, machine
 from bench.chatroom import EvloopMember, Listeners
 from bench.common import Context, Row
 from bench.irc import SERVERS, Channel
-from bench.processes import Failed
+from bench.processes import Failed, environment, pinned
 
+HERE = Path(__file__).resolve().parent
 PERIOD_S = 0.2  # the room's own limit is five messages a second
 TEXT = "Good morning, everybody. Coffee is ready"
 
@@ -28,6 +32,39 @@ class Chat:
     ) -> None:
         self.say, self.drain, self.sender = say, drain, sender
         self.receivers: list[int] = []
+
+
+def speak(context: Context, members: int, messages: int, port: int) -> Row:
+    """Figures of `bench/speaker.py`: a session's lines, one right after the other."""
+    command = [context.python, "-S", str(HERE / "speaker.py")]
+    done = subprocess.run(
+        [*command, str(members), str(messages), str(port)],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        preexec_fn=pinned(machine.cores()[0]),
+        check=False,
+    )
+    if done.returncode:
+        raise Failed(f"speaker: {done.stderr.strip()[-300:]}")
+    figures: Row = json.loads(done.stdout)
+    return figures
+
+
+def relay(chat: Chat, members: int, text: str, messages: int) -> float:
+    """CPU us of a relaying server per line, each sent when all members have had the last."""
+    needle = text[:12].encode()
+    begin = machine.cpu_ns(chat.sender)
+    for _ in range(messages):
+        chat.say(text)
+        arrived = 0
+        deadline = time.monotonic() + 5
+        while arrived < members:
+            arrived += chat.drain(needle)
+            if time.monotonic() > deadline:
+                raise Failed(f"a line came to {arrived} of {members} members")
+    return (machine.cpu_ns(chat.sender) - begin) / 1000 / messages
 
 
 def open_irc(context: Context, stack: ExitStack, members: int) -> dict[str, Chat]:

@@ -1,9 +1,9 @@
 """One line from `say` to `sendto`, through a real session and a real socket. Imports evloop.
 
-    speaker.py MEMBERS MESSAGES
+    speaker.py MEMBERS MESSAGES PORT
 
-The session has heard SESSIONs of MEMBERS - 1 others, and goes on hearing them; nobody on this host
-is in the group, so that what is left is what a sender pays whose receivers are on other hosts. The
+The session has heard SESSIONs of MEMBERS - 1 others, and goes on hearing them. When nobody on this
+host is in the group, what is left is what a sender pays whose receivers are on other hosts. The
 session's clock is ours (five messages a second is its limit), the time that is measured is not.
 Prints {"say_us": [...], "all_us": x}: each message's own way, and the mean with everything else
 that the session had to do (timers, SESSIONs in and out).
@@ -23,22 +23,22 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from bench import datagrams
 from evloop.session import RoomSession
 
-GROUP, PORT = "239.255.77.2", 44_999
-PLACE = f"{GROUP}:{PORT}"
+GROUP = "239.255.77.1"
 TEXT = "Good morning, everybody. Coffee is ready"
 STEP_S = 0.25
 REFRESH_S = 5.0  # often enough for nobody to be taken for gone
 
 
 def main() -> None:
-    members, messages = int(sys.argv[1]), int(sys.argv[2])
+    members, messages, port = (int(argument) for argument in sys.argv[1:4])
+    place = f"{GROUP}:{port}"
     rng = random.Random(1)
     sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     sender.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton("127.0.0.1"))
     me = rng.randbytes(8)
     others = [rng.randbytes(8) for _ in range(members - 1)]
     now = 1000.0
-    session = RoomSession(place=PLACE, sender_id=me, nickname="me", rng=rng, now=now)
+    session = RoomSession(place=place, sender_id=me, nickname="me", rng=rng, now=now)
     counter, due = 0, now
     clock = time.perf_counter
     while session.next_deadline() <= now:  # the first words of a newcomer
@@ -53,7 +53,7 @@ def main() -> None:
             held = {me: number}
             for position, other in enumerate(others):
                 wire = datagrams.session(
-                    PLACE,
+                    place,
                     other,
                     counter,
                     held,
@@ -68,7 +68,7 @@ def main() -> None:
         session.say(TEXT, now, number)
         out = session.datagrams_to_send()
         for data, _ in out:
-            sender.sendto(data, (GROUP, PORT))
+            sender.sendto(data, (GROUP, port))
         session.events()
         session.next_deadline()
         say_us.append((clock() - begin) * 1e6)
@@ -79,7 +79,7 @@ def main() -> None:
         while session.next_deadline() <= now:
             session.handle_timer(session.next_deadline())
             for data, _ in session.datagrams_to_send():
-                sender.sendto(data, (GROUP, PORT))
+                sender.sendto(data, (GROUP, port))
             session.events()
         other_s += clock() - begin
     present = len(session.members(now))

@@ -9,21 +9,17 @@ second; what the kernel dropped at the client's socket is read from /proc/net/ud
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import statistics
-import subprocess
 import time
-from pathlib import Path
 
 from bench import datagrams, machine
 from bench.chatroom import GROUP, EvloopMember, drops_of, next_port, open_sender
 from bench.common import EVLOOP, Context, Goal, Row, ratio, spread
-from bench.fan import TEXT
-from bench.processes import Failed, environment, pinned
+from bench.fan import TEXT, speak
+from bench.processes import Failed
 
-HERE = Path(__file__).resolve().parent.parent
 MEMBERS = (1, 2, 50)
 MESSAGES = 300
 SENDERS, PER_SECOND, SECONDS = 40, 4, 3
@@ -37,7 +33,7 @@ def run(context: Context) -> Row:
     for _ in range(context.rounds):
         context.quiet.wait()
         for members in MEMBERS:
-            figures = _speak(context, members)
+            figures = speak(context, members, MESSAGES, next_port())
             say.setdefault(members, []).append(statistics.median(figures["say_us"]))
             whole.setdefault(members, []).append(figures["all_us"])
     rows: list[Row] = []
@@ -70,22 +66,6 @@ def run(context: Context) -> Row:
         Goal(10, f"datagrams of {BURST} in {BURST_S} s dropped by the kernel", lost, 0, "<="),
     ]
     return {"rows": rows, "goals": [goal.as_row() for goal in goals]}
-
-
-def _speak(context: Context, members: int) -> Row:
-    done = subprocess.run(
-        [context.python, "-S", str(HERE / "speaker.py"), str(members), str(MESSAGES)],
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        preexec_fn=pinned(machine.cores()[0]),
-        check=False,
-    )
-    if done.returncode:
-        raise Failed(f"speaker: {done.stderr.strip()[-300:]}")
-    figures: Row = json.loads(done.stdout)
-    return figures
 
 
 def _receive(context: Context, together: bool) -> float:
