@@ -15,8 +15,6 @@ from typing import Any
 from bench import common, machine, readme
 
 HERE = Path(__file__).resolve().parent
-RESULTS = readme.RESULTS
-PLOTS = HERE / "plots"
 SECTIONS = [  # in README's order
     "requests",
     "idle",
@@ -46,7 +44,7 @@ def main() -> int:
     failed = 0
     try:
         for name in words:
-            failed += not _run_section(name, context)
+            failed += not _run_section(name, context, options.results)
     finally:
         context.close()
     return 1 if failed else 0
@@ -63,10 +61,13 @@ def _parse() -> argparse.Namespace:
     parser.add_argument(
         "--quiet-wait", type=float, default=90.0, help="seconds in all to wait for a quiet machine"
     )
+    parser.add_argument(
+        "--results", type=Path, default=readme.RESULTS, help="where to write; plots go beside it"
+    )
     return parser.parse_args()
 
 
-def _run_section(name: str, context: common.Context) -> bool:
+def _run_section(name: str, context: common.Context, results: Path) -> bool:
     section = importlib.import_module(f"bench.sections.{name}")
     context.missing = {k: v for k, v in context.missing.items() if k == "load"}
     waits, noisy = context.quiet.waits, context.quiet.noisy
@@ -78,9 +79,10 @@ def _run_section(name: str, context: common.Context) -> bool:
         traceback.print_exc()
         return False
     plots = result.pop("plots", {})
-    PLOTS.mkdir(exist_ok=True)
+    shown = results.parent / "plots"
+    shown.mkdir(exist_ok=True)
     for plot, text in plots.items():
-        (PLOTS / f"{plot}.svg").write_text(text)
+        (shown / f"{plot}.svg").write_text(text)
     result["plots"] = sorted(plots)
     result["missing"] = dict(context.missing)
     result["when"] = time.strftime("%Y-%m-%dT%H:%MZ", time.gmtime())
@@ -88,7 +90,7 @@ def _run_section(name: str, context: common.Context) -> bool:
     result["seconds"] = round(time.monotonic() - begin, 1)
     result["waits"] = context.quiet.waits - waits
     result["noisy_waits"] = context.quiet.noisy - noisy
-    _store(name, result, context)
+    _store(name, result, context, results)
     for goal in result["goals"]:
         mark = {True: "met", False: "NOT MET", None: "not measured"}[goal["met"]]
         line = f"  goal {goal['goal']}: {goal['what']}: {goal['value']} {goal['op']}"
@@ -99,22 +101,22 @@ def _run_section(name: str, context: common.Context) -> bool:
     return True
 
 
-def _store(name: str, result: dict[str, Any], context: common.Context) -> None:
+def _store(name: str, result: dict[str, Any], context: common.Context, results: Path) -> None:
     """Merge a section into the file: sections can be run alone."""
     whole: dict[str, Any] = {"sections": {}}
-    if RESULTS.exists():
-        whole = json.loads(RESULTS.read_text())
+    if results.exists():
+        whole = json.loads(results.read_text())
     whole["machine"] = machine.describe_machine()
     result["python"] = context.python_facts["version"]
     whole["python"] = context.python_facts
     whole["sections"][name] = result
     order = {key: whole["sections"][key] for key in SECTIONS if key in whole["sections"]}
     whole["sections"] = order
-    RESULTS.write_text(json.dumps(whole, indent=1) + "\n")
+    results.write_text(json.dumps(whole, indent=1) + "\n")
 
 
 def _keep_baseline() -> int:
-    whole = json.loads(RESULTS.read_text())
+    whole = json.loads(readme.RESULTS.read_text())
     kept = {"python": whole["python"], "rows": whole["sections"]["micro"]["rows"]}
     (HERE / "baseline.json").write_text(json.dumps(kept, indent=1) + "\n")
     return 0

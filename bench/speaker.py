@@ -86,7 +86,9 @@ def main() -> None:
     if present != members:
         raise SystemExit(f"{present} members instead of {members}")
     everything = sum(say_us) + other_s * 1e6
-    print(json.dumps({"say_us": say_us, "all_us": everything / messages}))
+    stats = session.stats()
+    sent = {key: stats[key] / messages for key in ("sent", "copies_sent", "sessions_sent")}
+    print(json.dumps({"say_us": say_us, "all_us": everything / messages, **sent}))
 
 
 if __name__ == "__main__":
