@@ -233,7 +233,9 @@ class Screen:
         """
         self._columns = columns
         if self._row >= rows or any(len(row) >= columns for row in self._rows):
-            self._out.append("\n\x1b[J")
+            # Erased from the cursor on, so that the ghost's row no longer counts as wrapped: else
+            # the next reflow would join our fresh row to it.
+            self._out.append("\x1b[J\n")
             self._reset()
         elif len(self._rows) > 1:
             self.erase()  # rows below the cursor may be gone

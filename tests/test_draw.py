@@ -142,6 +142,17 @@ def test_a_narrowed_window_leaves_a_ghost_and_no_chat_line_is_erased() -> None:
             assert lines[-len(rows) :] == rows
 
 
+def test_a_ghost_and_the_fresh_row_never_become_one() -> None:
+    editor, screen = Editor(80, 24, prompt="lab> "), Emulator(80, 24, reflow=True)
+    screen.write(drawn(editor, SENTENCE.encode() + b"\x01"))
+    for columns in (20, 80):
+        screen.resize(columns, 24)
+        editor.resize(columns, 24)
+        screen.write(editor.take(1.0) + drawn(editor, b"\x0b"))
+    assert screen.used()[-1] == "lab>"
+    assert screen.column == 5
+
+
 def test_a_window_that_still_fits_is_not_redrawn() -> None:
     editor = typed("half")
     editor.resize(40, 10)
