@@ -10,7 +10,8 @@ from math import inf
 
 import pytest
 
-from evloop import gaps, repairs, session, streams, trickle
+from evloop import gaps, repairs, session, trickle
+from evloop.limits import WINDOW_MESSAGES
 from evloop.streams import LATE, NEW, OLD, Message, Stream
 from tests.simulation import forgery
 from tests.simulation.oracle import Violation
@@ -197,7 +198,7 @@ def _never_gone(patch: pytest.MonkeyPatch) -> None:
 
 def _wide_window(patch: pytest.MonkeyPatch) -> None:
     def in_window(stream: Stream, seq: int) -> bool:
-        return seq <= stream.hi + streams.WINDOW_MESSAGES
+        return seq <= stream.hi + WINDOW_MESSAGES
 
     patch.setattr(Stream, "_in_window", in_window)
 

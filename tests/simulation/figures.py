@@ -41,10 +41,10 @@ class Cell(NamedTuple):
 def steady(members: int, loss: float) -> Setting:
     """The steady room of this size, with as many messages as its size allows."""
     if members >= 10_000:
-        return Setting(members, loss, messages=25, warmup=5, rate=1.0, prime=True, idle=60.0)
+        return Setting(members, loss, messages=8, warmup=4, rate=1.0, prime=True, idle=20.0)
     if members >= 500:
-        return Setting(members, loss, messages=100, warmup=50, join=40.0)
-    return Setting(members, loss, messages=600)
+        return Setting(members, loss, messages=40, warmup=30, join=20.0)
+    return Setting(members, loss, messages=250)
 
 
 CELLS = (
@@ -66,9 +66,9 @@ CELLS = (
         steady(10_000, 0.3),
         {"p99_ms": 40, "over": 1.15, "idle_per_s": 10},
     ),
-    Cell("deaf for 0.1 s, 30 % of the time", Setting(50, 0.0, 600, burst=0.1), {"p99_ms": 600}),
-    Cell("deaf for 0.5 s, 30 % of the time", Setting(50, 0.0, 600, burst=0.5), {"p99_ms": 2_000}),
-    Cell("deaf for 2 s, 30 % of the time", Setting(50, 0.0, 600, burst=2.0), {"p99_ms": 9_000}),
+    Cell("deaf for 0.1 s, 30 % of the time", Setting(50, 0.0, 250, burst=0.1), {"p99_ms": 600}),
+    Cell("deaf for 0.5 s, 30 % of the time", Setting(50, 0.0, 250, burst=0.5), {"p99_ms": 2_000}),
+    Cell("deaf for 2 s, 30 % of the time", Setting(50, 0.0, 250, burst=2.0), {"p99_ms": 9_000}),
     Cell(
         "late joiner, 400 messages of history, 30 %",
         Setting(50, 0.3, 400, warmup=0, late=True),
@@ -112,46 +112,51 @@ def run(setting: Setting) -> dict[str, Any]:
     }
 
 
-def measure_all(seeds: int, jobs: int) -> dict[str, Any]:
-    """Everything that table and plot need."""
+def load() -> dict[str, Any]:
+    """The JSON as it is; {} before the first run."""
+    return json.loads(FIGURES.read_text()) if FIGURES.exists() else {}
+
+
+def measure_all(seeds: int, jobs: int, only: str) -> None:
+    """Measure what table and plot need, and whose command has `only` in it, into the JSON."""
     settings = [cell.setting for cell in CELLS]
     settings += [steady(50, loss) for loss in LOSSES]
     settings += [steady(members, 0.3) for members in SIZES]
-    wanted = list(dict.fromkeys(settings))
-    wanted.sort(key=lambda setting: -setting.members)  # the long ones first
+    wanted = [one for one in dict.fromkeys(settings) if only in command(one, seeds)]
     tasks = [setting._replace(seed=seed) for setting in wanted for seed in range(1, seeds + 1)]
-    found: dict[Setting, list[dict[str, Any]]] = {}
-    for task, figures in zip(tasks, parallel(run, tasks, jobs), strict=True):
-        print(f"{command(task, 1)}: {figures}", file=sys.stderr, flush=True)
-        found.setdefault(task._replace(seed=1), []).append(figures)
     git = ["git", "rev-parse", "--short", "HEAD"]
-    return {
-        "commit": subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip(),
-        "seeds": seeds,
-        "runs": [
-            {"setting": setting._asdict(), "command": command(setting, seeds), "runs": runs}
-            for setting, runs in found.items()
-        ],
-    }
+    commit = subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
+    figures = load()
+    runs: list[dict[str, Any]] = []
+    for task, found in zip(tasks, parallel(run, tasks, jobs), strict=True):
+        runs.append(found)
+        print(f"{command(task, 1)}: {found}", file=sys.stderr, flush=True)
+        if len(runs) == seeds:  # all seeds of one setting: keep them
+            name = command(task._replace(seed=1), seeds)
+            figures[name] = {"commit": commit, "runs": runs}
+            FIGURES.write_text(json.dumps(figures, indent=1, sort_keys=True) + "\n")
+            runs = []
 
 
 class Figures:
     """The JSON, by setting."""
 
-    def __init__(self, raw: dict[str, Any]) -> None:
-        self.commit = raw["commit"]
-        self.seeds = raw["seeds"]
-        self._runs: dict[Setting, list[dict[str, Any]]] = {
-            Setting(**entry["setting"]): entry["runs"] for entry in raw["runs"]
-        }
+    def __init__(self, raw: dict[str, Any], seeds: int) -> None:
+        self._raw = raw
+        self.seeds = seeds
 
     def runs(self, setting: Setting) -> list[dict[str, Any]]:
         """One entry a seed."""
-        return self._runs[setting]
+        found: list[dict[str, Any]] = self._raw[command(setting, self.seeds)]["runs"]
+        return found
+
+    def commit(self, setting: Setting) -> str:
+        """The commit at which `setting` was measured."""
+        return str(self._raw[command(setting, self.seeds)]["commit"])
 
     def values(self, setting: Setting, key: str) -> list[float]:
         """Figure `key`, one a seed, sorted."""
-        return sorted(figures[key] for figures in self._runs[setting])
+        return sorted(figures[key] for figures in self.runs(setting))
 
 
 UNITS = {"p99_ms": "ms", "heal_s": "s", "idle_per_s": "SESSION/s when idle", "bytes": "B"}
@@ -191,9 +196,10 @@ def table(figures: Figures) -> str:
                 values = figures.values(cell.setting, key)
                 goal += f"; measured {_spelt(median(values))} ({_spelt(values[-1])})"
         lines.append("| " + " | ".join([*columns, goal]) + " |")
-    lines += ["", "The commands, in the order of the rows:", "", "```"]
-    lines += [command(cell.setting, figures.seeds) for cell in CELLS]
-    lines += ["```", "", f"Measured at commit {figures.commit}, {figures.seeds} seeds a cell."]
+    lines += ["", "The commands, in the order of the rows, and the commits measured:", "", "```"]
+    for cell in CELLS:
+        lines.append(f"{command(cell.setting, figures.seeds)}  # {figures.commit(cell.setting)}")
+    lines.append("```")
     return "\n".join(lines)
 
 
@@ -278,12 +284,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python3 -m tests.simulation.figures")
     parser.add_argument("--jobs", type=int, default=1, help="processes")
     parser.add_argument("--seeds", type=int, default=5, help="of each cell")
+    parser.add_argument("--only", default="", metavar="TEXT", help="commands with TEXT in them")
     parser.add_argument("--draw", action="store_true", help="from the JSON, without measuring")
     options = parser.parse_args()
     if not options.draw:
-        raw = measure_all(options.seeds, options.jobs)
-        FIGURES.write_text(json.dumps(raw, indent=1) + "\n")
-    figures = Figures(json.loads(FIGURES.read_text()))
+        measure_all(options.seeds, options.jobs, options.only)
+    figures = Figures(load(), options.seeds)
     page = PAGE.read_text()
     head, _, rest = page.partition(BEGIN)
     _, _, tail = rest.partition(END)

@@ -17,6 +17,7 @@ TAG_BYTES = 16
 
 _HEADER = Struct(">HBBHH8sII")
 _U32 = Struct(">I")
+_PARENT = Struct(">8sI")
 _RANGE = Struct(">8sII")
 _SESSION = Struct(">QI8sIIBBHB")
 
@@ -40,10 +41,13 @@ def data(
     lamport: int = 1,
     wall: int = 0,
     flags: int = 0,
+    parents: tuple[tuple[bytes, int], ...] = (),
 ) -> bytes:
-    """A DATA datagram without parents."""
+    """A DATA datagram of one part, kind text."""
     spelt = name.encode()
-    body = _U32.pack(lamport) + bytes([0, len(spelt)]) + spelt + b"\0" + text.encode()
+    body = _U32.pack(lamport) + bytes([len(parents)])
+    body += b"".join(_PARENT.pack(*parent) for parent in parents)
+    body += bytes([len(spelt)]) + spelt + b"\0" + text.encode()
     return seal(place, DATA, sender, seq, body, wall, flags)
 
 

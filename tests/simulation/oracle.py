@@ -9,9 +9,9 @@ message there is one byte of state:
     SKIPPED     violation          -> SHOWN              fine
 
 (1) all earlier ones of the same sender must be SHOWN or SKIPPED by then;
-(2) or when all before it are from before the member joined: then BEFORE, which is never shown.
-    A newcomer can not know whether a sender's first numbers were said before it came: for its
-    first seconds (NEWCOMER_S), what nobody can give it any more counts as BEFORE as well.
+(2) or not reported when it was said before the member joined: then BEFORE, which is never shown.
+    A newcomer can not know what was said before it came, so its first seconds (NEWCOMER_S)
+    count as before. (`lacking` still tells when a live member could have given it.)
 
 A rule that is broken raises `Violation` at once; `kind` says which rule.
 """
@@ -89,6 +89,7 @@ class Oracle:
         self._last: dict[bytes, int] = {}  # newest message of each sender
         self._bodies: list[tuple[str, int, str]] = []  # name, kind, text
         self._twins: dict[int, set[tuple[str, int, str]]] = {}  # further bodies forgers made
+        self._forged: dict[bytes, int] = {}  # next number of each forged sender
         self._before: list[int] = []  # the sender's previous message, -1: none
         self._senders: dict[bytes, int] = {}
 
@@ -110,11 +111,17 @@ class Oracle:
                 self.have[number] -= 1
 
     def forged(self, sender: bytes, seq: int, name: str, text: str, now: float) -> None:
-        """A stranger makes DATA: members may show it, and then only as it was made."""
+        """A stranger makes DATA: members may show it, and then only as it was made.
+
+        New numbers of one sender must come in rising order; those left out are orphans.
+        """
         body = (name, 0, text)
         number = self._numbers.get((sender, seq))
         if number is None:
+            for hole in range(self._forged.get(sender, 0), seq):
+                self._said(sender, hole, ("", 0, "left out"), now)
             self._said(sender, seq, body, now)
+            self._forged[sender] = seq + 1
         else:
             self._twins.setdefault(number, set()).add(body)
 
@@ -199,11 +206,10 @@ class Oracle:
         while number >= 0 and state[number] == OPEN:
             over.append(number)
             number = self._before[number]
-        if number < 0:  # nothing of this sender was shown: what was before my time may be left out
-            for early in over:
-                if self.said_at[early] < view.joined + NEWCOMER_S:
-                    state[early] = BEFORE
-            over = [later for later in over if state[later] == OPEN]
+        for early in over:
+            if self.said_at[early] < view.joined + NEWCOMER_S:
+                state[early] = BEFORE
+        over = [later for later in over if state[later] == OPEN]
         credit = view.reported.get(sender, 0)
         if len(over) > credit:
             raise Violation(

@@ -9,7 +9,7 @@ What a message costs is what was sent from the first measured message until one 
 after the last, divided by their number: idle SESSIONs are in it, and every copy and repair.
 
 A large room can not be joined in earnest (10,000 newcomers soliciting at once are 10^8
-deliveries), so `prime` hands each member some SESSIONs that state p and N, as real bytes, and
+deliveries), so `prime` hands N in (`expect`, as the directory does) and p, by some SESSIONs, and
 keeps the network down for the first `PRIMED_S` seconds, until everybody has settled.
 """
 
@@ -173,6 +173,7 @@ class _Run:
         world, setting = self.world, self.setting
         percent = round(100 * setting.loss)
         for member in world.members:
+            member.session.expect(setting.members)
             for peer in self.script.sample(world.members, PRIMING_SESSIONS):
                 if peer is not member:
                     data = forgery.session(

@@ -67,9 +67,8 @@ class _Day:
         self.faults = {fault for fault in FAULTS if rng.random() < 0.4}
         self.length = rng.uniform(5, 18)
         self.count = rng.choice((2, 3, 4, 5, 6, 8, 10, 12)) if rng.random() < 0.97 else 25
-        self.skipped = False  # a forger left a hole in its numbers
         self.counter = 0
-        self.forged: dict[bytes, int] = {}
+        self.forged: dict[bytes, list[int]] = {}  # numbers used, rising
         self.over = False  # the network has healed
         self.told = 0
 
@@ -251,19 +250,20 @@ class _Day:
     def _data(self) -> bytes:
         rng = self.rng
         sender = b"forger" + bytes([0, rng.randrange(3)])
-        seq = self.forged.get(sender, 0)
-        if seq and rng.random() < 0.2:
-            seq = rng.randrange(seq)  # a second body for a number that is taken
+        used = self.forged.setdefault(sender, [])
+        if used and rng.random() < 0.2:
+            seq = rng.choice(used)  # a second body for a number that is taken
         else:
+            seq = used[-1] + 1 if used else 0
             if rng.random() < 0.05:
-                self.skipped = True
                 seq += rng.randrange(1, 30)
-            self.forged[sender] = seq + 1
+            used.append(seq)
         text = f"forged {rng.randrange(100)}"
         self.world.oracle.forged(sender, seq, "Eve", text, self.world.now)
         lamport = rng.choice((1, rng.randrange(2**32)))
         flags = rng.randrange(16) << 4
-        return forgery.data(PLACE, sender, seq, text, lamport=lamport, flags=flags)
+        parents = ((sender, seq - 1),) if seq else ()
+        return forgery.data(PLACE, sender, seq, text, lamport=lamport, flags=flags, parents=parents)
 
     def _nack(self) -> bytes:
         self.counter += 1
@@ -311,7 +311,7 @@ class _Day:
     def settle(self) -> float:
         """Run until all is well; the seconds that took. Raises Violation when it takes long."""
         world, oracle = self.world, self.world.oracle
-        spared = oracle.orphaned() or self.skipped
+        spared = oracle.orphaned()
         while True:
             passed = world.now - self.length
             lacking = [] if oracle.complete() else oracle.lacking(spare_orphans=passed < ORPHAN_S)
@@ -392,7 +392,7 @@ def run(seed: int, tell: Callable[[str], None] | None = None) -> Outcome:
         seed=seed,
         failure=failure,
         heal_s=heal_s,
-        orphaned=world.oracle.orphaned() or day.skipped,
+        orphaned=world.oracle.orphaned(),
         messages=len(world.oracle.said_at),
         delivered=world.delivered,
         trace=world.trace_hash(),
