@@ -1,5 +1,6 @@
 """The lab: real clients in network namespaces, with real loss. Needs root; skipped elsewhere."""
 
+import re
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -245,6 +246,27 @@ def test_a_router_is_crossed_with_ttl_2_only(crew: Crew, network: Network, tmp_p
     typed = [text for _, _, text in schedule]
     settled(crew, people, len(typed))
     assert flaws(people, typed) == []
+
+
+def test_the_one_command_and_the_line_that_others_type(crew: Crew) -> None:
+    """Two hosts, no options, nothing in the environment: the interfaces are found by themselves."""
+    with flat(2) as lab:
+        ann = crew.client("--name", "Ann", prefix=lab.hosts[0].prefix, module="evloop",
+                          EVLOOP_INTERFACE="")  # fmt: skip
+        ann.type("connect\nmakeroom lab\nchat lab\n")
+        crew.in_room(ann)
+        found = re.search(r"others type: python3 -m evloop\.client --server (\S+)", ann.err)
+        assert found and found[1] == f"{lab.address(1)}:44444", ann.tell()
+        bob = crew.client("--name", "Bob", "chat", "lab", server=found[1],
+                          prefix=lab.hosts[1].prefix, EVLOOP_INTERFACE="")  # fmt: skip
+        cal = crew.client("--name", "Cal", "chat", "lab",  # on Ann's host, by loopback
+                          prefix=lab.hosts[0].prefix, EVLOOP_INTERFACE="")  # fmt: skip
+        crew.in_room(bob, cal)
+        ann.type("hello\n")
+        crew.until(lambda: "Ann: hello" in bob.lines and "Ann: hello" in cal.lines)
+        bob.type("hello yourself\n")
+        crew.until(lambda: all("Bob: hello yourself" in one.lines for one in (ann, cal)))
+        no_trace(ann, bob, cal)
 
 
 def test_the_lab_leaves_nothing_behind() -> None:

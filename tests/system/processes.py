@@ -295,6 +295,7 @@ class Crew:
         self,
         *words: str,
         server: Server | str | None = None,
+        module: str = "evloop.client",
         prefix: Sequence[str] = (),
         stdin: int | None = None,
         stdout: int | None = None,
@@ -302,7 +303,7 @@ class Crew:
     ) -> Program:
         """A client with options and a command, its stdin a pipe unless told."""
         place = server.place if isinstance(server, Server) else server
-        arguments = [*prefix, sys.executable, "-m", "evloop.client"]
+        arguments = [*prefix, sys.executable, "-m", module]
         arguments += ["--server", place] if place is not None else []
         return self.add(Program([*arguments, *words], stdin=stdin, stdout=stdout, environ=environ))
 
