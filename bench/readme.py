@@ -17,16 +17,15 @@ RESULTS = ROOT / "bench" / "results.json"
 BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
 
 Row = dict[str, Any]
-TABLES = {  # section: (heading, figures shown, unit)
-    "requests": ("Directory requests", ("cpu_us", "rps"), "CPU us per request; requests/s"),
-    "idle": ("Idle connections", ("kb_per_connection",), "kB of resident memory each"),
-    "durable": ("Durable changes", ("rps",), "makeroom/s, on disk before the answer"),
-    "getdir": ("A large directory", ("cpu_ms",), "ms of server CPU for 100,000 rooms"),
-    "startup": ("Start and memory", ("ms", "mb"), "ms of wall time; MB over an empty package"),
-    "chat": ("A message at its ends", ("us",), "us of CPU"),
-    "fanout": ("A message to one host", ("cpu_us",), "us of CPU of the sending side"),
-    "lag": ("What a ping waits", ("max_ms",), "ms, at most, while others load the server"),
-    "micro": ("The pure cores", ("us",), "us"),
+HEADINGS = {  # of the sections that have plots
+    "requests": "Directory requests",
+    "idle": "Idle connections",
+    "durable": "Durable changes",
+    "getdir": "A large directory",
+    "startup": "Start",
+    "fanout": "A message to one host",
+    "growth": "Growth",
+    "lag": "Loop lag",
 }
 
 
@@ -36,9 +35,10 @@ def section(results: Row) -> str:
     parts = [
         "How to repeat it: `python3 -m bench` (or `make bench`; under ten minutes; one section:",
         "`python3 -m bench requests`), then `python3 -m bench readme`. All figures are in",
-        "[bench/results.json](bench/results.json), with ranges, dates and commits; what they mean",
-        "is in each section's head in [bench/sections](bench/sections). Servers take turns on one",
-        "core, the load has another; medians are shown.",
+        "[bench/results.json](bench/results.json), with ranges, dates and commits (micro-benchmarks",
+        "and instruction counts of the pure cores, too); what they mean is said at the head of each",
+        "section in [bench/sections](bench/sections). Servers take turns on one core, the load has",
+        "another; medians are shown.",
         "",
         f"Measured on {machine['cpu']}, {machine['cores']} cores"
         f"{' (a virtual machine)' if machine['virtual'] else ''}, Linux {machine['kernel']}, with "
@@ -64,35 +64,14 @@ def _goals(sections: Row) -> list[str]:
 
 
 def _section(name: str, part: Row) -> list[str]:
-    lines: list[str] = []
-    for plot in part["plots"]:
-        lines.append(f"![{plot}](bench/plots/{plot}.svg)")
-    if name in TABLES:
-        heading, figures, unit = TABLES[name]
-        lines = [f"### {heading}", "", *lines, "", *_table(part["rows"], figures, unit)]
-    elif lines:
-        lines = [f"### {name.capitalize()}", "", *lines, ""]
-    for what, why in part["missing"].items():
-        lines.append(f"- {what}: not here ({why.splitlines()[-1][:160]})")
-    if part["missing"]:
-        lines.append("")
-    return lines
+    lines = [f"![{plot}](bench/plots/{plot}.svg)" for plot in part["plots"]]
+    lines += [f"- {what}: not here ({_why(why)})" for what, why in part["missing"].items()]
+    heading = HEADINGS.get(name, name.capitalize())
+    return [f"### {heading}", "", *lines, ""] if lines else []
 
 
-def _table(rows: list[Row], figures: tuple[str, ...], unit: str) -> list[str]:
-    kept = [row for row in rows if any(figure in row for figure in figures)]
-    lines = [f"<details><summary>Figures ({unit})</summary>", ""]
-    lines += ["| what | load | " + " | ".join(figures) + " |", "|---|---|" + "---|" * len(figures)]
-    for row in kept:
-        cells = [_cell(row.get(figure)) for figure in figures]
-        lines.append(f"| {row['server']} | {row['load']} | " + " | ".join(cells) + " |")
-    return [*lines, "", "</details>", ""]
-
-
-def _cell(value: Any) -> str:
-    if isinstance(value, dict):
-        return f"{_figure(value['median'])} ({_figure(value['low'])} - {_figure(value['high'])})"
-    return "" if value is None else _figure(value)
+def _why(reason: str) -> str:
+    return reason.splitlines()[-1][:160]
 
 
 def _figure(value: float) -> str:
