@@ -63,6 +63,9 @@ class Emulator:
 
     # -- reading ----------------------------------------------------------------------------
 
+    def __str__(self) -> str:
+        return "\n".join(self.used())
+
     def lines(self) -> list[str]:
         """The visible rows, without blanks at their ends."""
         return [row.text() for row in self.grid]
