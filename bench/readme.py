@@ -35,8 +35,8 @@ def section(results: Row) -> str:
     parts = [
         "How to repeat it: `python3 -m bench` (or `make bench`; under ten minutes; one section:",
         "`python3 -m bench requests`), then `python3 -m bench readme`. All figures are in",
-        "[bench/results.json](bench/results.json), with ranges, dates and commits (micro-benchmarks",
-        "and instruction counts of the pure cores, too); what they mean is said at the head of each",
+        "[bench/results.json](bench/results.json), with ranges, dates and commits (the pure cores'",
+        "micro-benchmarks and instruction counts, too); what they mean is at the head of each",
         "section in [bench/sections](bench/sections). Servers take turns on one core, the load has",
         "another; medians are shown.",
         "",
@@ -65,7 +65,8 @@ def _goals(sections: Row) -> list[str]:
 
 def _section(name: str, part: Row) -> list[str]:
     lines = [f"![{plot}](bench/plots/{plot}.svg)" for plot in part["plots"]]
-    lines += [f"- {what}: not here ({_why(why)})" for what, why in part["missing"].items()]
+    missing = [f"- {what}: not here ({_why(why)})" for what, why in part["missing"].items()]
+    lines += ["", *missing] if lines and missing else missing
     heading = HEADINGS.get(name, name.capitalize())
     return [f"### {heading}", "", *lines, ""] if lines else []
 
