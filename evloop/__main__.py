@@ -1,4 +1,4 @@
-"""`python3 -m evloop`: the one command for a first try. Floor 9: wiring.
+"""`python3 -m evloop`: the one command for a first try. Floor 10: wiring.
 
 Starts the client on the directory that answers at `--server`, $EVLOOP_SERVER or 127.0.0.1:44444.
 If none does, and it would be on this machine, this process hosts one itself, on the same loop: in

@@ -63,12 +63,10 @@ def names_me(text: str, nickname: str) -> bool:
     return False
 
 
-# How a chat looks and ends. as_json; escape: the name of the key that leaves; clock_text(): the
-# time stamp of a line, "" for none; stamp(): the ISO time for JSON; day(): today for people, ""
-# where there are no stamps; history: how many messages from before our time are shown (None: all
-# that come); answered: whether somebody must have confirmed.
-# muted: nothing is shown at all.
-Style = namedtuple("Style", "as_json escape clock_text stamp day history answered muted")
+# How a chat looks and ends. as_json; escape: the name of the key that leaves; stamps: see `Stamps`;
+# history: how many messages from before our time are shown (None: all that come); answered: whether
+# somebody must have confirmed what was said; muted: nothing is shown at all.
+Style = namedtuple("Style", "as_json escape stamps history answered muted")
 
 
 class Chat:
@@ -106,7 +104,7 @@ class Chat:
         self._presence_news: dict[bytes, tuple[str, str]] = {}  # sender: what to tell of whom
         self._heard = False
         self._held = False
-        self._day = style.day()
+        self._day = style.stamps.day()
         self._bell_at = float("-inf")
         self._floods: dict[bytes, tuple[Bucket, list[str]]] = {}
         self._earlier: deque[Event] | None = None  # history that waits until all of it is here
@@ -319,7 +317,7 @@ class Chat:
         if self._style.muted:
             return
         if self._json:
-            self._face.show(report.json_message(self.name, event, self._style.stamp()))
+            self._face.show(report.json_message(self.name, event, self._style.stamps.utc()))
             return
         label = session.label(sender, name)
         if name and not mine:
@@ -336,11 +334,11 @@ class Chat:
         self._tell_day()
         parts = report.message_parts(label, kind, text, mark)
         self._face.message(
-            self._style.clock_text(), parts, old=mark == "history", mention=mention, bell=bell
+            self._style.stamps.line(), parts, old=mark == "history", mention=mention, bell=bell
         )
 
     def _tell_day(self) -> None:
-        day = self._style.day()
+        day = self._style.stamps.day()
         if day != self._day:
             self._day = day
             self._note(report.note(day))

@@ -1,4 +1,4 @@
-"""The chat client: `python3 -m evloop.client`. Floor 8: wiring.
+"""The chat client: `python3 -m evloop.client`. Floor 9: wiring.
 
 One process, one loop: the connection to the directory, stdin and the room's sockets. What a
 command does lives in `prompt`, chat mode in `chat`, how things look in the faces.
@@ -19,9 +19,10 @@ from evloop.chat import FINISHING, Chat, Style
 from evloop.commands import UsageError, parse_line
 from evloop.completion import at_prompt, in_chat
 from evloop.descriptors import fill_standard
-from evloop.errors import EvloopError, Refused, SetupError
+from evloop.errors import EvloopError, Refused
+from evloop.exits import HUNG_UP, INTERNAL, INTERRUPTED, TERMINATED, status_of
 from evloop.faces import is_tty, open_face
-from evloop.link import READY, Insecure, Link, ProtocolMismatch, Unreachable
+from evloop.link import READY, Link
 from evloop.loop import Loop
 from evloop.names import place_of, quoted
 from evloop.plain import PlainSession
@@ -29,6 +30,7 @@ from evloop.prompt import Prompt
 from evloop.room import Room
 from evloop.session import RoomSession
 from evloop.settings import parse_options
+from evloop.stamps import Stamps
 from evloop.starts import start
 from evloop.stream import Hub
 from evloop.trust import Trust
@@ -41,25 +43,8 @@ if TYPE_CHECKING:
 
     from evloop.faces import Face
 
-FAILED, USAGE, UNREACHABLE, INTERNAL = 1, 2, 69, 70
-UNCONFIRMED, MISMATCH, REFUSED = 75, 76, 77
-INTERRUPTED, TERMINATED, HUNG_UP = 130, 143, 129
-NOT_ALLOWED = 4  # the code of a refusal that is about who one is
 SIGNALS = {signal.SIGINT: INTERRUPTED, signal.SIGTERM: TERMINATED, signal.SIGHUP: HUNG_UP}
 SESSIONS: "dict[str, Any]" = {"plain": PlainSession, "reliable": RoomSession}
-
-
-def status_of(error: EvloopError) -> int:
-    """The exit status that says what kind of failure `error` is."""
-    if isinstance(error, SetupError):
-        return error.status
-    if isinstance(error, Refused):
-        return REFUSED if error.code == NOT_ALLOWED else FAILED
-    kinds = (UsageError, USAGE), (Unreachable, UNREACHABLE), (Insecure, REFUSED)
-    for kind, status in kinds:
-        if isinstance(error, kind):
-            return status
-    return MISMATCH if isinstance(error, ProtocolMismatch) else FAILED
 
 
 class Client:
@@ -81,15 +66,14 @@ class Client:
         self._quitting = False
         self._rooms: set[Room] = set()  # open; those that were left are still saying goodbye
         self._ending = False
+        self._away = False  # the directory was lost, and the user was told
         self._entered = False  # the room is one of the directory's: it counts us
         self._chat_done: Callable[[EvloopError | None], object] | None = None
         self._rng = random.Random(os.urandom(16))
         self.style = Style(
             options.json,
             _escape_text(options.escape),
-            self._clock_text,
-            self._stamp,
-            self._day,
+            Stamps(options.time, time.time),
             None,
             False,
             False,
@@ -176,6 +160,7 @@ class Client:
     def run(self, word: str, arguments: list[str], options: dict[str, str]) -> None:
         """Run one command of the prompt; lines wait until it is done."""
         self.face.hold(True)
+        self._away = self._away and word not in ("connect", "bye")
         finished = False
 
         def done(error: EvloopError | None) -> None:
@@ -216,6 +201,9 @@ class Client:
 
     def _ready(self) -> None:
         """Connected, or connected again: be told of changes, and be in the room again."""
+        if self._away:
+            self._away = False
+            self.face.note(report.directory_back(self.link.endpoint))
         if not self.options.command:
             self.link.request("watch", {}, _ignore)
         if self.chat is not None and self._entered:
@@ -224,12 +212,9 @@ class Client:
     def _lost(self, why: str, delay: float) -> None:
         if self.options.command and self.chat is None:
             return  # the command has been told, and ends the program
-        self.face.note(
-            report.note(
-                f"the directory {self.link.endpoint} is away ({quoted(why)});"
-                f" next try in {delay:.0f} s, the chat goes on"
-            )
-        )
+        if not self._away:  # told once, however many tries it takes
+            self._away = True
+            self.face.note(report.directory_away(self.link.endpoint, why, delay))
 
     # -- rooms -----------------------------------------------------------------------------------
 
@@ -313,25 +298,6 @@ class Client:
                 self.face.note(report.alone(members, chat.room.interface.name))
 
         self.link.request("enter", {"name": chat.name}, counted)
-
-    # -- time ------------------------------------------------------------------------------------
-
-    def _clock_text(self) -> str:
-        style = self.options.time
-        if style == "off":
-            return ""
-        now = time.time()
-        if style == "iso":
-            return time.strftime("%Y-%m-%dT%H:%M:%S ", time.localtime(now))
-        return time.strftime("%H:%M ", time.localtime(now))
-
-    def _day(self) -> str:
-        return "" if self.options.time == "off" else time.strftime("%a %d %b %Y")
-
-    def _stamp(self) -> str:
-        now = time.time()
-        begin = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now))
-        return f"{begin}.{int(now * 1000) % 1000:03}Z"
 
     # -- the end ---------------------------------------------------------------------------------
 

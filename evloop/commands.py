@@ -128,23 +128,26 @@ def find(door: str, word: str) -> Command:
 
 
 def split_words(line: str) -> list[str]:
-    """Split at white space; a part between double quotes stays whole. UsageError if one is open."""
-    if '"' not in line:
-        return line.split()
+    """Split at white space; a part between quotes stays whole. UsageError if one is left open.
+
+    A single quote opens only at the start of a word: O'Brien is a name.
+    """
     words: list[str] = []
     word: str | None = None
-    inside = False
+    quote = ""
     for char in line:
-        if char == '"':
-            inside = not inside
+        if char == quote:
+            quote = ""
+        elif not quote and (char == '"' or (char == "'" and word is None)):
+            quote = char
             word = word or ""
-        elif inside or not char.isspace():
+        elif quote or not char.isspace():
             word = (word or "") + char
         elif word is not None:
             words.append(word)
             word = None
-    if inside:
-        raise UsageError(f'{quoted(line)}: a " is never closed')
+    if quote:
+        raise UsageError(f"{quoted(line)}: a {quote} is never closed")
     if word is not None:
         words.append(word)
     return words

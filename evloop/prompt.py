@@ -228,12 +228,8 @@ class Prompt:
 
     def news(self, method: str, params: "dict[str, Any]") -> None:
         """A notification of the directory: keep the names for completion, tell the user."""
-        if method == "closing":
-            reason = str(params.get("reason", ""))
-            self._face.note(report.note(f"the directory says goodbye: {quoted(reason)}"))
-            return
         if method not in ("room_made", "room_deleted"):
-            return  # a later version's; readers ignore what they do not know
+            return  # `closing` is told as the reason of the loss; others are of a later version
         _, room, _ = messages.read_change(params)
         key = fold(room.name)
         if method == "room_made":

@@ -4,7 +4,7 @@ The only place that words events. A function here gets raw values (remote text t
 text that is safe for a terminal; time comes in as text already, because the clock is not ours.
 """
 
-from evloop.names import display, place_of
+from evloop.names import display, place_of, quoted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -90,6 +90,16 @@ def _names(names: "Sequence[str]", most: int = 6) -> str:
     if len(names) > most:
         shown.append(f"{len(names) - most} more")
     return ", ".join(shown)
+
+
+def directory_away(endpoint: str, why: str, delay: float) -> str:
+    """The connection was lost; the next try is in `delay` seconds."""
+    when = f"in {delay:.0f} s" if delay >= 1 else "at once"
+    return note(f"the directory {endpoint} is away ({quoted(why)}); next try {when}, chats go on")
+
+
+def directory_back(endpoint: str) -> str:
+    return note(f"the directory {endpoint} is back")
 
 
 def renamed(old: str, new: str) -> str:

@@ -1,4 +1,4 @@
-"""The ways to start the client. Floor 7.
+"""The ways to start the client. Floor 8.
 
 no command, a terminal    connect if a directory answers, then the prompt until `quit` or Ctrl-D
 no command, a pipe        each line is a command; at the end the status of the first that failed
@@ -10,6 +10,7 @@ tail                      enter and show, until interrupted; stdin is not read
 from evloop import report
 from evloop.commands import UsageError, find, parse_arguments
 from evloop.errors import EvloopError
+from evloop.exits import UNCONFIRMED
 from evloop.limits import HISTORY_MESSAGES_MAX, SHOWN_LINES_DEFAULT
 
 TYPE_CHECKING = False
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
     from evloop.client import Client
 
-UNCONFIRMED = 75
 TEXT = 0
 
 

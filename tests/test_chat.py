@@ -1,5 +1,7 @@
 """Chat mode on a face, a room and a clock of the test's own."""
 
+import re
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -21,6 +23,7 @@ from evloop.limits import (
     PIPE_QUEUE_MAX,
 )
 from evloop.loop import Loop
+from evloop.stamps import Stamps
 
 ME, BOB, EVE = b"mmmmmmmm", b"bbbbbbbb", b"eeeeeeee"
 
@@ -151,8 +154,8 @@ class World:
         self.face = Face(terminal)
         self.room = Room()
         values = {
-            "as_json": False, "escape": "Ctrl-]", "clock_text": lambda: "", "stamp": lambda: "T",
-            "day": lambda: "", "history": None, "answered": False, "muted": False, **style,
+            "as_json": False, "escape": "Ctrl-]", "stamps": Stamps("off", lambda: 0.0),
+            "history": None, "answered": False, "muted": False, **style,
         }  # fmt: skip
         self.chat = Chat(
             self.loop,
@@ -417,12 +420,25 @@ def test_a_live_message_shows_the_history_before_it(world: World) -> None:
 
 
 def test_the_day_is_said_when_it_changes(world: World) -> None:
-    day = ["Sun 22 Nov 2026"]
-    world.enter(day=lambda: day[0])
+    wall = [1795348801.0]
+    world.enter(stamps=Stamps("HH:MM", lambda: wall[0]))
     world.hear(message("a"))
-    day[0] = "Mon 23 Nov 2026"
+    wall[0] += 86_400
     world.hear(message("b"), message("c"))
-    assert [note for note in world.face.notes if "2026" in note] == ["-- Mon 23 Nov 2026 --"]
+    days = [note for note in world.face.notes if "2026" in note]
+    assert len(days) == 1 and re.fullmatch(r"-- \w{3} \d\d Nov 2026 --", days[0])
+    assert all(re.match(r"\d\d:\d\d Bob: ", line) for line in world.face.lines)
+
+
+def test_stamps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    moment = 1795348801.4129
+    assert Stamps("off", lambda: moment).line() == Stamps("off", lambda: moment).day() == ""
+    assert Stamps("HH:MM", lambda: moment).line() == "12:00 "
+    assert Stamps("iso", lambda: moment).line() == "2026-11-22T12:00:01 "
+    assert Stamps("iso", lambda: moment).day() == "Sun 22 Nov 2026"
+    assert Stamps("off", lambda: moment).utc() == "2026-11-22T12:00:01.412Z"
 
 
 def test_json_is_data_for_everything_that_happens(world: World) -> None:

@@ -200,7 +200,7 @@ def test_a_server_that_ends_says_goodbye_to_those_who_chat(crew: Crew) -> None:
     crew.in_room(ann)
     server.signal(signal.SIGTERM)
     crew.finish(server)
-    crew.until(lambda: "goodbye" in ann.err and "is away" in ann.err)
+    crew.until(lambda: "told to end" in ann.err and "is away" in ann.err)
     ann.type("still here\n")
     crew.until(lambda: ann.lines == ["Ann: still here"])
 
