@@ -5,7 +5,17 @@ import sys
 from argparse import ArgumentParser, ArgumentTypeError
 
 from tests.lab.network import flat, missing
-from tests.lab.talk import Figures, Person, conversation, figures, flaws, gather, settled, type_at
+from tests.lab.talk import (
+    Figures,
+    Person,
+    arrivals,
+    conversation,
+    figures,
+    flaws,
+    gather,
+    settled,
+    type_at,
+)
 from tests.system.processes import Crew
 
 SKIPPED = 77  # what automake calls it
@@ -43,6 +53,7 @@ def main() -> int:
     add("--loss", type=int, default=30, help="percent of the datagrams at each host (default 30)")
     add("--rate", type=float, default=5.0, help="messages a second of all together (default 5)")
     add("--seed", type=int, default=1, help="of the times of typing")
+    add("--slowest", type=int, default=0, help="also show so many of the slowest arrivals")
     options = parser.parse_args()
     why = missing()
     if why:
@@ -61,6 +72,10 @@ def main() -> int:
         print(
             line_of(figures(crew, people, typed), options.hosts, options.loss, dropped), flush=True
         )
+        on_the_way = arrivals(people)
+        begin = min((one.sent for one in on_the_way), default=0.0)
+        for one in on_the_way[len(on_the_way) - options.slowest :]:
+            print(f"  {one.ms:.0f} ms: {one.text} at {one.receiver}, said {one.sent - begin:.2f} s")
         for flaw in wrong:
             print(flaw, file=sys.stderr)
         return 1 if wrong else 0

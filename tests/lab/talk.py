@@ -167,14 +167,18 @@ def flaws(people: Sequence[Person], typed: Sequence[str]) -> list[str]:
     return found
 
 
-def latencies(people: Sequence[Person]) -> list[float]:
-    """Milliseconds from the sender's screen to each other screen, sorted."""
+# One message on its way: milliseconds from the sender's screen to a receiver's; `sent`: unix time.
+Arrival = namedtuple("Arrival", "ms text receiver sent")
+
+
+def arrivals(people: Sequence[Person]) -> list[Arrival]:
+    """Each message at each other screen, the quickest first."""
     shown = {(line.sender, line.seq): line.at for one in people for line in _own(one)}
     return sorted(
-        1000 * (line.at - shown[line.sender, line.seq])
+        Arrival(1000 * (line.at - sent), line.text, one.name, sent)
         for one in people
         for line in one.lines()
-        if line.name != one.name and (line.sender, line.seq) in shown
+        if line.name != one.name and (sent := shown.get((line.sender, line.seq))) is not None
     )
 
 
@@ -194,7 +198,7 @@ COUNTERS = ("copies_sent", "repairs_sent", "nacks_sent", "sessions_sent", "recov
 
 def figures(crew: Crew, people: Sequence[Person], typed: Sequence[str]) -> Figures:
     """The figures of a conversation that is over."""
-    values = latencies(people)
+    values = [one.ms for one in arrivals(people)]
     totals = dict.fromkeys(COUNTERS, 0)
     for one in people:
         stats = one.stats(crew)
