@@ -88,12 +88,11 @@ class Door:
         self._guard.release(connection.visitor)
 
     def _accept(self, sock: socket.socket, address: "Any") -> None:
-        host = plain_host(address[0])
-        peer = endpoint_of(host, address[1])
+        host, port = plain_host(address[0]), address[1]
         try:
             visitor = self._guard.admit(host, self._loop.now)
         except Refused as refused:
-            self._turn_away(sock, peer, refused)
+            self._turn_away(sock, endpoint_of(host, port), refused)
             return
         registrar = self._registrar
         registrar.metrics.count("connections")
@@ -104,7 +103,9 @@ class Door:
             self._guard.release(visitor)
             sock.close()
             raise
-        registrar.welcome(sock, host, peer, pipe).visitor = visitor
+        if host == visitor:
+            host = visitor  # the same text, which is kept anyway
+        registrar.welcome(sock, host, port, pipe).visitor = visitor
 
     def _turn_away(self, sock: socket.socket, peer: str, refused: Refused) -> None:
         self._registrar.metrics.count("connections_refused")

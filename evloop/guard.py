@@ -38,7 +38,7 @@ class Guard:
         self.clients = clients
         self.per_visitor = per_visitor
         self.count = 0
-        self._counts: dict[str, int] = {}
+        self._counts: dict[str, tuple[str, int]] = {}  # the key again, and how many
         rate = CONNECTIONS_PER_S if per_visitor else 0.0
         self._rates = AddressRates(rate, float(CONNECTIONS_BURST))
 
@@ -52,21 +52,23 @@ class Guard:
                 f"the server is full ({self.clients} clients); try again later", FULL_RETRY_S
             )
         visitor = prefix_of(host)
-        count = self._counts.get(visitor, 0)
+        # The text that the first one brought is given to all: of 10,000 from one office, it is
+        # kept once.
+        visitor, count = self._counts.get(visitor, (visitor, 0))
         if self.per_visitor and count >= self.per_visitor:
             raise _slow_down(f"{count} connections from {visitor} are enough", FULL_RETRY_S)
         wait = self._rates.take(visitor, now)
         if wait:
             raise _slow_down(f"too many new connections from {visitor}; wait a moment", wait)
-        self._counts[visitor] = count + 1
+        self._counts[visitor] = visitor, count + 1
         self.count += 1
         return visitor
 
     def release(self, visitor: str) -> None:
         """The connection that `admit` gave `visitor` for has ended."""
-        left = self._counts[visitor] - 1
-        if left:
-            self._counts[visitor] = left
+        visitor, count = self._counts[visitor]
+        if count > 1:
+            self._counts[visitor] = visitor, count - 1
         else:
             del self._counts[visitor]
         self.count -= 1

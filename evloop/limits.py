@@ -71,6 +71,8 @@ OUT_QUEUE_BYTES_MAX = 1024 * 1024  # above it (notifications alone get there) th
 FRAMES_PER_TICK = 1_024  # of all streams together: about 5 ms, until timers and the rest come
 FRAMES_PER_WAKE = 64  # of one stream, then the others' turn
 FRAMES_FREE = 4  # of each stream in each tick, whatever the others do
+LARGE_FRAME_BYTES = 4_096  # of a request; larger ones are never free: judging 64 KiB takes 10 ms
+REQUEST_UNIT_BYTES = 64  # so much of a large request counts as one more frame
 REPLY_UNIT_BYTES = 4_096  # so much of a reply counts as one more frame
 UNFINISHED_FRAME_S = 10.0  # for the first frame, and for the rest of a started one
 WRITE_PROGRESS_S = 10.0  # a peer that reads nothing for so long is gone
@@ -260,7 +262,7 @@ ROOM_REPAIR_PER_S = 100  # repairs of all members together
 NACK_PER_S, NACK_BURST = 5, 20
 SESSION_PER_S, SESSION_BURST = 20, 20
 BYTES_PER_S = 64_000  # everything one member sends into a room
-BYTES_BURST = 64_000
+BYTES_BURST = BYTES_PER_S - DATAGRAM_BYTES_MAX  # the rest is for goodbyes, which wait for nothing
 OUTBOX_MAX = 1_024  # own messages that wait for the rate
 BYE_TIMES, BYE_SPACING_S = 3, 0.05
 CONFIRM_S_MIN = 0.1  # a confirmation waits at random up to this or
@@ -294,6 +296,7 @@ assert KEEPSAKE_LINES_MAX * (KEEPSAKE_KEY_CHARS_MAX + 80) < KEEPSAKE_BYTES_MAX
 
 # -- the server ------------------------------------------------------------------------------------
 
+COMMIT_WAIT_TICKS = 3  # without sleep, that a commit waits for more changes to share its sync
 LISTEN_BACKLOG = 4096  # a short queue costs a storm of clients SYN retries of a second
 TURNED_AWAY_MAX = 16  # told why, at one time; more are only closed
 DRAIN_S = 2.0  # for goodbyes, after SIGTERM

@@ -7,28 +7,22 @@ So all requests of a tick share one commit, and no reply goes out before what it
 disk.
 
 What a reply says is provisional while the tick has changed something that is not yet committed:
+see `promises`. When the commit fails, the directory goes back too (version, rooms, memberships).
 
-    tick      request changes   other request       storage fails             end of tick
-    clean     -> changed        sent as it is       -                         nothing to do
-    changed   changed           noted: it depends   undo -> clean             commit -> clean
-
-Undo means: the directory goes back (version, rooms, memberships), the news of this tick is
-dropped, and each reply noted since the first change becomes `storage_failed`. ping and what was no
-request at all depend on nothing, but are noted with the rest and kept as they are.
-
-News (room_made, room_deleted) is encoded once, held in `_news`, and joined once for all watchers
-at the end of the tick. A watcher that is answered in the middle of a tick first gets the news so
-far, so that its own changes come to it before the reply.
+A commit waits while more requests come in, a few polls that do not sleep: all that 16 clients ask
+at once is one sync of the disk then (measured: a sync for 8 of them without it).
 """
 
 from evloop import __version__, messages, params
+from evloop.endpoints import endpoint_of
 from evloop.errors import BadMessage, FrameError, Refused, StoreError
 from evloop.framing import pack_frame
-from evloop.limits import BAD_MESSAGES_MAX, HELLO_CHARS_MAX, TOKEN_BYTES
+from evloop.limits import BAD_MESSAGES_MAX, COMMIT_WAIT_TICKS, HELLO_CHARS_MAX, TOKEN_BYTES
 from evloop.messages import Room
 from evloop.names import fold
 from evloop.owner import check_owner, new_token, token_hash
 from evloop.peers import is_loopback, prefix_of
+from evloop.promises import Promises, all_failed, batch, storage_failed
 from evloop.stream import Hub, Stream
 from evloop.strictjson import PARSE_ERROR, encode
 
@@ -43,30 +37,31 @@ if TYPE_CHECKING:
     from evloop.log import Log
     from evloop.loop import Loop
     from evloop.metrics import Metrics
+    from evloop.promises import Replies
     from evloop.ratelimit import AddressRates
     from evloop.store import MemoryStore, Store
     from evloop.tls import TlsPipe
 
-    Replies = list[tuple[bytes | None, bytes]]
     Handler = Callable[["Registrar", "Connection", dict[str, Any]], bytes]
 
 SERVER = f"evloop/{__version__}"
 INDEPENDENT = frozenset(("ping",))  # methods whose replies hold whatever becomes of the tick
 _BAD_REASONS = {messages.INVALID_REQUEST: "invalid_request", PARSE_ERROR: "parse_error"}
-_NEWS: "Replies" = []  # stands in a note for: this was news, not a reply
 
 
 class Connection(Stream):
-    """One client. `number` names it on the console, `peer` in the log."""
+    """One client. `number` names it on the console, `peer` in the log.
+
+    There are 10,000 of these: what is hardly ever asked for is made when it is asked for.
+    """
 
     __slots__ = (
         "bad",
         "client",
         "host",
         "name",
-        "news_seen",
         "number",
-        "peer",
+        "port",
         "server",
         "visitor",
     )
@@ -76,19 +71,23 @@ class Connection(Stream):
         server: "Registrar",
         sock: "socket.socket",
         host: str,
-        peer: str,
+        port: int,
         pipe: "TlsPipe | None",
     ) -> None:
         super().__init__(server.hub, sock, pipe)
         self.server = server
         self.host = host
-        self.peer = peer
+        self.port = port
         self.number = 0
         self.visitor = ""  # the guard's name for where it comes from
         self.bad = 0  # payloads in a row that were no requests
-        self.news_seen = -1  # how much of all news it was given; -1: it does not watch
         self.client = ""
         self.name = ""
+
+    @property
+    def peer(self) -> str:
+        """Where it comes from, as text."""
+        return endpoint_of(self.host, self.port)
 
     def payload(self, data: bytes) -> None:
         self.server.handle(self, data)
@@ -158,11 +157,9 @@ class Registrar:
         self._change_rates = change_rates
         self._default_mode = default_mode
         self._numbers = 0
-        self._watchers: dict[Connection, None] = {}
-        self._news: list[bytes] = []  # of this tick, framed; none are kept when nobody watches
-        self._news_before = 0  # news of all earlier ticks
-        self._noted: list[tuple[Connection, int, bytes | Replies | None]] = []
-        self._undone = 0
+        self._promises = Promises()
+        self._gathered = 0  # ticks that the commit has waited for more requests
+        self._handled_before = 0  # requests until the last look
         self._figures = (-1.0, b"")  # when, and what `stats` said then
         self._failing = False  # so that a full disk is logged once and not for each request
         loop.before_sleep(self.end_tick)
@@ -170,21 +167,21 @@ class Registrar:
     # -- connections -------------------------------------------------------------------------
 
     def welcome(
-        self, sock: "socket.socket", host: str, peer: str, pipe: "TlsPipe | None" = None
+        self, sock: "socket.socket", host: str, port: int, pipe: "TlsPipe | None" = None
     ) -> Connection:
-        """Take over a connected, non-blocking socket; `host` is its address, `peer` for the log."""
-        connection = Connection(self, sock, host, peer, pipe)
+        """Take over a connected, non-blocking socket; it comes from `host` and `port`."""
+        connection = Connection(self, sock, host, port, pipe)
         self._numbers += 1
         connection.number = self._numbers
         self.connections[connection.number] = connection
         if self.log.debugging:
-            self.log.debug("connected", peer=peer)
+            self.log.debug("connected", peer=connection.peer)
         return connection
 
     def forget(self, connection: Connection) -> None:
         """A connection has ended: it leaves all its rooms."""
         del self.connections[connection.number]
-        self._watchers.pop(connection, None)
+        self._promises.forget(connection)
         self.directory.leave_all(connection)
         if self.log.debugging:
             self.log.debug("closed", peer=connection.peer, why=connection.why)
@@ -236,15 +233,15 @@ class Registrar:
                 continue
             requests += 1
             request_id, method, parameters = member
-            undone = self._undone
+            undone = self._promises.undone
             try:
                 messages.check_in_batch(method)
             except Refused as refused:
                 reply = messages.refusal(request_id, refused) if request_id is not None else None
             else:
                 reply = self._reply(connection, request_id, method, parameters)
-            if undone != self._undone:  # with this member all before it were undone
-                replies = _all_failed(replies)
+            if undone != self._promises.undone:  # with this member all before it were undone
+                replies = all_failed(replies)
             if reply is not None:
                 replies.append((request_id, reply))
         if requests:
@@ -252,7 +249,7 @@ class Registrar:
         else:
             self._count_bad(connection)
         if replies:
-            self.answer(connection, _batch(replies), replies)
+            self.answer(connection, batch(replies), replies)
 
     def _reply(
         self,
@@ -274,22 +271,15 @@ class Registrar:
             return None if request_id is None else messages.refusal(request_id, refused)
         except StoreError as error:
             self._undo(error)
-            return None if request_id is None else _storage_failed(request_id)
+            return None if request_id is None else storage_failed(request_id)
         return None if request_id is None else messages.result(request_id, body)
 
     def answer(
         self, connection: Connection, reply: bytes, depends: "bytes | Replies | None"
     ) -> None:
-        """Queue `reply`; if the tick has uncommitted changes, note how to take it back.
-
-        `depends` is the id of the request, or the replies of a batch with their ids; None: the
-        reply holds whatever becomes of the tick.
-        """
+        """Queue `reply`; `depends` as in `Promises.answer`."""
         if self.directory.provisional:
-            if connection.news_seen >= 0:
-                self._catch_up(connection)
-            place = connection.send(pack_frame(reply))
-            self._noted.append((connection, place, depends))
+            self._promises.answer(connection, reply, depends)
         else:
             connection.send(pack_frame(reply))
 
@@ -299,23 +289,16 @@ class Registrar:
             self.blame(connection, "closing", "too many messages are no requests")
             connection.close("too many messages in a row were no requests")
 
-    # -- changes, news and the end of a tick -------------------------------------------------
-
-    def changed(self, method: bytes, body: bytes) -> None:
-        """Note a change for the watchers."""
-        if self._watchers:
-            self._news.append(pack_frame(messages.notification(method, body)))
-
-    def _catch_up(self, connection: Connection) -> None:
-        news = self._news[connection.news_seen - self._news_before :]
-        if news:
-            connection.news_seen += len(news)
-            place = connection.send(b"".join(news))
-            self._noted.append((connection, place, _NEWS))
+    # -- the end of a tick ---------------------------------------------------------------------
 
     def end_tick(self) -> None:
         """Commit what the tick changed, tell the watchers, send everything."""
         if self.directory.provisional:
+            if self.handled != self._handled_before and self._gathered < COMMIT_WAIT_TICKS:
+                self._handled_before = self.handled
+                self._gathered += 1
+                self.loop.defer(_look_again)
+                return
             try:
                 self.store.commit(self.directory.version)
             except StoreError as error:
@@ -323,6 +306,8 @@ class Registrar:
             else:
                 self.metrics.count("commits")
                 self._settle()
+        self._gathered = 0
+        self._handled_before = self.handled
         self.hub.flush()
 
     def _settle(self) -> None:
@@ -330,21 +315,9 @@ class Registrar:
         if self._failing:
             self._failing = False
             self.log.notice("the store takes changes again")
-        news = self._news
-        if news:
-            joined = b"".join(news)
-            before, total = self._news_before, self._news_before + len(news)
-            self.metrics.count("notifications", len(news) * len(self._watchers))
-            for connection in list(self._watchers):
-                seen = connection.news_seen
-                if seen == before:
-                    connection.send(joined)
-                elif seen < total:
-                    connection.send(b"".join(news[seen - before :]))
-                connection.news_seen = total
-            self._news_before = total
-            self._news = []
-        self._noted.clear()
+        told = self._promises.keep()
+        if told:
+            self.metrics.count("notifications", told)
 
     def _undo(self, error: StoreError) -> None:
         if not self._failing:
@@ -352,25 +325,14 @@ class Registrar:
             self.log.error("the store takes no changes", why=str(error))
         self.metrics.count("commits_failed")
         self.directory.rollback()
-        self._undone += 1
-        for connection, place, depends in self._noted:
-            if depends is _NEWS:
-                connection.replace(place, b"")
-            elif isinstance(depends, bytes):
-                connection.replace(place, pack_frame(_storage_failed(depends)))
-            elif depends is not None:
-                connection.replace(place, pack_frame(_batch(_all_failed(depends))))
-            if connection.news_seen >= 0:
-                connection.news_seen = self._news_before
-        self._noted.clear()
-        self._news.clear()
+        self._promises.take_back()
 
     def readings(self) -> dict[str, float]:
         """The gauges that metrics.py names, and the counter of frames, which is kept here."""
         return {
             "clients": len(self.connections),
             "rooms": len(self.directory),
-            "watchers": len(self._watchers),
+            "watchers": self._promises.watchers,
             "directory_version": self.directory.version,
             "queued_bytes": sum(one.queued for one in self.connections.values()),
             "frames": self.handled,
@@ -398,7 +360,7 @@ class Registrar:
         self._take_change(maker)
         self.store.insert(room)
         body = directory.add(room)
-        self.changed(b"room_made", body)
+        self._promises.announce(b"room_made", body)
         return body
 
     def delete_room(self, name: str, maker: str | None, token: str | None = None) -> bytes:
@@ -410,7 +372,7 @@ class Registrar:
             self._take_change(maker)
         self.store.delete(room)
         body = self.directory.remove(room)
-        self.changed(b"room_deleted", body)
+        self._promises.announce(b"room_deleted", body)
         return body
 
     def note_seen(self, ran_s: float, seen: "Mapping[Room, float]") -> None:
@@ -475,9 +437,7 @@ class Registrar:
 
     def _watch(self, connection: Connection, parameters: "dict[str, Any]") -> bytes:
         params.read_nothing(parameters)
-        if connection.news_seen < 0:
-            connection.news_seen = self._news_before + len(self._news)
-            self._watchers[connection] = None
+        self._promises.watch(connection)
         return messages.version_body(self.directory.version)
 
     def _stats(self, connection: Connection, parameters: "dict[str, Any]") -> bytes:
@@ -492,10 +452,7 @@ class Registrar:
 
     def _unwatch(self, connection: Connection, parameters: "dict[str, Any]") -> bytes:
         params.read_nothing(parameters)
-        if connection.news_seen >= 0:
-            self._catch_up(connection)
-            connection.news_seen = -1
-            del self._watchers[connection]
+        self._promises.unwatch(connection)
         return messages.EMPTY
 
 
@@ -503,18 +460,8 @@ def _nothing(connection: Connection) -> None:
     """Nobody wants to know."""
 
 
-def _storage_failed(request_id: bytes) -> bytes:
-    sentence = "the directory could not be stored; nothing was changed, try again later"
-    refused = Refused(messages.STORAGE_FAILED, "storage_failed", sentence)
-    return messages.refusal(request_id, refused)
-
-
-def _all_failed(replies: "Replies") -> "Replies":
-    return [(one, reply if one is None else _storage_failed(one)) for one, reply in replies]
-
-
-def _batch(replies: "Replies") -> bytes:
-    return messages.batch(reply for _, reply in replies)
+def _look_again() -> None:
+    """Deferred, so that the next poll does not sleep."""
 
 
 HANDLERS: "dict[str, Handler]" = {
