@@ -34,7 +34,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from evloop.packets import Fields, Range
+    from evloop.packets import Packet, Range
 
     Event = tuple[object, ...]
     Key = tuple[bytes, int]
@@ -118,17 +118,9 @@ class Ledger:
 
     # -- others' ---------------------------------------------------------------------------------
 
-    def receive(
-        self,
-        flags: int,
-        sender: bytes,
-        seq: int,
-        wall: int,
-        fields: "Fields",
-        data: bytes,
-        now: float,
-    ) -> str:
+    def receive(self, packet: "Packet", data: bytes, now: float) -> str:
         """Take in one DATA of another; see the table for what is returned."""
+        _, flags, sender, seq, wall, fields = packet
         stream = self.streams.get(sender)
         if stream is None:
             refused = self._new_stream(sender, seq, bool(flags & RELAYED), now)

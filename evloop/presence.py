@@ -15,6 +15,8 @@ from collections import deque
 
 from evloop.errors import Refused
 from evloop.limits import (
+    DEPARTED_MAX,
+    DEPARTED_S,
     LOSS_UNKNOWN,
     MEMBER_VOTES_MAX,
     MEMBERS_MAX,
@@ -44,14 +46,15 @@ class Presence:
     """The present members but for myself, by sender id."""
 
     __slots__ = (
-        "_estimate", "_folds", "_hint", "_interval", "_own_name", "_sorted", "_sweep", "_votes",
-        "losses", "members",
+        "_departed", "_estimate", "_folds", "_hint", "_interval", "_own_name", "_sorted", "_sweep",
+        "_votes", "losses", "members",
     )  # fmt: skip
 
     def __init__(self, own_name: str) -> None:
         self._own_name = own_name
         self._folds: dict[str, int] | None = None  # how many have names equal under fold
         self.members: dict[bytes, Member] = {}
+        self._departed: dict[bytes, tuple[int, float]] = {}  # (counter, until) of BYEs heard
         self.losses: dict[int, int] = {}  # how many members report so many percent
         self._votes: deque[int] = deque()  # the last counts heard
         self._sorted: list[int] = []  # the same, in order
@@ -151,6 +154,33 @@ class Presence:
             self._estimate = 0
             self._folds = None
         return member
+
+    def said_bye(self, sender: bytes, counter: int, now: float) -> None:
+        """`sender` left with control datagram number `counter`."""
+        self.remove(sender)
+        self._departed.pop(sender, None)
+        self._departed[sender] = (counter, now + DEPARTED_S)
+        if len(self._departed) > DEPARTED_MAX:
+            del self._departed[next(iter(self._departed))]
+
+    def overtaken(self, sender: bytes, counter: int, now: float) -> bool:
+        """Whether a SESSION is older than its sender's BYE of just now; else that BYE is void."""
+        last, until = self._departed.get(sender, (0, 0.0))
+        if now < until and (last - counter) & 0xFFFFFFFF < 0x80000000:
+            return True
+        self._departed.pop(sender, None)
+        return False
+
+    def listing(self, now: float) -> list[tuple[bytes, str, float]]:
+        """(sender id, name, seconds since last heard) of all."""
+        return [
+            (sender, member.name, max(0.0, now - member.heard))
+            for sender, member in self.members.items()
+        ]
+
+    def least_held(self, most: int) -> int:
+        """The least next number of mine that some member is known to have; `most` when alone."""
+        return min([member.holds for member in self.members.values()], default=most)
 
     def deadline(self) -> float:
         """When `silent` may have something to tell; it may also have nothing."""

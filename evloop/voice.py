@@ -1,7 +1,8 @@
 """Everything that is sent passes here: the caps of what one member may send. Floor 2.
 
-Each type of datagram has a bucket, and all share one of bytes. What must be sent may run the bytes
-into debt; unasked copies and bulk repairs give way, so the debt is paid back by them.
+Each type of datagram has a bucket, and all share one of bytes. `may_...` takes leave to send one
+datagram of a type, and `say_...` sends it; `..._due` tells when leave may be had. Unasked copies
+give way first: half of the bytes are not theirs.
 """
 
 from evloop.buckets import Bucket
@@ -32,29 +33,29 @@ class Voice:
     """What one session sends into its room."""
 
     __slots__ = (
-        "_bytes", "_codec", "_counter", "_sender", "bulk", "counts", "data", "nack", "out",
-        "repair", "room", "session",
+        "_bulk", "_bytes", "_codec", "_counter", "_counts", "_data", "_nack", "_repair", "_sender",
+        "_session", "out", "room",
     )  # fmt: skip
 
     def __init__(self, codec: Codec, sender: bytes, counts: dict[str, int], now: float) -> None:
         self._codec = codec
         self._sender = sender
         self._counter = 0  # shared by NACK, SESSION and BYE
-        self.counts = counts
+        self._counts = counts
         self.out: list[Datagram] = []
-        self.data = Bucket(DATA_PER_S, DATA_BURST, now)
-        self.repair = Bucket(REPAIR_PER_S, REPAIR_BURST, now)
+        self._data = Bucket(DATA_PER_S, DATA_BURST, now)
+        self._repair = Bucket(REPAIR_PER_S, REPAIR_BURST, now)
         self.room = Bucket(ROOM_REPAIR_PER_S, ROOM_REPAIR_PER_S, now)  # of everybody's repairs
-        self.nack = Bucket(NACK_PER_S, NACK_BURST, now)
-        self.session = Bucket(SESSION_PER_S, SESSION_BURST, now)
-        self.bulk = Bucket(BULK_PER_S, BULK_BURST, now)
+        self._nack = Bucket(NACK_PER_S, NACK_BURST, now)
+        self._session = Bucket(SESSION_PER_S, SESSION_BURST, now)
+        self._bulk = Bucket(BULK_PER_S, BULK_BURST, now)
         self._bytes = Bucket(BYTES_PER_S, BYTES_BURST, now)
 
     def emit(self, datagram: bytes, to: object | None, what: str, now: float) -> None:
         """Send `datagram` (to the group when `to` is None) and count it as `what`."""
         self._bytes.spend(now, len(datagram))
-        self.counts[what] += 1
-        self.counts["bytes_sent"] += len(datagram)
+        self._counts[what] += 1
+        self._counts["bytes_sent"] += len(datagram)
         self.out.append((datagram, to))
 
     def control(self, kind: int, body: bytes, what: str, now: float) -> None:
@@ -66,11 +67,37 @@ class Voice:
     def say_bye(self, now: float) -> None:
         self.control(BYE, b"", "byes_sent", now)
 
+    def _may(self, bucket: Bucket, size: int, now: float) -> bool:
+        return self._bytes.level(now) >= size and bucket.take(now)
+
+    def _due(self, bucket: Bucket, size: int = DATAGRAM_BYTES_MAX) -> float:
+        return max(bucket.when(), self._bytes.when(size))
+
+    def may_nack(self, now: float, spare: float = 0.0) -> bool:
+        """Take leave to send a NACK, when that leaves `spare` of its bucket."""
+        enough = self._nack.level(now) >= 1 + spare
+        return enough and self._may(self._nack, DATAGRAM_BYTES_MAX, now)
+
+    def nack_due(self) -> float:
+        return self._due(self._nack)
+
     def say_nack(self, body: bytes, now: float) -> None:
         self.control(NACK, body, "nacks_sent", now)
 
+    def may_session(self, now: float) -> bool:
+        return self._may(self._session, DATAGRAM_BYTES_MAX, now)
+
+    def session_due(self) -> float:
+        return self._due(self._session)
+
     def say_session(self, body: bytes, now: float) -> None:
         self.control(SESSION, body, "sessions_sent", now)
+
+    def may_data(self, now: float) -> bool:
+        return self._may(self._data, DATAGRAM_BYTES_MAX, now)
+
+    def data_due(self) -> float:
+        return self._due(self._data)
 
     def copies_afforded(self, size: int, now: float) -> int:
         """How many copies of `size` bytes fit half of the bytes there are, besides the first."""
@@ -82,30 +109,27 @@ class Voice:
 
     def emit_copy(self, datagram: bytes) -> None:
         """Send a copy whose bytes are reserved."""
-        self.counts["copies_sent"] += 1
-        self.counts["bytes_sent"] += len(datagram)
+        self._counts["copies_sent"] += 1
+        self._counts["bytes_sent"] += len(datagram)
         self.out.append((datagram, None))
 
     def repair_due(self) -> float:
-        """When the next repair to the room may go."""
-        return max(self.repair.when(), self.room.when())
+        return max(self._due(self._repair), self.room.when())
 
     def say_repair(self, datagram: bytes, now: float) -> bool:
         """Send `datagram` as a repair to the room; False when the caps forbid it now."""
-        if self.room.level(now) < 1 or not self.repair.take(now):
+        if self.room.level(now) < 1 or not self._may(self._repair, len(datagram), now):
             return False
         self.room.spend(now, 1)
         self.emit(as_repair(datagram), None, "repairs_sent", now)
         return True
 
     def bulk_due(self) -> float:
-        """When the next bulk repair may go."""
-        return max(self.bulk.when(), self._bytes.when(DATAGRAM_BYTES_MAX))
+        return self._due(self._bulk)
 
     def may_bulk(self, now: float) -> bool:
-        """Take leave to send one bulk repair."""
-        return self._bytes.level(now) >= DATAGRAM_BYTES_MAX and self.bulk.take(now)
+        return self._may(self._bulk, DATAGRAM_BYTES_MAX, now)
 
     def say_bulk(self, datagram: bytes, to: object, now: float) -> None:
-        """Send `datagram` as a repair to one asker; `may_bulk` gave leave."""
+        """Send `datagram` as a repair to one asker."""
         self.emit(as_repair(datagram), to, "bulk_sent", now)
