@@ -220,6 +220,11 @@ class Screen:
             self._out.append("\x1b[J")
         self._reset()
 
+    def restart(self) -> None:
+        """Others have written: what we showed is somewhere above. Begin on the cursor's row."""
+        self._out.append("\r\x1b[J")
+        self._reset()
+
     def clear(self) -> None:
         """Clear the whole screen."""
         self._out.append("\x1b[H\x1b[J")

@@ -251,7 +251,12 @@ class Editor:
         self._screen.erase()
 
     def show(self) -> None:
-        """The end of `hide`. Half-received keys are forgotten."""
+        """The end of `hide`, or of a time in which others wrote without our knowing (SIGSTOP).
+
+        Prompt and line are drawn anew where the cursor is. Half-received keys are forgotten.
+        """
+        if not self._hidden:
+            self._screen.restart()
         self._hidden = False
         self._decoder.reset()
 

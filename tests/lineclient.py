@@ -38,6 +38,7 @@ class LineClient:
             slow=options.slow or self.terminal.baud < BAUD_SLOW,
         )
         self.background = False
+        self.expected = False  # a SIGCONT is on its way that we know of
         self.said = 0
         self.status = 0
         self.watch = self.loop.watch(self.terminal, self.on_read, self.on_write)
@@ -49,7 +50,7 @@ class LineClient:
         for number in (signal.SIGTERM, signal.SIGHUP):
             self.loop.on_signal(number, self.stop)
         self.loop.on_signal(signal.SIGWINCH, self.resize)
-        self.loop.on_signal(signal.SIGCONT, self.come_back)
+        self.loop.on_signal(signal.SIGCONT, self.continued)
 
     def run(self) -> int:
         self.come_back()
@@ -87,6 +88,7 @@ class LineClient:
             elif event[0] == "suspend":
                 self.editor.hide()
                 self.terminal.write(self.editor.take(self.loop.now))
+                self.expected = True
                 self.terminal.suspend()
                 self.come_back()
             elif event[0] == "hint":
@@ -102,6 +104,13 @@ class LineClient:
         if text == "/quit":
             self.loop.stop()
         self.editor.above("Mel: " + text, 5)
+
+    def continued(self) -> None:
+        """SIGCONT: known already after our own `suspend`, news after a SIGSTOP."""
+        if self.expected:
+            self.expected = False
+        else:
+            self.come_back()
 
     def come_back(self) -> None:
         self.background = not self.terminal.resume()

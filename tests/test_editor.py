@@ -498,6 +498,17 @@ def test_hidden_there_is_no_prompt_and_shown_there_is() -> None:
     assert typist.screen.used() == ["printed", "lab> half"]
 
 
+def test_after_others_wrote_the_line_is_drawn_anew_where_the_cursor_is() -> None:
+    typist = Typist()
+    typist.type("half" + "\x1b[1;5")
+    typist.screen.write(b"\n[1]+ Stopped\nsh> fg\n")
+    typist.editor.show()
+    typist.draw()
+    assert typist.screen.used() == ["lab> half", "[1]+ Stopped", "sh> fg", "lab> half"]
+    typist.type("D")
+    assert typist.state == "halfD|"
+
+
 def test_nothing_changed_nothing_drawn() -> None:
     typist = Typist()
     typist.type("half")

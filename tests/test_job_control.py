@@ -160,7 +160,7 @@ def test_stopped_from_outside_and_ended_in_the_background(tmux: Tmux) -> None:
     tmux.expect("lab>")
     child = tmux.child()
     os.kill(child, signal.SIGSTOP)  # can not be caught: the terminal is left as it is
-    tmux.wait_for(lambda: state(child) == "T")
+    tmux.wait_for(lambda: state(child) == "T" and tmux.lines()[-1].rstrip().endswith("sh>"))
     tmux.type("stty sane; bg; echo the shell''s")
     tmux.wait_for(lambda: any(line.endswith("the shells") for line in tmux.lines()))
     os.kill(child, signal.SIGTERM)
@@ -171,12 +171,28 @@ def test_stopped_from_outside_and_ended_in_the_background(tmux: Tmux) -> None:
     assert "1" in tmux.lines()
 
 
+def test_stopped_from_outside_and_brought_back(tmux: Tmux) -> None:
+    start(tmux)
+    tmux.expect("lab>")
+    tmux.type("half", enter=False)
+    tmux.expect("lab> half")
+    child = tmux.child()
+    os.kill(child, signal.SIGSTOP)
+    tmux.wait_for(lambda: state(child) == "T" and tmux.lines()[-1].rstrip().endswith("sh>"))
+    tmux.type("stty sane; fg")
+    tmux.expect("lab> half")
+    tmux.type(" a line")
+    tmux.wait_for(lambda: "Mel: half a line" in tmux.lines())
+    tmux.key("C-]")
+    tmux.expect("sh>")
+
+
 def test_after_kill_9_enter_still_works(tmux: Tmux) -> None:
     start(tmux)
     tmux.expect("lab>")
     child = tmux.child()
     os.kill(child, signal.SIGKILL)
-    tmux.wait_for(lambda: state(child) in "Z-")
+    tmux.wait_for(lambda: state(child) in "Z-" and tmux.lines()[-1].rstrip().endswith("sh>"))
     # dash and ash repair nothing, but ICRNL was left on, so Enter still ends a line.
     tmux.type("echo al''ive; stty sane")
     tmux.wait_for(lambda: any(line.endswith("alive") for line in tmux.lines()))
