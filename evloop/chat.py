@@ -411,6 +411,9 @@ class Chat:
             mine = event[1] == self.room.session.sender_id
             self._note(report.conflict(event[2], event[3], mine))
 
+    def _trouble(self, event: "Event") -> None:
+        self._note(report.trouble(event[1]))
+
     # -- time passes -------------------------------------------------------------------------
 
     def _opened(self) -> None:
@@ -439,6 +442,7 @@ EVENTS: "dict[str, Callable[[Chat, Event], None]]" = {
     "renamed": Chat._renamed,
     "lost": Chat._lost,
     "conflict": Chat._conflict,
+    "trouble": Chat._trouble,
 }
 
 COMMANDS: "dict[str, Callable[[Chat, list[str]], None]]" = {

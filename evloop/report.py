@@ -102,6 +102,13 @@ def directory_back(endpoint: str) -> str:
     return note(f"the directory {endpoint} is back")
 
 
+def trouble(why: str) -> str:
+    """Nothing can be sent because of `why`; "": that is over."""
+    if why:
+        return note(f"can not send: {why}; what is said now comes when the network is back")
+    return note("the network is back")
+
+
 def renamed(old: str, new: str) -> str:
     return note(f"{display(old)} is now {display(new)}")
 

@@ -64,8 +64,9 @@ class Room:
     """A member of the room at (`address`, `port`), both canonical.
 
     `make_session(own_source)` makes the session, `wall` is unix time. `on_events(events)` gets what
-    happened, `on_pump()` is called whenever the session may have moved, `on_closed()` once, when
-    the room is left and its sockets are closed. Raises SetupError when these can not be had.
+    happened in the session, and ("trouble", why): nothing can be sent because of `why`; "": it is
+    over. `on_pump()` is called whenever the session may have moved, `on_closed()` once, when the
+    room is left and its sockets are closed. Raises SetupError when these can not be had.
     """
 
     __slots__ = (
@@ -82,10 +83,10 @@ class Room:
         "interface",
         "on_closed",
         "on_pump",
-        "send_error",
         "send_errors",
         "session",
         "state",
+        "trouble",
     )
 
     def __init__(
@@ -117,7 +118,7 @@ class Room:
         self.on_closed: Callable[[], object] = _nothing
         self.state = LIVE
         self.send_errors = 0
-        self.send_error = ""
+        self.trouble = ""  # why nothing can be sent to the group
         self._waiting: list[tuple[bytes, Any]] = []  # what the kernel had no room for
         self.session = make_session(self._sender.getsockname())
         self._watches = [
@@ -211,13 +212,23 @@ class Room:
             except BlockingIOError:
                 break
             except OSError as error:
-                # A network that is away for a moment, or an ICMP answer to an earlier datagram:
-                # as good as lost on the way, which the session repairs.
+                # As good as lost on the way, which the session repairs. To a single member it is
+                # mostly an ICMP answer to an earlier datagram; to the group, the network is away.
                 self.send_errors += 1
-                self.send_error = error.strerror or str(error)
+                if target is None:
+                    self._tell_trouble(error.strerror or str(error))
+            else:
+                if target is None and self.trouble:
+                    self._tell_trouble("")
             done += 1
         del waiting[:done]
         self._watches[1].want_write(bool(waiting))
+
+    def _tell_trouble(self, why: str) -> None:
+        """Nothing can be sent because of `why`, or again ("")."""
+        if bool(why) != bool(self.trouble):
+            self._on_events([("trouble", why)])
+        self.trouble = why
 
 
 def _nothing() -> None:
