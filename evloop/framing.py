@@ -93,6 +93,11 @@ class FrameDecoder:
         self._start = end
         return buffer[head:end]
 
+    def next_size(self) -> int:
+        """The declared size of the payload that `next_frame` would return; 0 while unknown."""
+        head = self.rest[self._start : self._start + HEADER_BYTES]
+        return int.from_bytes(head, "big") if len(head) == HEADER_BYTES else 0
+
     def finish(self) -> None:
         """Say that the stream has ended; FrameError when it ended inside a frame."""
         if self._failure is not None:

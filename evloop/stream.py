@@ -39,12 +39,14 @@ from evloop.limits import (
     FRAMES_FREE,
     FRAMES_PER_TICK,
     FRAMES_PER_WAKE,
+    LARGE_FRAME_BYTES,
     LINGER_BYTES_MAX,
     LINGER_S,
     OUT_HIGH_WATER_BYTES,
     OUT_QUEUE_BYTES_MAX,
     READ_BYTES_PER_WAKE,
     REPLY_UNIT_BYTES,
+    REQUEST_UNIT_BYTES,
     TLS_HANDSHAKE_S,
     TLS_HANDSHAKES_PER_TICK,
     UNFINISHED_FRAME_S,
@@ -325,7 +327,7 @@ class Stream(Watched):
         else:
             self._eof = True
             self.want_read(False)
-        self._handle(self._hub.share())
+        self._arrived()
 
     def _unseal(self, pipe: "TlsPipe", data: bytes) -> None:
         """The same with TLS."""
@@ -346,7 +348,16 @@ class Stream(Watched):
             self.insecure(pipe.failure)
             return
         self._decoder.feed(plain)
-        self._handle(self._hub.share())
+        self._arrived()
+
+    def _arrived(self) -> None:
+        """Something was read: handle our share of it now."""
+        share = self._hub.share()
+        if share == FRAMES_FREE and self._decoder.next_size() > LARGE_FRAME_BYTES:
+            self.want_read(False)
+            self._hub.wait(self)
+        else:
+            self._handle(share)
 
     def _handle(self, share: int) -> None:
         """Hand over the frames that are whole, at most `share` of them."""
@@ -371,6 +382,8 @@ class Stream(Watched):
                 if self._timed:
                     self._in_time()  # the next frame has its own time
                 self.payload(data)
+                if len(data) > LARGE_FRAME_BYTES:
+                    hub.frames_left -= len(data) // REQUEST_UNIT_BYTES
         except FrameError as error:
             self._in_time()
             self.broken(error)

@@ -179,3 +179,16 @@ def test_who_is_at_the_wrong_port_is_told(first: bytes, what: str) -> None:
     decoder.feed(first)
     with pytest.raises(FrameError, match=what):
         decoder.next_frame()
+
+
+def test_the_next_size_is_known_with_its_header() -> None:
+    decoder = FrameDecoder()
+    assert decoder.next_size() == 0
+    decoder.feed(b"\0\0\1")
+    assert decoder.next_size() == 0
+    decoder.feed(b"\0" + b"x" * 256 + pack_frame(b"abc"))
+    assert decoder.next_size() == 256
+    assert decoder.next_frame() == b"x" * 256
+    assert decoder.next_size() == 3
+    assert decoder.next_frame() == b"abc"
+    assert decoder.next_size() == 0
