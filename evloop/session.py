@@ -470,10 +470,7 @@ class RoomSession:
             else:
                 ask = not self._outbox.queue
                 confirm.asked(now, self._delay.value, self._presence.size())
-        self._herald.handle_timer(now, self._behind(), ask, self.nickname)
-
-    def _behind(self) -> bool:
-        return self._asker.behind()
+        self._herald.handle_timer(now, self._asker.behind(), ask, self.nickname)
 
     def _expire(self, now: float) -> None:
         for sender, member in self._presence.silent(now):
