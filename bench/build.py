@@ -9,10 +9,13 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 HERE = Path(__file__).resolve().parent
 BUILD = HERE / "build"
+T = TypeVar("T")
 FLAGS = ["-O2", "-Wall", "-Wextra", "-Werror"]
 
 
@@ -58,11 +61,16 @@ def venv_python(python: str) -> Path:
 
 def with_package(python: str, package: str, module: str) -> Path:
     """The environment's interpreter, once `module` can be imported in it."""
+    return _once(package, lambda: _with_package(python, package, module))
+
+
+def _with_package(python: str, package: str, module: str) -> Path:
     program = venv_python(python)
     try:
         _run([str(program), "-c", f"import {module}"], 20)
     except Missing:
-        _run([str(program), "-m", "pip", "install", "-q", package], 180)
+        pip = [str(program), "-m", "pip", "install", "-q", "--timeout", "10", "--retries", "1"]
+        _run([*pip, package], 90)
         _run([str(program), "-c", f"import {module}"], 20)
     return program
 
@@ -72,15 +80,34 @@ def debian(package: str, program: str, libraries: tuple[str, ...] = ()) -> tuple
     home = BUILD / package
     path = home / program
     if not path.exists():
-        if not shutil.which("apt-get") or not shutil.which("dpkg-deb"):
-            raise Missing(f"{package}: no apt-get here")
-        downloads = BUILD / "debs"
-        downloads.mkdir(parents=True, exist_ok=True)
-        _run(["apt-get", "download", package, *libraries], 120, downloads)
-        for name in (package, *libraries):
-            archives = sorted(downloads.glob(f"{name}_*.deb"))
-            if not archives:
-                raise Missing(f"{name}: nothing was downloaded")
-            _run(["dpkg-deb", "-x", str(archives[-1]), str(home)], 60)
+        _once(package, lambda: _unpack(package, libraries, home))
     found = sorted(home.glob("usr/lib/*-linux-gnu"))
     return path, found[0] if found else home
+
+
+def _unpack(package: str, libraries: tuple[str, ...], home: Path) -> None:
+    if not shutil.which("apt-get") or not shutil.which("dpkg-deb"):
+        raise Missing(f"{package}: no apt-get here")
+    downloads = BUILD / "debs"
+    downloads.mkdir(parents=True, exist_ok=True)
+    patience = ["-o", "Acquire::http::Timeout=10", "-o", "Acquire::Retries=0"]
+    _run(["apt-get", *patience, "download", package, *libraries], 60, downloads)
+    for name in (package, *libraries):
+        archives = sorted(downloads.glob(f"{name}_*.deb"))
+        if not archives:
+            raise Missing(f"{name}: nothing was downloaded")
+        _run(["dpkg-deb", "-x", str(archives[-1]), str(home)], 60)
+
+
+_refused: dict[str, str] = {}
+
+
+def _once(what: str, get: Callable[[], T]) -> T:
+    """Do not ask again in this run for what could not be had: each try may take its whole time."""
+    if what in _refused:
+        raise Missing(_refused[what])
+    try:
+        return get()
+    except Missing as missing:
+        _refused[what] = str(missing)
+        raise

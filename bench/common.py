@@ -85,11 +85,9 @@ class Context:
         self.files = Path(self._files.name)
         try:
             self.load = build.native("load")
-            self.load_is_limit = False
         except build.Missing as missing:
             self.missing["load"] = f"{missing}: the load generator is Python, and the limit"
             self.load = HERE / "load_fallback.py"
-            self.load_is_limit = True
 
     def close(self) -> None:
         self._files.cleanup()
@@ -129,15 +127,24 @@ class Context:
         return running
 
     def run(self, server: Server, request: Path, **options: object) -> Row:
-        """One run of the load generator against `server`; adds `us`: server CPU per request."""
+        """One run of the load generator against `server`.
+
+        Adds `us`: server CPU per request, `kernel`: the kernel's share of that, and `waited_ns`:
+        how long the server was ready but another program had its core.
+        """
         arguments = {"port": server.port, "request": request, "cpu-of": server.pid}
         arguments |= {name.replace("_", "-"): value for name, value in options.items()}
-        before = machine.waited_ns(server.pid)
+        waited, split = machine.waited_ns(server.pid), machine.user_and_kernel_s(server.pid)
         try:
             row: Row = run_load(self.load, arguments)
         except Failed as failed:
             raise Failed(f"{failed} (against {server.command}: {server.words()[-300:]})") from None
-        row["waited_ns"] = machine.waited_ns(server.pid) - before
+        row["waited_ns"] = machine.waited_ns(server.pid) - waited
+        user, kernel = (
+            now - then
+            for now, then in zip(machine.user_and_kernel_s(server.pid), split, strict=True)
+        )
+        row["kernel"] = kernel / ((user + kernel) or 1.0)
         row["rps"] = row["requests"] / row["seconds"]
         row["us"] = row["server_cpu_ns"] / max(row["requests"], 1) / 1000
         return row
@@ -230,13 +237,6 @@ def settle(server: Server, at_most_s: float = 3.0) -> None:
         if now - used < 100_000:
             return
         used = now
-
-
-def descriptors() -> int:
-    """How many descriptors a process may have here."""
-    import resource
-
-    return resource.getrlimit(resource.RLIMIT_NOFILE)[1]
 
 
 def git_commit() -> str:

@@ -21,12 +21,12 @@ from bench.processes import ROOT, Failed, environment, pinned
 ROOMS = (100, 1_000, 10_000, 100_000)
 CONNECTIONS = (10, 100, 1_000, 10_000)
 MEMBERS = (2, 10, 50, 200, 500)
-SIMULATED = ((50, 200), (200, 100), (1_000, 20), (10_000, 2))  # members, messages
+SIMULATED = ((50, 100), (200, 50), (1_000, 10), (10_000, 2))  # members, messages
 SIZES = (10, 100, 400, 900)
 IRC_TEXT_MAX = 400  # of a line of 512 bytes, with prefix, command and channel
 SIZE_MEMBERS = 50
 MESSAGES = 12
-SIMULATION_S = 45
+SIMULATION_S = 60
 PEERS = ("asyncio Protocol", "uvloop", "asyncio streams")
 
 Series = dict[str, list[Point]]
@@ -162,8 +162,7 @@ def _simulated(context: Context, rows: list[Row]) -> str:
 
 def _simulate(context: Context, members: int, messages: int) -> dict[str, str]:
     arguments = ["--members", str(members), "--loss", "0.3", "--messages", str(messages)]
-    if members >= 10_000:
-        arguments += ["--rate", "1"]
+    arguments += ["--prime", "--warmup", "1", "--talkers", "3", "--rate", "1"]
     try:
         done = subprocess.run(
             [context.python, "-m", "tests.simulation", *arguments, "--seed", "1"],

@@ -35,7 +35,7 @@ from bench.plot import bars
 from bench.processes import Failed, Server, end, finish_load, start_load
 
 TICK_MS_MAX = 20.0
-PROBE_S = 1.5
+PROBE_S = 1.0
 ROOMS = 10_000
 PEER = "asyncio Protocol"
 DURABLE = f"{EVLOOP}, durable"

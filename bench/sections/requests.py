@@ -99,6 +99,7 @@ def _row(key: tuple[str, str, int], runs: list[Row]) -> Row:
         "server": name,
         "load": f"{method} {CONNECTIONS}x{depth}",
         "cpu_us": spread(run["us"] for run in runs),
+        "kernel_share": spread(run["kernel"] for run in runs),
         "rps": spread(run["rps"] for run in runs),
         "p50_us": spread(run["p50_us"] for run in runs),
         "p99_us": spread(run["p99_us"] for run in runs),
