@@ -265,7 +265,13 @@ class Terminal:
             os.close(self._fd)
 
     def read(self) -> bytes | None:
-        """What was typed; None when nothing is there, b"" when the terminal is gone."""
+        """What was typed; None when nothing is there, b"" when the terminal is gone.
+
+        None in the background too: what is typed there is the shell's, and reading it would stop
+        us (SIGTTIN). After a SIGSTOP and `bg` the read may come before the SIGCONT is seen.
+        """
+        if not self.in_foreground():
+            return None
         try:
             data = os.read(self.fileno(), READ_BYTES)
             if RECEIPT in data:
@@ -321,7 +327,8 @@ class Terminal:
         try:
             return os.tcgetpgrp(self._stdin) == os.getpgrp()
         except OSError as error:
-            return error.errno == errno.ENOTTY  # not our controlling terminal: no job control
+            # Not our controlling terminal: no job control. Or gone: let the caller find out.
+            return error.errno in (errno.ENOTTY, errno.EIO)
 
     def suspend(self) -> None:
         """Give the terminal back and stop this process group; returns when it is continued.
