@@ -86,7 +86,7 @@ def test_a_thousand_dribblers_and_fifty_who_never_read(open_house: Callable[...,
         gc.enable()
         return sorted(spans)
 
-    idle = latencies(300)
+    idle = latencies(2_000)
     memory = house.server.metrics.flat()["resident_bytes"]
     dribblers = [house.caller() for _ in range(1_000)]
     flood = b"".join(request("getdir", number, {}) for number in range(10_000))
@@ -98,9 +98,9 @@ def test_a_thousand_dribblers_and_fifty_who_never_read(open_house: Callable[...,
         for at, caller in enumerate(greedy):
             unsent[at] = unsent[at][caller.send(unsent[at]) :]
         house.skip(0.5 if round_ == 0 else 5.0)
-    busy = latencies(300)
-    assert busy[296] <= max(3 * idle[296], 0.01), (
-        f"p99 {busy[296] * 1e3:.2f} ms, idle {idle[296] * 1e3:.2f} ms"
+    busy = latencies(2_000)
+    assert busy[1_980] <= max(3 * idle[1_980], 0.01), (
+        f"p99 {busy[1_980] * 1e3:.2f} ms, idle {idle[1_980] * 1e3:.2f} ms"
     )
     queued = house.registrar.readings()["queued_bytes"]
     assert queued <= len(greedy) * (limits.OUT_HIGH_WATER_BYTES + limits.FRAME_BYTES_MAX)
