@@ -12,7 +12,7 @@ nothing is sent any more, and the goodbye waits until everybody has confirmed, a
 after the last datagram went out. When the chat is over the room still says its goodbyes by itself.
 """
 
-from collections import deque, namedtuple
+from collections import deque
 
 from evloop import report
 from evloop.buckets import Bucket
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from evloop.faces import Face
     from evloop.loop import Loop
     from evloop.room import Room
+    from evloop.style import Style
 
     Event = tuple[Any, ...]
 
@@ -63,12 +64,6 @@ def names_me(text: str, nickname: str) -> bool:
     return False
 
 
-# How a chat looks and ends. as_json; escape: the name of the key that leaves; stamps: see `Stamps`;
-# history: how many messages from before our time are shown (None: all that come); answered: whether
-# somebody must have confirmed what was said; muted: nothing is shown at all.
-Style = namedtuple("Style", "as_json escape stamps history answered muted")
-
-
 class Chat:
     """What the user sees and does in one room.
 
@@ -82,7 +77,7 @@ class Chat:
         loop: "Loop",
         face: "Face",
         room_name: str,
-        style: Style,
+        style: "Style",
         *,
         on_over: "Callable[[], object]",
         on_quit: "Callable[[], object]",

@@ -15,7 +15,6 @@ import time
 from functools import partial
 
 from evloop import __version__, report
-from evloop.chat import FINISHING, Chat, Style
 from evloop.commands import UsageError, parse_line
 from evloop.completion import at_prompt, in_chat
 from evloop.descriptors import fill_standard
@@ -25,14 +24,12 @@ from evloop.faces import is_tty, open_face
 from evloop.link import READY, Link
 from evloop.loop import Loop
 from evloop.names import place_of, quoted
-from evloop.plain import PlainSession
 from evloop.prompt import Prompt
-from evloop.room import Room
-from evloop.session import RoomSession
 from evloop.settings import parse_options
 from evloop.stamps import Stamps
 from evloop.starts import start
 from evloop.stream import Hub
+from evloop.style import Style
 from evloop.trust import Trust
 
 TYPE_CHECKING = False
@@ -41,10 +38,27 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
+    from evloop.chat import Chat
     from evloop.faces import Face
+    from evloop.room import Room
 
 SIGNALS = {signal.SIGINT: INTERRUPTED, signal.SIGTERM: TERMINATED, signal.SIGHUP: HUNG_UP}
-SESSIONS: "dict[str, Any]" = {"plain": PlainSession, "reliable": RoomSession}
+
+
+def _reliable(**arguments: "Any") -> "Any":
+    from evloop.session import RoomSession
+
+    return RoomSession(**arguments)
+
+
+def _plain(**arguments: "Any") -> "Any":
+    from evloop.plain import PlainSession
+
+    return PlainSession(**arguments)
+
+
+# Loaded with the first room, as all that a chat needs: the prompt comes first, and sooner.
+SESSIONS: "dict[str, Any]" = {"plain": _plain, "reliable": _reliable}
 
 
 class Client:
@@ -229,6 +243,9 @@ class Client:
         if mode not in SESSIONS:
             raise Refused(1, "bad_mode", f'room {name} has mode "{quoted(mode)}", which this'
                           " client does not know; use a newer release")  # fmt: skip
+        from evloop.chat import Chat
+        from evloop.room import Room
+
         self._entered = name != place_of(address, port)
         chat = Chat(
             self.loop,
@@ -306,7 +323,7 @@ class Client:
         self._quitting = True
         if self.chat is None:
             self._end()
-        elif self.chat.state < FINISHING:
+        else:
             self.chat.finish()
 
     def signalled(self, status: int) -> None:
@@ -326,7 +343,7 @@ class Client:
         else:
             self._end()
 
-    def _room_closed(self, room: Room) -> None:
+    def _room_closed(self, room: "Room") -> None:
         self._rooms.discard(room)
         if self._ending:
             self._end()

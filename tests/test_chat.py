@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from evloop import report
-from evloop.chat import FINISHING, OPENING, OVER, TALKING, Chat, Style, names_me
+from evloop.chat import FINISHING, OPENING, OVER, TALKING, Chat, names_me
 from evloop.commands import UsageError
 from evloop.errors import EvloopError, Refused
 from evloop.limits import (
@@ -24,6 +24,7 @@ from evloop.limits import (
 )
 from evloop.loop import Loop
 from evloop.stamps import Stamps
+from evloop.style import Style
 
 ME, BOB, EVE = b"mmmmmmmm", b"bbbbbbbb", b"eeeeeeee"
 
