@@ -115,6 +115,10 @@ def test_killed_stopped_late_and_gone(crew: Crew) -> None:
         assert known == [f"d {n}" for n in range(len(known))]
         histories = [history_of(crew, one) for one in stayed]
         assert histories[0] == histories[1] == histories[2] == histories[3]
+        # What was said before the late one came is history to it, and to nobody else.
+        old = {it["text"] for it in f.objects("message") if it["history"]}
+        assert old == set(a.texts()) - set(more) - {"c 100"}
+        assert not any(it["history"] for it in a.objects("message"))
         for one in stayed:
             texts = one.texts()
             assert len(texts) == len(set(texts)), f"{one.name} shows something twice"

@@ -231,6 +231,7 @@ def test_commands_of_a_room(crew: Crew) -> None:
     assert "name: too few arguments" in ann.err
     assert "-- the last 2 messages --" in said
     assert any(line.split()[0] == "sent" for line in said if line.startswith("  "))
+    assert any(line.startswith("  receive buffer bytes") for line in said)
     ann.type("/name Lea\n")
     crew.until(lambda: "-- Ann is now Lea --" in bob.err)
     ann.type("renamed\n/leave\n")

@@ -108,7 +108,7 @@ class Program:
 
     def type(self, text: str | bytes) -> None:
         """Give it `text` on stdin, as it takes it."""
-        assert not self._ending, "its stdin was closed"
+        assert not self._ending, f"its stdin was closed\n{self.tell()}"
         self._to_write += text.encode() if isinstance(text, str) else text
         self._write()
 
