@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,21 @@ def test_who_says_nothing_is_gone_after_10_s(open_house: Callable[..., House]) -
         assert caller.closed
     house.skip(3600.0)
     assert house.call(honest, "ping")["result"] == {}, "who is idle after its first frame may stay"
+
+
+def test_who_came_together_goes_in_turns(open_house: Callable[..., House]) -> None:
+    house = open_house("--max-per-address", "0")
+    for _ in range(300):
+        house.caller()
+    house.until(lambda: len(house.registrar.connections) == 300)
+    house.skipped += limits.UNFINISHED_FRAME_S + 1.0
+    left = [300]
+    while left[-1]:
+        house.tick()
+        left.append(len(house.registrar.connections))
+    assert max(before - after for before, after in pairwise(left)) <= limits.EXPIRED_PER_TICK_MAX
+    house.skip(60.0)
+    assert len(house.registrar.hub.unfinished) == 0
 
 
 def test_dribbling_does_not_buy_time(open_house: Callable[..., House]) -> None:
