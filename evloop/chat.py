@@ -304,7 +304,7 @@ class Chat:
             if self._earlier:
                 self._show_earlier()
         self._opened()
-        _, sender, _, name, kind, text, _, mark, _ = event
+        _, sender, _, name, kind, text, wall, mark, _ = event
         session = self.room.session
         mine = sender == session.sender_id
         if not mine:
@@ -329,7 +329,12 @@ class Chat:
         self._tell_day()
         parts = report.message_parts(label, kind, text, mark)
         self._face.message(
-            self._style.stamps.line(), parts, old=mark == "history", mention=mention, bell=bell
+            # When it was said, by its sender's clock: when it came here would say nothing.
+            self._style.stamps.line(wall if mark == "history" else 0.0),
+            parts,
+            old=mark == "history",
+            mention=mention,
+            bell=bell,
         )
 
     def _tell_day(self) -> None:

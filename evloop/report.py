@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     Event = tuple[object, ...]
 
 ME = 1
+UNKNOWN_LOSS = ("loss_percent", 255)  # room-protocol.md: 255 is "unknown"
 
 # `mark` of a message event -> what a person is told behind the text. "" and "history" need no word.
 _MARKS = {"late": "  [late]", "early": "  [out of place]"}
@@ -140,8 +141,9 @@ def who_lines(members: "Iterable[tuple[str, float]]") -> list[str]:
 
 
 def stats_lines(stats: "dict[str, int]") -> list[str]:
-    """`/stats`: every counter that is not zero, in the order given."""
-    rows = [(key.replace("_", " "), value) for key, value in stats.items() if value]
+    """`/stats`: every counter that is not zero, and known, in the order given."""
+    known = [(key, value) for key, value in stats.items() if (key, value) != UNKNOWN_LOSS]
+    rows = [(key.replace("_", " "), value) for key, value in known if value]
     width = max((len(key) for key, _ in rows), default=0)
     return [f"  {key:{width}}  {value}" for key, value in rows] or ["  nothing yet"]
 

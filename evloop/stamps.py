@@ -21,9 +21,12 @@ class Stamps:
         self._format = _FORMATS[style]
         self._wall = wall
 
-    def line(self) -> str:
-        """What stands before a chat line, with a blank behind it; "" when stamps are off."""
-        return self._format and time.strftime(self._format, time.localtime(self._wall()))
+    def line(self, at: float = 0.0) -> str:
+        """What stands before a chat line of unix time `at` (0: now), with a blank behind it.
+
+        "" when stamps are off.
+        """
+        return self._format and time.strftime(self._format, time.localtime(at or self._wall()))
 
     def day(self) -> str:
         """Today: "Sun 22 Nov 2026"; "" when stamps are off."""

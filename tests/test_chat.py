@@ -431,6 +431,16 @@ def test_the_day_is_said_when_it_changes(world: World) -> None:
     assert all(re.match(r"\d\d:\d\d Bob: ", line) for line in world.face.lines)
 
 
+def test_history_shows_when_it_was_said(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    world.enter(stamps=Stamps("HH:MM", lambda: 1795348801.0))
+    old = list(message("a", mark="history"))
+    old[6] = 1795348801 - 3600
+    world.hear(tuple(old), message("b"))
+    assert world.face.lines == ["11:00 Bob: a (old)", "12:00 Bob: b"]
+
+
 def test_stamps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TZ", "UTC")
     time.tzset()

@@ -97,6 +97,8 @@ def test_who_and_stats() -> None:
         "  sent          3",
         "  repairs sent  12",
     ]
+    assert report.stats_lines({"loss_percent": 255}) == ["  nothing yet"]
+    assert report.stats_lines({"loss_percent": 30}) == ["  loss percent  30"]
     assert report.stats_lines({"sent": 0}) == ["  nothing yet"]
 
 
