@@ -225,8 +225,8 @@ def test_the_picture_is_well_formed() -> None:
 def _judge(count: int = 2) -> Oracle:
     """Ann has said 0 to `count` - 1, Ben has shown nothing yet."""
     oracle = Oracle()
-    oracle.joined(0, ANN, 0.0)
-    oracle.joined(1, BEN, 0.0)
+    oracle.joined(0, ANN, -60.0)
+    oracle.joined(1, BEN, -60.0)
     for seq in range(count):
         oracle.saying = (f"line {seq}", 0)
         oracle.shown(0, [_line(seq)], 1.0 + seq)

@@ -12,9 +12,22 @@ DAYS = 200
 GROUP = 10
 HEAL_S = 5.0  # the goal; the oracle's own limit of 10 s is where a slow heal becomes a failure
 
-# Seeds that once failed, by what was wrong then. The world may draw other days from them now;
-# they stay as ordinary seeds.
-REGRESSIONS: dict[str, int] = {}
+# Seeds that once failed, by what was wrong then.
+REGRESSIONS = {
+    "retries drift apart and drain the NACK bucket": 18,
+    "hearsay starves real gaps": 23,
+    "ghosts are asked and never answer": 14,
+    "a lie uses up the hearsay room of an honest sender": 109,
+    "a forged claim cuts a newcomer's history": 34,
+    "a last part is shown alone": 137,
+    "a replayed echo stretches every timer": 218,
+    "retries of a stretched delay silence the holder": 346,
+    "slow orphans silence the holder": 4,
+    "large repairs break the byte rate": 74,
+    "a table is scanned at each firing": 85,
+    "a day with a clock that leaps, replay and slow links": 1284,
+    "an orphan among many forged holes": 102,
+}
 
 
 @pytest.mark.parametrize("first", range(1, DAYS + 1, GROUP))

@@ -289,6 +289,8 @@ def main() -> int:
     options = parser.parse_args()
     if not options.draw:
         measure_all(options.seeds, options.jobs, options.only)
+        if options.only:
+            return 0  # the rest may not be there yet
     figures = Figures(load(), options.seeds)
     page = PAGE.read_text()
     head, _, rest = page.partition(BEGIN)
