@@ -3,15 +3,21 @@
 import gc
 import json
 import random
+import shutil
 import socket
 import struct
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from evloop.framing import pack_frame
 from evloop.metrics import open_descriptors, resident_bytes
+from evloop.tls import client_context
 from tests.live import Caller, House
+from tests.test_tls_live import TlsCaller
+from tests.tls_files import Files
 
 REQUESTS = 200_000
 CONNECTIONS = 20_000
@@ -148,5 +154,38 @@ def test_what_comes_goes_again(store: str, share: int, tmp_path: object) -> None
         grown = after["resident"] - before["resident"]
         assert grown < 4 * 2**20, f"{grown / 2**20:.1f} MiB"
         assert not any("internal error" in line for line in house.lines)
+    finally:
+        house.close()
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl")
+def test_tls_connections_leave_nothing(tmp_path: Path) -> None:
+    files = Files(tmp_path)
+    house = House("--max-per-address", "0", "--tls-cert", files.cert, "--tls-key", files.key)
+    context = client_context(files.ca)
+    rng = random.Random(7)
+
+    def crowd(count: int) -> None:
+        for _ in range(count // 20):
+            callers = [TlsCaller(house, context) for _ in range(20)]
+            asked = [caller.ask("ping") for caller in callers]
+            cut = rng.randrange(20)  # so many break off in the middle of their handshakes
+            for caller, number in list(zip(callers, asked, strict=True))[cut:]:
+                house.until(partial(caller.reply, number))
+            for caller in callers:
+                house.callers.remove(caller)
+                _end(rng, caller)
+        house.until(lambda: not house.registrar.connections)
+
+    try:
+        crowd(200)
+        before = _figures(house)
+        crowd(1_000)
+        after = _figures(house)
+        for what in ("descriptors", "watches", "timers"):
+            assert after[what] == before[what], what
+        assert after["objects"] - before["objects"] < 500
+        assert after["resident"] - before["resident"] < 4 * 2**20
+        assert len(house.registrar.hub.shaking) == 0
     finally:
         house.close()
