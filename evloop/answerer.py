@@ -69,7 +69,8 @@ class Answerer:
             # What will come again by itself needs no repair.
             if sender != own or not self._outbox.repeats(seq):
                 key = sender, seq
-                self._repairs.asked(key, sender == own, now, self._delay.value, members)
+                present = sender in self._presence.members
+                self._repairs.asked(key, sender == own, present, now, self._delay.value, members)
             if self._repairs.full():
                 return
 

@@ -1,10 +1,11 @@
 """What I lack and whom I ask for it: rules 4, 6, 8 and 9 of the room. Floor 2.
 
-Three sources say that a message exists, and they are believed differently:
+Four sources say that a message exists, and they are believed differently:
 
     said by                      in SESSION or DATA of     makes gaps            behind
     its sender                   itself                    up to the window      yes
     anybody (hearsay)            another, of a known one   64 a sender           no
+    anybody (hearsay)            a parent in DATA          64 a sender           no
     anybody (hearsay)            another, of an unknown    16, the newest        no
 
 The newest own word counts: one that is lower than an older takes back what only that promised.
@@ -27,6 +28,8 @@ from evloop.packets import NOBODY, as_ranges, nack_body
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from evloop.bulk import Holders
     from evloop.delay import Delay
     from evloop.gaps import Gap, Gaps
@@ -89,6 +92,13 @@ class Asker:
         if not relayed and stream.word > seq + 1 + DATA_BURST:
             self._take_back(stream, seq + 1)
         self._believe(stream, seq + 1, now)
+
+    def named(self, parents: "Sequence[tuple[bytes, int]]", now: float) -> None:
+        """A new DATA names `parents`, so they exist, and what names them may wait for them."""
+        for origin, seq in parents:
+            stream = self._streams.get(origin)
+            if stream is not None and seq >= stream.hi and seq >= stream.word:
+                self.hear_of(origin, 0, seq + 1, now)
 
     def told(self, stream: "Stream", hi: int, now: float) -> None:
         """Its sender says that `hi` is its next number."""
@@ -160,7 +170,7 @@ class Asker:
 
     def handle_timer(self, now: float) -> bool:
         """Ask for what is due, give up what is gone; whether anything new can be shown."""
-        if now < self.gaps.next_due:
+        if now < self.deadline():
             return False
         due, gone = self.gaps.take_due(now, self._delay.value)
         gone += [gap for gap in due if self._let_go(gap)]

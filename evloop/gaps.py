@@ -4,7 +4,7 @@ A gap is one number of one sender. Its life:
 
     state     asked so far   counts as behind   next ask
     fresh     0              yes                2 d + a drawn wait, after announced copies
-    asked     1 .. 5         yes                12 d, doubled with each ask
+    asked     1 .. 5         yes                12 d, doubled with each ask up to 1 s
     stuck     6 ..           no                 8 s
     gone      8 .., 30 s     -                  none: `take_due` reports it
 
@@ -24,6 +24,7 @@ from evloop.limits import (
     HEARSAY_GAPS_MAX,
     NACK_BACKOFF_S_MAX,
     NACK_HELD_S_MAX,
+    NACK_RETRY_S_MAX,
     STUCK_ASKS,
 )
 from evloop.waits import window_wait
@@ -72,7 +73,8 @@ def retry_wait(tries: int, delay: float, flowing: bool = False) -> float:
         return 12.0 * delay
     if tries >= STUCK_ASKS:
         return NACK_BACKOFF_S_MAX
-    return min(12.0 * delay * (1 << tries - 1), NACK_BACKOFF_S_MAX)
+    # Not beyond a second on a slow link: so long as it was not asked for 6 times, I am silent.
+    return min(12.0 * delay * (1 << tries - 1), max(NACK_RETRY_S_MAX, 12.0 * delay))
 
 
 def jitter(rng: "Random") -> float:

@@ -137,7 +137,7 @@ class Herald:
             self._delay.sending(now),
             self._delay.echo(now),
             int(ask),
-            self._loss.percent(now),
+            self._loss.percent(now, self._presence.mean_loss()),
             len(self._presence.members) + 1,
             name.encode(),
             listed,

@@ -13,6 +13,7 @@ from evloop.limits import (
     COPY_SPACING_S,
     LOSS_ASSUMED,
     LOSS_PENDING_MAX,
+    LOSS_PRIOR_SAMPLES,
     LOSS_SAMPLES_MAX,
     LOSS_SAMPLES_MIN,
     LOSS_UNKNOWN,
@@ -76,15 +77,22 @@ class LossMeter:
             if missed:
                 self._count(0, missed)
 
-    def percent(self, now: float) -> int:
+    def percent(self, now: float, others: float | None = None) -> int:
         """Loss in percent, or LOSS_UNKNOWN.
 
         Rounded down below 0.7: at 1 % loss the mean over members of what is rounded to the nearest
-        asks for a tenth more copies than the misses are worth.
+        asks for a tenth more copies than the misses are worth. `others`, the mean of what they
+        tell, steadies it: in a large room many copies are sent, and their number is ruled by
+        whoever is furthest off.
         """
         self._expire(now)
-        total = self._seen + self._lost
-        return int(100 * self._lost / total + 0.3) if total >= LOSS_SAMPLES_MIN else LOSS_UNKNOWN
+        lost, total = self._lost, self._seen + self._lost
+        if total < LOSS_SAMPLES_MIN:
+            return LOSS_UNKNOWN
+        if others is not None:
+            lost += LOSS_PRIOR_SAMPLES * others
+            total += LOSS_PRIOR_SAMPLES
+        return int(100 * lost / total + 0.3)
 
 
 def copies(rng: "Random", losses: dict[int, int], members: int, most: int) -> int:

@@ -46,8 +46,8 @@ class Presence:
     """The present members but for myself, by sender id."""
 
     __slots__ = (
-        "_departed", "_estimate", "_folds", "_hint", "_interval", "_own_name", "_sorted", "_sweep",
-        "_votes", "losses", "members",
+        "_departed", "_estimate", "_folds", "_hint", "_interval", "_loss_known", "_loss_sum",
+        "_own_name", "_sorted", "_sweep", "_votes", "losses", "members",
     )  # fmt: skip
 
     def __init__(self, own_name: str) -> None:
@@ -55,6 +55,8 @@ class Presence:
         self._folds: dict[str, int] | None = None  # how many have names equal under fold
         self.members: dict[bytes, Member] = {}
         self._departed: dict[bytes, tuple[int, float]] = {}  # (counter, until) of BYEs heard
+        self._loss_sum = 0
+        self._loss_known = 0  # how many members tell their loss
         self.losses: dict[int, int] = {}  # how many members report so many percent
         self._votes: deque[int] = deque()  # the last counts heard
         self._sorted: list[int] = []  # the same, in order
@@ -141,10 +143,18 @@ class Presence:
         losses = self.losses
         if member.loss != LOSS_UNKNOWN:
             losses[member.loss] -= 1
+            self._loss_sum -= member.loss
+            self._loss_known -= 1
         if loss != LOSS_UNKNOWN:
             loss = min(loss, 100)
             losses[loss] = losses.get(loss, 0) + 1
+            self._loss_sum += loss
+            self._loss_known += 1
         member.loss = loss
+
+    def mean_loss(self) -> float | None:
+        """Mean loss that the others tell, 0 to 1; None when nobody tells any."""
+        return self._loss_sum / self._loss_known / 100 if self._loss_known else None
 
     def remove(self, sender: bytes) -> Member | None:
         """Forget `sender`; return what it was."""

@@ -10,7 +10,9 @@ One message that somebody asked for:
 
 The source answers within one delay d. Another holder waits 3 d and a drawn part of 8 d, so that the
 source, or the first of the others, silences the rest; and only about VOLUNTEERS of all are ready
-to, four times as many with each repeated ask.
+to, four times as many with each repeated ask. While the source is present a first ask finds a
+quarter of that: under loss those who do not hear the source's repair would repair once more
+(measured at 30 %: 2.2 repairs a NACK, and 1.5 with this).
 """
 
 from evloop.limits import ASK_REMEMBERED_S, ASKS_REMEMBERED_MAX, REPAIR_BURST, VOLUNTEERS
@@ -60,8 +62,11 @@ class Repairs:
             ask = self._asks[key] = Ask()
         return ask
 
-    def asked(self, key: "Key", source: bool, now: float, delay: float, members: int) -> None:
-        """A NACK to anyone names `key`, which I hold; `source`: it is my own."""
+    def asked(
+        self, key: "Key", source: bool, present: bool, now: float, delay: float, members: int
+    ) -> None:
+        """A NACK to anyone names `key`, which I hold; `source`: it is my own; `present`: its
+        source can answer itself."""
         ask = self._ask(key)
         if self._held(ask, now):
             return
@@ -76,7 +81,7 @@ class Repairs:
             return
         if source:
             self.due[key] = now + delay * self._rng.random()
-        elif self._rng.random() < VOLUNTEERS / members * 4 ** (ask.count - 1):
+        elif self._rng.random() < VOLUNTEERS / members * 4 ** (ask.count - 1 - present):
             self.due[key] = now + 3 * delay + window_wait(self._rng, 8 * delay, members)
 
     def _held(self, ask: Ask, now: float) -> bool:

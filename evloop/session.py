@@ -159,8 +159,6 @@ class RoomSession:
         if (self._stale or self._now >= self._deadline) and self._now >= self.next_deadline():
             self.handle_timer(self._now)
         voice = self._voice
-        if not voice.out:
-            return []
         out, voice.out = voice.out, []
         return out
 
@@ -271,7 +269,7 @@ class RoomSession:
         self._drop(reason)
 
     def _on_data(self, packet: "Packet", data: bytes, now: float) -> None:
-        _, flags, sender, seq, _, _ = packet
+        _, flags, sender, seq, _, fields = packet
         relayed = bool(flags & RELAYED)
         if not relayed:
             member = self._presence.members.get(sender)
@@ -295,6 +293,7 @@ class RoomSession:
                 self._asker.announced(flags >> 4, now)
             if verdict == NEW:
                 self._asker.came(self._ledger.streams[sender], seq, relayed, now)
+                self._asker.named(fields[1], now)
                 self._news(now)
         elif verdict != CONFLICT:
             self._drop("window" if verdict == BEYOND else verdict)
