@@ -71,6 +71,7 @@ class ScreenFace:
             shift=os.environ.get("TERM") != "vt100",
             slow=slow or self._terminal.baud < BAUD_SLOW,
         )
+        self._expected = False  # SIGCONT, after our own suspend
         self._mine = False  # whether the terminal is ours: in the foreground
         self._watch = loop.watch(self._terminal, self._on_read, self._on_write)
         self._watch.want_read(False)
@@ -81,7 +82,7 @@ class ScreenFace:
         """Take the terminal, as soon as it is ours, and begin to read."""
         loop = self._loop
         loop.on_signal(signal.SIGWINCH, self._resize)
-        loop.on_signal(signal.SIGCONT, self._come_back)
+        loop.on_signal(signal.SIGCONT, self._continued)
         loop.on_signal(signal.SIGTSTP, self._suspend)
         loop.on_signal(signal.SIGQUIT, self._abort)
         loop.before_sleep(self._draw)
@@ -226,7 +227,16 @@ class ScreenFace:
         self._editor.hide()
         self._terminal.write(self._editor.take(self._loop.now))
         self._mine = False
+        self._expected = True
         self._terminal.suspend()  # returns when the shell lets us go on
+        self._come_back()
+
+    def _continued(self) -> None:
+        """SIGCONT: known already after our own `suspend`, news after a SIGSTOP."""
+        if self._expected:
+            self._expected = False
+            return
+        self._mine = False  # the shell had it, and has drawn there
         self._come_back()
 
     def _come_back(self) -> None:

@@ -208,3 +208,30 @@ def test_the_next_command_finds_blocking_descriptors(tmux: Tmux) -> None:
     flags = [line for line in tmux.lines() if line.startswith("flags:")]
     assert len(flags) == 3
     assert not any(int(line.split()[-1], 8) & os.O_NONBLOCK for line in flags)
+
+
+def test_the_client_itself(tmux: Tmux) -> None:
+    """Ctrl-Z, bg, fg, and a SIGSTOP from outside, with the whole client in a room of its own."""
+    before = tmux.settings()
+    room = f"239.255.77.{os.getpid() % 256}:{49152 + os.getpid() % 16000}"
+    tmux.type(f"{sys.executable} -m evloop.client --name Mel --time=off chat {room}")
+    tmux.expect(f"{room}>")
+    client = tmux.child()
+    tmux.type("half a li", enter=False)
+    tmux.expect(f"{room}> half a li")
+    tmux.key("C-z")
+    tmux.expect("sh>")
+    tmux.wait_for(lambda: tmux.settings() == before)
+    tmux.type("bg")
+    tmux.wait_for(lambda: state(client) == "S")
+    tmux.type("fg")
+    tmux.expect(f"{room}> half a li")
+    os.kill(client, signal.SIGSTOP)
+    tmux.expect("sh>")
+    tmux.type("fg")
+    tmux.expect(f"{room}> half a li")
+    tmux.type("ne")
+    tmux.wait_for(lambda: "Mel: half a line" in tmux.lines())
+    tmux.key("C-]")
+    tmux.expect("sh>")
+    tmux.wait_for(lambda: tmux.settings() == before)
