@@ -16,7 +16,6 @@ import sys
 import time
 
 from evloop import messages
-from evloop.console import Console
 from evloop.descriptors import fill_standard, raise_limit
 from evloop.directory import Directory
 from evloop.door import Door
@@ -250,6 +249,8 @@ def run(options: "Namespace") -> int:
         else:
             places = server.listen(options.listen)
         if os.isatty(0):
+            from evloop.console import Console  # late: no service has one
+
             Console(loop, server.registrar, lambda: drain("the operator ended the server"))
         for place in places:
             sys.stderr.write(f"evloop.server: listening on {place}\n")

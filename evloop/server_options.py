@@ -1,6 +1,7 @@
 """The options of the server. Floor 6."""
 
 from evloop import __version__
+from evloop.arguments import answer_version, formatter
 from evloop.endpoints import DIRECTORY_PORT
 from evloop.limits import (
     CHANGES_PER_S,
@@ -16,14 +17,18 @@ if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
     from collections.abc import Sequence
 
+VERSION = f"evloop {__version__}"
+
 
 def parse_options(arguments: "Sequence[str]") -> "Namespace":
     """The options of operations.md; leaves with status 2 when they are off."""
-    from argparse import ArgumentParser  # late: `__main__` hosts a server without options
+    answer_version(arguments, VERSION)
+    from argparse import ArgumentParser, HelpFormatter  # late: 6 ms
 
     parser = ArgumentParser(
         prog="evloop-server",
         allow_abbrev=False,
+        formatter_class=formatter(HelpFormatter),
         description="The directory of evloop's chat rooms.",
         epilog="On a terminal, help lists the commands of the operator's console.",
     )
@@ -52,7 +57,7 @@ def parse_options(arguments: "Sequence[str]") -> "Namespace":
     loud.add_argument("--quiet", action="store_true", help="log warnings and errors only")
     loud.add_argument("-v", "--verbose", action="store_true", help="log every connection")
     add("--debug", action="store_true", help="show the trace of an internal error")
-    add("--version", action="version", version=f"evloop {__version__}")
+    add("--version", action="version", version=VERSION)
     options = parser.parse_args(arguments)
     if options.tls_cert is None and (options.tls_key or options.tls_client_ca):
         parser.error("--tls-key and --tls-client-ca need --tls-cert")

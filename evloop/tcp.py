@@ -1,8 +1,6 @@
 """What we ask of a TCP socket, and about it. Floor 4."""
 
-import fcntl
 import socket
-import termios
 from sys import byteorder
 
 from evloop.limits import KEEPALIVE_IDLE_S, KEEPALIVE_INTERVAL_S, KEEPALIVE_PROBES
@@ -20,4 +18,7 @@ def tune(sock: socket.socket) -> None:
 
 def unacknowledged(sock: socket.socket) -> int:
     """Bytes in the kernel's send queue (SIOCOUTQ, which is TIOCOUTQ)."""
+    import fcntl  # late: both are for slow readers only
+    import termios
+
     return int.from_bytes(fcntl.ioctl(sock, termios.TIOCOUTQ, bytes(4)), byteorder)

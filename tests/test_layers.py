@@ -20,8 +20,8 @@ FLOORS = (
     "bulk candidates commands confirm draw endpoints gaps layout ledger line listing messages"
     " outbox pacing presence ratelimit recall repairs report trickle voice",
     "completion directory editor expiry guard owner params plain session",
-    "accept deadlines descriptors log loop makecert multicast outlet resolve service statefiles"
-    " stdin stamps store tcp terminal tls",
+    "accept arguments deadlines descriptors log loop makecert multicast outlet resolve service"
+    " statefiles stdin stamps store tcp terminal tls",
     "cooked keepsakes listeners metrics promises room screen stream",
     "console door faces link registrar server_options trust upkeep",
     "chat exits prompt server settings",

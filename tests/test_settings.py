@@ -4,9 +4,11 @@ from argparse import Namespace
 
 import pytest
 
+from evloop import __version__
+from evloop.arguments import columns
 from evloop.commands import UsageError
 from evloop.errors import Refused
-from evloop.settings import default_name, parse_escape, parse_options
+from evloop.settings import DEFAULTS, _make_parser, default_name, parse_escape, parse_options
 
 ENVIRON = {"USER": "mel"}
 
@@ -83,3 +85,31 @@ def test_an_unknown_option_is_usage(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         options("--colour", "red")
     assert caught.value.code == 2 and "--colour" in capsys.readouterr().err
+
+
+def test_the_defaults_are_those_of_the_parser() -> None:
+    """Without arguments no parser is made: nobody would notice that they differ."""
+    assert vars(_make_parser().parse_args([])) == DEFAULTS
+
+
+@pytest.mark.parametrize(("given", "wide"), [("40", 40), ("", 80), ("0", 80), ("x", 80)])
+def test_help_is_as_wide_as_the_terminal(
+    given: str, wide: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", given)
+    monkeypatch.setattr("os.get_terminal_size", fail)
+    assert columns() == wide
+
+
+def fail(fd: int) -> None:
+    raise OSError(f"{fd} is no terminal")
+
+
+def test_the_version_is_the_same_alone_and_among_others(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for words in (["--version"], ["--json", "--version"]):
+        with pytest.raises(SystemExit) as left:
+            options(*words)
+        assert not left.value.code
+        assert capsys.readouterr().out == f"evloop {__version__}\n"
