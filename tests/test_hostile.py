@@ -3,11 +3,13 @@
 import gc
 import os
 import random
+import resource
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -396,6 +398,31 @@ def test_without_descriptors_accepting_pauses_and_goes_on(
     monkeypatch.setattr(socket.socket, "accept", accept)
     house.skip(2 * limits.ACCEPT_PAUSE_S)
     assert house.until(lambda: late.reply(number))["result"] == {}
+
+
+def test_real_shortage_of_descriptors(open_house: Callable[..., House]) -> None:
+    house = open_house()
+    inside = house.caller()
+    house.call(inside, "ping")
+    late = [house.caller() for _ in range(20)]
+    numbers = [caller.ask("ping") for caller in late]
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest_free = os.dup(0)
+    os.close(lowest_free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free, hard))
+    try:
+        house.until(lambda: house.server.metrics.flat()["accept_pauses"] == 1)
+        for _ in range(20):
+            assert house.call(inside, "ping")["result"] == {}
+            house.skip(0.05)
+        assert any(
+            caller.reply(number) is None for caller, number in zip(late, numbers, strict=True)
+        )
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    for caller, number in zip(late, numbers, strict=True):
+        house.until(partial(caller.reply, number))
+    assert sum("no more connections can be taken" in line for line in house.lines) == 1
 
 
 # -- the state file --------------------------------------------------------------------------------
