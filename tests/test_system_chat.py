@@ -89,6 +89,7 @@ def test_two_rooms_on_one_port_do_not_hear_each_other(crew: Crew) -> None:
         assert x.lines == ["X: in the second", "Y: end"]
         for one in (a, b, x, y):
             one.end()
+        for one in (a, b, x, y):
             crew.finish(one)
             assert one.status == 0
 
