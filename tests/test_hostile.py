@@ -587,15 +587,25 @@ def test_closed_standard_descriptors_do_no_harm(closed: str, tmp_path: Path) -> 
         house.close()
 
 
+# 64 KiB of `[1,1,1,...` take 10 ms to be judged, a batch is 64 requests in one frame; fifty
+# streams of either must not take fifty times that in one tick.
+_PING = b'{"jsonrpc":"2.0","method":"ping","id":1}'
+LARGE = {
+    "list": pack_frame(b"[" + b"1," * 32_000 + b"1]"),
+    "batches": pack_frame(b"[" + b",".join([_PING] * limits.BATCH_MEMBERS_MAX) + b"]") * 24,
+}
+
+
+@pytest.mark.parametrize("what", LARGE)
 def test_large_payloads_wait_their_turn(
-    open_house: Callable[..., House], monkeypatch: pytest.MonkeyPatch
+    what: str, open_house: Callable[..., House], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """64 KiB of `[1,1,1,...` take 10 ms to be judged; fifty streams of it must not take 500."""
     house = open_house("--max-per-address", "0")
     honest = house.caller()
     house.call(honest, "ping")
-    big = pack_frame(b"[" + b"1," * 32_000 + b"1]")
-    flood = (big + request("ping", 1, {})) * 3  # a request between, so that it is not sent away
+    flood = (
+        LARGE[what] + request("ping", 1, {})
+    ) * 3  # a request between, so that it is not sent away
     mob = [house.caller() for _ in range(50)]
     unsent = [flood] * len(mob)
     sizes: list[int] = []
@@ -621,3 +631,4 @@ def test_large_payloads_wait_their_turn(
     assert max(waits) <= 2, "an honest request goes before the large ones"
     assert largest <= 3 * limits.PAYLOAD_BYTES_MAX, "of a tick"
     house.until(lambda: all(caller.read() or len(caller.got) >= 6 for caller in mob))
+    assert not any(caller.closed for caller in mob)
