@@ -36,5 +36,7 @@ class Bucket:
 
     def when(self, cost: float = 1.0) -> float:
         """When there will be `cost` (at most `burst`) tokens, if nobody takes any."""
+        if self._level >= cost:
+            return self._when
         # A hair later than exact: a timer at the exact time could find 0.999... tokens for ever.
-        return self._when + max(0.0, cost - self._level) / self._rate + 1e-6
+        return self._when + (cost - self._level) / self._rate + 1e-6

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     Key = tuple[bytes, int]
 
 CONFLICT, RATE, FULL = "conflict", "rate", "senders"
-NEVER = float("inf")
+SEQ_END = 2**32 - 1  # numbers and Lamport times are 32 bits
 
 
 class Ledger:
@@ -58,7 +58,7 @@ class Ledger:
         self._verified = verified
         self.senders = Senders()
         self.streams = self.senders.streams
-        self.own = Stream(sender, 0, 0, now)  # its `hi` is what I have sent
+        self.own = Stream(sender, 0, 0, float("inf"))  # `hi` is what I have sent; never idle
         self.senders.add(self.own)
         self.said = 0  # the number of my next message
         self._lamport = 0
@@ -76,7 +76,7 @@ class Ledger:
         self, parts: "list[bytes]", name: bytes, kind: int, wall: int, now: float
     ) -> list[Message]:
         """Number, date and hold a message in parts; it counts as sent only after `sent`."""
-        self._lamport += 1
+        self._lamport = min(self._lamport + 1, SEQ_END)
         parents: Sequence[Key] = self.shelf.parents()
         sender = self.own.sender
         messages = []
@@ -102,7 +102,6 @@ class Ledger:
     def sent(self, message: Message, now: float) -> None:
         """`message`, the next of mine, has gone out."""
         self.own.hi = self.own.word = message.seq + 1
-        self.own.heard = now
         self.senders.moved(self.own)
         self.changed = now
 
@@ -121,6 +120,8 @@ class Ledger:
     def receive(self, packet: "Packet", data: bytes, now: float) -> str:
         """Take in one DATA of another; see the table for what is returned."""
         _, flags, sender, seq, wall, fields = packet
+        if seq == SEQ_END:
+            return BEYOND  # `hi` would not fit its field
         stream = self.streams.get(sender)
         if stream is None:
             refused = self._new_stream(sender, seq, bool(flags & RELAYED), now)
@@ -167,7 +168,7 @@ class Ledger:
             return RATE
         if self.senders.full():
             idle = self.senders.idle(now)
-            if idle is None or idle is self.own:
+            if idle is None:
                 return FULL
             self.senders.remove(idle)
             self.shelf.forget(idle)

@@ -23,6 +23,8 @@ PLACE = "239.255.7.1:5751"
 CODEC = Codec(PLACE)
 ME, ANN, BOB, EVE = (bytes([n]) * 8 for n in (1, 0xA, 0xB, 0xE))
 
+SETTLED = 6.0  # seconds after which nobody is a newcomer any more
+
 Key = tuple[bytes, int]
 Range = tuple[bytes, int, int]
 Event = tuple[Any, ...]
@@ -41,7 +43,11 @@ def data(
 ) -> bytes:
     """A DATA; its text tells its number unless given."""
     body = data_body(
-        lamport or seq + 1, parents, name.encode(), kind, (text or f"line {seq}").encode()
+        lamport or min(seq + 1, 2**32 - 1),
+        parents,
+        name.encode(),
+        kind,
+        (text or f"line {seq}").encode(),
     )
     return CODEC.pack(DATA, flags, sender, seq, 1_800_000_000, body)
 
@@ -148,3 +154,11 @@ class Room:
 
     def stat(self, name: str) -> int:
         return self.session.stats().get(name, 0)
+
+
+def settled() -> Room:
+    """A room in which I have been for a while, alone."""
+    room = Room()
+    room.run(SETTLED)
+    room.sent.clear()
+    return room
