@@ -272,7 +272,7 @@ class Gaps:
     def asked(self, gaps: "Iterable[Gap]", now: float, delay: float) -> None:
         """`gaps` go into the NACK that is being sent."""
         factor = jitter(self._rng)
-        flowing = now < self._recovered + 24 * delay
+        flowing = now < self._recovered + 36 * delay  # two retries ago at most
         for gap in gaps:
             gap.asks += 1
             gap.tries += 1
