@@ -73,8 +73,11 @@ FRAMES_PER_WAKE = 64  # of one stream, then the others' turn
 FRAMES_FREE = 4  # of each stream in each tick, whatever the others do
 LARGE_FRAME_BYTES = 1_024  # of a request; larger ones, batches above all, are never free
 REQUEST_UNIT_BYTES = 64  # so much of a large request counts as one more frame
+CHANGE_UNITS = 4  # so many frames more does a stored change count: 20 us, and its news
 REPLY_UNIT_BYTES = 4_096  # so much of a reply counts as one more frame
 EXPIRED_PER_TICK_MAX = 64  # of one deadline; the rest in the next tick
+SENDS_PER_TICK = 256  # about 5 ms: to send costs 20 us where the receiver is on the same machine
+SENDS_BEHIND_MIN = 64  # of them to those that were passed over, however many are new
 UNFINISHED_FRAME_S = 10.0  # for the first frame, and for the rest of a started one
 WRITE_PROGRESS_S = 10.0  # a peer that reads nothing for so long is gone
 BAD_MESSAGES_MAX = 16  # payloads in a row that are no requests; one more ends the connection
@@ -82,6 +85,7 @@ LINGER_S = 1.0  # how long a closed peer may take to read its last reply
 LINGER_BYTES_MAX = 1024 * 1024  # what it may still send meanwhile; dropped unread
 
 # One reply may come on top of the high-water mark; the rest is room for notifications.
+assert SENDS_BEHIND_MIN < SENDS_PER_TICK
 assert FRAMES_FREE <= FRAMES_PER_WAKE <= FRAMES_PER_TICK
 assert OUT_HIGH_WATER_BYTES + FRAME_BYTES_MAX < OUT_QUEUE_BYTES_MAX
 

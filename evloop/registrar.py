@@ -17,7 +17,13 @@ from evloop import __version__, messages, params
 from evloop.endpoints import endpoint_of
 from evloop.errors import BadMessage, FrameError, Refused, StoreError
 from evloop.framing import pack_frame
-from evloop.limits import BAD_MESSAGES_MAX, COMMIT_WAIT_TICKS, HELLO_CHARS_MAX, TOKEN_BYTES
+from evloop.limits import (
+    BAD_MESSAGES_MAX,
+    CHANGE_UNITS,
+    COMMIT_WAIT_TICKS,
+    HELLO_CHARS_MAX,
+    TOKEN_BYTES,
+)
 from evloop.messages import Room
 from evloop.names import fold
 from evloop.owner import check_owner, new_token, token_hash
@@ -385,6 +391,7 @@ class Registrar:
             self._undo(error)
 
     def _take_change(self, maker: str) -> None:
+        self.hub.frames_left -= CHANGE_UNITS
         wait = self._change_rates.take(maker, self.loop.now)
         if wait:
             raise Refused(
