@@ -152,7 +152,8 @@ class EvloopMember:
         while len(sockets_at(self.port)) < sockets:
             if self.process.poll() is not None or time.monotonic() > deadline:
                 self.__exit__(None, None, None)
-                raise Failed("evloop.client did not enter the room")
+                status = self.process.returncode
+                raise Failed(f"evloop.client did not enter the room (exit status {status})")
             time.sleep(0.02)
 
     @property

@@ -34,11 +34,11 @@ class Chat:
         self.receivers: list[int] = []
 
 
-def speak(context: Context, members: int, messages: int, port: int) -> Row:
+def speak(context: Context, members: int, messages: int, port: int, size: int = len(TEXT)) -> Row:
     """Figures of `bench/speaker.py`: a session's lines, one right after the other."""
-    command = [context.python, "-S", str(HERE / "speaker.py")]
+    command = [context.python, "-S", HERE / "speaker.py", members, messages, port, size]
     done = subprocess.run(
-        [*command, str(members), str(messages), str(port)],
+        [str(part) for part in command],
         env=environment(),
         capture_output=True,
         text=True,

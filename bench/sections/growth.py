@@ -1,20 +1,20 @@
 """What growth costs: rooms, connections, members, message sizes; the peers in each plot.
 
 Rooms: `getdir` of 20 out of so many. Connections: all of them active, one request in flight each.
-Members: sockets on this host (as in fanout, with sockets as members), and the simulator beyond
-what one host can hold. Sizes: one message to 50 members; an IRC line ends at 512 bytes.
+Members: sockets on this host, line after line as in fanout, and the simulator beyond what one host
+can hold. Sizes: one message to 50 members; an IRC line ends at 512 bytes.
 """
 
 from __future__ import annotations
 
 import subprocess
-import time
 from contextlib import ExitStack
 from functools import partial
 
 from bench import machine
+from bench.chatroom import Listeners
 from bench.common import EVLOOP, Context, Makers, Row, fill, reply_of, request_bytes, settle, spread
-from bench.fan import TEXT, Chat, measure, open_irc, open_sender
+from bench.fan import TEXT, open_irc, relay, speak
 from bench.plot import Point, lines
 from bench.processes import ROOT, Failed, environment, pinned
 
@@ -25,7 +25,8 @@ SIMULATED = ((50, 100), (200, 50), (1_000, 10), (10_000, 2))  # members, message
 SIZES = (10, 100, 400, 900)
 IRC_TEXT_MAX = 400  # of a line of 512 bytes, with prefix, command and channel
 SIZE_MEMBERS = 50
-MESSAGES = 12
+MESSAGES = 30
+ROUNDS = 3
 SIMULATION_S = 60
 PEERS = ("asyncio Protocol", "uvloop", "asyncio streams")
 
@@ -99,10 +100,7 @@ def _connections(context: Context, rows: list[Row]) -> str:
 def _members(context: Context, rows: list[Row]) -> str:
     series: Series = {}
     for count in MEMBERS:
-        with ExitStack() as stack:
-            chats = _chats(context, stack, count)
-            runs = measure(chats, TEXT, 1, MESSAGES)
-        found = {name: [run["us"] for run in kept] for name, kept in runs.items()}
+        found = _lines(context, count, TEXT)
         _note(rows, series, found, f"one message to {count} members", count)
     unit = "microseconds of CPU of the sending side per message (softirq included)"
     return lines("A growing room, all members on one host", "members", unit, series)
@@ -110,28 +108,29 @@ def _members(context: Context, rows: list[Row]) -> str:
 
 def _sizes(context: Context, rows: list[Row]) -> str:
     series: Series = {}
-    with ExitStack() as stack:
-        chats = _chats(context, stack, SIZE_MEMBERS)
-        for size in SIZES:
-            text = (TEXT * 30)[:size]
-            fitting = {n: c for n, c in chats.items() if size <= IRC_TEXT_MAX or n == EVLOOP}
-            runs = measure(fitting, text, 1, MESSAGES)
-            found = {name: [run["us"] for run in kept] for name, kept in runs.items()}
-            _note(rows, series, found, f"{size} bytes to {SIZE_MEMBERS} members", size)
+    for size in SIZES:
+        found = _lines(context, SIZE_MEMBERS, (TEXT + " " + "x" * 900)[:size])
+        _note(rows, series, found, f"{size} bytes to {SIZE_MEMBERS} members", size)
     context.missing[f"IRC, {SIZES[-1]} bytes"] = "a line of IRC has at most 512 bytes"
     unit = f"microseconds of CPU of the sending side, {SIZE_MEMBERS} members on one host"
     return lines("Growing messages", "bytes of text", unit, series, log_y=False)
 
 
-def _chats(context: Context, stack: ExitStack, members: int) -> dict[str, Chat]:
-    chats = {}
-    try:
-        chats[EVLOOP] = open_sender(context, stack, members)
-    except (Failed, OSError) as reason:
-        context.missing[EVLOOP] = str(reason)
-    chats |= open_irc(context, stack, members)
-    time.sleep(1)
-    return chats
+def _lines(context: Context, members: int, text: str) -> dict[str, list[float]]:
+    """CPU us of the sending side, line after line, in turns."""
+    found: dict[str, list[float]] = {}
+    with ExitStack() as stack:
+        fits = len(text) <= IRC_TEXT_MAX
+        chats = open_irc(context, stack, members) if fits else {}
+        for _ in range(ROUNDS):
+            context.quiet.wait(1.0)
+            with Listeners(members - 1) as room:
+                figures = speak(context, members, MESSAGES, room.port, len(text))
+            found.setdefault(EVLOOP, []).append(figures["all_us"])
+            for name, chat in chats.items():
+                figure = relay(chat, members, text, MESSAGES)
+                found.setdefault(name, []).append(figure)
+    return found
 
 
 def _simulated(context: Context, rows: list[Row]) -> str:
