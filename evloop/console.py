@@ -11,6 +11,7 @@ from evloop.outlet import Outlet
 from evloop.report import room_lines, stats_lines
 from evloop.stdin import Input
 from evloop.strictjson import decode
+from evloop.terminal import in_foreground
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ class Console:
         self._on_quit = on_quit
         self._reader = LineReader()
         self._out = Outlet(loop, 1, lambda: None)
-        self._input = Input(loop, 0, self._on_data)
+        self._input = Input(loop, 0, self._on_data, in_foreground)
         self._out.line("help lists the commands of this console")
 
     def close(self) -> None:

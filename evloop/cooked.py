@@ -14,6 +14,7 @@ import termios
 from evloop.limits import LINE_BYTES_MAX, LINES_WAITING_MAX
 from evloop.outlet import Outlet
 from evloop.stdin import Input
+from evloop.terminal import in_foreground
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -119,7 +120,7 @@ class CookedFace:
 
     def start(self) -> None:
         """Begin to read stdin."""
-        self._input = Input(self._loop, 0, self._on_data)
+        self._input = Input(self._loop, 0, self._on_data, in_foreground)
 
     # -- out ---------------------------------------------------------------------------------
 

@@ -7,13 +7,16 @@
     ended     -                              -                          nothing       nothing
 
 `file` is what epoll refuses (regular files, /dev/null, /dev/zero): it never blocks, so it is read
-a piece per tick, between the events of everybody else. O_NONBLOCK is never set: the flag belongs
-to the open file, which the shell that started us holds too.
+a piece per tick, between the events of everybody else. In the background of a shell (`ours` says
+no) nothing is read: what is typed is for the shell, and reading it would stop us (SIGTTIN).
+
+O_NONBLOCK is never set: the flag belongs to the open file, which the shell that started us holds
+too.
 """
 
 import os
 
-from evloop.limits import READ_BYTES_PER_WAKE
+from evloop.limits import FOREGROUND_POLL_S, READ_BYTES_PER_WAKE
 
 TYPE_CHECKING = False  # the checkers know this name; importing `typing` costs start-up time
 if TYPE_CHECKING:
@@ -22,29 +25,27 @@ if TYPE_CHECKING:
     from evloop.loop import Loop, Watch
 
 
-def fill_standard_descriptors() -> None:
-    """Open /dev/null as those of 0, 1 and 2 that we were started without (`<&-`).
-
-    Otherwise the first socket would become standard error. To be called before anything is opened.
-    """
-    while (fd := os.open("/dev/null", os.O_RDWR)) <= 2:
-        pass
-    os.close(fd)
-
-
 class Input:
     """Reads `fd` for as long as it lasts, and never closes 0, 1 or 2.
 
     `on_data(data)` gets at most `READ_BYTES_PER_WAKE` bytes; b"" is the end, told once. On a
-    terminal b"" is Ctrl-D: reading goes on, and the owner may close.
+    terminal b"" is Ctrl-D: reading goes on, and the owner may close. `ours(fd)` says whether we
+    may read just now.
     """
 
-    __slots__ = ("_deferred", "_fd", "_loop", "_on_data", "_want", "_watch")
+    __slots__ = ("_deferred", "_fd", "_loop", "_on_data", "_ours", "_want", "_watch")
 
-    def __init__(self, loop: "Loop", fd: int, on_data: "Callable[[bytes], object]") -> None:
+    def __init__(
+        self,
+        loop: "Loop",
+        fd: int,
+        on_data: "Callable[[bytes], object]",
+        ours: "Callable[[int], bool] | None" = None,
+    ) -> None:
         self._loop = loop
         self._fd = fd
         self._on_data = on_data
+        self._ours = ours if os.isatty(fd) else None
         self._want = True
         self._deferred = False
         self._watch: Watch | None = None
@@ -88,7 +89,15 @@ class Input:
         if self._want:
             self._defer()
 
+    def _look_again(self) -> None:
+        if self._watch is not None and self._fd >= 0:
+            self._watch.want_read(self._want)
+
     def _read(self) -> None:
+        if self._ours is not None and self._watch is not None and not self._ours(self._fd):
+            self._watch.want_read(False)
+            self._loop.call_at(self._loop.now + FOREGROUND_POLL_S, self._look_again)
+            return
         try:
             data = os.read(self._fd, READ_BYTES_PER_WAKE)
         except BlockingIOError:  # somebody else who shares it took it, and set O_NONBLOCK

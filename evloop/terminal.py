@@ -123,6 +123,15 @@ def _device_of(fd: int) -> int | None:
     return int.from_bytes(answer, sys.byteorder)
 
 
+def in_foreground(fd: int) -> bool:
+    """Whether what is typed at `fd` is ours; in the background it is the shell's."""
+    try:
+        return os.tcgetpgrp(fd) == os.getpgrp()
+    except OSError as error:
+        # Not our controlling terminal: no job control. Or gone: let the caller find out.
+        return error.errno in (errno.ENOTTY, errno.EIO)
+
+
 class Terminal:
     """A context manager around raw mode."""
 
@@ -324,11 +333,7 @@ class Terminal:
 
     def in_foreground(self) -> bool:
         """Whether the terminal is ours to use. After `bg` then `fg` no signal says so: ask."""
-        try:
-            return os.tcgetpgrp(self._stdin) == os.getpgrp()
-        except OSError as error:
-            # Not our controlling terminal: no job control. Or gone: let the caller find out.
-            return error.errno in (errno.ENOTTY, errno.EIO)
+        return in_foreground(self._stdin)
 
     def suspend(self) -> None:
         """Give the terminal back and stop this process group; returns when it is continued.

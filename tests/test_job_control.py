@@ -8,6 +8,7 @@ import sys
 import termios
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -235,3 +236,18 @@ def test_the_client_itself(tmux: Tmux) -> None:
     tmux.key("C-]")
     tmux.expect("sh>")
     tmux.wait_for(lambda: tmux.settings() == before)
+
+
+def test_a_server_in_the_background_leaves_what_is_typed_to_the_shell(tmux: Tmux) -> None:
+    tmux.type(f"{sys.executable} -m evloop.server --memory --listen 127.0.0.1:0 &")
+    tmux.wait_for(lambda: any("listening on" in line for line in tmux.lines()))
+    child = tmux.child()
+    for word in ("one", "two"):
+        tmux.type(f"echo the shell''s {word}")
+        tmux.wait_for(partial(lambda line: line in tmux.lines(), f"the shells {word}"))
+    assert state(child) in "RS", "reading the terminal has stopped it"
+    tmux.type("fg")
+    tmux.type("rooms")
+    tmux.wait_for(lambda: "no rooms" in tmux.lines())
+    tmux.type("quit")
+    tmux.wait_for(lambda: state(child) == "-")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from evloop.limits import READ_BYTES_PER_WAKE
+from evloop.limits import FOREGROUND_POLL_S, READ_BYTES_PER_WAKE
 from evloop.loop import Loop
 from evloop.stdin import Input
 
@@ -164,8 +164,8 @@ def test_started_with_stdin_closed_is_the_end_of_input() -> None:
 def test_missing_standard_descriptors_are_filled() -> None:
     program = (
         "import os, socket\n"
-        "from evloop.stdin import fill_standard_descriptors\n"
-        "fill_standard_descriptors()\n"
+        "from evloop.descriptors import fill_standard\n"
+        "fill_standard()\n"
         "print(os.readlink('/proc/self/fd/0'), socket.socket().fileno())\n"
     )
     assert run_with_stdin_closed(program) == "/dev/null 3\n"
@@ -194,3 +194,24 @@ def test_a_terminal_goes_on_after_ctrl_d_and_ends_when_it_is_gone(
     assert got == [b"hello\n", b"", b"again\n", b""]
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(slave)
+
+
+def test_in_the_background_what_is_typed_is_left_to_the_shell() -> None:
+    clock = [0.0]
+    loop = Loop(clock=lambda: clock[0])
+    got: list[bytes] = []
+    ours = [False]
+    master, slave = pty.openpty()
+    source = Input(loop, slave, got.append, lambda fd: ours[0])
+    os.write(master, b"ls\n")
+    loop.tick()
+    assert got == []
+    ours[0] = True
+    clock[0] += FOREGROUND_POLL_S
+    for _ in range(2):
+        loop.call_at(clock[0], lambda: None)
+        loop.tick()
+    assert got == [b"ls\n"]
+    source.close()
+    loop.close()
+    os.close(master)
