@@ -17,8 +17,8 @@ FLOORS = (
     "errors limits",
     "buckets clusters delay framing history keys loss names packets peers senders shelf streams"
     " strictjson style timers waits",
-    "bulk candidates commands confirm draw endpoints gaps layout ledger line listing messages"
-    " outbox pacing presence ratelimit recall repairs report trickle voice",
+    "answerer asker bulk candidates commands confirm draw endpoints gaps herald layout ledger"
+    " line listing messages outbox pacing presence ratelimit recall repairs report trickle voice",
     "completion directory editor expiry guard owner params plain session",
     "accept arguments deadlines descriptors log loop makecert multicast outlet resolve service"
     " statefiles stdin stamps store tcp terminal tls",
