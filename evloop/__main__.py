@@ -1,4 +1,4 @@
-"""`python3 -m evloop`: the one command for a first try. Floor 10: wiring.
+"""`python3 -m evloop`: the one command for a first try. Floor 11: wiring.
 
 Starts the client on the directory that answers at `--server`, $EVLOOP_SERVER or 127.0.0.1:44444.
 If none does, and it would be on this machine, this process hosts one itself, on the same loop: in
@@ -9,7 +9,7 @@ it by the port: who comes second finds it taken, and connects to the first.
 import os
 import sys
 
-from evloop.client import Client, run_main
+from evloop.client import run_main
 from evloop.endpoints import endpoint_of, split_endpoint
 from evloop.errors import EvloopError, SetupError
 from evloop.link import Unreachable
@@ -17,6 +17,7 @@ from evloop.log import WARNING, stderr_log
 from evloop.multicast import choose_interface
 from evloop.server import Server
 from evloop.server_options import parse_options
+from evloop.shell import Client
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""The ways to start the client. Floor 8.
+"""The ways to start the client. Floor 9.
 
 no command, a terminal    connect if a directory answers, then the prompt until `quit` or Ctrl-D
 no command, a pipe        each line is a command; at the end the status of the first that failed
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from evloop.client import Client
+    from evloop.shell import Client
 
 TEXT = 0
 
