@@ -252,6 +252,20 @@ def test_a_router_is_crossed_with_ttl_2_only(crew: Crew, network: Network, tmp_p
     assert flaws(people, typed) == []
 
 
+def test_a_firewall_that_lets_nothing_out(crew: Crew) -> None:
+    with flat(2) as lab:
+        a, b = people_of(crew, lab)
+        lab.hosts[0].refuse(True)
+        a.say("a 0")
+        crew.until(lambda: "can not send: Operation not permitted" in a.program.err)
+        crew.until(lambda: a.texts() == ["a 0"])
+        lab.hosts[0].refuse(False)
+        crew.until(lambda: b.texts() == ["a 0"])
+        crew.until(lambda: "the network is back" in a.program.err)
+        assert a.program.err.count("can not send") == 1
+        no_trace(a.program, b.program)
+
+
 def test_the_one_command_and_the_line_that_others_type(crew: Crew) -> None:
     """Two hosts, no options, nothing in the environment: the interfaces are found by themselves."""
     with flat(2) as lab:

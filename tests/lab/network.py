@@ -75,6 +75,16 @@ class Namespace:
             )
         self.run("nft", "-f", "-", text=rules)
 
+    def refuse(self, refused: bool) -> None:
+        """A firewall that lets no datagram out, or one no more."""
+        rules = "table inet wall\ndelete table inet wall\n"
+        if refused:
+            rules += (
+                "table inet wall { chain output { type filter hook output priority 0;"
+                " meta l4proto udp drop; }; }\n"
+            )
+        self.run("nft", "-f", "-", text=rules)
+
     def lost(self) -> int:
         """Datagrams dropped so far by `lose`."""
         found = re.search(r"counter packets (\d+)", self.run("nft", "list", "table", "inet", "lab"))
