@@ -6,6 +6,7 @@ Options -> loop -> `shell` -> one of the `starts`; signals in, exit status out.
 import os
 import signal
 import sys
+import time
 from functools import partial
 
 from evloop.descriptors import fill_standard
@@ -31,7 +32,7 @@ def run(options: "Namespace", prepare: "Callable[[Client], object]") -> int:
     loop = Loop()
     hub = Hub(loop)
     loop.before_sleep(hub.flush)
-    client = Client(loop, options, hub)
+    client = Client(loop, options, hub, time.time)
     try:
         for signum, status in SIGNALS.items():
             loop.on_signal(signum, partial(client.signalled, status))

@@ -9,7 +9,6 @@ lines behind it wait in the face (`hold`).
 
 import os
 import random
-import time
 
 from evloop import __version__, messages, report
 from evloop.commands import UsageError, parse_line
@@ -56,9 +55,12 @@ SESSIONS: "dict[str, Any]" = {"plain": _plain, "reliable": _reliable}
 class Client:
     """The client on its loop. `status` is what the process will exit with."""
 
-    def __init__(self, loop: Loop, options: "Namespace", hub: Hub) -> None:
+    def __init__(
+        self, loop: Loop, options: "Namespace", hub: Hub, wall: "Callable[[], float]"
+    ) -> None:
         self.loop = loop
         self.options = options
+        self._wall = wall
         self.status = 0
         self.chat: Chat | None = None
         self.verbatim = False  # lines are messages even when they begin with /
@@ -79,7 +81,7 @@ class Client:
         self.style = Style(
             options.json,
             _escape_text(options.escape),
-            Stamps(options.time, time.time),
+            Stamps(options.time, wall),
             None,
             False,
             False,
@@ -257,7 +259,7 @@ class Client:
             interface=self.options.interface,
             directory=self.link.address if self.link.state == READY else None,
             ttl=self.options.ttl,
-            wall=time.time,
+            wall=self._wall,
             on_events=chat.events,
         )
         self._rooms.add(room)
