@@ -14,13 +14,13 @@ from functools import partial
 from bench import machine
 from bench.chatroom import Listeners
 from bench.common import EVLOOP, Context, Makers, Row, fill, reply_of, request_bytes, settle, spread
-from bench.fan import TEXT, open_irc, relay, speak
+from bench.fan import TEXT, Chat, open_irc, relay, speak
 from bench.plot import Point, lines
 from bench.processes import ROOT, Failed, environment, pinned
 
 ROOMS = (100, 1_000, 10_000, 100_000)
 CONNECTIONS = (10, 100, 1_000, 10_000)
-MEMBERS = (2, 10, 50, 200, 500)
+MEMBERS = (2, 10, 100, 500)
 SIMULATED = ((50, 100), (200, 50), (1_000, 10), (10_000, 2))  # members, messages
 SIZES = (10, 100, 400, 900)
 IRC_TEXT_MAX = 400  # of a line of 512 bytes, with prefix, command and channel
@@ -63,7 +63,7 @@ def _rooms(context: Context, rows: list[Row]) -> str:
                     servers = {EVLOOP: ours} | servers
                     made = count
                 found: dict[str, list[float]] = {}
-                for _ in range(3):
+                for _ in range(2):
                     context.quiet.wait(1.0)
                     for name, server in servers.items():
                         expected = context.file("expected", reply_of(server, payload, 20))
@@ -84,7 +84,7 @@ def _connections(context: Context, rows: list[Row]) -> str:
         servers = context.start(stack, makers)
         for count in CONNECTIONS:
             found: dict[str, list[float]] = {}
-            for _ in range(1 if count >= 10_000 else 3):
+            for _ in range(1 if count >= 10_000 else 2):
                 context.quiet.wait(1.0)
                 for name, server in servers.items():
                     seconds = 0.25 if count < 10_000 else 0.8
@@ -100,7 +100,9 @@ def _connections(context: Context, rows: list[Row]) -> str:
 def _members(context: Context, rows: list[Row]) -> str:
     series: Series = {}
     for count in MEMBERS:
-        found = _lines(context, count, TEXT)
+        with ExitStack() as stack:
+            chats = open_irc(context, stack, count)
+            found = _lines(context, chats, count, TEXT)
         _note(rows, series, found, f"one message to {count} members", count)
     unit = "microseconds of CPU of the sending side per message (softirq included)"
     return lines("A growing room, all members on one host", "members", unit, series)
@@ -108,28 +110,30 @@ def _members(context: Context, rows: list[Row]) -> str:
 
 def _sizes(context: Context, rows: list[Row]) -> str:
     series: Series = {}
-    for size in SIZES:
-        found = _lines(context, SIZE_MEMBERS, (TEXT + " " + "x" * 900)[:size])
-        _note(rows, series, found, f"{size} bytes to {SIZE_MEMBERS} members", size)
+    with ExitStack() as stack:
+        chats = open_irc(context, stack, SIZE_MEMBERS)
+        for size in SIZES:
+            fitting = chats if size <= IRC_TEXT_MAX else {}
+            text = (TEXT + " " + "x" * size)[:size]
+            found = _lines(context, fitting, SIZE_MEMBERS, text)
+            _note(rows, series, found, f"{size} bytes to {SIZE_MEMBERS} members", size)
     context.missing[f"IRC, {SIZES[-1]} bytes"] = "a line of IRC has at most 512 bytes"
     unit = f"microseconds of CPU of the sending side, {SIZE_MEMBERS} members on one host"
     return lines("Growing messages", "bytes of text", unit, series, log_y=False)
 
 
-def _lines(context: Context, members: int, text: str) -> dict[str, list[float]]:
+def _lines(
+    context: Context, chats: dict[str, Chat], members: int, text: str
+) -> dict[str, list[float]]:
     """CPU us of the sending side, line after line, in turns."""
     found: dict[str, list[float]] = {}
-    with ExitStack() as stack:
-        fits = len(text) <= IRC_TEXT_MAX
-        chats = open_irc(context, stack, members) if fits else {}
-        for _ in range(ROUNDS):
-            context.quiet.wait(1.0)
-            with Listeners(members - 1) as room:
-                figures = speak(context, members, MESSAGES, room.port, len(text))
-            found.setdefault(EVLOOP, []).append(figures["all_us"])
-            for name, chat in chats.items():
-                figure = relay(chat, members, text, MESSAGES)
-                found.setdefault(name, []).append(figure)
+    for _ in range(ROUNDS):
+        context.quiet.wait(1.0)
+        with Listeners(members - 1) as room:
+            figures = speak(context, members, MESSAGES, room.port, len(text))
+        found.setdefault(EVLOOP, []).append(figures["all_us"])
+        for name, chat in chats.items():
+            found.setdefault(name, []).append(relay(chat, members, text, MESSAGES))
     return found
 
 
