@@ -4,7 +4,7 @@ A gap is one number of one sender. Its life:
 
     state     asked so far   counts as behind   next ask
     fresh     0              yes                2 d + a drawn wait, after announced copies
-    asked     1 .. 5         yes                12 d, doubled with each ask up to 1 s
+    asked     1 .. 5         yes                12 d, 24 d, 36 d ..., up to 1 s
     stuck     6 ..           no                 8 s
     gone      8 .., 30 s     -                  none: `take_due` reports it
 
@@ -66,6 +66,9 @@ def first_wait(rng: "Random", delay: float, members: int) -> float:
 def retry_wait(tries: int, delay: float, flowing: bool = False) -> float:
     """Seconds from try number `tries` to the next, before jitter.
 
+    It grows by as much each time. (Measured with everybody deaf for 0.1 s at a time, 30 % of the
+    time: p99 of delivery 565 and 592 ms, and 640 and 626 ms with doubling.)
+
     While repairs are `flowing` there is no back-off: somebody holds the messages and answers, and
     of hundreds (a late joiner's) some are lost again and again.
     """
@@ -74,7 +77,7 @@ def retry_wait(tries: int, delay: float, flowing: bool = False) -> float:
     if tries >= STUCK_ASKS:
         return NACK_BACKOFF_S_MAX
     # Not beyond a second on a slow link: so long as it was not asked for 6 times, I am silent.
-    return min(12.0 * delay * (1 << tries - 1), max(NACK_RETRY_S_MAX, 12.0 * delay))
+    return min(12.0 * delay * tries, max(NACK_RETRY_S_MAX, 12.0 * delay))
 
 
 def jitter(rng: "Random") -> float:

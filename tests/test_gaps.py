@@ -27,7 +27,7 @@ def test_waits() -> None:
         assert min(waits) >= 2 * D and max(waits) <= (2 + window) * D
         # Most wait long and few early: the mean is near the end of the window.
         assert sum(waits) / len(waits) > (2 + 0.55 * window) * D
-    assert [round(retry_wait(n, D) / D) for n in range(1, 6)] == [12, 24, 48, 96, 192]
+    assert [round(retry_wait(n, D) / D) for n in range(1, 6)] == [12, 24, 36, 48, 60]
     assert retry_wait(5, 0.2) == pytest.approx(2.4)
     assert retry_wait(3, 0.1) == pytest.approx(1.2)
     assert retry_wait(4, 0.05) == 1.0
