@@ -14,6 +14,7 @@ the session had to do for it (timers, SESSIONs in and out); and how many datagra
 from __future__ import annotations
 
 import json
+import math
 import random
 import socket
 import sys
@@ -31,77 +32,93 @@ ECHO_S = 0.04  # when the first of the others has answered
 REFRESH_S = 5.0  # everybody is heard so often
 
 
-def main() -> None:
-    members, messages, port, size = (int(argument) for argument in sys.argv[1:5])
-    text = ("Good morning, everybody. Coffee is ready " * 30)[:size]
-    place = f"{GROUP}:{port}"
-    rng = random.Random(1)
-    sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    sender.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton("127.0.0.1"))
-    me = rng.randbytes(8)
-    others = [rng.randbytes(8) for _ in range(members - 1)]
-    answers = -(-(members - 1) * STEP_S // REFRESH_S) if others else 0
-    now = 1000.0
-    session = RoomSession(place=place, sender_id=me, nickname="me", rng=rng, now=now)
-    spoken = 0
-    clock = time.process_time  # CPU, soft interrupts included: what others take is not ours
+class Speaker:
+    """A session on its socket, and the clock that it is told."""
 
-    def send() -> int:
+    def __init__(self, members: int, port: int) -> None:
+        rng = random.Random(1)
+        self._group = GROUP, port
+        self._place = f"{GROUP}:{port}"
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        interface = socket.inet_aton("127.0.0.1")
+        self._socket.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, interface)
+        self._me = rng.randbytes(8)
+        self.others = [rng.randbytes(8) for _ in range(members - 1)]
+        self._answers = 0  # SESSIONs of the others so far
+        self.now = 1000.0
+        self.session = RoomSession(
+            place=self._place, sender_id=self._me, nickname="me", rng=rng, now=self.now
+        )
+
+    def send(self) -> int:
+        """Send what is to be sent; how many datagrams that were."""
+        session = self.session
         out = session.datagrams_to_send()
         for data, _ in out:
-            sender.sendto(data, (GROUP, port))
+            self._socket.sendto(data, self._group)
         session.events()
         return len(out)
 
-    def run_until(then: float) -> None:
-        due = now
-        while (deadline := session.next_deadline()) <= then:
+    def run_until(self, then: float) -> None:
+        """Let the session do all that is due until `then`."""
+        due = self.now
+        while (deadline := self.session.next_deadline()) <= then:
             due = max(due, deadline)
-            session.handle_timer(due)
-            send()
+            self.session.handle_timer(due)
+            self.send()
 
-    def answer(held: int, count: int) -> list[bytes]:
-        nonlocal spoken
+    def answers(self, held: int, count: int) -> list[bytes]:
+        """SESSIONs of the next `count` others: they have `held` lines of mine."""
         wires = []
         for _ in range(count):
-            turn, number = divmod(spoken, len(others))
-            spoken += 1
+            turn, number = divmod(self._answers, len(self.others))
+            self._answers += 1
             wire = datagrams.session(
-                place,
-                others[number],
+                self._place,
+                self.others[number],
                 turn,
-                {me: held},
+                {self._me: held},
                 name=f"m{number}",
-                members=members,
-                sent_us=int(now * 1e6) & 0xFFFFFFFF,
+                members=len(self.others) + 1,
+                sent_us=int(self.now * 1e6) & 0xFFFFFFFF,
             )
             wires.append(wire)
         return wires
 
-    for wire in answer(0, len(others)):
-        session.receive_datagram(wire, "other", now)
-    run_until(now + STEP_S)
-    now += STEP_S
+    def hear(self, wires: list[bytes], now: float) -> None:
+        """Take SESSIONs in."""
+        for wire in wires:
+            self.session.receive_datagram(wire, "other", now)
+
+
+def main() -> None:
+    members, messages, port, size = (int(argument) for argument in sys.argv[1:5])
+    text = ("Good morning, everybody. Coffee is ready " * 30)[:size]
+    speaker = Speaker(members, port)
+    session, count = speaker.session, math.ceil((members - 1) * STEP_S / REFRESH_S)
+    speaker.hear(speaker.answers(0, members - 1), speaker.now)
+    speaker.run_until(speaker.now + STEP_S)
     before = session.stats()
+    clock = time.process_time  # CPU, soft interrupts included: what others take is not ours
     say_us: list[float] = []
     other_s = 0.0
     for number in range(messages):
+        speaker.now += STEP_S
+        now = speaker.now
         begin = clock()
         session.say(text, now, number)
-        sent = send()
+        sent = speaker.send()
         session.next_deadline()
         say_us.append((clock() - begin) * 1e6)
         if not sent:
             raise SystemExit(f"message {number} was not sent: {session.queued()} wait")
-        wires = answer(number + 1, int(answers))
+        wires = speaker.answers(number + 1, count)
         begin = clock()
-        run_until(now + ECHO_S)
-        for wire in wires:
-            session.receive_datagram(wire, "other", now + ECHO_S)
-        run_until(now + STEP_S)
+        speaker.run_until(now + ECHO_S)
+        speaker.hear(wires, now + ECHO_S)
+        speaker.run_until(now + STEP_S)
         other_s += clock() - begin
-        now += STEP_S
-    present = len(session.members(now))
+    present = len(session.members(speaker.now))
     if present != members:
         raise SystemExit(f"{present} members instead of {members}")
     stats = session.stats()
