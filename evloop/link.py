@@ -17,9 +17,10 @@ import socket
 
 from evloop import messages
 from evloop.endpoints import endpoint_of
-from evloop.errors import BadMessage, EvloopError, FrameError, RemoteProtocolError
+from evloop.errors import EvloopError, FrameError, Refused, RemoteProtocolError
 from evloop.framing import pack_frame
-from evloop.limits import CONNECT_S_MAX, RECONNECT_S_MAX, RECONNECT_S_MIN
+from evloop.limits import CONNECT_S_MAX, RECONNECT_S_MAX, RECONNECT_S_MIN, SENTENCE_CHARS_MAX
+from evloop.names import quoted
 from evloop.resolve import Lookup
 from evloop.stream import Stream
 from evloop.tcp import tune
@@ -126,7 +127,7 @@ class Link:
         self.state = IDLE
         self._drop()
         done, self._done = self._done, None
-        self._fail_pending("the connection was closed")
+        self._fail_pending(Unreachable(f"{self.endpoint}: the connection was closed"))
         if done is not None:
             done(None, Unreachable(f"{self.endpoint}: given up"))
 
@@ -202,19 +203,22 @@ class Link:
         if error is not None:
             self._failed(error)
             return
-        protocol = result.get("protocol") if isinstance(result, dict) else None
+        fields = result if isinstance(result, dict) else {}
+        protocol, version = fields.get("protocol"), fields.get("version")
         if protocol != PROTOCOL:
             self._failed(
                 ProtocolMismatch(
-                    f"{self.endpoint} speaks version {protocol} of the directory protocol,"
+                    f"{self.endpoint} speaks version {quoted(str(protocol))} of the protocol,"
                     f" this client version {PROTOCOL}; use releases that fit each other"
                 )
             )
             return
+        if type(version) is not int:
+            raise RemoteProtocolError("its greeting does not say which version the rooms have")
         self.state = READY
         self._tries = 0
         self._timer.move(float("inf"))
-        self.version = int(result["version"])
+        self.version = version
         done, self._done = self._done, None
         if done is not None:
             done(self.version, None)
@@ -240,7 +244,7 @@ class Link:
             self._pending.clear()
             done(None, error)
             return
-        self._fail_pending(str(error))
+        self._fail_pending(Unreachable(f"{self.endpoint}: {error}"))
         self._wait(str(error))
 
     def _wait(self, why: str) -> None:
@@ -273,36 +277,51 @@ class Link:
         self._wire.send(pack_frame(messages.request(self._ids, method, params)))
 
     def received(self, data: bytes) -> None:
-        """One frame came from the directory."""
+        """One frame came from the directory. Whatever is in it costs the connection at most."""
         try:
-            kind, key, value = messages.parse_from_server(data)
-        except BadMessage as bad:
+            self._take(*messages.parse_from_server(data))
+        except RemoteProtocolError as bad:
             self.mismatch(bad)
-            return
+
+    def _take(self, kind: str, key: "Any", value: "Any") -> None:
         if kind == messages.NOTIFICATION:
             if key == "closing":
-                self._why = str(value.get("reason", ""))
+                self._why = quoted(str(value.get("reason", "")), SENTENCE_CHARS_MAX)
             self.on_news(key, value)
             return
+        if kind == messages.ERROR:  # text of the peer, and shown as it is from here on
+            sentence = quoted(value.sentence, SENTENCE_CHARS_MAX)
+            value = Refused(value.code, value.reason, sentence, value.data)
         if kind == messages.ERROR and key is None:
             # About no request of ours: turned away at the door, or the stream is broken.
             self._why = value.sentence
             return  # the connection is about to end; `lost` tells why
         done = self._pending.pop(key, None)
         if done is None:
-            self.mismatch(RemoteProtocolError(f"an answer to question {key}, never asked"))
-        elif kind == messages.ERROR:
+            why = f"an answer to question {quoted(str(key))}, never asked"
+            raise RemoteProtocolError(why)
+        if kind == messages.ERROR:
             done(None, value)
-        else:
+            return
+        try:
             done(value, None)
+        except RemoteProtocolError as bad:  # not what was asked for: who asked is told that, too
+            if done != self._greeted:
+                done(None, self._foreign(bad))
+            raise
 
     def mismatch(self, error: EvloopError) -> None:
         """What came is not the directory protocol."""
-        why = f"{self.endpoint} is no directory of evloop: {error}"
+        foreign = self._foreign(error)
         if self.state == GREETING:
-            self._failed(ProtocolMismatch(why))
-        elif self._wire is not None:
-            self._wire.abort(why)
+            self._failed(foreign)
+            return
+        self._fail_pending(foreign)
+        if self._wire is not None:  # who was told may have closed it
+            self._wire.abort(str(foreign))
+
+    def _foreign(self, error: EvloopError) -> ProtocolMismatch:
+        return ProtocolMismatch(f"{self.endpoint} is no directory of evloop: {error}")
 
     def lost(self, wire: _Wire, why: str) -> None:
         """The stream has ended."""
@@ -313,7 +332,7 @@ class Link:
         if self.state == GREETING:
             self._failed(Unreachable(f"connect {self.endpoint}: {why}"))
             return
-        self._fail_pending(why)
+        self._fail_pending(Unreachable(f"{self.endpoint}: {why}"))
         self._wait(why)
 
     def insecure(self, wire: _Wire, why: str, plain: bool) -> None:
@@ -326,10 +345,10 @@ class Link:
         else:
             self._failed(Insecure(f"connect {self.endpoint}: {why}"))
 
-    def _fail_pending(self, why: str) -> None:
+    def _fail_pending(self, error: EvloopError) -> None:
         pending, self._pending = self._pending, {}
         for done in pending.values():
-            done(None, Unreachable(f"{self.endpoint}: {why}"))
+            done(None, error)
 
 
 def _nothing(*_: object) -> None:

@@ -8,9 +8,9 @@ so that results come in the order of the lines.
 from evloop import messages, report
 from evloop.commands import UsageError, help_lines
 from evloop.endpoints import split_endpoint
-from evloop.errors import EvloopError, Refused, SetupError
+from evloop.errors import EvloopError, Refused, RemoteProtocolError, SetupError
 from evloop.keepsakes import is_hex
-from evloop.limits import PAGE_ROOMS_MAX, PROGRESS_ROOMS, TOKEN_CHARS_MAX
+from evloop.limits import LISTED_ROOMS_MAX, PAGE_ROOMS_MAX, PROGRESS_ROOMS, TOKEN_CHARS_MAX
 from evloop.link import IDLE, READY, Unreachable
 from evloop.names import (
     INVALID_PARAMS,
@@ -19,6 +19,7 @@ from evloop.names import (
     check_nickname,
     check_port,
     check_room_name,
+    display,
     fold,
     place_of,
     quoted,
@@ -141,6 +142,8 @@ class Prompt:
                 return
             _, rooms, following = messages.read_page(value)
             found.extend(rooms)
+            if following is not None and not (rooms and len(found) < LISTED_ROOMS_MAX):
+                raise RemoteProtocolError("its list of rooms does not end")
             if following is None:
                 self._face.progress("")
                 done(found, None)
@@ -262,7 +265,8 @@ class Prompt:
                     raise Refused(1, "", "the directory's answer makes no sense")
                 room, _ = messages.read_room(value.get("room"))
                 address = check_address(room.address)  # from the network: judged before it is used
-                self._open_room(room.name, address, check_port(room.port), room.mode, done)
+                port = check_port(room.port)
+                self._open_room(display(room.name), address, port, room.mode, done)
             except EvloopError as failure:
                 done(failure)
 

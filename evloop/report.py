@@ -153,7 +153,7 @@ def room_lines(rooms: "Sequence[dict[str, object]]") -> list[str]:
     rows = [
         (
             display(str(room["name"])),
-            str(room["address"]),
+            display(str(room["address"])),
             str(room["port"]),
             f"{room.get('members', 0)} here",
             "  plain" if room.get("mode") == "plain" else "",
@@ -168,7 +168,7 @@ def room_lines(rooms: "Sequence[dict[str, object]]") -> list[str]:
 def room_made(room: "dict[str, object]") -> str:
     return (
         f"made room {display(str(room['name']))}:"
-        f" {place_of(str(room['address']), int(str(room['port'])))}"
+        f" {place_of(display(str(room['address'])), int(str(room['port'])))}"
     )
 
 

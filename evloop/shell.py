@@ -304,7 +304,8 @@ class Client:
             return
 
         def counted(value: "Any", error: EvloopError | None) -> None:
-            members = messages.read_room(value.get("room"))[1] if error is None else 0
+            room = value.get("room") if isinstance(value, dict) else None
+            members = messages.read_room(room)[1] if error is None else 0
             if members > 1 and self.chat is chat:
                 self.face.note(report.alone(members, chat.room.interface.name))
 
