@@ -11,7 +11,8 @@ from xml.etree import ElementTree
 import pytest
 
 from evloop.session import RoomSession
-from tests.simulation import forgery, plot, swarm
+from tests.simulation import figures, forgery, plot, swarm
+from tests.simulation.__main__ import arguments
 from tests.simulation.oracle import BYTES_RATE, DATA, NACK, Oracle, Violation
 from tests.simulation.room import Setting, measure, minimum
 from tests.simulation.world import PLACE, Member, World
@@ -217,6 +218,22 @@ def test_the_picture_is_well_formed() -> None:
     words = [element.text for element in root.iter() if element.tag.endswith("text")]
     assert "loss < 50 %" in words
     assert "a & b" in words
+
+
+@pytest.mark.parametrize("cell", figures.CELLS, ids=lambda cell: cell.name)
+def test_the_commands_of_the_page_run_its_cells(cell: figures.Cell) -> None:
+    words = figures.command(cell.setting, 5).split()
+    assert words[:3] == ["python3", "-m", "tests.simulation"]
+    options = arguments().parse_args(words[3:])
+    assert Setting(**{field: getattr(options, field) for field in Setting._fields}) == cell.setting
+    assert options.seeds == 5
+
+
+def test_the_figures_of_the_page_are_those_of_the_json() -> None:
+    found = figures.Figures(figures.load(), 5)
+    page = figures.PAGE.read_text()
+    assert figures.table(found) in page
+    assert figures.picture(found) == figures.PICTURE.read_text()
 
 
 # -- the oracle ------------------------------------------------------------------------------------

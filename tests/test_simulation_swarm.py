@@ -9,7 +9,7 @@ import pytest
 from tests.simulation import swarm
 
 DAYS = 200
-GROUP = 10
+GROUP = 5
 HEAL_S = 5.0  # the goal; the oracle's own limit of 10 s is where a slow heal becomes a failure
 
 # Seeds that once failed, by what was wrong then.

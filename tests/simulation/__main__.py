@@ -9,7 +9,8 @@ from tests.simulation.parallel import parallel
 from tests.simulation.room import Result, Setting, measure
 
 
-def _arguments() -> argparse.ArgumentParser:
+def arguments() -> argparse.ArgumentParser:
+    """The command line, as a parser."""
     parser = argparse.ArgumentParser(
         prog="python3 -m tests.simulation",
         description="Deterministic simulator of the reliable room: the same seed is the same run.",
@@ -118,7 +119,7 @@ def _swarm(options: argparse.Namespace) -> int:
 
 def main() -> int:
     """Run what the command line asks for; 1 when anything was lost or failed."""
-    options = _arguments().parse_args()
+    options = arguments().parse_args()
     return _swarm(options) if options.swarm else _rooms(options)
 
 

@@ -41,7 +41,7 @@ class Cell(NamedTuple):
 def steady(members: int, loss: float) -> Setting:
     """The steady room of this size, with as many messages as its size allows."""
     if members >= 10_000:
-        return Setting(members, loss, messages=8, warmup=4, rate=1.0, prime=True, idle=20.0)
+        return Setting(members, loss, messages=5, warmup=3, rate=1.0, prime=True, idle=10.0)
     if members >= 500:
         return Setting(members, loss, messages=40, warmup=30, join=20.0)
     return Setting(members, loss, messages=250)

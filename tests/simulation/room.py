@@ -24,7 +24,7 @@ from tests.simulation.world import BYE, DATA, NACK, PLACE, REPAIR, SESSION, UNIC
 
 DRAIN_S = 60.0
 PRIMED_S = 40.0
-PRIMING_SESSIONS = 16
+PRIMING_SESSIONS = 64
 POLL_S = 0.01
 DEAF_SHARE = 0.3  # of the time, when there are bursts
 
@@ -174,7 +174,7 @@ class _Run:
         percent = round(100 * setting.loss)
         for member in world.members:
             member.session.expect(setting.members)
-            for peer in self.script.sample(world.members, PRIMING_SESSIONS):
+            for peer in self.script.sample(world.members, min(PRIMING_SESSIONS, setting.members)):
                 if peer is not member:
                     data = forgery.session(
                         PLACE,
