@@ -138,11 +138,11 @@ def _silence(context: Context) -> tuple[list[Row], list[Goal]]:
         for name, pid in watched.items():
             ran = machine.cpu_ns(pid) - before[name][0]
             woken = _switches(pid) - before[name][1]
-            own = heard if "client" in name else 0
+            own = heard if name.startswith("client") else 0
             row = {"server": name, "load": f"{QUIET_S:.0f} s of silence", "ran_us": ran / 1000}
             rows.append(row | {"wake_ups": woken, "datagrams": own})
             # A SESSION costs two wake-ups: the timer that sends it, and its own echo.
-            what = f"wake-ups of the {name} in {QUIET_S:.0f} s, beyond its {own} SESSIONs"
+            what = f"wake-ups in {QUIET_S:.0f} s of silence beyond two a SESSION, {name}"
             goals.append(Goal(4, what, max(0, woken - 2 * own), 0, "<="))
     return rows, goals
 
