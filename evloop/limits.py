@@ -163,6 +163,8 @@ LINES_WAITING_MAX = 1_000  # lines read ahead while a command runs; then stdin i
 
 TLS_HANDSHAKE_S = 5.0  # a stranger without keys may hold a connection this long
 TLS_HANDSHAKES_PER_TICK = 32  # 8 ms with an elliptic key; the rest waits for the next tick
+TLS_CONTROL_RECORDS_MAX = 256  # handshake, tickets and key updates of one connection's life
+TLS_SLICE_BYTES = 8_192  # looked at before more is taken: 300 key updates, 6 ms
 TLS_READ_BYTES_MAX = 65_536  # of one read from the record layer; a record holds 16,384
 
 # -- who is let in (guard) -----------------------------------------------------------------------

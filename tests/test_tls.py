@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from evloop import limits
 from evloop.errors import SetupError
 from evloop.tls import (
     CLOSED,
@@ -109,6 +110,30 @@ def test_only_tls_1_3_is_spoken(files: Files) -> None:
     assert wire.far.state is FAILED
     assert wire.far.failure == "the other side speaks only a TLS older than 1.3"
     assert wire.near.failure == "the other side wants a TLS older than 1.3"
+
+
+def test_records_with_nothing_in_them_are_counted(files: Files) -> None:
+    """Python can not send key updates; tickets are such records too."""
+    for tickets, welcome in ((limits.TLS_CONTROL_RECORDS_MAX + 1, False), (100, True)):
+        context = server_context(files.cert, files.key)
+        context.num_tickets = tickets
+        for step in (1 << 20, 3):
+            wire = Wire(client(), TlsPipe(context, server_side=True), step)
+            wire.to_far += wire.near.send(b"hello")
+            wire.run()
+            assert (wire.near.failure is None) == welcome, wire.near.failure
+            if not welcome:
+                assert wire.near.failure == "too many TLS records with nothing in them"
+
+
+def test_many_small_records_are_welcome(files: Files) -> None:
+    wire = Wire(client(), server(files), 700)
+    for number in range(5_000):
+        wire.to_far += wire.near.send(b"%d," % number)
+        wire.run()
+    assert wire.far.failure is None
+    assert wire.read_far.count(b",") == 5_000
+    assert wire.far._control < 10
 
 
 # -- who is who ----------------------------------------------------------------------------------
