@@ -17,9 +17,7 @@ The states of a stream, and what moves it on:
 `lingering` (our side is shut, theirs is read and dropped for a moment) is there because closing a
 socket with unread bytes makes the kernel send a reset, which destroys the last reply on its way.
 
-A tick belongs to all streams. Each may have FRAMES_FREE frames handled in it, whatever the others
-do; what goes beyond comes out of one budget, FRAMES_PER_TICK, by turns of FRAMES_PER_WAKE
-(measured with 50 connections that pipeline as fast as they can: the longest tick 617 -> 30 ms).
+Who is served in which tick is decided in `turns`.
 
 Backpressure: above OUT_HIGH_WATER_BYTES no more frames are handled and nothing is read until the
 queue is below half of it; above OUT_QUEUE_BYTES_MAX (only notifications can get there) the peer
@@ -30,7 +28,6 @@ With TLS the bytes pass a pipe (tls.TlsPipe) on their way: opened before the dec
 """
 
 import socket
-from collections import deque
 
 from evloop.deadlines import Deadlines
 from evloop.errors import FrameError
@@ -38,7 +35,6 @@ from evloop.framing import FrameDecoder
 from evloop.limits import (
     FRAMES_FREE,
     FRAMES_PER_TICK,
-    FRAMES_PER_WAKE,
     LARGE_FRAME_BYTES,
     LINGER_BYTES_MAX,
     LINGER_S,
@@ -54,6 +50,7 @@ from evloop.limits import (
 )
 from evloop.loop import READ, Watched
 from evloop.tcp import unacknowledged
+from evloop.turns import Turns
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -63,15 +60,12 @@ if TYPE_CHECKING:
 OPEN, CLOSING, LINGERING, CLOSED = range(4)
 
 
-class Hub:
+class Hub(Turns):
     """What the streams of one loop share."""
 
     __slots__ = (
-        "_turning",
-        "_waiting",
         "closed",
         "dirty",
-        "frames_left",
         "lingering",
         "loop",
         "shaken",
@@ -81,6 +75,7 @@ class Hub:
     )
 
     def __init__(self, loop: "Loop") -> None:
+        super().__init__(loop.defer)
         self.loop = loop
         self.dirty: list[Stream] = []
         self.closed: list[Stream] = []
@@ -89,38 +84,6 @@ class Hub:
         self.lingering = Deadlines(loop, LINGER_S, _expired_lingering)
         self.shaken = 0  # handshakes that were worked on in this tick
         self.shaking = Deadlines(loop, TLS_HANDSHAKE_S, _expired_shaking)
-        self.frames_left = FRAMES_PER_TICK  # that may still be handled in this tick
-        self._waiting: deque[Stream] = deque()  # for their turn: not all their frames are handled
-        self._turning = False  # `_turns` is deferred, or runs
-
-    def share(self) -> int:
-        """How many frames a stream may have handled that has just become readable."""
-        if self._waiting:
-            return FRAMES_FREE
-        return max(FRAMES_FREE, min(FRAMES_PER_WAKE, self.frames_left))
-
-    def wait(self, stream: "Stream") -> None:
-        """Give `stream` its turn once those that wait already had theirs."""
-        self._waiting.append(stream)
-        if not self._turning:
-            self._turning = True
-            self.loop.defer(self._turns)
-
-    def _turns(self) -> None:
-        """After the descriptors of a tick: what is left of it is for those who wait."""
-        waiting = self._waiting
-        try:
-            while waiting and self.frames_left > 0:
-                stream = waiting.popleft()
-                try:
-                    stream.go_on(min(FRAMES_PER_WAKE, self.frames_left))
-                except Exception:  # the loop's owner decides; the others go on in the next tick
-                    stream.abort("internal error")
-                    raise
-        finally:
-            self._turning = bool(waiting)
-            if waiting:
-                self.loop.defer(self._turns)
 
     def flush(self) -> None:
         """Send what was queued, then tell the owners of streams that have ended. At a tick's end.
@@ -130,13 +93,15 @@ class Hub:
         """
         self.shaken = 0
         self.frames_left = FRAMES_PER_TICK
-        while self.dirty or self.closed:
-            dirty, self.dirty = self.dirty, []
+        dirty, self.dirty = self.dirty, []
+        dirty = self.to_send(dirty)
+        while dirty or self.closed:
             for stream in dirty:
                 stream.flush()
             closed, self.closed = self.closed, []
             for stream in closed:
                 stream.ended(stream.why)
+            dirty, self.dirty = self.dirty, []
 
 
 def _expired_unfinished(stream: "Stream") -> None:

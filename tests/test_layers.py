@@ -16,7 +16,7 @@ from tests.sources import MODULES, ROOT, imports, module_path, tree_of
 FLOORS = (
     "errors limits",
     "buckets clusters delay framing history keys loss names packets peers senders shelf streams"
-    " strictjson style timers waits",
+    " strictjson style timers turns waits",
     "answerer asker bulk candidates commands confirm draw endpoints gaps herald layout ledger"
     " line listing messages outbox pacing presence ratelimit recall repairs report trickle voice",
     "completion directory editor expiry guard owner params plain session",
