@@ -1,11 +1,13 @@
 """People who chat: real clients in one room over multicast on loopback."""
 
+import fcntl
 import json
 import os
 import shutil
 import signal
 import socket
 import struct
+import termios
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -344,3 +346,37 @@ def test_tail_into_head_ends_silently(crew: Crew) -> None:
     crew.finish(tail)
     assert tail.status == 0
     no_trace(tail)
+
+
+def test_a_client_whose_output_nobody_reads_goes_on(crew: Crew) -> None:
+    """Its pipe is full; it waits for its reader, but the room does not wait for it."""
+    room = fresh_room()
+    read, write = os.pipe()
+    try:
+        stuck = crew.chatter("Stu", room, mode="plain", stdout=write)
+    finally:
+        os.close(write)
+    try:
+        ann = crew.chatter("Ann", room, mode="plain")
+        crew.in_room(stuck, ann)
+        count = 400
+        ann.type("".join(f"{number:03} {'x' * 240}\n" for number in range(count)))
+        crew.until(lambda: len(ann.lines) == count)
+        stuck.type("still here\n")
+        crew.until(lambda: "Stu: still here" in ann.lines)
+        assert waiting_bytes(read) >= 60_000  # as much as a pipe holds, but for its last page
+        taken = b""
+        while taken.count(b"\n") < count + 1:  # and nothing is lost when it reads on
+            taken += os.read(read, 1 << 16)
+        shown = taken.decode().splitlines()
+        shown.remove("Stu: still here")
+        assert shown == [line for line in ann.lines if line.startswith("Ann: ")]
+    finally:
+        os.close(read)
+
+
+def waiting_bytes(pipe: int) -> int:
+    """Bytes that wait in a pipe (FIONREAD)."""
+    (waiting,) = struct.unpack("i", fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)))
+    assert isinstance(waiting, int)
+    return waiting
