@@ -177,15 +177,22 @@ class Asker:
         stepped = [self._give_up(gap, now) for gap in gone]
         dropped = set(gone)
         due = [gap for gap in due if gap not in dropped]
-        voice = self._voice
+        voice, again = self._voice, now
         while due:
-            to = self._whom(due, now)
             # Rumours may have half of the burst; the rest is for what surely exists.
-            if to is None or not voice.may_nack(now, 0 if due[0].word else NACK_BURST / 2):
+            spare = 0.0 if due[0].word else NACK_BURST / 2
+            if voice.nack_due(spare) > now:
+                break
+            to = self._whom(due, now)
+            if to is None or not voice.may_nack(now, spare):
+                again = now + 2 * self._delay.value
                 break
             due = self._ask(due, to, now)
+        # Rumours look again sooner than they may go: they go along with what may.
+        later = now + 10 * self._delay.value
         for gap in due:
-            self.gaps.postpone(gap, max(now + self._delay.value, voice.nack_due()))
+            may = voice.nack_due() if gap.word else min(voice.nack_due(NACK_BURST / 2), later)
+            self.gaps.postpone(gap, max(again, may))
         return any(stepped)
 
     def _whom(self, due: "list[Gap]", now: float) -> bytes | None:

@@ -70,8 +70,8 @@ class Herald:
     def heard_equal(self, listed: int) -> None:
         """A SESSION with my digest and `listed` senders: it said what I would have said, but not
         when I owe somebody a longer list."""
+        # Says nothing about another whose digest differs: `_unexplained` stays.
         self._soliciting = False
-        self._unexplained = NEVER
         if self._long_list:
             if listed < min(self._ledger.senders.listed(), SESSION_ENTRIES_MAX):
                 return

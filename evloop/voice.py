@@ -78,8 +78,9 @@ class Voice:
         enough = self._nack.level(now) >= 1 + spare
         return enough and self._may(self._nack, DATAGRAM_BYTES_MAX, now)
 
-    def nack_due(self) -> float:
-        return self._due(self._nack)
+    def nack_due(self, spare: float = 0.0) -> float:
+        """When `may_nack` with the same `spare` may say yes."""
+        return max(self._nack.when(1 + spare), self._bytes.when(DATAGRAM_BYTES_MAX))
 
     def say_nack(self, body: bytes, now: float) -> None:
         self.control(NACK, body, "nacks_sent", now)
