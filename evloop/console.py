@@ -32,7 +32,7 @@ class Console:
         self._registrar = registrar
         self._on_quit = on_quit
         self._reader = LineReader()
-        self._out = Outlet(loop, 1, lambda: None)
+        self._out = Outlet(loop, 1, lambda why: None)
         self._input = Input(loop, 0, self._on_data, in_foreground)
         self._out.line("help lists the commands of this console")
 

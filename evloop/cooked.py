@@ -79,11 +79,11 @@ class LineReader:
             if self._skipping:
                 self._skipping = False
             else:
-                out.append(self._judge(line))
+                out.append(self._judge(line, self.number))
         if not self._skipping:
             self._partial += rest
             if len(self._partial) > LINE_BYTES_MAX:
-                out.append(self._judge(self._partial))
+                out.append(self._judge(self._partial, self.number + 1))
                 self._partial, self._skipping = b"", True
         return out
 
@@ -91,27 +91,29 @@ class LineReader:
         """The end of input: a last line needs no line end."""
         return self.feed(b"\n") if self._partial else []
 
-    def _judge(self, line: bytes) -> tuple[str, str]:
+    @staticmethod
+    def _judge(line: bytes, number: int) -> tuple[str, str]:
         if len(line) > LINE_BYTES_MAX:
-            return "bad", f"line {self.number} is longer than {LINE_BYTES_MAX} bytes"
+            return "bad", f"line {number} is longer than {LINE_BYTES_MAX} bytes"
         try:
             return "line", line.removesuffix(b"\r").decode()
         except UnicodeDecodeError as error:
             byte = line[error.start]
-            return "bad", f"line {self.number} is not UTF-8: byte {byte:02x} at {error.start + 1}"
+            return "bad", f"line {number} is not UTF-8: byte {byte:02x} at {error.start + 1}"
 
 
 class CookedFace:
     """Stdin, stdout and stderr as lines. `is_terminal`: a person sits there."""
 
-    def __init__(self, loop: "Loop", escape: bytes, on_gone: "Callable[[], object]") -> None:
+    def __init__(self, loop: "Loop", escape: bytes, on_gone: "Callable[[str], object]") -> None:
         self.is_terminal = os.isatty(0) and os.isatty(1)
         self.owner: Owner | None = None
         self.complete: Callable[[str, int], list[str]] = _no_candidates  # no Tab here
         self._out = Outlet(loop, 1, on_gone)
-        self._err = Outlet(loop, 2, lambda: None)
-        self._restore = set_escape(0, escape) if os.isatty(0) else None
-        self._reader = LineReader(escape if self._restore else b"")
+        self._err = Outlet(loop, 2, lambda why: None)
+        self._escape = escape if os.isatty(0) else b""
+        self._restore = _nothing_to_restore
+        self._reader = LineReader(self._escape)
         self._loop = loop
         self._input: Input | None = None
         self._waiting: list[tuple[str, str]] = []
@@ -120,6 +122,8 @@ class CookedFace:
 
     def start(self) -> None:
         """Begin to read stdin."""
+        if self._escape:
+            self._restore = set_escape(0, self._escape)
         self._input = Input(self._loop, 0, self._on_data, in_foreground)
 
     # -- out ---------------------------------------------------------------------------------
@@ -170,9 +174,8 @@ class CookedFace:
             self._input.close()
         self._out.drain(2.0)
         self._err.drain(0.5)
-        if self._restore is not None:
-            self._restore()
-            self._restore = None
+        restore, self._restore = self._restore, _nothing_to_restore
+        restore()
 
     # -- in ----------------------------------------------------------------------------------
 
@@ -209,6 +212,10 @@ class CookedFace:
         del waiting[:at]
         if self._input is not None:
             self._input.want_read(len(waiting) < LINES_WAITING_MAX)
+
+
+def _nothing_to_restore() -> None:
+    """The terminal is as it was."""
 
 
 def _no_candidates(text: str, cursor: int) -> list[str]:

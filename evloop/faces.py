@@ -46,10 +46,10 @@ if TYPE_CHECKING:
 
 
 def open_face(
-    loop: "Loop", options: "Namespace", on_gone: "Callable[[], object]"
+    loop: "Loop", options: "Namespace", on_gone: "Callable[[str], object]"
 ) -> "ScreenFace | CookedFace":
     """The face for this terminal, or these pipes, and for what the user asked for."""
-    if options.plain or options.json or options.verbatim or not is_smart(os.environ, 0, 1):
+    if options.plain or options.json or options.prints or not is_smart(os.environ, 0, 1):
         return CookedFace(loop, options.escape, on_gone)
     from evloop.screen import ScreenFace  # late: pipes and scripts need no editor
 

@@ -9,9 +9,12 @@ go at once: of a pipe that is writable POSIX promises that these do not block.
     queued    append (beyond the cap: counted)   os.write; -> direct -> gone
     gone      nothing                            -                   -
 
+A full disk counts as a reader that is gone, but that is no quiet end: `on_gone` is told why.
+
 A regular file is always `direct`: it can not be watched, and does not block either.
 """
 
+import errno
 import os
 import select
 
@@ -24,14 +27,19 @@ if TYPE_CHECKING:
     from evloop.loop import Loop, Watch
 
 _PIECE = select.PIPE_BUF
+# The reader of the pipe, the terminal, or all of it is gone.
+_NOBODY_READS = (errno.EPIPE, errno.EIO, errno.EBADF, errno.ECONNRESET)
 
 
 class Outlet:
-    """Writes text to `fd`; `on_gone()` is called once when nobody reads it any more."""
+    """Writes text to `fd`; `on_gone(why)` is called once when no more can be written.
+
+    `why` is "" when nobody reads it any more (`| head -1`): that is an end as good as any.
+    """
 
     __slots__ = ("_fd", "_loop", "_lost", "_on_gone", "_poll", "_queue", "_watch", "gone")
 
-    def __init__(self, loop: "Loop", fd: int, on_gone: "Callable[[], object]") -> None:
+    def __init__(self, loop: "Loop", fd: int, on_gone: "Callable[[str], object]") -> None:
         self._loop = loop
         self._fd = fd
         self._on_gone = on_gone
@@ -75,8 +83,8 @@ class Outlet:
             except BlockingIOError:  # somebody else who shares it has set O_NONBLOCK
                 self._wait()
                 return
-            except OSError:  # EPIPE, EIO, EBADF: the reader, the terminal or all of it is gone
-                self._end()
+            except OSError as error:
+                self._end("" if error.errno in _NOBODY_READS else str(error.strerror))
                 return
             del self._queue[:sent]
         if self._lost and not self.gone:
@@ -107,10 +115,10 @@ class Outlet:
                 return
         self._watch.want_write(True)
 
-    def _end(self) -> None:
+    def _end(self, why: str) -> None:
         self.gone = True
         self._queue.clear()
         if self._watch is not None:
             self._watch.close()
             self._watch = None
-        self._on_gone()
+        self._on_gone(why)

@@ -103,7 +103,7 @@ class Prompt:
         """Connect to `server`, HOST[:PORT]."""
         host, port = split_endpoint(server)
         if not host or not port:
-            raise UsageError(f'connect: "{quoted(server)}" names no host and port')
+            raise UsageError(f'"{quoted(server)}" names no host and port')
 
         def connected(version: object, error: EvloopError | None) -> None:
             if error is None:
@@ -173,7 +173,7 @@ class Prompt:
     def _makeroom(self, arguments: list[str], options: "Options", done: "Done") -> None:
         params: dict[str, Any] = {"name": check_room_name(arguments[0])}
         if len(arguments) == 2:
-            raise UsageError("makeroom: address and port go together; give both or neither")
+            raise UsageError("address and port go together; give both or neither")
         if len(arguments) == 3:
             params["address"] = check_address(arguments[1])
             params["port"] = check_port(_port(arguments[2]))

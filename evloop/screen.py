@@ -73,6 +73,7 @@ class ScreenFace:
         )
         self._expected = False  # SIGCONT, after our own suspend
         self._mine = False  # whether the terminal is ours: in the foreground
+        self._started = False
         self._watch = loop.watch(self._terminal, self._on_read, self._on_write)
         self._watch.want_read(False)
         self._timer = loop.call_at(_INF, self._on_timer)
@@ -80,6 +81,7 @@ class ScreenFace:
 
     def start(self) -> None:
         """Take the terminal, as soon as it is ours, and begin to read."""
+        self._started = True
         loop = self._loop
         loop.on_signal(signal.SIGWINCH, self._resize)
         loop.on_signal(signal.SIGCONT, self._continued)
@@ -92,6 +94,8 @@ class ScreenFace:
         """Keep the history; give the terminal back as it was."""
         if self._watch.fd < 0:
             return
+        if not self._started:
+            self._come_back()  # what kept us from starting must be told
         if self._directory is not None:
             try:
                 save_history(self._directory, self._loaded, self._editor.history)

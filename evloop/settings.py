@@ -137,7 +137,8 @@ def parse_options(
     options.interface = options.interface or environ.get("EVLOOP_INTERFACE") or None
     options.ttl = parse_ttl(options.ttl or environ.get("EVLOOP_TTL") or "1")
     options.plain = options.plain or bool(environ.get("EVLOOP_PLAIN"))
-    options.verbatim = options.command[:1] in (["say"], ["tail"])  # nobody types commands
+    # All but the prompt and a chat print and end: nobody types there, and there is no line to edit.
+    options.prints = bool(options.command) and options.command[0].casefold() != "chat"
     options.escape = parse_escape(options.escape)
     if options.time is None:
         options.time = "HH:MM" if terminal else "off"

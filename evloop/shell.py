@@ -176,7 +176,8 @@ class Client:
             assert not finished, f"{word} ended twice"
             finished = True
             if error is not None:
-                self.failed(" ".join([word, *arguments[:1]]), error)
+                said = self.options.command[0] if self.options.command else word
+                self.failed(" ".join([said, *arguments[:1]]), error)
             self.face.hold(False)
             if self.options.command:
                 self.quit()
@@ -196,7 +197,8 @@ class Client:
         else:
             begin = f"evloop: {quoted(what)}: " if what and not why.startswith(what) else "evloop: "
             self.face.note(begin + why)
-        if not self.face.is_terminal:
+        one_shot = self.options.command and self.chat is None
+        if one_shot or not self.face.is_terminal:
             self.status = self.status or status or status_of(error)
 
     def show_prompt(self) -> None:
@@ -330,9 +332,11 @@ class Client:
         self._quitting = True
         self.chat.leave()
 
-    def _output_gone(self) -> None:
-        """Nobody reads our output any more (`| head -1`): end, without a word."""
+    def _output_gone(self, why: str) -> None:
+        """Nobody reads our output any more (`| head -1`): end, without a word; else say `why`."""
         self._quitting = True
+        if why:
+            self.failed("standard output", EvloopError(why))
         if self.chat is not None:
             self.chat.leave()
         else:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from evloop.limits import PASTE_GUARD_S
-from tests.live import Process
+from tests.live import Caller, Process
 from tests.pty_run import PtyRun
 
 PASTE_BEGIN, PASTE_END = "\x1b[200~", "\x1b[201~"
@@ -357,3 +357,33 @@ def test_only_what_is_needed_is_loaded_before_the_first_prompt(
     ours = {name.partition(".")[0] for name in loaded - before} - {"evloop", "imported package"}
     assert not ours & set(NEVER.split()), ours
     assert ours <= set(ALLOWED.split()), sorted(ours - set(ALLOWED.split()))
+
+
+@pytest.mark.parametrize(
+    ("words", "said", "status"),
+    [
+        ("getdir", "  lab  239.255.7.1   5751   0 here", 0),
+        ("GETDIR", "  lab  239.255.7.1   5751   0 here", 0),
+        ("makeroom lab", "evloop: makeroom lab: room lab exists already (239.255.7.1:5751)", 1),
+        ("deleteroom nope", "evloop: deleteroom nope: there is no room nope", 1),
+        ("chat nope", "evloop: chat nope: there is no room nope", 1),
+        ("say nope hello", "evloop: say nope: there is no room nope", 1),
+        ("getdr", 'evloop: unknown command "getdr": did you mean getdir?', 2),
+        ("chat", "evloop: chat: too few arguments; usage: chat NAME | ADDRESS:PORT", 2),
+        ("--server 127.0.0.1:99999", None, 2),
+    ],
+)
+def test_a_command_at_a_terminal_prints_and_tells_how_it_went(
+    server: Process, words: str, said: str | None, status: int
+) -> None:
+    host, port = server.address
+    at = f"{host}:{port}"
+    caller = Caller(server.address)
+    server.call(caller, "makeroom", name="lab", address="239.255.7.1", port=5751)
+    caller.close()
+    run = person("Mel", "--server", at, *words.split(), columns=100)
+    assert run.wait() == status
+    told = [row for row in rows(run) if row.strip()]
+    assert told == [said] if said else told[0].startswith("evloop: ")
+    assert termios.tcgetattr(run.slave) == run.before
+    run.close()

@@ -1,5 +1,6 @@
 """Lines out of bytes, and output that never blocks: without a terminal."""
 
+import errno
 import os
 from collections.abc import Iterator
 
@@ -62,7 +63,7 @@ def test_a_line_without_end_is_refused_and_not_held() -> None:
     for _ in range(40):
         got += reader.feed(b"x" * 10_000)
         assert len(reader._partial) <= LINE_BYTES_MAX
-    assert [kind for kind, _ in got] == ["bad"] and str(LINE_BYTES_MAX) in got[0][1]
+    assert got == [("bad", f"line 1 is longer than {LINE_BYTES_MAX} bytes")]
     assert reader.feed(b"rest\nnext\n") == [("line", "next")]
 
 
@@ -85,11 +86,11 @@ class Pipe:
         self.loop = Loop()
         self.reader, self.writer = os.pipe()
         os.set_blocking(self.reader, False)
-        self.gone = 0
+        self.gone: list[str] = []
         self.outlet = Outlet(self.loop, self.writer, self._gone)
 
-    def _gone(self) -> None:
-        self.gone += 1
+    def _gone(self, why: str) -> None:
+        self.gone.append(why)
 
     def read(self) -> bytes:
         try:
@@ -150,16 +151,26 @@ def test_a_reader_that_goes_is_told_once(pipe: Pipe) -> None:
     os.close(pipe.reader)
     pipe.outlet.line("a")
     pipe.outlet.line("b")
-    assert pipe.gone == 1 and pipe.outlet.gone and pipe.outlet.queued == 0
+    assert pipe.gone == [""] and pipe.outlet.gone and pipe.outlet.queued == 0
     pipe.reader, _ = os.pipe()
     os.close(_)
+
+
+def test_a_full_disk_is_no_quiet_end() -> None:
+    loop = Loop()
+    told: list[str] = []
+    fd = os.open("/dev/full", os.O_WRONLY)
+    Outlet(loop, fd, told.append).line("lost")
+    os.close(fd)
+    loop.close()
+    assert told == [os.strerror(errno.ENOSPC)]
 
 
 def test_a_regular_file_is_written_directly(tmp_path: os.PathLike[str]) -> None:
     path = os.path.join(tmp_path, "out")
     loop = Loop()
     fd = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
-    outlet = Outlet(loop, fd, lambda: None)
+    outlet = Outlet(loop, fd, lambda why: None)
     for number in range(5_000):
         outlet.line(str(number))
     assert outlet.queued == 0
