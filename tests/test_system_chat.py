@@ -365,9 +365,17 @@ def test_a_client_whose_output_nobody_reads_goes_on(crew: Crew) -> None:
         stuck.type("still here\n")
         crew.until(lambda: "Stu: still here" in ann.lines)
         assert waiting_bytes(read) >= 60_000  # as much as a pipe holds, but for its last page
-        taken = b""
-        while taken.count(b"\n") < count + 1:  # and nothing is lost when it reads on
-            taken += os.read(read, 1 << 16)
+        os.set_blocking(read, False)
+        taken = bytearray()
+
+        def all_taken() -> bool:  # and nothing is lost when it reads on
+            try:
+                taken.extend(os.read(read, 1 << 16))
+            except BlockingIOError:
+                return False
+            return taken.count(b"\n") == count + 1
+
+        crew.until(all_taken, 10, every=0.02)
         shown = taken.decode().splitlines()
         shown.remove("Stu: still here")
         assert shown == [line for line in ann.lines if line.startswith("Ann: ")]
