@@ -67,8 +67,9 @@ class Outlet:
         if len(self._queue) + len(data) > OUTLET_BYTES_MAX:
             self._lost += 1
             return
+        waiting = bool(self._queue)  # then the loop, or a timer, calls flush
         self._queue += data
-        if self._watch is None:
+        if not waiting:
             self.flush()
 
     def flush(self) -> None:
