@@ -223,15 +223,21 @@ class Asker:
     def _give_up(self, gap: "Gap", now: float) -> bool:
         """Step over what is gone for good; whether that was possible.
 
-        Where nothing is held behind it nothing waits, and it may be a lie: then it is forgotten
-        when its sender is not there, and asked for now and then while that is.
+        Where nothing is held behind it nothing waits, and it may be a lie, which its sender's next
+        word takes back: while that is there it is asked for now and then. When its sender is not
+        there any more, its own word is reported and hearsay forgotten.
         """
         stream = self._streams.get(gap.sender)
-        if stream is not None and stream.ahead and gap.seq == stream.hi:
+        here = gap.sender in self._presence.members
+        if (
+            stream is not None
+            and gap.seq == stream.hi
+            and (stream.ahead or (gap.word and not here))
+        ):
             self.gaps.remove(gap.sender, gap.seq)
             self._ledger.step_over(stream, gap.seq + 1, now)
             return True
-        if stream is not None and (gap.seq > stream.hi or gap.sender in self._presence.members):
+        if stream is not None and (gap.seq > stream.hi or here):
             self.gaps.postpone(gap, now + 1.0)
         else:
             self.gaps.remove(gap.sender, gap.seq)

@@ -274,3 +274,15 @@ def test_foreign_data_under_my_id_is_told() -> None:
     assert room.told("conflict") == [("conflict", ME, "Mel", 0)]
     assert room.shown(ME) == [(0, "")]
     assert room.stat("dropped_own") == 3
+
+
+def test_the_last_words_of_one_who_left_are_reported_when_nobody_holds_them() -> None:
+    """The promise: what is not delivered is reported, at the end of a sender's messages too."""
+    room = settled()
+    room.hear(data(ANN, 0), session(ANN, 0, [(ANN, 0, 3)]))
+    for counter in range(40):  # Bob stays, Ann is not heard any more
+        room.hear(session(BOB, counter, [(ANN, 0, 1)], name="Bob"))
+        room.run(5.0)
+    assert ("left", ANN, "Ann", "silent") in room.told("left")
+    assert sum(event[3] for event in room.told("lost")) == 2
+    assert room.stat("lost") == 2 and room.stat("gaps") == 0
