@@ -81,7 +81,7 @@ class LossMeter:
         """Loss in percent, or LOSS_UNKNOWN.
 
         Rounded down below 0.7: at 1 % loss the mean over members of what is rounded to the nearest
-        asks for a tenth more copies than the misses are worth. `others`, the mean of what they
+        asks for more copies than the misses are worth. `others`, the mean of what they
         tell, steadies it: in a large room many copies are sent, and their number is ruled by
         whoever is furthest off.
         """
