@@ -1,5 +1,5 @@
 # What takes longer than ./check. Everything runs from the virtual environment that ./check makes.
-.PHONY: check long sim fuzz soak bench lab clean
+.PHONY: check long slow sim fuzz bench lab clean
 
 export EVLOOP_INTERFACE := 127.0.0.1
 PYTHON := .venv/bin/python
@@ -11,7 +11,10 @@ check:
 .venv/bin/python:
 	./check --collect-only -q
 
-long: check sim fuzz lab bench
+long: check slow sim fuzz lab bench
+
+slow: .venv/bin/python
+	$(PYTHON) -m pytest -q -n $(JOBS) -m slow
 
 sim: .venv/bin/python
 	$(PYTHON) -m tests.simulation --swarm 10000 --jobs $(JOBS)
