@@ -243,6 +243,31 @@ def test_commands_of_a_room(crew: Crew) -> None:
     assert ann.status == 2  # of the first that failed: /nope
 
 
+@pytest.mark.parametrize("mode", ["reliable", "plain"])
+def test_lines_that_are_no_messages(crew: Crew, mode: str) -> None:
+    """Each is answered; what comes behind it is sent all the same."""
+    room = fresh_room()
+    ann = crew.chatter("Ann", room, mode=mode)
+    mel = crew.chatter("Mel", room, mode=mode)
+    crew.in_room(ann, mel)
+    mel.type(b"\xff\xfe\n" + 70_000 * b"x" + b"\n\n   \n" + 10_000 * b"y" + b"\nfine\n")
+    crew.until(lambda: "Mel: fine" in ann.lines)
+    mel.end()
+    crew.finish(mel)
+    said = mel.err.splitlines()
+    assert any("line 1 is not UTF-8" in line for line in said)
+    assert any("line 2 is longer than 65536 bytes" in line for line in said)
+    if mode == "reliable":
+        assert any("10000 bytes; 7200 fit" in line for line in said)
+        assert ann.lines == ["Mel: fine"]
+        assert mel.status == 2  # of the first that failed
+    else:  # cut to pieces that the programs of old can read
+        parts = [line.removeprefix("Mel: ") for line in ann.lines]
+        assert "".join(parts) == 10_000 * "y" + "fine"
+        assert max(map(len, ann.lines)) <= 256
+    no_trace(ann, mel)
+
+
 def test_two_of_one_name_are_told_apart(crew: Crew) -> None:
     room = fresh_room()
     one, two, ann = (crew.chatter(name, room) for name in ("Mel", "mel", "Ann"))
