@@ -34,5 +34,10 @@ def answer_version(arguments: "Sequence[str]", text: str) -> None:
     """Print `text` and leave, when `--version` is all that was asked. Scripts ask this, and need
     not wait for argparse (measured: 0.8x the time)."""
     if list(arguments) == ["--version"]:
-        sys.stdout.write(f"{text}\n")
+        try:
+            sys.stdout.write(f"{text}\n")
+            sys.stdout.flush()
+        except OSError as error:
+            sys.stdout = None  # or the interpreter tries once more
+            raise SystemExit(f"evloop: standard output: {error.strerror}") from None
         raise SystemExit(0)

@@ -9,7 +9,11 @@ the end of input, or Ctrl-D on an empty line, and `bad_line(why)` for what is no
 """
 
 import os
-import termios
+
+try:
+    import termios
+except ImportError:  # Linux first; elsewhere one clear line says what is missing
+    raise SystemExit("evloop: this Python has no termios; evloop needs Linux or a Unix") from None
 
 from evloop.limits import LINE_BYTES_MAX, LINES_WAITING_MAX
 from evloop.outlet import Outlet

@@ -24,12 +24,17 @@ def open_listeners(places: "Sequence[str] | None") -> list[socket.socket]:
 def _listen(host: str, port: int) -> list[socket.socket]:
     """Listen on `host` ("": every address, IPv4 and IPv6) and `port`."""
     try:
-        # May block, but there is no loop yet that could wait.
+        # May block, but there is no loop yet that could wait. As bytes: a str goes through the idna
+        # codec, which needs unicodedata.
         found = socket.getaddrinfo(
-            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            (host.encode() if host.isascii() else host) or None,
+            port,
+            type=socket.SOCK_STREAM,
+            flags=socket.AI_PASSIVE,
         )
-    except OSError as error:
-        raise SetupError(f"can not listen on {endpoint_of(host, port)}: {error}", USAGE) from None
+    except (OSError, LookupError, UnicodeError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise SetupError(f"can not listen on {endpoint_of(host, port)}: {why}", USAGE) from None
     listeners: list[socket.socket] = []
     for family, kind, proto, _, address in found:
         if family not in (socket.AF_INET, socket.AF_INET6):
