@@ -49,7 +49,7 @@ class FrameDecoder:
 
     Holds at most what one `feed` brought beyond one unfinished frame, if `next_frame` is called
     until it returns None after each `feed`. When it has, `rest` is the beginning of an unfinished
-    frame, or empty.
+    frame; it is empty as soon as there is nothing more to return.
     """
 
     # Bytes and not a bytearray: whole frames, the common case, are sliced once and never moved
@@ -90,7 +90,11 @@ class FrameDecoder:
         if end > len(buffer):
             self._compact()
             return None
-        self._start = end
+        if end == len(buffer):
+            self.rest = b""
+            self._start = 0
+        else:
+            self._start = end
         return buffer[head:end]
 
     def next_size(self) -> int:

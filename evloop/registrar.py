@@ -312,8 +312,7 @@ class Registrar:
             else:
                 self.metrics.count("commits")
                 self._settle()
-        self._gathered = 0
-        self._handled_before = self.handled
+            self._gathered = 0
         self.hub.flush()
 
     def _settle(self) -> None:

@@ -331,12 +331,12 @@ class Stream(Watched):
         left, before = share, self._queued
         try:
             while self._queued <= OUT_HIGH_WATER_BYTES and self.state == OPEN:
-                if not left:
+                if not left and decoder.rest:
                     # The others' turn; the rest of what was read waits for ours.
                     self.want_read(False)
                     hub.wait(self)
                     return
-                data = next_frame()
+                data = next_frame() if decoder.rest else None
                 if data is None:
                     if self._eof:
                         decoder.finish()

@@ -39,9 +39,10 @@ class Turns:
 
     def share(self) -> int:
         """How many frames a stream may have handled that has just become readable."""
-        if self._waiting:
+        left = self.frames_left
+        if self._waiting or left < FRAMES_FREE:
             return FRAMES_FREE
-        return max(FRAMES_FREE, min(FRAMES_PER_WAKE, self.frames_left))
+        return FRAMES_PER_WAKE if left > FRAMES_PER_WAKE else left  # asked at each wake
 
     def wait(self, stream: "Any") -> None:
         """Give `stream` its turn (`go_on(frames)`) once those that wait already had theirs."""
