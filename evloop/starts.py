@@ -112,7 +112,10 @@ def _say(client: "Client", word: str, arguments: list[str], options: dict[str, s
         chat = client.chat
         assert chat is not None
         if words:
-            chat.say(" ".join(words), TEXT, "")
+            try:
+                chat.say(" ".join(words), TEXT, "")
+            except EvloopError as error:
+                client.failed(f"say {room}", error)
             chat.finish()
         else:
             client.verbatim = True
