@@ -49,7 +49,7 @@ def test_regression(what: str) -> None:
 
 
 def test_days_are_bad_enough() -> None:
-    outcomes = [swarm.run(seed) for seed in range(1, 41)]
-    assert sum(outcome.messages for outcome in outcomes) > 400
+    outcomes = [swarm.run(seed) for seed in range(1, 31)]
+    assert sum(outcome.messages for outcome in outcomes) > 300
     assert any(outcome.orphaned for outcome in outcomes)
     assert any(outcome.heal_s > 0.05 for outcome in outcomes)

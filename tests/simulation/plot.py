@@ -73,7 +73,8 @@ class _Frame:
         self.panel = panel
 
     def place(self, x: float, y: float) -> Point:
-        across, up = self.panel.across.share(x), self.panel.up.share(y)
+        """Pixels of a point; what is above the last tick is drawn at the edge."""
+        across, up = self.panel.across.share(x), min(self.panel.up.share(y), 1.0)
         return (
             LEFT + across * (WIDTH - LEFT - RIGHT),
             HEIGHT - BOTTOM - up * (HEIGHT - TOP - BOTTOM),
