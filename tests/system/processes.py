@@ -9,7 +9,6 @@ import os
 import pty
 import random
 import select
-import signal
 import subprocess
 import sys
 import termios
@@ -393,11 +392,3 @@ def no_trace(*programs: Program) -> None:
     for program in programs:
         for word in ("Traceback", "internal error:", "Warning", "Exception ignored"):
             assert word not in program.err + program.out, program.tell()
-
-
-def stop(program: Program) -> None:
-    program.signal(signal.SIGSTOP)
-
-
-def go_on(program: Program) -> None:
-    program.signal(signal.SIGCONT)
