@@ -183,6 +183,7 @@ def test_the_server_is_killed_while_two_chat_and_comes_back(crew: Crew, tmp_path
         (lab,) = wire.rooms()
         assert lab["name"] == "lab"
         crew.until(lambda: wire.rooms()[0]["members"] == 2, every=0.05)
+    crew.until(lambda: "is back" in ann.err and "is back" in bob.err)
     # Notifications come again, while chatting.
     crew.piped("", "makeroom", "other", server=place)
     crew.until(lambda: "made room other" in bob.err)
