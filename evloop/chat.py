@@ -311,6 +311,8 @@ class Chat:
             self._heard = True
         if self._style.muted:
             return
+        if sender in self._presence_news:
+            self._tell_news()  # nobody talks before he has come
         if self._json:
             self._face.show(report.json_message(self.name, event, self._style.stamps.utc()))
             return

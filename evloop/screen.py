@@ -197,6 +197,10 @@ class ScreenFace:
         self._editor.discard()  # what was meant for the room is no command
         self.owner.leave()
 
+    def _interrupt(self) -> None:
+        assert self.owner is not None
+        self.owner.interrupt()
+
     def _eof(self) -> None:
         assert self.owner is not None
         self.owner.eof()
@@ -275,7 +279,7 @@ HANDLERS: "dict[str, Callable[..., None]]" = {
     "leave": ScreenFace._leave,
     "eof": ScreenFace._eof,
     "hint": ScreenFace._hint,
-    "interrupt": ScreenFace._leave,
+    "interrupt": ScreenFace._interrupt,
     "suspend": ScreenFace._suspend,
     "abort": ScreenFace._abort,
 }

@@ -14,7 +14,7 @@ from evloop import __version__, messages, report
 from evloop.commands import UsageError, parse_line
 from evloop.completion import at_prompt, in_chat
 from evloop.errors import EvloopError, Refused
-from evloop.exits import status_of
+from evloop.exits import INTERRUPTED, status_of
 from evloop.faces import open_face
 from evloop.link import READY, Link
 from evloop.loop import Loop
@@ -146,6 +146,13 @@ class Client:
         else:
             self.face.note("evloop: not in a room; quit or Ctrl-D leaves evloop")
             self.show_prompt()
+
+    def interrupt(self) -> None:
+        """Ctrl-C twice: out of the room; at the main prompt out of the program."""
+        if self.chat is not None:
+            self.chat.leave()
+        else:
+            self.signalled(INTERRUPTED)
 
     def eof(self) -> None:
         """The end of input, or Ctrl-D."""

@@ -464,3 +464,12 @@ def test_names_of_speakers_are_kept_for_completion(world: World) -> None:
     chat = world.enter()
     world.hear(message("a"), message("b", EVE, "Eve"), message("c"), message("d", ME, "Mel"))
     assert list(chat.speakers) == ["Eve", "Bob"]
+
+
+def test_who_talks_has_come_before(world: World) -> None:
+    world.enter()
+    world.wait(OPENING_S)
+    world.hear(("joined", BOB, "Bob"))
+    assert world.face.notes[1:] == []
+    world.hear(message("hi"))
+    assert world.face.notes[1:] == ["-- Bob joined --"]

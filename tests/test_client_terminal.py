@@ -123,6 +123,18 @@ def test_ctrl_d_and_ctrl_c_in_a_room() -> None:
         assert "-- left" in "\n".join(rows(mel))
 
 
+def test_ctrl_c_twice_at_the_prompt_ends_it() -> None:
+    run = person("Mel", "--server", "127.0.0.1:1")
+    run.expect_last("evloop>")
+    run.send("typed\x03")
+    run.expect_last("evloop>")
+    run.send("\x03")
+    run.expect(lambda screen: "Ctrl-C again leaves" in "\n".join(screen.used()))
+    run.send("\x03")
+    assert run.wait() == 130 and run.restored()
+    run.close()
+
+
 def test_a_paste_is_one_message_and_can_not_be_broken_out_of() -> None:
     room = place()
     with in_room("Mel", room) as mel, in_room("Bob", room) as bob:
