@@ -43,6 +43,7 @@ def section(results: Row) -> str:
         f"Measured on {machine['cpu']}, {machine['cores']} cores"
         f"{' (a virtual machine)' if machine['virtual'] else ''}, Linux {machine['kernel']}, with "
         f"CPython {python['version']} ({python['compiler']}).",
+        _quiet(results["sections"]),
         "Compare ratios, never bare times: another interpreter build alone makes a third.",
         "",
         *_goals(results["sections"]),
@@ -50,6 +51,17 @@ def section(results: Row) -> str:
     for name, part in results["sections"].items():
         parts += _section(name, part)
     return "\n".join(parts).rstrip() + "\n"
+
+
+def _quiet(sections: Row) -> str:
+    waits = sum(part["waits"] for part in sections.values())
+    noisy = sum(part["noisy_waits"] for part in sections.values())
+    if not noisy:
+        return "The machine was quiet."
+    return (
+        f"The machine was not quiet before {noisy} of {waits} runs: maxima and whatever wakes from\n"
+        "sleep (one message at a time, five lines a second) are worse here than they need be."
+    )
 
 
 def _goals(sections: Row) -> list[str]:

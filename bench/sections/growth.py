@@ -25,8 +25,8 @@ SIMULATED = ((50, 100), (200, 50), (1_000, 10), (10_000, 2))  # members, message
 SIZES = (10, 100, 400, 900)
 IRC_TEXT_MAX = 400  # of a line of 512 bytes, with prefix, command and channel
 SIZE_MEMBERS = 50
-MESSAGES = 30
-ROUNDS = 3
+MESSAGES = 20
+ROUNDS = 2
 SIMULATION_S = 60
 PEERS = ("asyncio Protocol", "uvloop", "asyncio streams")
 

@@ -3,7 +3,9 @@
 A probe asks `ping` every millisecond, open loop, at real-time priority on the load's core; its p99
 and maximum bound the longest tick from above (scheduling of this machine and the way through the
 kernel are in it). Beside it, what evloop's own `stats` says of its longest tick, and for durable
-changes what the disk's sync alone takes. The asyncio peer is under the same loads.
+changes what the disk's sync alone takes. The asyncio peer is under the same loads. `waited_ms` is how
+long the server was ready but another program had its core: where it is large, the machine was busy
+and the maximum is not the server's.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bench import build
+from bench import build, machine
 from bench.common import (
     EVLOOP,
     Client,
@@ -88,6 +90,7 @@ def _measure(context: Context, servers: dict[str, Server], place: Path) -> Row:
             "load": load,
             "p99_ms": spread(row["p99_us"] / 1000 for row in found),
             "max_ms": spread(row["max_us"] / 1000 for row in found),
+            "waited_ms": spread(row["waited_ns"] / 1e6 for row in found),
         }
         for (name, load), found in waits.items()
     ]
@@ -122,6 +125,7 @@ def _measure(context: Context, servers: dict[str, Server], place: Path) -> Row:
 def _probe(context: Context, server: Server, options: dict[str, Any], names: Iterator[int]) -> Row:
     """A probe's figures while the load runs."""
     ping = context.file("request-ping", request_bytes("ping"))
+    waited = machine.waited_ns(server.pid)
     load = _start(context, server, options, names) if options else None
     time.sleep(0.3)  # the load's own connections are made by then
     flags = {"port": server.port, "request": ping, "pace-us": 1000, "depth": 256}
@@ -132,6 +136,7 @@ def _probe(context: Context, server: Server, options: dict[str, Any], names: Ite
             finish_load(load)
             load = _start(context, server, options | {"seconds": 0.05}, names)
         row: Row = finish_load(probe)
+        row["waited_ns"] = machine.waited_ns(server.pid) - waited
     finally:
         if load is not None:
             end(load)
