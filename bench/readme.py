@@ -44,7 +44,7 @@ def section(results: Row) -> str:
         f"{' (a virtual machine)' if machine['virtual'] else ''}, Linux {machine['kernel']}, with "
         f"CPython {python['version']} ({python['compiler']}).",
         _quiet(results["sections"]),
-        "Compare ratios, never bare times: another interpreter build alone makes a third.",
+        "Compare ratios, never bare times: an interpreter's build alone makes a third.",
         "",
         *_goals(results["sections"]),
     ]
@@ -59,7 +59,7 @@ def _quiet(sections: Row) -> str:
     if not noisy:
         return "The machine was quiet."
     return (
-        f"The machine was not quiet before {noisy} of {waits} runs: maxima and whatever wakes from\n"
+        f"The machine was not quiet before {noisy} of {waits} runs: maxima and what wakes from\n"
         "sleep (one message at a time, five lines a second) are worse here than they need be."
     )
 

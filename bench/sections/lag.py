@@ -3,9 +3,9 @@
 A probe asks `ping` every millisecond, open loop, at real-time priority on the load's core; its p99
 and maximum bound the longest tick from above (scheduling of this machine and the way through the
 kernel are in it). Beside it, what evloop's own `stats` says of its longest tick, and for durable
-changes what the disk's sync alone takes. The asyncio peer is under the same loads. `waited_ms` is how
-long the server was ready but another program had its core: where it is large, the machine was busy
-and the maximum is not the server's.
+changes what the disk's sync alone takes. The asyncio peer is under the same loads. `waited_ms` is
+how long the server was ready but another program had its core: where it is large, the machine was
+busy and the maximum is not the server's.
 """
 
 from __future__ import annotations
