@@ -127,11 +127,9 @@ def check_address(address: str) -> str:
         return str(group)
     packed = _parse_ipv4(address)
     if packed is None or packed[0] != 239:
-        raise Refused(
-            INVALID_PARAMS,
-            "bad_address",
-            f"{shown} is not in 239.0.0.0/8; choose one like 239.255.7.1",
-        )
+        why = "is no IPv4 or IPv6 address" if packed is None else "is not in 239.0.0.0/8"
+        sentence = f"{shown} {why}; choose one like 239.255.7.1"
+        raise Refused(INVALID_PARAMS, "bad_address", sentence)
     return address
 
 

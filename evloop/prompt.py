@@ -97,7 +97,12 @@ class Prompt:
     # -- the connection ----------------------------------------------------------------------
 
     def _connect(self, arguments: list[str], options: "Options", done: "Done") -> None:
-        self.connect(arguments[0] if arguments else self.server, done)
+        def connected(error: EvloopError | None) -> None:
+            if error is None and self._face.is_terminal:
+                self._face.note(f"evloop: directory {self._link.endpoint}")
+            done(advised(error))
+
+        self.connect(arguments[0] if arguments else self.server, connected)
 
     def connect(self, server: str, done: "Done") -> None:
         """Connect to `server`, HOST[:PORT]."""
@@ -297,6 +302,13 @@ class Unconnected(EvloopError):
 
     def __init__(self) -> None:
         super().__init__("not connected; connect [HOST[:PORT]] connects to a directory")
+
+
+def advised(error: EvloopError | None) -> EvloopError | None:
+    """`error`, with what to do next when it says that no directory answers."""
+    if not isinstance(error, Unreachable):
+        return error
+    return Unreachable(f"{error}; is a directory there? python3 -m evloop.server starts one")
 
 
 def _port(text: str) -> int:

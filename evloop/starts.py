@@ -12,6 +12,7 @@ from evloop.commands import UsageError, find, parse_arguments
 from evloop.errors import EvloopError
 from evloop.exits import UNCONFIRMED
 from evloop.limits import HISTORY_MESSAGES_MAX, SHOWN_LINES_DEFAULT
+from evloop.prompt import advised
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def _connected(client: "Client", word: str, room: str, act: "Callable[[], object
         if error is None:
             act()
         else:
-            client.failed(word, error)
+            client.failed(word, advised(error) or error)
             client.quit()
 
     if ":" in room:

@@ -103,6 +103,8 @@ def test_ctrl_bracket_leaves_at_once_from_anywhere(server: Process) -> None:
         mel.send("half a line\x1b[D\x1b[D\x1b\x1d")
         mel.expect_line("-- left lab --")
         mel.expect_last("evloop>")
+        mel.send("connect\r")
+        mel.expect(lambda screen: f"evloop: directory 127.0.0.1:{server.address[1]}" in rows(mel))
         mel.send("getdir\r")
         mel.expect_line("  lab  ")
         mel.send("\x04")

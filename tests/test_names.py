@@ -298,3 +298,12 @@ def test_any_text_is_a_place_or_not_or_refused(text: str) -> None:
         return
     if place is not None:
         assert split_place(place_of(*place)) == place
+
+
+@pytest.mark.parametrize(
+    ("address", "why"),
+    [("10.0.0.1", "is not in 239.0.0.0/8"), ("239.255.07.1", "is no IPv4 or IPv6 address")],
+)
+def test_a_bad_address_is_told_what_is_wrong(address: str, why: str) -> None:
+    with pytest.raises(Refused, match=why):
+        check_address(address)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from evloop.exits import FAILED, UNCONFIRMED, USAGE
+from evloop.exits import FAILED, UNCONFIRMED, UNREACHABLE, USAGE
 from tests.live import PATIENCE_S, ROOT
 
 
@@ -118,3 +118,12 @@ def test_the_last_n_messages(room: str, bob: Tail) -> None:
 @pytest.mark.parametrize("count", ["x", "-1", "1.5", ""])
 def test_a_tail_of_no_number_is_no_usage(room: str, count: str) -> None:
     assert client("tail", room, "-n", count)[0] == USAGE
+
+
+@pytest.mark.parametrize("typed", ["", "connect\n"])
+def test_where_no_directory_answers_it_is_said_what_to_do(typed: str) -> None:
+    command = [] if typed else ["getdir"]
+    status, out, err = client("--server", "127.0.0.1:1", *command, typed=typed)
+    assert (status, out) == (UNREACHABLE, "")
+    assert err.startswith(f"evloop: {'' if typed else 'getdir: '}connect 127.0.0.1:1: ")
+    assert err.endswith("; is a directory there? python3 -m evloop.server starts one\n")
