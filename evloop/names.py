@@ -160,12 +160,13 @@ def place_of(address: str, port: int) -> str:
 def split_place(place: str) -> tuple[str, int] | None:
     """The canonical (address, port) of "ADDRESS:PORT" text, or None when it has another form.
 
-    Raises Refused when it has the form but is no group address or port.
+    Raises Refused when it has the form but is no group address or port. A room may be called a:5,
+    so what stands before the port must look like an address: in brackets, or digits and dots.
     """
     host, colon, port = place.rpartition(":")
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
-    elif ":" in host:
+    elif host.strip("0123456789."):
         return None
     if not (host and colon and port.isascii() and port.isdigit() and len(port) <= 6):
         return None

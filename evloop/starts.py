@@ -9,9 +9,10 @@ tail                      enter and show, until interrupted; stdin is not read
 
 from evloop import report
 from evloop.commands import UsageError, find, parse_arguments
-from evloop.errors import EvloopError
+from evloop.errors import EvloopError, Refused
 from evloop.exits import UNCONFIRMED
 from evloop.limits import HISTORY_MESSAGES_MAX, SHOWN_LINES_DEFAULT
+from evloop.names import split_place
 from evloop.prompt import advised
 
 TYPE_CHECKING = False
@@ -83,7 +84,11 @@ def _connected(client: "Client", word: str, room: str, act: "Callable[[], object
             client.failed(word, advised(error) or error)
             client.quit()
 
-    if ":" in room:
+    try:
+        needs_none = split_place(room) is not None
+    except Refused:  # the command itself will say so
+        needs_none = True
+    if needs_none:
         act()
     else:
         client.prompt.connect(client.prompt.server, connected)

@@ -284,7 +284,6 @@ def test_what_has_not_the_form_of_a_place(text: str) -> None:
 
 def test_a_place_of_no_group_or_port_is_refused() -> None:
     refused("bad_address", split_place, "10.0.0.1:5751")
-    refused("bad_address", split_place, "lab:5751")
     refused("bad_address", split_place, "[::1]:5751")
     refused("bad_port", split_place, "239.255.7.1:80")
     refused("bad_port", split_place, "239.255.7.1:99999")
@@ -307,3 +306,9 @@ def test_any_text_is_a_place_or_not_or_refused(text: str) -> None:
 def test_a_bad_address_is_told_what_is_wrong(address: str, why: str) -> None:
     with pytest.raises(Refused, match=why):
         check_address(address)
+
+
+@pytest.mark.parametrize("name", ["a:5", "lab:5751", "::5", "1:2:3", "x[1]:5"])
+def test_a_name_with_a_colon_is_no_place(name: str) -> None:
+    assert split_place(name) is None
+    assert check_room_name(name) == name

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from evloop.exits import FAILED, UNCONFIRMED, UNREACHABLE, USAGE
-from tests.live import PATIENCE_S, ROOT
+from tests.live import PATIENCE_S, ROOT, Process
 
 
 @pytest.fixture
@@ -127,3 +127,17 @@ def test_where_no_directory_answers_it_is_said_what_to_do(typed: str) -> None:
     assert (status, out) == (UNREACHABLE, "")
     assert err.startswith(f"evloop: {'' if typed else 'getdir: '}connect 127.0.0.1:1: ")
     assert err.endswith("; is a directory there? python3 -m evloop.server starts one\n")
+
+
+def test_a_room_may_have_a_colon_in_its_name() -> None:
+    server = Process().ready()
+    try:
+        at = ("--server", "{}:{}".format(*server.address))
+        assert client(*at, "makeroom", "a:5")[0] == 0
+        assert client(*at, "chat", "a:5") == (
+            0,
+            "",
+            "-- in a:5. Ctrl-] or /leave goes back --\n-- left a:5 --\n",
+        )
+    finally:
+        server.close()
