@@ -19,6 +19,8 @@ from evloop.limits import (
     LOSS_UNKNOWN,
     MISS_MAX,
     MISS_MEMBERS,
+    MISS_SMALL_MAX,
+    SMALL_ROOM_MEMBERS,
 )
 
 TYPE_CHECKING = False
@@ -106,6 +108,8 @@ def copies(rng: "Random", losses: dict[int, int], members: int, most: int) -> in
     if not known:
         losses, known = {LOSS_ASSUMED: 1}, 1
     aim = min(MISS_MAX, MISS_MEMBERS / max(members, 1))
+    if members < SMALL_ROOM_MEMBERS:
+        aim = MISS_SMALL_MAX
     most = min(most, COPIES_MAX)
     worse = 1.0
     for extra in range(most + 1):
