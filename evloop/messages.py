@@ -122,7 +122,7 @@ def _read_request(value: "Any") -> "Request":
 # A client asks the same again and again, and only the ids differ. So what followed the id of a
 # good request, from the comma on, is kept with what was read from it. Whether a later payload with
 # the same tail is good depends on its id alone, and that is judged digit by digit. (Measured: a
-# parse 0.25x; ping, 16 in flight, 0.68x the CPU of the whole request.)
+# parse 0.25x.)
 _HEAD = b'{"jsonrpc":"2.0","id":'
 _ID_AT = len(_HEAD)
 _ZERO = ord("0")  # JSON numbers do not begin with it

@@ -10,7 +10,7 @@ What a reply says is provisional while the tick has changed something that is no
 see `promises`. When the commit fails, the directory goes back too (version, rooms, memberships).
 
 A commit waits while more requests come in, a few polls that do not sleep: all that 16 clients ask
-at once is one sync of the disk then (measured: a sync for 8 of them without it).
+at once is one sync of the disk then (measured: 1.2 to 1.5 times as many changes a second).
 """
 
 from evloop import __version__, messages, params

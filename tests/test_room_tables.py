@@ -113,7 +113,9 @@ def test_gaps_in_control_counters_count() -> None:
     assert meter.percent(0.0, 0.0) < 45  # what the others tell weighs, too
 
 
-@pytest.mark.parametrize(("loss", "members"), [(1, 50), (10, 50), (30, 50), (50, 50), (30, 1_000)])
+@pytest.mark.parametrize(
+    ("loss", "members"), [(1, 50), (10, 50), (30, 50), (50, 50), (30, 1_000), (30, 5)]
+)
 def test_the_mean_miss_meets_the_aim(loss: int, members: int) -> None:
     rng = Random(3)
     drawn = [copies(rng, {loss: members - 1}, members, 15) for _ in range(4_000)]
