@@ -112,7 +112,9 @@ class Client:
     # -- what the face tells ---------------------------------------------------------------------
 
     def line(self, text: str) -> None:
-        """A line was typed, or came from the pipe."""
+        """A line was typed, or came from the pipe. What stands behind `quit` is nobody's."""
+        if self._quitting:
+            return
         if self.chat is not None:
             try:
                 if self.verbatim:
@@ -136,6 +138,8 @@ class Client:
 
     def bad_line(self, why: str) -> None:
         """The line was no text."""
+        if self._quitting:
+            return
         self.failed("", UsageError(f"{why}; it was not taken"))
         self.show_prompt()
 

@@ -141,3 +141,29 @@ def test_a_room_may_have_a_colon_in_its_name() -> None:
         )
     finally:
         server.close()
+
+
+def test_what_stands_behind_quit_is_not_done() -> None:
+    assert client(typed="name\nquit\nbogus\nname\n") == (0, "Mel\n", "")
+
+
+def test_a_reader_that_has_seen_enough_is_no_failure(room: str) -> None:
+    """The lines that are still to come must not be taken for commands."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "evloop.client", "--name", "Mel", "chat", room],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as chatter:
+        assert chatter.stdin is not None
+        assert chatter.stdout is not None
+        assert chatter.stderr is not None
+        chatter.stdin.write("".join(f"line {number}\n" for number in range(500)))
+        chatter.stdin.flush()
+        assert chatter.stdout.readline() == "Mel: line 0\n"
+        chatter.stdout.close()
+        assert chatter.wait(PATIENCE_S) == 0
+        assert "unknown command" not in chatter.stderr.read()
+        chatter.stdin.close()
