@@ -20,7 +20,7 @@ from evloop.descriptors import fill_standard, raise_limit
 from evloop.directory import Directory
 from evloop.door import Door
 from evloop.endpoints import USAGE, endpoint_of
-from evloop.errors import EvloopError, SetupError
+from evloop.errors import SetupError
 from evloop.expiry import Expiry
 from evloop.guard import Guard, clients_that_fit
 from evloop.limits import DESCRIPTORS_MIN, DRAIN_S
@@ -278,10 +278,11 @@ def main(arguments: "Sequence[str] | None" = None) -> int:
     except SetupError as error:
         sys.stderr.write(f"evloop: {error.sentence}\n")
         return error.status
-    except (EvloopError, OSError) as error:
+    except Exception as error:
         if options.debug:
             raise
-        sys.stderr.write(f"evloop: internal error: {error}; --debug shows where\n")
+        what = f"{type(error).__name__}: {error}"
+        sys.stderr.write(f"evloop: internal error: {what}; --debug shows where\n")
         return INTERNAL
 
 
