@@ -105,9 +105,9 @@ class Herald:
     def deadline(self) -> float:
         """When to call `handle_timer`."""
         confirm = self._confirm
-        return min(
-            self._trickle.deadline(), self._presence_due(), confirm.ask_due, confirm.answer_due
-        )
+        # An answer that the byte rate refuses waits for it: else the timer fires without end.
+        answer_due = max(confirm.answer_due, self._mute_until)
+        return min(self._trickle.deadline(), self._presence_due(), confirm.ask_due, answer_due)
 
     def _presence_due(self) -> float:
         due = self._spoke + self._presence.interval() * self._patience
