@@ -45,6 +45,10 @@ class Unreachable(EvloopError):
     """The directory could not be reached, or was lost before it answered."""
 
 
+class NobodyThere(Unreachable):
+    """Nothing answers at that address."""
+
+
 class ProtocolMismatch(EvloopError):
     """The directory speaks another version of the protocol, or another protocol."""
 
@@ -171,7 +175,7 @@ class Link:
             self._connecting = self._loop.watch(sock, None, self._connected)
             self._connecting.want_write(True)
             return
-        self._failed(Unreachable(f"connect {self.endpoint}: {self._why}"))
+        self._failed(NobodyThere(f"connect {self.endpoint}: {self._why}"))
 
     def _connected(self) -> None:
         assert self._connecting is not None
@@ -233,7 +237,7 @@ class Link:
             self._drop()
             self._next_address()
             return
-        self._failed(Unreachable(f"connect {self.endpoint}: {self._why}"))
+        self._failed(NobodyThere(f"connect {self.endpoint}: {self._why}"))
 
     def _failed(self, error: EvloopError) -> None:
         """This try is over."""

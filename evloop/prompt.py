@@ -11,7 +11,7 @@ from evloop.endpoints import split_endpoint
 from evloop.errors import EvloopError, Refused, RemoteProtocolError, SetupError
 from evloop.keepsakes import is_hex
 from evloop.limits import LISTED_ROOMS_MAX, PAGE_ROOMS_MAX, PROGRESS_ROOMS, TOKEN_CHARS_MAX
-from evloop.link import IDLE, READY, Unreachable
+from evloop.link import IDLE, READY, NobodyThere, Unreachable
 from evloop.names import (
     INVALID_PARAMS,
     address_warning,
@@ -306,9 +306,9 @@ class Unconnected(EvloopError):
 
 def advised(error: EvloopError | None) -> EvloopError | None:
     """`error`, with what to do next when it says that no directory answers."""
-    if not isinstance(error, Unreachable):
+    if not isinstance(error, NobodyThere):
         return error
-    return Unreachable(f"{error}; is a directory there? python3 -m evloop.server starts one")
+    return NobodyThere(f"{error}; is a directory there? python3 -m evloop.server starts one")
 
 
 def _port(text: str) -> int:

@@ -12,6 +12,7 @@ from evloop.errors import EvloopError, Refused
 from evloop.framing import FrameDecoder, pack_frame
 from evloop.limits import CONNECT_S_MAX, RECONNECT_S_MAX
 from evloop.link import IDLE, READY, WAITING, Link, ProtocolMismatch, Unreachable
+from evloop.prompt import advised
 from evloop.stream import Hub
 from tests.live import House
 
@@ -144,6 +145,20 @@ def test_who_is_no_directory_is_recognised(
     peer.close()
     assert type(world.answers[0][1]) is kind, world.answers
     assert world.link.state == IDLE
+
+
+def test_who_turns_us_away_is_there(world: World, listener: socket.socket) -> None:
+    world.begin(listener)
+    world.tick(5)
+    peer, _ = listener.accept()
+    with peer:
+        error = b'{"code":6,"message":"full"}'
+        peer.sendall(pack_frame(b'{"jsonrpc":"2.0","id":null,"error":%b}' % error))
+        peer.shutdown(socket.SHUT_WR)
+        world.until(lambda: world.answers)
+    error_told = world.answers[0][1]
+    assert type(error_told) is Unreachable and str(error_told).endswith(": full")
+    assert advised(error_told) is error_told
 
 
 def test_a_lost_link_comes_back_by_itself(world: World) -> None:
