@@ -186,9 +186,11 @@ class Chat:
         events = self.room.session.history(min(count, HISTORY_MESSAGES_MAX))
         self._note(report.note(f"the last {report.plural(len(events), 'message')}"))
         for event in events:
-            _, sender, _, name, kind, text, _, mark, _ = event
+            _, sender, _, name, kind, text, wall, mark, _ = event
             label = self.room.session.label(sender, name)
-            self._note(report.message_line(label, kind, text, mark))
+            stamp = self._style.stamps.line(wall) if wall else ""  # a plain room does not tell
+            line = report.message_line(label, kind, text, mark)
+            self._note(stamp + line.replace("\n", "\n" + " " * len(stamp)))
         self._note(report.note("end of history"))
 
     def _do_stats(self, arguments: list[str]) -> None:

@@ -48,6 +48,8 @@ class Unreachable(EvloopError):
 class NobodyThere(Unreachable):
     """Nothing answers at that address."""
 
+    __slots__ = ()
+
 
 class ProtocolMismatch(EvloopError):
     """The directory speaks another version of the protocol, or another protocol."""

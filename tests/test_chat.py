@@ -466,6 +466,18 @@ def test_names_of_speakers_are_kept_for_completion(world: World) -> None:
     assert list(chat.speakers) == ["Eve", "Bob"]
 
 
+def test_history_asked_for_has_its_time_too(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    chat = world.enter(stamps=Stamps("HH:MM", lambda: 0.0))
+    world.wait(OPENING_S)
+    event = list(message("a"))
+    event[6] = 3_600
+    monkeypatch.setattr(chat.room.session, "history", lambda count: [tuple(event), message("b")])
+    chat.line("/history")
+    assert world.face.notes[-3:-1] == ["01:00 Bob: a", "Bob: b"]
+
+
 def test_who_talks_has_come_before(world: World) -> None:
     world.enter()
     world.wait(OPENING_S)
