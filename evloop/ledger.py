@@ -17,6 +17,7 @@ from evloop.history import History
 from evloop.limits import (
     CLAIMS_MAX,
     CONFLICT_EVERY_S,
+    DATA_BURST,
     HISTORY_ASKED_MAX,
     LAMPORT_JUMP_MAX,
     NACK_MESSAGES_MAX,
@@ -174,8 +175,8 @@ class Ledger:
             self.shelf.forget(idle)
             self.history.forget(idle.sender)
         lo, hi = self._claims.pop(sender, (0, seq + 1))
-        if lo > seq:
-            lo, hi = 0, seq + 1  # a false claim: this one is held by somebody
+        if lo > seq or (not relayed and hi > seq + 1 + DATA_BURST):
+            lo, hi = 0, seq + 1  # a false claim: this one is held, and is the sender's newest
         if self.newcomer(now):
             base = min(seq, max(lo, seq + 1 - HISTORY_ASKED_MAX))
             before = max(hi, seq + 1) if relayed else seq

@@ -28,6 +28,8 @@ REGRESSIONS = {
     "a day with a clock that leaps, replay and slow links": 1284,
     "an orphan among many forged holes": 102,
     "an answer that the byte rate refuses spins the timer": 523,
+    "a claim far beyond a sender's newest message cuts a newcomer's history": 911,
+    "what was passed over as older than my time comes after all": 537,
 }
 
 
