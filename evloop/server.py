@@ -221,6 +221,15 @@ def guard_handlers(loop: Loop, log: "Log", debug: bool) -> None:
     loop.on_error = failed
 
 
+def tell_ready(places: "Sequence[str]") -> None:
+    """The ready line, one an address. Who can not be told (a full disk) is served all the same."""
+    for place in places:
+        try:
+            os.write(2, f"evloop.server: listening on {place}\n".encode())
+        except OSError:
+            return
+
+
 def run(options: "Namespace") -> int:
     """Serve until told to stop; return the exit status."""
     log = stderr_log(WARNING if options.quiet else DEBUG if options.verbose else INFO)
@@ -252,9 +261,7 @@ def run(options: "Namespace") -> int:
             from evloop.console import Console  # late: no service has one
 
             Console(loop, server.registrar, lambda: drain("the operator ended the server"))
-        for place in places:
-            sys.stderr.write(f"evloop.server: listening on {place}\n")
-        sys.stderr.flush()
+        tell_ready(places)
         Watchman(loop, server.registrar, notifier).ready()
         loop.run()
     finally:

@@ -1,14 +1,16 @@
 """A Python without sqlite3, ssl, unicodedata or termios: what can run runs, the rest is a line."""
 
 import os
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.live import ROOT, Caller, Process
+from tests.live import PATIENCE_S, ROOT, Caller, Process
 
 # Put before everything else that is imported: who asks for a hidden module is told there is none.
 HIDE = """
@@ -94,6 +96,37 @@ def test_a_full_disk_is_told_of_the_version_too(program: str) -> None:
         )
     assert done.returncode == 1
     assert done.stderr == "evloop: standard output: No space left on device\n"
+
+
+def test_a_server_whose_log_is_on_a_full_disk_serves() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        address = probe.getsockname()
+    with open("/dev/full", "w") as full:
+        server = subprocess.Popen(
+            [
+                sys.executable,
+                "-m",
+                "evloop.server",
+                "--memory",
+                "--listen",
+                "{}:{}".format(*address),
+            ],
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            stderr=full,
+        )
+    deadline = time.monotonic() + PATIENCE_S
+    try:
+        while True:
+            try:
+                caller = Caller(address)
+                break
+            except ConnectionRefusedError:
+                assert server.poll() is None and time.monotonic() < deadline
+        caller.close()
+    finally:
+        server.terminate()
+        assert server.wait() == 0
 
 
 def test_a_host_that_is_none_is_one_line() -> None:
