@@ -32,8 +32,9 @@ HEADINGS = {  # of the sections that have plots
 def section(results: Row) -> str:
     """The text between the markers."""
     python, machine = results["python"], results["machine"]
+    minutes = sum(part["seconds"] for part in results["sections"].values()) / 60
     parts = [
-        "How to repeat it: `python3 -m bench` (or `make bench`; under ten minutes; one section:",
+        f"How to repeat it: `python3 -m bench` (or `make bench`; {minutes:.0f} minutes here; alone:",
         "`python3 -m bench requests`), then `python3 -m bench readme`. All figures are in",
         "[bench/results.json](bench/results.json), with ranges, dates and commits (the pure cores'",
         "micro-benchmarks and instruction counts, too); what they mean is at the head of each",
