@@ -293,8 +293,8 @@ class Prompt:
         done(None)
 
     def _quit(self, arguments: list[str], options: "Options", done: "Done") -> None:
-        done(None)
         self._on_quit()
+        done(None)
 
 
 class Unconnected(EvloopError):

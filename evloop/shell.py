@@ -192,7 +192,7 @@ class Client:
             self.face.hold(False)
             if self.options.command:
                 self.quit()
-            else:
+            elif not self._quitting:
                 self.show_prompt()
 
         try:

@@ -125,6 +125,15 @@ def test_ctrl_d_and_ctrl_c_in_a_room() -> None:
         assert "-- left" in "\n".join(rows(mel))
 
 
+@pytest.mark.parametrize("options", [[], ["--plain"]])
+def test_after_quit_there_is_no_prompt(options: list[str]) -> None:
+    with person("Mel", "--server", "127.0.0.1:1", *options) as run:
+        run.expect_last("evloop>")
+        run.send("quit\r")
+        assert run.wait() == 0
+        assert rows(run)[-1] == "evloop> quit"
+
+
 def test_ctrl_c_twice_at_the_prompt_ends_it() -> None:
     run = person("Mel", "--server", "127.0.0.1:1")
     run.expect_last("evloop>")
