@@ -241,7 +241,8 @@ class Prompt:
         _, room, _ = messages.read_change(params)
         key = fold(room.name)
         if method == "room_made":
-            self.rooms[key] = room.name
+            if len(self.rooms) < LISTED_ROOMS_MAX:
+                self.rooms[key] = room.name
         else:
             self.rooms.pop(key, None)
         if (method, key) not in self._own_changes and not self._json:
