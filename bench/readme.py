@@ -34,7 +34,7 @@ def section(results: Row) -> str:
     python, machine = results["python"], results["machine"]
     minutes = sum(part["seconds"] for part in results["sections"].values()) / 60
     parts = [
-        f"How to repeat it: `python3 -m bench` (or `make bench`; {minutes:.0f} minutes here; alone:",
+        f"How to repeat it: `python3 -m bench` (or `make bench`; {minutes:.0f} minutes here; one:",
         "`python3 -m bench requests`), then `python3 -m bench readme`. All figures are in",
         "[bench/results.json](bench/results.json), with ranges, dates and commits (the pure cores'",
         "micro-benchmarks and instruction counts, too); what they mean is at the head of each",
