@@ -22,7 +22,10 @@ KILLS = 50  # of each seed
 SEEDS = (1, 2)
 MEMBERS = tuple(sorted(("name", "address", "port", "mode", "members", "made")))
 BURST = 600  # requests under way when the kill comes, at most: several ticks, several commits
-MOMENT_S = 0.04  # the kill comes at a random moment of this, about what a burst takes
+# The kill comes at a random moment of a span which follows what a burst takes on this machine now:
+# longer after a kill in mid-burst, shorter after one that came too late.
+SPAN_S, SPAN_S_MIN, SPAN_S_MAX = 0.02, 0.0005, 0.1
+LONGER, SHORTER = 1.2, 0.7
 
 
 def load(rng: random.Random, known: dict[str, Any], round_number: int) -> list[tuple[str, str]]:
@@ -40,13 +43,13 @@ def load(rng: random.Random, known: dict[str, Any], round_number: int) -> list[t
 
 
 def one_round(
-    wire: Wire, server: Server, known: dict[str, Any], rng: random.Random, number: int
+    wire: Wire, server: Server, known: dict[str, Any], rng: random.Random, number: int, span: float
 ) -> tuple[list[tuple[str, str]], int]:
     """Load, then the kill; `known` is brought up to date. Returns (unsure changes, version)."""
     changes = load(rng, known, number)
     version = 0
     wire.send(b"".join(wire.frame(method, name=name) for method, name in changes))
-    select.select([], [], [], rng.uniform(0, MOMENT_S))  # the random moment
+    select.select([], [], [], rng.uniform(0, span))  # the random moment
     os.kill(server.pid, signal.SIGKILL)
     answered = 0
     while answered < len(changes) and (reply := wire.receive()) is not None:
@@ -104,6 +107,7 @@ def test_killed_at_random_moments_nothing_acknowledged_is_lost(
     known: dict[str, Any] = {}
     unsure: list[tuple[str, str]] = []
     least = 0
+    span = SPAN_S
     hidden = 0  # how often the kill hid the fate of a change: else this test shows nothing
     options = ("--state", str(path), "--change-rate", "0", "--rooms-per-address", "0")
     for number in range(KILLS):
@@ -118,7 +122,9 @@ def test_killed_at_random_moments_nothing_acknowledged_is_lost(
             assert len(places) == len(set(places))
             version = wire.result("hello")["version"]
             assert version >= least
-            unsure, seen = one_round(wire, server, known, rng, number)
+            unsure, seen = one_round(wire, server, known, rng, number, span)
+            span *= LONGER if unsure else SHORTER
+            span = min(max(span, SPAN_S_MIN), SPAN_S_MAX)
             least = max(least, version, seen)
             hidden += bool(unsure)
         crew.finish(server)
