@@ -48,7 +48,6 @@ if TYPE_CHECKING:
     Event = tuple[Any, ...]
 
 OPENING, TALKING, FINISHING, OVER = range(4)
-TEXT, ME = 0, 1
 
 
 def names_me(text: str, nickname: str) -> bool:
@@ -135,7 +134,7 @@ class Chat:
         if text.startswith("/") and not text.startswith("//"):
             self._command(text[1:])
             return
-        self.say(text[1:] if text.startswith("//") else text, TEXT, text)
+        self.say(text[1:] if text.startswith("//") else text, report.TEXT, text)
 
     def say(self, text: str, kind: int, typed: str) -> None:
         """Send `text`; when it is refused, `typed` is put back into the line."""
@@ -160,7 +159,7 @@ class Chat:
         self.finish()
 
     def _do_me(self, arguments: list[str]) -> None:
-        self.say(arguments[0], ME, f"/me {arguments[0]}")
+        self.say(arguments[0], report.ME, f"/me {arguments[0]}")
 
     def _do_name(self, arguments: list[str]) -> None:
         name = check_nickname(arguments[0])

@@ -325,7 +325,6 @@ PROGRESS_ROOMS = 2_000  # rooms of a listing after which its progress is shown
 NEWS_FOLD_S = 2.0  # joins and parts within it become one line
 ALONE_S = 30.0  # of silence in a room where others should be, then a hint
 BELL_S = 5.0  # at most one bell in it
-INTERRUPT_S = 2.0  # the second Ctrl-C within it leaves
 CONFIRM_SETTLE_S = 0.5  # who is present, but not yet heard, makes himself known within it
 OPENING_S = 0.4  # after entering: the first line names who was heard by then
 PIPE_QUEUE_MAX = 32  # messages that wait to be sent; then the pipe waits too

@@ -20,6 +20,7 @@ from evloop.limits import (
     PLAIN_QUEUE_MAX,
 )
 from evloop.names import check_nickname
+from evloop.report import ME, TEXT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
     Event = tuple[object, ...]
 
-TEXT, ME = 0, 1
 _NOBODY = b""
 _AHEAD_S = (PLAIN_BURST - 1) / PLAIN_PER_S + 1e-6  # the last so that rounding holds nothing back
 

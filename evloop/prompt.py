@@ -70,7 +70,6 @@ class Prompt:
         trust: "Trust",
         open_room: "OpenRoom",
         on_quit: "Callable[[], object]",
-        on_nickname: "Callable[[str], object]",
     ) -> None:
         self.nickname = nickname
         self.server = server
@@ -81,7 +80,6 @@ class Prompt:
         self._trust = trust
         self._open_room = open_room
         self._on_quit = on_quit
-        self._on_nickname = on_nickname
         self._own_changes: set[tuple[str, str]] = set()
 
     def run(self, word: str, arguments: list[str], options: "Options", done: "Done") -> None:
@@ -281,7 +279,6 @@ class Prompt:
     def _name(self, arguments: list[str], options: "Options", done: "Done") -> None:
         if arguments:
             self.nickname = check_nickname(arguments[0])
-            self._on_nickname(self.nickname)
         elif self._json:
             self._face.show(report.json_line("name", name=self.nickname))
         else:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     Event = tuple[object, ...]
 
-ME = 1
+TEXT, ME = 0, 1  # kinds of a message, as in `packets`, which the prompt need not load
 UNKNOWN_LOSS = ("loss_percent", 255)  # room-protocol.md: 255 is "unknown"
 
 # `mark` of a message event -> what a person is told behind the text. "" and "history" need no word.

@@ -103,7 +103,6 @@ class Client:
             as_json=options.json,
             open_room=self._open_room,
             on_quit=self.quit,
-            on_nickname=lambda name: None,
         )
         self.link.on_ready = self._ready
         self.link.on_lost = self._lost
@@ -118,7 +117,7 @@ class Client:
         if self.chat is not None:
             try:
                 if self.verbatim:
-                    self.chat.say(text, 0, "")
+                    self.chat.say(text, report.TEXT, "")
                 else:
                     self.chat.line(text)
             except EvloopError as error:

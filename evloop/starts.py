@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
     from evloop.shell import Client
 
-TEXT = 0
-
 
 def start(client: "Client") -> None:
     """Begin with what the options say."""
@@ -119,7 +117,7 @@ def _say(client: "Client", word: str, arguments: list[str], options: dict[str, s
         assert chat is not None
         if words:
             try:
-                chat.say(" ".join(words), TEXT, "")
+                chat.say(" ".join(words), report.TEXT, "")
             except EvloopError as error:
                 client.failed(f"say {room}", error)
             chat.finish()

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from evloop.errors import Refused
 from evloop.limits import PLAIN_BURST, PLAIN_PER_S, PLAIN_QUEUE_MAX
 from evloop.names import display
-from evloop.plain import ME, PlainSession, cut
-from evloop.report import message_line
+from evloop.plain import PlainSession, cut
+from evloop.report import ME, message_line
 
 INF = float("inf")
 
