@@ -61,6 +61,7 @@ class Editor:
 
     __slots__ = (
         "_bell",
+        "_changed",
         "_charset",
         "_cleared",
         "_columns",
@@ -80,6 +81,7 @@ class Editor:
         "_screen",
         "_search",
         "_urgent",
+        "touched",
     )
 
     def __init__(
@@ -108,6 +110,8 @@ class Editor:
         self._keys: deque[Key] = deque()
         self._urgent: list[tuple[Styled, int]] = []  # echoes and answers to keys: not paced
         self._bell = False
+        self._changed = True  # prompt, line or window: they are to be laid out anew
+        self.touched = True  # a `take` may have something to draw, or `next_deadline` has moved
         self._cleared = False
         self._hidden = False
         self._interrupted = -NEVER
@@ -149,18 +153,21 @@ class Editor:
         change the prompt, or stop, in between; what is left then comes first in the next call.
         """
         self._keys += self._decoder.feed(data, now)
+        self.touched = True
         return self._act(now)
 
     def handle_timer(self, now: float) -> "Iterator[Event]":
         """As `feed`, for time that has passed. Call it after the reads of a tick."""
         self._keys += self._decoder.handle_timer(now)
         self._pacer.handle_timer(now)
+        self.touched = True
         return self._act(now)
 
     def _act(self, now: float) -> "Iterator[Event]":
         self._now = now
         while self._keys:
             event = self._press(self._keys.popleft())
+            self._change()
             if event is not None:
                 yield event
 
@@ -192,6 +199,9 @@ class Editor:
 
     # -- output ----------------------------------------------------------------------------
 
+    def _change(self) -> None:
+        self._changed = self.touched = True
+
     def above(self, line: "Styled", indent: int = 0, *, urgent: bool = False) -> None:
         """Print a line above the prompt, soon (see pacing.py); in the next `take` when `urgent`.
 
@@ -205,19 +215,23 @@ class Editor:
             self._urgent += [*self._pacer.rest(), (line, indent)]
         else:
             self._pacer.add(line, indent)
+        self.touched = True
 
     def bell(self) -> None:
         """Ring with the next `take`."""
         self._bell = True
+        self._change()
 
     def progress(self, text: str) -> None:
         """Show `text` on one line above the prompt, replacing the last one; "" removes it."""
         self._progress = display(text)
+        self._change()
 
     def set_prompt(self, prompt: str, *, echo: bool) -> None:
         """Change the prompt. `echo`: a submitted line stays on the screen, as in a shell."""
         self._prompt = display(prompt)
         self._echo = echo
+        self._change()
 
     def restore(self, text: str) -> bool:
         """Put the text of a failed send back into the line.
@@ -228,27 +242,32 @@ class Editor:
             self._line.killed = split(text)
             return False
         self._line.set(text)
+        self._change()
         return True
 
     def discard(self) -> None:
         """Empty the line."""
         self._line.clear()
+        self._change()
 
     def slow(self) -> None:
         """The terminal refused bytes: from now on measure how quick it is."""
         self._pacer.slow()
+        self.touched = True
 
     def resize(self, columns: int, rows: int) -> None:
         """The window has another size."""
         self._columns = max(2, columns)
         self._rows = max(1, rows)
         self._screen.resize(self._columns, self._rows)
+        self._change()
 
     def hide(self) -> None:
         """Take prompt and line off the screen, for others to write; `take` draws no prompt."""
         self._hidden = True
         self._urgent += self._pacer.rest()
         self._screen.erase()
+        self._change()
 
     def show(self) -> None:
         """The end of `hide`, or of a time in which others wrote without our knowing (SIGSTOP).
@@ -259,16 +278,23 @@ class Editor:
             self._screen.restart()
         self._hidden = False
         self._decoder.reset()
+        self._change()
 
     def take(self, now: float) -> bytes:
         """Return the bytes that bring the screen up to date; b"" when it is."""
         self._now = now
+        self.touched = False
+        lines = self._pacer.take(now)
+        if self._urgent:
+            lines = self._urgent + lines
+            self._urgent = []
+        if not (lines or self._changed):
+            return b""  # as after most datagrams: what there is to show waits for its flush
+        self._changed = False
         screen = self._screen
         if self._cleared:
             self._cleared = False
             screen.clear()
-        lines = [*self._urgent, *self._pacer.take(now)]
-        self._urgent.clear()
         if lines:
             screen.print_above(lines)
         if not self._hidden:

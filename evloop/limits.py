@@ -235,6 +235,7 @@ EXPLAIN_S = 0.3  # a digest that differs so long without a reason is worth a lon
 PRESENCE_S_MIN = 6.0
 MEMBERS_MAX = 16_384  # present members
 DEPARTED_MAX = 64  # members that said BYE, remembered so that stragglers do not revive them
+LABELS_KEPT_MAX = 1_024  # names as shown, found before; a name in a datagram has 255 bytes
 DEPARTED_S = 1.0  # for so long; after that a word is a word
 GREETED_MEMBERS_MAX = 20  # in rooms up to this size a new member is answered by everybody
 MEMBERS_TRUSTED = 16  # times those that I count: what others count is believed no further

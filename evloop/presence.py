@@ -17,6 +17,7 @@ from evloop.errors import Refused
 from evloop.limits import (
     DEPARTED_MAX,
     DEPARTED_S,
+    LABELS_KEPT_MAX,
     LOSS_UNKNOWN,
     MEMBER_VOTES_MAX,
     MEMBERS_MAX,
@@ -46,13 +47,14 @@ class Presence:
     """The present members but for myself, by sender id."""
 
     __slots__ = (
-        "_departed", "_estimate", "_folds", "_hint", "_interval", "_loss_known", "_loss_sum",
-        "_own_name", "_sorted", "_sweep", "_votes", "losses", "members",
+        "_departed", "_estimate", "_folds", "_hint", "_interval", "_labels", "_loss_known",
+        "_loss_sum", "_own_name", "_sorted", "_sweep", "_votes", "losses", "members",
     )  # fmt: skip
 
     def __init__(self, own_name: str) -> None:
         self._own_name = own_name
         self._folds: dict[str, int] | None = None  # how many have names equal under fold
+        self._labels: dict[tuple[bytes, str], str] = {}  # those found since a name last changed
         self.members: dict[bytes, Member] = {}
         self._departed: dict[bytes, tuple[int, float]] = {}  # (counter, until) of BYEs heard
         self._loss_sum = 0
@@ -90,19 +92,32 @@ class Presence:
     def rename(self, own_name: str) -> None:
         """I am called otherwise from now on."""
         self._own_name = own_name
-        self._folds = None
+        self._forget_labels()
 
     def named(self, member: Member, raw_name: bytes) -> str:
         """`member` is called otherwise from now on; returns the old name."""
         old = member.name
         member.raw_name = raw_name
         member.name = raw_name.decode(errors="replace")
-        self._folds = None
+        self._forget_labels()
         return old
 
     def label(self, sender: bytes, name: str) -> str:
         """How to show `name` of `sender`: told apart from a present one that looks the same; the
         id alone when it breaks the rules."""
+        # Kept: to find it costs 11,000 instructions, and every message shown asks for one.
+        found = self._labels.get((sender, name))
+        if found is None:
+            if len(self._labels) >= LABELS_KEPT_MAX:
+                self._labels.clear()
+            found = self._labels[sender, name] = self._find_label(sender, name)
+        return found
+
+    def _forget_labels(self) -> None:
+        self._folds = None
+        self._labels.clear()
+
+    def _find_label(self, sender: bytes, name: str) -> str:
         try:
             check_nickname(name)
         except Refused:
@@ -119,7 +134,7 @@ class Presence:
         if len(self.members) >= MEMBERS_MAX:
             return None
         member = self.members[sender] = Member(now, raw_name, counter)
-        self._folds = None
+        self._forget_labels()
         self._estimate = 0
         self._sweep = min(self._sweep, now + SILENT_INTERVALS * self.interval())
         return member
@@ -162,7 +177,7 @@ class Presence:
         if member is not None:
             self.lossy(member, LOSS_UNKNOWN)
             self._estimate = 0
-            self._folds = None
+            self._forget_labels()
         return member
 
     def said_bye(self, sender: bytes, counter: int, now: float) -> None:

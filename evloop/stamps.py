@@ -10,27 +10,47 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _FORMATS = {"off": "", "HH:MM": "%H:%M ", "iso": "%Y-%m-%dT%H:%M:%S "}
+_STEPS_S = {"off": 60, "HH:MM": 60, "iso": 1}  # the same text within; no zone is off by seconds
 
 
 class Stamps:
-    """`style` is a key of _FORMATS, `wall` unix time."""
+    """`style` is a key of _FORMATS, `wall` unix time.
 
-    __slots__ = ("_format", "_wall")
+    The last texts are kept: a chat asks for both with each message, and to make them costs 7,400
+    instructions each.
+    """
+
+    __slots__ = ("_day", "_format", "_line", "_step", "_wall")
 
     def __init__(self, style: str, wall: "Callable[[], float]") -> None:
         self._format = _FORMATS[style]
+        self._step = _STEPS_S[style]
         self._wall = wall
+        self._line = (-1.0, "")  # (which step of time, its text)
+        self._day = (-1.0, "")  # (which minute, its text)
 
     def line(self, at: float = 0.0) -> str:
         """What stands before a chat line of unix time `at` (0: now), with a blank behind it.
 
         "" when stamps are off.
         """
-        return self._format and time.strftime(self._format, time.localtime(at or self._wall()))
+        if not self._format:
+            return ""
+        at = at or self._wall()
+        step = at // self._step
+        if step != self._line[0]:
+            self._line = step, time.strftime(self._format, time.localtime(at))
+        return self._line[1]
 
     def day(self) -> str:
         """Today: "Sun 22 Nov 2026"; "" when stamps are off."""
-        return self._format and time.strftime("%a %d %b %Y", time.localtime(self._wall()))
+        if not self._format:
+            return ""
+        now = self._wall()
+        minute = now // 60
+        if minute != self._day[0]:
+            self._day = minute, time.strftime("%a %d %b %Y", time.localtime(now))
+        return self._day[1]
 
     def utc(self) -> str:
         """Now, for JSON: "2026-11-22T12:01:07.412Z"."""

@@ -452,6 +452,20 @@ def test_stamps(monkeypatch: pytest.MonkeyPatch) -> None:
     assert Stamps("off", lambda: moment).utc() == "2026-11-22T12:00:01.412Z"
 
 
+@pytest.mark.parametrize("style", ["HH:MM", "iso"])
+def test_stamps_follow_the_clock(style: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "Asia/Kathmandu")  # 5:45 ahead
+    time.tzset()
+    clock = [1795348801.4129]
+    stamps = Stamps(style, lambda: clock[0])
+    for _ in range(300):
+        fresh = Stamps(style, lambda: clock[0])
+        assert stamps.line() == fresh.line()
+        assert stamps.line(clock[0] - 86_400) == fresh.line(clock[0] - 86_400)
+        assert stamps.day() == fresh.day()
+        clock[0] += 307.7
+
+
 def test_json_is_data_for_everything_that_happens(world: World) -> None:
     world.enter(as_json=True)
     world.hear(message("hi"), ("joined", BOB, "Bob"), ("lost", BOB, "Bob", 1))

@@ -448,6 +448,34 @@ def test_urgent_lines_overtake_no_chat_line() -> None:
     assert typist.screen.used() == ["first", "second", "answer", "lab>"]
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda editor: editor.set_prompt("hall> ", echo=False),
+        lambda editor: editor.progress("half of it"),
+        lambda editor: editor.restore("unsent"),
+        lambda editor: editor.discard(),
+        lambda editor: editor.resize(5, 24),
+        lambda editor: editor.hide(),
+        lambda editor: editor.show(),
+        lambda editor: editor.bell(),
+        lambda editor: editor.above("a line"),
+        lambda editor: editor.above("an answer", urgent=True),
+        lambda editor: list(editor.feed(b"x", 200.0)),
+    ],
+)
+def test_what_changes_the_picture_touches_the_editor(change: Callable[[Editor], object]) -> None:
+    typist = Typist()
+    if change.__code__.co_names[0] == "discard":
+        typist.type("typed")
+    assert not typist.editor.touched
+    assert typist.draw() == b""
+    change(typist.editor)
+    assert typist.editor.touched
+    assert typist.draw() != b""
+    assert not typist.editor.touched
+
+
 def test_on_a_slow_terminal_they_do_overtake() -> None:
     typist = Typist(slow=True)
     for number in range(100):

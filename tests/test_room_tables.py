@@ -6,7 +6,13 @@ import pytest
 
 from evloop.bulk import BulkServer, Holders
 from evloop.history import History
-from evloop.limits import HISTORY_BYTES_MAX, HISTORY_MESSAGES_MAX, LOSS_UNKNOWN, MEMBERS_MAX
+from evloop.limits import (
+    HISTORY_BYTES_MAX,
+    HISTORY_MESSAGES_MAX,
+    LABELS_KEPT_MAX,
+    LOSS_UNKNOWN,
+    MEMBERS_MAX,
+)
 from evloop.loss import LossMeter, copies
 from evloop.outbox import Outbox, split
 from evloop.packets import NOBODY
@@ -35,6 +41,32 @@ def test_the_interval_follows_the_number_of_members() -> None:
         presence = Presence("Mel")
         presence.expect(members)
         assert presence.interval() == pytest.approx(interval)
+
+
+def test_a_label_follows_who_is_present_and_what_they_are_called() -> None:
+    presence = Presence("Mel")
+    assert presence.label(ANN, "mel") == "mel"
+    presence.add(ANN, b"mel", 0, 0.0)
+    assert presence.label(ANN, "mel") == "mel~0a0a"
+    presence.rename("Max")
+    assert presence.label(ANN, "mel") == "mel"
+    bob = presence.add(BOB, b"MEL", 0, 0.0)
+    assert bob is not None
+    assert presence.label(ANN, "mel") == "mel~0a0a"
+    presence.named(bob, b"Bob")
+    assert presence.label(ANN, "mel") == "mel"
+    presence.named(bob, b"mel")
+    assert presence.label(ANN, "mel") == "mel~0a0a"
+    presence.remove(BOB)
+    assert presence.label(ANN, "mel") == "mel"
+    assert presence.label(ANN, "a:b") == ANN.hex()
+
+
+def test_labels_that_are_kept_are_bounded() -> None:
+    presence = Presence("Mel")
+    for n in range(LABELS_KEPT_MAX + 2):
+        assert presence.label(ident(n), f"n{n}") == f"n{n}"
+    assert len(presence._labels) <= LABELS_KEPT_MAX
 
 
 def test_what_others_count_is_believed_by_its_median_and_within_reason() -> None:
