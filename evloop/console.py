@@ -1,4 +1,4 @@
-"""The operator's console: commands typed at the server's own terminal. Floor 6.
+"""The operator's console: commands typed at the server's own terminal. Floor 7.
 
 One dict from word to function; each returns the lines to print, or raises Refused or UsageError
 with a sentence that says what to do.

@@ -65,6 +65,7 @@ class Directory:
         "_pages",
         "_places",
         "_rooms",
+        "provisional",
         "rooms_max",
         "rooms_per_address",
         "version",
@@ -92,6 +93,9 @@ class Directory:
         self._entered: dict[Hashable, set[str]] = {}  # by member; the same the other way
         # What to undo: (room, None) was added, (room, who was inside) was removed.
         self._changes: list[tuple[Room, set[Hashable] | None]] = []
+        # Whether there are changes since the last `commit`: what is read now may be undone. For
+        # reading; a plain attribute, because every reply asks (a property: 50 ns more).
+        self.provisional = False
 
     def __len__(self) -> int:
         return len(self._rooms)
@@ -172,25 +176,24 @@ class Directory:
     def add(self, room: Room) -> bytes:
         """Add what `check_make` allowed; return the body of the change, for reply and watchers."""
         encoded = self._put(room)
-        self._changes.append((room, None))
-        self.version += 1
+        self._note(room, None)
         return change_body(self.version, encoded)
 
     def remove(self, room: Room) -> bytes:
         """Remove a room of the directory and everybody from it; return the body of the change."""
         encoded = room_json(room, self.members(room))
-        self._changes.append((room, self._take(room)))
-        self.version += 1
+        self._note(room, self._take(room))
         return change_body(self.version, encoded)
 
-    @property
-    def provisional(self) -> bool:
-        """Whether there are changes since the last `commit`: what is read now may be undone."""
-        return bool(self._changes)
+    def _note(self, room: Room, inside: "set[Hashable] | None") -> None:
+        self._changes.append((room, inside))
+        self.provisional = True
+        self.version += 1
 
     def commit(self) -> None:
         """Say that the changes are on disk."""
         self._changes.clear()
+        self.provisional = False
 
     def rollback(self) -> None:
         """Undo all changes since the last `commit`, newest first."""
@@ -203,6 +206,7 @@ class Directory:
             for member in inside:
                 self._join(room.fold, member)
             self._put(room)
+        self.provisional = False
 
     def _put(self, room: Room) -> bytes:
         assert room.fold not in self._rooms, "check_make was asked"

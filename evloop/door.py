@@ -1,4 +1,4 @@
-"""The door of the server: who comes in, who is turned away, and how they are told. Floor 6.
+"""The door of the server: who comes in, who is turned away, and how they are told. Floor 7.
 
     accepted by the kernel   plain                            with TLS
     the guard admits it      welcome                          welcome, with a pipe
@@ -27,9 +27,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from evloop.connection import Connection
     from evloop.guard import Guard
     from evloop.loop import Loop
-    from evloop.registrar import Connection, Registrar
+    from evloop.registrar import Registrar
     from evloop.tls import ServerTls
 
 

@@ -22,7 +22,7 @@ from evloop.framing import pack_frame
 from evloop.limits import CONNECT_S_MAX, RECONNECT_S_MAX, RECONNECT_S_MIN, SENTENCE_CHARS_MAX
 from evloop.names import quoted
 from evloop.resolve import Lookup
-from evloop.stream import Stream
+from evloop.stream import OPEN, Stream
 from evloop.tcp import tune
 
 TYPE_CHECKING = False
@@ -70,8 +70,12 @@ class _Wire(Stream):
         self._link = link
         super().__init__(hub, sock, pipe)
 
-    def payload(self, data: bytes) -> None:
-        self._link.received(data)
+    def payloads(self, frames: list[bytes]) -> int:
+        for taken, data in enumerate(frames, 1):
+            self._link.received(data)
+            if self.state != OPEN:
+                return taken
+        return len(frames)
 
     def broken(self, error: FrameError) -> None:
         self._link.mismatch(error)

@@ -125,18 +125,9 @@ def _read_request(value: "Any") -> "Request":
 # parse 0.25x.)
 _HEAD = b'{"jsonrpc":"2.0","id":'
 _ID_AT = len(_HEAD)
+_ID_END = _ID_AT + ID_DIGITS + 1
 _ZERO = ord("0")  # JSON numbers do not begin with it
 _tails: "dict[bytes, tuple[str, dict[str, Any]]]" = {}
-
-
-def _id_end(payload: bytes) -> int:
-    """Where the tail of `payload` begins, 0 when it is not of the common form."""
-    if payload.startswith(_HEAD):
-        comma = payload.find(b",", _ID_AT, _ID_AT + ID_DIGITS + 1)
-        digits = payload[_ID_AT:comma]
-        if comma > 0 and digits.isdigit() and (digits[0] != _ZERO or len(digits) == 1):
-            return comma
-    return 0
 
 
 def parse(payload: bytes) -> "Request | list[Request | BadMessage]":
@@ -146,11 +137,17 @@ def parse(payload: bytes) -> "Request | list[Request | BadMessage]":
     member of a batch that is no request stands as a BadMessage in its place in the list. The
     params may be shared with other requests: read them only.
     """
-    comma = _id_end(payload)
-    if comma:
-        known = _tails.get(payload[comma:])
-        if known is not None:
-            return payload[_ID_AT:comma], *known
+    comma = 0  # where the tail begins; 0: the payload is not of the common form
+    if payload[:_ID_AT] == _HEAD:
+        comma = payload.find(b",", _ID_AT, _ID_END)
+        digits = payload[_ID_AT:comma]
+        if comma > 0 and digits.isdigit() and (digits[0] != _ZERO or len(digits) == 1):
+            known = _tails.get(payload[comma:])
+            if known is not None:
+                method, params = known
+                return digits, method, params
+        else:
+            comma = 0
     value = decode(payload)
     if type(value) is not list:
         request_id, method, params = _read_request(value)
@@ -184,9 +181,14 @@ def check_in_batch(method: str) -> None:
 # -- the server's side: replies and notifications out ----------------------------------------------
 
 
+# What stands around the id and the body of a result, and its length.
+RESULT_HEAD, RESULT_MIDDLE, RESULT_END = _HEAD, b',"result":', b"}"
+RESULT_AROUND_BYTES = len(RESULT_HEAD + RESULT_MIDDLE + RESULT_END)
+
+
 def result(request_id: bytes, body: bytes) -> bytes:
     """Return the reply to `request_id` (JSON, as `parse` gave it) with `body` (JSON) as result."""
-    return b'{"jsonrpc":"2.0","id":%b,"result":%b}' % (request_id, body)
+    return b"".join((RESULT_HEAD, request_id, RESULT_MIDDLE, body, RESULT_END))
 
 
 def error(
@@ -205,14 +207,14 @@ def refusal(request_id: bytes, refused: Refused) -> bytes:
     return error(request_id, refused.code, refused.sentence, data)
 
 
-def bad_message(bad: BadMessage) -> bytes:
-    """Return the error reply to what could not be understood; its id is null."""
-    return error(NULL, bad.code, bad.sentence)
+def bad_message(bad: BadMessage, request_id: bytes = NULL) -> bytes:
+    """Return the error reply to what could not be understood; mostly its id neither: null."""
+    return error(request_id, bad.code, bad.sentence)
 
 
-def unknown_method(request_id: bytes, method: str) -> bytes:
-    """Return the error reply for a method that nobody handles."""
-    return error(request_id, METHOD_NOT_FOUND, f'there is no method "{quoted(method)}"')
+def unknown_method(method: str) -> BadMessage:
+    """Return what is wrong with a request whose method nobody handles."""
+    return BadMessage(METHOD_NOT_FOUND, f'there is no method "{quoted(method)}"')
 
 
 def batch(replies: "Iterable[bytes]") -> bytes:

@@ -1,4 +1,4 @@
-"""The directory at work: requests of many connections in, replies and news out. Floor 6.
+"""The directory at work: requests of many connections in, replies and news out. Floor 7.
 
 A request's way: `Connection.payload -> messages.parse -> HANDLERS[method] -> directory.check_... ->
 store.insert -> directory.add -> stream.send`, which only queues. At the end of the tick
@@ -14,22 +14,31 @@ at once is one sync of the disk then (measured: 1.2 to 1.5 times as many changes
 """
 
 from evloop import __version__, messages, params
-from evloop.endpoints import endpoint_of
-from evloop.errors import BadMessage, FrameError, Refused, StoreError
-from evloop.framing import pack_frame
+from evloop.connection import Connection
+from evloop.errors import BadMessage, Refused, StoreError
+from evloop.framing import pack_frame, pack_header
 from evloop.limits import (
     BAD_MESSAGES_MAX,
     CHANGE_UNITS,
     COMMIT_WAIT_TICKS,
     HELLO_CHARS_MAX,
+    OUT_HIGH_WATER_BYTES,
     TOKEN_BYTES,
 )
-from evloop.messages import Room
+from evloop.messages import (
+    NULL,
+    RESULT_AROUND_BYTES,
+    RESULT_END,
+    RESULT_HEAD,
+    RESULT_MIDDLE,
+    Room,
+    parse,
+)
 from evloop.names import fold
 from evloop.owner import check_owner, new_token, token_hash
 from evloop.peers import is_loopback, prefix_of
 from evloop.promises import Promises, all_failed, batch, storage_failed
-from evloop.stream import Hub, Stream
+from evloop.stream import OPEN, Hub
 from evloop.strictjson import PARSE_ERROR, encode
 
 TYPE_CHECKING = False
@@ -42,6 +51,7 @@ if TYPE_CHECKING:
     from evloop.directory import Directory
     from evloop.log import Log
     from evloop.loop import Loop
+    from evloop.messages import Request
     from evloop.metrics import Metrics
     from evloop.promises import Replies
     from evloop.ratelimit import AddressRates
@@ -52,78 +62,12 @@ if TYPE_CHECKING:
 
 SERVER = f"evloop/{__version__}"
 INDEPENDENT = frozenset(("ping",))  # methods whose replies hold whatever becomes of the tick
-_BAD_REASONS = {messages.INVALID_REQUEST: "invalid_request", PARSE_ERROR: "parse_error"}
-
-
-class Connection(Stream):
-    """One client. `number` names it on the console, `peer` in the log.
-
-    There are 10,000 of these: what is hardly ever asked for is made when it is asked for.
-    """
-
-    __slots__ = (
-        "bad",
-        "client",
-        "host",
-        "name",
-        "number",
-        "port",
-        "server",
-        "visitor",
-    )
-
-    def __init__(
-        self,
-        server: "Registrar",
-        sock: "socket.socket",
-        host: str,
-        port: int,
-        pipe: "TlsPipe | None",
-    ) -> None:
-        super().__init__(server.hub, sock, pipe)
-        self.server = server
-        self.host = host
-        self.port = port
-        self.number = 0
-        self.visitor = ""  # the guard's name for where it comes from
-        self.bad = 0  # payloads in a row that were no requests
-        self.client = ""
-        self.name = ""
-
-    @property
-    def peer(self) -> str:
-        """Where it comes from, as text."""
-        return endpoint_of(self.host, self.port)
-
-    def payload(self, data: bytes) -> None:
-        self.server.handle(self, data)
-
-    def broken(self, error: FrameError) -> None:
-        self.server.blame(self, "broken", str(error))
-        if not self._eof:
-            reply = messages.error(
-                messages.NULL,
-                messages.INVALID_REQUEST,
-                str(error),
-                {"reason": "frame_too_large"},
-            )
-            self.server.answer(self, reply, None)
-        self.close(str(error))
-
-    def insecure(self, why: str) -> None:
-        self.server.blame(self, "insecure", why)
-        if self.go_plain():
-            sentence = "this port speaks TLS only: connect with --tls"
-            reply = messages.error(messages.NULL, messages.INVALID_REQUEST, sentence)
-            self.server.answer(self, reply, None)
-        self.close(why)
-
-    def expired(self) -> None:
-        self.server.blame(self, "timed out", None)
-        super().expired()
-
-    def ended(self, why: str) -> None:
-        self.server.forget(self)
+FAILURES = (BadMessage, Refused, StoreError)  # what handling a request may raise
+_BAD_REASONS = {
+    messages.INVALID_REQUEST: "invalid_request",
+    messages.METHOD_NOT_FOUND: "method_not_found",
+    PARSE_ERROR: "parse_error",
+}
 
 
 class Registrar:
@@ -210,42 +154,84 @@ class Registrar:
 
     # -- requests ----------------------------------------------------------------------------
 
-    def handle(self, connection: Connection, payload: bytes) -> None:
-        """Answer one payload, whatever it is."""
-        self.handled += 1
-        try:
-            request = messages.parse(payload)
-        except BadMessage as bad:
-            self._count_bad(connection)
-            self.metrics.count_kind("rejects", _BAD_REASONS[bad.code])
-            self.answer(connection, messages.bad_message(bad), None)
-            return
-        if isinstance(request, list):
-            self._handle_batch(connection, request)
-            return
-        connection.bad = 0
-        request_id, method, parameters = request
-        reply = self._reply(connection, request_id, method, parameters)
-        if reply is not None:
-            self.answer(connection, reply, None if method in INDEPENDENT else request_id)
+    def handle(self, connection: Connection, payloads: list[bytes]) -> int:
+        """Answer payloads, whatever they are, in turn; return how many were.
 
-    def _handle_batch(self, connection: Connection, members: "list[Any]") -> None:
+        Fewer than all when the queue is full or the connection was closed. Nearly all replies are
+        results that hold already: these are put together from their parts at the end (measured
+        with 16 in flight, against a frame and a call for each: 1.6 times as many a second).
+        """
+        directory, act = self.directory, self._act
+        room = OUT_HIGH_WATER_BYTES - connection.queued  # that is left in its queue
+        parts: list[bytes] = []
+        self.handled += len(payloads)
+        taken = 0
+        for payload in payloads:
+            taken += 1
+            request_id: bytes | None = NULL
+            depends: Replies | None = None
+            reply: bytes | None
+            method = ""
+            try:
+                request = parse(payload)
+                if isinstance(request, list):
+                    reply, depends = self._handle_batch(connection, request)
+                else:
+                    connection.bad = 0
+                    request_id, method, parameters = request
+                    body = act(connection, method, parameters)
+                    if request_id is None:
+                        continue
+                    if not directory.provisional:
+                        size = RESULT_AROUND_BYTES + len(request_id) + len(body)
+                        head = pack_header(size)
+                        parts += head, RESULT_HEAD, request_id, RESULT_MIDDLE, body, RESULT_END
+                        room -= size
+                        if room < 0:
+                            break
+                        continue
+                    reply = messages.result(request_id, body)
+            except FAILURES as error:
+                reply = self._excuse(request_id, error)
+                if request_id is NULL:
+                    self._count_bad(connection)
+            if reply is None:
+                continue
+            if parts:
+                connection.send(b"".join(parts))
+                parts = []
+            held = request_id is NULL or method in INDEPENDENT
+            self.answer(connection, reply, depends or (None if held else request_id))
+            if connection.full or connection.state != OPEN:
+                break
+            room = OUT_HIGH_WATER_BYTES - connection.queued
+        if parts:
+            connection.send(b"".join(parts))
+        self.handled -= len(payloads) - taken
+        return taken
+
+    def _handle_batch(
+        self, connection: Connection, members: "list[Request | BadMessage]"
+    ) -> "tuple[bytes | None, Replies]":
+        """Answer a batch: its reply, and what that depends on."""
         replies: Replies = []  # (id, reply); the id of what was no request is None
         requests = 0
         for member in members:
             if isinstance(member, BadMessage):
-                self.metrics.count_kind("rejects", _BAD_REASONS[member.code])
-                replies.append((None, messages.bad_message(member)))
+                reply = self._excuse(NULL, member)
+                assert reply is not None
+                replies.append((None, reply))
                 continue
             requests += 1
             request_id, method, parameters = member
             undone = self._promises.undone
             try:
                 messages.check_in_batch(method)
-            except Refused as refused:
-                reply = messages.refusal(request_id, refused) if request_id is not None else None
+                body = self._act(connection, method, parameters)
+            except FAILURES as error:
+                reply = self._excuse(request_id, error)
             else:
-                reply = self._reply(connection, request_id, method, parameters)
+                reply = None if request_id is None else messages.result(request_id, body)
             if undone != self._promises.undone:  # with this member all before it were undone
                 replies = all_failed(replies)
             if reply is not None:
@@ -254,31 +240,28 @@ class Registrar:
             connection.bad = 0
         else:
             self._count_bad(connection)
-        if replies:
-            self.answer(connection, batch(replies), replies)
+        return batch(replies) if replies else None, replies
 
-    def _reply(
-        self,
-        connection: Connection,
-        request_id: bytes | None,
-        method: str,
-        parameters: "dict[str, Any]",
-    ) -> bytes | None:
-        """Act, and return the reply; None for a notification."""
+    def _act(self, connection: Connection, method: str, parameters: "dict[str, Any]") -> bytes:
+        """Do what a request asks for, and return the body of its result; raises FAILURES."""
         handler = HANDLERS.get(method)
         if handler is None:
-            self.metrics.count_kind("rejects", "method_not_found")
-            return None if request_id is None else messages.unknown_method(request_id, method)
+            raise messages.unknown_method(method)
         self._requests[method] += 1
-        try:
-            body = handler(self, connection, parameters)
-        except Refused as refused:
-            self.metrics.count_kind("rejects", refused.reason)
-            return None if request_id is None else messages.refusal(request_id, refused)
-        except StoreError as error:
+        return handler(self, connection, parameters)
+
+    def _excuse(
+        self, request_id: bytes | None, error: BadMessage | Refused | StoreError
+    ) -> bytes | None:
+        """What is answered when `error` came of a request; None for a notification."""
+        if isinstance(error, StoreError):
             self._undo(error)
             return None if request_id is None else storage_failed(request_id)
-        return None if request_id is None else messages.result(request_id, body)
+        if isinstance(error, Refused):
+            self.metrics.count_kind("rejects", error.reason)
+            return None if request_id is None else messages.refusal(request_id, error)
+        self.metrics.count_kind("rejects", _BAD_REASONS[error.code])
+        return None if request_id is None else messages.bad_message(error, request_id)
 
     def answer(
         self, connection: Connection, reply: bytes, depends: "bytes | Replies | None"

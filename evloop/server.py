@@ -1,4 +1,4 @@
-"""The directory server: `python3 -m evloop.server`. Floor 7: wiring.
+"""The directory server: `python3 -m evloop.server`. Floor 8: wiring.
 
 Options -> store -> sockets -> loop. What a rule is lives in `directory`, what a request does in
 `registrar`, how bytes move in `stream` and `loop`.
@@ -30,7 +30,7 @@ from evloop.loop import Loop
 from evloop.metrics import Metrics, publish
 from evloop.peers import is_loopback
 from evloop.ratelimit import AddressRates, change_burst
-from evloop.registrar import Connection, Registrar
+from evloop.registrar import Registrar
 from evloop.server_options import parse_options
 from evloop.service import listening_sockets, notifier_from
 from evloop.store import MemoryStore, open_store
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any
 
+    from evloop.connection import Connection
     from evloop.log import Log
     from evloop.tls import ServerTls
 
@@ -178,7 +179,7 @@ class Server:
         if self._draining and not self.registrar.connections:
             self._end()
 
-    def _forget(self, connection: Connection) -> None:
+    def _forget(self, connection: "Connection") -> None:
         self._door.release(connection)
         self._end_if_empty()
 

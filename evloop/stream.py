@@ -123,12 +123,13 @@ def _expired_shaking(stream: "Stream") -> None:
 class Stream(Watched):
     """One framed connection. Subclasses say what a payload means.
 
-    `payload(data)` is called for each whole frame, `broken(error)` once when the stream can not
-    be framed any more, `insecure(why)` once when TLS failed, `expired()` when a frame was not
+    `payloads(frames)` is called with the frames that came, `broken(error)` once when the stream can
+    not be framed any more, `insecure(why)` once when TLS failed, `expired()` when a frame was not
     finished in time, `ended(why)` once when it is over.
     """
 
     __slots__ = (
+        "_ahead",
         "_decoder",
         "_eof",
         "_hub",
@@ -148,6 +149,7 @@ class Stream(Watched):
     def __init__(self, hub: Hub, sock: socket.socket, pipe: "TlsPipe | None" = None) -> None:
         self._hub = hub
         self._decoder = FrameDecoder()
+        self._ahead: list[bytes] | tuple[()] = ()  # frames that `payloads` did not take yet
         self._out: list[bytes] | tuple[()] = ()  # a list of its own only while there is something
         self._queued = 0  # bytes in _out and _sealed
         self._eof = False
@@ -166,8 +168,11 @@ class Stream(Watched):
 
     # -- for the owner -----------------------------------------------------------------------
 
-    def payload(self, data: bytes) -> None:
-        """One whole frame came."""
+    def payloads(self, frames: list[bytes]) -> int:
+        """Whole frames came: take them in turn, and return how many.
+
+        One at least; no more after one that left `full` or not open.
+        """
         raise NotImplementedError
 
     def broken(self, error: FrameError) -> None:
@@ -197,6 +202,11 @@ class Stream(Watched):
     def queued(self) -> int:
         """Bytes that wait to be sent."""
         return self._queued
+
+    @property
+    def full(self) -> bool:
+        """Whether so much waits to be sent that nothing more is to be asked of us."""
+        return self._queued > OUT_HIGH_WATER_BYTES
 
     def send(self, frames: bytes) -> int:
         """Queue frames, already packed, for the end of the tick; return their place in the queue.
@@ -327,28 +337,38 @@ class Stream(Watched):
     def _handle(self, share: int) -> None:
         """Hand over the frames that are whole, at most `share` of them."""
         hub, decoder = self._hub, self._decoder
-        next_frame = decoder.next_frame
         left, before = share, self._queued
         try:
             while self._queued <= OUT_HIGH_WATER_BYTES and self.state == OPEN:
-                if not left and decoder.rest:
+                ahead = self._ahead
+                if not left and (ahead or decoder.rest):
                     # The others' turn; the rest of what was read waits for ours.
                     self.want_read(False)
                     hub.wait(self)
                     return
-                data = next_frame() if decoder.rest else None
-                if data is None:
+                if ahead:
+                    frames = ahead[:left]
+                elif decoder.rest:
+                    frames = decoder.next_frames(left)
+                else:
+                    frames = None
+                if not frames:
                     if self._eof:
                         decoder.finish()
                     elif not (decoder.rest or self._timed) and self._mask & READ:
                         return  # as nearly always: there is nothing to change
                     break
-                left -= 1
                 if self._timed:
                     self._in_time()  # the next frame has its own time
-                self.payload(data)
-                if len(data) > LARGE_FRAME_BYTES:
-                    hub.frames_left -= len(data) // REQUEST_UNIT_BYTES
+                taken = self.payloads(frames)
+                left -= taken
+                if ahead:
+                    self._ahead = ahead[taken:]
+                elif taken < len(frames):
+                    self._ahead = frames[taken:]
+                last = len(frames[taken - 1])  # only the last of a list is ever large
+                if last > LARGE_FRAME_BYTES:
+                    hub.frames_left -= last // REQUEST_UNIT_BYTES
         except FrameError as error:
             self._in_time()
             self.broken(error)

@@ -1,4 +1,4 @@
-"""What a server does by the clock: expire rooms, write figures, tell the service manager. Floor 6.
+"""What a server does by the clock: expire rooms, write figures, tell the service manager. Floor 7.
 
 Nothing here has a timer unless it was asked for: an idle server sleeps.
 """

@@ -8,7 +8,12 @@ from hypothesis import strategies as st
 
 from evloop.errors import FrameError, LocalProtocolError
 from evloop.framing import FrameDecoder, pack_frame
-from evloop.limits import FRAME_BYTES_MAX, HEADER_BYTES, PAYLOAD_BYTES_MAX
+from evloop.limits import (
+    FRAME_BYTES_MAX,
+    HEADER_BYTES,
+    LARGE_FRAME_BYTES,
+    PAYLOAD_BYTES_MAX,
+)
 
 PAYLOADS = st.lists(st.binary(max_size=300) | st.just(b"x" * PAYLOAD_BYTES_MAX), max_size=12)
 CUTS = st.lists(st.integers(min_value=1, max_value=5000), min_size=1, max_size=60)
@@ -192,3 +197,29 @@ def test_the_next_size_is_known_with_its_header() -> None:
     assert decoder.next_size() == 3
     assert decoder.next_frame() == b"abc"
     assert decoder.next_size() == 0
+
+
+@given(PAYLOADS, CUTS, st.lists(st.integers(min_value=1, max_value=20), min_size=1))
+def test_frames_by_the_list_are_the_same_frames(
+    payloads: list[bytes], sizes: list[int], most: list[int]
+) -> None:
+    decoder = FrameDecoder()
+    frames, turn = [], 0
+    for piece in pieces(b"".join(map(frame_by_hand, payloads)), sizes):
+        decoder.feed(piece)
+        while found := decoder.next_frames(most[turn % len(most)]):
+            assert len(found) <= most[turn % len(most)]
+            assert all(len(frame) <= LARGE_FRAME_BYTES for frame in found[:-1])
+            frames += found
+            turn += 1
+        assert len(decoder) < FRAME_BYTES_MAX
+    assert frames == payloads
+    decoder.finish()
+
+
+def test_the_frames_before_a_bad_one_come_first() -> None:
+    decoder = FrameDecoder()
+    decoder.feed(frame_by_hand(b"a") + frame_by_hand(b"b") + b"\xff" * 9)
+    assert decoder.next_frames(9) == [b"a", b"b"]
+    with pytest.raises(FrameError):
+        decoder.next_frames(9)

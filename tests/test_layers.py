@@ -23,9 +23,9 @@ FLOORS = (
     "accept arguments deadlines descriptors log loop makecert multicast outlet resolve service"
     " statefiles stdin stamps store tcp terminal tls",
     "cooked keepsakes listeners metrics promises room screen stream",
-    "console door faces link registrar server_options trust upkeep",
-    "chat exits prompt server settings",
-    "shell",
+    "connection faces link server_options trust",
+    "chat console door exits prompt registrar settings upkeep",
+    "server shell",
     "starts",
     "client",
     "__main__",

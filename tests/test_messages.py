@@ -358,7 +358,7 @@ def test_refusals_round_trip(request_id: int | str, code: int, reason: str, sent
 
 
 def test_errors_of_json_rpc_carry_no_reason() -> None:
-    payload = messages.unknown_method(b"5", "explode\x1b" * 9000)
+    payload = messages.bad_message(messages.unknown_method("explode\x1b" * 9000), b"5")
     assert len(payload) <= REPLY_BYTES_MAX
     error = json.loads(payload)["error"]
     assert error["code"] == -32601
@@ -369,7 +369,7 @@ def test_errors_of_json_rpc_carry_no_reason() -> None:
 
 def test_a_full_batch_of_the_longest_replies_fits_a_frame() -> None:
     longest = encode("\0" * ID_CHARS_MAX)
-    method = messages.unknown_method(longest, "😀" * 200)
+    method = messages.bad_message(messages.unknown_method("😀" * 200), longest)
     room = messages.result(
         longest,
         messages.change_body(

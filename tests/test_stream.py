@@ -24,16 +24,20 @@ class Recorder(Stream):
     """Notes what happens; answers each payload with what `answer` makes of it."""
 
     def __init__(self, hub: Hub, sock: socket.socket) -> None:
-        self.payloads: list[bytes] = []
+        self.taken: list[bytes] = []
         self.errors: list[str] = []
         self.endings: list[str] = []
         self.answer = b""
         super().__init__(hub, sock)
 
-    def payload(self, data: bytes) -> None:
-        self.payloads.append(data)
-        if self.answer:
-            self.send(pack_frame(self.answer))
+    def payloads(self, frames: list[bytes]) -> int:
+        for taken, data in enumerate(frames, 1):
+            self.taken.append(data)
+            if self.answer:
+                self.send(pack_frame(self.answer))
+            if self.full or self.state != OPEN:
+                return taken
+        return len(frames)
 
     def broken(self, error: FrameError) -> None:
         self.errors.append(str(error))
@@ -89,7 +93,7 @@ def test_frames_come_out_however_they_were_cut(world: World) -> None:
     for byte in pack_frame(b"one") + pack_frame(b"") + pack_frame(b"two"):
         world.peer.send(bytes([byte]))
         world.ticks(1)
-    assert world.stream.payloads == [b"one", b"", b"two"]
+    assert world.stream.taken == [b"one", b"", b"two"]
 
 
 def test_all_replies_of_a_tick_leave_in_one_send(world: World) -> None:
@@ -103,21 +107,21 @@ def test_a_burst_is_handled_in_turns_and_whole(world: World) -> None:
     world.peer.send(pack_frame(b"x") * 3 * FRAMES_PER_TICK)
     for tick in range(1, 4):
         world.ticks(1)
-        assert len(world.stream.payloads) == tick * FRAMES_PER_TICK
+        assert len(world.stream.taken) == tick * FRAMES_PER_TICK
 
 
 def test_above_the_high_water_mark_nothing_more_is_handled(world: World) -> None:
     world.stream.answer = bytes(60_000)
     world.peer.send(pack_frame(b"?") * 100)
     world.ticks(20)
-    handled = len(world.stream.payloads)
+    handled = len(world.stream.taken)
     assert handled < 100
     assert world.stream.queued <= OUT_HIGH_WATER_BYTES + 60_004
     got = 0
     for _ in range(400):
         got += len(world.read())
         world.ticks(2)
-    assert got == 100 * 60_004 and len(world.stream.payloads) == 100
+    assert got == 100 * 60_004 and len(world.stream.taken) == 100
 
 
 def test_who_never_reads_is_cut_off_after_the_progress_time(world: World) -> None:
@@ -203,14 +207,14 @@ def test_each_frame_has_its_own_time(world: World) -> None:
         world.time += UNFINISHED_FRAME_S * 0.6
         world.peer.send(rest + begin)
         world.ticks()
-    assert world.stream.state == OPEN and len(world.stream.payloads) == 10
+    assert world.stream.state == OPEN and len(world.stream.taken) == 10
 
 
 def test_the_end_inside_a_frame_is_broken(world: World) -> None:
     world.peer.send(pack_frame(b"whole") + b"\0\0")
     world.peer.shutdown(socket.SHUT_WR)
     world.ticks()
-    assert world.stream.payloads == [b"whole"]
+    assert world.stream.taken == [b"whole"]
     assert "ended inside a frame" in world.stream.errors[0]
     assert world.frames() == [b"broken"]
     assert len(world.stream.endings) == 1
