@@ -83,8 +83,7 @@ class FrameDecoder:
 
         The list ends behind a payload of more than LARGE_FRAME_BYTES: it may cost so much that
         the rest has to wait. Raises FrameError, now and for ever, when the first header declares
-        more than the cap. (Measured for 16 frames,
-        against a call for each: 0.75x of the time.)
+        more than the cap. (Measured for 16 frames, against a call for each: 0.75x of the time.)
         """
         if self._failure is not None:
             raise FrameError(self._failure)

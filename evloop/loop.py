@@ -289,12 +289,14 @@ class Loop:
         try:
             if self._hooks:
                 self._run_hooks()
+            # A fresh reading: `now` is as old as the last tick's callbacks and the hooks took.
+            before = self._clock()
             if self._deferred or self._due or self._stopping:
                 timeout: float | None = 0
             else:
-                timeout = self._sleep() if heap else None
+                timeout = self._sleep(before) if heap else None
             if self.on_busy is not None:
-                self.on_busy(self._clock() - self.now)
+                self.on_busy(before - self.now)
             events = self._poller.poll(timeout, EVENTS_PER_TICK_MAX)
             self.now = now = self._clock()
             if events:
@@ -324,10 +326,9 @@ class Loop:
         self._poller.close()
         self._selector.close()
 
-    def _sleep(self) -> float | None:
-        """Seconds until the next timer; None: there is none."""
-        # A fresh reading: `now` is as old as the last tick's callbacks and the hooks took.
-        left = self._timers.next_deadline() - self._clock()
+    def _sleep(self, now: float) -> float | None:
+        """Seconds from `now` until the next timer; None: there is none."""
+        left = self._timers.next_deadline() - now
         if left <= 0:  # epoll would take it for "for ever"
             return 0
         if left > SLEEP_S_MAX:  # epoll raises beyond 2**31 ms
@@ -371,7 +372,10 @@ class Loop:
 
     def _run_hooks(self) -> None:
         for hook in self._hooks:
-            self._call(hook)
+            try:
+                hook()
+            except Exception as error:  # noqa: BLE001 - the owner of the loop decides
+                self._failed(hook, error)
 
     def _call(self, fn: "Callback") -> None:
         try:

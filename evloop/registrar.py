@@ -1,6 +1,6 @@
 """The directory at work: requests of many connections in, replies and news out. Floor 7.
 
-A request's way: `Connection.payload -> messages.parse -> HANDLERS[method] -> directory.check_... ->
+A request's way: `Connection.payloads -> handle -> messages.parse -> HANDLERS[method] -> directory.check_... ->
 store.insert -> directory.add -> stream.send`, which only queues. At the end of the tick
 (`Registrar.end_tick`, a before_sleep hook): commit, then the news to the watchers, then flush.
 So all requests of a tick share one commit, and no reply goes out before what it promises is on
@@ -162,7 +162,7 @@ class Registrar:
         with 16 in flight, against a frame and a call for each: 1.6 times as many a second).
         """
         directory, act = self.directory, self._act
-        room = OUT_HIGH_WATER_BYTES - connection.queued  # that is left in its queue
+        room = OUT_HIGH_WATER_BYTES - connection._queued  # that is left in its queue
         parts: list[bytes] = []
         self.handled += len(payloads)
         taken = 0
@@ -204,7 +204,7 @@ class Registrar:
             self.answer(connection, reply, depends or (None if held else request_id))
             if connection.full or connection.state != OPEN:
                 break
-            room = OUT_HIGH_WATER_BYTES - connection.queued
+            room = OUT_HIGH_WATER_BYTES - connection._queued
         if parts:
             connection.send(b"".join(parts))
         self.handled -= len(payloads) - taken

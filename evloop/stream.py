@@ -278,11 +278,8 @@ class Stream(Watched):
     # -- reading -----------------------------------------------------------------------------
 
     def on_read(self) -> None:
-        if (
-            self._pipe is not None
-            and self._pipe.shaking
-            and self._hub.shaken >= TLS_HANDSHAKES_PER_TICK
-        ):
+        pipe, hub = self._pipe, self._hub
+        if pipe is not None and pipe.shaking and hub.shaken >= TLS_HANDSHAKES_PER_TICK:
             return  # still readable in the next tick: those who are in go first
         try:
             data = self.fileobj.recv(READ_BYTES_PER_WAKE)
@@ -294,8 +291,8 @@ class Stream(Watched):
         if self.state == LINGERING:
             self._drop(data)
             return
-        if self._pipe is not None:
-            self._unseal(self._pipe, data)
+        if pipe is not None:
+            self._unseal(pipe, data)
             return
         if data:
             self._decoder.feed(data)
