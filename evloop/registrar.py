@@ -1,8 +1,9 @@
 """The directory at work: requests of many connections in, replies and news out. Floor 7.
 
-A request's way: `Connection.payloads -> handle -> messages.parse -> HANDLERS[method] -> directory.check_... ->
-store.insert -> directory.add -> stream.send`, which only queues. At the end of the tick
-(`Registrar.end_tick`, a before_sleep hook): commit, then the news to the watchers, then flush.
+A request's way: `Connection.payloads -> handle -> messages.parse -> HANDLERS[method] ->
+directory.check_... -> store.insert -> directory.add -> stream.send`, which only queues. At the end
+of the tick (`Registrar.end_tick`, a before_sleep hook): commit, then the news to the watchers,
+then flush.
 So all requests of a tick share one commit, and no reply goes out before what it promises is on
 disk.
 
