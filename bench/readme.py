@@ -45,8 +45,8 @@ def section(results: Row) -> str:
         f"{' (a virtual machine)' if machine['virtual'] else ''}, Linux {machine['kernel']}, with "
         f"CPython {python['version']} ({python['compiler']}).",
         _quiet(results["sections"]),
-        "Compare ratios, never bare times: an interpreter's build alone makes a third. *Floor*: the",
-        "same figure of a program in the same Python that makes the system calls and does no work.",
+        "Compare ratios, never bare times: an interpreter's build alone makes a third. *Floor*:",
+        "the same figure of a program in this Python that makes the system calls and does no work.",
         "",
         *_goals(results["sections"]),
     ]
