@@ -196,6 +196,9 @@ class Registrar:
                 reply = self._excuse(request_id, error)
                 if request_id is NULL:
                     self._count_bad(connection)
+            except Exception:
+                self._own_fault(connection, parts, request_id)
+                raise
             if reply is None:
                 continue
             if parts:
@@ -263,6 +266,19 @@ class Registrar:
             return None if request_id is None else messages.refusal(request_id, error)
         self.metrics.count_kind("rejects", _BAD_REASONS[error.code])
         return None if request_id is None else messages.bad_message(error, request_id)
+
+    def _own_fault(
+        self, connection: Connection, parts: list[bytes], request_id: bytes | None
+    ) -> None:
+        """A bug of ours: what the tick has changed may be half done, so undo it; tell, hang up."""
+        self.metrics.count_kind("rejects", "internal_error")
+        self.store.rollback()
+        self.directory.rollback()
+        self._promises.take_back()
+        sentence = "internal error; the server's log says more"
+        reply = messages.error(request_id or NULL, messages.INTERNAL_ERROR, sentence)
+        connection.send(b"".join(parts) + pack_frame(reply))
+        connection.close("internal error")
 
     def answer(
         self, connection: Connection, reply: bytes, depends: "bytes | Replies | None"

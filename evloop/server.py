@@ -217,7 +217,7 @@ def guard_handlers(loop: Loop, log: "Log", debug: bool) -> None:
 
             print_exception(error)
         if isinstance(owner, Stream):
-            owner.abort("internal error")
+            owner.fail()
 
     loop.on_error = failed
 

@@ -262,6 +262,11 @@ class Stream(Watched):
         hub.closed.append(self)
         self.close_descriptor()
 
+    def fail(self) -> None:
+        """A bug of ours, which its handler may have told the peer already: hang up."""
+        if self.state == OPEN:
+            self.abort("internal error")
+
     def stalled(self) -> None:
         """Nothing could be added to the kernel's queue in WRITE_PROGRESS_S.
 

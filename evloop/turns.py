@@ -60,7 +60,7 @@ class Turns:
                 try:
                     stream.go_on(min(FRAMES_PER_WAKE, self.frames_left))
                 except Exception:  # the loop's owner decides; the others go on in the next tick
-                    stream.abort("internal error")
+                    stream.fail()
                     raise
         finally:
             self._turning = bool(waiting)
