@@ -19,7 +19,8 @@ class Bucket:
     def level(self, now: float) -> float:
         """Tokens there are at `now`; below 0 when they were taken on credit."""
         if now > self._when:
-            self._level = min(self._burst, self._level + (now - self._when) * self._rate)
+            level = self._level + (now - self._when) * self._rate
+            self._level = level if level < self._burst else self._burst
             self._when = now
         return self._level
 

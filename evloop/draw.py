@@ -76,6 +76,10 @@ class Screen:
 
     def _draw_row(self, index: int, old: "Row", new: "Row", wanted: int) -> None:
         """Turn row `index` from `old` into `new`; the cursor is `wanted` there next (-1: not)."""
+        if not old:  # as after every chat line
+            self._go(index, 0)
+            self._put(0, new)
+            return
         same = 0
         for a, b in zip(old, new):  # noqa: B905  the shorter one ends it
             if a != b:
@@ -199,7 +203,7 @@ class Screen:
         """
         rows = self._rows
         composed = [_compose(line, indent) for line, indent in lines]
-        if composed[0][0] == "".join(map("".join, rows)) and composed[0][0].isascii():
+        if composed[0] == "".join(map("".join, rows)) and composed[0].isascii():
             # What was typed stays, as in a shell: it is there already.
             self._out.append("\n" * (len(rows) - self._row))
             del composed[0]
@@ -207,9 +211,9 @@ class Screen:
             self._go(0, 0)
             if len(rows) > 1:
                 self._out.append("\x1b[J")
-            elif len(rows[0]) > composed[0][1]:
+            elif len(rows[0]) > _sure_columns(lines[0][0]):
                 self._out.append("\x1b[K")
-        for text, _ in composed:
+        for text in composed:
             self._out.append(text + "\n")
         self._reset()
 
@@ -251,18 +255,21 @@ class Screen:
         self._column = 0
 
 
-def _compose(line: "Styled", indent: int) -> tuple[str, int]:
-    """The text of a chat line, safe and indented, and how many columns its first row surely has."""
-    pieces = [("", line)] if isinstance(line, str) else line
-    out: list[str] = []
-    columns = 0
-    first = True
-    for style, text in pieces:
+def _compose(line: "Styled", indent: int) -> str:
+    """The text of a chat line, safe and indented."""
+    out = ""
+    for style, text in [("", line)] if isinstance(line, str) else line:
         # Mostly one row with nothing to make safe in it: found out at once, it costs a third.
-        rows = [text] if text.isprintable() else [display(row) for row in text.split("\n")]
-        shown = rows[0] if len(rows) == 1 else ("\n" + " " * indent).join(rows)
-        if first:
-            columns += len(rows[0].encode("ascii", "ignore"))
-            first = len(rows) == 1
-        out.append(f"\x1b[{style}m{shown}\x1b[m" if style and shown else shown)
-    return "".join(out), columns
+        shown = text if text.isprintable() else _safe_rows(text, indent)
+        out += f"\x1b[{style}m{shown}\x1b[m" if style and shown else shown
+    return out
+
+
+def _safe_rows(text: str, indent: int) -> str:
+    return ("\n" + " " * indent).join([display(row) for row in text.split("\n")])
+
+
+def _sure_columns(line: "Styled") -> int:
+    """How many columns the first row of a chat line surely has: those of its ASCII."""
+    text = line if isinstance(line, str) else "".join([text for _, text in line])
+    return len(display(text.partition("\n")[0]).encode("ascii", "ignore"))

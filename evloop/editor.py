@@ -71,6 +71,7 @@ class Editor:
         "_hidden",
         "_interrupted",
         "_keys",
+        "_laid_out",
         "_line",
         "_now",
         "_pacer",
@@ -108,6 +109,7 @@ class Editor:
         self._line = Line()
         self._recall = Recall(history)
         self._keys: deque[Key] = deque()
+        self._laid_out: tuple[list[list[str]], int, int] = [], 0, 0  # as last drawn
         self._urgent: list[tuple[Styled, int]] = []  # echoes and answers to keys: not paced
         self._bell = False
         self._changed = True  # prompt, line or window: they are to be laid out anew
@@ -290,7 +292,6 @@ class Editor:
             self._urgent = []
         if not (lines or self._changed):
             return b""  # as after most datagrams: what there is to show waits for its flush
-        self._changed = False
         screen = self._screen
         if self._cleared:
             self._cleared = False
@@ -298,8 +299,10 @@ class Editor:
         if lines:
             screen.print_above(lines)
         if not self._hidden:
-            rows, row, column = self._lay_out()
-            screen.show(rows, row, column)
+            if self._changed:  # a chat line is printed above the same again
+                self._laid_out = self._lay_out()
+            screen.show(*self._laid_out)
+        self._changed = False
         if lines and self._pacer.awaiting:
             screen.ask_receipt()
         if self._bell:

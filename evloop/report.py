@@ -31,9 +31,12 @@ def message_parts(name: str, kind: int, text: str, mark: str) -> tuple[str, str,
     `* Mel waves` is an action, `? Mel: hello` a line that nobody vouches for. Text of no sender
     stays on one line: nothing would tell its second line from a message of somebody else.
     """
-    whole = mark == "plain" or not name
-    lines = [display(line) for line in ([text] if whole else text.split("\n"))]
-    lines[-1] += _MARKS.get(mark, "")
+    if text.isprintable() or mark == "plain" or not name:
+        lines = [display(text)]
+    else:
+        lines = [display(line) for line in text.split("\n")]
+    if mark in _MARKS:
+        lines[-1] += _MARKS[mark]
     if mark == "plain":
         return "? ", "", "", lines
     if kind == ME:

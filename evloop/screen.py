@@ -129,7 +129,7 @@ class ScreenFace:
         """A chat line (`parts` of report.message_parts); further lines of it are indented."""
         before, who, after, lines = parts
         text = "\n".join(lines)
-        indent = width(time + before + who + after)
+        indent = width(time + before + who + after) if len(lines) > 1 else 0
         if old and self._color:
             pieces = [(_DIM, time + before + who + after + text)]
         elif mention:

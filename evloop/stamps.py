@@ -26,8 +26,8 @@ class Stamps:
         self._format = _FORMATS[style]
         self._step = _STEPS_S[style]
         self._wall = wall
-        self._line = (-1.0, "")  # (which step of time, its text)
-        self._day = (-1.0, "")  # (which minute, its text)
+        self._line = (0.0, 0.0, "")  # (from when, until when, text)
+        self._day = (0.0, 0.0, "")
 
     def line(self, at: float = 0.0) -> str:
         """What stands before a chat line of unix time `at` (0: now), with a blank behind it.
@@ -37,20 +37,24 @@ class Stamps:
         if not self._format:
             return ""
         at = at or self._wall()
-        step = at // self._step
-        if step != self._line[0]:
-            self._line = step, time.strftime(self._format, time.localtime(at))
-        return self._line[1]
+        since, until, text = self._line
+        if not since <= at < until:
+            since = at - at % self._step
+            text = time.strftime(self._format, time.localtime(at))
+            self._line = since, since + self._step, text
+        return text
 
     def day(self) -> str:
         """Today: "Sun 22 Nov 2026"; "" when stamps are off."""
         if not self._format:
             return ""
         now = self._wall()
-        minute = now // 60
-        if minute != self._day[0]:
-            self._day = minute, time.strftime("%a %d %b %Y", time.localtime(now))
-        return self._day[1]
+        since, until, text = self._day
+        if not since <= now < until:
+            since = now - now % 60
+            text = time.strftime("%a %d %b %Y", time.localtime(now))
+            self._day = since, since + 60, text
+        return text
 
     def utc(self) -> str:
         """Now, for JSON: "2026-11-22T12:01:07.412Z"."""
