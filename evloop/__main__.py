@@ -72,7 +72,8 @@ def _hosting(client: Client, port: int) -> str:
 
 def main(arguments: "Sequence[str] | None" = None) -> int:
     """The program; returns the exit status."""
-    return run_main(sys.argv[1:] if arguments is None else arguments, os.environ, prepare)
+    arguments = sys.argv[1:] if arguments is None else arguments
+    return run_main(arguments, os.environ, prepare, "python3 -m evloop")
 
 
 if __name__ == "__main__":

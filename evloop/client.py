@@ -14,7 +14,7 @@ from evloop.errors import EvloopError
 from evloop.exits import HUNG_UP, INTERNAL, INTERRUPTED, TERMINATED, status_of
 from evloop.faces import is_tty
 from evloop.loop import Loop
-from evloop.settings import parse_options
+from evloop.settings import PROGRAM, parse_options
 from evloop.shell import Client
 from evloop.starts import start
 from evloop.stream import Hub
@@ -53,11 +53,12 @@ def run_main(
     arguments: "Sequence[str]",
     environ: "Mapping[str, str]",
     prepare: "Callable[[Client], object]",
+    program: str = PROGRAM,
 ) -> int:
     """The program around `run`: options in, exit status out, never a traceback unasked."""
     fill_standard()
     try:
-        return run(parse_options(arguments, environ, is_tty()), prepare)
+        return run(parse_options(arguments, environ, is_tty(), program), prepare)
     except EvloopError as error:
         sys.stderr.write(f"evloop: {error}\n")
         return status_of(error)

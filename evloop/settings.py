@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 DEFAULT_SERVER = f"127.0.0.1:{DIRECTORY_PORT}"
 VERSION = f"evloop {__version__}"
+PROGRAM = "evloop-client"
 ESCAPE = "^]"  # what telnet taught; bound by no terminal
 
 # What the parser below makes of no arguments: the prompt need not wait for it then (6 ms).
@@ -57,11 +58,11 @@ def default_name(environ: "Mapping[str, str]") -> str:
         return f"guest-{os.urandom(2).hex()}"
 
 
-def _make_parser() -> "ArgumentParser":
+def _make_parser(program: str) -> "ArgumentParser":
     from argparse import REMAINDER, ArgumentParser, RawDescriptionHelpFormatter
 
     parser = ArgumentParser(
-        prog="evloop-client",
+        prog=program,
         allow_abbrev=False,
         usage="%(prog)s [OPTIONS] [COMMAND [ARGUMENT ...]]",
         description="Chat in the rooms of the local network.",
@@ -110,27 +111,29 @@ def _take_options(parser: "ArgumentParser", options: "Namespace") -> None:
     options.command = rest
 
 
-def _parse(arguments: "Sequence[str]") -> "Namespace":
+def _parse(arguments: "Sequence[str]", program: str) -> "Namespace":
     if not arguments:
         defaults: Any = SimpleNamespace(**DEFAULTS)
         options: Namespace = defaults
         return options
-    parser = _make_parser()
+    parser = _make_parser(program)
     options = parser.parse_args(arguments)
     _take_options(parser, options)
     return options
 
 
 def parse_options(
-    arguments: "Sequence[str]", environ: "Mapping[str, str]", terminal: bool
+    arguments: "Sequence[str]",
+    environ: "Mapping[str, str]",
+    terminal: bool,
+    program: str = PROGRAM,
 ) -> "Namespace":
-    """The options of operations.md, complete and checked.
+    """The options of operations.md, complete and checked; `program` is its name in help and usage.
 
     Leaves with status 2 as argparse does; raises UsageError or Refused (a chat name).
     """
     answer_version(arguments, VERSION)
-    options = _parse(arguments)
-    options.server_given = options.server is not None or bool(environ.get("EVLOOP_SERVER"))
+    options = _parse(arguments, program)
     options.server = options.server or environ.get("EVLOOP_SERVER") or DEFAULT_SERVER
     name = options.name if options.name is not None else environ.get("EVLOOP_NAME")
     options.name = default_name(environ) if not name else check_nickname(name)

@@ -8,7 +8,14 @@ from evloop import __version__
 from evloop.arguments import columns
 from evloop.commands import UsageError
 from evloop.errors import Refused
-from evloop.settings import DEFAULTS, _make_parser, default_name, parse_escape, parse_options
+from evloop.settings import (
+    DEFAULTS,
+    PROGRAM,
+    _make_parser,
+    default_name,
+    parse_escape,
+    parse_options,
+)
 
 ENVIRON = {"USER": "mel"}
 
@@ -18,7 +25,7 @@ def options(*arguments: str, terminal: bool = False, **environ: str) -> Namespac
 
 
 def test_option_over_variable_over_default() -> None:
-    assert options().server == "127.0.0.1:44444" and not options().server_given
+    assert options().server == "127.0.0.1:44444"
     assert options(EVLOOP_SERVER="a:1").server == "a:1"
     assert options("--server", "b:2", EVLOOP_SERVER="a:1").server == "b:2"
     assert options().name == "mel"
@@ -89,7 +96,7 @@ def test_an_unknown_option_is_usage(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_the_defaults_are_those_of_the_parser() -> None:
     """Without arguments no parser is made: nobody would notice that they differ."""
-    assert vars(_make_parser().parse_args([])) == DEFAULTS
+    assert vars(_make_parser(PROGRAM).parse_args([])) == DEFAULTS
 
 
 @pytest.mark.parametrize(("given", "wide"), [("40", 40), ("", 80), ("0", 80), ("x", 80)])
@@ -113,3 +120,11 @@ def test_the_version_is_the_same_alone_and_among_others(
             options(*words)
         assert not left.value.code
         assert capsys.readouterr().out == f"evloop {__version__}\n"
+
+
+def test_help_and_usage_name_what_was_called(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in (["--help"], ["--nix"]):
+        with pytest.raises(SystemExit):
+            parse_options(arguments, {}, True, "python3 -m evloop")
+        said = capsys.readouterr()
+        assert (said.out + said.err).startswith("usage: python3 -m evloop ")
