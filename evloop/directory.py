@@ -41,7 +41,7 @@ from evloop.strictjson import encode
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable
+    from collections.abc import Hashable, Iterable, Iterator
     from random import Random
 
 # RFC 2365, the IPv4 local scope, without its first and last 256 addresses; the dynamic ports.
@@ -99,6 +99,13 @@ class Directory:
 
     def __len__(self) -> int:
         return len(self._rooms)
+
+    def __iter__(self) -> "Iterator[Room]":
+        """All rooms of this moment, in no order; `rooms` sorts them."""
+        return iter(list(self._rooms.values()))
+
+    def __contains__(self, room: Room) -> bool:
+        return self._rooms.get(room.fold) is room
 
     # -- looking -----------------------------------------------------------------------------------
 
@@ -260,14 +267,19 @@ class Directory:
             self._part(room.fold, member)
             self._recount(room)
 
-    def leave_all(self, member: "Hashable") -> None:
-        """Note that `member` is gone from everywhere, also from rooms that a rollback restores."""
-        for key in tuple(self._entered.get(member, ())):
+    def leave_all(self, member: "Hashable") -> int:
+        """Note that `member` is gone from everywhere, also from rooms that a rollback restores.
+
+        Returns how many rooms it was in.
+        """
+        keys = tuple(self._entered.get(member, ()))
+        for key in keys:
             self._part(key, member)
             self._recount(self._rooms[key])
         for _, inside in self._changes:
             if inside is not None:
                 inside.discard(member)
+        return len(keys)
 
     def _join(self, key: str, member: "Hashable") -> None:
         self._inside.setdefault(key, set()).add(member)

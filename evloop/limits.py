@@ -72,11 +72,16 @@ FRAMES_PER_TICK = 1_024  # of all streams together: about 5 ms, until timers and
 FRAMES_PER_WAKE = 64  # of one stream, then the others' turn
 FRAMES_FREE = 4  # of each stream in each tick, whatever the others do
 LARGE_FRAME_BYTES = 1_024  # of a request; larger ones, batches above all, are never free
-REQUEST_UNIT_BYTES = 64  # so much of a large request counts as one more frame
+REQUEST_UNIT_BYTES = 32  # so much of a large request counts as one more frame
 CHANGE_UNITS = 4  # so many frames more does a stored change count: 20 us, and its news
 REPLY_UNIT_BYTES = 4_096  # so much of a reply counts as one more frame
+FREE_REPLY_UNITS = 512  # of a tick: after 2 MiB of replies, 3 ms, nothing is free any more
+ENDS_PER_TICK = 256  # of connections: about 3 ms
+LEAVES_PER_END = 8  # so many rooms that it was in count as one end more: 2.8 us each
 EXPIRED_PER_TICK_MAX = 64  # of one deadline; the rest in the next tick
 SENDS_PER_TICK = 256  # about 5 ms: to send costs 20 us where the receiver is on the same machine
+SENDS_LIGHT = 8  # so few are sent without adding up what they hold
+SEND_UNIT_BYTES = 8_192  # so much to send counts as one send more (2 ms a MiB, copied and received)
 SENDS_BEHIND_MIN = 64  # of them to those that were passed over, however many are new
 UNFINISHED_FRAME_S = 10.0  # for the first frame, and for the rest of a started one
 WRITE_PROGRESS_S = 10.0  # a peer that reads nothing for so long is gone
@@ -86,6 +91,7 @@ LINGER_BYTES_MAX = 1024 * 1024  # what it may still send meanwhile; dropped unre
 
 # One reply may come on top of the high-water mark; the rest is room for notifications.
 assert SENDS_BEHIND_MIN < SENDS_PER_TICK
+assert ENDS_PER_TICK > 2 * ACCEPT_BATCH_MAX  # else a storm on two listeners would pile up
 assert FRAMES_FREE <= FRAMES_PER_WAKE <= FRAMES_PER_TICK
 assert OUT_HIGH_WATER_BYTES + FRAME_BYTES_MAX < OUT_QUEUE_BYTES_MAX
 
@@ -162,7 +168,7 @@ LINES_WAITING_MAX = 1_000  # lines read ahead while a command runs; then stdin i
 # -- TLS -----------------------------------------------------------------------------------------
 
 TLS_HANDSHAKE_S = 5.0  # a stranger without keys may hold a connection this long
-TLS_HANDSHAKES_PER_TICK = 32  # 8 ms with an elliptic key; the rest waits for the next tick
+TLS_HANDSHAKES_PER_TICK = 8  # 4 ms with an elliptic key, 6 with RSA; the rest in the next tick
 TLS_CONTROL_RECORDS_MAX = 256  # handshake, tickets and key updates of one connection's life
 TLS_SLICE_BYTES = 8_192  # looked at before more is taken: 300 key updates, 6 ms
 TLS_READ_BYTES_MAX = 65_536  # of one read from the record layer; a record holds 16,384
@@ -341,6 +347,7 @@ SHOWN_LINES_DEFAULT = 20  # of /history and of `tail`
 EXPIRE_DAYS_MAX = 36_500.0  # of --expire; a century is never
 EXPIRY_SWEEP_S = 3_600.0  # how often it is looked who was where; a crash forgets so much
 EXPIRY_SWEEPS_MIN = 20  # looks in the span of --expire, where that is short
+EXPIRY_PIECE_ROOMS = 1_000  # looked at in one tick: 0.5 ms, and 2.5 us for each that is stored
 EXPIRED_PER_SWEEP_MAX = 100  # rooms removed at once; the rest a moment later
 EXPIRY_PAUSE_S = 1.0
 STATUS_EVERY_S = 10.0  # the service manager is told the figures at most so often

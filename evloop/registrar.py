@@ -23,6 +23,7 @@ from evloop.limits import (
     CHANGE_UNITS,
     COMMIT_WAIT_TICKS,
     HELLO_CHARS_MAX,
+    LEAVES_PER_END,
     OUT_HIGH_WATER_BYTES,
     TOKEN_BYTES,
 )
@@ -133,7 +134,7 @@ class Registrar:
         """A connection has ended: it leaves all its rooms."""
         del self.connections[connection.number]
         self._promises.forget(connection)
-        self.directory.leave_all(connection)
+        self.hub.ends_left -= self.directory.leave_all(connection) // LEAVES_PER_END
         if self.log.debugging:
             self.log.debug("closed", peer=connection.peer, why=connection.why)
         self.on_forget(connection)
@@ -147,11 +148,6 @@ class Registrar:
         """Tell a client that its connection ends, and why; then end it."""
         connection.send(pack_frame(messages.closing(reason)))
         connection.close(reason)
-
-    def send_all_away(self, reason: str) -> None:
-        """The server ends: tell everybody, and close when they have been told."""
-        for connection in list(self.connections.values()):
-            self.send_away(connection, reason)
 
     # -- requests ----------------------------------------------------------------------------
 

@@ -1,5 +1,6 @@
 """Rooms that nobody needs: by the time that the server ran, not by the calendar."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from hypothesis import settings
@@ -19,22 +20,37 @@ def rooms(*names: str) -> list[Room]:
     return [Room(name, "239.255.7.1", 2000 + at) for at, name in enumerate(names)]
 
 
+def sweep(
+    expiry: Expiry, now: float, found: list[Room], members: Callable[[Room], int]
+) -> tuple[dict[Room, float], list[Room]]:
+    """A whole sweep, in pieces of one."""
+    changed: dict[Room, float] = {}
+    expired: list[Room] = []
+    expiry.begin()
+    for room in found:
+        newly, gone = expiry.look(now, [room], members)
+        changed |= newly
+        expired += gone
+    expiry.end()
+    return changed, expired
+
+
 def test_an_empty_room_expires_after_its_span() -> None:
     (lab,) = rooms("lab")
     expiry = Expiry(10.0, 0.0, {}, 100.0)
-    assert expiry.sweep(100.0, [lab], lambda _: 0) == ({lab: 0.0}, [])
-    assert expiry.sweep(109.9, [lab], lambda _: 0) == ({}, [])
-    assert expiry.sweep(110.0, [lab], lambda _: 0) == ({}, [lab])
+    assert sweep(expiry, 100.0, [lab], lambda _: 0) == ({lab: 0.0}, [])
+    assert sweep(expiry, 109.9, [lab], lambda _: 0) == ({}, [])
+    assert sweep(expiry, 110.0, [lab], lambda _: 0) == ({}, [lab])
 
 
 def test_somebody_in_it_or_a_short_visit_keeps_it() -> None:
     lab, den = rooms("lab", "den")
     expiry = Expiry(10.0, 0.0, {}, 0.0)
-    expiry.sweep(0.0, [lab, den], lambda _: 0)
-    changed, expired = expiry.sweep(10.0, [lab, den], lambda room: room is lab)
+    sweep(expiry, 0.0, [lab, den], lambda _: 0)
+    changed, expired = sweep(expiry, 10.0, [lab, den], lambda room: room is lab)
     assert changed == {lab: 10.0} and expired == [den]
     expiry.visited.add("den")
-    assert expiry.sweep(11.0, [lab, den], lambda _: 0) == ({den: 11.0}, [])
+    assert sweep(expiry, 11.0, [lab, den], lambda _: 0) == ({den: 11.0}, [])
     assert expiry.visited == set()
 
 
@@ -42,17 +58,17 @@ def test_a_room_made_anew_under_its_name_is_new() -> None:
     (old,) = rooms("lab")
     (new,) = rooms("lab")
     expiry = Expiry(10.0, 0.0, {}, 0.0)
-    expiry.sweep(0.0, [old], lambda _: 0)
-    assert expiry.sweep(50.0, [new], lambda _: 0) == ({new: 50.0}, [])
+    sweep(expiry, 0.0, [old], lambda _: 0)
+    assert sweep(expiry, 50.0, [new], lambda _: 0) == ({new: 50.0}, [])
 
 
 def test_time_goes_on_after_a_restart_and_stands_still_between() -> None:
     lab, den = rooms("lab", "den")
     expiry = Expiry(10.0, 1_000.0, {"lab": 994.0}, 7.0)
     assert expiry.ran(7.0) == 1_000.0
-    changed, expired = expiry.sweep(7.0, [lab, den], lambda _: 0)
+    changed, expired = sweep(expiry, 7.0, [lab, den], lambda _: 0)
     assert (changed, expired) == ({den: 1_000.0}, [])
-    assert expiry.sweep(11.0, [lab, den], lambda _: 0) == ({}, [lab])
+    assert sweep(expiry, 11.0, [lab, den], lambda _: 0) == ({}, [lab])
 
 
 def test_the_store_keeps_it(tmp_path: Path) -> None:
@@ -124,7 +140,7 @@ class ExpiryMachine(RuleBasedStateMachine):
         self.rooms = rooms("a", "b", "c")
         self.inside: set[Room] = set()
         self.used = dict.fromkeys(self.rooms, 0.0)
-        self.expiry.sweep(0.0, self.rooms, lambda room: room in self.inside)
+        sweep(self.expiry, 0.0, self.rooms, lambda room: room in self.inside)
         self.swept = 0.0
 
     @rule(which=st.integers(0, 2))
@@ -142,7 +158,7 @@ class ExpiryMachine(RuleBasedStateMachine):
         self.now += seconds
         for room in self.inside:
             self.used[room] = self.now
-        _, expired = self.expiry.sweep(self.now, self.rooms, lambda room: room in self.inside)
+        _, expired = sweep(self.expiry, self.now, self.rooms, lambda room: room in self.inside)
         for room in self.rooms:
             empty = self.now - self.used[room]
             if room in expired:

@@ -225,7 +225,8 @@ def test_news_comes_in_order(world: World) -> None:
 
 def test_the_servers_goodbye_is_the_reason_of_the_loss(world: World) -> None:
     world.connect()
-    world.registrar.send_all_away("the server ends")
+    (connection,) = world.registrar.connections.values()
+    world.registrar.send_away(connection, "the server ends")
     world.until(lambda: world.lost)
     assert world.news == [("closing", {"reason": "the server ends"})]
     assert world.lost[0][0] == "the server ends"

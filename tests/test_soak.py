@@ -8,6 +8,7 @@ import socket
 import struct
 from functools import partial
 from pathlib import Path
+from ssl import SSLContext
 from typing import Any
 
 import pytest
@@ -158,6 +159,20 @@ def test_what_comes_goes_again(store: str, share: int, tmp_path: object) -> None
         house.close()
 
 
+def _crowd(house: House, context: SSLContext, rng: random.Random, count: int) -> None:
+    """`count` connections with TLS, some of which break off in the middle of their handshakes."""
+    for _ in range(count // 20):
+        callers = [TlsCaller(house, context) for _ in range(20)]
+        asked = [caller.ask("ping") for caller in callers]
+        cut = rng.randrange(20)
+        for caller, number in list(zip(callers, asked, strict=True))[cut:]:
+            house.until(partial(caller.reply, number))
+        for caller in callers:
+            house.callers.remove(caller)
+            _end(rng, caller)
+    house.until(lambda: not house.registrar.connections)
+
+
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl")
 def test_tls_connections_leave_nothing(tmp_path: Path) -> None:
     files = Files(tmp_path)
@@ -165,22 +180,10 @@ def test_tls_connections_leave_nothing(tmp_path: Path) -> None:
     context = client_context(files.ca)
     rng = random.Random(7)
 
-    def crowd(count: int) -> None:
-        for _ in range(count // 20):
-            callers = [TlsCaller(house, context) for _ in range(20)]
-            asked = [caller.ask("ping") for caller in callers]
-            cut = rng.randrange(20)  # so many break off in the middle of their handshakes
-            for caller, number in list(zip(callers, asked, strict=True))[cut:]:
-                house.until(partial(caller.reply, number))
-            for caller in callers:
-                house.callers.remove(caller)
-                _end(rng, caller)
-        house.until(lambda: not house.registrar.connections)
-
     try:
-        crowd(200)
+        _crowd(house, context, rng, 200)
         before = _figures(house)
-        crowd(1_000)
+        _crowd(house, context, rng, 1_000)
         after = _figures(house)
         for what in ("descriptors", "watches", "timers"):
             assert after[what] == before[what], what
@@ -188,4 +191,36 @@ def test_tls_connections_leave_nothing(tmp_path: Path) -> None:
         assert after["resident"] - before["resident"] < 4 * 2**20
         assert len(house.registrar.hub.shaking) == 0
     finally:
+        house.close()
+
+
+@pytest.mark.parametrize("kind", ["memory", "disk", "tls"])
+def test_nothing_is_left_to_the_collector(kind: str, tmp_path: Path) -> None:
+    """The server never looks for cycles among what has lived for long: there must be none."""
+    options = ["--max-per-address", "0", "--change-rate", "0", "--rooms-per-address", "0"]
+    if kind == "disk":
+        options += ["--state", f"{tmp_path}/directory.db"]
+    if kind == "tls":
+        if shutil.which("openssl") is None:
+            pytest.skip("needs openssl")
+        files = Files(tmp_path)
+        options += ["--tls-cert", files.cert, "--tls-key", files.key]
+        context = client_context(files.ca)
+    house = House(*options)
+
+    def live(seed: int, connections: int) -> None:
+        rng = random.Random(seed)
+        if kind == "tls":
+            _crowd(house, context, rng, connections // 10)
+        _soak(house, rng, 10 * connections, connections)
+
+    try:
+        live(1, 200)  # what is made once: imports, caches
+        gc.collect()
+        gc.disable()
+        live(2, 2_000)
+        house.skip(60.0)
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
         house.close()

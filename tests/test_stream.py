@@ -8,6 +8,8 @@ import pytest
 from evloop.errors import FrameError
 from evloop.framing import FrameDecoder, pack_frame
 from evloop.limits import (
+    ENDS_PER_TICK,
+    EXPIRED_PER_TICK_MAX,
     FRAMES_PER_TICK,
     LINGER_BYTES_MAX,
     LINGER_S,
@@ -152,11 +154,44 @@ def test_a_queue_over_the_cap_ends_the_stream(world: World) -> None:
     piece = pack_frame(bytes(60_000))
     for _ in range(OUT_QUEUE_BYTES_MAX // len(piece) + 1):
         world.stream.send(piece)
-    assert world.stream.state == CLOSED and world.stream.queued == 0
+    assert world.stream.state == LINGERING and world.stream.queued == 0
     assert world.stream.send(piece) == -1
-    assert world.stream.endings == []  # told at the end of the tick, never from inside a call
+    world.ticks()
+    assert world.stream.endings == [] and world.read() == b""
+    world.time += LINGER_S
     world.ticks()
     assert world.stream.endings == ["it reads too slowly"]
+    assert [len(each) for each in (world.hub.unfinished, world.hub.unsent)] == [0, 0]
+
+
+def test_a_crowd_that_reads_too_slowly_is_closed_a_few_a_tick(world: World) -> None:
+    pairs = [socket.socketpair() for _ in range(2 * EXPIRED_PER_TICK_MAX)]
+    crowd = [Recorder(world.hub, ours) for ours, _ in pairs]
+    for stream in crowd:
+        stream.send(bytes(OUT_QUEUE_BYTES_MAX + 1))
+    world.time += LINGER_S
+    left = [len(crowd)]
+    while left[-1]:
+        world.ticks(1)
+        left.append(sum(stream.fd >= 0 for stream in crowd))
+        assert left[-2] - left[-1] <= EXPIRED_PER_TICK_MAX
+    world.ticks(1)  # to tell the last
+    assert all(stream.endings == ["it reads too slowly"] for stream in crowd)
+    for _, peer in pairs:
+        peer.close()
+
+
+def test_those_that_end_together_are_told_a_few_a_tick(world: World) -> None:
+    pairs = [socket.socketpair() for _ in range(ENDS_PER_TICK + 1)]
+    crowd = [Recorder(world.hub, ours) for ours, _ in pairs]
+    for stream in crowd:
+        stream.abort("over")
+    world.ticks(1)
+    assert sum(len(stream.endings) for stream in crowd) == ENDS_PER_TICK
+    world.ticks(1)
+    assert [stream.endings for stream in crowd] == [["over"]] * len(crowd)
+    for _, peer in pairs:
+        peer.close()
 
 
 def test_a_reply_can_be_replaced_until_the_end_of_the_tick(world: World) -> None:

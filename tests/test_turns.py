@@ -1,16 +1,22 @@
 """Whose turn it is: nobody is forgotten, and no tick takes more than its share."""
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from evloop.limits import (
+    ENDS_PER_TICK,
     FRAMES_FREE,
     FRAMES_PER_TICK,
     FRAMES_PER_WAKE,
+    FREE_REPLY_UNITS,
+    OUT_QUEUE_BYTES_MAX,
+    SEND_UNIT_BYTES,
     SENDS_BEHIND_MIN,
+    SENDS_LIGHT,
     SENDS_PER_TICK,
 )
 from evloop.turns import Turns
@@ -32,7 +38,7 @@ class World:
             for fn in deferred:
                 fn()
         finally:
-            self.turns.frames_left = FRAMES_PER_TICK
+            self.turns.refill()
         return sum(frames for _, frames in self.served)
 
 
@@ -96,14 +102,32 @@ def test_who_has_just_come_is_served_when_the_budget_is_spent() -> None:
         assert turns.share() == share
 
 
+def test_nothing_is_free_once_the_replies_are_large() -> None:
+    turns = World().turns
+    turns.replied(FREE_REPLY_UNITS - 1)
+    assert turns.frames_left == FRAMES_PER_TICK - FREE_REPLY_UNITS + 1
+    turns.frames_left = -9
+    assert turns.share() == FRAMES_FREE
+    turns.replied(1)
+    assert turns.share() == 0
+    turns.refill()
+    assert turns.share() == FRAMES_PER_WAKE
+
+
+class Sender(NamedTuple):
+    number: int
+    queued: int = 100
+
+
 @given(st.lists(st.integers(0, 3 * SENDS_PER_TICK), max_size=12))
 def test_sends_are_spread_over_ticks_and_none_is_lost(ticks: list[int]) -> None:
     world = World()
     number = 0
-    order: list[int] = []
+    order: list[Sender] = []
     while ticks or world.deferred:
-        dirty = list(range(number, number + (ticks.pop(0) if ticks else 0)))
-        number += len(dirty)
+        count = ticks.pop(0) if ticks else 0
+        dirty = [Sender(number + at) for at in range(count)]
+        number += count
         fresh = dirty[:SENDS_PER_TICK]
         world.end_tick()
         now = world.turns.to_send(dirty)
@@ -112,4 +136,48 @@ def test_sends_are_spread_over_ticks_and_none_is_lost(ticks: list[int]) -> None:
         assert old == sorted(old)
         assert len(now) <= SENDS_PER_TICK + SENDS_BEHIND_MIN
         order += now
-    assert sorted(order) == list(range(number))
+    assert sorted(order) == [Sender(at) for at in range(number)]
+
+
+_LARGE = st.integers(0, OUT_QUEUE_BYTES_MAX)
+
+
+@given(st.lists(st.lists(_LARGE, max_size=2 * SENDS_LIGHT), max_size=12))
+def test_what_is_sent_in_one_tick_is_bounded_in_bytes(ticks: list[list[int]]) -> None:
+    world = World()
+    order: list[Sender] = []
+    number = 0
+    while ticks or world.deferred:
+        sizes = ticks.pop(0) if ticks else []
+        dirty = [Sender(number + at, size) for at, size in enumerate(sizes)]
+        number += len(sizes)
+        world.end_tick()
+        now = world.turns.to_send(dirty)
+        assert now or not dirty
+        if len(now) > SENDS_LIGHT:
+            # The last of the fresh and the last of those behind may each go beyond.
+            most = (SENDS_PER_TICK + SENDS_BEHIND_MIN) * SEND_UNIT_BYTES + 2 * OUT_QUEUE_BYTES_MAX
+            assert sum(each.queued for each in now) <= most
+        order += now
+    assert [each.number for each in sorted(order)] == list(range(number))
+
+
+@given(st.lists(st.integers(0, ENDS_PER_TICK * 2), max_size=8), st.integers(0, 40))
+def test_endings_are_told_in_order_and_the_rest_is_not_forgotten(
+    ticks: list[int], extra: int
+) -> None:
+    world = World()
+    turns = world.turns
+    told: list[int] = []
+    number = 0
+    while ticks or world.deferred:
+        count = ticks.pop(0) if ticks else 0
+        turns.closed.extend(range(number, number + count))
+        number += count
+        world.end_tick()
+        before = len(told)
+        for one in turns.to_end():
+            turns.ends_left -= extra  # what its owner found to do
+            told.append(one)
+        assert (len(told) - before - 1) * (1 + extra) < ENDS_PER_TICK
+    assert told == list(range(number))
