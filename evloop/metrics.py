@@ -54,7 +54,17 @@ class Metrics:
     `readings` returns the gauges, and those counters that are kept elsewhere.
     """
 
-    __slots__ = ("_counts", "_labelled", "_lag", "_lag_sum", "_lag_worst", "readings")
+    __slots__ = (
+        "_counts",
+        "_labelled",
+        "_lag",
+        "_lag_sum",
+        "_lag_worst",
+        "_lag_worst_own",
+        "_lag_worst_sync",
+        "_sync",
+        "readings",
+    )
 
     def __init__(self, readings: "Callable[[], dict[str, float]]") -> None:
         self.readings = readings
@@ -65,6 +75,9 @@ class Metrics:
         self._lag = [0] * (len(LAG_BOUNDS_S) + 1)  # the last one: beyond every bound
         self._lag_sum = 0.0
         self._lag_worst = 0.0
+        self._lag_worst_sync = 0.0  # how much of that was the disk's
+        self._lag_worst_own = 0.0  # of any tick, without what was the disk's in it
+        self._sync = 0.0  # seconds that this tick has waited for the disk
 
     def count(self, name: str, amount: int = 1) -> None:
         """Add to a counter without label."""
@@ -83,15 +96,24 @@ class Metrics:
         kinds.update(dict.fromkeys(known, 0))
         return kinds
 
+    def observe_sync(self, seconds: float) -> None:
+        """In this tick the disk took `seconds` to store what was changed."""
+        self._sync += seconds
+
     def observe_lag(self, seconds: float) -> None:
         """One tick kept everybody waiting for `seconds`."""
         self._lag_sum += seconds
+        sync = self._sync
+        if sync:
+            self._sync = 0.0
         if seconds <= LAG_BOUNDS_S[0]:  # nearly all of them, and each request may be a tick
             self._lag[0] += 1
             return
         self._lag[bisect_left(LAG_BOUNDS_S, seconds)] += 1
         if seconds > self._lag_worst:
-            self._lag_worst = seconds
+            self._lag_worst, self._lag_worst_sync = seconds, sync
+        if seconds - sync > self._lag_worst_own:
+            self._lag_worst_own = seconds - sync
 
     def _numbers(self) -> dict[str, float]:
         return {
@@ -112,6 +134,8 @@ class Metrics:
             "ticks": sum(self._lag),
             "seconds": round(self._lag_sum, 6),
             "worst": round(self._lag_worst, 6),
+            "worst_sync": round(self._lag_worst_sync, 6),
+            "worst_own": round(self._lag_worst_own, 6),
             "over": over,
         }
         labelled = {name: dict(kinds) for name, kinds in self._labelled.items()}
@@ -124,6 +148,7 @@ class Metrics:
             numbers.update((f"{name}_{kind}", count) for kind, count in kinds.items())
         numbers["ticks"] = sum(self._lag)
         numbers["longest_tick_us"] = int(self._lag_worst * 1e6)
+        numbers["longest_tick_sync_us"] = int(self._lag_worst_sync * 1e6)
         return numbers
 
     def text(self) -> str:

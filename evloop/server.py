@@ -94,6 +94,7 @@ class Server:
         )
         self._started = loop.now
         self.metrics = Metrics(self._readings)
+        self._store.on_sync = self.metrics.observe_sync
         loop.defer(self._observe)  # from the next tick on: a start keeps nobody waiting
         rate = float(options.change_rate)
         self.registrar = Registrar(

@@ -16,6 +16,7 @@ second server), and each commit is on the disk when it returns (WAL with synchro
 
 import os
 import stat
+from time import perf_counter
 
 from evloop.errors import SetupError, StoreError
 from evloop.messages import Room
@@ -23,7 +24,7 @@ from evloop.messages import Room
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 CANT_CREATE = 73  # exit status, EX_CANTCREAT of sysexits.h
 
@@ -55,12 +56,16 @@ _LOCKS_LENGTH = 512
 
 
 class MemoryStore:
-    """Keeps nothing: the store of `--memory`, and the interface of all stores."""
+    """Keeps nothing: the store of `--memory`, and the interface of all stores.
 
-    __slots__ = ("_version",)
+    `on_sync(seconds)` is told after each commit how long the disk took for it.
+    """
+
+    __slots__ = ("_version", "on_sync")
 
     def __init__(self, version: int) -> None:
         self._version = version
+        self.on_sync: Callable[[float], object] = _nothing
 
     def load(self) -> tuple[int, list[Room]]:
         """Return version and rooms as they were last committed. For once, after opening."""
@@ -92,7 +97,7 @@ class MemoryStore:
 class Store:
     """The state file of `path`, opened by `open_store`. Methods as in MemoryStore."""
 
-    __slots__ = ("_connection", "_error", "_files", "_open", "_path")
+    __slots__ = ("_connection", "_error", "_files", "_open", "_path", "on_sync")
 
     def __init__(self, path: str, connection: "sqlite3.Connection") -> None:
         from sqlite3 import Error
@@ -102,6 +107,7 @@ class Store:
         self._error = Error
         self._open = False
         self._files = self._identities()
+        self.on_sync: Callable[[float], object] = _nothing
 
     def load(self) -> tuple[int, list[Room]]:
         try:
@@ -141,8 +147,10 @@ class Store:
         if self._identities() != self._files:
             self.rollback()
             raise StoreError("the state file was removed or replaced while the server runs")
+        begin = perf_counter()
         self._change("COMMIT")
         self._open = False
+        self.on_sync(perf_counter() - begin)
 
     def rollback(self) -> None:
         self._open = False
@@ -178,6 +186,10 @@ class Store:
             else:
                 found.append((status.st_dev, status.st_ino))
         return found
+
+
+def _nothing(seconds: float) -> None:
+    """Nobody wants to know."""
 
 
 # -- opening ---------------------------------------------------------------------------------------
@@ -267,6 +279,9 @@ def _prepare(path: str, connection: "sqlite3.Connection") -> None:
     if journal != "wal":
         raise _setup_error(path, f"its file system allows no write-ahead log (but {journal})")
     execute("PRAGMA synchronous = FULL")
+    # The log is copied into the file at 1,000 pages, sqlite's own figure: that commit takes 2.9 ms
+    # instead of 0.6 (100,000 rooms, groups of 64). At 250 pages it took 2.4, but all of them 10 %
+    # more; at 64, 1.9 and 50 %.
     execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
     execute("BEGIN IMMEDIATE")
     for steps in _LAYOUTS[layout:]:

@@ -54,7 +54,7 @@ class Sweeper:
         self._left = EXPIRED_PER_SWEEP_MAX  # rooms that this sweep may still remove
         self._more = False  # there were more
         self._registrar.note_seen(self._expiry.ran(self._loop.now), {})
-        self._go_on()
+        self._loop.defer(self._go_on)
 
     def _go_on(self) -> None:
         registrar, expiry, now = self._registrar, self._expiry, self._loop.now

@@ -88,6 +88,18 @@ def test_the_figures_are_the_same_and_fit_json() -> None:
     assert set(COUNTERS) < set(figures)
 
 
+def test_the_disks_share_is_told_apart() -> None:
+    it = metrics()
+    for sync, tick in ((0.0005, 0.0007), (0.0, 0.015), (0.018, 0.02), (0.004, 0.017)):
+        it.observe_sync(sync)
+        it.observe_lag(tick)
+    it.observe_lag(0.0142)  # no sync in this one: that of the tick before is not its own
+    lag = it.figures()["lag"]
+    assert isinstance(lag, dict)
+    assert (lag["worst"], lag["worst_sync"], lag["worst_own"]) == (0.02, 0.018, 0.015)
+    assert it.flat()["longest_tick_sync_us"] == 18_000
+
+
 @given(st.lists(st.floats(0, 20)))
 def test_the_histogram_is_cumulative(lags: list[float]) -> None:
     it = metrics()
