@@ -151,7 +151,7 @@ class Shelf:
         stream.shown = message.seq + 1
         if (stream.gap_before or stream.broken >= 0) and self._further_part(stream, message):
             return
-        stream.names_parents = stream.names_parents or bool(message.parents)
+        stream.names_parents = bool(message.parents) or (stream.names_parents and stream.name != "")
         stream.name = message.name.decode(errors="replace")
         if stream.parts:
             self._heads.pop((message.sender, message.seq - 1), None)

@@ -83,7 +83,8 @@ class Stream:
         self.broken = -1  # lamport of a message that lost a part
         self.gap_before = base > 0  # what is before the next to show was not shown
         self.name = ""  # as its last DATA had it
-        self.names_parents = base > 0  # it does, so a message without is a further part
+        # It does, so a message without is a further part; believed until the first shown tells.
+        self.names_parents = True
         self.conflict_at = float("-inf")
 
     def knows(self, seq: int) -> bool:
