@@ -107,6 +107,23 @@ def test_what_is_said_is_heard_and_the_source_is_our_own(world: World) -> None:
     assert world.pumps >= 2
 
 
+def test_a_lone_datagram_is_read_alone_and_a_burst_is_drained(world: World) -> None:
+    room = world.room()
+    world.session.out = [(b"%d" % n, None) for n in range(5)]
+    room.pump()
+    pumps = world.pumps
+    world.ticks(1)
+    assert [data for data, _ in world.session.heard] == [b"0"]
+    world.ticks(1)
+    assert [data for data, _ in world.session.heard] == [b"0", b"1", b"2", b"3", b"4"]
+    assert world.pumps == pumps + 2
+    world.time += 1.0
+    world.session.out = [(b"5", None), (b"6", None)]
+    room.pump()
+    world.ticks(1)
+    assert [data for data, _ in world.session.heard][5:] == [b"5"]
+
+
 def test_a_single_member_is_answered_where_it_sends_from(world: World) -> None:
     room = world.room()
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:

@@ -233,7 +233,7 @@ def test_one_asker_is_served_at_a_time_and_a_thousand_a_minute() -> None:
     assert server.ask(ANN, "ann", (BOB, 5), 0.0)  # is queued already
     assert not server.ask(ANN, "ann", (BOB, 1_000), 0.0)
     assert server.free(ANN) and not server.free(EVE)
-    assert [server.take() for _ in range(len(server))] == [(BOB, seq) for seq in range(1_000)]
+    assert [server.take() for _ in range(len(server.queue))] == [(BOB, seq) for seq in range(1_000)]
     assert server.free(EVE)
     assert not server.ask(ANN, "ann", (BOB, 1), 59.0)
     assert server.ask(ANN, "ann", (BOB, 1), 61.0)

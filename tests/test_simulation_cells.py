@@ -4,6 +4,8 @@ Too short to be quoted, long enough to notice when a change makes the room lose,
 docs/reliability.md has the long ones.
 """
 
+from statistics import median
+
 import pytest
 
 from tests.simulation.room import Setting, measure
@@ -28,18 +30,28 @@ CELLS: dict[str, tuple[Setting, dict[str, float]]] = {
     "late joiner": (Setting(20, 0.3, 200, warmup=0, late=True), {"heal_s": 1.2}),
     "partition": (Setting(20, 0.3, 100, warmup=20, partition=True), {"heal_s": 2.0}),
 }
+# Cells whose seeds differ by more than their slack: the median of so many counts.
+SEEDS = {"50 %": 5}
 
 
 @pytest.mark.parametrize("name", CELLS)
 def test_cell(name: str) -> None:
     setting, goals = CELLS[name]
+    runs = [_figures(setting._replace(seed=seed)) for seed in range(1, 1 + SEEDS.get(name, 1))]
+    missed = {
+        key: figure
+        for key, most in goals.items()
+        if (figure := median(run[key] for run in runs)) > most
+    }
+    assert missed == {}
+
+
+def _figures(setting: Setting) -> dict[str, float]:
     result = measure(setting)
     assert (result.undelivered, result.lost, result.overdue) == (0, 0, False)
-    figures = {
+    return {
         "p99_ms": 1_000 * result.quantile(0.99),
         "over": result.over,
         "heal_s": result.heal_s,
         **result.costs,
     }
-    missed = {key: figures[key] for key, most in goals.items() if figures[key] > most}
-    assert missed == {}
