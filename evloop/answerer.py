@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     Key = tuple[bytes, int]
 
 
+NEVER = float("inf")
+
+
 class Answerer:
     """The answering half of one session."""
 
@@ -76,16 +79,18 @@ class Answerer:
 
     def deadline(self) -> float:
         """When to call `handle_timer`."""
-        due = float("inf")
+        due = NEVER
         if self._repairs.due:
             due = max(self._repairs.deadline(), self._voice.repair_due())
-        return min(due, self._voice.bulk_due()) if self._bulk else due
+        if self._bulk.queue:
+            due = min(due, self._voice.bulk_due())
+        return due
 
     def handle_timer(self, now: float) -> None:
         """Send the answers that are due."""
         if self._repairs.due:
             self._send_repairs(now)
-        while self._bulk and self._voice.may_bulk(now):
+        while self._bulk.queue and self._voice.may_bulk(now):
             message = self._ledger.history.get(self._bulk.take())
             if message is not None:
                 self._voice.say_bulk(message.datagram, self._bulk.source, now)

@@ -104,21 +104,18 @@ class Holders:
 class BulkServer:
     """What is still to be sent to the one asker that is served."""
 
-    __slots__ = ("_asker", "_queue", "_queued", "_used", "source")
+    __slots__ = ("_asker", "_queued", "_used", "queue", "source")
 
     def __init__(self) -> None:
         self._asker = NOBODY
-        self._queue: deque[Key] = deque()
+        self.queue: deque[Key] = deque()
         self._queued: set[Key] = set()
         self._used: dict[bytes, tuple[float, int]] = {}  # asker: (since, messages)
         self.source: object = None  # where the asker's NACK came from
 
-    def __len__(self) -> int:
-        return len(self._queue)
-
     def free(self, asker: bytes) -> bool:
         """Whether `asker` would be served."""
-        return not self._queue or asker == self._asker
+        return not self.queue or asker == self._asker
 
     def ask(self, asker: bytes, source: object, key: "Key", now: float) -> bool:
         """Queue `key` for `asker`, which must be `free`; False when its minute is used up."""
@@ -127,19 +124,19 @@ class BulkServer:
         since, used = self._used.get(asker, (now, 0))
         if now >= since + 60.0:
             since, used = now, 0
-        if used >= BULK_PER_MINUTE or len(self._queue) >= NACK_MESSAGES_MAX:
+        if used >= BULK_PER_MINUTE or len(self.queue) >= NACK_MESSAGES_MAX:
             return False
         self._used[asker] = (since, used + 1)
         if len(self._used) > BULK_ASKERS_MAX:
             del self._used[next(iter(self._used))]
         self._asker = asker
         self.source = source
-        self._queue.append(key)
+        self.queue.append(key)
         self._queued.add(key)
         return True
 
     def take(self) -> "Key":
         """The next message to send."""
-        key = self._queue.popleft()
+        key = self.queue.popleft()
         self._queued.discard(key)
         return key

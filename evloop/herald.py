@@ -67,16 +67,16 @@ class Herald:
 
     # -- what is heard ---------------------------------------------------------------------------
 
-    def heard_equal(self, listed: int) -> None:
+    def heard_equal(self, listed: int, now: float) -> bool:
         """A SESSION with my digest and `listed` senders: it said what I would have said, but not
-        when I owe somebody a longer list."""
+        when I owe somebody a longer list. Whether that moved my deadline."""
         # Says nothing about another whose digest differs: `_unexplained` stays.
         self._soliciting = False
         if self._long_list:
             if listed < min(self._ledger.senders.listed(), SESSION_ENTRIES_MAX):
-                return
+                return False
             self._long_list = False
-        self._trickle.heard_equal()
+        return self._trickle.heard_equal(now, self._presence.size())
 
     def heard_other(self, listed: int, ahead: bool, behind: bool, now: float) -> None:
         """A SESSION with another digest, whose sender is ahead of me, or behind, as its list of
@@ -104,10 +104,15 @@ class Herald:
 
     def deadline(self) -> float:
         """When to call `handle_timer`."""
-        confirm = self._confirm
-        # An answer that the byte rate refuses waits for it: else the timer fires without end.
-        answer_due = max(confirm.answer_due, self._mute_until)
-        return min(self._trickle.deadline(), self._presence_due(), confirm.ask_due, answer_due)
+        due, presence, confirm = self._trickle.deadline(), self._presence_due(), self._confirm
+        if presence < due:
+            due = presence
+        if confirm.ask_due < due:
+            due = confirm.ask_due
+        if confirm.answer_due < due:
+            # One that the byte rate refuses waits for it: else the timer fires without end.
+            due = min(due, max(confirm.answer_due, self._mute_until))
+        return due
 
     def _presence_due(self) -> float:
         due = self._spoke + self._presence.interval() * self._patience

@@ -234,10 +234,6 @@ class Ledger:
         stream.step_over(upto, report, now)
         self._advanced(stream, now)
 
-    def deadline(self) -> float:
-        """When a message has waited for its parents long enough."""
-        return self.shelf.deadline()
-
     def handle_timer(self, now: float) -> None:
         self.shelf.handle_timer(now)
         self._drain()

@@ -63,15 +63,15 @@ _INNER_NAMES = ("docker0", "veth", "br-")
 # -- datagrams in ----------------------------------------------------------------------------------
 
 
-def receive(sock: socket.socket) -> "list[tuple[bytes, Any]]":
-    """What has come, as (datagram, source), oldest first; at most DATAGRAMS_PER_WAKE_MAX.
+def receive(sock: socket.socket, most: int = DATAGRAMS_PER_WAKE_MAX) -> "list[tuple[bytes, Any]]":
+    """What has come, as (datagram, source), oldest first; at most `most`.
 
     A datagram beyond DATAGRAM_READ_BYTES is cut there.
     """
     burst: list[tuple[bytes, Any]] = []
     add, recvfrom = burst.append, sock.recvfrom
     try:
-        for _ in range(DATAGRAMS_PER_WAKE_MAX):
+        for _ in range(most):
             add(recvfrom(DATAGRAM_READ_BYTES))
     except OSError:
         # EAGAIN: drained. Anything else is an earlier datagram's fate (ICMP), reported once.

@@ -18,6 +18,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     Key = tuple[bytes, int]
 
+NEVER = float("inf")
+
 
 def split(text: str) -> list[bytes]:
     """`text` in parts of at most PART_BYTES_MAX bytes of UTF-8, cut between characters.
@@ -71,7 +73,7 @@ class Outbox:
 
     def deadline(self) -> float:
         """When the next copy is due."""
-        return self._copies[0][0] if self._copies else float("inf")
+        return self._copies[0][0] if self._copies else NEVER
 
     def take_copy(self, now: float) -> bytes | None:
         """A copy that is due, or None."""

@@ -11,7 +11,7 @@ one room.
     closed    -                             -                            -
 """
 
-from evloop.limits import LEAVE_S
+from evloop.limits import BURST_S, DATAGRAMS_PER_WAKE_MAX, LEAVE_S
 from evloop.multicast import (
     choose_interface,
     destination,
@@ -72,6 +72,7 @@ class Room:
     __slots__ = (
         "_deadline",
         "_group",
+        "_heard",
         "_loop",
         "_on_events",
         "_receiver",
@@ -119,6 +120,7 @@ class Room:
         self.state = LIVE
         self.send_errors = 0
         self.trouble = ""  # why nothing can be sent to the group
+        self._heard = float("-inf")  # when something was last received
         self._waiting: list[tuple[bytes, Any]] = []  # what the kernel had no room for
         self.session = make_session(self._sender.getsockname())
         self._watches = [
@@ -174,7 +176,11 @@ class Room:
 
     def _receive(self, sock: "socket.socket") -> None:
         session, now = self.session, self._loop.now
-        for data, source in receive(sock):
+        # A lone datagram is read alone: to be told that there is no second one costs a system call
+        # and an exception. What came with it wakes us again, and then all is drained.
+        most = 1 if now > self._heard + BURST_S else DATAGRAMS_PER_WAKE_MAX
+        self._heard = now
+        for data, source in receive(sock, most):
             session.receive_datagram(data, source, now)
         self.pump()
 

@@ -29,12 +29,7 @@ from evloop.delay import Delay
 from evloop.gaps import Gaps
 from evloop.herald import Herald
 from evloop.ledger import CONFLICT, Ledger
-from evloop.limits import (
-    BYE_SPACING_S,
-    BYE_TIMES,
-    GREETED_MEMBERS_MAX,
-    SESSION_ENTRIES,
-)
+from evloop.limits import BYE_SPACING_S, BYE_TIMES, GREETED_MEMBERS_MAX, SESSION_ENTRIES
 from evloop.loss import LossMeter, copies
 from evloop.names import check_nickname
 from evloop.outbox import Outbox, split
@@ -235,6 +230,9 @@ class RoomSession:
     def receive_datagram(self, data: bytes, source: object, now: float) -> None:
         """Take in one datagram; `source` is where an answer by unicast would go."""
         self._now = now
+        if self._voice.came_back(data):
+            self._drop("own")
+            return
         packet = self._codec.open(data)
         if isinstance(packet, str):
             self._not_ours(packet, data)
@@ -343,9 +341,9 @@ class RoomSession:
         if digest != self._ledger.senders.digest:
             self._compare(sender, member, ranges(raw), now)
             return True
-        self._herald.heard_equal(len(raw) // 16)
+        moved = self._herald.heard_equal(len(raw) // 16, now)
         self._holds(member, self._ledger.own.hi)
-        return joins or ask & 1 == 1
+        return moved or joins or ask & 1 == 1
 
     def _control(self, sender: bytes, counter: int, now: float) -> Member | None:
         member = self._presence.members.get(sender)
@@ -426,15 +424,15 @@ class RoomSession:
             return min(self._bye_due, self._outbox.deadline())
         if self._left:
             return NEVER
-        return min(
+        due = min(
+            self._herald.deadline(),
             self._outbox.deadline(),
-            self._voice.data_due() if self._outbox.queue else NEVER,
             self._answerer.deadline(),
             self._asker.deadline(),
-            self._herald.deadline(),
             self._presence.deadline(),
-            self._ledger.deadline(),
+            self._ledger.shelf.deadline(),
         )
+        return min(due, self._voice.data_due()) if self._outbox.queue else due
 
     def _send_data(self, now: float) -> None:
         queue = self._outbox.queue

@@ -14,6 +14,7 @@ from evloop.limits import (
     DATA_BURST,
     DATA_PER_S,
     DATAGRAM_BYTES_MAX,
+    ECHOES_MAX,
     NACK_BURST,
     NACK_PER_S,
     REPAIR_BURST,
@@ -22,7 +23,7 @@ from evloop.limits import (
     SESSION_BURST,
     SESSION_PER_S,
 )
-from evloop.packets import BYE, NACK, SESSION, Codec, as_repair
+from evloop.packets import BYE, NACK, RELAYED, SESSION, Codec, as_repair
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ class Voice:
 
     __slots__ = (
         "_bulk", "_bytes", "_codec", "_counter", "_counts", "_data", "_nack", "_repair", "_sender",
-        "_session", "out", "room",
+        "_session", "echoes", "out", "room",
     )  # fmt: skip
 
     def __init__(self, codec: Codec, sender: bytes, counts: dict[str, int], now: float) -> None:
@@ -43,6 +44,7 @@ class Voice:
         self._counter = 0  # shared by NACK, SESSION and BYE
         self._counts = counts
         self.out: list[Datagram] = []
+        self.echoes: dict[bytes, None] = {}  # sent, and not yet heard by myself
         self._data = Bucket(DATA_PER_S, DATA_BURST, now)
         self._repair = Bucket(REPAIR_PER_S, REPAIR_BURST, now)
         self.room = Bucket(ROOM_REPAIR_PER_S, ROOM_REPAIR_PER_S, now)  # of everybody's repairs
@@ -57,6 +59,25 @@ class Voice:
         self._counts[what] += 1
         self._counts["bytes_sent"] += len(datagram)
         self.out.append((datagram, to))
+        # A repair is not among them: heard from anybody, it is counted.
+        if to is None and not datagram[3] & RELAYED:
+            self._await_echo(datagram)
+
+    def _await_echo(self, datagram: bytes) -> None:
+        self.echoes[datagram] = None
+        if len(self.echoes) > ECHOES_MAX:
+            del self.echoes[next(iter(self.echoes))]
+
+    def came_back(self, data: bytes) -> bool:
+        """Whether `data` is byte for byte what I sent: then there is nothing to judge in it.
+
+        On the loop for other members of this host it always comes back; to open and to compare it
+        took 20,000 instructions more.
+        """
+        if data in self.echoes:
+            del self.echoes[data]
+            return True
+        return False
 
     def control(self, kind: int, body: bytes, what: str, now: float) -> None:
         """Send a NACK, SESSION or BYE; its bucket is the caller's business."""
@@ -113,6 +134,7 @@ class Voice:
         self._counts["copies_sent"] += 1
         self._counts["bytes_sent"] += len(datagram)
         self.out.append((datagram, None))
+        self._await_echo(datagram)
 
     def repair_due(self) -> float:
         return max(self._due(self._repair), self.room.when())
