@@ -169,7 +169,7 @@ LINES_WAITING_MAX = 1_000  # lines read ahead while a command runs; then stdin i
 # -- TLS -----------------------------------------------------------------------------------------
 
 TLS_HANDSHAKE_S = 5.0  # a stranger without keys may hold a connection this long
-TLS_HANDSHAKES_PER_TICK = 8  # 4 ms with an elliptic key, 6 with RSA; the rest in the next tick
+TLS_HANDSHAKES_PER_TICK = 3  # 2 ms with an elliptic key, 18 with RSA of 4,096 bits; then the next
 TLS_CONTROL_RECORDS_MAX = 256  # handshake, tickets and key updates of one connection's life
 TLS_SLICE_BYTES = 8_192  # looked at before more is taken: 300 key updates, 6 ms
 TLS_READ_BYTES_MAX = 65_536  # of one read from the record layer; a record holds 16,384
