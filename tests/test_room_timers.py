@@ -44,9 +44,35 @@ def test_intervals_double_to_eight_seconds() -> None:
 
 def test_an_equal_digest_silences_one_interval() -> None:
     trickle = Trickle(Random(1), 0.0, 50)
-    trickle.heard_equal()
+    trickle.heard_equal(0.0, 50)
     assert spoken(trickle, 0.1) == []
     assert len(spoken(trickle, 0.3)) == 1
+
+
+def test_what_is_heard_after_the_end_of_an_interval_is_about_the_next() -> None:
+    trickle = Trickle(Random(1), 0.0, 50)
+    assert trickle.heard_equal(0.02, 50)  # the first is over; the second goes from 0.1 to 0.3
+    assert 0.2 <= trickle.deadline() <= 0.3
+    before = trickle.deadline()
+    assert not trickle.heard_equal(0.09, 50)  # says nothing about the second
+    assert trickle.deadline() == before
+    trickle.reset(0.09, 50)  # still the shortest
+    assert trickle.deadline() == before
+    assert trickle.heard_equal(0.11, 50)
+    assert 0.5 <= trickle.deadline() <= 0.7
+
+
+def test_a_late_timer_is_not_made_up_for() -> None:
+    trickle = Trickle(Random(1), 0.0, 50)
+    assert trickle.handle_timer(1_000.0, 50)  # the machine slept
+    assert 1_000.1 <= trickle.deadline() <= 1_000.2
+
+
+def test_an_equal_digest_counts_while_copies_are_still_announced() -> None:
+    trickle = Trickle(Random(1), 0.0, 50)
+    trickle.news(0.0, 50, 0.5)
+    assert trickle.heard_equal(0.1, 50)
+    assert spoken(trickle, 0.65) == []
 
 
 def test_news_begin_anew_when_the_copies_have_had_their_time() -> None:
