@@ -12,10 +12,10 @@ import sys
 from evloop.client import run_main
 from evloop.endpoints import endpoint_of, split_endpoint
 from evloop.errors import EvloopError, SetupError
+from evloop.hosting import Server
 from evloop.link import Unreachable
 from evloop.log import WARNING, stderr_log
 from evloop.multicast import choose_interface
-from evloop.server import Server
 from evloop.server_options import parse_options
 from evloop.shell import Client
 

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from evloop.framing import FrameDecoder, pack_frame
+from evloop.hosting import Server
 from evloop.log import INFO, Log
 from evloop.loop import Loop
-from evloop.server import Server
 from evloop.server_options import parse_options
 
 ROOT = Path(__file__).parent.parent

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 import pytest
 
-from evloop import limits, server, upkeep
+from evloop import hosting, limits, upkeep
 from evloop.expiry import Expiry
 from evloop.messages import Room
 from evloop.stream import OPEN
@@ -43,7 +43,7 @@ def test_a_start_is_no_tick() -> None:
 
 
 def test_goodbyes_are_said_a_few_a_tick(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "SENDS_PER_TICK", 4)
+    monkeypatch.setattr(hosting, "SENDS_PER_TICK", 4)
     crowd(house, 10)
     connections = list(house.registrar.connections.values())
     house.server.drain("the end")
@@ -113,9 +113,9 @@ def test_the_rooms_are_swept_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_old_objects_are_not_walked() -> None:
     before = gc.get_threshold()
     code = (
-        "import gc; from evloop import server\n"
+        "import gc; from evloop import hosting, server\n"
         f"def no_loop(): raise SystemExit(gc.get_threshold() != {(*before[:2], 2**31 - 1)})\n"
-        "server.Loop = no_loop\n"
+        "hosting.Loop = no_loop\n"
         "server.main(['--memory'])"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -25,8 +25,8 @@ FLOORS = (
     "cooked keepsakes listeners metrics promises room screen stream",
     "connection faces link server_options trust",
     "chat console door exits prompt registrar settings upkeep",
-    "server shell",
-    "starts",
+    "hosting shell",
+    "server starts",
     "client",
     "__main__",
 )

@@ -8,7 +8,7 @@ import pytest
 
 from evloop import registrar
 from evloop.directory import Directory
-from evloop.server import guard_handlers
+from evloop.hosting import guard_handlers
 from tests.live import House, request
 
 

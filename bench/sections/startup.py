@@ -1,4 +1,5 @@
-"""Start and memory (goal 5): what it takes until the first prompt, and what stays resident.
+"""Start and memory (goal 5): until the version, the first prompt, the listening server; and what
+stays resident.
 
 Everything with `-S`, since a machine's own start-up files may load anything; all turns interleaved.
 Memory is the growth over an empty package that was started the same way.
@@ -9,14 +10,16 @@ from __future__ import annotations
 import statistics
 import subprocess
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 from bench import machine
 from bench.chatroom import PROMPT, EvloopMember, Terminal
-from bench.common import EVLOOP, Context, Goal, Row, ratio, spread
+from bench.common import EVLOOP, Context, Goal, Makers, Row, ratio, spread
 from bench.plot import bars
-from bench.processes import Failed, environment, pinned
+from bench.processes import Failed, Server, environment, pinned
 
 TURNS = 15
 ASYNCIO = "python3 -c 'import asyncio'"
@@ -32,6 +35,10 @@ def run(context: Context) -> Row:
     }
     times: dict[str, list[float]] = {}
     prompt = f"{EVLOOP}.client, first prompt"
+    servers: Makers = {
+        f"{EVLOOP}.server --memory": context.evloop,
+        "asyncio Protocol peer": partial(context.peer, "asyncio Protocol"),
+    }
     for _ in range(2):  # compiled and in the page cache, like any second start
         for command in commands.values():
             _time(command, empty)
@@ -43,6 +50,8 @@ def run(context: Context) -> Row:
             times.setdefault(prompt, []).append(_first_prompt(context))
         except (Failed, OSError) as reason:
             context.missing[prompt] = str(reason)
+        for name, make in servers.items():
+            times.setdefault(f"{name}, listening", []).append(_listening(make))
     times = {name: values for name, values in times.items() if values}
     memory = _memory(context, empty)
     base = times[ASYNCIO]
@@ -111,6 +120,13 @@ def _first_prompt(context: Context) -> float:
     begin = time.perf_counter()
     with Terminal([context.python, "-S", "-m", "evloop.client"]) as terminal:
         terminal.expect(PROMPT, 10)
+        return (time.perf_counter() - begin) * 1000
+
+
+def _listening(make: Callable[[], Server]) -> float:
+    """Wall milliseconds until a server's ready line."""
+    begin = time.perf_counter()
+    with make():
         return (time.perf_counter() - begin) * 1000
 
 
