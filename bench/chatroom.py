@@ -168,21 +168,11 @@ class EvloopMember:
             self.process.stdin.write(text.encode() + b"\n")
             self.process.stdin.flush()
 
-    def look(self, wait_s: float) -> None:
-        """Read the terminal for `wait_s`."""
+    @property
+    def terminal(self) -> Terminal:
+        """The terminal of a member that was given one."""
         assert self._terminal is not None
-        deadline = time.monotonic() + wait_s
-        while True:
-            left = deadline - time.monotonic()
-            self._terminal.read(max(0.0, left))
-            if left <= 0:
-                return
-
-    def drawn(self) -> bytes:
-        """All that was drawn on the terminal and read since the last call."""
-        assert self._terminal is not None
-        seen, self._terminal.seen = self._terminal.seen, b""
-        return seen
+        return self._terminal
 
     def __enter__(self) -> EvloopMember:
         return self
@@ -246,6 +236,20 @@ class Terminal:
             left = deadline - time.monotonic()
             if left <= 0 or (not self.read(left) and self.process.poll() is not None):
                 raise Failed(f"no {text!r} in {self.seen[-200:]!r}")
+
+    def look(self, wait_s: float) -> None:
+        """Read for `wait_s`."""
+        deadline = time.monotonic() + wait_s
+        while True:
+            left = deadline - time.monotonic()
+            self.read(max(0.0, left))
+            if left <= 0:
+                return
+
+    def drawn(self) -> bytes:
+        """All that was drawn and read since the last call."""
+        seen, self.seen = self.seen, b""
+        return seen
 
     def close(self) -> None:
         if self.process.poll() is None:
