@@ -159,7 +159,7 @@ class Registrar:
         with 16 in flight, against a frame and a call for each: 1.6 times as many a second).
         """
         directory, act = self.directory, self._act
-        room = OUT_HIGH_WATER_BYTES - connection._queued  # that is left in its queue
+        room = OUT_HIGH_WATER_BYTES - connection.queued  # that is left in its queue
         parts: list[bytes] = []
         self.handled += len(payloads)
         taken = 0
@@ -204,7 +204,7 @@ class Registrar:
             self.answer(connection, reply, depends or (None if held else request_id))
             if connection.full or connection.state != OPEN:
                 break
-            room = OUT_HIGH_WATER_BYTES - connection._queued
+            room = OUT_HIGH_WATER_BYTES - connection.queued
         if parts:
             connection.send(b"".join(parts))
         self.handled -= len(payloads) - taken

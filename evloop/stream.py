@@ -95,8 +95,9 @@ class Hub(Turns):
         while dirty or (self.closed and self.ends_left > 0):
             for stream in dirty:
                 stream.flush()
-            for stream in self.to_end():
-                stream.ended(stream.why)
+            if self.closed:
+                for stream in self.to_end():
+                    stream.ended(stream.why)
             dirty, self.dirty = self.dirty, []
 
 
@@ -121,7 +122,8 @@ class Stream(Watched):
 
     `payloads(frames)` is called with the frames that came, `broken(error)` once when the stream can
     not be framed any more, `insecure(why)` once when TLS failed, `expired()` when a frame was not
-    finished in time, `ended(why)` once when it is over.
+    finished in time, `ended(why)` once when it is over. `queued` (bytes that wait to be sent),
+    `state` and `why` are for reading.
     """
 
     __slots__ = (
@@ -132,10 +134,10 @@ class Stream(Watched):
         "_out",
         "_paused",
         "_pipe",
-        "_queued",
         "_sealed",
         "_timed",
         "_unacknowledged",
+        "queued",
         "state",
         "why",
     )
@@ -147,7 +149,7 @@ class Stream(Watched):
         self._decoder = FrameDecoder()
         self._ahead: list[bytes] | tuple[()] = ()  # frames that `payloads` did not take yet
         self._out: list[bytes] | tuple[()] = ()  # a list of its own only while there is something
-        self._queued = 0  # bytes in _out and _sealed
+        self.queued = 0  # bytes in _out and _sealed
         self._eof = False
         self._paused = False  # not reading, because the queue is above the high-water mark
         self._unacknowledged = -1  # bytes in the kernel's queue when we looked; -1: it took all
@@ -195,14 +197,9 @@ class Stream(Watched):
         """The stream is closed; called at the end of the tick."""
 
     @property
-    def queued(self) -> int:
-        """Bytes that wait to be sent."""
-        return self._queued
-
-    @property
     def full(self) -> bool:
         """Whether so much waits to be sent that nothing more is to be asked of us."""
-        return self._queued > OUT_HIGH_WATER_BYTES
+        return self.queued > OUT_HIGH_WATER_BYTES
 
     def send(self, frames: bytes) -> int:
         """Queue frames, already packed, for the end of the tick; return their place in the queue.
@@ -217,8 +214,8 @@ class Stream(Watched):
         else:
             self._out = out = [frames]
             self._hub.dirty.append(self)
-        self._queued += len(frames)
-        if self._queued > OUT_QUEUE_BYTES_MAX:
+        self.queued += len(frames)
+        if self.queued > OUT_QUEUE_BYTES_MAX:
             self._give_up()
         return len(out) - 1
 
@@ -227,7 +224,7 @@ class Stream(Watched):
         if self.state <= CLOSING:
             out = self._out
             assert out, "send gave the place"
-            self._queued += len(frames) - len(out[place])
+            self.queued += len(frames) - len(out[place])
             out[place] = frames
 
     def close(self, why: str) -> None:
@@ -250,7 +247,7 @@ class Stream(Watched):
 
     def _lose(self, state: int, why: str) -> None:
         self.state, self.why = state, why
-        self._out, self._sealed, self._queued = (), b"", 0
+        self._out, self._sealed, self.queued = (), b"", 0
 
     def abort(self, why: str) -> None:
         """Close at once; what is queued is lost."""
@@ -343,9 +340,9 @@ class Stream(Watched):
     def _handle(self, share: int) -> None:
         """Hand over the frames that are whole, at most `share` of them."""
         hub, decoder = self._hub, self._decoder
-        left, before = share, self._queued
+        left, before = share, self.queued
         try:
-            while self._queued <= OUT_HIGH_WATER_BYTES and self.state == OPEN:
+            while self.queued <= OUT_HIGH_WATER_BYTES and self.state == OPEN:
                 ahead = self._ahead
                 if left <= 0 and (ahead or decoder.rest):
                     # The others' turn; the rest of what was read waits for ours.
@@ -354,15 +351,11 @@ class Stream(Watched):
                     return
                 if ahead:
                     frames = ahead[:left]
-                elif decoder.rest:
-                    frames = decoder.next_frames(left)
                 else:
-                    frames = None
+                    frames = decoder.next_frames(left)
                 if not frames:
                     if self._eof:
                         decoder.finish()
-                    elif not (decoder.rest or self._timed) and self._mask & READ:
-                        return  # as nearly always: there is nothing to change
                     break
                 if self._timed:
                     self._in_time()  # the next frame has its own time
@@ -375,14 +368,17 @@ class Stream(Watched):
                 last = len(frames[taken - 1])  # only the last of a list is ever large
                 if last > LARGE_FRAME_BYTES:
                     left -= last // REQUEST_UNIT_BYTES
+                over = not (decoder.rest or self._ahead)
+                if over and self._mask & READ and self.queued <= OUT_HIGH_WATER_BYTES:
+                    return  # as nearly always: there is nothing to change
         except FrameError as error:
             self._in_time()
             self.broken(error)
             return
         finally:
             hub.frames_left -= share - left
-            if self._queued - before >= REPLY_UNIT_BYTES:
-                hub.replied((self._queued - before) // REPLY_UNIT_BYTES)
+            if self.queued - before >= REPLY_UNIT_BYTES:
+                hub.replied((self.queued - before) // REPLY_UNIT_BYTES)
         self._watch_reading()
 
     def go_on(self, share: int) -> None:
@@ -399,7 +395,7 @@ class Stream(Watched):
     def _watch_reading(self) -> None:
         if self.state != OPEN:
             return
-        full = self._queued > OUT_HIGH_WATER_BYTES
+        full = self.queued > OUT_HIGH_WATER_BYTES
         if self._eof and not full:
             self.close("the peer closed the connection")
             return
@@ -413,8 +409,8 @@ class Stream(Watched):
             self._in_time()
 
     def _drop(self, data: bytes) -> None:
-        self._queued += len(data)  # nothing is sent any more: the counter is free for this
-        if not data or self._queued > LINGER_BYTES_MAX:
+        self.queued += len(data)  # nothing is sent any more: the counter is free for this
+        if not data or self.queued > LINGER_BYTES_MAX:
             self.abort(self.why)
 
     # -- writing -----------------------------------------------------------------------------
@@ -428,7 +424,7 @@ class Stream(Watched):
         if wire and self.state <= CLOSING:
             self._hub.dirty.append(self)
             self._sealed += wire
-            self._queued += len(wire)
+            self.queued += len(wire)
 
     def _seal(self, pipe: "TlsPipe") -> bytes:
         """What goes on the wire now, at the end with TLS's goodbye."""
@@ -456,7 +452,7 @@ class Stream(Watched):
             if sent < len(data):
                 self._keep(data, sent)
                 return
-            self._queued = 0
+            self.queued = 0
             self._out = ()
         elif self.state == CLOSED:
             return
@@ -480,7 +476,7 @@ class Stream(Watched):
         else:
             self._out = ()
             self._sealed = data[sent:]
-        self._queued = len(data) - sent
+        self.queued = len(data) - sent
         self.want_write(True)
 
     def _finish(self) -> None:

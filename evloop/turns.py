@@ -136,7 +136,9 @@ def _that_fit(streams: "Iterable[Any]", units: int) -> tuple[int, int]:
     for stream in streams:
         if units <= 0:
             break
-        units -= 1 + stream.queued // SEND_UNIT_BYTES
+        units -= 1
+        if stream.queued >= SEND_UNIT_BYTES:
+            units -= stream.queued // SEND_UNIT_BYTES
         number += 1
     return number, units
 
