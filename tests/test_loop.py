@@ -226,7 +226,7 @@ def test_now_is_read_once_right_after_select(bench: Bench) -> None:
     bench.clock.readings = 0
     bench.batch((3, READ), (4, READ))
     assert seen == [200.0] * 3
-    assert bench.clock.readings == 1
+    assert bench.clock.readings == 2  # the other one is before the select: how long may it sleep?
 
 
 def test_on_busy_is_told_the_time_between_two_selects(bench: Bench) -> None:
