@@ -14,10 +14,10 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from bench import build, machine
-from bench.chatroom import EvloopMember, Listeners
+from bench.chatroom import EvloopMember, Listeners, sockets_at
 from bench.common import Context, Row
 from bench.irc import SERVERS, Channel
-from bench.processes import Failed, environment, pinned
+from bench.processes import ROOT, Failed, end, environment, pinned
 
 HERE = Path(__file__).resolve().parent
 PERIOD_S = 0.2  # the room's own limit is five messages a second
@@ -105,6 +105,41 @@ def open_members(context: Context, stack: ExitStack, count: int) -> Chat:
     chat = Chat(sender.say, chat_room.drain, sender.pid)
     chat.receivers = [member.pid for member in members]
     return chat
+
+
+def open_floor(context: Context, stack: ExitStack, count: int) -> Chat:
+    """A program that only sends what it is told, to `count` that only receive."""
+    room = stack.enter_context(Listeners(1))
+
+    def start(
+        module: str, stdin: int, prepare: Callable[[], None] | None = None
+    ) -> subprocess.Popen[bytes]:
+        process = subprocess.Popen(
+            [context.python, "-S", "-m", f"bench.peers.{module}", str(room.port)],
+            stdin=stdin,
+            stdout=subprocess.DEVNULL,
+            cwd=ROOT,
+            env=environment(),
+            preexec_fn=prepare,  # noqa: PLW1509
+        )
+        stack.callback(end, process)
+        return process
+
+    for _ in range(count):
+        start("reader", subprocess.DEVNULL)
+    deadline = time.monotonic() + 30
+    while len(sockets_at(room.port)) < count + 1:
+        if time.monotonic() > deadline:
+            raise Failed(f"{count} readers did not start")
+        time.sleep(0.05)
+    sender = start("sender", subprocess.PIPE, pinned(machine.cores()[0]))
+
+    def say(text: str) -> None:
+        assert sender.stdin is not None
+        sender.stdin.write(text.encode() + b"\n")
+        sender.stdin.flush()
+
+    return Chat(say, room.drain, sender.pid)
 
 
 def measure(chats: dict[str, Chat], text: str, windows: int, messages: int) -> dict[str, list[Row]]:
