@@ -23,7 +23,6 @@ Modes, and what a key does in them:
 
 from collections import deque
 
-from evloop.candidates import common_prefix, listed
 from evloop.clusters import split
 from evloop.draw import Screen
 from evloop.keys import KeyDecoder
@@ -435,6 +434,8 @@ class Editor:
         return ("abort",)
 
     def _complete_word(self) -> None:
+        from evloop.candidates import common_prefix, listed  # late: no first prompt needs them
+
         line = self._line
         text, cursor = line.text, self.cursor
         candidates = self._complete(text, cursor)

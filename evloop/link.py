@@ -92,10 +92,18 @@ class _Wire(Stream):
 
 
 class Link:
-    """One directory. The owner sets the three functions that tell it what happens."""
+    """One directory. The owner sets the three functions that tell it what happens.
+
+    `rng()` gives the random source, when one is needed: a first prompt does not wait for it.
+    """
 
     def __init__(
-        self, loop: "Loop", hub: "Hub", rng: "Random", client: str, name: "Callable[[], str]"
+        self,
+        loop: "Loop",
+        hub: "Hub",
+        rng: "Callable[[], Random]",
+        client: str,
+        name: "Callable[[], str]",
     ) -> None:
         self.state = IDLE
         self.endpoint = ""  # as text, for people
@@ -261,7 +269,7 @@ class Link:
         self.state = WAITING
         self._tries += 1
         most = min(RECONNECT_S_MAX, RECONNECT_S_MIN * 2 ** min(self._tries - 1, 10))
-        delay = most * (0.5 + 0.5 * self._rng.random())
+        delay = most * (0.5 + 0.5 * self._rng().random())
         self._timer.move(self._loop.now + delay)
         self.on_lost(why, delay)
 

@@ -8,11 +8,9 @@ lines behind it wait in the face (`hold`).
 """
 
 import os
-import random
 
 from evloop import __version__, messages, report
 from evloop.commands import UsageError, parse_line
-from evloop.completion import at_prompt, in_chat
 from evloop.errors import EvloopError, Refused
 from evloop.exits import INTERRUPTED, status_of
 from evloop.faces import open_face
@@ -29,6 +27,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Callable
+    from random import Random
     from typing import Any
 
     from evloop.chat import Chat
@@ -77,7 +76,7 @@ class Client:
         self._away = False  # the directory was lost, and the user was told
         self._entered = False  # the room is one of the directory's: it counts us
         self._chat_done: Callable[[EvloopError | None], object] | None = None
-        self._rng = random.Random(os.urandom(16))
+        self._random: Random | None = None
         self.style = Style(
             options.json,
             _escape_text(options.escape),
@@ -168,6 +167,8 @@ class Client:
 
     def _complete(self, text: str, cursor: int) -> list[str]:
         """What Tab offers for the word before the cursor."""
+        from evloop.completion import at_prompt, in_chat
+
         if self.chat is None:
             return at_prompt(text[:cursor], self.prompt.rooms.values())
         present = (name for _, name, _ in self.chat.room.session.members(self.loop.now)[1:])
@@ -284,12 +285,20 @@ class Client:
         self.face.hold(False)
         self.on_room_open()
 
+    def _rng(self) -> "Random":
+        """The random source. Loaded late, as with all that the first prompt can do without."""
+        if self._random is None:
+            import random
+
+            self._random = random.Random(os.urandom(16))
+        return self._random
+
     def _session(self, mode: str, place: str, own_source: object) -> "Any":
         session = SESSIONS[mode](
             place=place,
-            sender_id=self._rng.randbytes(8),
+            sender_id=self._rng().randbytes(8),
             nickname=self.prompt.nickname,
-            rng=self._rng,
+            rng=self._rng(),
             now=self.loop.now,
         )
         if mode == "plain":

@@ -24,7 +24,8 @@ class World(House):
         super().__init__()
         hub = Hub(self.loop)
         self.loop.before_sleep(hub.flush)
-        self.link = Link(self.loop, hub, random.Random(1), "test/1", lambda: "Mel")
+        rng = random.Random(1)
+        self.link = Link(self.loop, hub, lambda: rng, "test/1", lambda: "Mel")
         self.ready = 0
         self.lost: list[tuple[str, float]] = []
         self.news: list[tuple[str, dict[str, Any]]] = []
