@@ -45,8 +45,8 @@ if TYPE_CHECKING:
     from random import Random
 
 # RFC 2365, the IPv4 local scope, without its first and last 256 addresses; the dynamic ports.
-_FREE_FIRST, _FREE_LAST = (239 << 24) + (255 << 16) + (1 << 8), (239 << 24) + (255 << 16) + 0xFEFF
-_FREE_PORT_FIRST, _FREE_PORT_LAST = 49_152, 65_535
+_FREE_FIRST, _FREE_ADDRESSES = 1 << 8, 0x10000 - 2 * (1 << 8)  # of 239.255.0.0/16
+_FREE_PORT_FIRST, _FREE_PORTS = 49_152, 65_536 - 49_152
 
 
 class Directory:
@@ -148,11 +148,11 @@ class Directory:
     def free_place(self, rng: "Random") -> tuple[str, int]:
         """Return an (address, port) that no room has, drawn by `rng`."""
         for _ in range(PLACE_DRAWS_MAX):
-            low = rng.randint(_FREE_FIRST, _FREE_LAST) & 0xFFFF
-            place = (
-                f"239.255.{low >> 8}.{low & 255}",
-                rng.randint(_FREE_PORT_FIRST, _FREE_PORT_LAST),
-            )
+            # One draw for both: two of randint were 1.2 us of the 24 of a change.
+            draw = int(rng.random() * (_FREE_ADDRESSES * _FREE_PORTS))
+            low, port = divmod(draw, _FREE_PORTS)
+            low += _FREE_FIRST
+            place = f"239.255.{low >> 8}.{low & 255}", port + _FREE_PORT_FIRST
             if place not in self._places:
                 return place
         sentence = "no free address was found; give an address and a port"

@@ -61,27 +61,32 @@ def _bad_name(what: str, why: str) -> Refused:
 
 
 def _check_name(name: str, what: str, most: int) -> str:
-    shown = f'{what} "{quoted(name)}"'
+    given = name
     # Judged before normalising too: normalising megabytes would cost a peer nothing and us much.
     if len(name) > 4 * most:
-        raise _bad_name(shown, f"is longer than {most} bytes; choose a shorter one")
+        raise _bad_name(_shown(what, given), f"is longer than {most} bytes; choose a shorter one")
     name = normalize("NFC", name)
     if not name:
         raise _bad_name(f"a {what}", "can not be empty")
     # isprintable() is false for control, format (which holds the bidi controls), surrogate,
     # private-use and unassigned characters and for all white space but U+0020.
     if " " in name or not name.isprintable():
-        raise _bad_name(shown, "has white space or a character that can not be shown in it")
+        why = "has white space or a character that can not be shown in it"
+        raise _bad_name(_shown(what, given), why)
     if len(name.encode()) > most:
-        raise _bad_name(shown, f"is longer than {most} bytes; choose a shorter one")
+        raise _bad_name(_shown(what, given), f"is longer than {most} bytes; choose a shorter one")
     return name
+
+
+def _shown(what: str, name: str) -> str:
+    return f'{what} "{quoted(name)}"'
 
 
 def check_room_name(name: str) -> str:
     """Return NFC(name), 1 to 64 bytes, or raise Refused `bad_name`."""
     name = _check_name(name, "room name", ROOM_NAME_BYTES_MAX)
     if name[0] in "/-":
-        raise _bad_name(f'room name "{quoted(name)}"', f'can not begin with "{name[0]}"')
+        raise _bad_name(_shown("room name", name), f'can not begin with "{name[0]}"')
     return name
 
 
@@ -89,7 +94,7 @@ def check_nickname(name: str) -> str:
     """Return NFC(name), 1 to 32 bytes, or raise Refused `bad_name`."""
     name = _check_name(name, "chat name", NICKNAME_BYTES_MAX)
     if ":" in name:
-        raise _bad_name(f'chat name "{quoted(name)}"', "can not have a colon in it")
+        raise _bad_name(_shown("chat name", name), "can not have a colon in it")
     return name
 
 
