@@ -207,7 +207,8 @@ class Registrar:
             room = OUT_HIGH_WATER_BYTES - connection.queued
         if parts:
             connection.send(b"".join(parts))
-        self.handled -= len(payloads) - taken
+        if taken < len(payloads):
+            self.handled -= len(payloads) - taken
         return taken
 
     def _handle_batch(
@@ -405,7 +406,8 @@ class Registrar:
         return messages.hello_body(SERVER, self.directory.version)
 
     def _ping(self, connection: Connection, parameters: "dict[str, Any]") -> bytes:
-        params.read_nothing(parameters)
+        if parameters:
+            params.read_nothing(parameters)
         return messages.EMPTY
 
     def _getdir(self, connection: Connection, parameters: "dict[str, Any]") -> bytes:

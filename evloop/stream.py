@@ -298,17 +298,24 @@ class Stream(Watched):
             self._drop(data)
             return
         if pipe is not None:
-            self._unseal(pipe, data)
-            return
-        if data:
+            plain = self._unseal(pipe, data)
+            if plain is None:
+                return
+            self._decoder.feed(plain)
+        elif data:
             self._decoder.feed(data)
         else:
             self._eof = True
             self.want_read(False)
-        self._arrived()
+        share = hub.share()
+        if share == FRAMES_FREE and self._decoder.next_size() > LARGE_FRAME_BYTES:
+            self.want_read(False)
+            hub.wait(self)
+        else:
+            self._handle(share)
 
-    def _unseal(self, pipe: "TlsPipe", data: bytes) -> None:
-        """The same with TLS."""
+    def _unseal(self, pipe: "TlsPipe", data: bytes) -> bytes | None:
+        """What `data` (empty: the end) was before it was sealed; None: nothing for us in it."""
         plain = b""
         self._hub.shaken += pipe.shaking
         if data:
@@ -317,25 +324,15 @@ class Stream(Watched):
         else:
             pipe.end()
         if pipe.shaking:
-            return
+            return None
         self._hub.shaking.stop(self)
         if not data or pipe.ended:
             self._eof = True
             self.want_read(False)
         if pipe.failure is not None:
             self.insecure(pipe.failure)
-            return
-        self._decoder.feed(plain)
-        self._arrived()
-
-    def _arrived(self) -> None:
-        """Something was read: handle our share of it now."""
-        share = self._hub.share()
-        if share == FRAMES_FREE and self._decoder.next_size() > LARGE_FRAME_BYTES:
-            self.want_read(False)
-            self._hub.wait(self)
-        else:
-            self._handle(share)
+            return None
+        return plain
 
     def _handle(self, share: int) -> None:
         """Hand over the frames that are whole, at most `share` of them."""
