@@ -158,7 +158,7 @@ class Registrar:
         results that hold already: these are put together from their parts at the end (measured
         with 16 in flight, against a frame and a call for each: 1.6 times as many a second).
         """
-        directory, act = self.directory, self._act
+        directory, counts = self.directory, self._requests
         room = OUT_HIGH_WATER_BYTES - connection.queued  # that is left in its queue
         parts: list[bytes] = []
         self.handled += len(payloads)
@@ -176,7 +176,12 @@ class Registrar:
                 else:
                     connection.bad = 0
                     request_id, method, parameters = request
-                    body = act(connection, method, parameters)
+                    # `_act`, written out: the call is 2 to 3 % of a ping's instructions.
+                    handler = HANDLERS.get(method)
+                    if handler is None:
+                        raise messages.unknown_method(method)
+                    counts[method] += 1
+                    body = handler(self, connection, parameters)
                     if request_id is None:
                         continue
                     if not directory.provisional:
