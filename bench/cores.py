@@ -44,7 +44,7 @@ def framing(count: int) -> Step:
 
     def step(number: int) -> None:
         decoder.feed(burst)
-        while (payload := decoder.next_frame()) is not None:
+        for payload in decoder.next_frames(16):
             pack_frame(payload)
 
     return step

@@ -103,10 +103,12 @@ def _active(context: Context, request: Path) -> tuple[list[Row], float | None]:
             _crowd(context, stack, crowded, CROWD, request)
             settle(crowded)
             runs: dict[str, list[float]] = {title: [] for title in pair}
+            order = list(pair.items())
             for _ in range(2 * context.rounds):
                 context.quiet.wait()
-                for title, server in pair.items():
+                for title, server in order:
                     runs[title].append(context.run(server, request, **ACTIVE)["us"])
+                order.reverse()  # who comes after a wait finds the caches cold
             for title, values in runs.items():
                 rows.append({"server": title, "load": "ping 50x1", "cpu_us": spread(values)})
             if name == EVLOOP:
