@@ -48,9 +48,9 @@ class Ledger:
     """The messages of one room, seen by member `sender`."""
 
     __slots__ = (
-        "_claims", "_codec", "_joined", "_lamport", "_new_senders", "_verified", "changed",
-        "conflicts", "events", "history", "late", "lost", "own", "said", "senders", "shelf",
-        "streams",
+        "_claims", "_codec", "_joined", "_lamport", "_new_senders", "_silent", "_verified",
+        "changed", "conflicts", "events", "history", "late", "lost", "own", "said", "senders",
+        "shelf", "streams",
     )  # fmt: skip
 
     def __init__(self, codec: Codec, sender: bytes, verified: bool, now: float) -> None:
@@ -68,6 +68,7 @@ class Ledger:
         self.events: list[Event] = []
         self.changed = now  # when the digest last changed
         self._claims: dict[bytes, tuple[int, int]] = {}  # (lo, hi) of senders without a record
+        self._silent: dict[bytes, None] = {}  # senders that had said nothing by their own word
         self._new_senders = Bucket(NEW_SENDERS_PER_S, NEW_SENDERS_PER_S, now)
         self.conflicts = self.late = self.lost = 0
 
@@ -179,9 +180,13 @@ class Ledger:
             lo, hi = 0, seq + 1  # a false claim: this one is held, and is the sender's newest
         if self.newcomer(now):
             base = min(seq, max(lo, seq + 1 - HISTORY_ASKED_MAX))
-            before = max(hi, seq + 1) if relayed else seq
+            if sender in self._silent:
+                before = base
+            else:
+                before = max(hi, seq + 1) if relayed else seq
         else:
             base, before = max(0, seq + 1 - WINDOW_MESSAGES), 0
+        self._silent.pop(sender, None)
         self.senders.add(Stream(sender, base, before, now))
         return ""
 
@@ -239,6 +244,14 @@ class Ledger:
         self._drain()
 
     # -- what others say they hold, and ask for --------------------------------------------------
+
+    def silent(self, sender: bytes) -> None:
+        """`sender` knows of no message, not of its own either: all that it will say is of my time,
+        and is reported when it is gone."""
+        if sender not in self.streams:
+            self._silent[sender] = None
+            if len(self._silent) > CLAIMS_MAX:
+                del self._silent[next(iter(self._silent))]
 
     def claimed(self, origin: bytes, lo: int, hi: int) -> bool:
         """A member holds [lo, hi) of `origin`, of whom there is no record; False: never mind."""

@@ -338,6 +338,8 @@ class RoomSession:
                 self._delay.echoed(echo_sent, held, now)
         if ask & 1:
             self._confirm.asked_by(sender, now, self._presence.size())
+        if not digest:
+            self._ledger.silent(sender)
         if digest != self._ledger.senders.digest:
             self._compare(sender, member, ranges(raw), now)
             return True

@@ -136,12 +136,14 @@ class Shelf:
         """Whether `message` is the rest of one that lost a part.
 
         All parts have one lamport time, and only the first names parents; the second sign counts
-        only behind a gap, and only with a sender that names parents at all.
+        only behind a gap, and only with a sender that names parents at all. One that does neither
+        that nor heed others' times (a simple program) is at seq + 1 with all its messages.
         """
         behind_gap, stream.gap_before = stream.gap_before, False
         if stream.broken == message.lamport:
             return True
-        if behind_gap and stream.names_parents and message.seq and not message.parents:
+        simple = not message.seq or message.lamport == message.seq + 1
+        if behind_gap and stream.names_parents and not message.parents and not simple:
             stream.broken = message.lamport
             return True
         stream.broken = -1

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evloop.errors import Refused
+from evloop.limits import CLAIMS_MAX
 from evloop.packets import DATA, MORE, NOBODY, SESSION, as_repair, ranges
 from evloop.senders import digest_item
 from tests.rooms import ANN, BOB, EVE, ME, SETTLED, Room, bye, data, nack, repair, session, settled
@@ -29,6 +30,29 @@ def test_a_newcomer_wants_the_last_200() -> None:
     assert room.shown() == [(seq, "history") for seq in range(700, 900)]
     room.hear(data(ANN, 900))
     assert room.shown()[-1] == (900, "")
+
+
+def test_what_somebody_says_who_had_said_nothing_is_no_history() -> None:
+    """Swarm, seed 9124: a newcomer missed all of somebody's first messages, and their repairs."""
+    for silent, lost in ((True, 2), (False, 0)):
+        room = Room()
+        room.hear(session(BOB, 0, [(ANN, 0, 1)]))
+        if silent:  # the word of somebody who knows of no message, not of one of its own
+            room.hear(session(ANN, 0, []))
+        room.run(1.0)
+        room.hear(data(ANN, 2, parents=((ANN, 1),)))
+        assert not room.shown()  # it waits for 0 and 1
+        room.run(60)
+        assert room.shown(ANN) == [(2, "")]
+        assert sum(event[3] for event in room.told("lost")) == lost
+
+
+def test_those_who_had_said_nothing_are_bounded() -> None:
+    room = Room()
+    rng = Random(5)
+    for _ in range(2 * CLAIMS_MAX):
+        room.session._ledger.silent(rng.randbytes(8))
+    assert len(room.session._ledger._silent) == CLAIMS_MAX
 
 
 def test_a_replay_shows_nothing_again() -> None:

@@ -192,6 +192,14 @@ def test_an_orphan_is_reported_and_stepped_over_after_30_seconds() -> None:
     assert room.stat("lost") == 2
 
 
+def test_a_simple_program_that_names_no_parents_is_shown_behind_a_gap() -> None:
+    room = settled()
+    room.hear(data(ANN, 5))  # at time 6, as one is that heeds nobody's
+    room.run(60)
+    assert sum(event[3] for event in room.told("lost")) == 5
+    assert room.shown() == [(5, "")]
+
+
 def test_a_stuck_gap_does_not_silence_me() -> None:
     room = settled()
     room.hear(data(ANN, 0), data(ANN, 2))
