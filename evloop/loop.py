@@ -372,10 +372,7 @@ class Loop:
 
     def _run_hooks(self) -> None:
         for hook in self._hooks:
-            try:
-                hook()
-            except Exception as error:  # noqa: BLE001 - the owner of the loop decides
-                self._failed(hook, error)
+            self._call(hook)
 
     def _call(self, fn: "Callback") -> None:
         try:
