@@ -20,7 +20,7 @@ sim: .venv/bin/python
 	$(PYTHON) -m tests.simulation --swarm 10000 --jobs $(JOBS)
 
 fuzz: .venv/bin/python
-	$(PYTHON) -m tests.fuzz_editor --steps 1000000
+	$(PYTHON) -m tests.fuzz.editor --steps 1000000
 
 lab: .venv/bin/python
 	$(PYTHON) -m tests.lab --hosts 5 --messages 300 --loss 30

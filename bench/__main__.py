@@ -12,7 +12,8 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from bench import common, machine, readme
+from bench.harness import common, machine
+from bench.report import readme
 
 HERE = Path(__file__).resolve().parent
 SECTIONS = [  # in README's order

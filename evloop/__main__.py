@@ -1,4 +1,4 @@
-"""`python3 -m evloop`: the one command for a first try. Floor 11: wiring.
+"""`python3 -m evloop`: the one command for a first try.
 
 Starts the client on the directory that answers at `--server`, $EVLOOP_SERVER or 127.0.0.1:44444.
 If none does, and it would be on this machine, this process hosts one itself, on the same loop: in
@@ -9,15 +9,15 @@ it by the port: who comes second finds it taken, and connects to the first.
 import os
 import sys
 
+from evloop.app.shell import Client
+from evloop.base.endpoints import endpoint_of, split_endpoint
+from evloop.base.errors import EvloopError, SetupError
 from evloop.client import run_main
-from evloop.endpoints import endpoint_of, split_endpoint
-from evloop.errors import EvloopError, SetupError
-from evloop.hosting import Server
-from evloop.link import Unreachable
-from evloop.log import WARNING, stderr_log
-from evloop.multicast import choose_interface
-from evloop.server_options import parse_options
-from evloop.shell import Client
+from evloop.daemon.options import parse_options
+from evloop.daemon.server import Server
+from evloop.directory.client import Unreachable
+from evloop.net.multicast import choose_interface
+from evloop.system.log import WARNING, stderr_log
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

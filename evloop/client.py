@@ -1,4 +1,4 @@
-"""The chat client: `python3 -m evloop.client`. Floor 10: wiring.
+"""The chat client: `python3 -m evloop.client`.
 
 Options -> loop -> `shell` -> one of the `starts`; signals in, exit status out.
 """
@@ -9,15 +9,21 @@ import sys
 import time
 from functools import partial
 
-from evloop.descriptors import fill_standard
-from evloop.errors import EvloopError
-from evloop.exits import HUNG_UP, INTERNAL, INTERRUPTED, TERMINATED, status_of
-from evloop.faces import is_tty
-from evloop.loop import Loop
-from evloop.settings import PROGRAM, parse_options
-from evloop.shell import Client
-from evloop.starts import start
-from evloop.stream import Hub
+from evloop.app.exits import (
+    HUNG_UP,
+    INTERNAL,
+    INTERRUPTED,
+    TERMINATED,
+    status_of,
+)
+from evloop.app.options import PROGRAM, parse_options
+from evloop.app.shell import Client
+from evloop.app.startup import start
+from evloop.base.errors import EvloopError
+from evloop.net.stream import Hub
+from evloop.system.descriptors import fill_standard
+from evloop.system.loop import Loop
+from evloop.terminal.frontend import is_tty
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""The length prefix of the directory protocol. Floor 1.
+"""The length prefix of the directory protocol.
 
     +----------------+---------------------+
     | length, 4 B,   | payload             |
@@ -18,8 +18,12 @@ Its states, and what each call does in them:
 
 from struct import Struct
 
-from evloop.errors import FrameError, LocalProtocolError
-from evloop.limits import HEADER_BYTES, LARGE_FRAME_BYTES, PAYLOAD_BYTES_MAX
+from evloop.base.errors import FrameError, LocalProtocolError
+from evloop.base.limits import (
+    HEADER_BYTES,
+    LARGE_FRAME_BYTES,
+    PAYLOAD_BYTES_MAX,
+)
 
 pack_header = Struct(">I").pack  # of a payload's length, at most PAYLOAD_BYTES_MAX
 

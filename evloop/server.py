@@ -1,4 +1,4 @@
-"""The directory server: `python3 -m evloop.server`. Floor 9.
+"""The directory server: `python3 -m evloop.server`.
 
 Options first; what serves is loaded once it is known that something is to be served: `--version`,
 `--help` and wrong options do not wait for it (measured: `--version` 0.65x of the time).
@@ -6,9 +6,9 @@ Options first; what serves is loaded once it is known that something is to be se
 
 import sys
 
-from evloop.descriptors import fill_standard
-from evloop.errors import SetupError
-from evloop.server_options import parse_options
+from evloop.base.errors import SetupError
+from evloop.daemon.options import parse_options
+from evloop.system.descriptors import fill_standard
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,10 +23,10 @@ def main(arguments: "Sequence[str] | None" = None) -> int:
     options = parse_options(sys.argv[1:] if arguments is None else arguments)
     try:
         if options.make_cert is not None:
-            from evloop.makecert import make_certificate  # late: hardly ever asked for
+            from evloop.daemon.certificate import make_certificate  # late: hardly ever asked for
 
             return make_certificate(options.make_cert)
-        from evloop.hosting import run
+        from evloop.daemon.server import run
 
         return run(options)
     except SetupError as error:

@@ -9,12 +9,11 @@ from typing import Any
 import hypothesis
 import pytest
 
-from evloop.loop import Loop
-from tests.sources import imports
-from tests.system.processes import Crew
-from tests.test_layers import FLOOR_OF, PURE_FLOORS
+from evloop.system.loop import Loop
+from tests.support.processes import Crew
+from tests.support.sources import imports, is_pure
 
-PURE_HELPERS = ("json_texts", "screen")  # of the tests, that need nothing but text
+PURE_HELPERS = ("support.json_texts", "support.screen")  # of the tests, that need nothing but text
 STUCK_S = 60.0  # then every thread's stack is printed, though the test goes on
 BUSY_S_MAX = 2.0  # of one tick; far above any honest one, even on a busy machine of two cores
 
@@ -50,7 +49,7 @@ def _is_pure(name: str) -> bool:
         return rest in PURE_HELPERS
     if top in ("socket", "subprocess", "pty"):
         return False
-    return top != "evloop" or FLOOR_OF.get(rest, 0) < PURE_FLOORS
+    return top != "evloop" or is_pure(rest)
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,7 @@ import os
 import select
 import sys
 
-from bench.chatroom import open_receiver
+from bench.load.chatroom import open_receiver
 
 TAG_BYTES = 16
 

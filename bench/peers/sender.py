@@ -9,7 +9,7 @@ import os
 import select
 import sys
 
-from bench.chatroom import GROUP, open_sender
+from bench.load.chatroom import GROUP, open_sender
 
 TAG = bytes(40)  # about what a DATA has around its text
 

@@ -1,6 +1,6 @@
 """A chat message at its two ends (goals 8 and 10).
 
-Sending: from `say` to `sendto` with nobody of the group on this host (`bench/speaker.py`), for
+Sending: from `say` to `sendto` with nobody of the group on this host (`bench/load/speaker.py`), for
 rooms of 1, 2 and 50 members. Receiving: a real client on a terminal; 40 senders say four lines a
 second each, and what is counted is the client's CPU clock, from the datagram in its socket to the
 bytes on its screen, timers and SESSIONs included. Beside it stands the floor: a program that does
@@ -24,11 +24,26 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 
-from bench import datagrams, machine
-from bench.chatroom import GROUP, EvloopMember, Terminal, drops_of, next_port, open_sender
-from bench.common import EVLOOP, Context, Goal, Row, ratio, spread
-from bench.fan import TEXT, speak
-from bench.processes import Failed
+from bench.harness import machine
+from bench.harness.common import (
+    EVLOOP,
+    Context,
+    Goal,
+    Row,
+    ratio,
+    spread,
+)
+from bench.harness.processes import Failed
+from bench.load import datagrams
+from bench.load.chatroom import (
+    GROUP,
+    EvloopMember,
+    Terminal,
+    drops_of,
+    next_port,
+    open_sender,
+)
+from bench.load.fan import TEXT, speak
 
 MEMBERS = (1, 2, 50)
 MESSAGES = 300

@@ -14,9 +14,17 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
-from bench import build
-from bench.common import EVLOOP, Context, Goal, Row, makeroom_request, ratio, spread
-from bench.plot import bars
+from bench.harness import build
+from bench.harness.common import (
+    EVLOOP,
+    Context,
+    Goal,
+    Row,
+    makeroom_request,
+    ratio,
+    spread,
+)
+from bench.report.plot import bars
 
 SECONDS = 0.7
 LOADS = ((1, 1), (16, 1), (16, 16))

@@ -6,8 +6,8 @@ where the kernel does not account them apart (`softirq_charged` in the results).
 server's process, whose clock holds the same half of TCP. Two ways:
 
 - line after line: a session's lines through its socket as fast as they go, with all that it has to
-  do besides (`bench/speaker.py`; members are sockets), and the server's next line when all members
-  have had the last. Caches are warm; this is what a message costs.
+  do besides (`bench/load/speaker.py`; members are sockets), and the server's next line when all
+  members have had the last. Caches are warm; this is what a message costs.
 - whole processes at five lines a second, in turns: a real client that speaks to real clients, whose
   CPU is shown beside it, with its wake-ups, copies and SESSIONs. IRC's members are sockets. The
   floor is a program that sends each line once, to as many that only receive: what it takes to wake
@@ -20,9 +20,17 @@ import statistics
 import time
 from contextlib import ExitStack
 
-from bench.chatroom import Listeners
-from bench.common import EVLOOP, Context, Goal, Row, ratio, spread
-from bench.fan import (
+from bench.harness.common import (
+    EVLOOP,
+    Context,
+    Goal,
+    Row,
+    ratio,
+    spread,
+)
+from bench.harness.processes import Failed
+from bench.load.chatroom import Listeners
+from bench.load.fan import (
     TEXT,
     measure,
     open_floor,
@@ -32,8 +40,7 @@ from bench.fan import (
     relay,
     speak,
 )
-from bench.plot import bars
-from bench.processes import Failed
+from bench.report.plot import bars
 
 MEMBERS = 100
 WINDOW = 20  # messages

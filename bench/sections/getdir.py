@@ -10,8 +10,8 @@ from __future__ import annotations
 import time
 from contextlib import ExitStack
 
-from bench import machine
-from bench.common import (
+from bench.harness import machine
+from bench.harness.common import (
     EVLOOP,
     Client,
     Context,
@@ -23,8 +23,13 @@ from bench.common import (
     request_bytes,
     spread,
 )
-from bench.plot import bars
-from bench.processes import Failed, Server, finish_load, start_load
+from bench.harness.processes import (
+    Failed,
+    Server,
+    finish_load,
+    start_load,
+)
+from bench.report.plot import bars
 
 ROOMS = 100_000
 CACHED, REENCODING = "asyncio, joined", "asyncio, re-encoded"

@@ -11,12 +11,33 @@ import subprocess
 from contextlib import ExitStack
 from functools import partial
 
-from bench import machine
-from bench.chatroom import Listeners
-from bench.common import EVLOOP, Context, Makers, Row, fill, reply_of, request_bytes, settle, spread
-from bench.fan import TEXT, Chat, open_irc, relay, speak
-from bench.plot import Point, lines
-from bench.processes import ROOT, Failed, environment, pinned
+from bench.harness import machine
+from bench.harness.common import (
+    EVLOOP,
+    Context,
+    Makers,
+    Row,
+    fill,
+    reply_of,
+    request_bytes,
+    settle,
+    spread,
+)
+from bench.harness.processes import (
+    ROOT,
+    Failed,
+    environment,
+    pinned,
+)
+from bench.load.chatroom import Listeners
+from bench.load.fan import (
+    TEXT,
+    Chat,
+    open_irc,
+    relay,
+    speak,
+)
+from bench.report.plot import Point, lines
 
 ROOMS = (100, 1_000, 10_000, 100_000)
 CONNECTIONS = (10, 100, 1_000, 10_000)

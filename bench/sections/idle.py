@@ -15,11 +15,26 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
-from bench import machine
-from bench.chatroom import EvloopMember, Listeners
-from bench.common import EVLOOP, Context, Goal, Makers, Row, ratio, request_bytes, settle, spread
-from bench.plot import bars
-from bench.processes import Failed, Server, end, start_load
+from bench.harness import machine
+from bench.harness.common import (
+    EVLOOP,
+    Context,
+    Goal,
+    Makers,
+    Row,
+    ratio,
+    request_bytes,
+    settle,
+    spread,
+)
+from bench.harness.processes import (
+    Failed,
+    Server,
+    end,
+    start_load,
+)
+from bench.load.chatroom import EvloopMember, Listeners
+from bench.report.plot import bars
 
 CROWD = 10_000
 THREADS_CROWD = 1_000  # 10,000 threads are no server that anybody runs

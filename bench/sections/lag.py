@@ -24,8 +24,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bench import build, machine
-from bench.common import (
+from bench.harness import build, machine
+from bench.harness.common import (
     EVLOOP,
     Client,
     Context,
@@ -36,8 +36,14 @@ from bench.common import (
     request_bytes,
     spread,
 )
-from bench.plot import bars
-from bench.processes import Failed, Server, end, finish_load, start_load
+from bench.harness.processes import (
+    Failed,
+    Server,
+    end,
+    finish_load,
+    start_load,
+)
+from bench.report.plot import bars
 
 TICK_MS_MAX = 20.0
 PROBE_S = 0.8

@@ -13,10 +13,14 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from bench import build, machine
-from bench.common import Context, Row
-from bench.cores import CASES, COUNTED
-from bench.processes import Failed, environment, pinned
+from bench.harness import build, machine
+from bench.harness.common import Context, Row
+from bench.harness.cores import CASES, COUNTED
+from bench.harness.processes import (
+    Failed,
+    environment,
+    pinned,
+)
 
 HERE = Path(__file__).resolve().parent.parent
 BASELINE = HERE / "baseline.json"
@@ -54,7 +58,7 @@ def _times(context: Context) -> dict[str, Row]:
         return {}
     out = context.files / "pyperf.json"
     out.unlink(missing_ok=True)
-    command = [str(python), str(HERE / "cores.py"), "--pyperf", "-q", "-o", str(out)]
+    command = [str(python), str(HERE / "harness" / "cores.py"), "--pyperf", "-q", "-o", str(out)]
     done = subprocess.run(
         command,
         env=environment(),
@@ -90,7 +94,7 @@ def _counts(context: Context) -> dict[str, int]:
         [
             *("valgrind", "--tool=callgrind", f"--callgrind-out-file={out}"),
             *("--dump-before=tzset", "--dump-line=no"),
-            *(context.python, "-S", str(HERE / "cores.py"), "--count"),
+            *(context.python, "-S", str(HERE / "harness" / "cores.py"), "--count"),
         ],
         env=environment({"PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1"}),
         capture_output=True,

@@ -12,8 +12,8 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
-from bench import build
-from bench.common import (
+from bench.harness import build
+from bench.harness.common import (
     EVLOOP,
     Context,
     Goal,
@@ -25,8 +25,8 @@ from bench.common import (
     request_bytes,
     spread,
 )
-from bench.plot import bars
-from bench.processes import Server
+from bench.harness.processes import Server
+from bench.report.plot import bars
 
 ROOMS = 1_000
 CONNECTIONS = 50

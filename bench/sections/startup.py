@@ -15,11 +15,28 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
-from bench import machine
-from bench.chatroom import PROMPT, EvloopMember, Terminal
-from bench.common import EVLOOP, Context, Goal, Makers, Row, ratio, spread
-from bench.plot import bars
-from bench.processes import Failed, Server, environment, pinned
+from bench.harness import machine
+from bench.harness.common import (
+    EVLOOP,
+    Context,
+    Goal,
+    Makers,
+    Row,
+    ratio,
+    spread,
+)
+from bench.harness.processes import (
+    Failed,
+    Server,
+    environment,
+    pinned,
+)
+from bench.load.chatroom import (
+    PROMPT,
+    EvloopMember,
+    Terminal,
+)
+from bench.report.plot import bars
 
 TURNS = 15
 ASYNCIO = "python3 -c 'import asyncio'"

@@ -16,7 +16,7 @@ from tests.lab.talk import (
     settled,
     type_at,
 )
-from tests.system.processes import Crew
+from tests.support.processes import Crew
 
 SKIPPED = 77  # what automake calls it
 

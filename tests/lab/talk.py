@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any
 
 from tests.lab.network import Namespace
-from tests.system.processes import Crew, Program
+from tests.support.processes import Crew, Program
 
 ROOM = "239.255.7.3:6000"
 JOIN_S = 60.0

@@ -1,8 +1,8 @@
 """Datagrams made by hand, for strangers who follow no rule.
 
-Written from the document and not from `evloop.packets`: what the two disagree on is a bug in one
-of them. Everything here carries a right tag (an open room's key is empty, so anybody can make
-one) unless it is spoilt on purpose by `mutate`.
+Written from the document and not from `evloop.room.reliable.packets`: what the two disagree on is
+a bug in one of them. Everything here carries a right tag (an open room's key is empty, so anybody
+can make one) unless it is spoilt on purpose by `mutate`.
 """
 
 from hashlib import blake2b

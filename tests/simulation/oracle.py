@@ -19,10 +19,10 @@ A rule that is broken raises `Violation` at once; `kind` says which rule.
 from array import array
 from typing import TYPE_CHECKING, Any
 
-from evloop.limits import NEWCOMER_S
+from evloop.base.limits import NEWCOMER_S
 
 if TYPE_CHECKING:
-    from evloop.session import RoomSession
+    from evloop.room.reliable.session import RoomSession
 
 HISTORY_LAST = 200  # a late joiner asks for so many of each sender
 

@@ -26,8 +26,8 @@ from math import inf, nextafter
 from random import Random
 from struct import Struct
 
-from evloop.errors import Refused
-from evloop.session import RoomSession
+from evloop.base.errors import Refused
+from evloop.room.reliable.session import RoomSession
 from tests.simulation import forgery
 from tests.simulation.oracle import Event, Oracle, Violation
 

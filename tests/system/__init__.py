@@ -1,1 +1,1 @@
-"""Real processes over real sockets: what the system tests share."""
+"""Tests of the loop and of what a process is made of."""

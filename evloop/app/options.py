@@ -1,0 +1,150 @@
+"""The client's options: command line over `EVLOOP_*` variable over default."""
+
+import os
+from types import SimpleNamespace
+
+from evloop import __version__
+from evloop.app.commands import UsageError, help_lines
+from evloop.base.endpoints import DIRECTORY_PORT
+from evloop.base.errors import Refused
+from evloop.base.limits import TTL_MAX
+from evloop.base.names import check_nickname, quoted
+from evloop.system.arguments import answer_version, formatter
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+    from collections.abc import Mapping, Sequence
+    from typing import Any
+
+DEFAULT_SERVER = f"127.0.0.1:{DIRECTORY_PORT}"
+VERSION = f"evloop {__version__}"
+PROGRAM = "evloop-client"
+ESCAPE = "^]"  # what telnet taught; bound by no terminal
+
+# What the parser below makes of no arguments: the prompt need not wait for it then (6 ms).
+DEFAULTS: "dict[str, Any]" = {
+    **dict.fromkeys(
+        ("server", "name", "interface", "ttl", "time", "tls_ca", "tls_cert", "tls_key")
+    ),
+    **dict.fromkeys(("tls", "plain", "slow", "no_history", "json", "debug"), False),
+    "color": "auto",
+    "escape": ESCAPE,
+    "command": [],
+}
+
+
+def parse_escape(text: str) -> bytes:
+    """The control byte of "^]" or "Ctrl-]"; UsageError when it is none, or is needed elsewhere."""
+    letter = text.removeprefix("^") if text.startswith("^") else text.removeprefix("Ctrl-")
+    byte = ord(letter.upper()) ^ 64 if len(letter) == 1 and letter != text else 0
+    if not 1 <= byte <= 31 or byte in b"\r\n\x03\x1b":
+        raise UsageError(f'--escape takes a control character like ^] or ^X, not "{quoted(text)}"')
+    return bytes([byte])
+
+
+def parse_ttl(text: str) -> int:
+    """The time to live of multicast: 0 (this machine) to 255; 1 stays on the link."""
+    if not (text.isascii() and text.isdigit() and len(text) <= 3) or int(text) > TTL_MAX:
+        raise UsageError(f'a TTL is a number from 0 to {TTL_MAX}, not "{quoted(text)}"')
+    return int(text)
+
+
+def default_name(environ: "Mapping[str, str]") -> str:
+    """$USER if it is fit to be a chat name, else guest-xxxx."""
+    try:
+        return check_nickname(environ.get("USER", ""))
+    except Refused:
+        return f"guest-{os.urandom(2).hex()}"
+
+
+def _make_parser(program: str) -> "ArgumentParser":
+    from argparse import REMAINDER, ArgumentParser, RawDescriptionHelpFormatter
+
+    parser = ArgumentParser(
+        prog=program,
+        allow_abbrev=False,
+        usage="%(prog)s [OPTIONS] [COMMAND [ARGUMENT ...]]",
+        description="Chat in the rooms of the local network.",
+        formatter_class=formatter(RawDescriptionHelpFormatter),
+        epilog="commands (without one: a prompt, or commands from a pipe):\n"
+        + "\n".join(help_lines("shell")),
+    )
+    add = parser.add_argument
+    add("--server", metavar="HOST[:PORT]", help=f"the directory (default {DEFAULT_SERVER})")
+    add("--name", metavar="NAME", help="your chat name (default $USER)")
+    add("--interface", metavar="NAME|ADDRESS", help="the network interface for multicast")
+    add("--ttl", metavar="N", help="how far multicast may go (default 1: this link)")
+    add("--tls", action="store_true", help="speak TLS with the directory; trust it at first sight")
+    add("--tls-ca", metavar="FILE", help="trust only directories that this authority signed (PEM)")
+    add("--tls-cert", metavar="FILE", help="show this certificate to a directory that asks (PEM)")
+    add("--tls-key", metavar="FILE", help="its key, where it is not in the same file")
+    add("--plain", action="store_true", help="no line editor: for screen readers, slow terminals")
+    add("--slow", action="store_true", help="draw as for a slow line")
+    add("--time", metavar="off|HH:MM|iso", help="time stamps (default HH:MM, off in pipes)")
+    add("--color", choices=("auto", "always", "never"), default="auto")
+    add("--escape", metavar="^X", default=ESCAPE, help=f"leaves the room (default {ESCAPE})")
+    add("--no-history", action="store_true", help="keep no history of typed lines")
+    add("--json", action="store_true", help="one JSON object a line")
+    add("--debug", action="store_true", help="show the trace of an internal error")
+    add("--version", action="version", version=VERSION)
+    add("command", nargs=REMAINDER, metavar="COMMAND", help="see below")
+    return parser
+
+
+def _take_options(parser: "ArgumentParser", options: "Namespace") -> None:
+    """Options may follow the command too: `tail lab --json`. What is said is left as it is."""
+    words = options.command
+    if not words or words[0].casefold() == "say":
+        return
+    takes = {name: action.nargs != 0 for name, action in parser._option_string_actions.items()}
+    found, rest = [], words[:1]
+    following = iter(words[1:])
+    for word in following:
+        if word.partition("=")[0] in takes:
+            found.append(word)
+            if "=" not in word and takes[word]:
+                found.extend([value] if (value := next(following, None)) is not None else [])
+        else:
+            rest.append(word)
+    parser.parse_args(found, options)
+    options.command = rest
+
+
+def _parse(arguments: "Sequence[str]", program: str) -> "Namespace":
+    if not arguments:
+        defaults: Any = SimpleNamespace(**DEFAULTS)
+        options: Namespace = defaults
+        return options
+    parser = _make_parser(program)
+    options = parser.parse_args(arguments)
+    _take_options(parser, options)
+    return options
+
+
+def parse_options(
+    arguments: "Sequence[str]",
+    environ: "Mapping[str, str]",
+    terminal: bool,
+    program: str = PROGRAM,
+) -> "Namespace":
+    """The options of operations.md, complete and checked; `program` is its name in help and usage.
+
+    Leaves with status 2 as argparse does; raises UsageError or Refused (a chat name).
+    """
+    answer_version(arguments, VERSION)
+    options = _parse(arguments, program)
+    options.server = options.server or environ.get("EVLOOP_SERVER") or DEFAULT_SERVER
+    name = options.name if options.name is not None else environ.get("EVLOOP_NAME")
+    options.name = default_name(environ) if not name else check_nickname(name)
+    options.interface = options.interface or environ.get("EVLOOP_INTERFACE") or None
+    options.ttl = parse_ttl(options.ttl or environ.get("EVLOOP_TTL") or "1")
+    options.plain = options.plain or bool(environ.get("EVLOOP_PLAIN"))
+    # All but the prompt and a chat print and end: nobody types there, and there is no line to edit.
+    options.prints = bool(options.command) and options.command[0].casefold() != "chat"
+    options.escape = parse_escape(options.escape)
+    if options.time is None:
+        options.time = "HH:MM" if terminal else "off"
+    elif options.time not in ("off", "HH:MM", "iso"):
+        raise UsageError(f'--time takes off, HH:MM or iso, not "{quoted(options.time)}"')
+    return options

@@ -1,0 +1,345 @@
+"""What the commands of the main prompt do.
+
+A handler acts at once, or asks the directory and goes on in what it hands to `Link.request`; in
+both cases it ends with `done(error or None)`, exactly once. The caller runs one command at a time,
+so that results come in the order of the lines.
+"""
+
+from evloop.app.commands import UsageError, help_lines
+from evloop.base.endpoints import split_endpoint
+from evloop.base.errors import (
+    EvloopError,
+    Refused,
+    RemoteProtocolError,
+    SetupError,
+)
+from evloop.base.limits import (
+    LISTED_ROOMS_MAX,
+    PAGE_ROOMS_MAX,
+    PROGRESS_ROOMS,
+    TOKEN_CHARS_MAX,
+)
+from evloop.base.names import (
+    INVALID_PARAMS,
+    address_warning,
+    check_address,
+    check_nickname,
+    check_port,
+    check_room_name,
+    display,
+    fold,
+    place_of,
+    quoted,
+    split_place,
+)
+from evloop.directory import protocol
+from evloop.directory.client import (
+    IDLE,
+    READY,
+    NobodyThere,
+    Unreachable,
+)
+from evloop.directory.keepsakes import is_hex
+from evloop.terminal import report
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from evloop.directory.client import Link
+    from evloop.directory.protocol import Room
+    from evloop.directory.trust import Trust
+    from evloop.terminal.frontend import Face
+
+    Done = Callable[[EvloopError | None], object]
+    Options = dict[str, str]
+    # name, address, port, mode, done: opens the room and leaves it to be talked in
+    OpenRoom = Callable[[str, str, int, str, Done], object]
+
+DEFAULT_MODE = protocol.RELIABLE
+
+
+def room_object(room: "Room", members: int) -> "dict[str, Any]":
+    """A room as the members of its JSON object."""
+    return {
+        "name": room.name,
+        "address": room.address,
+        "port": room.port,
+        "mode": room.mode,
+        "members": members,
+        "made": room.made,
+    }
+
+
+class Prompt:
+    """The commands, on one link and one face. `nickname` is the chat name."""
+
+    def __init__(
+        self,
+        face: "Face",
+        link: "Link",
+        *,
+        nickname: str,
+        server: str,
+        as_json: bool,
+        trust: "Trust",
+        open_room: "OpenRoom",
+        on_quit: "Callable[[], object]",
+    ) -> None:
+        self.nickname = nickname
+        self.server = server
+        self.rooms: dict[str, str] = {}  # fold -> name, kept by the notifications
+        self._face = face
+        self._link = link
+        self._json = as_json
+        self._trust = trust
+        self._open_room = open_room
+        self._on_quit = on_quit
+        self._own_changes: set[tuple[str, str]] = set()
+
+    def run(self, word: str, arguments: list[str], options: "Options", done: "Done") -> None:
+        """Do one command; raises EvloopError when it fails at once."""
+        HANDLERS[word](self, arguments, options, done)
+
+    def _show_room(self, room: "Room", members: int, text: str) -> None:
+        if self._json:
+            self._face.show(report.json_line("room", **room_object(room, members)))
+        else:
+            self._face.show(text)
+
+    # -- the connection ----------------------------------------------------------------------
+
+    def _connect(self, arguments: list[str], options: "Options", done: "Done") -> None:
+        def connected(error: EvloopError | None) -> None:
+            if error is None and self._face.is_terminal:
+                self._face.note(f"evloop: directory {self._link.endpoint}")
+            done(advised(error))
+
+        self.connect(arguments[0] if arguments else self.server, connected)
+
+    def connect(self, server: str, done: "Done") -> None:
+        """Connect to `server`, HOST[:PORT]."""
+        host, port = split_endpoint(server)
+        if not host or not port:
+            raise UsageError(f'"{quoted(server)}" names no host and port')
+
+        def connected(version: object, error: EvloopError | None) -> None:
+            if error is None:
+                self.server = server
+            done(error)
+
+        self.rooms.clear()
+        self._link.connect(host, port, connected)
+
+    def _bye(self, arguments: list[str], options: "Options", done: "Done") -> None:
+        if self._link.state == IDLE:
+            raise Unconnected()
+        self._link.close()
+        self.rooms.clear()
+        done(None)
+
+    def _ask(self, method: str, params: "dict[str, Any]", done: "Any") -> None:
+        if self._link.state == IDLE:
+            raise Unconnected()
+        if self._link.state != READY:
+            raise Unreachable(
+                f"the directory {self._link.endpoint} is away; it is tried again by itself"
+            )
+        self._link.request(method, params, done)
+
+    # -- the directory -----------------------------------------------------------------------
+
+    def list_rooms(self, done: "Callable[[list[Any], EvloopError | None], object]") -> None:
+        """Read the whole directory, page by page: done([(Room, members), ...], error)."""
+        found: list[Any] = []
+
+        def page(value: object, error: EvloopError | None) -> None:
+            if error is not None:
+                self._face.progress("")
+                done(found, error)
+                return
+            _, rooms, following = protocol.read_page(value)
+            found.extend(rooms)
+            if following is not None and not (rooms and len(found) < LISTED_ROOMS_MAX):
+                raise RemoteProtocolError("its list of rooms does not end")
+            if following is None:
+                self._face.progress("")
+                done(found, None)
+                return
+            if len(found) >= PROGRESS_ROOMS:
+                self._face.progress(f"{len(found)} rooms read ...")
+            self._link.request("getdir", {"after": following, "limit": PAGE_ROOMS_MAX}, page)
+
+        self._ask("getdir", {}, page)
+
+    def _getdir(self, arguments: list[str], options: "Options", done: "Done") -> None:
+        def listed(rooms: "list[Any]", error: EvloopError | None) -> None:
+            if error is None:
+                objects = [room_object(room, members) for room, members in rooms]
+                if self._json:
+                    for one in objects:
+                        self._face.show(report.json_line("room", **one))
+                else:
+                    for line in report.room_lines(objects):
+                        self._face.show(line)
+                    if not objects:
+                        self._face.note("no rooms yet; makeroom NAME makes one")
+            done(error)
+
+        self.list_rooms(listed)
+
+    def _makeroom(self, arguments: list[str], options: "Options", done: "Done") -> None:
+        params: dict[str, Any] = {"name": check_room_name(arguments[0])}
+        if len(arguments) == 2:
+            raise UsageError("address and port go together; give both or neither")
+        if len(arguments) == 3:
+            params["address"] = check_address(arguments[1])
+            params["port"] = check_port(_port(arguments[2]))
+            warning = address_warning(params["address"])
+            if warning is not None:
+                self._face.note(f"evloop: {warning}")
+        if "--mode" in options:
+            params["mode"] = options["--mode"]
+        change = ("room_made", fold(params["name"]))
+
+        def made(value: object, error: EvloopError | None) -> None:
+            self._own_changes.discard(change)
+            if error is None:
+                _, room, members = protocol.read_change(value)
+                self._show_room(room, members, report.room_made(room_object(room, members)))
+                self._keep_token(room.name, value)
+            done(error)
+
+        self._ask("makeroom", params, made)
+        self._own_changes.add(change)
+
+    def _keep_token(self, name: str, value: object) -> None:
+        """Keep the owner's token of a makeroom result, if it has one."""
+        token = value.get("token") if isinstance(value, dict) else None
+        if type(token) is not str or not 0 < len(token) <= TOKEN_CHARS_MAX or not is_hex(token):
+            return
+        try:
+            self._trust.keep_token(self._link.endpoint, name, token)
+        except SetupError as error:
+            note = (
+                f"evloop: {error.sentence}\nwhoever deletes room {name} needs this token: {token}"
+            )
+            self._face.note(note)
+
+    def _deleteroom(self, arguments: list[str], options: "Options", done: "Done") -> None:
+        name = check_room_name(arguments[0])
+        change = ("room_deleted", fold(name))
+
+        def deleted(value: object, error: EvloopError | None) -> None:
+            self._own_changes.discard(change)
+            if error is None:
+                _, room, members = protocol.read_change(value)
+                self._show_room(room, members, report.room_deleted(room_object(room, members)))
+            done(error)
+
+        params = {"name": name}
+        try:
+            token = self._trust.token(self._link.endpoint, name)
+        except SetupError as error:  # anyone may delete, perhaps
+            self._face.note(f"evloop: {error.sentence}")
+        else:
+            params.update({} if token is None else {"token": token})
+        self._ask("deleteroom", params, deleted)
+        self._own_changes.add(change)
+
+    def news(self, method: str, params: "dict[str, Any]") -> None:
+        """A notification of the directory: keep the names for completion, tell the user."""
+        if method not in ("room_made", "room_deleted"):
+            return  # `closing` is told as the reason of the loss; others are of a later version
+        _, room, _ = protocol.read_change(params)
+        key = fold(room.name)
+        if method == "room_made":
+            if len(self.rooms) < LISTED_ROOMS_MAX:
+                self.rooms[key] = room.name
+        else:
+            self.rooms.pop(key, None)
+        if (method, key) not in self._own_changes and not self._json:
+            words = report.room_made if method == "room_made" else report.room_deleted
+            self._face.note(report.note(words(room_object(room, 0))))
+
+    # -- rooms and the user ------------------------------------------------------------------
+
+    def _chat(self, arguments: list[str], options: "Options", done: "Done") -> None:
+        self.enter(arguments[0], options.get("--mode"), done)
+
+    def enter(self, name: str, mode: str | None, done: "Done") -> None:
+        """Open the room `name`, or the one at ADDRESS:PORT; `done` when it is over."""
+        place = split_place(name)
+        if place is not None:
+            address, port = place
+            self._open_room(place_of(address, port), address, port, mode or DEFAULT_MODE, done)
+            return
+
+        def entered(value: object, error: EvloopError | None) -> None:
+            if error is not None:
+                done(error)
+                return
+            try:
+                if not isinstance(value, dict):
+                    raise Refused(1, "", "the directory's answer makes no sense")
+                room, _ = protocol.read_room(value.get("room"))
+                address = check_address(room.address)  # from the network: judged before it is used
+                port = check_port(room.port)
+                self._open_room(display(room.name), address, port, room.mode, done)
+            except EvloopError as failure:
+                done(failure)
+
+        self._ask("enter", {"name": check_room_name(name)}, entered)
+
+    def _name(self, arguments: list[str], options: "Options", done: "Done") -> None:
+        if arguments:
+            self.nickname = check_nickname(arguments[0])
+        elif self._json:
+            self._face.show(report.json_line("name", name=self.nickname))
+        else:
+            self._face.show(self.nickname)
+        done(None)
+
+    def _help(self, arguments: list[str], options: "Options", done: "Done") -> None:
+        for line in help_lines("prompt", *arguments):
+            self._face.show(line)
+        done(None)
+
+    def _quit(self, arguments: list[str], options: "Options", done: "Done") -> None:
+        self._on_quit()
+        done(None)
+
+
+class Unconnected(EvloopError):
+    """A command needs a directory, and there is none."""
+
+    def __init__(self) -> None:
+        super().__init__("not connected; connect [HOST[:PORT]] connects to a directory")
+
+
+def advised(error: EvloopError | None) -> EvloopError | None:
+    """`error`, with what to do next when it says that no directory answers."""
+    if not isinstance(error, NobodyThere):
+        return error
+    return NobodyThere(f"{error}; is a directory there? python3 -m evloop.server starts one")
+
+
+def _port(text: str) -> int:
+    """The number in `text`; Refused `bad_port` when it is none."""
+    if not (text.isascii() and text.isdigit() and len(text) <= 9):
+        raise Refused(INVALID_PARAMS, "bad_port", f'port "{quoted(text)}" is no number')
+    return int(text)
+
+
+HANDLERS: "dict[str, Callable[[Prompt, list[str], Options, Done], None]]" = {
+    "connect": Prompt._connect,
+    "bye": Prompt._bye,
+    "getdir": Prompt._getdir,
+    "makeroom": Prompt._makeroom,
+    "deleteroom": Prompt._deleteroom,
+    "chat": Prompt._chat,
+    "name": Prompt._name,
+    "help": Prompt._help,
+    "quit": Prompt._quit,
+}

@@ -1,0 +1,6 @@
+"""Values that everybody needs; nothing here knows a socket, a clock or a file.
+
+Read `errors` first (who can be wrong, and the exit status of each), then `names` (what a room, a
+nickname and an address may be), `strictjson`, `addresses`, `ratelimit` and `limits`.
+Imports nothing of ours but itself.
+"""

@@ -1,0 +1,56 @@
+"""`--make-cert FILE`: a self-signed certificate, by the openssl program.
+
+The standard library can not make certificates. The program is started directly and not by a
+shell, and a file that exists is never replaced: it may be what everybody has pinned.
+"""
+
+import os
+import socket
+import sys
+
+_DAYS = "3650"
+_FAILED = 1
+
+
+def openssl_command(cert: str, key: str, host: str) -> list[str]:
+    """The command that makes `cert` and `key` for a machine called `host`."""
+    names = f"subjectAltName=DNS:{host},DNS:localhost,IP:127.0.0.1,IP:::1"
+    kind = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
+    # It signs itself, so it is an authority; strict readers want that said (RFC 5280, 4.2.1.3).
+    usage = "keyUsage=critical,digitalSignature,keyCertSign"
+    subject = ("-subj", f"/CN={host}", "-addext", names, "-addext", usage)
+    files = ("-keyout", key, "-out", cert)
+    return ["openssl", "req", "-x509", *kind, "-days", _DAYS, *subject, *files]
+
+
+def make_certificate(cert: str) -> int:
+    """Make `cert` and its key beside it, and say what to do with them; return the exit status."""
+    key = f"{cert}.key"
+    host = "".join(c for c in socket.gethostname() if c.isascii() and (c.isalnum() or c in "-."))
+    command = openssl_command(cert, key, host[:63] or "localhost")
+    for path in (cert, key):
+        if os.path.lexists(path):
+            sys.stderr.write(f"evloop: can not make a certificate: {path} exists already\n")
+            return _FAILED
+    before = os.umask(0o077)
+    try:
+        process = os.posix_spawnp("openssl", command, os.environ)
+        _, status = os.waitpid(process, 0)
+    except OSError as error:
+        sys.stderr.write(
+            f"evloop: can not run openssl: {error.strerror}; this is what makes a certificate,"
+            f" here or on another machine:\n  {' '.join(command)}\n"
+        )
+        return _FAILED
+    finally:
+        os.umask(before)
+    if status:
+        sys.stderr.write(f"evloop: openssl failed; the command was:\n  {' '.join(command)}\n")
+        return _FAILED
+    os.chmod(cert, 0o644)  # it is no secret: clients may name it with --tls-ca
+    sys.stdout.write(
+        f"made {cert} and its key {key}, good for {host} and for ten years; start the server with\n"
+        f"  --tls-cert {cert} --tls-key {key}\n"
+        f"Clients: --tls (trust at first sight), or --tls-ca with a copy of {cert}\n"
+    )
+    return 0

@@ -1,0 +1,117 @@
+"""The operator's console: commands typed at the server's own terminal.
+
+One dict from word to function; each returns the lines to print, or raises Refused or UsageError
+with a sentence that says what to do.
+"""
+
+from evloop.base.errors import EvloopError, Refused
+from evloop.base.names import display, quoted
+from evloop.base.strictjson import decode
+from evloop.system.outlet import Outlet
+from evloop.system.stdin import Input
+from evloop.terminal.line_mode import LineReader
+from evloop.terminal.report import room_lines, stats_lines
+from evloop.terminal.tty import in_foreground
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from evloop.daemon.dispatcher import Registrar
+    from evloop.system.loop import Loop
+
+    Answer = Callable[["Console", str], list[str]]
+
+
+class Console:
+    """Reads stdin, a terminal, on the loop. `quit` calls `on_quit`."""
+
+    def __init__(
+        self, loop: "Loop", registrar: "Registrar", on_quit: "Callable[[], object]"
+    ) -> None:
+        self._registrar = registrar
+        self._on_quit = on_quit
+        self._reader = LineReader()
+        self._out = Outlet(loop, 1, lambda why: None)
+        self._input = Input(loop, 0, self._on_data, in_foreground)
+        self._out.line("help lists the commands of this console")
+
+    def close(self) -> None:
+        self._input.close()
+
+    def _on_data(self, data: bytes) -> None:
+        if not data:
+            # Ctrl-D, or the terminal is gone. The server runs on: it may have been started by
+            # somebody who then left.
+            self._input.close()
+            return
+        for kind, text in self._reader.feed(data):
+            for line in self.answer(text) if kind == "line" else [text]:
+                self._out.line(line)
+
+    def answer(self, line: str) -> list[str]:
+        """What a typed line gives."""
+        word, _, rest = line.strip().partition(" ")
+        if not word:
+            return []
+        row = ANSWERS.get(word.casefold())
+        if row is None:
+            return [f'unknown command "{quoted(word)}": help lists the commands']
+        try:
+            return row[1](self, rest.strip())
+        except EvloopError as error:
+            return [str(error)]
+
+    def _rooms(self, rest: str) -> list[str]:
+        directory = self._registrar.directory
+        rooms = [
+            {
+                "name": room.name,
+                "address": room.address,
+                "port": room.port,
+                "mode": room.mode,
+                "members": directory.members(room),
+            }
+            for room in directory.rooms()
+        ]
+        return room_lines(rooms) or ["no rooms"]
+
+    def _clients(self, rest: str) -> list[str]:
+        lines = [
+            f"  {number:>5}  {one.peer:<24}  {display(one.name)}  {display(one.client)}".rstrip()
+            for number, one in self._registrar.connections.items()
+        ]
+        return lines or ["no clients"]
+
+    def _stats(self, rest: str) -> list[str]:
+        return stats_lines(self._registrar.metrics.flat())
+
+    def _deleteroom(self, rest: str) -> list[str]:
+        change = decode(self._registrar.delete_room(rest, None))
+        return [f"deleted room {display(change['room']['name'])}"]
+
+    def _kick(self, rest: str) -> list[str]:
+        number = int(rest) if rest.isascii() and rest.isdigit() and len(rest) < 10 else 0
+        connection = self._registrar.connections.get(number)
+        if connection is None:
+            raise Refused(1, "no_such_client", f'no client "{quoted(rest)}": clients lists them')
+        self._registrar.send_away(connection, "the operator closed this connection")
+        return [f"closed {connection.peer}"]
+
+    def _help(self, rest: str) -> list[str]:
+        return [f"  {usage}" for usage, _ in ANSWERS.values()]
+
+    def _quit(self, rest: str) -> list[str]:
+        self._on_quit()
+        return []
+
+
+ANSWERS: "dict[str, tuple[str, Answer]]" = {
+    "rooms": ("rooms              the rooms, and how many are in each", Console._rooms),
+    "clients": ("clients            who is connected", Console._clients),
+    "stats": ("stats              figures of this server", Console._stats),
+    "deleteroom": ("deleteroom NAME    remove a room, whoever made it", Console._deleteroom),
+    "kick": ("kick CLIENT        close a connection, by its number", Console._kick),
+    "help": ("help               this list", Console._help),
+    "quit": ("quit               say goodbye and end the server", Console._quit),
+}

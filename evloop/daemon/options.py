@@ -1,0 +1,125 @@
+"""The options of the server."""
+
+from evloop import __version__
+from evloop.base.endpoints import DIRECTORY_PORT
+from evloop.base.limits import (
+    CHANGES_PER_S,
+    CLIENTS_MAX,
+    CLIENTS_PER_ADDRESS_MAX,
+    EXPIRE_DAYS_MAX,
+    ROOMS_MAX,
+    ROOMS_PER_ADDRESS_MAX,
+)
+from evloop.system.arguments import answer_version, formatter
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+    from collections.abc import Sequence
+
+VERSION = f"evloop {__version__}"
+
+
+def parse_options(arguments: "Sequence[str]") -> "Namespace":
+    """The options of operations.md; leaves with status 2 when they are off."""
+    answer_version(arguments, VERSION)
+    from argparse import ArgumentParser, HelpFormatter  # late: 6 ms
+
+    parser = ArgumentParser(
+        prog="evloop-server",
+        allow_abbrev=False,
+        formatter_class=formatter(HelpFormatter),
+        description="The directory of evloop's chat rooms.",
+        epilog="On a terminal, help lists the commands of the operator's console.",
+    )
+    add = parser.add_argument
+    add(
+        "--listen",
+        metavar="HOST:PORT",
+        action="append",
+        help=f"where to listen (again for more); default: every address, port {DIRECTORY_PORT};"
+        " port 0 takes any free one and prints it",
+    )
+    add("--interface", metavar="NAME|ADDRESS", help="the interface for multicast")
+    place = parser.add_mutually_exclusive_group()
+    place.add_argument("--state", metavar="FILE", help="where the rooms are kept (sqlite3)")
+    place.add_argument("--memory", action="store_true", help="keep the rooms in memory only")
+    for name, default, what in (
+        ("--max-clients", CLIENTS_MAX, "connections at once"),
+        ("--max-per-address", CLIENTS_PER_ADDRESS_MAX, "of them from one address; 0: any"),
+        ("--max-rooms", ROOMS_MAX, "rooms; 0: any number"),
+        ("--rooms-per-address", ROOMS_PER_ADDRESS_MAX, "rooms made from one address; 0: any"),
+        ("--change-rate", CHANGES_PER_S, "changes a second from one address; 0: any"),
+    ):
+        add(name, metavar="N", type=_count, default=default, help=f"{what} (default {default})")
+    _add_trust(parser)
+    loud = parser.add_mutually_exclusive_group()
+    loud.add_argument("--quiet", action="store_true", help="log warnings and errors only")
+    loud.add_argument("-v", "--verbose", action="store_true", help="log every connection")
+    add("--debug", action="store_true", help="show the trace of an internal error")
+    add("--version", action="version", version=VERSION)
+    options = parser.parse_args(arguments)
+    if options.tls_cert is None and (options.tls_key or options.tls_client_ca):
+        parser.error("--tls-key and --tls-client-ca need --tls-cert")
+    return options
+
+
+def _add_trust(parser: "ArgumentParser") -> None:
+    """Options for a server that strangers can reach."""
+    add = parser.add_argument
+    add(
+        "--delete",
+        choices=("anyone", "owner"),
+        default="anyone",
+        help="who may delete a room (default anyone); owner: who has the token that made it",
+    )
+    add(
+        "--expire",
+        metavar="DAYS",
+        type=_days,
+        help="remove rooms in which nobody was for that long (default never)",
+    )
+    add("--tls-cert", metavar="FILE", help="speak TLS, with this certificate (PEM)")
+    add("--tls-key", metavar="FILE", help="its key, where it is not in the same file")
+    add("--tls-client-ca", metavar="FILE", help="let in only clients that this authority signed")
+    add("--make-cert", metavar="FILE", help="make a certificate in FILE, its key in FILE.key")
+    add("--metrics-file", metavar="FILE", help="write figures for Prometheus every 15 s")
+    add(
+        "--stats-from",
+        metavar="ADDRESS",
+        action="append",
+        default=[],
+        type=_address,
+        help="answer stats to this address too (again for more)",
+    )
+
+
+def _count(text: str) -> int:
+    """A number that is not negative; argparse words the error."""
+    if not (text.isascii() and text.isdigit() and len(text) <= 9):
+        raise ValueError(text)
+    return int(text)
+
+
+_count.__name__ = "number"
+
+
+def _days(text: str) -> float:
+    """Days, fractions allowed; argparse words the error."""
+    days = float(text)
+    if not 0 < days <= EXPIRE_DAYS_MAX:
+        raise ValueError(text)
+    return days
+
+
+_days.__name__ = "number of days"
+
+
+def _address(text: str) -> str:
+    """A numeric address in the form in which the kernel shows it."""
+    from ipaddress import ip_address
+
+    return str(ip_address(text))
+
+
+_address.__name__ = "address"

@@ -1,0 +1,311 @@
+"""The directory server, put together and run.
+
+Options -> store -> sockets -> loop. What a rule is lives in `directory`, what a request does in
+`registrar`, how bytes move in `stream` and `loop`.
+
+    state      accepts   SIGTERM, SIGINT, `quit`     all gone, or DRAIN_S
+    serving    yes       -> draining                 -
+    draining   no        -> ended                    -> ended
+"""
+
+import gc
+import os
+import random
+import signal
+import socket
+import time
+
+from evloop.base.endpoints import USAGE, endpoint_of
+from evloop.base.errors import SetupError
+from evloop.base.limits import (
+    DESCRIPTORS_MIN,
+    DRAIN_S,
+    SENDS_PER_TICK,
+)
+from evloop.base.peers import is_loopback
+from evloop.base.ratelimit import AddressRates, change_burst
+from evloop.daemon.admission import Guard, clients_that_fit
+from evloop.daemon.dispatcher import Registrar
+from evloop.daemon.door import Door
+from evloop.daemon.expiry import Expiry
+from evloop.daemon.metrics import Metrics, publish
+from evloop.daemon.store import MemoryStore, open_store
+from evloop.daemon.systemd import listening_sockets, notifier_from
+from evloop.daemon.upkeep import (
+    Sweeper,
+    Watchman,
+    status_of,
+)
+from evloop.directory import protocol
+from evloop.directory.registry import Directory
+from evloop.net.listeners import open_listeners
+from evloop.net.stream import Stream
+from evloop.system.descriptors import raise_limit
+from evloop.system.log import (
+    DEBUG,
+    INFO,
+    WARNING,
+    stderr_log,
+)
+from evloop.system.loop import Loop
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from argparse import Namespace
+    from collections.abc import Callable, Sequence
+    from typing import Any
+
+    from evloop.daemon.connection import Connection
+    from evloop.net.tls import ServerTls
+    from evloop.system.log import Log
+
+CANNOT_SERVE = 1
+DAY_S = 86_400.0
+
+
+def state_path(environ: "dict[str, str]") -> str:
+    """Where the rooms are kept when nobody says: systemd's place, else XDG's."""
+    directory = environ.get("STATE_DIRECTORY", "").partition(":")[0]
+    if directory:
+        return os.path.join(directory, "directory.db")
+    home = environ.get("XDG_STATE_HOME") or os.path.join(os.path.expanduser("~"), ".local/state")
+    return os.path.join(home, "evloop", "directory.db")
+
+
+class Server:
+    """One directory server on `loop`. `on_end()` is called when it has drained."""
+
+    def __init__(
+        self,
+        loop: Loop,
+        options: "Namespace",
+        log: "Log",
+        on_end: "Callable[[], object]",
+    ) -> None:
+        # First what can be wrong without touching the store.
+        self.tls = tls_of(options)
+        descriptors = raise_limit()
+        if descriptors < DESCRIPTORS_MIN:
+            sentence = f"the limit of {descriptors} open files is too low; see ulimit -n"
+            raise SetupError(sentence, CANNOT_SERVE)
+        wall = time.time
+        if options.memory:
+            self._store: Any = MemoryStore(int(wall()))
+        else:
+            self._store = open_store(options.state or state_path(dict(os.environ)))
+        version, rooms = self._store.load()
+        self.loop = loop
+        self.log = log
+        self.directory = Directory(
+            rooms,
+            version,
+            rooms_max=options.max_rooms,
+            rooms_per_address=options.rooms_per_address,
+        )
+        self._started = loop.now
+        self.metrics = Metrics(self._readings)
+        self._store.on_sync = self.metrics.observe_sync
+        loop.defer(self._observe)  # from the next tick on: a start keeps nobody waiting
+        rate = float(options.change_rate)
+        self.registrar = Registrar(
+            loop,
+            self.directory,
+            self._store,
+            log,
+            self.metrics,
+            rng=random.Random(os.urandom(16)),
+            wall=wall,
+            random_bytes=os.urandom,
+            change_rates=AddressRates(rate, change_burst(rate)),
+            default_mode=DEFAULT_MODE,
+            owned=options.delete == "owner",
+        )
+        self.registrar.on_forget = self._forget
+        self.registrar.stats_for.update(options.stats_from)
+        clients = clients_that_fit(options.max_clients, descriptors)
+        if clients < options.max_clients:
+            log.warning("fewer clients fit the limit of open files", clients=clients)
+        guard = Guard(clients, options.max_per_address)
+        self._door = Door(loop, self.registrar, guard, self.tls)
+        self._options = options
+        self._on_end = on_end
+        self._draining = False
+        self._deadline = loop.call_at(float("inf"), self._end)
+
+    def listen(self, places: "Sequence[str] | None") -> list[str]:
+        """Begin to serve on `places` (None: everywhere); return the addresses as text."""
+        return self.serve_on(open_listeners(places))
+
+    def serve_on(self, listeners: "Sequence[socket.socket]") -> list[str]:
+        """Begin to serve on sockets that listen; return their addresses as text."""
+        for listener in listeners:
+            self._door.open(listener)
+        hosts = [listener.getsockname()[0] for listener in listeners]
+        if self._options.delete == "owner" and not self.tls and not all(map(is_loopback, hosts)):
+            self.log.warning("owner tokens can be overheard: --tls-cert encrypts them")
+        if self._options.expire is not None:
+            ran, seen = self._store.load_seen()
+            expiry = Expiry(self._options.expire * DAY_S, ran, seen, self.loop.now)
+            self.registrar.visited = expiry.visited
+            Sweeper(self.loop, self.registrar, expiry)
+        if self._options.metrics_file is not None:
+            publish(self.loop, self.log, self._options.metrics_file, self.metrics)
+        return [endpoint_of(*listener.getsockname()[:2]) for listener in listeners]
+
+    def reload(self) -> None:
+        """Read the TLS files again; the old ones serve on if that fails."""
+        if self.tls is None:
+            return
+        try:
+            self.tls.reload()
+        except SetupError as error:
+            self.log.error("the TLS files were not reloaded", why=error.sentence)
+        else:
+            self.log.notice("the TLS files were reloaded")
+
+    def drain(self, reason: str) -> None:
+        """Accept no more, say goodbye; end when all are gone, after DRAIN_S, or if called again."""
+        if self._draining:
+            self._end()
+            return
+        self._draining = True
+        staying = list(self.registrar.connections.values())
+        self.log.notice("stopping", why=reason, clients=len(staying))
+        self._door.close()
+        self._send_away(staying, reason)
+        self._deadline.move(self.loop.now + DRAIN_S)
+        self._end_if_empty()
+
+    def _send_away(self, staying: "list[Connection]", reason: str) -> None:
+        """As many in one tick as are sent to in one (5,000 at once: 24 ms)."""
+        for connection in staying[:SENDS_PER_TICK]:
+            self.registrar.send_away(connection, reason)
+        del staying[:SENDS_PER_TICK]
+        if staying:
+            self.loop.defer(lambda: self._send_away(staying, reason))
+
+    def close(self) -> None:
+        """Let go of everything; whoever is still connected is cut off."""
+        self._door.abort()
+        for stream in list(self.registrar.connections.values()):
+            stream.abort("the server has ended")
+        self.registrar.end_tick()
+        while self.registrar.hub.closed:
+            self.registrar.end_tick()
+        self._store.close()
+
+    def _end(self) -> None:
+        self._deadline.cancel()
+        self._on_end()
+
+    def _end_if_empty(self) -> None:
+        if self._draining and not self.registrar.connections:
+            self._end()
+
+    def _observe(self) -> None:
+        self.loop.on_busy = self.metrics.observe_lag
+
+    def _forget(self, connection: "Connection") -> None:
+        self._door.release(connection)
+        self._end_if_empty()
+
+    def _readings(self) -> dict[str, float]:
+        return {
+            **self.registrar.readings(),
+            "uptime_seconds": round(self.loop.now - self._started, 3),
+        }
+
+
+def tls_of(options: "Namespace") -> "ServerTls | None":
+    """The server's TLS, or None; SetupError when its files can not be used."""
+    if options.tls_cert is None:
+        return None
+    try:
+        from evloop.net.tls import ServerTls  # late: ssl takes 20 MB
+    except ImportError:
+        raise SetupError("this Python has no ssl, and so no --tls-cert", USAGE) from None
+    return ServerTls(options.tls_cert, options.tls_key, options.tls_client_ca)
+
+
+DEFAULT_MODE = protocol.RELIABLE
+
+
+def guard_handlers(loop: Loop, log: "Log", debug: bool) -> None:
+    """A bug in a handler is logged, and costs the connection that it was about, nothing more."""
+
+    def failed(origin: object, error: Exception) -> None:
+        read = getattr(origin, "on_read", None)
+        owner = getattr(read, "__self__", None)
+        peer = getattr(owner, "peer", None)
+        log.error("internal error", peer=peer, what=f"{type(error).__name__}: {error}")
+        if debug:
+            from traceback import print_exception
+
+            print_exception(error)
+        if isinstance(owner, Stream):
+            owner.fail()
+
+    loop.on_error = failed
+
+
+def collect_the_young_only() -> None:
+    """Never walk all objects of this process to find cycles that nobody holds any more.
+
+    That walk goes over every room: 150 ms with 300,000 of them, 1.6 with 10,000. What dies young in
+    a cycle (an exception and its frames) is still found, in 1 ms at most; what lives for long here
+    (connections, rooms, their parts) is in no cycle when it dies, as test_soak proves.
+    """
+    young, middle, _ = gc.get_threshold()
+    gc.set_threshold(young, middle, 2**31 - 1)
+
+
+def tell_ready(places: "Sequence[str]") -> None:
+    """The ready line, one an address. Who can not be told (a full disk) is served all the same."""
+    for place in places:
+        try:
+            os.write(2, f"evloop.server: listening on {place}\n".encode())
+        except OSError:
+            return
+
+
+def run(options: "Namespace") -> int:
+    """Serve until told to stop; return the exit status."""
+    collect_the_young_only()
+    log = stderr_log(WARNING if options.quiet else DEBUG if options.verbose else INFO)
+    notifier = notifier_from(os.environ, os.getpid())
+    handed_over = listening_sockets(os.environ, os.getpid())
+    loop = Loop()
+    log.schedule = loop.call_at
+    guard_handlers(loop, log, options.debug)
+    server = Server(loop, options, log, loop.stop)
+
+    def drain(reason: str) -> None:
+        notifier.stopping()
+        server.drain(reason)
+
+    def reload() -> None:
+        notifier.reloading()
+        server.reload()
+        notifier.ready(status_of(server.registrar))
+
+    try:
+        for signum in (signal.SIGTERM, signal.SIGINT):
+            loop.on_signal(signum, lambda: drain("the server was told to end"))
+        loop.on_signal(signal.SIGHUP, reload)
+        if handed_over:
+            places = server.serve_on([sock for _, sock in handed_over])
+        else:
+            places = server.listen(options.listen)
+        if os.isatty(0):
+            from evloop.daemon.console import Console  # late: no service has one
+
+            Console(loop, server.registrar, lambda: drain("the operator ended the server"))
+        tell_ready(places)
+        Watchman(loop, server.registrar, notifier).ready()
+        loop.run()
+    finally:
+        server.close()
+        loop.close()
+        log.close()
+        notifier.close()
+    return 0

@@ -1,0 +1,387 @@
+"""The client's connection to a directory: look up, connect, greet, ask, and come back.
+
+    state        connect()      works           fails                    close()
+    idle         -> resolving   -               -                        -
+    resolving    -              -> connecting   -> idle (or waiting)     -> idle
+    connecting   -              -> greeting     -> idle (or waiting)     -> idle
+    greeting     -              -> ready        -> idle (or waiting)     -> idle
+    ready        -              -               -> waiting               -> idle
+    waiting      -              (time comes)    -> resolving             -> idle
+
+A connection that the user asked for and that fails is told and given up: he is there and decides.
+One that was ready and is lost comes back by itself, with back-off and jitter, for ever.
+"""
+
+import os
+import socket
+
+from evloop.base.endpoints import endpoint_of
+from evloop.base.errors import (
+    EvloopError,
+    FrameError,
+    Refused,
+    RemoteProtocolError,
+)
+from evloop.base.limits import (
+    CONNECT_S_MAX,
+    RECONNECT_S_MAX,
+    RECONNECT_S_MIN,
+    SENTENCE_CHARS_MAX,
+)
+from evloop.base.names import quoted
+from evloop.directory import protocol
+from evloop.framing import pack_frame
+from evloop.net.resolve import Lookup
+from evloop.net.stream import OPEN, Stream
+from evloop.net.tcp import tune
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from random import Random
+    from typing import Any
+
+    from evloop.net.stream import Hub
+    from evloop.net.tls import TlsPipe
+    from evloop.system.loop import Loop, Watch
+
+    Done = Callable[[Any, EvloopError | None], object]
+
+IDLE, RESOLVING, CONNECTING, GREETING, READY, WAITING = range(6)
+PROTOCOL = 1
+
+
+class Unreachable(EvloopError):
+    """The directory could not be reached, or was lost before it answered."""
+
+
+class NobodyThere(Unreachable):
+    """Nothing answers at that address."""
+
+    __slots__ = ()
+
+
+class ProtocolMismatch(EvloopError):
+    """The directory speaks another version of the protocol, or another protocol."""
+
+
+class Insecure(EvloopError):
+    """TLS with the directory failed: it is not who it was, or does not want us."""
+
+
+class _Wire(Stream):
+    """The connection under the link."""
+
+    __slots__ = ("_link",)
+
+    def __init__(
+        self, link: "Link", hub: "Hub", sock: socket.socket, pipe: "TlsPipe | None"
+    ) -> None:
+        self._link = link
+        super().__init__(hub, sock, pipe)
+
+    def payloads(self, frames: list[bytes]) -> int:
+        for taken, data in enumerate(frames, 1):
+            self._link.received(data)
+            if self.state != OPEN:
+                return taken
+        return len(frames)
+
+    def broken(self, error: FrameError) -> None:
+        self._link.mismatch(error)
+
+    def insecure(self, why: str) -> None:
+        self._link.insecure(self, why, self.go_plain())
+        self.close(why)
+
+    def expired(self) -> None:
+        self.abort("it does not answer")
+
+    def ended(self, why: str) -> None:
+        self._link.lost(self, why)
+
+
+class Link:
+    """One directory. The owner sets the three functions that tell it what happens.
+
+    `rng()` gives the random source, when one is needed: a first prompt does not wait for it.
+    """
+
+    def __init__(
+        self,
+        loop: "Loop",
+        hub: "Hub",
+        rng: "Callable[[], Random]",
+        client: str,
+        name: "Callable[[], str]",
+    ) -> None:
+        self.state = IDLE
+        self.endpoint = ""  # as text, for people
+        self.address: tuple[Any, ...] | None = None  # of the socket, when connected
+        self.version = 0
+        self.on_ready: Callable[[], object] = _nothing  # each time that it is ready
+        self.on_lost: Callable[[str, float], object] = _nothing  # why, seconds to the next try
+        self.on_news: Callable[[str, dict[str, Any]], object] = _nothing
+        self.make_pipe: Callable[[str, str], TlsPipe | None] = _plain  # (host, endpoint)
+        self._loop = loop
+        self._hub = hub
+        self._rng = rng
+        self._client = client
+        self._name = name
+        self._host, self._port = "", 0
+        self._done: Done | None = None  # of a connect() that is under way
+        self._lookup: Lookup | None = None
+        self._addresses: list[tuple[int, Any]] = []
+        self._connecting: Watch | None = None
+        self._wire: _Wire | None = None
+        self._pending: dict[int, Done] = {}
+        self._ids = 0
+        self._tries = 0
+        self._why = ""
+        self._timer = loop.call_at(float("inf"), self._on_timer)
+
+    # -- for the owner -----------------------------------------------------------------------
+
+    def connect(self, host: str, port: int, done: "Done") -> None:
+        """Connect anew; `done(version, None)` or `done(None, error)` is called once, later."""
+        self.close()
+        self._host, self._port = host, port
+        self.endpoint = endpoint_of(host, port)
+        self._done = done
+        self._resolve()
+
+    def close(self) -> None:
+        """Be idle; whoever waits for an answer is told that there will be none."""
+        self.state = IDLE
+        self._drop()
+        done, self._done = self._done, None
+        self._fail_pending(Unreachable(f"{self.endpoint}: the connection was closed"))
+        if done is not None:
+            done(None, Unreachable(f"{self.endpoint}: given up"))
+
+    def request(self, method: str, params: "dict[str, Any]", done: "Done") -> None:
+        """Ask; `done(result, None)` or `done(None, error)` is called once, later."""
+        if self.state != READY:
+            raise Unreachable("not connected; connect [HOST[:PORT]] connects to a directory")
+        self._ask(method, params, done)
+
+    # -- on the way to ready -----------------------------------------------------------------
+
+    def _resolve(self) -> None:
+        self.state = RESOLVING
+        self._timer.move(self._loop.now + CONNECT_S_MAX)
+        self._lookup = Lookup(self._loop, self._host, self._port, self._resolved)
+
+    def _resolved(self, addresses: "list[tuple[int, Any]]", why: str) -> None:
+        self._lookup = None
+        self._addresses = addresses
+        self._why = why
+        self._next_address()
+
+    def _next_address(self) -> None:
+        """Try the next of the addresses; when there is none left, this try has failed."""
+        while self._addresses:
+            family, address = self._addresses.pop(0)
+            sock = socket.socket(family, socket.SOCK_STREAM)
+            sock.setblocking(False)
+            tune(sock)
+            self.state = CONNECTING
+            self.address = address
+            self._timer.move(self._loop.now + CONNECT_S_MAX)
+            try:
+                sock.connect(address)
+            except BlockingIOError:
+                pass
+            except OSError as error:
+                sock.close()
+                self._why = error.strerror or str(error)
+                continue
+            self._connecting = self._loop.watch(sock, None, self._connected)
+            self._connecting.want_write(True)
+            return
+        self._failed(NobodyThere(f"connect {self.endpoint}: {self._why}"))
+
+    def _connected(self) -> None:
+        assert self._connecting is not None
+        sock = self._connecting.fileobj
+        assert isinstance(sock, socket.socket)
+        error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if error:
+            self._connecting.close()
+            self._connecting = None
+            self._why = os.strerror(error)
+            self._next_address()
+            return
+        duplicate = sock.dup()  # the watch is the only closer of its own descriptor
+        self._connecting.close()
+        self._connecting = None
+        self._addresses = []
+        self.state = GREETING
+        self._timer.move(self._loop.now + CONNECT_S_MAX)
+        try:
+            pipe = self.make_pipe(self._host, self.endpoint)
+        except EvloopError as failure:
+            duplicate.close()
+            self._failed(failure)
+            return
+        self._wire = _Wire(self, self._hub, duplicate, pipe)
+        self._ask("hello", {"client": self._client, "name": self._name()}, self._greeted)
+
+    def _greeted(self, result: "Any", error: EvloopError | None) -> None:
+        if error is not None:
+            self._failed(error)
+            return
+        fields = result if isinstance(result, dict) else {}
+        protocol, version = fields.get("protocol"), fields.get("version")
+        if protocol != PROTOCOL:
+            self._failed(
+                ProtocolMismatch(
+                    f"{self.endpoint} speaks version {quoted(str(protocol))} of the protocol,"
+                    f" this client version {PROTOCOL}; use releases that fit each other"
+                )
+            )
+            return
+        if type(version) is not int:
+            raise RemoteProtocolError("its greeting does not say which version the rooms have")
+        self.state = READY
+        self._tries = 0
+        self._timer.move(float("inf"))
+        self.version = version
+        done, self._done = self._done, None
+        if done is not None:
+            done(self.version, None)
+        self.on_ready()
+
+    def _on_timer(self) -> None:
+        if self.state == WAITING:
+            self._resolve()
+            return
+        self._why = "it does not answer"
+        if self.state == CONNECTING and self._addresses:
+            self._drop()
+            self._next_address()
+            return
+        self._failed(NobodyThere(f"connect {self.endpoint}: {self._why}"))
+
+    def _failed(self, error: EvloopError) -> None:
+        """This try is over."""
+        self._drop()
+        done, self._done = self._done, None
+        if done is not None:
+            self.state = IDLE
+            self._pending.clear()
+            done(None, error)
+            return
+        self._fail_pending(Unreachable(f"{self.endpoint}: {error}"))
+        self._wait(str(error))
+
+    def _wait(self, why: str) -> None:
+        self.state = WAITING
+        self._tries += 1
+        most = min(RECONNECT_S_MAX, RECONNECT_S_MIN * 2 ** min(self._tries - 1, 10))
+        delay = most * (0.5 + 0.5 * self._rng().random())
+        self._timer.move(self._loop.now + delay)
+        self.on_lost(why, delay)
+
+    def _drop(self) -> None:
+        """Let go of everything that this try holds."""
+        self._timer.move(float("inf"))
+        if self._lookup is not None:
+            self._lookup.cancel()
+            self._lookup = None
+        if self._connecting is not None:
+            self._connecting.close()
+            self._connecting = None
+        wire, self._wire = self._wire, None
+        if wire is not None:
+            wire.abort("closed by this side")
+
+    # -- while connected ---------------------------------------------------------------------
+
+    def _ask(self, method: str, params: "dict[str, Any]", done: "Done") -> None:
+        assert self._wire is not None
+        self._ids += 1
+        self._pending[self._ids] = done
+        self._wire.send(pack_frame(protocol.request(self._ids, method, params)))
+
+    def received(self, data: bytes) -> None:
+        """One frame came from the directory. Whatever is in it costs the connection at most."""
+        try:
+            self._take(*protocol.parse_from_server(data))
+        except RemoteProtocolError as bad:
+            self.mismatch(bad)
+
+    def _take(self, kind: str, key: "Any", value: "Any") -> None:
+        if kind == protocol.NOTIFICATION:
+            if key == "closing":
+                self._why = quoted(str(value.get("reason", "")), SENTENCE_CHARS_MAX)
+            self.on_news(key, value)
+            return
+        if kind == protocol.ERROR:  # text of the peer, and shown as it is from here on
+            sentence = quoted(value.sentence, SENTENCE_CHARS_MAX)
+            value = Refused(value.code, value.reason, sentence, value.data)
+        if kind == protocol.ERROR and key is None:
+            # About no request of ours: turned away at the door, or the stream is broken.
+            self._why = value.sentence
+            return  # the connection is about to end; `lost` tells why
+        done = self._pending.pop(key, None)
+        if done is None:
+            why = f"an answer to question {quoted(str(key))}, never asked"
+            raise RemoteProtocolError(why)
+        if kind == protocol.ERROR:
+            done(None, value)
+            return
+        try:
+            done(value, None)
+        except RemoteProtocolError as bad:  # not what was asked for: who asked is told that, too
+            if done != self._greeted:
+                done(None, self._foreign(bad))
+            raise
+
+    def mismatch(self, error: EvloopError) -> None:
+        """What came is not the directory protocol."""
+        foreign = self._foreign(error)
+        if self.state == GREETING:
+            self._failed(foreign)
+            return
+        self._fail_pending(foreign)
+        if self._wire is not None:  # who was told may have closed it
+            self._wire.abort(str(foreign))
+
+    def _foreign(self, error: EvloopError) -> ProtocolMismatch:
+        return ProtocolMismatch(f"{self.endpoint} is no directory of evloop: {error}")
+
+    def lost(self, wire: _Wire, why: str) -> None:
+        """The stream has ended."""
+        if wire is not self._wire:
+            return  # one that was dropped before
+        self._wire = None
+        why, self._why = self._why or why, ""
+        if self.state == GREETING:
+            self._failed(Unreachable(f"connect {self.endpoint}: {why}"))
+            return
+        self._fail_pending(Unreachable(f"{self.endpoint}: {why}"))
+        self._wait(why)
+
+    def insecure(self, wire: _Wire, why: str, plain: bool) -> None:
+        """TLS failed on `wire`; `plain`: because the other side speaks none."""
+        if wire is not self._wire or self.state != GREETING:
+            return  # `lost` will tell
+        self._wire = None  # it may still send its alert
+        if plain:
+            self._failed(ProtocolMismatch(f"{self.endpoint} speaks no TLS; leave out --tls"))
+        else:
+            self._failed(Insecure(f"connect {self.endpoint}: {why}"))
+
+    def _fail_pending(self, error: EvloopError) -> None:
+        pending, self._pending = self._pending, {}
+        for done in pending.values():
+            done(None, error)
+
+
+def _nothing(*_: object) -> None:
+    """Nobody wants to know."""
+
+
+def _plain(host: str, endpoint: str) -> None:
+    """No TLS."""

@@ -1,0 +1,107 @@
+"""What the params of each method may be.
+
+One function a method: it takes the params object of a request and returns the values in canonical
+form, or raises `Refused` -32602 with the reason of the directory protocol. Unknown members are
+refused, because a typing mistake must not pass in silence.
+"""
+
+from evloop.base.errors import Refused
+from evloop.base.limits import PAGE_ROOMS_MAX
+from evloop.base.names import (
+    INVALID_PARAMS,
+    check_address,
+    check_port,
+    check_room_name,
+    quoted,
+)
+from evloop.directory.protocol import MODES
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    Members = dict[str, type[str] | type[int]]
+
+_TYPES = {str: "a string", int: "an integer"}
+
+_NOTHING: "Members" = {}
+_HELLO: "Members" = {"client": str, "name": str}
+_GETDIR: "Members" = {"after": str, "limit": int}
+_MAKEROOM: "Members" = {"name": str, "address": str, "port": int, "mode": str}
+_NAME: "Members" = {"name": str}
+_DELETEROOM: "Members" = {"name": str, "token": str}
+
+
+def _check(params: "dict[str, Any]", known: "Members") -> None:
+    for member, value in params.items():
+        kind = known.get(member)
+        if kind is None:
+            sentence = f'there is no parameter "{quoted(member)}" here'
+            raise Refused(INVALID_PARAMS, "unknown_member", sentence)
+        if type(value) is not kind:  # and not isinstance: true is no integer
+            sentence = f'the parameter "{member}" is not {_TYPES[kind]}'
+            raise Refused(INVALID_PARAMS, "wrong_type", sentence)
+
+
+def _missing(member: str, why: str = "") -> Refused:
+    return Refused(INVALID_PARAMS, "missing_member", f'the parameter "{member}" is missing{why}')
+
+
+def read_nothing(params: "dict[str, Any]") -> None:
+    """ping, watch, unwatch: no params at all."""
+    if params:
+        _check(params, _NOTHING)
+
+
+def read_hello(params: "dict[str, Any]") -> tuple[str, str]:
+    """hello: (client, name), each "" when it is absent. Both are text of the peer, not judged."""
+    _check(params, _HELLO)
+    return params.get("client", ""), params.get("name", "")
+
+
+def read_getdir(params: "dict[str, Any]") -> tuple[str | None, int]:
+    """getdir: (after or None, limit)."""
+    _check(params, _GETDIR)
+    limit = params.get("limit", PAGE_ROOMS_MAX)
+    if not 1 <= limit <= PAGE_ROOMS_MAX:
+        sentence = f"limit {limit} is not in 1 to {PAGE_ROOMS_MAX}"
+        raise Refused(INVALID_PARAMS, "bad_limit", sentence)
+    return params.get("after"), limit
+
+
+def read_makeroom(params: "dict[str, Any]") -> tuple[str, tuple[str, int] | None, str | None]:
+    """makeroom: (NFC name, canonical (address, port) or None, mode or None)."""
+    _check(params, _MAKEROOM)
+    if "name" not in params:
+        raise _missing("name")
+    name = check_room_name(params["name"])
+    place = None
+    if "address" in params or "port" in params:
+        for member, other in (("address", "port"), ("port", "address")):
+            if member not in params:
+                raise _missing(member, f'; it goes together with "{other}"')
+        place = check_address(params["address"]), check_port(params["port"])
+    mode = params.get("mode")
+    if mode is not None and mode not in MODES:
+        sentence = f'mode "{quoted(mode)}" is none of {", ".join(MODES)}'
+        raise Refused(INVALID_PARAMS, "bad_mode", sentence)
+    return name, place, mode
+
+
+def read_name(params: "dict[str, Any]") -> str:
+    """enter, leave: the name as it came. It need not be one that could be made: who asks for such
+    a room is told that there is none."""
+    return _read_name(params, _NAME)
+
+
+def read_deleteroom(params: "dict[str, Any]") -> tuple[str, str | None]:
+    """deleteroom: (the name as it came, the owner's token or None)."""
+    return _read_name(params, _DELETEROOM), params.get("token")
+
+
+def _read_name(params: "dict[str, Any]", known: "Members") -> str:
+    _check(params, known)
+    if "name" not in params:
+        raise _missing("name")
+    name: str = params["name"]
+    return name

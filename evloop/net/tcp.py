@@ -1,0 +1,28 @@
+"""What we ask of a TCP socket, and about it."""
+
+import socket
+from sys import byteorder
+
+from evloop.base.limits import (
+    KEEPALIVE_IDLE_S,
+    KEEPALIVE_INTERVAL_S,
+    KEEPALIVE_PROBES,
+)
+
+
+def tune(sock: socket.socket) -> None:
+    """Send at once, and find out when the peer is gone without a word."""
+    # One send a tick is all a reply needs; waiting for more to send would only delay it.
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_IDLE_S)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE_INTERVAL_S)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, KEEPALIVE_PROBES)
+
+
+def unacknowledged(sock: socket.socket) -> int:
+    """Bytes in the kernel's send queue (SIOCOUTQ, which is TIOCOUTQ)."""
+    import fcntl  # late: both are for slow readers only
+    import termios
+
+    return int.from_bytes(fcntl.ioctl(sock, termios.TIOCOUTQ, bytes(4)), byteorder)

@@ -1,0 +1,184 @@
+"""The `plain` room: one text datagram a message, for socat and the programs of old.
+
+A datagram is exactly `Mel: Good morning!` in UTF-8, at most 256 bytes and never cut inside a
+character: older programs read 256 bytes and die of half a character. There is no id, no number, no
+repair and no presence in it, so what is lost is lost and nobody is counted. The interface is that
+of `RoomSession`, so that neither the room nor the client knows which of the two it has.
+
+There are no states but the queue: `say` fills it, `datagrams_to_send` empties it as fast as the
+bucket allows, `next_deadline` says when it may go on.
+"""
+
+from collections import deque
+
+from evloop.base.errors import Refused
+from evloop.base.limits import (
+    PLAIN_BURST,
+    PLAIN_DATAGRAM_BYTES_MAX,
+    PLAIN_HISTORY_MAX,
+    PLAIN_PER_S,
+    PLAIN_QUEUE_MAX,
+)
+from evloop.base.names import check_nickname
+from evloop.room.reliable.packets import ME, TEXT
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from random import Random
+
+    Event = tuple[object, ...]
+
+_NOBODY = b""
+_AHEAD_S = (PLAIN_BURST - 1) / PLAIN_PER_S + 1e-6  # the last so that rounding holds nothing back
+
+
+def cut(text: str, most: int) -> list[str]:
+    """Cut `text` into parts of at most `most` (>= 4) UTF-8 bytes, between characters only."""
+    data = text.encode(errors="replace")
+    parts = []
+    start = 0
+    while len(data) - start > most:
+        end = start + most
+        while data[end] & 0xC0 == 0x80:  # a continuation byte: the cut would be inside a character
+            end -= 1
+        parts.append(data[start:end].decode())
+        start = end
+    parts.append(data[start:].decode())
+    return parts
+
+
+class PlainSession:
+    """One plain room. See `RoomSession` for the meaning of the methods."""
+
+    __slots__ = (
+        "_counts",
+        "_events",
+        "_history",
+        "_leaving",
+        "_now",
+        "_pace",
+        "_queue",
+        "nickname",
+        "own_source",
+        "place",
+        "sender_id",
+    )
+
+    def __init__(
+        self,
+        *,
+        place: str,
+        sender_id: bytes,
+        nickname: str,
+        rng: "Random",
+        now: float,
+        key: bytes = b"",
+    ) -> None:
+        self.place = place
+        self.sender_id = sender_id
+        self.nickname = check_nickname(nickname)
+        self.own_source: object = None  # the room sets it: our looped-back datagrams come from it
+        self._events: list[Event] = []
+        self._queue: deque[bytes] = deque()
+        self._history: deque[Event] = deque(maxlen=PLAIN_HISTORY_MAX)
+        self._now = now
+        self._pace = now  # when the bucket will be full again (GCRA, ITU-T I.371)
+        self._leaving = False
+        self._counts = {"sent": 0, "received": 0, "dropped_empty": 0, "dropped_own": 0}
+
+    def say(self, text: str, now: float, wall: int, kind: int = TEXT) -> None:
+        """Queue `text`, a line a message, cut where too long; Refused when the queue is full."""
+        self.handle_timer(now)
+        begin = f"* {self.nickname} " if kind == ME else f"{self.nickname}: "
+        most = PLAIN_DATAGRAM_BYTES_MAX - len(begin.encode())
+        parts = [part for line in text.split("\n") if line for part in cut(line, most)]
+        if len(self._queue) + len(parts) > PLAIN_QUEUE_MAX:
+            raise Refused(1, "too_fast", f"{len(self._queue)} messages wait to be sent; wait a bit")
+        for part in parts:
+            self._queue.append((begin + part).encode())
+            self._keep(self.sender_id, self.nickname, kind, part, wall)
+
+    def rename(self, nickname: str, now: float, wall: int) -> None:
+        """Use another name from now on; there is no way to tell the others."""
+        self.nickname = check_nickname(nickname)
+
+    def receive_datagram(self, data: bytes, source: object, now: float) -> None:
+        """Any bytes are a message; only nothing, and our own words coming back, are not."""
+        if source is not None and source == self.own_source:
+            self._counts["dropped_own"] += 1
+            return
+        line = data.decode(errors="replace").rstrip("\0\r\n")  # C programs send the NUL along
+        if not line:
+            self._counts["dropped_empty"] += 1
+            return
+        self._counts["received"] += 1
+        name, _, text = line.partition(": ")
+        try:
+            check_nickname(name)
+        except Refused:
+            name, text = "", line
+        self._keep(_NOBODY, name, TEXT, text, 0)
+
+    def _keep(self, sender: bytes, name: str, kind: int, text: str, wall: int) -> None:
+        event = ("message", sender, -1, name, kind, text, wall, "", False)
+        self._events.append(event)
+        self._history.append(event)
+
+    def handle_timer(self, now: float) -> None:
+        """Let the bucket fill."""
+        self._now = max(self._now, now)
+
+    def next_deadline(self) -> float:
+        """When the next queued message may go; inf when nothing waits."""
+        if not self._queue:
+            return float("inf")
+        return self._now if self._leaving else self._pace - _AHEAD_S
+
+    def datagrams_to_send(self) -> list[tuple[bytes, object | None]]:
+        """What may go to the group now."""
+        out: list[tuple[bytes, object | None]] = []
+        while self.next_deadline() <= self._now:
+            self._pace = max(self._pace, self._now) + 1 / PLAIN_PER_S
+            out.append((self._queue.popleft(), None))
+        self._counts["sent"] += len(out)
+        return out
+
+    def events(self) -> "list[Event]":
+        """What happened since the last call."""
+        events, self._events = self._events, []
+        return events
+
+    def members(self, now: float) -> list[tuple[bytes, str, float]]:
+        """Only ourselves: a plain room has no presence."""
+        return [(self.sender_id, self.nickname, 0.0)]
+
+    def history(self, count: int) -> "list[Event]":
+        """The newest `count` messages as they came."""
+        return list(self._history)[-count:] if count > 0 else []
+
+    def stats(self) -> dict[str, int]:
+        """The counters."""
+        return {**self._counts, "queued": len(self._queue), "history": len(self._history)}
+
+    def label(self, sender: bytes, name: str) -> str:
+        """The name as it came: nothing in a plain room could tell two apart."""
+        return name
+
+    def queued(self) -> int:
+        """Own messages not yet sent."""
+        return len(self._queue)
+
+    def confirm(self, now: float) -> None:
+        """Nobody can confirm anything in a plain room."""
+
+    def unconfirmed(self) -> int:
+        """Nothing is ever waited for in a plain room."""
+        return 0
+
+    def confirmers(self) -> tuple[int, int]:
+        """(members that confirmed, members asked): nobody."""
+        return (0, 0)
+
+    def leave(self, now: float, wall: int) -> None:
+        """Send what is queued at once: there is no later."""
+        self._leaving = True

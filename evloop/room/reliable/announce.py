@@ -1,0 +1,159 @@
+"""Telling the room what I hold, and why just now: rules 2, 3 and 13.
+
+A SESSION goes out for one of these reasons, and one SESSION serves all that are due:
+
+    reason          when                                     may be suppressed
+    Trickle         its point, unless I am behind            yes, by an equal digest
+    presence        T after my last one, jittered            no
+    an ask of mine  with back-off, until all have confirmed  no
+    an ask to me    a drawn wait later                       no
+
+While nothing was heard yet its list is empty, which solicits; after a solicitation, or when a
+digest differs for EXPLAIN_S and neither lists nor own changes explain it, the list is long.
+"""
+
+from evloop.base.limits import (
+    EXPLAIN_S,
+    SESSION_ENTRIES,
+    SESSION_ENTRIES_MAX,
+)
+from evloop.room.reliable.packets import NOBODY, session_body
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from random import Random
+
+    from evloop.room.reliable.confirm import Confirm
+    from evloop.room.reliable.estimators import Delay
+    from evloop.room.reliable.loss import LossMeter
+    from evloop.room.reliable.membership import Presence
+    from evloop.room.reliable.message_log import Ledger
+    from evloop.room.reliable.packets import Range
+    from evloop.room.reliable.suppression import Trickle
+    from evloop.room.reliable.voice import Voice
+
+NEVER = float("inf")
+
+
+class Herald:
+    """The SESSIONs of one session."""
+
+    __slots__ = (
+        "_confirm", "_delay", "_ledger", "_long_list", "_loss", "_mute_until", "_patience",
+        "_presence", "_rng", "_soliciting", "_spoke", "_trickle", "_unexplained", "_voice",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        trickle: "Trickle",
+        confirm: "Confirm",
+        ledger: "Ledger",
+        presence: "Presence",
+        loss: "LossMeter",
+        delay: "Delay",
+        voice: "Voice",
+        rng: "Random",
+    ) -> None:
+        self._trickle = trickle
+        self._confirm = confirm
+        self._ledger = ledger
+        self._presence = presence
+        self._loss = loss
+        self._delay = delay
+        self._voice = voice
+        self._rng = rng
+        self._soliciting = True  # nobody has said yet what there is
+        self._long_list = False  # the next list has up to SESSION_ENTRIES_MAX
+        self._unexplained = NEVER  # since when a digest differs without a reason
+        self._spoke = -NEVER  # my last SESSION
+        self._patience = 1.0  # jitter of the presence interval
+        self._mute_until = -NEVER  # the cap forbids a SESSION before
+
+    # -- what is heard ---------------------------------------------------------------------------
+
+    def heard_equal(self, listed: int, now: float) -> bool:
+        """A SESSION with my digest and `listed` senders: it said what I would have said, but not
+        when I owe somebody a longer list. Whether that moved my deadline."""
+        # Says nothing about another whose digest differs: `_unexplained` stays.
+        self._soliciting = False
+        if self._long_list:
+            if listed < min(self._ledger.senders.listed(), SESSION_ENTRIES_MAX):
+                return False
+            self._long_list = False
+        return self._trickle.heard_equal(now, self._presence.size())
+
+    def heard_other(self, listed: int, ahead: bool, behind: bool, now: float) -> None:
+        """A SESSION with another digest, whose sender is ahead of me, or behind, as its list of
+        `listed` senders says."""
+        if listed:
+            self._soliciting = False
+        elif self._ledger.senders.digest:
+            behind = self._long_list = True
+        if behind:
+            self._trickle.reset(now, self._presence.size())
+        if ahead or behind or now < self._ledger.changed + EXPLAIN_S:
+            self._unexplained = NEVER
+        elif self._unexplained == NEVER:
+            self._unexplained = now
+        elif now >= self._unexplained + EXPLAIN_S:
+            self._unexplained = NEVER
+            self._long_list = True
+            self._trickle.reset(now, self._presence.size())
+
+    def soon(self) -> None:
+        """There is something about me to tell at once."""
+        self._spoke = -NEVER
+
+    # -- what is told ----------------------------------------------------------------------------
+
+    def deadline(self) -> float:
+        """When to call `handle_timer`."""
+        due, presence, confirm = self._trickle.deadline(), self._presence_due(), self._confirm
+        if presence < due:
+            due = presence
+        if confirm.ask_due < due:
+            due = confirm.ask_due
+        if confirm.answer_due < due:
+            # One that the byte rate refuses waits for it: else the timer fires without end.
+            due = min(due, max(confirm.answer_due, self._mute_until))
+        return due
+
+    def _presence_due(self) -> float:
+        due = self._spoke + self._presence.interval() * self._patience
+        return due if due > self._mute_until else self._mute_until
+
+    def handle_timer(self, now: float, behind: bool, ask: bool, name: str) -> None:
+        """Send a SESSION if any reason calls for one.
+
+        `behind`: Trickle is to be silent; `ask`: my own ask is due and makes sense now.
+        """
+        trickle = self._trickle.handle_timer(now, self._presence.size()) and not behind
+        answer = self._confirm.answer_due <= now
+        if trickle or ask or answer or self._presence_due() <= now:
+            if self._voice.may_session(now):
+                self._say(ask, name, now)
+            else:
+                self._mute_until = self._voice.session_due()
+
+    def _say(self, ask: bool, name: str, now: float) -> None:
+        senders, confirm = self._ledger.senders, self._confirm
+        listed: list[Range] = []
+        if senders.digest or not self._soliciting:
+            most = SESSION_ENTRIES_MAX if self._long_list else SESSION_ENTRIES
+            listed = senders.listing(most, confirm.askers[0] if confirm.askers else NOBODY)
+        body = session_body(
+            senders.digest,
+            self._delay.sending(now),
+            self._delay.echo(now),
+            int(ask),
+            self._loss.percent(now, self._presence.mean_loss()),
+            len(self._presence.members) + 1,
+            name.encode(),
+            listed,
+        )
+        self._voice.say_session(body, now)
+        self._long_list = False
+        self._spoke = now
+        self._patience = 0.8 + 0.2 * self._rng.random()
+        if confirm.answer_due <= now:
+            confirm.answered()

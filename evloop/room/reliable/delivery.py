@@ -1,0 +1,185 @@
+"""From "held in order" to "shown": parents, parts, what is gone.
+
+A message waits for the messages it names as parents (those its sender had seen), at most
+PARENT_WAIT_S; a message in parts waits for its last part. The head of a stream's backlog:
+
+    head                            then
+    gone (an int)                   "lost" event; a message begun before it is broken off
+    further part of a broken one    dropped: the message was reported as one
+    a part, more to come            kept in `parts`
+    parents not shown               waits; when PARENT_WAIT_S is over: shown, marked "early"
+    else                            shown; whoever waits for it is looked at again
+
+Heads are the messages shown that none has named yet: what I say next names the newest as parents.
+"""
+
+from evloop.base.limits import (
+    HEADS_MAX,
+    PARENT_WAIT_S,
+    PARENTS_MAX,
+    PARTS_MAX,
+)
+
+NEVER = float("inf")
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from evloop.room.reliable.reorder import Message, Stream
+
+    Key = tuple[bytes, int]
+    Event = tuple[object, ...]
+
+
+def event_of(parts: "list[Message]", mark: str, verified: bool) -> "Event":
+    """The "message" event of a message in parts; its number is that of the first."""
+    first = parts[0]
+    text = b"".join([part.text for part in parts]) if len(parts) > 1 else first.text
+    return (
+        "message",
+        first.sender,
+        first.seq,
+        first.name.decode(errors="replace"),
+        first.kind,
+        text.decode(errors="replace"),
+        first.wall,
+        mark,
+        verified,
+    )
+
+
+class Shelf:
+    """Messages on their way to the screen; `streams` is the table of senders (not changed)."""
+
+    __slots__ = ("_heads", "_soonest", "_streams", "_verified", "_waiters", "_waiting", "shown")
+
+    def __init__(self, streams: "dict[bytes, Stream]", verified: bool) -> None:
+        self._streams = streams
+        self._verified = verified
+        self._heads: dict[Key, None] = {}
+        self._waiting: dict[bytes, tuple[float, Key]] = {}  # sender: (until when, for what)
+        self._waiters: dict[Key, list[Stream]] = {}  # the same, by what is waited for
+        self._soonest = NEVER  # no wait ends before
+        self.shown: list[tuple[Message | None, Event]] = []  # drained by the session
+
+    def parents(self) -> "list[Key]":
+        """Up to PARENTS_MAX heads, the newest; they are heads no longer."""
+        named = list(self._heads)[-PARENTS_MAX:]
+        for key in named:
+            del self._heads[key]
+        return named
+
+    def put(self, message: "Message") -> None:
+        """`message` was shown: it is a head, its parents are not."""
+        for parent in message.parents:
+            self._heads.pop(parent, None)
+        self._heads[message.sender, message.seq] = None
+        if len(self._heads) > HEADS_MAX:
+            del self._heads[next(iter(self._heads))]
+
+    def _missing_parent(self, message: "Message") -> "Key | None":
+        for parent in message.parents:
+            stream = self._streams.get(parent[0])
+            if stream is None or parent[1] >= stream.shown:
+                return parent
+        return None
+
+    def offer(self, stream: "Stream", now: float) -> None:
+        """`stream.backlog` has grown: show what can be shown, there and wherever it helps."""
+        ready = [stream]
+        while ready:
+            stream = ready.pop()
+            while stream.backlog:
+                since, head = stream.backlog[0]
+                if isinstance(head, int):
+                    self._lose(stream, head)
+                    ready += self._released(stream)
+                else:
+                    parent = self._missing_parent(head)
+                    if parent is not None and now < since + PARENT_WAIT_S:
+                        self._wait(stream, parent, since + PARENT_WAIT_S)
+                        break
+                    self._show(stream, head, "" if parent is None else "early")
+                stream.backlog.popleft()
+                if self._waiters:
+                    ready += self._waiters.pop((stream.sender, stream.shown - 1), ())
+            else:
+                if self._waiting:
+                    self._unwait(stream)
+
+    def _wait(self, stream: "Stream", parent: "Key", until: float) -> None:
+        self._unwait(stream)
+        self._waiting[stream.sender] = (until, parent)
+        self._waiters.setdefault(parent, []).append(stream)
+        self._soonest = min(self._soonest, until)
+
+    def _unwait(self, stream: "Stream") -> None:
+        waiting = self._waiting.pop(stream.sender, None)
+        waiters = self._waiters.get(waiting[1]) if waiting else None
+        if waiting and waiters and stream in waiters:
+            waiters.remove(stream)
+            if not waiters:
+                del self._waiters[waiting[1]]
+
+    def forget(self, stream: "Stream") -> None:
+        """The record of `stream` is dropped."""
+        self._unwait(stream)
+
+    def _released(self, stream: "Stream") -> "list[Stream]":
+        keys = [key for key in self._waiters if key[0] == stream.sender and key[1] < stream.shown]
+        return [waiter for key in keys for waiter in self._waiters.pop(key)]
+
+    def _lose(self, stream: "Stream", count: int) -> None:
+        if stream.parts:
+            stream.broken = stream.parts[0].lamport
+            stream.parts = []
+        stream.shown += abs(count)
+        stream.gap_before = True
+        if count > 0:
+            self.shown.append((None, ("lost", stream.sender, stream.name, count)))
+
+    def _further_part(self, stream: "Stream", message: "Message") -> bool:
+        """Whether `message` is the rest of one that lost a part.
+
+        All parts have one lamport time, and only the first names parents; the second sign counts
+        only behind a gap, and only with a sender that names parents at all. One that does neither
+        that nor heed others' times (a simple program) is at seq + 1 with all its messages.
+        """
+        behind_gap, stream.gap_before = stream.gap_before, False
+        if stream.broken == message.lamport:
+            return True
+        simple = not message.seq or message.lamport == message.seq + 1
+        if behind_gap and stream.names_parents and not message.parents and not simple:
+            stream.broken = message.lamport
+            return True
+        stream.broken = -1
+        return False
+
+    def _show(self, stream: "Stream", message: "Message", mark: str) -> None:
+        stream.shown = message.seq + 1
+        if (stream.gap_before or stream.broken >= 0) and self._further_part(stream, message):
+            return
+        stream.names_parents = bool(message.parents) or (stream.names_parents and stream.name != "")
+        stream.name = message.name.decode(errors="replace")
+        if stream.parts:
+            self._heads.pop((message.sender, message.seq - 1), None)
+        self.put(message)
+        stream.parts.append(message)
+        if message.more and len(stream.parts) < PARTS_MAX:
+            return
+        parts, stream.parts = stream.parts, []
+        if message.seq < stream.history_below:
+            mark = "history"
+        self.shown.append((parts[0], event_of(parts, mark, self._verified)))
+
+    def deadline(self) -> float:
+        """When a wait may end; it may also have ended before."""
+        return self._soonest
+
+    def handle_timer(self, now: float) -> None:
+        """Show what waited for its parents long enough."""
+        if now < self._soonest:
+            return
+        due = [sender for sender, (until, _) in self._waiting.items() if until <= now]
+        for sender in due:
+            self.offer(self._streams[sender], now)
+        self._soonest = min([until for until, _ in self._waiting.values()], default=NEVER)

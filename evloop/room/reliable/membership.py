@@ -1,0 +1,228 @@
+"""Who is here, how many we are, and what each last said of itself.
+
+A member is present from its first SESSION until a BYE, or until it was silent for 3.5 T:
+
+    T = max(6 s, min(0.4 s N, 20 s), 0.15 s N)
+    N = max(members I count, median of the counts that others told)
+
+so a small room notices soon and a large one spends little. Being present has nothing to do with
+having spoken: sender records live in `senders`. Losses are kept as a histogram of percents, so that
+how many copies to send is found without a walk over all members.
+"""
+
+from bisect import bisect_left, insort
+from collections import deque
+
+from evloop.base.errors import Refused
+from evloop.base.limits import (
+    DEPARTED_MAX,
+    DEPARTED_S,
+    LABELS_KEPT_MAX,
+    LOSS_UNKNOWN,
+    MEMBER_VOTES_MAX,
+    MEMBERS_MAX,
+    MEMBERS_TRUSTED,
+    PRESENCE_S_MIN,
+)
+from evloop.base.names import check_nickname, fold
+
+SILENT_INTERVALS = 3.5  # of T; three lost SESSIONs in a row are no silence yet
+
+
+class Member:
+    """One present member. `holds`: next number of mine that it is known to have reached."""
+
+    __slots__ = ("counter", "heard", "holds", "loss", "name", "raw_name")
+
+    def __init__(self, heard: float, raw_name: bytes, counter: int) -> None:
+        self.heard = heard
+        self.raw_name = raw_name
+        self.name = raw_name.decode(errors="replace")
+        self.counter = counter  # of its control datagrams
+        self.loss = LOSS_UNKNOWN
+        self.holds = 0
+
+
+class Presence:
+    """The present members but for myself, by sender id."""
+
+    __slots__ = (
+        "_departed", "_estimate", "_folds", "_hint", "_interval", "_labels", "_loss_known",
+        "_loss_sum", "_own_name", "_sorted", "_sweep", "_votes", "losses", "members",
+    )  # fmt: skip
+
+    def __init__(self, own_name: str) -> None:
+        self._own_name = own_name
+        self._folds: dict[str, int] | None = None  # how many have names equal under fold
+        self._labels: dict[tuple[bytes, str], str] = {}  # those found since a name last changed
+        self.members: dict[bytes, Member] = {}
+        self._departed: dict[bytes, tuple[int, float]] = {}  # (counter, until) of BYEs heard
+        self._loss_sum = 0
+        self._loss_known = 0  # how many members tell their loss
+        self.losses: dict[int, int] = {}  # how many members report so many percent
+        self._votes: deque[int] = deque()  # the last counts heard
+        self._sorted: list[int] = []  # the same, in order
+        self._hint = 1
+        self._estimate = 0  # N; 0: to be found anew
+        self._interval = PRESENCE_S_MIN  # T
+        self._sweep = float("inf")  # nobody has been silent too long before
+
+    def expect(self, members: int) -> None:
+        """Somebody outside (the directory) knows that at least so many are here."""
+        self._hint = min(members, MEMBERS_MAX)
+        self._estimate = 0
+
+    def size(self) -> int:
+        """N, myself included."""
+        if not self._estimate:
+            votes = self._sorted
+            median = votes[len(votes) // 2] if votes else 1
+            counted = len(self.members) + 1
+            median = min(median, MEMBERS_TRUSTED * counted)
+            size = self._estimate = min(max(counted, median, self._hint), MEMBERS_MAX)
+            self._interval = max(PRESENCE_S_MIN, min(0.4 * size, 20.0), 0.15 * size)
+        return self._estimate
+
+    def interval(self) -> float:
+        """T in seconds: everybody says something at least as often."""
+        if not self._estimate:
+            self.size()
+        return self._interval
+
+    def rename(self, own_name: str) -> None:
+        """I am called otherwise from now on."""
+        self._own_name = own_name
+        self._forget_labels()
+
+    def named(self, member: Member, raw_name: bytes) -> str:
+        """`member` is called otherwise from now on; returns the old name."""
+        old = member.name
+        member.raw_name = raw_name
+        member.name = raw_name.decode(errors="replace")
+        self._forget_labels()
+        return old
+
+    def label(self, sender: bytes, name: str) -> str:
+        """How to show `name` of `sender`: told apart from a present one that looks the same; the
+        id alone when it breaks the rules."""
+        # Kept: to find it costs 11,000 instructions, and every message shown asks for one.
+        found = self._labels.get((sender, name))
+        if found is None:
+            if len(self._labels) >= LABELS_KEPT_MAX:
+                self._labels.clear()
+            found = self._labels[sender, name] = self._find_label(sender, name)
+        return found
+
+    def _forget_labels(self) -> None:
+        self._folds = None
+        self._labels.clear()
+
+    def _find_label(self, sender: bytes, name: str) -> str:
+        try:
+            check_nickname(name)
+        except Refused:
+            return sender.hex()
+        if self._folds is None:
+            self._folds = {fold(self._own_name): 1}
+            for member in self.members.values():
+                key = fold(member.name)
+                self._folds[key] = self._folds.get(key, 0) + 1
+        return f"{name}~{sender[-2:].hex()}" if self._folds.get(fold(name), 0) > 1 else name
+
+    def add(self, sender: bytes, raw_name: bytes, counter: int, now: float) -> Member | None:
+        """A new member, or None when there are too many: those here are likelier to be real."""
+        if len(self.members) >= MEMBERS_MAX:
+            return None
+        member = self.members[sender] = Member(now, raw_name, counter)
+        self._forget_labels()
+        self._estimate = 0
+        self._sweep = min(self._sweep, now + SILENT_INTERVALS * self.interval())
+        return member
+
+    def vote(self, members: int) -> None:
+        """A member counts `members`."""
+        votes, ordered = self._votes, self._sorted
+        if len(votes) == MEMBER_VOTES_MAX:
+            oldest = votes.popleft()
+            votes.append(members)
+            if oldest == members:
+                return
+            del ordered[bisect_left(ordered, oldest)]
+        else:
+            votes.append(members)
+        insort(ordered, members)
+        self._estimate = 0
+
+    def lossy(self, member: Member, loss: int) -> None:
+        """`member` now loses `loss` percent, or LOSS_UNKNOWN."""
+        losses = self.losses
+        if member.loss != LOSS_UNKNOWN:
+            losses[member.loss] -= 1
+            self._loss_sum -= member.loss
+            self._loss_known -= 1
+        if loss != LOSS_UNKNOWN:
+            loss = min(loss, 100)
+            losses[loss] = losses.get(loss, 0) + 1
+            self._loss_sum += loss
+            self._loss_known += 1
+        member.loss = loss
+
+    def mean_loss(self) -> float | None:
+        """Mean loss that the others tell, 0 to 1; None when nobody tells any."""
+        return self._loss_sum / self._loss_known / 100 if self._loss_known else None
+
+    def remove(self, sender: bytes) -> Member | None:
+        """Forget `sender`; return what it was."""
+        member = self.members.pop(sender, None)
+        if member is not None:
+            self.lossy(member, LOSS_UNKNOWN)
+            self._estimate = 0
+            self._forget_labels()
+        return member
+
+    def said_bye(self, sender: bytes, counter: int, now: float) -> None:
+        """`sender` left with control datagram number `counter`."""
+        self.remove(sender)
+        self._departed.pop(sender, None)
+        self._departed[sender] = (counter, now + DEPARTED_S)
+        if len(self._departed) > DEPARTED_MAX:
+            del self._departed[next(iter(self._departed))]
+
+    def overtaken(self, sender: bytes, counter: int, now: float) -> bool:
+        """Whether a SESSION is older than its sender's BYE of just now; else that BYE is void."""
+        last, until = self._departed.get(sender, (0, 0.0))
+        if now < until and (last - counter) & 0xFFFFFFFF < 0x80000000:
+            return True
+        self._departed.pop(sender, None)
+        return False
+
+    def listing(self, now: float) -> list[tuple[bytes, str, float]]:
+        """(sender id, name, seconds since last heard) of all."""
+        return [
+            (sender, member.name, max(0.0, now - member.heard))
+            for sender, member in self.members.items()
+        ]
+
+    def least_held(self, most: int) -> int:
+        """The least next number of mine that some member is known to have; `most` when alone."""
+        return min([member.holds for member in self.members.values()], default=most)
+
+    def deadline(self) -> float:
+        """When `silent` may have something to tell; it may also have nothing."""
+        return self._sweep
+
+    def silent(self, now: float) -> list[tuple[bytes, Member]]:
+        """Remove and return those who were silent too long.
+
+        A walk over all, but the next is due when today's quietest would be too quiet: at most
+        two or three walks in the time in which everybody speaks once.
+        """
+        if now < self._sweep:
+            return []
+        patience = SILENT_INTERVALS * self.interval()
+        quiet = [item for item in self.members.items() if item[1].heard + patience <= now]
+        for sender, _ in quiet:
+            self.remove(sender)
+        oldest = min([member.heard for member in self.members.values()], default=float("inf"))
+        self._sweep = oldest + patience
+        return quiet

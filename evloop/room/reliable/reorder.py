@@ -1,0 +1,139 @@
+"""One sender's messages, put in order.
+
+    0 ........ lo ........ shown ........ hi ........ hi + WINDOW_MESSAGES
+      not held |  shown   |  backlog     |  ahead, with holes   |  beyond: dropped
+
+`hi` is the next expected number: all of [lo, hi) was held. What lies in `backlog` is in order but
+waits for its parents; `shown` is the next number to show. What `accept` says of a number:
+
+    number                  verdict     then
+    below hi, stepped over  LATE        held, shown late, once
+    below hi otherwise      OLD         a duplicate (or before my time)
+    in `ahead`              OLD
+    hi                      NEW         hi moves, over what was ahead too
+    in the window           NEW         held ahead
+    beyond the window       BEYOND      not held; its sender will be asked again
+"""
+
+from collections import deque, namedtuple
+
+from evloop.base.limits import SKIPPED_MAX, WINDOW_MESSAGES
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NamedTuple
+
+    class Message(NamedTuple):
+        """One DATA as it is kept; `datagram` as it came, for repairs."""
+
+        lamport: int
+        sender: bytes
+        seq: int
+        parents: tuple[tuple[bytes, int], ...]
+        name: bytes
+        kind: int
+        text: bytes
+        wall: int
+        more: bool
+        datagram: bytes
+else:
+    Message = namedtuple("Message", "lamport sender seq parents name kind text wall more datagram")
+
+NEW, OLD, LATE, BEYOND = "new", "old", "late", "beyond"
+
+
+class Stream:
+    """The state of one sender, from its first accepted DATA on."""
+
+    __slots__ = (
+        "ahead",
+        "backlog",
+        "broken",
+        "conflict_at",
+        "covered",
+        "gap_before",
+        "heard",
+        "hi",
+        "history_below",
+        "item",
+        "lo",
+        "name",
+        "names_parents",
+        "parts",
+        "sender",
+        "shown",
+        "skipped",
+        "word",
+    )
+
+    def __init__(self, sender: bytes, base: int, history_below: int, now: float) -> None:
+        """`base`: the first number that is wanted; below `history_below` is before my time."""
+        self.sender = sender
+        self.lo = self.hi = self.shown = base
+        self.word = base  # next number by the sender's own word: DATA and SESSION
+        self.covered = base  # missing numbers below are in the gap table
+        self.history_below = history_below
+        self.heard = now
+        self.item = 0  # what this sender adds to the digest
+        self.ahead: dict[int, Message] = {}
+        self.skipped: dict[int, None] = {}
+        # (since when it is in order, message); an int for so many that are gone, < 0: tell nobody
+        self.backlog: deque[tuple[float, Message | int]] = deque()
+        self.parts: list[Message] = []  # of a message whose last part is yet to come
+        self.broken = -1  # lamport of a message that lost a part
+        self.gap_before = base > 0  # what is before the next to show was not shown
+        self.name = ""  # as its last DATA had it
+        # It does, so a message without is a further part; believed until the first shown tells.
+        self.names_parents = True
+        self.conflict_at = float("-inf")
+
+    def knows(self, seq: int) -> bool:
+        """Whether `accept` would call `seq` OLD."""
+        if seq < self.hi:
+            return seq not in self.skipped
+        return seq in self.ahead
+
+    def accept(self, seq: int, message: Message, now: float) -> str:
+        """Take `message` in; see the table above for what is returned."""
+        if seq == self.hi:
+            self.backlog.append((now, message))
+            self.hi = seq + 1
+            if self.ahead:
+                self._advance(now)
+            return NEW
+        if seq < self.hi:
+            if seq in self.skipped:
+                del self.skipped[seq]
+                return LATE
+            return OLD
+        if seq in self.ahead:
+            return OLD
+        if not self._in_window(seq):
+            return BEYOND
+        self.ahead[seq] = message
+        return NEW
+
+    def _in_window(self, seq: int) -> bool:
+        return seq < self.hi + WINDOW_MESSAGES
+
+    def _advance(self, now: float) -> None:
+        message = self.ahead.pop(self.hi, None)
+        while message is not None:
+            self.backlog.append((now, message))
+            self.hi += 1
+            message = self.ahead.pop(self.hi, None)
+
+    def step_over(self, upto: int, report: bool, now: float) -> None:
+        """Give up [hi, upto), of which nothing is held, and go on behind it."""
+        count = upto - self.hi
+        for seq in range(max(self.hi, upto - SKIPPED_MAX), upto):
+            self.skipped[seq] = None
+            if len(self.skipped) > SKIPPED_MAX:
+                del self.skipped[next(iter(self.skipped))]
+        self.backlog.append((now, count if report else -count))
+        self.lo = self.hi = upto
+        self._advance(now)
+
+    def wanted(self) -> range:
+        """The numbers by its own word that are not yet in the gap table; some may be held."""
+        return range(max(self.covered, self.hi), min(self.word, self.hi + WINDOW_MESSAGES))

@@ -1,0 +1,524 @@
+"""The reliable room: datagrams and time in; datagrams, events and a deadline out.
+
+`RoomSession` puts the rules of the room together; each lives in a module of its own below:
+
+    what was said       ledger      order streams, digest senders, parents shelf, history
+    what I lack         asker       when gaps; whom bulk
+    what others lack    answerer    repairs to all; bulk, for one asker
+    what I hold         herald      when trickle, confirm; to whom presence; how far delay
+    my own messages     outbox      queue and copies; loss: how many copies
+    what may be sent    voice       all the caps
+
+Towards the others a member is in one of three states:
+
+    state      I lack                          at a Trickle point I    I NACK
+    current    nothing that I know of          send SESSION            nothing
+    behind     gaps, asked for < 6 times       send nothing            what is due
+    orphaned   only gaps asked for 6 times     send SESSION            what is due, every 8 s
+
+and the session itself goes from joining (nothing heard: its SESSIONs solicit) over taking part to
+leaving (BYEs, then nothing at all). A datagram changes the state and a timer sends, so that a burst
+is answered once.
+"""
+
+from evloop.base.limits import (
+    BYE_SPACING_S,
+    BYE_TIMES,
+    GREETED_MEMBERS_MAX,
+    SESSION_ENTRIES,
+)
+from evloop.base.names import check_nickname
+from evloop.room.reliable.announce import Herald
+from evloop.room.reliable.answerer import Answerer
+from evloop.room.reliable.bulk import BulkServer, Holders
+from evloop.room.reliable.confirm import Confirm
+from evloop.room.reliable.egress import Outbox, split
+from evloop.room.reliable.estimators import Delay
+from evloop.room.reliable.gaps import Gaps
+from evloop.room.reliable.loss import LossMeter, copies
+from evloop.room.reliable.membership import Member, Presence
+from evloop.room.reliable.message_log import CONFLICT, Ledger
+from evloop.room.reliable.nack import Asker
+from evloop.room.reliable.packets import (
+    BYE,
+    DATA,
+    NACK,
+    NOBODY,
+    RELAYED,
+    SESSION,
+    TEXT,
+    Codec,
+    ranges,
+)
+from evloop.room.reliable.reorder import (
+    BEYOND,
+    LATE,
+    NEW,
+    OLD,
+)
+from evloop.room.reliable.repair import Repairs
+from evloop.room.reliable.suppression import Trickle
+from evloop.room.reliable.voice import Voice
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from random import Random
+
+    from evloop.room.reliable.packets import (
+        Datagram,
+        Fields,
+        Packet,
+        Range,
+    )
+
+    Event = tuple[object, ...]
+
+NEVER = float("inf")
+
+_COUNTERS = (
+    "sent", "copies_sent", "repairs_sent", "bulk_sent", "nacks_sent", "sessions_sent", "byes_sent",
+    "bytes_sent", "received", "duplicates",
+)  # fmt: skip
+
+
+class RoomSession:
+    """One reliable room, seen by one member; knows neither sockets nor the time.
+
+    `receive_datagram` and `handle_timer` take the time; after either, fetch `datagrams_to_send`,
+    `events` and `next_deadline`. No bytes make it raise.
+    """
+
+    __slots__ = (
+        "_answerer", "_asker", "_bye_due", "_byes", "_codec", "_confirm", "_confirmed", "_counts",
+        "_deadline", "_delay", "_herald", "_ledger", "_left", "_loss", "_now",
+        "_outbox", "_presence", "_rng", "_stale", "_trickle", "_voice", "nickname", "sender_id",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        *,
+        place: str,
+        sender_id: bytes,
+        nickname: str,
+        rng: "Random",
+        now: float,
+        key: bytes = b"",
+    ) -> None:
+        """`place`: "239.255.7.1:5751"; `sender_id`: 8 random bytes, drawn at each join."""
+        self.sender_id = sender_id
+        self.nickname = check_nickname(nickname)
+        self._rng = rng
+        self._now = now
+        self._counts = dict.fromkeys(_COUNTERS, 0)
+        self._codec = Codec(place, key)
+        self._ledger = ledger = Ledger(self._codec, sender_id, bool(key), now)
+        self._presence = presence = Presence(self.nickname)
+        self._delay = delay = Delay()
+        self._voice = voice = Voice(self._codec, sender_id, self._counts, now)
+        self._outbox = outbox = Outbox()
+        self._loss = LossMeter()
+        self._trickle = Trickle(rng, now, 1)
+        self._confirm = Confirm(rng)
+        self._asker = Asker(Gaps(rng), Holders(rng), ledger, presence, delay, voice)
+        self._answerer = Answerer(
+            Repairs(rng), BulkServer(), ledger, outbox, presence, delay, voice
+        )
+        self._herald = Herald(
+            self._trickle, self._confirm, ledger, presence, self._loss, delay, voice, rng
+        )
+        self._byes = 0  # still to be said
+        self._bye_due = NEVER
+        self._left = False
+        self._deadline = now
+        self._stale = True  # something is due earlier than _deadline: find it anew
+        self._confirmed: int | None = None  # least number of mine that all hold
+
+    # -- what a client does ----------------------------------------------------------------------
+
+    def say(self, text: str, now: float, wall: int, kind: int = TEXT) -> None:
+        """Queue a message; `wall` in unix seconds. Refused `too_long` or `too_fast`."""
+        parts = split(text)
+        self._outbox.check(len(parts))
+        self._now = now
+        name = self.nickname.encode()
+        self._outbox.queue.extend(self._ledger.say(parts, name, kind, wall, now))
+        self._stale = True
+        self._confirmed = None
+
+    def rename(self, nickname: str, now: float, wall: int) -> None:
+        """Use another name and tell it at once; Refused when it breaks the rules."""
+        self.nickname = check_nickname(nickname)
+        self._presence.rename(self.nickname)
+        self._now = now
+        self._herald.soon()
+        self._stale = True
+
+    def leave(self, now: float, wall: int) -> None:
+        """Say goodbye BYE_TIMES; after that there is nothing to do (`next_deadline` is inf)."""
+        self._now = now
+        if not self._byes and not self._left:
+            self._byes = BYE_TIMES
+            self._bye_due = now
+            self._stale = True
+
+    def confirm(self, now: float) -> None:
+        """Ask all present members, again and again, until `unconfirmed` is 0."""
+        self._now = now
+        self._confirm.start(now)
+        self._stale = True
+
+    def expect(self, members: int) -> None:
+        """The directory counts so many here: a floor for the estimate until they are heard."""
+        self._presence.expect(members)
+
+    # -- what a client asks ----------------------------------------------------------------------
+
+    def datagrams_to_send(self) -> "list[Datagram]":
+        """(datagram, None for the group or the source it goes to); each is told once."""
+        if (self._stale or self._now >= self._deadline) and self._now >= self.next_deadline():
+            self.handle_timer(self._now)
+        voice = self._voice
+        out, voice.out = voice.out, []
+        return out
+
+    def events(self) -> "list[Event]":
+        """What happened since the last call."""
+        ledger = self._ledger
+        if not ledger.events:
+            return []
+        events, ledger.events = ledger.events, []
+        return events
+
+    def next_deadline(self) -> float:
+        """When `handle_timer` must be called; inf after leaving."""
+        if self._stale:
+            self._stale = False
+            self._deadline = self._find_deadline()
+        return self._deadline
+
+    def members(self, now: float) -> list[tuple[bytes, str, float]]:
+        """(sender id, name, seconds since last heard), self first."""
+        return [(self.sender_id, self.nickname, 0.0), *self._presence.listing(now)]
+
+    def label(self, sender: bytes, name: str) -> str:
+        """How to show `name` of `sender`; see `Presence.label`."""
+        return self._presence.label(sender, name)
+
+    def history(self, count: int) -> "list[Event]":
+        """The newest `count` "message" events, sorted by (lamport, sender, seq)."""
+        self._ledger.history.expire(self._now)
+        return self._ledger.history.newest(count)
+
+    def digest(self) -> int:
+        """What a SESSION sent now would say: equal digests mean that both have everything."""
+        return self._ledger.senders.digest
+
+    def queued(self) -> int:
+        """Own messages (parts) that wait for the rate."""
+        return len(self._outbox.queue)
+
+    def unconfirmed(self) -> int:
+        """Own messages (parts) that some present member is not known to hold."""
+        own = self._ledger.own.hi
+        if self._confirmed is None:
+            self._confirmed = self._presence.least_held(own)
+        return self._ledger.said - min(self._confirmed, own)
+
+    def confirmers(self) -> tuple[int, int]:
+        """(present members that hold all I said, present members)."""
+        members = self._presence.members.values()
+        return sum(member.holds >= self._ledger.said for member in members), len(members)
+
+    def stats(self) -> dict[str, int]:
+        """Counters since joining, and the present sizes; `loss_percent` 255 is unknown."""
+        ledger = self._ledger
+        return {
+            **self._counts,
+            "lost": ledger.lost,
+            "late": ledger.late,
+            "conflicts": ledger.conflicts,
+            "queued": len(self._outbox.queue),
+            "history": len(ledger.history),
+            "history_bytes": ledger.history.size,
+            "recovered": self._asker.recovered,
+            "gaps": self._asker.gaps.count,
+            "senders": len(ledger.streams),
+            "members": len(self._presence.members) + 1,
+            "members_estimate": self._presence.size(),
+            "loss_percent": self._loss.percent(self._now),
+            "delay_us": int(self._delay.value * 1e6),
+        }
+
+    # -- receiving -------------------------------------------------------------------------------
+
+    def receive_datagram(self, data: bytes, source: object, now: float) -> None:
+        """Take in one datagram; `source` is where an answer by unicast would go."""
+        self._now = now
+        if self._voice.came_back(data):
+            self._drop("own")
+            return
+        packet = self._codec.open(data)
+        if isinstance(packet, str):
+            self._not_ours(packet, data)
+            return
+        kind, flags, sender, seq, _, fields = packet
+        if sender == self.sender_id:
+            self._drop("own")
+            if kind == DATA and self._ledger.own_came_back(seq, data, self.nickname, now):
+                self._answerer.heard_repair(flags, (sender, seq), now)
+        elif self._byes or self._left:
+            self._drop("left")
+        elif kind == DATA:
+            self._on_data(packet, data, now)
+        else:
+            self._stale |= _HANDLERS[kind](self, sender, seq, fields, source, now)
+
+    def _drop(self, reason: str) -> None:
+        reason = "dropped_" + reason
+        self._counts[reason] = self._counts.get(reason, 0) + 1
+
+    def _not_ours(self, reason: str, data: bytes) -> None:
+        # Plain text of older programs is shown as long as it can not harm; F5 is never in UTF-8.
+        if reason == "magic" and data[:1] != b"\xf5":
+            try:
+                text = data.decode().rstrip("\0\r\n")
+            except UnicodeDecodeError:
+                text = ""
+            if text and text.isprintable():
+                event = ("message", b"", -1, "", TEXT, text, 0, "plain", False)
+                self._ledger.events.append(event)
+                return
+        self._drop(reason)
+
+    def _on_data(self, packet: "Packet", data: bytes, now: float) -> None:
+        _, flags, sender, seq, _, fields = packet
+        relayed = bool(flags & RELAYED)
+        if not relayed:
+            member = self._presence.members.get(sender)
+            if member is not None:
+                member.heard = now
+        key = sender, seq
+        verdict = self._ledger.receive(packet, data, now)
+        if verdict == OLD:
+            self._counts["duplicates"] += 1
+            if relayed:
+                self._answerer.heard_repair(flags, key, now)
+            else:
+                self._loss.further(key, flags >> 4)
+        elif verdict in (NEW, LATE):
+            self._stale = True
+            self._counts["received"] += 1
+            if relayed:
+                self._answerer.heard_repair(flags, key, now)
+            else:
+                self._loss.first(key, flags >> 4, now)
+                self._asker.announced(flags >> 4, now)
+            if verdict == NEW:
+                self._asker.came(self._ledger.streams[sender], seq, relayed, now)
+                self._asker.named(fields[1], now)
+                self._news(now)
+        elif verdict != CONFLICT:
+            self._drop("window" if verdict == BEYOND else verdict)
+
+    def _news(self, now: float) -> None:
+        """New data: soon somebody should say what all must have by now."""
+        self._trickle.news(now, self._presence.size(), self._asker.copies_until)
+
+    # Handlers of control datagrams return whether something may be due earlier now.
+
+    def _on_nack(
+        self, sender: bytes, seq: int, fields: "Fields", source: object, now: float
+    ) -> bool:
+        to, raw = fields
+        self._control(sender, seq, now)
+        listed = ranges(raw)
+        if to == NOBODY:
+            self._asker.heard_nack(listed, now)
+        self._answerer.asked(sender, to, listed, source, now)
+        return True
+
+    def _on_session(
+        self, sender: bytes, seq: int, fields: "Fields", source: object, now: float
+    ) -> bool:
+        digest, sent, echo, echo_sent, held, ask, loss, members, name, raw = fields
+        if self._presence.overtaken(sender, seq, now):
+            return False
+        member = self._presence.members.get(sender)
+        fresh = member is None or 0 < (seq - member.counter) & 0xFFFFFFFF < 0x80000000
+        joins = member is None
+        member = self._control(sender, seq, now) or self._join(sender, name, seq, now)
+        if member is None:
+            self._drop("members")
+            return False
+        if member.loss != loss:
+            self._presence.lossy(member, loss)
+        self._presence.vote(members)
+        if name != member.raw_name:
+            old = self._presence.named(member, name)
+            self._ledger.events.append(("renamed", sender, old, member.name))
+        if fresh:
+            self._delay.heard(sender, sent, now)
+            if echo == self.sender_id:
+                self._delay.echoed(echo_sent, held, now)
+        if ask & 1:
+            self._confirm.asked_by(sender, now, self._presence.size())
+        if not digest:
+            self._ledger.silent(sender)
+        if digest != self._ledger.senders.digest:
+            self._compare(sender, member, ranges(raw), now)
+            return True
+        moved = self._herald.heard_equal(len(raw) // 16, now)
+        self._holds(member, self._ledger.own.hi)
+        return moved or joins or ask & 1 == 1
+
+    def _control(self, sender: bytes, counter: int, now: float) -> Member | None:
+        member = self._presence.members.get(sender)
+        if member is not None:
+            member.heard = now
+            self._loss.control(member.counter, counter)
+            member.counter = counter
+        return member
+
+    def _join(self, sender: bytes, name: bytes, counter: int, now: float) -> Member | None:
+        member = self._presence.add(sender, name, counter, now)
+        if member is not None:
+            self._ledger.events.append(("joined", sender, member.name))
+            self._confirmed = None
+            if self._presence.size() <= GREETED_MEMBERS_MAX:
+                self._confirm.asked_by(sender, now, self._presence.size())
+        return member
+
+    def _holds(self, member: Member, hi: int) -> None:
+        if hi > member.holds:
+            member.holds = hi
+            self._confirmed = None
+
+    def _compare(self, sender: bytes, member: Member, listed: "list[Range]", now: float) -> None:
+        """The digest of `sender` differs from mine: who lacks what?"""
+        ahead = behind = False
+        known = 0
+        ledger, asker = self._ledger, self._asker
+        for origin, lo, hi in listed:
+            stream = ledger.streams.get(origin)
+            if stream is None:
+                ahead |= asker.hear_of(origin, lo, hi, now)
+                continue
+            known += 1
+            if stream is ledger.own:
+                self._holds(member, min(hi, stream.hi))
+            else:
+                ahead |= hi > stream.hi
+                if origin == sender:
+                    asker.told(stream, hi, now)
+                elif hi > stream.word:
+                    asker.hear_of(origin, lo, hi, now)
+            behind |= stream.lo <= hi < stream.hi
+        if listed and len(listed) < SESSION_ENTRIES and known < ledger.senders.listed():
+            behind = True  # a whole list, and a sender of mine is not in it
+        ahead |= asker.evidence(sender, listed, now)
+        self._herald.heard_other(len(listed), ahead, behind, now)
+
+    def _on_bye(
+        self, sender: bytes, seq: int, fields: "Fields", source: object, now: float
+    ) -> bool:
+        member = self._control(sender, seq, now)
+        self._presence.said_bye(sender, seq, now)
+        if member is not None:
+            self._gone(sender, member.name, "bye")
+        return True
+
+    def _gone(self, sender: bytes, name: str, why: str) -> None:
+        self._ledger.events.append(("left", sender, name, why))
+        self._asker.holders.gone(sender)
+        self._confirmed = None
+
+    # -- time ------------------------------------------------------------------------------------
+
+    def handle_timer(self, now: float) -> None:
+        """Do what is due at `now`; calling it early is harmless."""
+        self._now = now
+        self._stale = True
+        if self._byes:
+            self._send_copies(now)
+            self._say_bye(now)
+        elif not self._left:
+            for step in _TIMERS:
+                step(self, now)
+
+    def _find_deadline(self) -> float:
+        if self._byes:
+            return min(self._bye_due, self._outbox.deadline())
+        if self._left:
+            return NEVER
+        due = min(
+            self._herald.deadline(),
+            self._outbox.deadline(),
+            self._answerer.deadline(),
+            self._asker.deadline(),
+            self._presence.deadline(),
+            self._ledger.shelf.deadline(),
+        )
+        return min(due, self._voice.data_due()) if self._outbox.queue else due
+
+    def _send_data(self, now: float) -> None:
+        queue = self._outbox.queue
+        while queue and self._voice.may_data(now):
+            message = queue.popleft()
+            size = len(message.datagram)
+            most = self._voice.copies_afforded(size, now)
+            more = copies(self._rng, self._presence.losses, self._presence.size(), most)
+            self._voice.reserve(more * size, now)
+            self._voice.emit(self._outbox.announce(message, more, now), None, "sent", now)
+            self._ledger.sent(message, now)
+            self._confirmed = None
+            self._asker.announced(more, now)
+            self._news(now)
+
+    def _send_copies(self, now: float) -> None:
+        datagram = self._outbox.take_copy(now)
+        while datagram is not None:
+            self._voice.emit_copy(datagram)
+            datagram = self._outbox.take_copy(now)
+
+    def _ask(self, now: float) -> None:
+        if self._asker.handle_timer(now):
+            self._news(now)
+
+    def _speak(self, now: float) -> None:
+        confirm = self._confirm
+        ask = False
+        if confirm.ask_due <= now:
+            if self._presence.members and not self.unconfirmed():
+                confirm.stop()
+            else:
+                ask = not self._outbox.queue
+                confirm.asked(now, self._delay.value, self._presence.size())
+        self._herald.handle_timer(now, self._asker.behind(), ask, self.nickname)
+
+    def _expire(self, now: float) -> None:
+        for sender, member in self._presence.silent(now):
+            self._gone(sender, member.name, "silent")
+        self._ledger.handle_timer(now)
+
+    def _say_bye(self, now: float) -> None:
+        if now >= self._bye_due:
+            self._voice.say_bye(now)
+            self._byes -= 1
+            self._bye_due = now + BYE_SPACING_S
+            self._left = not self._byes
+
+
+_HANDLERS: "dict[int, Callable[..., bool]]" = {
+    NACK: RoomSession._on_nack,
+    SESSION: RoomSession._on_session,
+    BYE: RoomSession._on_bye,
+}
+_TIMERS: "tuple[Callable[[RoomSession, float], None], ...]" = (
+    RoomSession._send_data,
+    RoomSession._send_copies,
+    lambda session, now: session._answerer.handle_timer(now),
+    RoomSession._ask,
+    RoomSession._speak,
+    RoomSession._expire,
+)

@@ -1,0 +1,79 @@
+"""When to say what I hold: the Trickle timer (RFC 6206) with NORM's window law.
+
+Time is cut into intervals that double from TRICKLE_S_MIN to TRICKLE_S_MAX. In each, one point of
+the second half is drawn; at the point a SESSION is due unless an equal digest was heard before.
+After either nothing more can come of the interval, so the next is drawn at once: a timer fires to
+speak and for nothing else (of 10 wake-ups for a line said in a room of 100 it spares one).
+
+    state      news                    somebody is behind  equal heard   point reached
+    waiting    shortest: keep it,      shortest: keep it,  -> resting    speak, -> resting
+               else begin anew         else begin anew
+    resting    begin anew              shortest: keep it,  -             (comes after its end)
+                                       else begin anew
+    resting ends with the interval; the next, twice as long, is `waiting` with its point drawn
+
+News in the shortest interval keep a point that is still ahead: otherwise steady talk would put
+every SESSION off for ever. That somebody is behind shortens the interval like news, but does
+nothing in the shortest one (RFC 6206, 4.2, step 6): what everybody needs is being said just then.
+"""
+
+from evloop.base.limits import TRICKLE_S_MAX, TRICKLE_S_MIN
+from evloop.room.reliable.waits import window_wait
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from random import Random
+
+
+class Trickle:
+    """One room's timer. `members` is the estimate of those who draw likewise."""
+
+    __slots__ = ("_end", "_interval", "_point", "_resting_until", "_rng")
+
+    def __init__(self, rng: "Random", now: float, members: int) -> None:
+        self._rng = rng
+        self._begin(TRICKLE_S_MIN, now, now, members)
+
+    def _begin(self, interval: float, start: float, resting_until: float, members: int) -> None:
+        half = interval / 2
+        self._interval = interval
+        self._point = start + half + window_wait(self._rng, half, members)
+        self._end = start + interval
+        self._resting_until = resting_until  # what is heard before is about the last interval
+
+    def _rest(self, now: float, members: int) -> None:
+        """Nothing more will be said in this interval."""
+        end = max(self._end, now)
+        self._begin(min(2 * self._interval, TRICKLE_S_MAX), end, end, members)
+
+    def deadline(self) -> float:
+        return self._point
+
+    def reset(self, now: float, members: int) -> None:
+        """Somebody is behind."""
+        resting = now < self._resting_until
+        if self._interval > (2 * TRICKLE_S_MIN if resting else TRICKLE_S_MIN):
+            self._begin(TRICKLE_S_MIN, now, now, members)
+
+    def news(self, now: float, members: int, after: float) -> None:
+        """There is new data, of which copies are announced until `after`.
+
+        Until then it is still being said, so the interval begins there. A point before that is
+        drawn again, not clamped, or everybody would speak at once.
+        """
+        if self._interval > TRICKLE_S_MIN or self._point < after:
+            self._begin(TRICKLE_S_MIN, max(now, after), now, members)
+
+    def heard_equal(self, now: float, members: int) -> bool:
+        """Somebody said what I would have said; whether that moved the deadline."""
+        if now < self._resting_until:
+            return False
+        self._rest(now, members)
+        return True
+
+    def handle_timer(self, now: float, members: int) -> bool:
+        """Whether a SESSION is due."""
+        if now < self._point:
+            return False
+        self._rest(now, members)
+        return True

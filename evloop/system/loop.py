@@ -1,0 +1,470 @@
+"""The reactor: descriptors, timers and signals on one selector, in one thread.
+
+A tick, in this order; nothing in it is ever re-entered:
+
+    1. before_sleep hooks, in the order they were given
+    2. select: not at all (something is deferred), until the next timer, or for ever
+    3. `now` is read, once; every callback of the tick uses it
+    4. descriptors that are ready: reading, then writing
+    5. timers that were due at `now`
+    6. deferred functions, as many as there were when this step began
+
+A descriptor's life, seen by its Watched (`fd` is -1 once it is closed):
+
+    state      want_read/want_write   ready                        close
+    idle       -> watched             -                            -> closed
+    watched    -> watched, idle       callback of a wanted side    -> closed
+    closed     LocalProtocolError     -                            nothing
+
+`idle` (nothing is wanted) is taken out of the selector: epoll reports errors and hang-ups even of
+a descriptor that nobody asked about, and level-triggered that is a busy loop.
+
+A timer's life is told in `timers`.
+"""
+
+import os
+import selectors
+import signal
+import socket
+import sys
+import time
+from collections import deque
+
+from evloop.base.errors import LocalProtocolError
+from evloop.base.limits import (
+    EVENTS_PER_TICK_MAX,
+    SIGNALS_PER_WAKE_MAX,
+    SLEEP_S_MAX,
+)
+from evloop.system.timers import Timer, Timers
+
+TYPE_CHECKING = False  # the checkers know this name; importing `typing` costs start-up time
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, Protocol
+
+    class HasFileno(Protocol):
+        def fileno(self) -> int: ...
+        def close(self) -> None: ...
+
+    class Poller(Protocol):
+        def register(self, fd: int, bits: int, /) -> object: ...
+        def modify(self, fd: int, bits: int, /) -> object: ...
+        def unregister(self, fd: int, /) -> object: ...
+        def poll(self, timeout: float | None, most: int, /) -> list[tuple[int, int]]: ...
+        def close(self) -> None: ...
+
+    Callback = Callable[[], object]
+
+_INF = float("inf")
+
+# EPOLLIN and EPOLLOUT, which poll(2) shares. Everything else (error, hang-up) counts as both, so
+# that whoever is interested learns of it from its own read or write.
+READ, WRITE = 1, 4
+_READABLE, _WRITABLE = ~WRITE, ~READ
+# What `selectors` calls them.
+_EVENTS = {READ: selectors.EVENT_READ, WRITE: selectors.EVENT_WRITE}
+_EVENTS[READ | WRITE] = selectors.EVENT_READ | selectors.EVENT_WRITE
+_BITS = {events: bits for bits, events in _EVENTS.items()}
+
+
+def _nothing() -> None:
+    """The callback of what is closed."""
+
+
+class Watched:
+    """One descriptor on the loop. A subclass says what is done when it is ready.
+
+    `fileobj` and `fd` (-1 when closed) are for reading. What there are thousands of is a subclass
+    itself: two functions and an object to hold them are 200 bytes a connection.
+    """
+
+    __slots__ = ("_loop", "_mask", "fd", "fileobj")
+
+    def __init__(self, loop: "Loop", fileobj: "HasFileno | int", read: bool) -> None:
+        """Begin to watch; raises as `Loop.watch` does."""
+        self._loop = loop
+        self._mask = 0
+        self.fileobj = fileobj
+        self.fd = fd = fileobj if isinstance(fileobj, int) else fileobj.fileno()
+        if fd in loop._watches:
+            raise LocalProtocolError(f"descriptor {fd} is watched already")
+        if read:
+            self.want_read(True)
+        loop._watches[fd] = self
+        loop._fresh.add(fd)
+
+    def on_read(self) -> object:
+        """The descriptor is readable."""
+
+    def on_write(self) -> object:
+        """The descriptor is writable."""
+
+    def want_read(self, want: bool) -> None:
+        """Call `on_read` while the descriptor is readable, or stop doing so."""
+        mask = self._mask
+        self._want(mask | READ if want else mask & ~READ)
+
+    def want_write(self, want: bool) -> None:
+        """Call `on_write` while the descriptor is writable, or stop doing so.
+
+        Write first, and ask only when the kernel says EAGAIN (2.0x for one request at a time).
+        """
+        mask = self._mask
+        self._want(mask | WRITE if want else mask & ~WRITE)
+
+    def _want(self, mask: int) -> None:
+        old = self._mask
+        if mask == old:
+            return
+        if self.fd < 0:
+            raise LocalProtocolError("a closed descriptor can not be watched")
+        poller = self._loop._poller
+        if not old:
+            poller.register(self.fd, mask)
+        elif mask:
+            poller.modify(self.fd, mask)
+        else:
+            poller.unregister(self.fd)
+        self._mask = mask
+
+    def close_descriptor(self) -> None:
+        """Stop watching, then close `fileobj`; a second call does nothing.
+
+        Nobody else may close it: the kernel hands the number out again at once. Descriptors 0, 1
+        and 2 stay open: they are shared with the shell, and what is opened next would take their
+        place.
+        """
+        fd, mask = self.fd, self._mask
+        if fd < 0:
+            return
+        self._mask = 0
+        self.fd = -1
+        if mask:
+            self._loop._poller.unregister(fd)
+        del self._loop._watches[fd]
+        if fd <= 2:
+            return
+        if isinstance(self.fileobj, int):
+            os.close(fd)
+        else:
+            self.fileobj.close()
+
+
+class Watch(Watched):
+    """A descriptor and the functions that are called for it; made by `Loop.watch`.
+
+    `on_read` and `on_write` may be set to something else at any time.
+    """
+
+    __slots__ = ("on_read", "on_write")
+
+    on_read: "Callback"
+    on_write: "Callback"
+
+    def __init__(
+        self,
+        loop: "Loop",
+        fileobj: "HasFileno | int",
+        on_read: "Callback | None",
+        on_write: "Callback | None",
+    ) -> None:
+        self.on_read = on_read or _nothing
+        self.on_write = on_write or _nothing
+        super().__init__(loop, fileobj, on_read is not None)
+
+    def close(self) -> None:
+        """Stop watching, then close; see `close_descriptor`."""
+        self.close_descriptor()
+        # The functions mostly belong to an object that holds this one: cut the cycle.
+        self.on_read = self.on_write = _nothing
+
+
+class Loop:
+    """The one loop of the process.
+
+    `now`: when the tick's events came, on the loop's clock.
+    `on_error(origin, error)`: an exception left a callback; origin is the Watch or Timer, or the
+    deferred, hook or signal function itself. While it is None (the default) the exception leaves
+    `tick`, which loses nothing: what was not yet called is called by the next tick.
+    `on_busy(seconds)`: called before each select with the time since the last one ended.
+    """
+
+    __slots__ = (
+        "_clock",
+        "_closed",
+        "_deferred",
+        "_due",
+        "_fresh",
+        "_hooks",
+        "_poller",
+        "_selector",
+        "_signals",
+        "_stopping",
+        "_ticking",
+        "_timers",
+        "_watches",
+        "now",
+        "on_busy",
+        "on_error",
+    )
+
+    def __init__(
+        self,
+        *,
+        clock: "Callable[[], float]" = time.monotonic,
+        selector: "selectors.BaseSelector | None" = None,
+    ) -> None:
+        self._clock = clock
+        self._selector = selectors.DefaultSelector() if selector is None else selector
+        self._poller = _poller_of(self._selector)
+        self._watches: dict[int, Watched] = {}
+        self._fresh: set[int] = set()  # descriptors first watched in the batch being dispatched
+        self._timers = Timers()
+        self._due: deque[Timer] = deque()
+        self._deferred: deque[Callback] = deque()
+        self._hooks: list[Callback] = []
+        self._signals: _Signals | None = None
+        self._ticking = False
+        self._stopping = False
+        self._closed = False
+        self.now = clock()
+        self.on_error: Callable[[object, Exception], object] | None = None
+        self.on_busy: Callable[[float], object] | None = None
+
+    # -- what others ask for ---------------------------------------------------------------------
+
+    def watch(
+        self,
+        fileobj: "HasFileno | int",
+        on_read: "Callback | None",
+        on_write: "Callback | None" = None,
+    ) -> Watch:
+        """Watch `fileobj` (a socket, a file, or a descriptor) for reading, if on_read is given.
+
+        Writability is asked for by `Watch.want_write`. Raises PermissionError when the kernel can
+        not wait for it (epoll and regular files, /dev/null): see `Input`.
+        """
+        return Watch(self, fileobj, on_read, on_write)
+
+    def call_at(self, when: float, fn: "Callback") -> Timer:
+        """Call `fn` once `when` has come; inf makes a timer that waits to be moved."""
+        timer = Timer(self._timers, fn)
+        timer.move(when)
+        return timer
+
+    def defer(self, fn: "Callback") -> None:
+        """Call `fn` once, after this tick's events; from a deferred function: in the next tick."""
+        self._deferred.append(fn)
+
+    def before_sleep(self, fn: "Callback") -> None:
+        """Call `fn` at the start of every tick, after the hooks given before it."""
+        self._hooks.append(fn)
+
+    def on_signal(self, signum: int, fn: "Callback") -> None:
+        """Call `fn` from a tick, once for each time that the signal came."""
+        if self._signals is None:
+            self._signals = _Signals(self)
+        self._signals.add(signum, fn)
+
+    # -- the tick --------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Tick until `stop`; the hooks have then run once more, so nothing promised is left."""
+        while not self._stopping:
+            self.tick()
+        self._stopping = False
+        self._run_hooks()
+
+    def stop(self) -> None:
+        """Let `run` return after this tick."""
+        self._stopping = True
+
+    def tick(self) -> None:
+        """Wait for what comes next, and call who waits for it."""
+        if self._ticking or self._closed:
+            raise LocalProtocolError("a tick inside a tick" if self._ticking else "a closed loop")
+        self._ticking = True
+        heap = self._timers.heap
+        try:
+            if self._hooks:
+                self._run_hooks()
+            # A fresh reading: `now` is as old as the last tick's callbacks and the hooks took.
+            before = self._clock()
+            if self._deferred or self._due or self._stopping:
+                timeout: float | None = 0
+            else:
+                timeout = self._sleep(before) if heap else None
+            if self.on_busy is not None:
+                self.on_busy(before - self.now)
+            events = self._poller.poll(timeout, EVENTS_PER_TICK_MAX)
+            self.now = now = self._clock()
+            if events:
+                self._dispatch(events)
+            if (heap and heap[0][0] <= now) or self._due:
+                self._run_timers()
+            if self._deferred:
+                self._run_deferred()
+        finally:
+            self._ticking = False
+
+    def close(self) -> None:
+        """Close every watch, give the signals back. A second call does nothing."""
+        if self._ticking:
+            raise LocalProtocolError("a loop can not be closed by its own tick: stop it first")
+        if self._closed:
+            return
+        self._closed = True
+        if self._signals is not None:
+            self._signals.restore()
+        for watch in list(self._watches.values()):
+            watch.close_descriptor()
+        self._timers.clear()
+        self._due.clear()
+        self._deferred.clear()
+        self._hooks.clear()
+        self._poller.close()
+        self._selector.close()
+
+    def _sleep(self, now: float) -> float | None:
+        """Seconds from `now` until the next timer; None: there is none."""
+        left = self._timers.next_deadline() - now
+        if left <= 0:  # epoll would take it for "for ever"
+            return 0
+        if left > SLEEP_S_MAX:  # epoll raises beyond 2**31 ms
+            return None if left == _INF else SLEEP_S_MAX
+        return left
+
+    def _dispatch(self, events: list[tuple[int, int]]) -> None:
+        watch_of = self._watches.get
+        fresh = self._fresh
+        if fresh:
+            fresh.clear()
+        for fd, bits in events:
+            watch = watch_of(fd)
+            # A handler earlier in this batch may have closed this descriptor, and the kernel may
+            # have given its number to another: what we hold of it is about the old one.
+            if watch is None or (fresh and fd in fresh):
+                continue
+            try:
+                if bits & _READABLE and watch._mask & READ:
+                    watch.on_read()
+                if bits & _WRITABLE and watch._mask & WRITE:
+                    watch.on_write()
+            except Exception as error:  # noqa: BLE001 - the owner of the loop decides
+                self._failed(watch, error)
+
+    def _run_timers(self) -> None:
+        now, due = self.now, self._due
+        # Taken out before the first is called: one that arms itself for `now` waits a tick.
+        self._timers.take_due(now, due)
+        while due:
+            timer = due.popleft()
+            try:
+                timer.fire(now)
+            except Exception as error:  # noqa: BLE001 - the owner of the loop decides
+                self._failed(timer, error)
+
+    def _run_deferred(self) -> None:
+        deferred = self._deferred
+        for _ in range(len(deferred)):
+            self._call(deferred.popleft())
+
+    def _run_hooks(self) -> None:
+        for hook in self._hooks:
+            self._call(hook)
+
+    def _call(self, fn: "Callback") -> None:
+        try:
+            fn()
+        except Exception as error:  # noqa: BLE001 - the owner of the loop decides
+            self._failed(fn, error)
+
+    def _failed(self, origin: object, error: Exception) -> None:
+        if self.on_error is None:
+            raise error
+        self.on_error(origin, error)
+
+
+def _poller_of(selector: selectors.BaseSelector) -> "Poller":
+    """What registers with `selector` and asks it for [(descriptor, poll bits)].
+
+    epoll is spoken to directly, through a second descriptor of the same one: a key, a tuple and
+    two dicts for each descriptor are 117 bytes, and a good part of a selectors loop's own time.
+    """
+    if sys.platform == "linux" and isinstance(selector, selectors.EpollSelector):
+        import select  # late: `selectors` has loaded it already
+
+        return select.epoll.fromfd(os.dup(selector.fileno()))
+    return _Portable(selector)
+
+
+class _Portable:
+    """Any selector of the library, spoken to as if it were epoll."""
+
+    __slots__ = ("_selector", "close", "unregister")
+
+    def __init__(self, selector: selectors.BaseSelector) -> None:
+        self._selector = selector
+        self.unregister = selector.unregister
+        self.close = selector.close
+
+    def register(self, fd: int, bits: int) -> None:
+        self._selector.register(fd, _EVENTS[bits])
+
+    def modify(self, fd: int, bits: int) -> None:
+        self._selector.modify(fd, _EVENTS[bits])
+
+    def poll(self, timeout: float | None, most: int) -> list[tuple[int, int]]:
+        ready = self._selector.select(timeout)
+        return [(key.fd, _BITS.get(events, 0)) for key, events in ready[:most]]
+
+
+class _Signals:
+    """Signals as reads: the interpreter's handler writes each number into a socket pair.
+
+    A function called from the signal handler itself could run between any two instructions.
+    """
+
+    __slots__ = (
+        "_handlers",
+        "_loop",
+        "_previous",
+        "_previous_fd",
+        "_reader",
+        "_watch",
+        "_writer",
+    )
+
+    def __init__(self, loop: Loop) -> None:
+        self._handlers: dict[int, Callback] = {}
+        self._previous: dict[int, Any] = {}
+        self._loop = loop
+        self._reader, self._writer = socket.socketpair()
+        self._reader.setblocking(False)
+        self._writer.setblocking(False)
+        self._watch = loop.watch(self._reader, self._read)
+        self._previous_fd = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
+
+    def add(self, signum: int, fn: "Callback") -> None:
+        self._handlers[signum] = fn
+        previous = signal.signal(signum, _ignore_signal)
+        self._previous.setdefault(signum, previous)
+
+    def _read(self) -> None:
+        for signum in self._reader.recv(SIGNALS_PER_WAKE_MAX):
+            fn = self._handlers.get(signum)
+            if fn is not None:  # Python handlers that are not ours write their numbers too
+                self._loop._call(fn)
+
+    def restore(self) -> None:
+        signal.set_wakeup_fd(self._previous_fd)
+        for signum, previous in self._previous.items():
+            # None: it was set by something other than Python, and can not be put back from here
+            signal.signal(signum, signal.SIG_DFL if previous is None else previous)
+        self._watch.close()
+        self._writer.close()
+
+
+def _ignore_signal(signum: int, frame: object) -> None:
+    """SIG_IGN would not write to the wake-up descriptor."""

@@ -1,0 +1,110 @@
+"""Standard input on the loop, whatever it is: terminal, pipe, socket, file, /dev/null.
+
+    state     ready or deferred              b"" read or error          want_read     close
+    watched   os.read, on_data               -> ended (tty: stays)      watched       -> ended
+    file      os.read, on_data, defer again  -> ended                   file, paused  -> ended
+    paused    -                              -                          file          -> ended
+    ended     -                              -                          nothing       nothing
+
+`file` is what epoll refuses (regular files, /dev/null, /dev/zero): it never blocks, so it is read
+a piece per tick, between the events of everybody else. In the background of a shell (`ours` says
+no) nothing is read: what is typed is for the shell, and reading it would stop us (SIGTTIN).
+
+O_NONBLOCK is never set: the flag belongs to the open file, which the shell that started us holds
+too.
+"""
+
+import os
+
+from evloop.base.limits import FOREGROUND_POLL_S, READ_BYTES_PER_WAKE
+
+TYPE_CHECKING = False  # the checkers know this name; importing `typing` costs start-up time
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from evloop.system.loop import Loop, Watch
+
+
+class Input:
+    """Reads `fd` for as long as it lasts, and never closes 0, 1 or 2.
+
+    `on_data(data)` gets at most `READ_BYTES_PER_WAKE` bytes; b"" is the end, told once. On a
+    terminal b"" is Ctrl-D: reading goes on, and the owner may close. `ours(fd)` says whether we
+    may read just now.
+    """
+
+    __slots__ = ("_deferred", "_fd", "_loop", "_on_data", "_ours", "_want", "_watch")
+
+    def __init__(
+        self,
+        loop: "Loop",
+        fd: int,
+        on_data: "Callable[[bytes], object]",
+        ours: "Callable[[int], bool] | None" = None,
+    ) -> None:
+        self._loop = loop
+        self._fd = fd
+        self._on_data = on_data
+        self._ours = ours if os.isatty(fd) else None
+        self._want = True
+        self._deferred = False
+        self._watch: Watch | None = None
+        try:
+            self._watch = loop.watch(fd, self._read)
+        except OSError:
+            # EPERM: not a thing that can be waited for. EBADF or EINVAL: started with it closed;
+            # the first read then tells the end.
+            self._defer()
+
+    def want_read(self, want: bool) -> None:
+        """Go on reading, or hold it back (back-pressure)."""
+        if self._fd < 0:
+            return
+        self._want = want
+        if self._watch is not None:
+            self._watch.want_read(want)
+        elif want:
+            self._defer()
+
+    def close(self) -> None:
+        """Read no more; a second call does nothing."""
+        if self._fd < 0:
+            return
+        fd, self._fd = self._fd, -1
+        self._want = False
+        if self._watch is not None:
+            self._watch.close()
+        elif fd > 2:
+            os.close(fd)
+
+    def _defer(self) -> None:
+        if not self._deferred:
+            self._deferred = True
+            self._loop.defer(self._read_piece)
+
+    def _read_piece(self) -> None:
+        self._deferred = False
+        if self._want:
+            self._read()
+        if self._want:
+            self._defer()
+
+    def _look_again(self) -> None:
+        if self._watch is not None and self._fd >= 0:
+            self._watch.want_read(self._want)
+
+    def _read(self) -> None:
+        if self._ours is not None and self._watch is not None and not self._ours(self._fd):
+            self._watch.want_read(False)
+            self._loop.call_at(self._loop.now + FOREGROUND_POLL_S, self._look_again)
+            return
+        try:
+            data = os.read(self._fd, READ_BYTES_PER_WAKE)
+        except BlockingIOError:  # somebody else who shares it took it, and set O_NONBLOCK
+            return
+        except OSError:  # EIO: the terminal is gone. EBADF, EINVAL: it never was there
+            data = b""
+            self.close()
+        if not data and not (self._fd >= 0 and os.isatty(self._fd)):
+            self.close()
+        self._on_data(data)

@@ -1,0 +1,72 @@
+"""Which face the client shows: the line editor, or cooked lines."""
+
+import os
+
+from evloop.terminal.line_mode import CookedFace
+from evloop.terminal.tty import is_smart
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from argparse import Namespace
+    from collections.abc import Callable, Mapping
+    from typing import Protocol
+
+    from evloop.system.loop import Loop
+    from evloop.terminal.line_mode import Owner
+    from evloop.terminal.screen_mode import ScreenFace
+
+    class Face(Protocol):
+        """What the client needs of stdin, stdout and stderr together.
+
+        `show` writes data (stdout), `note` what is not data (stderr). `complete` is set by the
+        owner: (text of the line, cursor) -> candidates for the word at the cursor.
+        """
+
+        is_terminal: bool
+        owner: Owner | None
+        complete: Callable[[str, int], list[str]]
+
+        def start(self) -> None: ...
+        def close(self) -> None: ...
+        def hold(self, held: bool) -> None: ...
+        def show(self, text: str) -> None: ...
+        def note(self, text: str) -> None: ...
+        def message(
+            self,
+            time: str,
+            parts: tuple[str, str, str, list[str]],
+            *,
+            old: bool,
+            mention: bool,
+            bell: bool,
+        ) -> None: ...
+        def prompt(self, text: str, *, chatting: bool) -> None: ...
+        def progress(self, text: str) -> None: ...
+        def put_back(self, text: str) -> None: ...
+
+
+def open_face(
+    loop: "Loop", options: "Namespace", on_gone: "Callable[[str], object]"
+) -> "ScreenFace | CookedFace":
+    """The face for this terminal, or these pipes, and for what the user asked for."""
+    if options.plain or options.json or options.prints or not is_smart(os.environ, 0, 1):
+        return CookedFace(loop, options.escape, on_gone)
+    from evloop.terminal.screen_mode import ScreenFace  # late: pipes and scripts need no editor
+
+    return ScreenFace(
+        loop,
+        escape=options.escape,
+        color=wants_color(options.color, os.environ),
+        slow=options.slow,
+        history=not options.no_history,
+    )
+
+
+def wants_color(choice: str, environ: "Mapping[str, str]") -> bool:
+    """--color wins; else colour unless NO_COLOR (no-color.org) is set and not empty."""
+    return choice == "always" or (choice == "auto" and not environ.get("NO_COLOR"))
+
+
+def is_tty() -> bool:
+    """Whether a person sits at both ends."""
+    return os.isatty(0) and os.isatty(1)

@@ -1,0 +1,175 @@
+"""The line being typed: clusters, a cursor, what was killed, what can be undone.
+
+No keys, no drawing: every method changes the model and says whether anything changed.
+
+Undo holds edits, not copies: (position, removed clusters, inserted clusters, cursor before).
+Characters typed one after another are one step, as long as no word ends in between.
+"""
+
+from evloop.base.limits import LINE_CHARACTERS_MAX, UNDO_STEPS_MAX
+from evloop.terminal.graphemes import joins, split
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    Edit = tuple[int, list[str], list[str], int]
+
+
+class Line:
+    """Text as clusters with a cursor between them (0 .. len(clusters))."""
+
+    __slots__ = ("_characters", "_joined_kill", "_undo", "clusters", "cursor", "killed", "typing")
+
+    def __init__(self) -> None:
+        self.clusters: list[str] = []
+        self.cursor = 0
+        self.killed: list[str] = []
+        self.typing = False  # the last command inserted text: the next may join its undo step
+        self._joined_kill = False  # the last command killed: the next kill adds to it
+        self._characters = 0
+        self._undo: list[Edit] = []
+
+    @property
+    def text(self) -> str:
+        """The line as a string; "\\n" where a line break was put in."""
+        return "".join(self.clusters)
+
+    def begin(self, killing: bool, typing: bool) -> None:
+        """Say what kind of command comes next; runs of kills and of typing belong together."""
+        if not killing:
+            self._joined_kill = False
+        if not typing:
+            self.typing = False
+
+    def insert(self, text: str) -> bool:
+        """Insert at the cursor. False, and nothing changed, when the line would be too long."""
+        if self._characters + len(text) > LINE_CHARACTERS_MAX:
+            return False
+        together = self.typing and text != " "
+        self._splice(self.cursor, self.cursor, text, together)
+        self.typing = True
+        return True
+
+    def _splice(self, low: int, high: int, text: str, together: bool = False) -> None:
+        """Put `text` where clusters[low:high] are, the cursor behind it, as one step of undo.
+
+        What then stands side by side may join: `clusters` is always what `split` makes of the
+        text. A cluster depends on nothing but what precedes it, so one to the left is enough.
+        """
+        clusters = self.clusters
+        left = ""
+        if low and joins(clusters[low - 1], text[0] if text else self._first(high)):
+            low -= 1
+            left = clusters[low]
+        fresh = split(left + text)
+        while high < len(clusters) and fresh and joins(fresh[-1], clusters[high][0]):
+            fresh[-1:] = split(fresh[-1] + clusters[high])
+            high += 1
+        cursor, seen = low, 0
+        for cluster in fresh:
+            if seen >= len(left) + len(text):
+                break
+            seen += len(cluster)
+            cursor += 1
+        removed = clusters[low:high]
+        self._remember(low, removed, fresh, together)
+        self._apply(low, high, fresh, cursor)
+
+    def _first(self, at: int) -> str:
+        return self.clusters[at][0] if at < len(self.clusters) else " "
+
+    def _remember(self, low: int, removed: list[str], fresh: list[str], together: bool) -> None:
+        if together and self._undo:
+            at, gone, came, cursor = self._undo[-1]
+            # `removed` is not empty when a mark has joined the character typed just before.
+            end = at + len(came)
+            if at <= low <= end and low + len(removed) == end:
+                kept = came[: low - at]
+                self._undo[-1] = (at, gone, kept + fresh, cursor)
+                return
+        self._push((low, removed, fresh, self.cursor))
+
+    def _push(self, edit: "Edit") -> None:
+        self._undo.append(edit)
+        if len(self._undo) > UNDO_STEPS_MAX:
+            del self._undo[0]
+
+    def _apply(self, low: int, high: int, fresh: list[str], cursor: int) -> None:
+        self._characters += sum(map(len, fresh)) - sum(map(len, self.clusters[low:high]))
+        self.clusters[low:high] = fresh
+        self.cursor = cursor
+
+    def undo(self) -> bool:
+        """Take the last step back."""
+        if not self._undo:
+            return False
+        at, gone, came, cursor = self._undo.pop()
+        self._apply(at, at + len(came), gone, cursor)
+        return True
+
+    def set(self, text: str) -> None:
+        """Replace everything (history, search), cursor at the end; undo brings it back."""
+        self._splice(0, len(self.clusters), text[:LINE_CHARACTERS_MAX])
+
+    def clear(self) -> None:
+        """Begin a new line: nothing to undo."""
+        self.clusters = []
+        self.cursor = 0
+        self.typing = False
+        self._joined_kill = False
+        self._characters = 0
+        self._undo.clear()
+
+    def delete(self, low: int, high: int) -> bool:
+        """Delete clusters[low:high]; the cursor goes to `low`."""
+        if low >= high:
+            return False
+        self._splice(low, high, "")
+        return True
+
+    def kill(self, low: int, high: int) -> bool:
+        """Delete clusters[low:high] and keep them for `yank`; a run of kills is kept together."""
+        if low >= high:
+            return False
+        gone = self.clusters[low:high]
+        if not self._joined_kill:
+            self.killed = gone
+        elif low < self.cursor:
+            self.killed = gone + self.killed
+        else:
+            self.killed = self.killed + gone
+        self._joined_kill = True
+        return self.delete(low, high)
+
+    def yank(self) -> bool:
+        """Insert what was killed last."""
+        return bool(self.killed) and self.insert("".join(self.killed))
+
+    def swap(self) -> bool:
+        """Exchange the clusters around the cursor (at the end: the last two)."""
+        at = min(self.cursor, len(self.clusters) - 1)
+        if at < 1:
+            return False
+        self._splice(at - 1, at + 1, self.clusters[at] + self.clusters[at - 1])
+        return True
+
+    def word_left(self, blank_only: bool = False) -> int:
+        """Where the word to the left begins; a word is letters and digits, or non-blanks."""
+        at = self.cursor
+        while at and not _in_word(self.clusters[at - 1], blank_only):
+            at -= 1
+        while at and _in_word(self.clusters[at - 1], blank_only):
+            at -= 1
+        return at
+
+    def word_right(self) -> int:
+        """Where the word to the right ends."""
+        at, end = self.cursor, len(self.clusters)
+        while at < end and not _in_word(self.clusters[at], False):
+            at += 1
+        while at < end and _in_word(self.clusters[at], False):
+            at += 1
+        return at
+
+
+def _in_word(cluster: str, blank_only: bool) -> bool:
+    return not cluster.isspace() if blank_only else cluster[0].isalnum()

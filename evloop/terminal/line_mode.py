@@ -1,0 +1,227 @@
+"""The face of the client without a line editor: pipes, files, a cooked terminal.
+
+Lines come in whole, lines go out whole; there is no redraw and no escape byte. On a terminal the
+escape key is the second end-of-line character (VEOL), so that the kernel hands the line over at
+once, without Enter. Results and chat go to stdout, everything else to stderr.
+
+A face tells its owner (set with `owner`): `line(text)`, `leave()` for the escape key, `eof()` for
+the end of input, or Ctrl-D on an empty line, and `bad_line(why)` for what is no line of text.
+"""
+
+import os
+
+try:
+    import termios
+except ImportError:  # Linux first; elsewhere one clear line says what is missing
+    raise SystemExit("evloop: this Python has no termios; evloop needs Linux or a Unix") from None
+
+from evloop.base.limits import LINE_BYTES_MAX, LINES_WAITING_MAX
+from evloop.system.outlet import Outlet
+from evloop.system.stdin import Input
+from evloop.terminal.tty import in_foreground
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, Protocol
+
+    from evloop.system.loop import Loop
+
+    class Owner(Protocol):
+        def line(self, text: str) -> None: ...
+        def bad_line(self, why: str) -> None: ...
+        def leave(self) -> None: ...
+        def interrupt(self) -> None: ...
+        def eof(self) -> None: ...
+
+
+_VEOL = termios.VEOL
+
+
+def set_escape(fd: int, escape: bytes) -> "Callable[[], None]":
+    """Make `escape` end a line of terminal `fd` at once; return what puts everything back."""
+    before = termios.tcgetattr(fd)
+    attributes: list[Any] = termios.tcgetattr(fd)
+    attributes[6][_VEOL] = escape
+    termios.tcsetattr(fd, termios.TCSANOW, attributes)
+
+    def restore() -> None:
+        try:
+            termios.tcsetattr(fd, termios.TCSANOW, before)
+        except termios.error:
+            return  # the terminal is gone, and its settings with it
+
+    return restore
+
+
+class LineReader:
+    """Cuts bytes into lines of text, each at most LINE_BYTES_MAX bytes.
+
+    `feed` returns (kind, text) pairs: "line" and its text, "bad" and why it is none, "escape".
+    """
+
+    __slots__ = ("_escape", "_partial", "_skipping", "number")
+
+    def __init__(self, escape: bytes = b"") -> None:
+        self._escape = escape  # b"": nothing but a line end ends a line
+        self._partial = b""
+        self._skipping = False
+        self.number = 0
+
+    def feed(self, data: bytes) -> list[tuple[str, str]]:
+        out: list[tuple[str, str]] = []
+        if self._escape and self._escape in data:
+            # What was typed before it in the line is given up, as with every escape.
+            before, _, data = data.rpartition(self._escape)
+            whole, newline, _ = before.rpartition(b"\n")
+            out = self.feed(whole + newline) if newline else []
+            self._partial, self._skipping = b"", False
+            out.append(("escape", ""))
+        *lines, rest = data.split(b"\n")
+        for line in lines:
+            line, self._partial = self._partial + line, b""
+            self.number += 1
+            if self._skipping:
+                self._skipping = False
+            else:
+                out.append(self._judge(line, self.number))
+        if not self._skipping:
+            self._partial += rest
+            if len(self._partial) > LINE_BYTES_MAX:
+                out.append(self._judge(self._partial, self.number + 1))
+                self._partial, self._skipping = b"", True
+        return out
+
+    def finish(self) -> list[tuple[str, str]]:
+        """The end of input: a last line needs no line end."""
+        return self.feed(b"\n") if self._partial else []
+
+    @staticmethod
+    def _judge(line: bytes, number: int) -> tuple[str, str]:
+        if len(line) > LINE_BYTES_MAX:
+            return "bad", f"line {number} is longer than {LINE_BYTES_MAX} bytes"
+        try:
+            return "line", line.removesuffix(b"\r").decode()
+        except UnicodeDecodeError as error:
+            byte = line[error.start]
+            return "bad", f"line {number} is not UTF-8: byte {byte:02x} at {error.start + 1}"
+
+
+class CookedFace:
+    """Stdin, stdout and stderr as lines. `is_terminal`: a person sits there."""
+
+    def __init__(self, loop: "Loop", escape: bytes, on_gone: "Callable[[str], object]") -> None:
+        self.is_terminal = os.isatty(0) and os.isatty(1)
+        self.owner: Owner | None = None
+        self.complete: Callable[[str, int], list[str]] = _no_candidates  # no Tab here
+        self._out = Outlet(loop, 1, on_gone)
+        self._err = Outlet(loop, 2, lambda why: None)
+        self._escape = escape if os.isatty(0) else b""
+        self._restore = _nothing_to_restore
+        self._reader = LineReader(self._escape)
+        self._loop = loop
+        self._input: Input | None = None
+        self._waiting: list[tuple[str, str]] = []
+        self._held = False
+        self._ended = False
+
+    def start(self) -> None:
+        """Begin to read stdin."""
+        if self._escape:
+            self._restore = set_escape(0, self._escape)
+        self._input = Input(self._loop, 0, self._on_data, in_foreground)
+
+    # -- out ---------------------------------------------------------------------------------
+
+    def show(self, text: str) -> None:
+        """A line of data: a chat line or a result."""
+        self._out.line(text)
+
+    def note(self, text: str) -> None:
+        """A line that is not data."""
+        self._err.line(text)
+
+    def message(
+        self,
+        time: str,
+        parts: tuple[str, str, str, list[str]],
+        *,
+        old: bool,
+        mention: bool,
+        bell: bool,
+    ) -> None:
+        """A chat line (`parts` of report.message_parts); further lines of it are indented."""
+        before, who, after, lines = parts
+        head = time + before + who + after
+        self._out.line(head + ("\n" + " " * len(head)).join(lines))
+
+    def prompt(self, text: str, *, chatting: bool) -> None:
+        """Say where Enter will go; only a person is told, and in a room it would be in the way."""
+        if self.is_terminal and not chatting:
+            self._out.write(text)
+
+    def progress(self, text: str) -> None:
+        """Progress is a line that is replaced: there is none without redraw."""
+
+    def put_back(self, text: str) -> None:
+        """The line could not be sent: a cooked terminal can only show it again."""
+        if self.is_terminal:
+            self._err.line(f"not sent: {text}")
+
+    @property
+    def queued(self) -> int:
+        """Bytes of output not yet written."""
+        return self._out.queued + self._err.queued
+
+    def close(self) -> None:
+        """Give the terminal back; wait a moment for a slow reader of the last lines."""
+        if self._input is not None:
+            self._input.close()
+        self._out.drain(2.0)
+        self._err.drain(0.5)
+        restore, self._restore = self._restore, _nothing_to_restore
+        restore()
+
+    # -- in ----------------------------------------------------------------------------------
+
+    def hold(self, held: bool) -> None:
+        """While held, lines wait: the command before them is still running."""
+        self._held = held
+        if not held and (self._waiting or self._ended):
+            self._loop.defer(self._hand_out)
+
+    def _on_data(self, data: bytes) -> None:
+        if data:
+            self._waiting += self._reader.feed(data)
+        elif self._reader._partial or not self.is_terminal:
+            self._waiting += self._reader.finish()
+        if not data:
+            self._waiting.append(("eof", ""))
+        self._hand_out()
+
+    def _hand_out(self) -> None:
+        owner, waiting = self.owner, self._waiting
+        assert owner is not None
+        at = 0
+        while at < len(waiting) and (not self._held or waiting[at][0] == "escape"):
+            kind, text = waiting[at]
+            at += 1
+            if kind == "line":
+                owner.line(text)
+            elif kind == "bad":
+                owner.bad_line(text)
+            elif kind == "escape":
+                owner.leave()
+            else:
+                owner.eof()
+        del waiting[:at]
+        if self._input is not None:
+            self._input.want_read(len(waiting) < LINES_WAITING_MAX)
+
+
+def _nothing_to_restore() -> None:
+    """The terminal is as it was."""
+
+
+def _no_candidates(text: str, cursor: int) -> list[str]:
+    return []

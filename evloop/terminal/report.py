@@ -1,0 +1,237 @@
+"""What happened, as a line for a person or as JSON for a script.
+
+The only place that words events. A function here gets raw values (remote text too) and returns
+text that is safe for a terminal; time comes in as text already, because the clock is not ours.
+"""
+
+from evloop.base.names import (
+    display,
+    place_of,
+    quoted,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    Event = tuple[object, ...]
+
+TEXT, ME = 0, 1  # kinds of a message, as in `packets`, which the prompt need not load
+UNKNOWN_LOSS = ("loss_percent", 255)  # room-protocol.md: 255 is "unknown"
+
+# `mark` of a message event -> what a person is told behind the text. "" and "history" need no word.
+_MARKS = {"late": "  [late]", "early": "  [out of place]"}
+
+# JSON escapes C0 by itself; C1, DEL, separators and bidi controls could still act on a terminal.
+_JSON_ESCAPES = {
+    code: f"\\u{code:04x}"
+    for code in (*range(0x7F, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x2028, 0x2029)
+}
+
+
+def message_parts(name: str, kind: int, text: str, mark: str) -> tuple[str, str, str, list[str]]:
+    """(before, who, after, lines): `Mel: Good morning!` is "", "Mel", ": ", ["Good morning!"].
+
+    `* Mel waves` is an action, `? Mel: hello` a line that nobody vouches for. Text of no sender
+    stays on one line: nothing would tell its second line from a message of somebody else.
+    """
+    if text.isprintable() or mark == "plain" or not name:
+        lines = [display(text)]
+    else:
+        lines = [display(line) for line in text.split("\n")]
+    if mark in _MARKS:
+        lines[-1] += _MARKS[mark]
+    if mark == "plain":
+        return "? ", "", "", lines
+    if kind == ME:
+        return "* ", display(name), " ", lines
+    return "", display(name), ": " if name else "", lines
+
+
+def message_line(name: str, kind: int, text: str, mark: str) -> str:
+    """A message as one piece of text; further lines of it are indented to where the text begins."""
+    before, who, after, lines = message_parts(name, kind, text, mark)
+    head = before + who + after
+    return head + ("\n" + " " * len(head)).join(lines)
+
+
+def note(text: str) -> str:
+    """A remark of the program itself between the lines of a chat."""
+    return f"-- {text} --"
+
+
+def entered(room: str, names: "Sequence[str]", escape: str) -> str:
+    """The line with which chat mode begins."""
+    company = f" with {', '.join(map(display, names))}" if names else ""
+    return note(f"in {display(room)}{company}. {escape} or /leave goes back")
+
+
+def alone(members: int, interface: str) -> str:
+    """Nothing was heard, although the directory counts others."""
+    return note(
+        f"you are alone here: nothing was heard, although the directory counts {members} in this"
+        f" room; a firewall, another interface than {interface}, or Wi-Fi that keeps its guests"
+        " apart? README helps"
+    )
+
+
+# What became of a member -> the words behind the names.
+_PRESENCE = {
+    "joined": "joined",
+    "visited": "came and went",
+    "bye": "left",
+    "silent": "not heard any more",
+}
+
+
+def came_and_went(news: "Iterable[tuple[str, str]]") -> str:
+    """Joins and parts that were folded into one line; `news` holds (a key of _PRESENCE, name)."""
+    groups: dict[str, list[str]] = {what: [] for what in _PRESENCE}
+    for what, name in news:
+        groups[what].append(name)
+    parts = [f"{_names(names)} {_PRESENCE[what]}" for what, names in groups.items() if names]
+    return note("; ".join(parts))
+
+
+def _names(names: "Sequence[str]", most: int = 6) -> str:
+    shown = [display(name) for name in names[:most]]
+    if len(names) > most:
+        shown.append(f"{len(names) - most} more")
+    return ", ".join(shown)
+
+
+def directory_away(endpoint: str, why: str, delay: float) -> str:
+    """The connection was lost; the next try is in `delay` seconds."""
+    when = f"in {delay:.0f} s" if delay >= 1 else "at once"
+    return note(f"the directory {endpoint} is away ({quoted(why)}); next try {when}, chats go on")
+
+
+def directory_back(endpoint: str) -> str:
+    return note(f"the directory {endpoint} is back")
+
+
+def trouble(why: str) -> str:
+    """Nothing can be sent because of `why`; "": that is over."""
+    if why:
+        return note(f"can not send: {why}; what is said now comes when the network is back")
+    return note("the network is back")
+
+
+def renamed(old: str, new: str) -> str:
+    return note(f"{display(old)} is now {display(new)}")
+
+
+def lost(name: str, count: int) -> str:
+    messages = "1 message" if count == 1 else f"{count} messages"
+    verb = "is" if count == 1 else "are"
+    return note(f"{messages} from {display(name)} {verb} gone: nobody here holds them")
+
+
+def conflict(name: str, seq: int, mine: bool) -> str:
+    if mine:
+        return note("somebody else sends under your id; what they sent is not shown")
+    return note(f"somebody sent another text as message {seq} of {display(name)}; the first stays")
+
+
+def ago(seconds: float) -> str:
+    """A span for a person: "now", "12 s ago", "3 min ago"."""
+    if seconds < 1.5:
+        return "now"
+    return f"{seconds:.0f} s ago" if seconds < 120 else f"{seconds / 60:.0f} min ago"
+
+
+def who_lines(members: "Iterable[tuple[str, float]]") -> list[str]:
+    """`/who`: (shown name, seconds since last heard), oneself first."""
+    rows = [(display(name), ago(age)) for name, age in members]
+    width = max((len(name) for name, _ in rows), default=0)
+    return [f"  {name:{width}}  {age if at else 'you'}" for at, (name, age) in enumerate(rows)]
+
+
+def stats_lines(stats: "dict[str, int]") -> list[str]:
+    """`/stats`: every counter that is not zero, and known, in the order given."""
+    known = [(key, value) for key, value in stats.items() if (key, value) != UNKNOWN_LOSS]
+    rows = [(key.replace("_", " "), value) for key, value in known if value]
+    width = max((len(key) for key, _ in rows), default=0)
+    return [f"  {key:{width}}  {value}" for key, value in rows] or ["  nothing yet"]
+
+
+def room_lines(rooms: "Sequence[dict[str, object]]") -> list[str]:
+    """`getdir` for a person: name, address, port, who is in; `plain` where it is not reliable."""
+    rows = [
+        (
+            display(str(room["name"])),
+            display(str(room["address"])),
+            str(room["port"]),
+            f"{room.get('members', 0)} here",
+            "  plain" if room.get("mode") == "plain" else "",
+        )
+        for room in rooms
+    ]
+    wide = max((len(row[0]) for row in rows), default=0)
+    address = max((len(row[1]) for row in rows), default=0)
+    return [f"  {n:{wide}}  {a:{address}}  {p:>5}   {m}{mode}" for n, a, p, m, mode in rows]
+
+
+def room_made(room: "dict[str, object]") -> str:
+    return (
+        f"made room {display(str(room['name']))}:"
+        f" {place_of(display(str(room['address'])), int(str(room['port'])))}"
+    )
+
+
+def room_deleted(room: "dict[str, object]") -> str:
+    return f"deleted room {display(str(room['name']))}"
+
+
+def plural(count: int, thing: str) -> str:
+    return f"{count} {thing}" if count == 1 else f"{count} {thing}s"
+
+
+# -- for scripts ---------------------------------------------------------------------------------
+
+
+def json_line(kind: str, /, **members: object) -> str:
+    """One object on one line, `v` and `type` first, nothing in it that could act on a terminal."""
+    from json import dumps  # late: only who asked for JSON pays for it
+
+    text = dumps({"v": 1, "type": kind, **members}, ensure_ascii=False, separators=(",", ":"))
+    return text if text.isprintable() else text.translate(_JSON_ESCAPES)
+
+
+def json_message(room: str, event: "Event", at: str) -> str:
+    """A message event (see `RoomSession.events`) as the object of operations.md."""
+    _, sender, seq, name, kind, text, _, mark, verified = event
+    assert isinstance(sender, bytes)
+    extra: dict[str, object] = {}
+    if kind == ME:
+        extra["kind"] = "me"
+    if mark in _MARKS or mark == "plain":
+        extra["mark"] = mark
+    return json_line(
+        "message",
+        room=room,
+        name=name,
+        text=text,
+        sender=sender.hex(),
+        seq=seq if isinstance(seq, int) and seq >= 0 else None,
+        at=at,
+        history=mark == "history",
+        verified=verified,
+        **extra,
+    )
+
+
+def json_presence(room: str, event: "Event") -> str:
+    """A joined, left, renamed, lost or conflict event as an object."""
+    kind, sender, name, *rest = event
+    assert isinstance(sender, bytes)
+    members: dict[str, object] = {"room": room, "name": name, "sender": sender.hex()}
+    if kind == "renamed":
+        members["old"], members["name"] = name, rest[0]
+    elif kind == "left":
+        members["why"] = rest[0]
+    elif kind == "lost":
+        members["count"] = rest[0]
+    elif kind == "conflict":
+        members["seq"] = rest[0]
+    return json_line(str(kind), **members)

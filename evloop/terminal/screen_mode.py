@@ -1,0 +1,296 @@
+"""The face of the client with the line editor, on a terminal.
+
+What is typed goes to the editor, what the editor draws goes to the terminal once a tick, from a
+before_sleep hook. The terminal's states:
+
+    state       Ctrl-Z, SIGTSTP   continued (SIGCONT), or the poll     hung up, close()
+    foreground  -> stopped        stays                                -> closed
+    stopped     -                 -> foreground or background          -
+    background  -                 -> foreground when it is ours again  -> closed
+    closed      -                 -                                    -
+
+In the background nothing is drawn or read; messages wait in the editor. `fg` after `bg` sends no
+signal, so a timer asks whether the terminal is ours.
+"""
+
+import os
+import signal
+from binascii import crc32
+
+from evloop.base.limits import (
+    BAUD_SLOW,
+    FOREGROUND_POLL_S,
+    LINES_WAITING_MAX,
+)
+from evloop.system.statefiles import (
+    load_history,
+    save_history,
+    state_directory,
+)
+from evloop.terminal.editor import Editor
+from evloop.terminal.graphemes import width
+from evloop.terminal.tty import Terminal, charset_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from typing import Any
+
+    from evloop.system.loop import Loop
+    from evloop.terminal.line_mode import Owner
+
+# SGR codes that are readable on dark and light ground; a nickname keeps its own for good.
+_COLORS = ("31", "32", "33", "34", "35", "36")
+_DIM, _REVERSE = "2", "7"
+_INF = float("inf")
+
+
+def color_of(name: str) -> str:
+    """The colour of a nickname: the same in every run and on every machine."""
+    return _COLORS[crc32(name.encode(errors="replace")) % len(_COLORS)]
+
+
+class ScreenFace:
+    """A person at a terminal. `complete` is set by the owner: (text, cursor) -> candidates."""
+
+    def __init__(
+        self, loop: "Loop", *, escape: bytes, color: bool, slow: bool, history: bool
+    ) -> None:
+        self.is_terminal = True
+        self.owner: Owner | None = None
+        self.complete: Callable[[str, int], list[str]] = _no_candidates
+        self._loop = loop
+        self._color = color
+        self._waiting: list[str] = []
+        self._held = False
+        self._directory = state_directory(os.environ) if history else None
+        self._loaded = load_history(self._directory) if self._directory else []
+        self._terminal = Terminal()
+        columns, rows = self._terminal.size()
+        self._editor = Editor(
+            columns,
+            rows,
+            prompt="",
+            echo=True,
+            complete=self._candidates,
+            history=list(self._loaded),
+            escape=escape[0],
+            charset=charset_of(os.environ),
+            shift=os.environ.get("TERM") != "vt100",
+            slow=slow or self._terminal.baud < BAUD_SLOW,
+        )
+        self._expected = False  # SIGCONT, after our own suspend
+        self._mine = False  # whether the terminal is ours: in the foreground
+        self._full = False  # the terminal had not taken all when it was last looked at
+        self._started = False
+        self._watch = loop.watch(self._terminal, self._on_read, self._on_write)
+        self._watch.want_read(False)
+        self._timer = loop.call_at(_INF, self._on_timer)
+        self._poll = loop.call_at(_INF, self._come_back)
+
+    def start(self) -> None:
+        """Take the terminal, as soon as it is ours, and begin to read."""
+        self._started = True
+        loop = self._loop
+        loop.on_signal(signal.SIGWINCH, self._resize)
+        loop.on_signal(signal.SIGCONT, self._continued)
+        loop.on_signal(signal.SIGTSTP, self._suspend)
+        loop.on_signal(signal.SIGQUIT, self._abort)
+        loop.before_sleep(self._draw)
+        self._come_back()
+
+    def close(self) -> None:
+        """Keep the history; give the terminal back as it was."""
+        if self._watch.fd < 0:
+            return
+        if not self._started:
+            self._come_back()  # what kept us from starting must be told
+        if self._directory is not None:
+            try:
+                save_history(self._directory, self._loaded, self._editor.history)
+            except OSError as error:
+                self.note(f"evloop: the history was not kept: {error.strerror}")
+        if self._mine:
+            self._editor.hide()
+            self._terminal.write(self._editor.take(self._loop.now))
+        self._watch.close()
+
+    # -- out -------------------------------------------------------------------------------------
+
+    def show(self, text: str) -> None:
+        """A line of data: the result of a command."""
+        self._editor.above(text, urgent=True)
+
+    def note(self, text: str) -> None:
+        """A line of the program itself."""
+        self._editor.above([(_DIM if self._color else "", text)], urgent=True)
+
+    def message(
+        self,
+        time: str,
+        parts: tuple[str, str, str, list[str]],
+        *,
+        old: bool,
+        mention: bool,
+        bell: bool,
+    ) -> None:
+        """A chat line (`parts` of report.message_parts); further lines of it are indented."""
+        before, who, after, lines = parts
+        text = "\n".join(lines)
+        indent = width(time + before + who + after) if len(lines) > 1 else 0
+        if old and self._color:
+            pieces = [(_DIM, time + before + who + after + text)]
+        elif mention:
+            pieces = [("", time), (_REVERSE, before + who + after + text)]
+        else:
+            tint = color_of(who) if self._color and who else ""
+            pieces = [("", time + before), (tint, who), ("", after + text)]
+        self._editor.above(pieces, indent=indent)
+        if bell:
+            self._editor.bell()
+
+    def prompt(self, text: str, *, chatting: bool) -> None:
+        """Say where Enter will go. A message is printed once, as others see it: no echo."""
+        self._editor.set_prompt(text, echo=not chatting)
+
+    def progress(self, text: str) -> None:
+        """One line that is replaced; "" takes it away."""
+        self._editor.progress(text)
+
+    def put_back(self, text: str) -> None:
+        """The line could not be sent: let it be mended."""
+        if text and not self._editor.restore(text):
+            self.note("Ctrl-Y brings the unsent line back")
+
+    def _candidates(self, text: str, cursor: int) -> list[str]:
+        return self.complete(text, cursor)
+
+    # -- in --------------------------------------------------------------------------------------
+
+    def hold(self, held: bool) -> None:
+        """While held, lines wait: the command before them is still running."""
+        self._held = held
+        if not held and self._waiting:
+            self._loop.defer(self._hand_out)
+
+    def _hand_out(self) -> None:
+        while self._waiting and not self._held:
+            assert self.owner is not None
+            self.owner.line(self._waiting.pop(0))
+        self._watch.want_read(self._mine and len(self._waiting) < LINES_WAITING_MAX)
+
+    def _on_read(self) -> None:
+        data = self._terminal.read()
+        if data is None:
+            return
+        if not data:
+            self._mine = False
+            self._watch.want_read(False)
+            os.kill(os.getpid(), signal.SIGHUP)  # the terminal is gone: as if its driver had told
+            return
+        self._handle(self._editor.feed(data, self._loop.now))
+
+    def _on_timer(self) -> None:
+        self._handle(self._editor.handle_timer(self._loop.now))
+
+    def _handle(self, events: "Iterable[tuple[Any, ...]]") -> None:
+        for kind, *rest in events:
+            HANDLERS[kind](self, *rest)
+
+    def _line(self, text: str) -> None:
+        self._waiting.append(text)
+        self._hand_out()
+
+    def _leave(self) -> None:
+        assert self.owner is not None
+        self._editor.discard()  # what was meant for the room is no command
+        self.owner.leave()
+
+    def _interrupt(self) -> None:
+        assert self.owner is not None
+        self.owner.interrupt()
+
+    def _eof(self) -> None:
+        assert self.owner is not None
+        self.owner.eof()
+
+    def _hint(self, text: str) -> None:
+        self._editor.above(text, urgent=True)
+
+    # -- the terminal ----------------------------------------------------------------------------
+
+    def _draw(self) -> None:
+        terminal, editor = self._terminal, self._editor
+        # Most ticks change nothing here: looking on costs 14,000 instructions for each of them.
+        if not self._mine or not (editor.touched or self._full):
+            return
+        if not terminal.pending:
+            data = editor.take(self._loop.now)
+            if data:
+                terminal.write(data)
+        if terminal.refused:
+            editor.slow()
+        self._full = terminal.pending
+        self._watch.want_write(self._full)
+        self._timer.move(editor.next_deadline(not self._full))
+
+    def _on_write(self) -> None:
+        self._terminal.flush()
+
+    def _resize(self) -> None:
+        self._editor.resize(*self._terminal.size())
+
+    def _suspend(self) -> None:
+        if not self._mine:
+            return
+        self._editor.hide()
+        self._terminal.write(self._editor.take(self._loop.now))
+        self._mine = False
+        self._expected = True
+        self._terminal.suspend()  # returns when the shell lets us go on
+        self._come_back()
+
+    def _continued(self) -> None:
+        """SIGCONT: known already after our own `suspend`, news after a SIGSTOP."""
+        if self._expected:
+            self._expected = False
+            return
+        self._mine = False  # the shell had it, and has drawn there
+        self._come_back()
+
+    def _come_back(self) -> None:
+        if self._watch.fd < 0:
+            return
+        if self._terminal.resume():
+            if not self._mine:
+                self._mine = True
+                self._resize()
+                self._editor.show()
+            self._watch.want_read(len(self._waiting) < LINES_WAITING_MAX)
+            return
+        self._mine = False
+        self._watch.want_read(False)
+        self._watch.want_write(False)
+        self._timer.move(_INF)
+        self._poll.move(self._loop.now + FOREGROUND_POLL_S)
+
+    def _abort(self) -> None:
+        """Ctrl-\\: give the terminal back and die of it, as the user asked."""
+        self._watch.close()
+        signal.signal(signal.SIGQUIT, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGQUIT)
+
+
+def _no_candidates(text: str, cursor: int) -> list[str]:
+    return []
+
+
+HANDLERS: "dict[str, Callable[..., None]]" = {
+    "line": ScreenFace._line,
+    "leave": ScreenFace._leave,
+    "eof": ScreenFace._eof,
+    "hint": ScreenFace._hint,
+    "interrupt": ScreenFace._interrupt,
+    "suspend": ScreenFace._suspend,
+    "abort": ScreenFace._abort,
+}

@@ -1,0 +1,48 @@
+"""Tab: commands, options, rooms and names, each with what should follow it."""
+
+import pytest
+
+from evloop.app.completion import at_prompt, in_chat
+
+ROOMS = ["Kitchen", "kiosk", "lab"]
+
+
+@pytest.mark.parametrize(
+    ("before", "candidates"),
+    [
+        ("get", ["getdir "]),
+        ("GET", ["getdir "]),
+        ("zzz", []),
+        ("chat k", ["kiosk ", "Kitchen "]),
+        ("chat K", ["kiosk ", "Kitchen "]),
+        ("deleteroom l", ["lab "]),
+        ("makeroom l", []),
+        ("makeroom x --m", ["--mode "]),
+        ("makeroom x --mode p", ["plain "]),
+        ("help get", ["getdir "]),
+        ("nonsense l", []),
+        ("chat lab l", []),
+    ],
+)
+def test_at_the_prompt(before: str, candidates: list[str]) -> None:
+    assert at_prompt(before, ROOMS) == candidates
+
+
+def test_an_empty_line_offers_every_command() -> None:
+    assert "chat " in at_prompt("", ROOMS) and "quit " in at_prompt("", ROOMS)
+
+
+@pytest.mark.parametrize(
+    ("before", "candidates"),
+    [
+        ("", ["Carol: ", "carl: ", "Bob: "]),
+        ("c", ["Carol: ", "carl: "]),
+        ("hello C", ["Carol ", "carl "]),
+        ("/h", ["/history ", "/help "]),
+        ("/help /w", ["/who "]),
+        ("//x", []),
+        ("what /w", []),
+    ],
+)
+def test_in_a_room_the_latest_speaker_comes_first(before: str, candidates: list[str]) -> None:
+    assert in_chat(before, ["carl", "Carol"], ["Bob", "carl"]) == candidates

@@ -1,0 +1,130 @@
+"""The client's options: what wins over what, and what is refused."""
+
+from argparse import Namespace
+
+import pytest
+
+from evloop import __version__
+from evloop.app.commands import UsageError
+from evloop.app.options import (
+    DEFAULTS,
+    PROGRAM,
+    _make_parser,
+    default_name,
+    parse_escape,
+    parse_options,
+)
+from evloop.base.errors import Refused
+from evloop.system.arguments import columns
+
+ENVIRON = {"USER": "mel"}
+
+
+def options(*arguments: str, terminal: bool = False, **environ: str) -> Namespace:
+    return parse_options(arguments, {**ENVIRON, **environ}, terminal)
+
+
+def test_option_over_variable_over_default() -> None:
+    assert options().server == "127.0.0.1:44444"
+    assert options(EVLOOP_SERVER="a:1").server == "a:1"
+    assert options("--server", "b:2", EVLOOP_SERVER="a:1").server == "b:2"
+    assert options().name == "mel"
+    assert options(EVLOOP_NAME="Ann").name == "Ann"
+    assert options("--name", "Bob", EVLOOP_NAME="Ann").name == "Bob"
+    assert options().ttl == 1 and options(EVLOOP_TTL="4").ttl == 4
+    assert options("--ttl", "7", EVLOOP_TTL="4").ttl == 7
+    assert options(EVLOOP_INTERFACE="127.0.0.1").interface == "127.0.0.1"
+    assert options("--interface", "eth0", EVLOOP_INTERFACE="x").interface == "eth0"
+    assert options(EVLOOP_PLAIN="1").plain and not options(EVLOOP_PLAIN="").plain
+
+
+def test_time_stamps_are_for_people() -> None:
+    assert options(terminal=True).time == "HH:MM"
+    assert options(terminal=False).time == "off"
+    assert options("--time", "iso", terminal=False).time == "iso"
+
+
+def test_a_user_name_that_is_no_chat_name_makes_a_guest() -> None:
+    for user in ("", "a b", "x" * 40, "a:b"):
+        assert default_name({"USER": user}).startswith("guest-")
+
+
+def test_options_may_follow_the_command() -> None:
+    got = options("tail", "lab", "--json", "-n", "3", "--server", "a:1")
+    assert got.json and got.server == "a:1" and got.command == ["tail", "lab", "-n", "3"]
+    got = options("makeroom", "x", "--mode", "plain", "--server=a:1")
+    assert got.server == "a:1" and got.command == ["makeroom", "x", "--mode", "plain"]
+
+
+def test_what_is_said_is_left_as_it_is() -> None:
+    got = options("say", "lab", "use", "--json", "please")
+    assert not got.json and got.command == ["say", "lab", "use", "--json", "please"]
+
+
+@pytest.mark.parametrize(("text", "byte"), [("^]", b"\x1d"), ("^x", b"\x18"), ("Ctrl-G", b"\x07")])
+def test_escape_keys(text: str, byte: bytes) -> None:
+    assert parse_escape(text) == byte
+
+
+@pytest.mark.parametrize("text", ["", "x", "^", "^M", "^J", "^C", "^[", "^^^", "]", "^1", "^é"])
+def test_escape_keys_that_are_none(text: str) -> None:
+    with pytest.raises(UsageError, match="--escape"):
+        parse_escape(text)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        (["--ttl", "256"], UsageError),
+        (["--ttl", "-1"], UsageError),
+        (["--ttl", "x"], UsageError),
+        (["--time", "noon"], UsageError),
+        (["--name", "a:b"], Refused),
+        (["--name", "x" * 33], Refused),
+    ],
+)
+def test_values_that_are_refused(arguments: list[str], error: type[Exception]) -> None:
+    with pytest.raises(error):
+        options(*arguments)
+
+
+def test_an_unknown_option_is_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        options("--colour", "red")
+    assert caught.value.code == 2 and "--colour" in capsys.readouterr().err
+
+
+def test_the_defaults_are_those_of_the_parser() -> None:
+    """Without arguments no parser is made: nobody would notice that they differ."""
+    assert vars(_make_parser(PROGRAM).parse_args([])) == DEFAULTS
+
+
+@pytest.mark.parametrize(("given", "wide"), [("40", 40), ("", 80), ("0", 80), ("x", 80)])
+def test_help_is_as_wide_as_the_terminal(
+    given: str, wide: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", given)
+    monkeypatch.setattr("os.get_terminal_size", fail)
+    assert columns() == wide
+
+
+def fail(fd: int) -> None:
+    raise OSError(f"{fd} is no terminal")
+
+
+def test_the_version_is_the_same_alone_and_among_others(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for words in (["--version"], ["--json", "--version"]):
+        with pytest.raises(SystemExit) as left:
+            options(*words)
+        assert not left.value.code
+        assert capsys.readouterr().out == f"evloop {__version__}\n"
+
+
+def test_help_and_usage_name_what_was_called(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in (["--help"], ["--nix"]):
+        with pytest.raises(SystemExit):
+            parse_options(arguments, {}, True, "python3 -m evloop")
+        said = capsys.readouterr()
+        assert (said.out + said.err).startswith("usage: python3 -m evloop ")

@@ -1,0 +1,117 @@
+"""Who is let in: against a model that simply counts."""
+
+import pytest
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from evloop.base import limits
+from evloop.base.errors import Refused
+from evloop.daemon.admission import Guard, clients_that_fit
+
+
+def test_the_total_is_capped() -> None:
+    guard = Guard(clients=2, per_visitor=0)
+    first = guard.admit("192.0.2.1", 0.0)
+    guard.admit("192.0.2.2", 0.0)
+    with pytest.raises(Refused) as raised:
+        guard.admit("192.0.2.3", 0.0)
+    assert (raised.value.code, raised.value.reason) == (6, "slow_down")
+    assert raised.value.data == {"retry_after": limits.FULL_RETRY_S}
+    guard.release(first)
+    guard.admit("192.0.2.3", 0.0)
+
+
+def test_a_slash_64_is_one_visitor_and_a_mapped_address_is_not() -> None:
+    guard = Guard(clients=100, per_visitor=2)
+    guard.admit("2001:db8::1", 0.0)
+    guard.admit("2001:db8::ffff:2", 0.0)
+    with pytest.raises(Refused, match="2 connections from 2001:db8::/64 are enough"):
+        guard.admit("2001:db8::3", 0.0)
+    guard.admit("2001:db8:0:1::1", 0.0)
+    for host in ("192.0.2.1", "192.0.2.2", "192.0.2.3"):
+        guard.admit(f"::ffff:{host}", 0.0)
+    guard.admit("192.0.2.1", 0.0)
+    with pytest.raises(Refused, match=r"from 192\.0\.2\.1 are"):
+        guard.admit("::ffff:192.0.2.1", 0.0)
+
+
+def test_a_flood_of_new_connections_is_slowed() -> None:
+    guard = Guard(clients=100_000, per_visitor=10)
+    for _ in range(limits.CONNECTIONS_BURST):
+        guard.release(guard.admit("192.0.2.1", 5.0))
+    with pytest.raises(Refused) as raised:
+        guard.admit("192.0.2.1", 5.0)
+    assert raised.value.data is not None
+    wait = raised.value.data["retry_after"]
+    assert isinstance(wait, float) and 0 < wait <= 1 / limits.CONNECTIONS_PER_S
+    guard.release(guard.admit("192.0.2.2", 5.0))
+    later = 5.0 + 1.0
+    for _ in range(int(limits.CONNECTIONS_PER_S)):
+        guard.release(guard.admit("192.0.2.1", later))
+    with pytest.raises(Refused, match="wait a moment"):
+        guard.admit("192.0.2.1", later)
+
+
+def test_zero_lifts_the_caps_of_a_visitor() -> None:
+    guard = Guard(clients=100_000, per_visitor=0)
+    for _ in range(3 * limits.CONNECTIONS_BURST):
+        guard.admit("192.0.2.1", 0.0)
+    assert guard.count == 3 * limits.CONNECTIONS_BURST
+
+
+def test_the_tables_do_not_grow_with_what_was_refused() -> None:
+    guard = Guard(clients=4, per_visitor=1)
+    for n in range(5_000):
+        try:
+            guard.admit(f"10.{n >> 8}.{n & 255}.1", float(n))
+        except Refused:
+            continue
+    assert guard.count == len(guard._counts) == 4
+
+
+@pytest.mark.parametrize(
+    ("wanted", "descriptors", "fit"),
+    [(10_000, 1 << 20, 10_000), (10_000, 1_024, 992), (10_000, 64, 32), (5, 64, 5), (9, 3, 0)],
+)
+def test_clients_are_lowered_to_what_the_system_allows(
+    wanted: int, descriptors: int, fit: int
+) -> None:
+    assert clients_that_fit(wanted, descriptors) == fit
+
+
+class GuardMachine(RuleBasedStateMachine):
+    """Admissions and releases in any order keep the counts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.guard = Guard(clients=5, per_visitor=2)
+        self.inside: list[str] = []
+
+    @rule(host=st.sampled_from(["10.0.0.1", "10.0.0.2", "10.0.0.3", "::1", "::2"]))
+    def admit(self, host: str) -> None:
+        key = "v6" if ":" in host else host
+        fits = len(self.inside) < 5 and sum(self.key(it) == key for it in self.inside) < 2
+        try:
+            self.inside.append(self.guard.admit(host, 0.0))
+        except Refused:
+            assert not fits
+        else:
+            assert fits
+
+    @rule(data=st.data())
+    def release(self, data: st.DataObject) -> None:
+        if self.inside:
+            which = data.draw(st.integers(0, len(self.inside) - 1))
+            self.guard.release(self.inside.pop(which))
+
+    @invariant()
+    def counted(self) -> None:
+        assert self.guard.count == len(self.inside)
+        assert set(self.guard._counts) == set(self.inside)
+
+    @staticmethod
+    def key(visitor: str) -> str:
+        return "v6" if ":" in visitor else visitor
+
+
+TestGuardMachine = GuardMachine.TestCase

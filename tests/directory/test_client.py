@@ -1,0 +1,255 @@
+"""The client's link to a directory: a real server on the same loop, whose clock can skip."""
+
+import random
+import socket
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import pytest
+
+from evloop.app.prompt import advised
+from evloop.base.errors import EvloopError, Refused
+from evloop.base.limits import CONNECT_S_MAX, RECONNECT_S_MAX
+from evloop.directory.client import (
+    IDLE,
+    READY,
+    WAITING,
+    Link,
+    ProtocolMismatch,
+    Unreachable,
+)
+from evloop.framing import FrameDecoder, pack_frame
+from evloop.net.stream import Hub
+from tests.support.live import House
+
+
+class World(House):
+    """A server, and a link on its loop."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        hub = Hub(self.loop)
+        self.loop.before_sleep(hub.flush)
+        rng = random.Random(1)
+        self.link = Link(self.loop, hub, lambda: rng, "test/1", lambda: "Mel")
+        self.ready = 0
+        self.lost: list[tuple[str, float]] = []
+        self.news: list[tuple[str, dict[str, Any]]] = []
+        self.answers: list[tuple[Any, EvloopError | None]] = []
+        self.link.on_ready = self._ready
+        self.link.on_lost = lambda why, delay: self.lost.append((why, delay))
+        self.link.on_news = lambda method, params: self.news.append((method, params))
+
+    def _ready(self) -> None:
+        self.ready += 1
+
+    def answer(self, value: object, error: EvloopError | None) -> None:
+        self.answers.append((value, error))
+
+    def connect(self, address: tuple[str, int] | None = None) -> EvloopError | None:
+        self.answers.clear()
+        host, port = address or self.address
+        self.link.connect(host, port, self.answer)
+        self.until(lambda: self.answers)
+        return self.answers.pop()[1]
+
+    def begin(self, listener: socket.socket) -> None:
+        """Connect to `listener`, and do not wait."""
+        host, port = listener.getsockname()
+        self.link.connect(host, port, self.answer)
+
+    def ask(self, method: str, **params: Any) -> tuple[Any, EvloopError | None]:
+        self.answers.clear()
+        self.link.request(method, params, self.answer)
+        self.until(lambda: self.answers)
+        return self.answers.pop()
+
+    def cut(self) -> None:
+        """The server loses the connection."""
+        for connection in list(self.registrar.connections.values()):
+            connection.abort("cut")
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    world = World()
+    yield world
+    world.link.close()
+    world.close()
+
+
+@pytest.fixture
+def listener() -> Iterator[socket.socket]:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield listener
+
+
+def test_a_link_greets_asks_and_is_answered(world: World) -> None:
+    assert world.connect() is None
+    assert world.link.state == READY and world.ready == 1
+    connection = next(iter(world.registrar.connections.values()))
+    assert (connection.client, connection.name) == ("test/1", "Mel")
+    value, error = world.ask("makeroom", name="lab")
+    assert error is None and value["room"]["name"] == "lab"
+    value, error = world.ask("makeroom", name="lab")
+    assert isinstance(error, Refused) and error.reason == "room_exists"
+
+
+def test_answers_come_to_who_asked(world: World) -> None:
+    world.connect()
+    got: list[tuple[str, Any]] = []
+
+    def note(name: str, value: object, error: EvloopError | None) -> None:
+        got.append((name, value))
+
+    for number in range(50):
+        name = f"r{number}"
+        world.link.request("makeroom", {"name": name}, partial(note, name))
+    world.until(lambda: len(got) == 50)
+    assert all(value["room"]["name"] == name for name, value in got)
+
+
+def test_nobody_there_is_told_and_given_up(world: World, listener: socket.socket) -> None:
+    address = listener.getsockname()
+    listener.close()
+    error = world.connect(address)
+    assert isinstance(error, Unreachable) and "refused" in str(error)
+    assert world.link.state == IDLE
+    world.skip(2 * RECONNECT_S_MAX)
+    assert world.link.state == IDLE and world.lost == []
+
+
+def test_a_silent_directory_is_given_up_after_its_time(
+    world: World, listener: socket.socket
+) -> None:
+    world.begin(listener)
+    world.tick(10)
+    world.skip(CONNECT_S_MAX + 1)
+    assert "does not answer" in str(world.answers[0][1])
+    assert isinstance(world.answers[0][1], Unreachable) and len(world.answers) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "kind"),
+    [
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", ProtocolMismatch),
+        (pack_frame(b"hello?"), ProtocolMismatch),
+        (pack_frame(b'{"jsonrpc":"2.0","id":99,"result":{}}'), ProtocolMismatch),
+        (pack_frame(b'{"jsonrpc":"2.0","id":1,"result":{"protocol":2}}'), ProtocolMismatch),
+        (pack_frame(b'{"jsonrpc":"2.0","id":1,"result":7}'), ProtocolMismatch),
+        (b"", Unreachable),
+    ],
+)
+def test_who_is_no_directory_is_recognised(
+    world: World, listener: socket.socket, words: bytes, kind: type[EvloopError]
+) -> None:
+    world.begin(listener)
+    world.tick(5)
+    peer, _ = listener.accept()
+    peer.sendall(words)
+    peer.shutdown(socket.SHUT_WR)
+    world.until(lambda: world.answers)
+    peer.close()
+    assert type(world.answers[0][1]) is kind, world.answers
+    assert world.link.state == IDLE
+
+
+def test_who_turns_us_away_is_there(world: World, listener: socket.socket) -> None:
+    world.begin(listener)
+    world.tick(5)
+    peer, _ = listener.accept()
+    with peer:
+        error = b'{"code":6,"message":"full"}'
+        peer.sendall(pack_frame(b'{"jsonrpc":"2.0","id":null,"error":%b}' % error))
+        peer.shutdown(socket.SHUT_WR)
+        world.until(lambda: world.answers)
+    error_told = world.answers[0][1]
+    assert type(error_told) is Unreachable and str(error_told).endswith(": full")
+    assert advised(error_told) is error_told
+
+
+def test_a_lost_link_comes_back_by_itself(world: World) -> None:
+    world.connect()
+    world.cut()
+    world.until(lambda: world.lost)
+    assert world.link.state == WAITING
+    with pytest.raises(Unreachable):
+        world.link.request("ping", {}, world.answer)
+    world.skip(1)
+    world.until(lambda: world.ready == 2)
+    assert world.ask("ping") == ({}, None)
+
+
+def test_what_was_asked_and_not_answered_is_told(world: World) -> None:
+    world.connect()
+    world.link.request("ping", {}, world.answer)
+    world.cut()
+    world.until(lambda: world.answers)
+    assert isinstance(world.answers[0][1], Unreachable) and len(world.answers) == 1
+
+
+def test_the_back_off_grows_is_bounded_and_never_ends(world: World) -> None:
+    world.connect()
+    world.server._door.close()
+    world.cut()
+    world.until(lambda: world.lost)
+    while len(world.lost) < 12:
+        world.skip(RECONNECT_S_MAX)
+        world.tick(20)
+    delays = [delay for _, delay in world.lost]
+    assert delays[0] <= 0.5 and max(delays) <= RECONNECT_S_MAX
+    assert delays[-1] >= RECONNECT_S_MAX / 2
+    assert len(set(delays)) == len(delays), "jitter keeps clients from coming back together"
+
+
+def test_closing_is_final(world: World) -> None:
+    world.connect()
+    world.link.request("ping", {}, world.answer)
+    world.link.close()
+    assert isinstance(world.answers[0][1], Unreachable)
+    world.skip(60)
+    assert world.link.state == IDLE and world.lost == []
+    world.until(lambda: not world.registrar.connections)
+
+
+def test_connecting_anew_gives_up_the_old(world: World) -> None:
+    world.connect()
+    assert world.connect() is None
+    world.until(lambda: len(world.registrar.connections) == 1)
+    assert world.ask("ping") == ({}, None) and world.lost == []
+
+
+def test_news_comes_in_order(world: World) -> None:
+    world.connect()
+    world.ask("watch")
+    other = world.caller()
+    for number in range(20):
+        world.call(other, "makeroom", name=f"r{number}")
+    world.until(lambda: len(world.news) == 20)
+    versions = [params["version"] for _, params in world.news]
+    assert versions == list(range(versions[0], versions[0] + 20))
+
+
+def test_the_servers_goodbye_is_the_reason_of_the_loss(world: World) -> None:
+    world.connect()
+    (connection,) = world.registrar.connections.values()
+    world.registrar.send_away(connection, "the server ends")
+    world.until(lambda: world.lost)
+    assert world.news == [("closing", {"reason": "the server ends"})]
+    assert world.lost[0][0] == "the server ends"
+
+
+def test_a_server_that_talks_nonsense_later_is_left(world: World, listener: socket.socket) -> None:
+    world.begin(listener)
+    world.tick(5)
+    peer, _ = listener.accept()
+    decoder = FrameDecoder()
+    peer.sendall(pack_frame(b'{"jsonrpc":"2.0","id":1,"result":{"protocol":1,"version":3}}'))
+    world.until(lambda: world.ready)
+    decoder.feed(peer.recv(1000))
+    assert decoder.next_frame() is not None
+    peer.sendall(pack_frame(b"\xff"))
+    world.until(lambda: world.lost)
+    peer.close()
+    assert "no directory" in world.lost[0][0]

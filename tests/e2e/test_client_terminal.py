@@ -1,0 +1,412 @@
+"""The client as a person uses it: on a real pty, in real rooms on loopback."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import termios
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from evloop.base.limits import PASTE_GUARD_S
+from tests.support.live import Caller, Process
+from tests.support.pty_run import PtyRun
+
+PASTE_BEGIN, PASTE_END = "\x1b[200~", "\x1b[201~"
+ESCAPE_CODES = re.compile(rb"\x1b\[[0-9;?]*[A-Za-z@`~]")
+
+
+def place() -> str:
+    """A room of this test's own: workers of one run must not hear each other."""
+    low, high = os.urandom(2)
+    return f"239.255.{low % 254 + 1}.{high}:{49152 + (os.getpid() * 31 + high) % 16000}"
+
+
+@pytest.fixture
+def server() -> Iterator[Process]:
+    server = Process().ready()
+    yield server
+    server.close()
+
+
+def person(name: str, *arguments: str, **options: object) -> PtyRun:
+    return PtyRun.python("evloop.client", "--name", name, "--time=off", *arguments, **options)
+
+
+def in_room(name: str, room: str, *arguments: str, **options: object) -> PtyRun:
+    run = person(name, "chat", room, *arguments, **options)
+    try:
+        run.expect_line("-- in ")
+    except BaseException:
+        run.close()
+        raise
+    return run
+
+
+def rows(run: PtyRun) -> list[str]:
+    assert run.screen is not None
+    return [line for line in run.screen.scrollback + run.screen.used() if line]
+
+
+def knows(run: PtyRun, name: str) -> None:
+    """Wait until `name` is told to be present."""
+    words = (f"{name} joined", f"with {name}")
+    run.expect(lambda screen: any(word in row for row in rows(run) for word in words))
+
+
+class Injector:
+    """Raw datagrams into a plain room, from 127.0.0.1."""
+
+    def __init__(self, room: str) -> None:
+        group, _, port = room.partition(":")
+        self.target = (group, int(port))
+        self.sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.sock.setsockopt(
+            socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton("127.0.0.1")
+        )
+
+    def say(self, data: bytes) -> None:
+        self.sock.sendto(data, self.target)
+
+    def __enter__(self) -> "Injector":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.sock.close()
+
+
+def test_two_talk_and_a_half_typed_line_is_never_disturbed() -> None:
+    room = place()
+    with in_room("Mel", room) as mel, in_room("Bob", room) as bob:
+        mel.send("half a li")
+        mel.expect_last(f"{room}> half a li")
+        bob.send("is the kettle on?\r")
+        mel.expect_line("Bob: is the kettle on?")
+        mel.expect_last(f"{room}> half a li")
+        mel.send("ne\r")
+        for run in (mel, bob):
+            run.expect_line("Mel: half a line")
+        assert rows(mel).count("Mel: half a line") == 1
+        assert rows(bob).count("Mel: half a line") == 1
+        assert f"{room}> half a line" not in rows(mel), "Enter erases the typed row"
+
+
+def test_ctrl_bracket_leaves_at_once_from_anywhere(server: Process) -> None:
+    with person("Mel", "--server", f"127.0.0.1:{server.address[1]}") as mel:
+        mel.expect_last("evloop>")
+        mel.send("makeroom lab\rchat lab\r")
+        mel.expect_last("lab>")
+        mel.send("half a line\x1b[D\x1b[D\x1b\x1d")
+        mel.expect_line("-- left lab --")
+        mel.expect_last("evloop>")
+        mel.send("connect\r")
+        mel.expect(lambda screen: f"evloop: directory 127.0.0.1:{server.address[1]}" in rows(mel))
+        mel.send("getdir\r")
+        mel.expect_line("  lab  ")
+        mel.send("\x04")
+        assert mel.wait() == 0 and mel.restored()
+
+
+def test_ctrl_d_and_ctrl_c_in_a_room() -> None:
+    room = place()
+    with in_room("Mel", room) as mel:
+        mel.send("some text\x03")
+        mel.expect_last(f"{room}>")
+        mel.send("\x19")  # Ctrl-Y brings it back
+        mel.expect_last(f"{room}> some text")
+        mel.send("\x15\x03")
+        mel.expect(lambda screen: "Ctrl-C" in "\n".join(screen.used()))
+        mel.send("\x03")
+        assert mel.wait() == 0 and mel.restored()
+        assert "-- left" in "\n".join(rows(mel))
+
+
+@pytest.mark.parametrize("options", [[], ["--plain"]])
+def test_after_quit_there_is_no_prompt(options: list[str]) -> None:
+    with person("Mel", "--server", "127.0.0.1:1", *options) as run:
+        run.expect_last("evloop>")
+        run.send("quit\r")
+        assert run.wait() == 0
+        assert rows(run)[-1] == "evloop> quit"
+
+
+def test_ctrl_c_twice_at_the_prompt_ends_it() -> None:
+    run = person("Mel", "--server", "127.0.0.1:1")
+    run.expect_last("evloop>")
+    run.send("typed\x03")
+    run.expect_last("evloop>")
+    run.send("\x03")
+    run.expect(lambda screen: "Ctrl-C again leaves" in "\n".join(screen.used()))
+    run.send("\x03")
+    assert run.wait() == 130 and run.restored()
+    run.close()
+
+
+def test_a_paste_is_one_message_and_can_not_be_broken_out_of() -> None:
+    room = place()
+    with in_room("Mel", room) as mel, in_room("Bob", room) as bob:
+        lines = "\r".join(f"line {number}" for number in range(50))
+        mel.send(f"{PASTE_BEGIN}{lines}{PASTE_END}")
+        mel.expect(lambda screen: "line 49" in "\n".join(screen.used()))
+        assert not any("Mel:" in row for row in rows(bob))
+        while mel.read(2 * PASTE_GUARD_S):  # a person's Enter does not stick to a paste
+            pass
+        mel.send("\r")
+        mel.expect_line("Mel: line 0")
+        bob.expect_line("line 49")
+        got = rows(bob)
+        begin = got.index("Mel: line 0")
+        assert got[begin + 1 : begin + 50] == [f"     line {number}" for number in range(1, 50)]
+        mel.send(f"{PASTE_BEGIN}evil{PASTE_END}\rrm -rf{PASTE_END}")
+        mel.expect(lambda screen: "evil" in screen.used()[-1])
+        assert not any("Mel: evil" in row for row in rows(mel))
+
+
+def test_a_window_that_narrows_and_comes_back() -> None:
+    room = place()
+    with in_room("Mel", room) as mel, in_room("Bob", room) as bob:
+        bob.send("a line that is rather longer than twenty columns\r")
+        mel.expect_line("Bob: a line that is rather longer than twenty columns")
+        mel.send("typed text which is long as well")
+        mel.expect(lambda screen: screen.used()[-1].endswith("as well"))
+        mel.resize(20, 10)
+        bob.send("while narrow\r")
+        mel.expect(lambda screen: any("while narrow" in row for row in rows(mel)))
+        mel.resize(80, 24)
+        bob.send("wide again\r")
+        mel.expect_line("Bob: wide again")
+        mel.expect(lambda screen: "typed text" in "\n".join(screen.used()))
+        mel.send("\r")
+        bob.expect_line("Mel: typed text which is long as well")
+
+
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGINT, 130)]
+)
+def test_signals_say_goodbye_and_give_the_terminal_back(number: int, status: int) -> None:
+    room = place()
+    with in_room("Mel", room) as mel, in_room("Bob", room) as bob:
+        mel.send("hi\r")
+        bob.expect_line("Mel: hi")
+        knows(bob, "Mel")
+        mel.kill(number)
+        assert mel.wait() == status and mel.restored()
+        gone = ("Mel left --", "Mel came and went --")
+        bob.expect(lambda screen: any(word in row for row in rows(bob) for word in gone))
+
+
+def test_ctrl_backslash_ends_it_with_the_terminal_restored() -> None:
+    with in_room("Mel", place()) as mel:
+        mel.send("\x1c")
+        assert mel.wait() == 128 + signal.SIGQUIT and mel.restored()
+
+
+def test_after_kill_9_a_shell_can_still_be_used() -> None:
+    with in_room("Mel", place()) as mel:
+        mel.kill(signal.SIGKILL)
+        mel.wait()
+        now = termios.tcgetattr(mel.slave)
+        assert now[0] & termios.ICRNL, "Enter works in a shell that keeps the raw terminal"
+
+
+def test_tab_completes_commands_rooms_and_names(server: Process) -> None:
+    where = f"127.0.0.1:{server.address[1]}"
+    with person("Mel", "--server", where) as mel, person("Bobby", "--server", where) as bob:
+        mel.expect_last("evloop>")
+        bob.expect_last("evloop>")
+        mel.send("mak\tkitchen\r")
+        bob.expect_line("-- made room kitchen")
+        bob.send("ch\tki\t\r")
+        bob.expect_last("kitchen>")
+        mel.send("ch\tki\t\r")
+        mel.expect_last("kitchen>")
+        bob.send("hello\r")
+        mel.expect_line("Bobby: hello")
+        mel.send("bo\tthere you are\r")
+        bob.expect_line("Mel: Bobby: there you are")
+        mel.send("/st\t\r")
+        mel.expect_line("received")
+
+
+def test_history_is_kept_across_runs(tmp_path: Path) -> None:
+    room = place()
+    with in_room("Mel", room) as mel:
+        mel.send("something worth keeping\r")
+        mel.expect_line("Mel: something worth keeping")
+        mel.send("\x04")
+        assert mel.wait() == 0
+    file = tmp_path / "state" / "evloop" / "history"
+    assert file.stat().st_mode & 0o777 == 0o600
+    with in_room("Mel", room) as mel:
+        mel.send("\x12worth\r")  # Ctrl-R
+        mel.expect_line("Mel: something worth keeping")
+    with in_room("Mel", room, "--no-history") as mel:
+        mel.send("\x10")  # nothing above
+        mel.expect_last(f"{room}>")
+
+
+def test_hostile_text_acts_on_no_terminal() -> None:
+    room = place()
+    with in_room("Mel", room, "--color=never", "--mode=plain") as mel, Injector(room) as injector:
+        begin = len(mel.raw)
+        attacks = [
+            b"Eve: \x1b]0;owned\x07\x1b[2J\x1b[31mred\x9b2J",
+            b"\x1b[201~\r: name",
+            bytes(range(32)) + b": all of them",
+            b"Eve: " + bytes(range(127, 160)),
+            "Eve: \u202eoverride\u2066isolate\u2028line".encode(),
+        ]
+        for attack in attacks:
+            injector.say(attack)
+        injector.say(b"Eve: the end")
+        mel.expect_line("Eve: the end")
+        left = ESCAPE_CODES.sub(b"", bytes(mel.raw[begin:])).decode()
+        for allowed in "\r\n\b":
+            left = left.replace(allowed, "")
+        assert left.isprintable(), ascii(left)
+
+
+def test_a_flood_never_hides_what_is_typed() -> None:
+    """1,000 messages in a second into a plain room, while half a line stands there."""
+    room = place()
+    with in_room("Mel", room, "--mode=plain") as mel, Injector(room) as injector:
+        mel.send("half a li")
+        mel.expect_last(f"{room}> half a li")
+        typed = "half a li"
+        for number in range(1_000):
+            injector.say(b"Eve: message %d" % number)
+            if number % 100 == 50:
+                key = "abcdefghij"[number // 100]
+                typed += key
+                mel.send(key)
+                mel.expect_last(f"{room}> {typed}")
+        mel.expect_line("Eve: message 999")
+        mel.expect_last(f"{room}> half a liabcdefghij")
+
+
+def test_a_frozen_terminal_does_not_stop_the_heart(tmp_path: Path) -> None:
+    """Nobody reads Mel's terminal (as Ctrl-S does), yet what she is sent is confirmed."""
+    room = place()
+    with in_room("Mel", room) as mel, in_room("Bob", room) as bob:
+        bob.send("hi\r")
+        mel.expect_line("Bob: hi")
+        knows(bob, "Mel")
+        for number in range(40):
+            bob.send(f"{number} {'x' * 800}\r")  # more than a pty holds; Mel is not read
+            bob.expect_line(f"Bob: {number} x") if number % 10 == 9 else None
+        bob.send("/who\r")
+        bob.expect_line("  Mel  ")
+        assert not any("Mel left" in row or "Mel not heard" in row for row in rows(bob))
+        mel.expect_line("Bob: 39 x")
+
+
+@pytest.mark.parametrize(
+    ("environ", "arguments"),
+    [({"TERM": "dumb"}, []), ({"TERM": ""}, []), ({}, ["--plain"]), ({"EVLOOP_PLAIN": "1"}, [])],
+)
+def test_without_a_line_editor_no_escape_byte_is_written(
+    environ: dict[str, str], arguments: list[str]
+) -> None:
+    room = place()
+    with in_room("Mel", room, *arguments, env=environ) as mel:
+        mel.send("good morning\r")
+        mel.expect_line("Mel: good morning")
+        mel.send("half\x1d")
+        assert mel.wait() == 0
+        assert b"\x1b" not in mel.raw and mel.restored()
+
+
+def test_no_color_means_none() -> None:
+    room = place()
+    for environ, colored in (({"NO_COLOR": "1"}, False), ({}, True)):
+        with in_room("Mel", room, env=environ) as mel:
+            mel.send("hi\r")
+            mel.expect_line("Mel: hi")
+            mel.send("\x04")
+            mel.wait()
+            assert (re.search(rb"\x1b\[3[1-6]m", mel.raw) is not None) is colored
+
+
+def test_under_lc_all_c_nothing_but_ascii_is_written() -> None:
+    room = place()
+    with in_room("Mel", room, env={"LC_ALL": "C"}) as mel, in_room("Bob", room) as bob:
+        bob.send("grün 你好\r")
+        mel.expect_line("Bob: gr")
+        assert bytes(mel.raw).isascii()
+
+
+# -- what is loaded, and how much it takes ---------------------------------------------------
+
+# Beyond what an empty package loads. A new name here costs every user at each start.
+ALLOWED = """
+    _bisect _blake2 _bz2 _collections _compression _functools _hashlib _heapq _json _locale _lzma
+    _operator _random _sha512 _signal _socket _sre _struct _weakref _weakrefset argparse array
+    atexit binascii bisect bz2 collections copyreg enum errno fcntl fnmatch functools gettext heapq
+    ipaddress itertools json keyword locale lzma math operator os pwd random re reprlib resource
+    select selectors shutil signal socket stat struct termios textwrap types unicodedata warnings
+    weakref zlib
+"""
+NEVER = "asyncio threading logging dataclasses subprocess typing pathlib ssl sqlite3"
+
+
+def test_only_what_is_needed_is_loaded_before_the_first_prompt(
+    server: Process, tmp_path: Path
+) -> None:
+    log = tmp_path / "imports"
+    where = f"127.0.0.1:{server.address[1]}"
+    command = f"exec {sys.executable} -S -X importtime -m evloop.client --server {where} 2>{log}"
+    with PtyRun(["sh", "-c", command]) as run:
+        run.expect_last("evloop>")
+    loaded = {
+        line.rpartition("|")[2].strip()
+        for line in log.read_text().splitlines()
+        if line.startswith("import time:")
+    }
+    (tmp_path / "nothing").mkdir()
+    (tmp_path / "nothing" / "__init__.py").write_text("")
+    (tmp_path / "nothing" / "__main__.py").write_text("")
+    empty = subprocess.run(
+        [sys.executable, "-S", "-X", "importtime", "-m", "nothing"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    before = {line.rpartition("|")[2].strip() for line in empty.stderr.splitlines()}
+    ours = {name.partition(".")[0] for name in loaded - before} - {"evloop", "imported package"}
+    assert not ours & set(NEVER.split()), ours
+    assert ours <= set(ALLOWED.split()), sorted(ours - set(ALLOWED.split()))
+
+
+@pytest.mark.parametrize(
+    ("words", "said", "status"),
+    [
+        ("getdir", "  lab  239.255.7.1   5751   0 here", 0),
+        ("GETDIR", "  lab  239.255.7.1   5751   0 here", 0),
+        ("makeroom lab", "evloop: makeroom lab: room lab exists already (239.255.7.1:5751)", 1),
+        ("deleteroom nope", "evloop: deleteroom nope: there is no room nope", 1),
+        ("chat nope", "evloop: chat nope: there is no room nope", 1),
+        ("say nope hello", "evloop: say nope: there is no room nope", 1),
+        ("getdr", 'evloop: unknown command "getdr": did you mean getdir?', 2),
+        ("chat", "evloop: chat: too few arguments; usage: chat NAME | ADDRESS:PORT", 2),
+        ("--server 127.0.0.1:99999", None, 2),
+    ],
+)
+def test_a_command_at_a_terminal_prints_and_tells_how_it_went(
+    server: Process, words: str, said: str | None, status: int
+) -> None:
+    host, port = server.address
+    at = f"{host}:{port}"
+    caller = Caller(server.address)
+    server.call(caller, "makeroom", name="lab", address="239.255.7.1", port=5751)
+    caller.close()
+    run = person("Mel", "--server", at, *words.split(), columns=100)
+    assert run.wait() == status
+    told = [row for row in rows(run) if row.strip()]
+    assert told == [said] if said else told[0].startswith("evloop: ")
+    assert termios.tcgetattr(run.slave) == run.before
+    run.close()

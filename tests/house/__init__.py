@@ -1,0 +1,1 @@
+"""Tests of the code as text: layout, style, caps, documents, packaging."""

@@ -1,0 +1,148 @@
+"""The house, read off the imports: who may import whom, what is pure, what is loaded when.
+
+    python3 -m tests.house.layout
+
+prints the packages with their modules, lines and edges.
+"""
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.house.layout import MAY_IMPORT, edges, package_of
+from tests.support.sources import MODULES, PACKAGES, ROOT, imports, is_pure, module_path, tree_of
+
+
+def _words(*lines: str) -> frozenset[str]:
+    return frozenset(" ".join(lines).split())
+
+
+# All that a pure module may know of the standard library.
+PURE = _words(
+    "_blake2 bisect codecs collections difflib hashlib heapq hmac ipaddress json math re struct",
+    "unicodedata",
+)
+# Never at run time. (Measured: logging +5 ms, dataclasses +8 ms and 1.5 MB, asyncio 33 ms, 19 MB.)
+NEVER = _words(
+    "asyncio concurrent contextlib dataclasses enum importlib inspect logging",
+    "multiprocessing pathlib queue subprocess threading typing uuid",
+)
+# Only inside functions, where they are needed: each costs start-up time or memory.
+LATE = _words(
+    "argparse array difflib hashlib hmac ipaddress json re sqlite3 ssl traceback unicodedata",
+)
+# Modules that exist for such a library; they are then imported late themselves.
+LATE_IN_WHOLE = {
+    "daemon.store": {"sqlite3"},
+    "base.strictjson": {"json", "re"},
+    "net.tls": {"ssl"},
+}
+
+# Must not be loaded for `--version`, nor (with the second row) before the first prompt.
+HEAVY = _words("asyncio dataclasses logging subprocess threading")
+NOT_YET = _words("difflib hashlib ipaddress json pathlib sqlite3 ssl traceback typing unicodedata")
+
+
+def test_the_sources_are_found() -> None:
+    """A search that found five files would let every other test here pass."""
+    assert len(MODULES) > 70
+    assert set(PACKAGES) - {"", "room.reliable"} == set(MAY_IMPORT)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_package_imports_what_its_row_allows(module: str) -> None:
+    """Types too: a type from above is knowledge of what is above."""
+    mine = package_of(module)
+    if mine == "":  # the entry points
+        return
+    for name in imports(module_path(module), typing=True):
+        if name.startswith("evloop.") and name != "evloop.__version__":
+            other = name.removeprefix("evloop.")
+            assert other in MODULES, f"{module} imports {other}, which is no module"
+            allowed = {mine, *MAY_IMPORT[mine]}
+            assert package_of(other) in allowed, f"{module} imports {other}"
+
+
+def test_there_is_no_import_cycle() -> None:
+    """At run time, late imports included."""
+    below = {
+        module: {
+            name.removeprefix("evloop.")
+            for name in imports(module_path(module))
+            if name.startswith("evloop.") and name != "evloop.__version__"
+        }
+        for module in MODULES
+    }
+    while below:
+        free = [module for module, needs in below.items() if not needs & set(below)]
+        assert free, f"a cycle among {sorted(below)}"
+        for module in free:
+            del below[module]
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if is_pure(name)])
+def test_pure_modules_know_no_system(module: str) -> None:
+    found = imports(module_path(module))
+    outside = {name for name in found if not name.startswith("evloop")}
+    assert outside <= PURE, f"{module} imports {outside - PURE}"
+    ours = {name.removeprefix("evloop.") for name in found if name.startswith("evloop.")}
+    assert not [name for name in ours if not is_pure(name)]
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_a_package_is_one_docstring(package: str) -> None:
+    body = tree_of(module_path(package)).body
+    assert len(body) == (2 if package == "" else 1)  # evloop itself has its version
+
+
+def test_the_table_of_edges_is_printed() -> None:
+    """What `python3 -m tests.house.layout` shows is what was just checked."""
+    for package, others in edges().items():
+        if package:
+            assert set(others) <= set(MAY_IMPORT[package])
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_what_is_never_imported(module: str) -> None:
+    found = {name.partition(".")[0] for name in imports(module_path(module))}
+    assert not found & NEVER
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_what_is_imported_late(module: str) -> None:
+    found = {name.partition(".")[0] for name in imports(module_path(module), late=False)}
+    if "_blake2" in found:
+        found.discard("hashlib")  # only where there is no _blake2
+    assert not (found & LATE) - LATE_IN_WHOLE.get(module, set())
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_only_the_standard_library_and_ourselves(module: str) -> None:
+    found = {name.partition(".")[0] for name in imports(module_path(module), typing=True)}
+    assert found <= sys.stdlib_module_names | {"evloop"}
+
+
+def loaded_by(program: str, *arguments: str, typed: str = "") -> set[str]:
+    """Names of all modules that a run of the program loads."""
+    done = subprocess.run(
+        [sys.executable, "-S", "-X", "importtime", "-m", f"evloop.{program}", *arguments],
+        cwd=ROOT,
+        input=typed,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert {"evloop", "evloop.base.limits"} <= loaded  # the listing was understood
+    return loaded
+
+
+@pytest.mark.parametrize("program", ["server", "client"])
+def test_version_loads_nothing_heavy(program: str) -> None:
+    assert not loaded_by(program, "--version") & HEAVY
+
+
+def test_the_client_comes_to_its_prompt_with_nothing_heavy() -> None:
+    assert not loaded_by("client", typed="quit\n") & (HEAVY | NOT_YET)

@@ -1,0 +1,1 @@
+"""Tests of sockets on the loop."""

@@ -1,0 +1,1 @@
+"""Tests of a live room and of plain rooms."""

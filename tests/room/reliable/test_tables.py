@@ -1,0 +1,344 @@
+"""Presence, losses and copies, repairs, bulk, history, records: the tables of a room."""
+
+from random import Random
+
+import pytest
+
+from evloop.base.limits import (
+    HISTORY_BYTES_MAX,
+    HISTORY_MESSAGES_MAX,
+    LABELS_KEPT_MAX,
+    LOSS_UNKNOWN,
+    MEMBERS_MAX,
+)
+from evloop.room.reliable.bulk import BulkServer, Holders
+from evloop.room.reliable.egress import Outbox, split
+from evloop.room.reliable.history import History
+from evloop.room.reliable.loss import LossMeter, copies
+from evloop.room.reliable.membership import Presence
+from evloop.room.reliable.packets import NOBODY
+from evloop.room.reliable.reorder import Message, Stream
+from evloop.room.reliable.repair import Repairs
+from evloop.room.reliable.senders import Senders, digest_item
+
+ANN, BOB, EVE = (bytes([n]) * 8 for n in (0xA, 0xB, 0xE))
+D = 0.005
+
+
+def ident(n: int) -> bytes:
+    return n.to_bytes(8, "big")
+
+
+def message(sender: bytes, seq: int, size: int = 100, lamport: int = 1) -> Message:
+    return Message(lamport, sender, seq, (), b"Ann", 0, b"x", 0, False, bytes(size))
+
+
+# -- presence --------------------------------------------------------------------------------------
+
+
+def test_the_interval_follows_the_number_of_members() -> None:
+    for members, interval in ((1, 6.0), (50, 20.0), (1_000, 150.0), (10_000, 1_500.0)):
+        presence = Presence("Mel")
+        presence.expect(members)
+        assert presence.interval() == pytest.approx(interval)
+
+
+def test_a_label_follows_who_is_present_and_what_they_are_called() -> None:
+    presence = Presence("Mel")
+    assert presence.label(ANN, "mel") == "mel"
+    presence.add(ANN, b"mel", 0, 0.0)
+    assert presence.label(ANN, "mel") == "mel~0a0a"
+    presence.rename("Max")
+    assert presence.label(ANN, "mel") == "mel"
+    bob = presence.add(BOB, b"MEL", 0, 0.0)
+    assert bob is not None
+    assert presence.label(ANN, "mel") == "mel~0a0a"
+    presence.named(bob, b"Bob")
+    assert presence.label(ANN, "mel") == "mel"
+    presence.named(bob, b"mel")
+    assert presence.label(ANN, "mel") == "mel~0a0a"
+    presence.remove(BOB)
+    assert presence.label(ANN, "mel") == "mel"
+    assert presence.label(ANN, "a:b") == ANN.hex()
+
+
+def test_labels_that_are_kept_are_bounded() -> None:
+    presence = Presence("Mel")
+    for n in range(LABELS_KEPT_MAX + 2):
+        assert presence.label(ident(n), f"n{n}") == f"n{n}"
+    assert len(presence._labels) <= LABELS_KEPT_MAX
+
+
+def test_what_others_count_is_believed_by_its_median_and_within_reason() -> None:
+    presence = Presence("Mel")
+    for _ in range(20):
+        presence.vote(65_535)
+    assert presence.size() == 16  # alone here, I believe no more
+    for n in range(60):
+        presence.add(ident(n), b"x", 0, 0.0)
+    for votes in ([70] * 8, [65_535] * 7):
+        for vote in votes:
+            presence.vote(vote)
+    assert presence.size() == 70
+    for _ in range(8):
+        presence.vote(2)
+    assert presence.size() == 61  # never below those I count
+
+
+def test_members_are_bounded_and_the_silent_go() -> None:
+    presence = Presence("Mel")
+    for n in range(MEMBERS_MAX):
+        assert presence.add(ident(n), b"x", 0, float(n % 7))
+    assert presence.add(ANN, b"x", 0, 0.0) is None
+    patience = 3.5 * presence.interval()
+    assert presence.silent(patience - 0.1) == []
+    gone = presence.silent(patience + 3.0)
+    assert {member.heard for _, member in gone} == {0.0, 1.0, 2.0, 3.0}
+    assert presence.deadline() <= 4.0 + patience
+
+
+def test_the_losses_are_a_histogram() -> None:
+    presence = Presence("Mel")
+    told = [0, 30, 30, 100, 200, LOSS_UNKNOWN]
+    for n, loss in enumerate(told):
+        member = presence.add(ident(n), b"x", 0, 0.0)
+        assert member is not None
+        presence.lossy(member, loss)
+    assert {k: n for k, n in presence.losses.items() if n} == {0: 1, 30: 2, 100: 2}
+    assert presence.mean_loss() == pytest.approx(0.52)
+    for n in range(len(told)):
+        presence.remove(ident(n))
+    assert not any(presence.losses.values())
+    assert presence.mean_loss() is None
+
+
+# -- losses and copies -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("loss", [0.0, 0.1, 0.3, 0.6])
+def test_loss_is_measured_without_bias(loss: float) -> None:
+    rng, meter, now = Random(7), LossMeter(), 0.0
+    told = []
+    for seq in range(3_000):
+        now += 1.0
+        known = False
+        for more in (3, 2, 1, 0):
+            if rng.random() >= loss:
+                if known:
+                    meter.further((ANN, seq), more)
+                else:
+                    meter.first((ANN, seq), more, now)
+                known = True
+        told.append(meter.percent(now))
+    told = told[500:]
+    assert sum(told) / len(told) / 100 == pytest.approx(loss, abs=0.015)
+
+
+def test_gaps_in_control_counters_count() -> None:
+    meter = LossMeter()
+    for counter in range(0, 200, 2):
+        meter.control((counter - 2) & 0xFFFFFFFF, counter)
+    meter.control(5, 5_000)  # an outage
+    meter.control(5, 5)  # a duplicate
+    assert meter.percent(0.0) in (50, 49)
+    assert LossMeter().percent(0.0) == LOSS_UNKNOWN
+    assert meter.percent(0.0, 0.0) < 45  # what the others tell weighs, too
+
+
+@pytest.mark.parametrize(
+    ("loss", "members"), [(1, 50), (10, 50), (30, 50), (50, 50), (30, 1_000), (30, 5)]
+)
+def test_the_mean_miss_meets_the_aim(loss: int, members: int) -> None:
+    rng = Random(3)
+    drawn = [copies(rng, {loss: members - 1}, members, 15) for _ in range(4_000)]
+    miss = sum((loss / 100) ** (extra + 1) for extra in drawn) / len(drawn)
+    aim = 1 / 400 if members < 20 else min(1 / 200, 0.4 / members)
+    assert miss == pytest.approx(aim, rel=0.1)
+    assert max(drawn) - min(drawn) <= 1
+
+
+def test_copies_are_bounded() -> None:
+    rng = Random(3)
+    assert copies(rng, {99: 5}, 6, 15) == 15
+    assert copies(rng, {99: 5}, 6, 2) == 2
+    assert copies(rng, {0: 5}, 6, 15) == 0
+    assert 3 <= copies(rng, {}, 1, 15) <= 4  # nobody told: assume the worst of usual
+
+
+# -- repairs ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("present", "share"), [(False, 8 / 100), (True, 2 / 100)])
+def test_about_eight_volunteer_and_four_times_as_many_next_time(
+    present: bool, share: float
+) -> None:
+    rng = Random(5)
+    first = second = 0
+    for _ in range(4_000):
+        repairs = Repairs(rng)
+        repairs.asked((ANN, 1), False, present, 1.0, D, 100)
+        first += bool(repairs.due)
+        repairs.due.clear()
+        repairs.asked((ANN, 1), False, present, 1.001, D, 100)  # the same round
+        assert not repairs.due
+        repairs.asked((ANN, 1), False, present, 1.1, D, 100)
+        second += bool(repairs.due)
+    assert first / 4_000 == pytest.approx(share, rel=0.3)
+    assert second / 4_000 == pytest.approx(4 * share, rel=0.15)
+
+
+def test_the_source_answers_in_any_case_but_not_held_down() -> None:
+    repairs = Repairs(Random(5))
+    repairs.asked((ANN, 1), True, False, 1.0, D, 10_000)
+    assert 1.0 <= repairs.deadline() <= 1.0 + D
+    assert repairs.take_due(1.0 + D) == [(ANN, 1)]
+    repairs.answered((ANN, 1), 1.01, D)
+    repairs.asked((ANN, 1), True, False, 1.01 + 19 * D, D, 10_000)
+    assert not repairs.due
+    repairs.asked((ANN, 1), True, False, 1.01 + 21 * D, D, 10_000)
+    assert repairs.due
+
+
+def test_remembered_asks_are_bounded() -> None:
+    repairs = Repairs(Random(5))
+    for n in range(6_000):
+        repairs.asked((ANN, n), True, False, 1.0, D, 2)
+    assert len(repairs.due) <= 4_096
+    assert repairs.full()
+
+
+# -- bulk ------------------------------------------------------------------------------------------
+
+
+def test_holders_take_turns_and_a_liar_gets_no_second() -> None:
+    holders = Holders(Random(1))
+    missing = [(ANN, seq) for seq in range(40)]
+    assert holders.choose(missing, 0.0, 0.06) == NOBODY
+    holders.claimed(BOB, [(ANN, 0, 40)])
+    holders.claimed(EVE, [(ANN, 0, 2**31)])
+    first = holders.choose(missing, 0.0, 0.06)
+    second = holders.choose(missing, 0.0, 0.06)
+    assert {first, second} == {BOB, EVE}
+    assert holders.choose(missing, 0.01, 0.06) is None  # both are busy with me
+    assert holders.choose(missing, 0.07, 0.06) == NOBODY  # nothing came: anybody, then
+    holders.gone(EVE)
+    assert holders.choose(missing, 9.0, 0.06) == BOB
+    assert holders.covers(BOB, (ANN, 39)) and not holders.covers(BOB, (ANN, 40))
+
+
+def test_one_asker_is_served_at_a_time_and_a_thousand_a_minute() -> None:
+    server = BulkServer()
+    assert server.free(ANN)
+    assert all(server.ask(ANN, "ann", (BOB, seq), 0.0) for seq in range(1_000))
+    assert server.ask(ANN, "ann", (BOB, 5), 0.0)  # is queued already
+    assert not server.ask(ANN, "ann", (BOB, 1_000), 0.0)
+    assert server.free(ANN) and not server.free(EVE)
+    assert [server.take() for _ in range(len(server.queue))] == [(BOB, seq) for seq in range(1_000)]
+    assert server.free(EVE)
+    assert not server.ask(ANN, "ann", (BOB, 1), 59.0)
+    assert server.ask(ANN, "ann", (BOB, 1), 61.0)
+
+
+# -- history ---------------------------------------------------------------------------------------
+
+
+def test_history_is_bounded_in_number_bytes_and_age() -> None:
+    history = History()
+    gone = [key for n in range(5_000) for key in history.add(message(ANN, n), float(n))]
+    assert len(history) == HISTORY_MESSAGES_MAX
+    assert gone == [(ANN, n) for n in range(5_000 - HISTORY_MESSAGES_MAX)]
+    for n in range(4_000):
+        history.add(message(BOB, n, 1_200), 5_000.0)
+    assert history.size <= HISTORY_BYTES_MAX
+    history.expire(5_000.0 + 86_401)
+    assert (len(history), history.size, history.newest(5)) == (0, 0, [])
+
+
+def test_a_forgotten_sender_leaves_nothing() -> None:
+    history = History()
+    for n in range(10):
+        for sender in (ANN, BOB):
+            history.add(message(sender, n), 0.0)
+            history.shown(message(sender, n), (sender, n))
+    history.forget(ANN)
+    assert len(history) == 10
+    assert history.size == 1_000
+    assert history.newest(99) == [(BOB, n) for n in range(10)]
+
+
+# -- records ---------------------------------------------------------------------------------------
+
+
+def test_the_digest_is_kept_step_by_step() -> None:
+    senders = Senders()
+    streams = [Stream(ident(n), 0, 0, 0.0) for n in range(40)]
+    for stream in streams:
+        senders.add(stream)
+    rng = Random(1)
+    for _ in range(300):
+        stream = rng.choice(streams)
+        stream.hi += rng.randrange(3)
+        senders.moved(stream)
+    expected = 0
+    for stream in streams:
+        expected ^= digest_item(stream.sender, stream.hi) if stream.hi else 0
+    assert senders.digest == expected
+    for stream in streams:
+        senders.remove(stream)
+    assert senders.digest == 0
+
+
+def test_lists_begin_with_what_changed_and_rotate_through_the_rest() -> None:
+    senders = Senders()
+    for n in range(40):
+        stream = Stream(ident(n), 0, 0, 0.0)
+        stream.hi = n + 1
+        senders.add(stream)
+    lists = [senders.listing(16, ident(3)) for _ in range(10)]
+    for listed in lists:
+        assert len(listed) == 16
+        assert listed[0] == (ident(3), 0, 4)
+        assert [entry[0] for entry in listed[1:12]] == [ident(n) for n in range(39, 28, -1)]
+    assert {entry[0] for listed in lists for entry in listed} == {ident(n) for n in range(40)}
+
+
+def test_a_stream_against_a_plain_list() -> None:
+    rng = Random(8)
+    for _ in range(200):
+        stream, shown = Stream(ANN, 0, 0, 0.0), []
+        numbers = [n for n in range(30) for _ in range(2)]
+        rng.shuffle(numbers)
+        for n in numbers:
+            verdict = stream.accept(n, message(ANN, n), 0.0)
+            assert (verdict == "new") != (n in shown)
+            shown.append(n)
+            assert all(seq in shown for seq in range(stream.hi)) and stream.hi not in shown
+        assert [entry.seq for _, entry in stream.backlog if not isinstance(entry, int)] == list(
+            range(30)
+        )
+
+
+# -- my own messages ------------------------------------------------------------------------------
+
+
+def test_split_cuts_between_characters() -> None:
+    text = "aä€😀" * 300
+    parts = split(text)
+    assert b"".join(parts).decode() == text
+    assert all(part.decode() and len(part) <= 900 for part in parts)
+    assert split("") == [b""]
+
+
+def test_copies_come_on_time_and_tell_how_many_follow() -> None:
+    outbox = Outbox()
+    outbox.announce(message(ANN, 4), 3, 1.0)
+    outbox.announce(message(ANN, 5), 1, 1.001)
+    assert outbox.repeats(4) and outbox.repeats(5)
+    seen = []
+    while outbox.deadline() < float("inf"):
+        now = outbox.deadline()
+        copy = outbox.take_copy(now)
+        assert copy is not None
+        seen.append((round(1_000 * (now - 1.0)), copy[3] >> 4))
+    assert seen == [(7, 2), (8, 0), (14, 1), (21, 0)]
+    assert not outbox.repeats(4)

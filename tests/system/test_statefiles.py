@@ -1,0 +1,143 @@
+"""The user's small files: private, whole, and kept when two programs write them."""
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from evloop.base.limits import HISTORY_LINES_MAX
+from evloop.system import statefiles
+from evloop.system.statefiles import (
+    load_history,
+    read_small,
+    save_history,
+    state_directory,
+    write_atomically,
+)
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({"XDG_STATE_HOME": "/x", "HOME": "/h"}, "/x/evloop"),
+        ({"XDG_STATE_HOME": "relative", "HOME": "/h"}, "/h/.local/state/evloop"),
+        ({"HOME": "/h"}, "/h/.local/state/evloop"),
+        ({"XDG_STATE_HOME": "", "HOME": ""}, None),
+        ({}, None),
+    ],
+)
+def test_where_they_live(environment: dict[str, str], expected: str | None) -> None:
+    assert state_directory(environment) == expected
+
+
+def test_a_file_is_private_whatever_the_umask(tmp_path: Path) -> None:
+    path = tmp_path / "a" / "evloop" / "pins"
+    before = os.umask(0)
+    try:
+        write_atomically(str(path), b"secret")
+    finally:
+        os.umask(before)
+    assert mode(path) == 0o600
+    assert mode(path.parent) == 0o700
+    assert read_small(str(path), 100) == b"secret"
+    assert read_small(str(path), 3) == b"sec"
+
+
+def test_what_is_not_there_is_empty(tmp_path: Path) -> None:
+    assert read_small(str(tmp_path / "nothing"), 10) == b""
+    assert load_history(str(tmp_path)) == []
+
+
+def test_a_fifo_in_its_place_does_not_hang_us(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "history")
+    with pytest.raises(OSError, match="not a regular file"):
+        read_small(str(tmp_path / "history"), 10)
+    assert load_history(str(tmp_path)) == []
+
+
+@pytest.mark.parametrize("step", ["write", "fsync", "rename"])
+def test_a_failure_leaves_the_old_file_and_no_litter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    path = tmp_path / "tokens"
+    write_atomically(str(path), b"old")
+
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, step, fail)
+        with pytest.raises(OSError, match="No space"):
+            write_atomically(str(path), b"new")
+    assert path.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["tokens"]
+
+
+@pytest.mark.parametrize("link", [True, False])
+def test_what_stands_at_the_temporary_name_is_replaced_and_a_link_not_followed(
+    tmp_path: Path, link: bool
+) -> None:
+    victim, temporary = tmp_path / "victim", tmp_path / f"pins.{os.getpid()}.new"
+    victim.write_bytes(b"precious")
+    if link:
+        temporary.symlink_to(victim)
+    else:
+        temporary.write_bytes(b"half")
+    write_atomically(str(tmp_path / "pins"), b"new")
+    assert victim.read_bytes() == b"precious"
+    assert (tmp_path / "pins").read_bytes() == b"new"
+    assert sorted(os.listdir(tmp_path)) == ["pins", "victim"]
+
+
+def test_short_writes_are_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.write
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", lambda fd, data: real(fd, bytes(data[:3])))
+        write_atomically(str(tmp_path / "pins"), b"0123456789")
+    assert (tmp_path / "pins").read_bytes() == b"0123456789"
+
+
+@given(st.lists(st.text(max_size=20).filter(lambda line: "\ud800" not in line), max_size=20))
+def test_any_lines_come_back(lines: list[str]) -> None:
+    assert [statefiles._unescape(statefiles._escape(line)) for line in lines] == lines
+    assert not any("\n" in statefiles._escape(line) for line in lines)
+
+
+def test_history_survives_a_run(tmp_path: Path) -> None:
+    directory = str(tmp_path / "state")
+    save_history(directory, [], ["getdir", "two\nlines", "back\\slash\\n", "日本"])
+    assert load_history(directory) == ["getdir", "two\nlines", "back\\slash\\n", "日本"]
+    assert mode(tmp_path / "state" / "history") == 0o600
+
+
+def test_two_runs_at_once_lose_nothing(tmp_path: Path) -> None:
+    directory = str(tmp_path)
+    save_history(directory, [], ["old"])
+    first, second = load_history(directory), load_history(directory)
+    save_history(directory, first, [*first, "from the first"])
+    save_history(directory, second, [*second, "from the second"])
+    assert load_history(directory) == ["old", "from the first", "from the second"]
+
+
+def test_history_is_bounded_and_the_newest_stay(tmp_path: Path) -> None:
+    directory = str(tmp_path)
+    before: list[str] = []
+    for run in range(3):
+        lines = [*before, *(f"{run} {number}" for number in range(300))][-HISTORY_LINES_MAX:]
+        save_history(directory, before, lines)
+        before = load_history(directory)
+    assert len(before) == HISTORY_LINES_MAX
+    assert before[-1] == "2 299"
+    assert before[0] == "1 100"
+
+
+def test_a_damaged_history_does_not_stop_us(tmp_path: Path) -> None:
+    (tmp_path / "history").write_bytes(b"good\n\xff\xfe\n\\\nhalf")
+    assert load_history(str(tmp_path)) == ["good", "\ufffd\ufffd", "\\"]

@@ -1,0 +1,1 @@
+"""Tests of keys, editor, renderer and tty."""

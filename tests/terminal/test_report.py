@@ -1,0 +1,144 @@
+"""The wording of events: the contract to the letter, and nothing that acts on a terminal."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from evloop.base.names import display
+from evloop.terminal import report
+
+ANN = b"\x9f\x3c\x12\xab\x00\xd1\xe2\xf3"
+
+
+def event(text: str = "Good morning!", mark: str = "", **changes: Any) -> tuple[Any, ...]:
+    values = {"sender": ANN, "seq": 7, "name": "Mel", "kind": 0, "verified": False, **changes}
+    return (
+        "message", values["sender"], values["seq"], values["name"], values["kind"], text, 0, mark,
+        values["verified"],
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (("Mel", 0, "Good morning!", ""), "Mel: Good morning!"),
+        (("Mel", 0, "Good morning!", "history"), "Mel: Good morning!"),
+        (("Mel", 1, "waves", ""), "* Mel waves"),
+        (("", 0, "Bob: hi", "plain"), "? Bob: hi"),
+        (("", 0, "no name", ""), "no name"),
+        (("Mel", 0, "hi", "late"), "Mel: hi  [late]"),
+        (("Mel", 0, "hi", "early"), "Mel: hi  [out of place]"),
+        (("Mel", 0, "one\ntwo", ""), "Mel: one\n     two"),
+        (("Mel", 0, "\x1b[2J", ""), "Mel: ^[[2J"),
+        (("", 0, "a\nMel: forged", ""), "a^JMel: forged"),
+        (("", 0, "a\nMel: forged", "plain"), "? a^JMel: forged"),
+    ],
+)
+def test_a_message_as_a_line(arguments: tuple[str, int, str, str], line: str) -> None:
+    assert report.message_line(*arguments) == line
+
+
+@given(st.text(), st.text(), st.sampled_from(["", "plain", "late"]), st.sampled_from([0, 1]))
+def test_no_message_acts_on_a_terminal(name: str, text: str, mark: str, kind: int) -> None:
+    for line in report.message_line(name, kind, text, mark).split("\n"):
+        assert display(line) == line
+
+
+def test_the_first_line_of_a_chat() -> None:
+    assert report.entered("kitchen", ["bob", "carol"], "Ctrl-]") == (
+        "-- in kitchen with bob, carol. Ctrl-] or /leave goes back --"
+    )
+    assert report.entered("kitchen", [], "Ctrl-X") == "-- in kitchen. Ctrl-X or /leave goes back --"
+
+
+def test_joins_and_parts_are_one_line() -> None:
+    news = [("joined", "a"), ("bye", "c"), ("joined", "b"), ("silent", "d"), ("visited", "e")]
+    line = report.came_and_went(news)
+    assert line == "-- a, b joined; e came and went; c left; d not heard any more --"
+    assert "3 more joined" in report.came_and_went(("joined", str(n)) for n in range(9))
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        (report.lost("Ann", 12), "-- 12 messages from Ann are gone: nobody here holds them --"),
+        (report.lost("Ann", 1), "-- 1 message from Ann is gone: nobody here holds them --"),
+        (report.renamed("Mel", "Melanie"), "-- Mel is now Melanie --"),
+        (report.conflict("Ann", 3, False), "message 3 of Ann; the first stays"),
+        (report.conflict("Ann", 3, True), "somebody else sends under your id"),
+        (report.ago(0.2), "now"),
+        (report.ago(12), "12 s ago"),
+        (report.ago(600), "10 min ago"),
+        (report.plural(1, "room"), "1 room"),
+        (report.plural(0, "room"), "0 rooms"),
+    ],
+)
+def test_sentences(line: str, words: str) -> None:
+    assert words in line
+
+
+def test_a_listing_lines_up_and_says_what_is_plain() -> None:
+    rooms: list[dict[str, Any]] = [
+        {"name": "kitchen", "address": "239.255.7.1", "port": 5751, "members": 3},
+        {"name": "g", "address": "239.255.17.2", "port": 65535, "members": 0, "mode": "plain"},
+    ]
+    assert report.room_lines(rooms) == [
+        "  kitchen  239.255.7.1    5751   3 here",
+        "  g        239.255.17.2  65535   0 here  plain",
+    ]
+
+
+def test_who_and_stats() -> None:
+    assert report.who_lines([("Mel", 0.0), ("Bobby", 3.2)]) == ["  Mel    you", "  Bobby  3 s ago"]
+    assert report.stats_lines({"sent": 3, "lost": 0, "repairs_sent": 12}) == [
+        "  sent          3",
+        "  repairs sent  12",
+    ]
+    assert report.stats_lines({"loss_percent": 255}) == ["  nothing yet"]
+    assert report.stats_lines({"loss_percent": 30}) == ["  loss percent  30"]
+    assert report.stats_lines({"sent": 0}) == ["  nothing yet"]
+
+
+def test_a_message_as_json_is_the_contract() -> None:
+    line = report.json_message("lab", event(), "2026-11-22T12:01:07.412Z")
+    assert line == (
+        '{"v":1,"type":"message","room":"lab","name":"Mel","text":"Good morning!",'
+        '"sender":"9f3c12ab00d1e2f3","seq":7,"at":"2026-11-22T12:01:07.412Z",'
+        '"history":false,"verified":false}'
+    )
+
+
+def test_json_says_more_where_there_is_more() -> None:
+    late = json.loads(report.json_message("lab", event(mark="late", kind=1), ""))
+    assert late["mark"] == "late" and late["kind"] == "me"
+    old = json.loads(report.json_message("lab", event(mark="history"), ""))
+    assert old["history"] is True and "mark" not in old
+    plain = json.loads(report.json_message("lab", event(mark="plain", sender=b"", seq=-1), ""))
+    assert plain["seq"] is None and plain["sender"] == "" and plain["mark"] == "plain"
+
+
+@pytest.mark.parametrize(
+    ("what", "members"),
+    [
+        (("joined", ANN, "Bob"), {"type": "joined", "name": "Bob"}),
+        (("left", ANN, "Bob", "bye"), {"type": "left", "name": "Bob", "why": "bye"}),
+        (("renamed", ANN, "A", "B"), {"type": "renamed", "old": "A", "name": "B"}),
+        (("lost", ANN, "Bob", 4), {"type": "lost", "count": 4}),
+        (("conflict", ANN, "Bob", 9), {"type": "conflict", "seq": 9}),
+    ],
+)
+def test_presence_as_json(what: tuple[Any, ...], members: dict[str, Any]) -> None:
+    got = json.loads(report.json_presence("lab", what))
+    assert got["v"] == 1 and got["room"] == "lab" and got["sender"] == ANN.hex()
+    assert members.items() <= got.items()
+
+
+@given(st.text())
+def test_json_survives_the_round_trip_and_acts_on_no_terminal(text: str) -> None:
+    text = text.encode(errors="replace").decode()
+    line = report.json_line("x", text=text)
+    assert json.loads(line)["text"] == text
+    assert display(line) == line and "\n" not in line
