@@ -10,13 +10,13 @@ import os
 import sys
 
 from evloop.app.shell import Client
-from evloop.base.endpoints import endpoint_of, split_endpoint
+from evloop.base.addresses import endpoint_of, split_endpoint
 from evloop.base.errors import EvloopError, SetupError
 from evloop.client import run_main
 from evloop.daemon.options import parse_options
 from evloop.daemon.server import Server
 from evloop.directory.client import Unreachable
-from evloop.net.multicast import choose_interface
+from evloop.net.interfaces import choose_interface
 from evloop.system.log import WARNING, stderr_log
 
 TYPE_CHECKING = False

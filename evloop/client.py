@@ -9,20 +9,13 @@ import sys
 import time
 from functools import partial
 
-from evloop.app.exits import (
-    HUNG_UP,
-    INTERNAL,
-    INTERRUPTED,
-    TERMINATED,
-    status_of,
-)
 from evloop.app.options import PROGRAM, parse_options
 from evloop.app.shell import Client
 from evloop.app.startup import start
-from evloop.base.errors import EvloopError
+from evloop.base.errors import HUNG_UP, INTERNAL, INTERRUPTED, TERMINATED, EvloopError
 from evloop.net.stream import Hub
-from evloop.system.descriptors import fill_standard
 from evloop.system.loop import Loop
+from evloop.system.process import fill_standard
 from evloop.terminal.frontend import is_tty
 
 TYPE_CHECKING = False
@@ -47,7 +40,7 @@ def run(options: "Namespace", prepare: "Callable[[Client], object]") -> int:
         loop.run()
     except EvloopError as error:
         client.failed("", error)
-        client.status = client.status or status_of(error)
+        client.status = client.status or error.exit_status
     finally:
         client.on_end()
         client.face.close()
@@ -67,7 +60,7 @@ def run_main(
         return run(parse_options(arguments, environ, is_tty(), program), prepare)
     except EvloopError as error:
         sys.stderr.write(f"evloop: {error}\n")
-        return status_of(error)
+        return error.exit_status
     except Exception as error:
         if "--debug" in arguments:
             raise

@@ -6,15 +6,13 @@ Options first; what serves is loaded once it is known that something is to be se
 
 import sys
 
-from evloop.base.errors import SetupError
+from evloop.base.errors import INTERNAL, SetupError
 from evloop.daemon.options import parse_options
-from evloop.system.descriptors import fill_standard
+from evloop.system.process import fill_standard
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-INTERNAL = 70
 
 
 def main(arguments: "Sequence[str] | None" = None) -> int:
@@ -31,7 +29,7 @@ def main(arguments: "Sequence[str] | None" = None) -> int:
         return run(options)
     except SetupError as error:
         sys.stderr.write(f"evloop: {error.sentence}\n")
-        return error.status
+        return error.exit_status
     except Exception as error:
         if options.debug:
             raise

@@ -19,7 +19,6 @@ from evloop.app.commands import (
     help_lines,
     parse_line,
 )
-from evloop.base.buckets import Bucket
 from evloop.base.errors import EvloopError, Refused
 from evloop.base.limits import (
     ALONE_S,
@@ -36,11 +35,9 @@ from evloop.base.limits import (
     PIPE_QUEUE_MAX,
     SHOWN_LINES_DEFAULT,
 )
-from evloop.base.names import (
-    check_nickname,
-    display,
-    fold,
-)
+from evloop.base.names import check_nickname, display, fold
+from evloop.base.ratelimit import Bucket
+from evloop.system.timers import nothing
 from evloop.terminal import report
 
 TYPE_CHECKING = False
@@ -273,7 +270,7 @@ class Chat:
         ):
             timer.cancel()
         self._note(report.note(f"left {display(self.name)}"))
-        self.room.on_pump = _nothing
+        self.room.on_pump = nothing
         self.room.leave()
         self._on_over()
 
@@ -440,10 +437,6 @@ class Chat:
     def _look_alone(self) -> None:
         if not self._heard and self.state <= TALKING:
             self._on_alone()
-
-
-def _nothing() -> None:
-    """The chat is over."""
 
 
 EVENTS: "dict[str, Callable[[Chat, Event], None]]" = {

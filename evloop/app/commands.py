@@ -7,7 +7,7 @@ command does lives in the client; what it is called, takes and means lives here.
 
 from collections import namedtuple
 
-from evloop.base.errors import EvloopError
+from evloop.base.errors import USAGE, EvloopError
 from evloop.base.names import quoted
 
 TYPE_CHECKING = False
@@ -105,6 +105,8 @@ _TABLES = {
 
 class UsageError(EvloopError):
     """The words are off; the sentence says which and what would be right. Exit status 2."""
+
+    exit_status = USAGE
 
 
 def words_at(door: str) -> list[str]:

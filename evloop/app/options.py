@@ -5,11 +5,11 @@ from types import SimpleNamespace
 
 from evloop import __version__
 from evloop.app.commands import UsageError, help_lines
-from evloop.base.endpoints import DIRECTORY_PORT
+from evloop.base.addresses import DIRECTORY_PORT
 from evloop.base.errors import Refused
 from evloop.base.limits import TTL_MAX
 from evloop.base.names import check_nickname, quoted
-from evloop.system.arguments import answer_version, formatter
+from evloop.system.process import answer_version, formatter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -6,8 +6,9 @@ so that results come in the order of the lines.
 """
 
 from evloop.app.commands import UsageError, help_lines
-from evloop.base.endpoints import split_endpoint
+from evloop.base.addresses import split_endpoint
 from evloop.base.errors import (
+    INVALID_PARAMS,
     EvloopError,
     Refused,
     RemoteProtocolError,
@@ -20,7 +21,6 @@ from evloop.base.limits import (
     TOKEN_CHARS_MAX,
 )
 from evloop.base.names import (
-    INVALID_PARAMS,
     address_warning,
     check_address,
     check_nickname,
@@ -39,7 +39,7 @@ from evloop.directory.client import (
     NobodyThere,
     Unreachable,
 )
-from evloop.directory.keepsakes import is_hex
+from evloop.directory.trust import is_hex
 from evloop.terminal import report
 
 TYPE_CHECKING = False

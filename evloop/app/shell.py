@@ -11,17 +11,16 @@ import os
 
 from evloop import __version__
 from evloop.app.commands import UsageError, parse_line
-from evloop.app.exits import INTERRUPTED, status_of
 from evloop.app.prompt import Prompt
-from evloop.app.stamps import Stamps
-from evloop.app.style import Style
-from evloop.base.errors import EvloopError, Refused
+from evloop.app.style import Stamps, Style
+from evloop.base.errors import INTERRUPTED, EvloopError, Refused
 from evloop.base.names import place_of, quoted
 from evloop.directory import protocol
 from evloop.directory.client import READY, Link
 from evloop.directory.trust import Trust
 from evloop.net.stream import Hub
 from evloop.system.loop import Loop
+from evloop.system.timers import nothing
 from evloop.terminal import report
 from evloop.terminal.frontend import open_face
 
@@ -67,11 +66,11 @@ class Client:
         self.verbatim = False  # lines are messages even when they begin with /
         self.plain_room = False
         self.outcome = (0, 0)  # of the last room: members that confirmed, members asked
-        self.on_end: Callable[[], object] = _nothing
+        self.on_end: Callable[[], object] = nothing
         # What to do when no directory answers at the start: host(error, then).
         self.host_directory: Callable[[EvloopError, Any], object] | None = None
-        self.on_room_open: Callable[[], object] = _nothing
-        self.on_room_over: Callable[[], object] = _nothing
+        self.on_room_open: Callable[[], object] = nothing
+        self.on_room_over: Callable[[], object] = nothing
         self._quitting = False
         self._rooms: set[Room] = set()  # open; those that were left are still saying goodbye
         self._ending = False
@@ -212,7 +211,7 @@ class Client:
             self.face.note(begin + why)
         one_shot = self.options.command and self.chat is None
         if one_shot or not self.face.is_terminal:
-            self.status = self.status or status or status_of(error)
+            self.status = self.status or status or error.exit_status
 
     def show_prompt(self) -> None:
         """Say where Enter will go."""
@@ -373,10 +372,6 @@ class Client:
         if not self._rooms:
             self.link.close()
             self.loop.stop()
-
-
-def _nothing(*_: object) -> None:
-    """Nobody wants to know."""
 
 
 def _ignore(value: object, error: object) -> None:

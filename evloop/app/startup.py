@@ -12,9 +12,8 @@ from evloop.app.commands import (
     find,
     parse_arguments,
 )
-from evloop.app.exits import UNCONFIRMED
 from evloop.app.prompt import advised
-from evloop.base.errors import EvloopError, Refused
+from evloop.base.errors import UNCONFIRMED, EvloopError, Refused
 from evloop.base.limits import HISTORY_MESSAGES_MAX, SHOWN_LINES_DEFAULT
 from evloop.base.names import split_place
 from evloop.terminal import report

@@ -1,8 +1,70 @@
-"""How a chat looks and ends."""
+"""How a chat looks and ends; wall time as text.
 
+Time is shown to people in their own time zone, and to scripts in UTC.
+
+Wall time is for display only; order and liveness never use it.
+"""
+
+import time
 from collections import namedtuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 # as_json; escape: the name of the key that leaves; stamps: see `Stamps`; history: how many messages
 # from before our time are shown (None: all that come); answered: whether somebody must have
 # confirmed what was said; muted: nothing is shown at all.
 Style = namedtuple("Style", "as_json escape stamps history answered muted")
+_FORMATS = {"off": "", "HH:MM": "%H:%M ", "iso": "%Y-%m-%dT%H:%M:%S "}
+_STEPS_S = {"off": 60, "HH:MM": 60, "iso": 1}  # the same text within; no zone is off by seconds
+
+
+class Stamps:
+    """`style` is a key of _FORMATS, `wall` unix time.
+
+    The last texts are kept: a chat asks for both with each message, and to make them costs 7,400
+    instructions each.
+    """
+
+    __slots__ = ("_day", "_format", "_line", "_step", "_wall")
+
+    def __init__(self, style: str, wall: "Callable[[], float]") -> None:
+        self._format = _FORMATS[style]
+        self._step = _STEPS_S[style]
+        self._wall = wall
+        self._line = (0.0, 0.0, "")  # (from when, until when, text)
+        self._day = (0.0, 0.0, "")
+
+    def line(self, at: float = 0.0) -> str:
+        """What stands before a chat line of unix time `at` (0: now), with a blank behind it.
+
+        "" when stamps are off.
+        """
+        if not self._format:
+            return ""
+        at = at or self._wall()
+        since, until, text = self._line
+        if not since <= at < until:
+            since = at - at % self._step
+            text = time.strftime(self._format, time.localtime(at))
+            self._line = since, since + self._step, text
+        return text
+
+    def day(self) -> str:
+        """Today: "Sun 22 Nov 2026"; "" when stamps are off."""
+        if not self._format:
+            return ""
+        now = self._wall()
+        since, until, text = self._day
+        if not since <= now < until:
+            since = now - now % 60
+            text = time.strftime("%a %d %b %Y", time.localtime(now))
+            self._day = since, since + 60, text
+        return text
+
+    def utc(self) -> str:
+        """Now, for JSON: "2026-11-22T12:01:07.412Z"."""
+        now = self._wall()
+        begin = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now))
+        return f"{begin}.{int(now * 1000) % 1000:03}Z"

@@ -1,4 +1,4 @@
-"""The error family. Imports nothing.
+"""The error family, the codes of the directory protocol, and exit statuses. Imports nothing.
 
 Every error says who is wrong, because that decides what happens next:
 
@@ -9,11 +9,40 @@ Every error says who is wrong, because that decides what happens next:
     Refused               a rule of the house said no: answer with code, reason and sentence
     StoreError            the disk: undo, answer `storage_failed`, go on
     SetupError            the user or the machine: say what failed, why, and leave with a status
+
+Each class carries the `exit_status` with which a program ends because of it.
 """
+
+# Exit statuses, after sysexits.h and the shell.
+FAILED = 1  # what was asked for was refused, or went wrong
+USAGE = 2  # a wrong option or argument
+UNREACHABLE = 69  # no directory answered
+INTERNAL = 70  # a bug of ours
+CANT_CREATE = 73  # the state file cannot be made or used
+UNCONFIRMED = 75  # nobody has confirmed what was said
+MISMATCH = 76  # what answered speaks another protocol
+REFUSED = 77  # it is about who one is: a certificate, a token
+HUNG_UP, INTERRUPTED, TERMINATED = 129, 130, 143  # 128 and the signal, as shells count
+
+# Error codes of the directory protocol: JSON-RPC's own, then ours.
+PARSE_ERROR = -32700
+INVALID_REQUEST = -32600
+METHOD_NOT_FOUND = -32601
+INVALID_PARAMS = -32602
+INTERNAL_ERROR = -32603
+ROOM_EXISTS = 1
+ADDRESS_IN_USE = 2
+NO_SUCH_ROOM = 3
+NOT_ALLOWED = 4
+FULL = 5
+SLOW_DOWN = 6
+STORAGE_FAILED = 7
 
 
 class EvloopError(Exception):
     """The root of the family."""
+
+    exit_status = FAILED
 
 
 class LocalProtocolError(EvloopError):
@@ -25,11 +54,11 @@ class RemoteProtocolError(EvloopError):
 
 
 class FrameError(RemoteProtocolError):
-    """The length-prefixed stream can not be read any further."""
+    """The length-prefixed stream cannot be read any further."""
 
 
 class BadMessage(RemoteProtocolError):
-    """One message can not be understood; `code` is JSON-RPC's error code for it."""
+    """One message cannot be understood; `code` is JSON-RPC's error code for it."""
 
     def __init__(self, code: int, sentence: str) -> None:
         super().__init__(sentence)
@@ -52,6 +81,8 @@ class Refused(EvloopError):
         self.reason = reason
         self.sentence = sentence
         self.data = data
+        if code == NOT_ALLOWED:
+            self.exit_status = REFUSED
 
 
 class StoreError(EvloopError):
@@ -59,9 +90,9 @@ class StoreError(EvloopError):
 
 
 class SetupError(EvloopError):
-    """Something outside must change before the program can go on; `status` is the exit status."""
+    """Something outside must change before the program can go on."""
 
-    def __init__(self, sentence: str, status: int) -> None:
+    def __init__(self, sentence: str, exit_status: int) -> None:
         super().__init__(sentence)
         self.sentence = sentence
-        self.status = status
+        self.exit_status = exit_status

@@ -5,7 +5,7 @@ the directory protocol. `unicodedata` is loaded only for text beyond ASCII: it c
 and some small boxes lack it (then such text is taken as it is, unnormalised).
 """
 
-from evloop.base.errors import Refused
+from evloop.base.errors import INVALID_PARAMS, Refused
 from evloop.base.limits import (
     NICKNAME_BYTES_MAX,
     PORT_MAX,
@@ -17,7 +17,6 @@ TYPE_CHECKING = False  # the checkers know this name; importing `typing` costs s
 if TYPE_CHECKING:
     from typing import Literal
 
-INVALID_PARAMS = -32602
 
 # C0 as ^X, DEL as ^?; C1, the bidi overrides and isolates, the line and paragraph separators and
 # lone surrogates as U+FFFD. Nothing else is changed.

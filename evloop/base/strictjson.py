@@ -5,14 +5,13 @@ duplicate keys, NaN and infinities, halves of surrogate pairs, integers that a d
 `json` is loaded with the first message.
 """
 
-from evloop.base.errors import BadMessage
+from evloop.base.errors import PARSE_ERROR, BadMessage
 from evloop.base.limits import INTEGER_MAX, JSON_DEPTH_MAX
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, NoReturn
 
-PARSE_ERROR = -32700
 
 # Brackets of both kinds become one pair, everything else goes.
 _BRACKETS = bytes.maketrans(b"[]{}", b"()()")

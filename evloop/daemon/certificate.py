@@ -8,8 +8,9 @@ import os
 import socket
 import sys
 
+from evloop.base.errors import FAILED
+
 _DAYS = "3650"
-_FAILED = 1
 
 
 def openssl_command(cert: str, key: str, host: str) -> list[str]:
@@ -31,7 +32,7 @@ def make_certificate(cert: str) -> int:
     for path in (cert, key):
         if os.path.lexists(path):
             sys.stderr.write(f"evloop: can not make a certificate: {path} exists already\n")
-            return _FAILED
+            return FAILED
     before = os.umask(0o077)
     try:
         process = os.posix_spawnp("openssl", command, os.environ)
@@ -41,12 +42,12 @@ def make_certificate(cert: str) -> int:
             f"evloop: can not run openssl: {error.strerror}; this is what makes a certificate,"
             f" here or on another machine:\n  {' '.join(command)}\n"
         )
-        return _FAILED
+        return FAILED
     finally:
         os.umask(before)
     if status:
         sys.stderr.write(f"evloop: openssl failed; the command was:\n  {' '.join(command)}\n")
-        return _FAILED
+        return FAILED
     os.chmod(cert, 0o644)  # it is no secret: clients may name it with --tls-ca
     sys.stdout.write(
         f"made {cert} and its key {key}, good for {host} and for ten years; start the server with\n"

@@ -1,7 +1,7 @@
 """One client's connection to the directory: who it is, and how it can fail."""
 
-from evloop.base.endpoints import endpoint_of
-from evloop.base.errors import FrameError
+from evloop.base.addresses import endpoint_of
+from evloop.base.errors import INVALID_REQUEST, FrameError
 from evloop.directory import protocol
 from evloop.net.stream import Hub, Stream
 
@@ -71,7 +71,7 @@ class Connection(Stream):
         if not self._eof:
             reply = protocol.error(
                 protocol.NULL,
-                protocol.INVALID_REQUEST,
+                INVALID_REQUEST,
                 str(error),
                 {"reason": "frame_too_large"},
             )
@@ -82,7 +82,7 @@ class Connection(Stream):
         self.server.blame(self, "insecure", why)
         if self.go_plain():
             sentence = "this port speaks TLS only: connect with --tls"
-            reply = protocol.error(protocol.NULL, protocol.INVALID_REQUEST, sentence)
+            reply = protocol.error(protocol.NULL, INVALID_REQUEST, sentence)
             self.server.answer(self, reply, None)
         self.close(why)
 

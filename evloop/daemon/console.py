@@ -7,9 +7,8 @@ with a sentence that says what to do.
 from evloop.base.errors import EvloopError, Refused
 from evloop.base.names import display, quoted
 from evloop.base.strictjson import decode
-from evloop.system.outlet import Outlet
-from evloop.system.stdin import Input
-from evloop.terminal.line_mode import LineReader
+from evloop.system.stdin import Input, LineReader
+from evloop.system.stdout import Outlet
 from evloop.terminal.report import room_lines, stats_lines
 from evloop.terminal.tty import in_foreground
 

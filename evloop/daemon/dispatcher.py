@@ -15,7 +15,14 @@ at once is one sync of the disk then (measured: 1.2 to 1.5 times as many changes
 """
 
 from evloop import __version__
+from evloop.base.addresses import is_loopback, prefix_of
 from evloop.base.errors import (
+    INTERNAL_ERROR,
+    INVALID_REQUEST,
+    METHOD_NOT_FOUND,
+    NOT_ALLOWED,
+    PARSE_ERROR,
+    SLOW_DOWN,
     BadMessage,
     Refused,
     StoreError,
@@ -30,8 +37,7 @@ from evloop.base.limits import (
     TOKEN_BYTES,
 )
 from evloop.base.names import fold
-from evloop.base.peers import is_loopback, prefix_of
-from evloop.base.strictjson import PARSE_ERROR, encode
+from evloop.base.strictjson import encode
 from evloop.daemon.connection import Connection
 from evloop.daemon.group_commit import (
     Promises,
@@ -40,11 +46,6 @@ from evloop.daemon.group_commit import (
     storage_failed,
 )
 from evloop.directory import protocol, requests
-from evloop.directory.owner import (
-    check_owner,
-    new_token,
-    token_hash,
-)
 from evloop.directory.protocol import (
     NULL,
     RESULT_AROUND_BYTES,
@@ -54,8 +55,14 @@ from evloop.directory.protocol import (
     Room,
     parse,
 )
+from evloop.directory.registry import (
+    check_owner,
+    new_token,
+    token_hash,
+)
 from evloop.framing import pack_frame, pack_header
 from evloop.net.stream import OPEN, Hub
+from evloop.system.timers import nothing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -80,8 +87,8 @@ SERVER = f"evloop/{__version__}"
 INDEPENDENT = frozenset(("ping",))  # methods whose replies hold whatever becomes of the tick
 FAILURES = (BadMessage, Refused, StoreError)  # what handling a request may raise
 _BAD_REASONS = {
-    protocol.INVALID_REQUEST: "invalid_request",
-    protocol.METHOD_NOT_FOUND: "method_not_found",
+    INVALID_REQUEST: "invalid_request",
+    METHOD_NOT_FOUND: "method_not_found",
     PARSE_ERROR: "parse_error",
 }
 
@@ -114,7 +121,7 @@ class Registrar:
         self.hub = Hub(loop)
         self.connections: dict[int, Connection] = {}
         self.handled = 0
-        self.on_forget: Callable[[Connection], object] = _nothing
+        self.on_forget: Callable[[Connection], object] = nothing
         self._rng = rng
         self._wall = wall
         self._random_bytes = random_bytes
@@ -292,7 +299,7 @@ class Registrar:
         self.directory.rollback()
         self._promises.take_back()
         sentence = "internal error; the server's log says more"
-        reply = protocol.error(request_id or NULL, protocol.INTERNAL_ERROR, sentence)
+        reply = protocol.error(request_id or NULL, INTERNAL_ERROR, sentence)
         connection.send(b"".join(parts) + pack_frame(reply))
         connection.close("internal error")
 
@@ -410,7 +417,7 @@ class Registrar:
         wait = self._change_rates.take(maker, self.loop.now)
         if wait:
             raise Refused(
-                protocol.SLOW_DOWN,
+                SLOW_DOWN,
                 "slow_down",
                 f"too many changes from {maker}; try again in {wait:.2g} s",
                 {"retry_after": wait},
@@ -467,7 +474,7 @@ class Registrar:
         requests.read_nothing(parameters)
         if not is_loopback(connection.host) and connection.host not in self.stats_for:
             sentence = f"stats are not for {connection.host}; see --stats-from"
-            raise Refused(protocol.NOT_ALLOWED, "not_allowed", sentence)
+            raise Refused(NOT_ALLOWED, "not_allowed", sentence)
         now = self.loop.now
         if self._figures[0] != now:  # once a tick, however often it is asked
             self._figures = (now, encode(self.metrics.figures()))
@@ -477,10 +484,6 @@ class Registrar:
         requests.read_nothing(parameters)
         self._promises.unwatch(connection)
         return protocol.EMPTY
-
-
-def _nothing(connection: Connection) -> None:
-    """Nobody wants to know."""
 
 
 def _look_again() -> None:

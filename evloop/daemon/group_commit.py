@@ -15,7 +15,7 @@ tick. A watcher that is answered in the middle of a tick first gets the news so 
 own changes come to it before the reply.
 """
 
-from evloop.base.errors import Refused
+from evloop.base.errors import STORAGE_FAILED, Refused
 from evloop.directory import protocol
 from evloop.framing import pack_frame
 
@@ -118,7 +118,7 @@ class Promises:
 def storage_failed(request_id: bytes) -> bytes:
     """The reply to a request whose changes could not be stored."""
     sentence = "the directory could not be stored; nothing was changed, try again later"
-    refused = Refused(protocol.STORAGE_FAILED, "storage_failed", sentence)
+    refused = Refused(STORAGE_FAILED, "storage_failed", sentence)
     return protocol.refusal(request_id, refused)
 
 

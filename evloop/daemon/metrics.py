@@ -10,6 +10,7 @@ import os
 from bisect import bisect_left
 
 from evloop.base.limits import METRIC_KINDS_MAX, METRICS_EVERY_S
+from evloop.system.files import write_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,7 +32,6 @@ COUNTERS = {
     "commits_failed": ("", "Commits that the store did not take."),
     "accept_pauses": ("", "Times that the system had no descriptor for a new connection."),
 }
-
 # Gauges: name -> help. Those of the server are handed in, those of the process are read here.
 GAUGES = {
     "clients": "Connections open now.",
@@ -43,7 +43,6 @@ GAUGES = {
     "resident_bytes": "Resident memory of the process.",
     "open_descriptors": "Open file descriptors of the process.",
 }
-
 # Upper bounds in seconds. A tick of more than 5 ms is one too many, of 100 ms a fault.
 LAG_BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
 
@@ -192,9 +191,6 @@ def _escaped(value: str) -> str:
     return value.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
 
 
-# -- of the process ------------------------------------------------------------------------------
-
-
 def resident_bytes() -> int:
     """Resident memory of this process, 0 where /proc does not tell."""
     try:
@@ -211,24 +207,6 @@ def open_descriptors() -> int:
         return os.stat("/proc/self/fd").st_size or len(os.listdir("/proc/self/fd")) - 1
     except OSError:
         return 0
-
-
-# -- the file ------------------------------------------------------------------------------------
-
-
-def write_file(path: str, text: str) -> None:
-    """Replace the file at `path` by `text` at once: a reader sees the old or the new. OSError."""
-    folder, name = os.path.split(path)
-    temporary = os.path.join(folder, f".{name}.new")
-    try:
-        os.unlink(temporary)
-    except FileNotFoundError:
-        pass
-    # O_EXCL: what somebody else puts there meanwhile, a link or a pipe, is not followed.
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-    with open(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
-    os.rename(temporary, path)
 
 
 def publish(loop: "Loop", log: "Log", path: str, metrics: Metrics) -> None:

@@ -1,7 +1,7 @@
 """The options of the server."""
 
 from evloop import __version__
-from evloop.base.endpoints import DIRECTORY_PORT
+from evloop.base.addresses import DIRECTORY_PORT
 from evloop.base.limits import (
     CHANGES_PER_S,
     CLIENTS_MAX,
@@ -10,7 +10,7 @@ from evloop.base.limits import (
     ROOMS_MAX,
     ROOMS_PER_ADDRESS_MAX,
 )
-from evloop.system.arguments import answer_version, formatter
+from evloop.system.process import answer_version, formatter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

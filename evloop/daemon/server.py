@@ -15,32 +15,24 @@ import signal
 import socket
 import time
 
-from evloop.base.endpoints import USAGE, endpoint_of
-from evloop.base.errors import SetupError
+from evloop.base.addresses import endpoint_of, is_loopback
+from evloop.base.errors import FAILED, USAGE, SetupError
 from evloop.base.limits import (
     DESCRIPTORS_MIN,
     DRAIN_S,
     SENDS_PER_TICK,
 )
-from evloop.base.peers import is_loopback
 from evloop.base.ratelimit import AddressRates, change_burst
-from evloop.daemon.admission import Guard, clients_that_fit
+from evloop.daemon.admission import Door, Guard, clients_that_fit
 from evloop.daemon.dispatcher import Registrar
-from evloop.daemon.door import Door
-from evloop.daemon.expiry import Expiry
+from evloop.daemon.expiry import Expiry, Sweeper
 from evloop.daemon.metrics import Metrics, publish
 from evloop.daemon.store import MemoryStore, open_store
-from evloop.daemon.systemd import listening_sockets, notifier_from
-from evloop.daemon.upkeep import (
-    Sweeper,
-    Watchman,
-    status_of,
-)
+from evloop.daemon.systemd import Watchman, listening_sockets, notifier_from, status_of
 from evloop.directory import protocol
 from evloop.directory.registry import Directory
-from evloop.net.listeners import open_listeners
+from evloop.net.acceptor import open_listeners
 from evloop.net.stream import Stream
-from evloop.system.descriptors import raise_limit
 from evloop.system.log import (
     DEBUG,
     INFO,
@@ -48,6 +40,7 @@ from evloop.system.log import (
     stderr_log,
 )
 from evloop.system.loop import Loop
+from evloop.system.process import raise_limit
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -59,7 +52,6 @@ if TYPE_CHECKING:
     from evloop.net.tls import ServerTls
     from evloop.system.log import Log
 
-CANNOT_SERVE = 1
 DAY_S = 86_400.0
 
 
@@ -87,7 +79,7 @@ class Server:
         descriptors = raise_limit()
         if descriptors < DESCRIPTORS_MIN:
             sentence = f"the limit of {descriptors} open files is too low; see ulimit -n"
-            raise SetupError(sentence, CANNOT_SERVE)
+            raise SetupError(sentence, FAILED)
         wall = time.time
         if options.memory:
             self._store: Any = MemoryStore(int(wall()))

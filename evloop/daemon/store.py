@@ -18,15 +18,15 @@ import os
 import stat
 from time import perf_counter
 
-from evloop.base.errors import SetupError, StoreError
+from evloop.base.errors import CANT_CREATE, SetupError, StoreError
 from evloop.directory.protocol import Room
+from evloop.system.timers import nothing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable, Mapping
 
-CANT_CREATE = 73  # exit status, EX_CANTCREAT of sysexits.h
 
 _APPLICATION_ID = 0x65766C70  # "evlp": tells our file from any other sqlite database
 # What leads from one layout (PRAGMA user_version) to the next; a new file walks all of them.
@@ -65,7 +65,7 @@ class MemoryStore:
 
     def __init__(self, version: int) -> None:
         self._version = version
-        self.on_sync: Callable[[float], object] = _nothing
+        self.on_sync: Callable[[float], object] = nothing
 
     def load(self) -> tuple[int, list[Room]]:
         """Return version and rooms as they were last committed. For once, after opening."""
@@ -107,7 +107,7 @@ class Store:
         self._error = Error
         self._open = False
         self._files = self._identities()
-        self.on_sync: Callable[[float], object] = _nothing
+        self.on_sync: Callable[[float], object] = nothing
 
     def load(self) -> tuple[int, list[Room]]:
         try:
@@ -186,10 +186,6 @@ class Store:
             else:
                 found.append((status.st_dev, status.st_ino))
         return found
-
-
-def _nothing(seconds: float) -> None:
-    """Nobody wants to know."""
 
 
 # -- opening ---------------------------------------------------------------------------------------

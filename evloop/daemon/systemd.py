@@ -18,15 +18,21 @@ import os
 import socket
 import time
 
-from evloop.base.errors import SetupError
-from evloop.base.limits import LISTEN_SOCKETS_MAX
+from evloop.base.errors import USAGE, SetupError
+from evloop.base.limits import (
+    LISTEN_SOCKETS_MAX,
+    STATUS_EVERY_S,
+)
+from evloop.terminal.report import plural
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, MutableMapping
 
+    from evloop.daemon.dispatcher import Registrar
+    from evloop.system.loop import Loop
+
 LISTEN_FDS_START = 3  # SD_LISTEN_FDS_START, behind stdin, stdout and stderr
-_USAGE = 2  # the exit status of a wrong call
 
 
 def _number(text: str | None) -> int | None:
@@ -149,5 +155,36 @@ def _adopt(descriptor: int) -> socket.socket:
 
 def _bad(why: str) -> SetupError:
     return SetupError(
-        f"can not take over the sockets: {why}; check ListenStream= in the socket unit", _USAGE
+        f"can not take over the sockets: {why}; check ListenStream= in the socket unit", USAGE
     )
+
+
+def status_of(registrar: "Registrar") -> str:
+    """ "3 rooms, 17 clients" """
+    rooms = plural(len(registrar.directory), "room")
+    return f"{rooms}, {plural(len(registrar.connections), 'client')}"
+
+
+class Watchman:
+    """Tells the service manager how we are, when that has changed, and feeds its watchdog."""
+
+    __slots__ = ("_loop", "_notifier", "_registrar", "_told")
+
+    def __init__(self, loop: "Loop", registrar: "Registrar", notifier: "Notifier") -> None:
+        self._loop = loop
+        self._registrar = registrar
+        self._notifier = notifier
+        self._told = ""
+
+    def ready(self) -> None:
+        """Every address listens."""
+        self._told = status_of(self._registrar)
+        if self._notifier.ready(self._told):
+            self._notifier.keep_alive(lambda: self._loop.now, self._loop.call_at)
+            self._loop.call_at(self._loop.now + STATUS_EVERY_S, self._tell)
+
+    def _tell(self) -> None:
+        status = status_of(self._registrar)
+        if status != self._told and self._notifier.status(status):
+            self._told = status
+        self._loop.call_at(self._loop.now + STATUS_EVERY_S, self._tell)

@@ -15,8 +15,11 @@ One that was ready and is lost comes back by itself, with back-off and jitter, f
 import os
 import socket
 
-from evloop.base.endpoints import endpoint_of
+from evloop.base.addresses import endpoint_of
 from evloop.base.errors import (
+    MISMATCH,
+    REFUSED,
+    UNREACHABLE,
     EvloopError,
     FrameError,
     Refused,
@@ -34,6 +37,7 @@ from evloop.framing import pack_frame
 from evloop.net.resolve import Lookup
 from evloop.net.stream import OPEN, Stream
 from evloop.net.tcp import tune
+from evloop.system.timers import nothing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -54,6 +58,8 @@ PROTOCOL = 1
 class Unreachable(EvloopError):
     """The directory could not be reached, or was lost before it answered."""
 
+    exit_status = UNREACHABLE
+
 
 class NobodyThere(Unreachable):
     """Nothing answers at that address."""
@@ -64,9 +70,13 @@ class NobodyThere(Unreachable):
 class ProtocolMismatch(EvloopError):
     """The directory speaks another version of the protocol, or another protocol."""
 
+    exit_status = MISMATCH
+
 
 class Insecure(EvloopError):
     """TLS with the directory failed: it is not who it was, or does not want us."""
+
+    exit_status = REFUSED
 
 
 class _Wire(Stream):
@@ -119,9 +129,9 @@ class Link:
         self.endpoint = ""  # as text, for people
         self.address: tuple[Any, ...] | None = None  # of the socket, when connected
         self.version = 0
-        self.on_ready: Callable[[], object] = _nothing  # each time that it is ready
-        self.on_lost: Callable[[str, float], object] = _nothing  # why, seconds to the next try
-        self.on_news: Callable[[str, dict[str, Any]], object] = _nothing
+        self.on_ready: Callable[[], object] = nothing  # each time that it is ready
+        self.on_lost: Callable[[str, float], object] = nothing  # why, seconds to the next try
+        self.on_news: Callable[[str, dict[str, Any]], object] = nothing
         self.make_pipe: Callable[[str, str], TlsPipe | None] = _plain  # (host, endpoint)
         self._loop = loop
         self._hub = hub
@@ -377,10 +387,6 @@ class Link:
         pending, self._pending = self._pending, {}
         for done in pending.values():
             done(None, error)
-
-
-def _nothing(*_: object) -> None:
-    """Nobody wants to know."""
 
 
 def _plain(host: str, endpoint: str) -> None:

@@ -10,9 +10,14 @@ can not fail. Changes are provisional until `commit`:
 
 `rollback` leaves the directory as it was after the last `commit`: rooms, version, and who was in
 a deleted room. Entering and leaving are not changes: they are neither versioned nor undone.
+
+Who may delete a room is anyone, or who holds the token that made it. A token is 128 random bits in
+hexadecimal, told once in the reply to `makeroom`. The server keeps only its SHA-256, so neither its
+state file nor a listing gives a room away. (A slow hash is for secrets that people choose; these
+can not be guessed, and a slow one would be a way to stall us.)
 """
 
-from evloop.base.errors import Refused
+from evloop.base.errors import ADDRESS_IN_USE, FULL, NO_SUCH_ROOM, NOT_ALLOWED, ROOM_EXISTS, Refused
 from evloop.base.limits import (
     AFTER_CHARS_MAX,
     PAGE_BYTES_MAX,
@@ -22,31 +27,19 @@ from evloop.base.limits import (
     ROOMS_ENTERED_MAX,
     ROOMS_MAX,
     ROOMS_PER_ADDRESS_MAX,
+    TOKEN_BYTES,
 )
-from evloop.base.names import (
-    fold,
-    place_of,
-    quoted,
-)
+from evloop.base.names import fold, place_of, quoted
 from evloop.base.strictjson import encode
 from evloop.directory.pages import Listing
-from evloop.directory.protocol import (
-    ADDRESS_IN_USE,
-    FULL,
-    NO_SUCH_ROOM,
-    NULL,
-    ROOM_EXISTS,
-    Room,
-    change_body,
-    page_body,
-    room_body,
-    room_json,
-)
+from evloop.directory.protocol import NULL, Room, change_body, page_body, room_body, room_json
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Iterator
     from random import Random
+
+    from evloop.directory.protocol import Room
 
 # RFC 2365, the IPv4 local scope, without its first and last 256 addresses; the dynamic ports.
 _FREE_FIRST, _FREE_ADDRESSES = 1 << 8, 0x10000 - 2 * (1 << 8)  # of 239.255.0.0/16
@@ -302,3 +295,33 @@ class Directory:
     def _recount(self, room: Room) -> None:
         self._listing.replace(room.fold, room_json(room, self.members(room)))
         self._pages.clear()
+
+
+def token_hash(token: str) -> bytes:
+    """What is kept of a token."""
+    from hashlib import sha256
+
+    return sha256(token.encode("utf-8", "replace")).digest()
+
+
+def new_token(random_bytes: bytes) -> str:
+    """The token of TOKEN_BYTES bytes that came from the system's own randomness."""
+    assert len(random_bytes) == TOKEN_BYTES
+    return random_bytes.hex()
+
+
+def check_owner(room: "Room", token: str | None) -> None:
+    """Raise Refused `not_allowed` unless `token` is that of `room`."""
+    if not room.token:
+        raise _not_allowed(f"room {room.name} has no owner; only the operator can delete it")
+    if token is None:
+        raise _not_allowed(f"room {room.name} can be deleted only by who made it")
+    # hashlib is loaded with the first token; compare_digest tells nothing by its time.
+    from hmac import compare_digest
+
+    if not compare_digest(token_hash(token), room.token):
+        raise _not_allowed(f"that is not the token of room {room.name}")
+
+
+def _not_allowed(sentence: str) -> Refused:
+    return Refused(NOT_ALLOWED, "not_allowed", sentence)

@@ -5,15 +5,9 @@ form, or raises `Refused` -32602 with the reason of the directory protocol. Unkn
 refused, because a typing mistake must not pass in silence.
 """
 
-from evloop.base.errors import Refused
+from evloop.base.errors import INVALID_PARAMS, Refused
 from evloop.base.limits import PAGE_ROOMS_MAX
-from evloop.base.names import (
-    INVALID_PARAMS,
-    check_address,
-    check_port,
-    check_room_name,
-    quoted,
-)
+from evloop.base.names import check_address, check_port, check_room_name, quoted
 from evloop.directory.protocol import MODES
 
 TYPE_CHECKING = False

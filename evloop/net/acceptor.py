@@ -1,4 +1,4 @@
-"""Taking connections from a listening socket, in batches, and in hard times.
+"""Listening sockets, and taking connections from them, in batches and in hard times.
 
     state      ready                                     time comes    close
     listening  accept up to a batch; no descriptors      -             -> closed
@@ -12,11 +12,17 @@ A listener whose queue can not be taken stays readable: without `paused` the loo
 import errno
 import socket
 
-from evloop.base.limits import ACCEPT_BATCH_MAX, ACCEPT_PAUSE_S
+from evloop.base.addresses import (
+    DIRECTORY_PORT,
+    endpoint_of,
+    split_endpoint,
+)
+from evloop.base.errors import FAILED, USAGE, SetupError
+from evloop.base.limits import ACCEPT_BATCH_MAX, ACCEPT_PAUSE_S, LISTEN_BACKLOG
 
-TYPE_CHECKING = False  # the checkers know this name; importing `typing` costs start-up time
+TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import Any
 
     from evloop.system.loop import Loop
@@ -99,3 +105,61 @@ class Acceptor:
 
     def _resume(self) -> None:
         self.watch.want_read(True)
+
+
+def open_listeners(places: "Sequence[str] | None") -> list[socket.socket]:
+    """Listening sockets for `--listen`; SetupError names the place that can not be had."""
+    if places:
+        return [sock for place in places for sock in _listen(*split_endpoint(place))]
+    return _listen("", DIRECTORY_PORT)
+
+
+def _listen(host: str, port: int) -> list[socket.socket]:
+    """Listen on `host` ("": every address, IPv4 and IPv6) and `port`."""
+    try:
+        # May block, but there is no loop yet that could wait. As bytes: a str goes through the idna
+        # codec, which needs unicodedata.
+        found = socket.getaddrinfo(
+            (host.encode() if host.isascii() else host) or None,
+            port,
+            type=socket.SOCK_STREAM,
+            flags=socket.AI_PASSIVE,
+        )
+    except (OSError, LookupError, UnicodeError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise SetupError(f"can not listen on {endpoint_of(host, port)}: {why}", USAGE) from None
+    listeners: list[socket.socket] = []
+    for family, kind, proto, _, address in found:
+        if family not in (socket.AF_INET, socket.AF_INET6):
+            continue
+        if port == 0 and listeners:
+            address = (address[0], listeners[0].getsockname()[1], *address[2:])
+        try:
+            listeners.append(_listener(family, kind, proto, address))
+        except OSError as error:
+            if family == socket.AF_INET6 and not host:
+                continue  # a machine without IPv6; the IPv4 socket is enough
+            for listener in listeners:
+                listener.close()
+            raise SetupError(
+                f"can not listen on {endpoint_of(str(address[0]), int(address[1]))}:"
+                f" {error.strerror}; is another server running? --listen HOST:PORT takes another",
+                FAILED,
+            ) from None
+    if not listeners:
+        raise SetupError(f"can not listen on {endpoint_of(host, port)}", FAILED)
+    return listeners
+
+
+def _listener(family: int, kind: int, proto: int, address: "Any") -> socket.socket:
+    sock = socket.socket(family, kind, proto)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind(address)
+        sock.listen(LISTEN_BACKLOG)
+    except OSError:
+        sock.close()
+        raise
+    return sock

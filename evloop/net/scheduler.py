@@ -25,6 +25,7 @@ from evloop.base.limits import (
     SENDS_LIGHT,
     SENDS_PER_TICK,
 )
+from evloop.system.timers import nothing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -117,7 +118,7 @@ class Turns:
         for _ in range(fitting):
             dirty.append(behind.popleft())
         if behind:
-            self._defer(_nothing)  # so that the next poll does not sleep
+            self._defer(nothing)  # so that the next poll does not sleep
         return dirty
 
     def to_end(self) -> "Iterator[Any]":
@@ -127,7 +128,7 @@ class Turns:
             self.ends_left -= 1
             yield closed.popleft()
         if closed:
-            self._defer(_nothing)
+            self._defer(nothing)
 
 
 def _that_fit(streams: "Iterable[Any]", units: int) -> tuple[int, int]:
@@ -141,7 +142,3 @@ def _that_fit(streams: "Iterable[Any]", units: int) -> tuple[int, int]:
             units -= stream.queued // SEND_UNIT_BYTES
         number += 1
     return number, units
-
-
-def _nothing() -> None:
-    """Deferred for its effect on the sleep."""

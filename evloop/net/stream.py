@@ -48,8 +48,8 @@ from evloop.base.limits import (
 from evloop.framing import FrameDecoder
 from evloop.net.scheduler import Turns
 from evloop.net.tcp import unacknowledged
-from evloop.system.deadlines import Deadlines
 from evloop.system.loop import READ, Watched
+from evloop.system.timers import Deadlines
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

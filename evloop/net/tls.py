@@ -22,7 +22,7 @@ before a byte of its own leaves.
 
 import ssl
 
-from evloop.base.errors import SetupError
+from evloop.base.errors import USAGE, SetupError
 from evloop.base.limits import (
     TLS_CONTROL_RECORDS_MAX,
     TLS_READ_BYTES_MAX,
@@ -37,7 +37,6 @@ HANDSHAKE, OPEN, CLOSED, FAILED = "handshake", "open", "closed", "failed"
 
 _RECORD_TYPES = frozenset(range(0x14, 0x19))  # RFC 8446, B.1; a frame of ours begins with 0x00
 _HEAD_BYTES = 5  # type, version, length (RFC 8446, 5.1)
-_USAGE = 2  # the exit status of an option that can not be used
 # A refused client has no keys yet, so this is all that it can be told: access_denied (RFC 8446, 6)
 REFUSAL = b"\x15\x03\x03\x00\x02\x02\x31"
 
@@ -250,7 +249,7 @@ def fingerprint(certificate: bytes) -> str:
 
 
 def _no_passphrase() -> str:
-    raise SetupError("the TLS key is protected by a passphrase; give one that is not", _USAGE)
+    raise SetupError("the TLS key is protected by a passphrase; give one that is not", USAGE)
 
 
 def _load_chain(context: ssl.SSLContext, cert: str, key: str | None) -> None:
@@ -274,7 +273,7 @@ def _unusable(what: str, error: OSError) -> SetupError:
         why = (error.reason or "it holds no PEM certificate").lower().replace("_", " ")
     else:
         why = error.strerror or str(error)
-    return SetupError(f"can not use the {what}: {why}", _USAGE)
+    return SetupError(f"can not use the {what}: {why}", USAGE)
 
 
 def server_context(cert: str, key: str | None, client_ca: str | None = None) -> ssl.SSLContext:

@@ -16,8 +16,8 @@ from evloop.base.limits import (
     DATAGRAMS_PER_WAKE_MAX,
     LEAVE_S,
 )
+from evloop.net.interfaces import choose_interface
 from evloop.net.multicast import (
-    choose_interface,
     destination,
     granted_buffer,
     kernel_drops,
@@ -25,6 +25,7 @@ from evloop.net.multicast import (
     open_sender,
     receive,
 )
+from evloop.system.timers import nothing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -119,8 +120,8 @@ class Room:
         self._loop = loop
         self._wall = wall
         self._on_events = on_events
-        self.on_pump: Callable[[], object] = _nothing
-        self.on_closed: Callable[[], object] = _nothing
+        self.on_pump: Callable[[], object] = nothing
+        self.on_closed: Callable[[], object] = nothing
         self.state = LIVE
         self.send_errors = 0
         self.trouble = ""  # why nothing can be sent to the group
@@ -239,7 +240,3 @@ class Room:
         if bool(why) != bool(self.trouble):
             self._on_events([("trouble", why)])
         self.trouble = why
-
-
-def _nothing() -> None:
-    """Nobody wants to know."""

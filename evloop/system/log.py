@@ -6,7 +6,7 @@
 `logging` is not used: it costs 5 ms and 1 MB at start. An event's text is ours and constant;
 values may come from a peer and are made safe, so that no peer can forge a line.
 
-Repeats are held back. A "kind" is an event and a visitor (peers.prefix_of its `peer`):
+Repeats are held back. A "kind" is an event and a visitor (addresses.prefix_of its `peer`):
 
     lines of this kind in this window      what happens
     fewer than LOG_REPEATS_MAX             printed
@@ -18,19 +18,18 @@ when something was held back, so an idle process has none.
 """
 
 import os
-import select
 import time
 
+from evloop.base.addresses import prefix_of
 from evloop.base.limits import (
     LOG_EVENT_REPEATS_MAX,
     LOG_KINDS_MAX,
-    LOG_LINE_BYTES_MAX,
     LOG_REPEATS_MAX,
     LOG_VALUE_CHARS_MAX,
     LOG_WINDOW_S,
 )
 from evloop.base.names import quoted
-from evloop.base.peers import prefix_of
+from evloop.system.stdout import LineWriter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -218,9 +217,6 @@ def iso_utc(wall: float) -> str:
     return f"{time.strftime('%Y-%m-%dT%H:%M:%S', moment)}.{thousandths % 1000:03d}Z"
 
 
-# -- where lines go ------------------------------------------------------------------------------
-
-
 def goes_to_journal(environ: "Mapping[str, str]", descriptor: int = 2) -> bool:
     """Whether `descriptor` is the stream that systemd names in JOURNAL_STREAM (dev:inode)."""
     device, _, inode = environ.get("JOURNAL_STREAM", "").partition(":")
@@ -231,41 +227,6 @@ def goes_to_journal(environ: "Mapping[str, str]", descriptor: int = 2) -> bool:
     except OSError:
         return False
     return (status.st_dev, status.st_ino) == (int(device), int(inode))
-
-
-class LineWriter:
-    """Writes whole lines to a descriptor and never waits for it.
-
-    The descriptor is shared with other processes, so O_NONBLOCK is not set on it; poll is asked
-    first, and a pipe that polls writable takes PIPE_BUF bytes. A reader that has stopped costs
-    lines, which are counted and told when it goes on, but does not stop the loop.
-    """
-
-    __slots__ = ("_descriptor", "_poll", "lost")
-
-    def __init__(self, descriptor: int = 2) -> None:
-        self._descriptor = descriptor
-        self._poll = select.poll()
-        self._poll.register(descriptor, select.POLLOUT)
-        self.lost = 0
-
-    def __call__(self, line: str) -> None:
-        data = line.encode("utf-8", "replace")
-        if len(data) > LOG_LINE_BYTES_MAX:
-            data = data[:LOG_LINE_BYTES_MAX].decode("utf-8", "ignore").encode() + "…".encode()
-        if self.lost and self._send(b"... %d lines could not be written\n" % self.lost):
-            self.lost = 0
-        if not self._send(data + b"\n"):
-            self.lost += 1
-
-    def _send(self, data: bytes) -> bool:
-        try:
-            events = self._poll.poll(0)
-            if not events or not events[0][1] & select.POLLOUT:
-                return False
-            return os.write(self._descriptor, data) == len(data)
-        except OSError:  # closed, or the disk behind it is full: there is nobody to tell
-            return False
 
 
 def stderr_log(level: int = INFO) -> Log:

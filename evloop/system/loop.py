@@ -36,7 +36,7 @@ from evloop.base.limits import (
     SIGNALS_PER_WAKE_MAX,
     SLEEP_S_MAX,
 )
-from evloop.system.timers import Timer, Timers
+from evloop.system.timers import NEVER, Timer, Timers, nothing
 
 TYPE_CHECKING = False  # the checkers know this name; importing `typing` costs start-up time
 if TYPE_CHECKING:
@@ -56,7 +56,6 @@ if TYPE_CHECKING:
 
     Callback = Callable[[], object]
 
-_INF = float("inf")
 
 # EPOLLIN and EPOLLOUT, which poll(2) shares. Everything else (error, hang-up) counts as both, so
 # that whoever is interested learns of it from its own read or write.
@@ -66,10 +65,6 @@ _READABLE, _WRITABLE = ~WRITE, ~READ
 _EVENTS = {READ: selectors.EVENT_READ, WRITE: selectors.EVENT_WRITE}
 _EVENTS[READ | WRITE] = selectors.EVENT_READ | selectors.EVENT_WRITE
 _BITS = {events: bits for bits, events in _EVENTS.items()}
-
-
-def _nothing() -> None:
-    """The callback of what is closed."""
 
 
 class Watched:
@@ -169,15 +164,15 @@ class Watch(Watched):
         on_read: "Callback | None",
         on_write: "Callback | None",
     ) -> None:
-        self.on_read = on_read or _nothing
-        self.on_write = on_write or _nothing
+        self.on_read = on_read or nothing
+        self.on_write = on_write or nothing
         super().__init__(loop, fileobj, on_read is not None)
 
     def close(self) -> None:
         """Stop watching, then close; see `close_descriptor`."""
         self.close_descriptor()
         # The functions mostly belong to an object that holds this one: cut the cycle.
-        self.on_read = self.on_write = _nothing
+        self.on_read = self.on_write = nothing
 
 
 class Loop:
@@ -332,7 +327,7 @@ class Loop:
         if left <= 0:  # epoll would take it for "for ever"
             return 0
         if left > SLEEP_S_MAX:  # epoll raises beyond 2**31 ms
-            return None if left == _INF else SLEEP_S_MAX
+            return None if left == NEVER else SLEEP_S_MAX
         return left
 
     def _dispatch(self, events: list[tuple[int, int]]) -> None:

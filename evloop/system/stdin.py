@@ -12,17 +12,31 @@ no) nothing is read: what is typed is for the shell, and reading it would stop u
 
 O_NONBLOCK is never set: the flag belongs to the open file, which the shell that started us holds
 too.
+
+`LineReader` makes lines of what came.
 """
 
 import os
 
-from evloop.base.limits import FOREGROUND_POLL_S, READ_BYTES_PER_WAKE
+from evloop.base.limits import (
+    FOREGROUND_POLL_S,
+    LINE_BYTES_MAX,
+    READ_BYTES_PER_WAKE,
+)
 
-TYPE_CHECKING = False  # the checkers know this name; importing `typing` costs start-up time
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Protocol
 
     from evloop.system.loop import Loop, Watch
+
+    class Owner(Protocol):
+        def line(self, text: str) -> None: ...
+        def bad_line(self, why: str) -> None: ...
+        def leave(self) -> None: ...
+        def interrupt(self) -> None: ...
+        def eof(self) -> None: ...
 
 
 class Input:
@@ -108,3 +122,56 @@ class Input:
         if not data and not (self._fd >= 0 and os.isatty(self._fd)):
             self.close()
         self._on_data(data)
+
+
+class LineReader:
+    """Cuts bytes into lines of text, each at most LINE_BYTES_MAX bytes.
+
+    `feed` returns (kind, text) pairs: "line" and its text, "bad" and why it is none, "escape".
+    """
+
+    __slots__ = ("_escape", "_partial", "_skipping", "number")
+
+    def __init__(self, escape: bytes = b"") -> None:
+        self._escape = escape  # b"": nothing but a line end ends a line
+        self._partial = b""
+        self._skipping = False
+        self.number = 0
+
+    def feed(self, data: bytes) -> list[tuple[str, str]]:
+        out: list[tuple[str, str]] = []
+        if self._escape and self._escape in data:
+            # What was typed before it in the line is given up, as with every escape.
+            before, _, data = data.rpartition(self._escape)
+            whole, newline, _ = before.rpartition(b"\n")
+            out = self.feed(whole + newline) if newline else []
+            self._partial, self._skipping = b"", False
+            out.append(("escape", ""))
+        *lines, rest = data.split(b"\n")
+        for line in lines:
+            line, self._partial = self._partial + line, b""
+            self.number += 1
+            if self._skipping:
+                self._skipping = False
+            else:
+                out.append(self._judge(line, self.number))
+        if not self._skipping:
+            self._partial += rest
+            if len(self._partial) > LINE_BYTES_MAX:
+                out.append(self._judge(self._partial, self.number + 1))
+                self._partial, self._skipping = b"", True
+        return out
+
+    def finish(self) -> list[tuple[str, str]]:
+        """The end of input: a last line needs no line end."""
+        return self.feed(b"\n") if self._partial else []
+
+    @staticmethod
+    def _judge(line: bytes, number: int) -> tuple[str, str]:
+        if len(line) > LINE_BYTES_MAX:
+            return "bad", f"line {number} is longer than {LINE_BYTES_MAX} bytes"
+        try:
+            return "line", line.removesuffix(b"\r").decode()
+        except UnicodeDecodeError as error:
+            byte = line[error.start]
+            return "bad", f"line {number} is not UTF-8: byte {byte:02x} at {error.start + 1}"

@@ -9,21 +9,31 @@ A timer's life (`when` is inf unless it is armed):
 
 They stand in a heap of (when, number, timer). An entry whose timer has another number by now is
 stale; it goes when it comes to the top, or with all the others when they are the most of the heap.
+
+`Deadlines` is one span of time for many: a deadline for each, and one timer for all.
 """
 
 from heapq import heapify, heappop, heappush, heapreplace
+from itertools import islice
 
 from evloop.base.errors import LocalProtocolError
-from evloop.base.limits import STALE_TIMERS_MIN
+from evloop.base.limits import EXPIRED_PER_TICK_MAX, STALE_TIMERS_MIN
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections import deque
-    from collections.abc import Callable
+    from collections.abc import Callable, Hashable
+    from typing import Any
+
+    from evloop.system.loop import Loop
 
     Callback = Callable[[], object]
 
-_INF = float("inf")
+NEVER = float("inf")  # when a timer that is not armed is due
+
+
+def nothing(*_: object) -> None:
+    """A callback for who wants none."""
 
 
 class Timer:
@@ -39,8 +49,8 @@ class Timer:
         self._timers = timers
         self._fn: Callback | None = fn
         self._seq = 0  # of my entry in the heap; 0: I have none
-        self._queued = _INF  # `when` of that entry: never later than my own
-        self.when = _INF
+        self._queued = NEVER  # `when` of that entry: never later than my own
+        self.when = NEVER
 
     def move(self, when: float) -> None:
         """Arm for `when`, or, with inf, disarm."""
@@ -52,16 +62,16 @@ class Timer:
         if self._seq:
             # Later than queued (the common case: a deadline that is pushed back and back) costs
             # nothing now: the entry is put right when it comes to the top.
-            if self._queued <= when < _INF:
+            if self._queued <= when < NEVER:
                 return
             self._forget_entry()
-        if when < _INF:
+        if when < NEVER:
             self._timers.push(self, when)
 
     def cancel(self) -> None:
         """Never call, and let go of the function. A second call does nothing."""
         self._fn = None
-        self.when = _INF
+        self.when = NEVER
         if self._seq:
             self._forget_entry()
 
@@ -70,7 +80,7 @@ class Timer:
         one that was called before it."""
         fn = self._fn
         if fn is not None and not self._seq and self.when <= now:
-            self.when = _INF
+            self.when = NEVER
             fn()
 
     def _forget_entry(self) -> None:
@@ -107,7 +117,7 @@ class Timers:
                 heapreplace(heap, (timer.when, seq, timer))
             else:
                 return when
-        return _INF
+        return NEVER
 
     def take_due(self, now: float, due: "deque[Timer]") -> None:
         """Move those that are due at `now` into `due`: one that is armed anew is not among them."""
@@ -128,3 +138,50 @@ class Timers:
     def clear(self) -> None:
         """Forget all of them."""
         self.heap.clear()
+
+
+class Deadlines:
+    """Who does not `stop` within `seconds` of its `start` is given to `expire`.
+
+    All spans are equal, so insertion order is the order of the deadlines: one dict, one timer.
+    """
+
+    __slots__ = ("_expire", "_loop", "_since", "_timer", "seconds")
+
+    def __init__(self, loop: "Loop", seconds: float, expire: "Callable[[Any], object]") -> None:
+        self.seconds = seconds
+        self._loop = loop
+        self._expire = expire
+        self._since: dict[Hashable, float] = {}
+        self._timer = loop.call_at(float("inf"), self._check)
+
+    def __len__(self) -> int:
+        return len(self._since)
+
+    def start(self, member: "Hashable") -> None:
+        """Begin the span, if it has not begun."""
+        since = self._since
+        if member not in since:
+            if not since:
+                self._timer.move(self._loop.now + self.seconds)
+            since[member] = self._loop.now
+
+    def stop(self, member: "Hashable") -> None:
+        """End the span, if it has begun."""
+        since = self._since
+        if since.pop(member, None) is not None and not since:
+            self._timer.move(float("inf"))
+            since.clear()  # popping alone would keep the room of all that ever stood in it
+
+    def _check(self) -> None:
+        since, now = self._since, self._loop.now
+        # A thousand that came together also expire together: each costs a close and a line.
+        for member, begun in list(islice(since.items(), EXPIRED_PER_TICK_MAX)):
+            if begun + self.seconds > now:
+                self._timer.move(begun + self.seconds)
+                return
+            if since.get(member) == begun:  # the one before may have stopped this one
+                del since[member]
+                self._expire(member)
+        if since:
+            self._timer.move(now)  # the next tick goes on

@@ -29,12 +29,12 @@ from evloop.base.limits import (
     SEARCH_CHARACTERS_MAX,
 )
 from evloop.base.names import display
+from evloop.system.timers import NEVER
 from evloop.terminal.graphemes import split
 from evloop.terminal.keys import KeyDecoder
 from evloop.terminal.layout import lay_out, one_row
-from evloop.terminal.line import Line
+from evloop.terminal.line import Line, Recall
 from evloop.terminal.pacing import Pacer
-from evloop.terminal.recall import Recall
 from evloop.terminal.renderer import Screen
 
 TYPE_CHECKING = False
@@ -47,7 +47,6 @@ if TYPE_CHECKING:
     Event = tuple[str, ...]
     Complete = Callable[[str, int], list[str]]
 
-NEVER = float("inf")
 INTERRUPT_HINT = "Ctrl-C again leaves"
 
 
@@ -434,10 +433,7 @@ class Editor:
         return ("abort",)
 
     def _complete_word(self) -> None:
-        from evloop.terminal.candidates import (  # late: no first prompt needs them
-            common_prefix,
-            listed,
-        )
+        from evloop.terminal.layout import common_prefix, listed
 
         line = self._line
         text, cursor = line.text, self.cursor

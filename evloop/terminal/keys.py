@@ -42,6 +42,7 @@ from evloop.base.limits import (
     SEQUENCE_SILENCE_S,
     TAB_COLUMNS,
 )
+from evloop.system.timers import NEVER
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -49,7 +50,6 @@ if TYPE_CHECKING:
 
     Key = tuple[str, str]
 
-NEVER = float("inf")
 ESCAPE = 0x1B
 PASTE_END = b"\x1b[201~"
 

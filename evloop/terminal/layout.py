@@ -3,9 +3,13 @@
 A row is a list with one entry a column: the text of the cluster that begins there, or "" under
 the rest of a wide one. So a column is an index, and comparing rows is comparing lists.
 The last column is never used: writing it leaves terminals in a state that they disagree about.
+
+What Tab does with the candidates that it is handed is here too: their common prefix, or a list.
 """
 
-from evloop.terminal.graphemes import cell
+from evloop.base.limits import CANDIDATES_SHOWN_MAX
+from evloop.base.names import display
+from evloop.terminal.graphemes import cell, width
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -59,3 +63,31 @@ def lay_out(
     if cursor == len(everything):
         at = (len(rows) - 1, len(row))
     return rows, at[0], at[1]
+
+
+def common_prefix(candidates: list[str]) -> str:
+    """What all candidates begin with, in the first one's letters; case does not matter."""
+    first = candidates[0]
+    length = len(first)
+    for other in candidates[1:]:
+        length = min(length, len(other))
+        for at in range(length):
+            if first[at].casefold() != other[at].casefold():
+                length = at
+                break
+    return first[:length]
+
+
+def listed(candidates: list[str], columns: int) -> str:
+    """The candidates side by side in rows that fit `columns`, at most CANDIDATES_SHOWN_MAX."""
+    shown = [display(word.strip()) for word in candidates[:CANDIDATES_SHOWN_MAX]]
+    widest = max(map(width, shown)) + 2
+    across = max(1, (columns - 1) // widest)
+    rows = []
+    for start in range(0, len(shown), across):
+        row = "".join(word + " " * (widest - width(word)) for word in shown[start : start + across])
+        rows.append(row.rstrip())
+    more = len(candidates) - len(shown)
+    if more > 0:
+        rows.append(f"and {more} more")
+    return "\n".join(rows)

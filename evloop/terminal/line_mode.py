@@ -10,14 +10,10 @@ the end of input, or Ctrl-D on an empty line, and `bad_line(why)` for what is no
 
 import os
 
-try:
-    import termios
-except ImportError:  # Linux first; elsewhere one clear line says what is missing
-    raise SystemExit("evloop: this Python has no termios; evloop needs Linux or a Unix") from None
-
-from evloop.base.limits import LINE_BYTES_MAX, LINES_WAITING_MAX
-from evloop.system.outlet import Outlet
-from evloop.system.stdin import Input
+from evloop.base.limits import LINES_WAITING_MAX
+from evloop.system.stdin import Input, LineReader
+from evloop.system.stdout import Outlet
+from evloop.system.timers import nothing
 from evloop.terminal.tty import in_foreground
 
 TYPE_CHECKING = False
@@ -35,6 +31,10 @@ if TYPE_CHECKING:
         def eof(self) -> None: ...
 
 
+try:
+    import termios
+except ImportError:  # Linux first; elsewhere one clear line says what is missing
+    raise SystemExit("evloop: this Python has no termios; evloop needs Linux or a Unix") from None
 _VEOL = termios.VEOL
 
 
@@ -54,59 +54,6 @@ def set_escape(fd: int, escape: bytes) -> "Callable[[], None]":
     return restore
 
 
-class LineReader:
-    """Cuts bytes into lines of text, each at most LINE_BYTES_MAX bytes.
-
-    `feed` returns (kind, text) pairs: "line" and its text, "bad" and why it is none, "escape".
-    """
-
-    __slots__ = ("_escape", "_partial", "_skipping", "number")
-
-    def __init__(self, escape: bytes = b"") -> None:
-        self._escape = escape  # b"": nothing but a line end ends a line
-        self._partial = b""
-        self._skipping = False
-        self.number = 0
-
-    def feed(self, data: bytes) -> list[tuple[str, str]]:
-        out: list[tuple[str, str]] = []
-        if self._escape and self._escape in data:
-            # What was typed before it in the line is given up, as with every escape.
-            before, _, data = data.rpartition(self._escape)
-            whole, newline, _ = before.rpartition(b"\n")
-            out = self.feed(whole + newline) if newline else []
-            self._partial, self._skipping = b"", False
-            out.append(("escape", ""))
-        *lines, rest = data.split(b"\n")
-        for line in lines:
-            line, self._partial = self._partial + line, b""
-            self.number += 1
-            if self._skipping:
-                self._skipping = False
-            else:
-                out.append(self._judge(line, self.number))
-        if not self._skipping:
-            self._partial += rest
-            if len(self._partial) > LINE_BYTES_MAX:
-                out.append(self._judge(self._partial, self.number + 1))
-                self._partial, self._skipping = b"", True
-        return out
-
-    def finish(self) -> list[tuple[str, str]]:
-        """The end of input: a last line needs no line end."""
-        return self.feed(b"\n") if self._partial else []
-
-    @staticmethod
-    def _judge(line: bytes, number: int) -> tuple[str, str]:
-        if len(line) > LINE_BYTES_MAX:
-            return "bad", f"line {number} is longer than {LINE_BYTES_MAX} bytes"
-        try:
-            return "line", line.removesuffix(b"\r").decode()
-        except UnicodeDecodeError as error:
-            byte = line[error.start]
-            return "bad", f"line {number} is not UTF-8: byte {byte:02x} at {error.start + 1}"
-
-
 class CookedFace:
     """Stdin, stdout and stderr as lines. `is_terminal`: a person sits there."""
 
@@ -117,7 +64,7 @@ class CookedFace:
         self._out = Outlet(loop, 1, on_gone)
         self._err = Outlet(loop, 2, lambda why: None)
         self._escape = escape if os.isatty(0) else b""
-        self._restore = _nothing_to_restore
+        self._restore: Callable[[], object] = nothing
         self._reader = LineReader(self._escape)
         self._loop = loop
         self._input: Input | None = None
@@ -179,7 +126,7 @@ class CookedFace:
             self._input.close()
         self._out.drain(2.0)
         self._err.drain(0.5)
-        restore, self._restore = self._restore, _nothing_to_restore
+        restore, self._restore = self._restore, nothing
         restore()
 
     # -- in ----------------------------------------------------------------------------------
@@ -217,10 +164,6 @@ class CookedFace:
         del waiting[:at]
         if self._input is not None:
             self._input.want_read(len(waiting) < LINES_WAITING_MAX)
-
-
-def _nothing_to_restore() -> None:
-    """The terminal is as it was."""
 
 
 def _no_candidates(text: str, cursor: int) -> list[str]:

@@ -29,14 +29,13 @@ from evloop.base.limits import (
     RECEIPT_QUICK_S,
     RECEIPT_SLOW_S,
 )
+from evloop.system.timers import NEVER
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from evloop.terminal.renderer import Styled
 
     Waiting = tuple[Styled, int]
-
-NEVER = float("inf")
 
 
 class Pacer:

@@ -4,11 +4,7 @@ The only place that words events. A function here gets raw values (remote text t
 text that is safe for a terminal; time comes in as text already, because the clock is not ours.
 """
 
-from evloop.base.names import (
-    display,
-    place_of,
-    quoted,
-)
+from evloop.base.names import display, place_of, quoted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

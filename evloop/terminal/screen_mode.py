@@ -22,11 +22,12 @@ from evloop.base.limits import (
     FOREGROUND_POLL_S,
     LINES_WAITING_MAX,
 )
-from evloop.system.statefiles import (
+from evloop.system.files import (
     load_history,
     save_history,
     state_directory,
 )
+from evloop.system.timers import NEVER
 from evloop.terminal.editor import Editor
 from evloop.terminal.graphemes import width
 from evloop.terminal.tty import Terminal, charset_of
@@ -42,7 +43,6 @@ if TYPE_CHECKING:
 # SGR codes that are readable on dark and light ground; a nickname keeps its own for good.
 _COLORS = ("31", "32", "33", "34", "35", "36")
 _DIM, _REVERSE = "2", "7"
-_INF = float("inf")
 
 
 def color_of(name: str) -> str:
@@ -85,8 +85,8 @@ class ScreenFace:
         self._started = False
         self._watch = loop.watch(self._terminal, self._on_read, self._on_write)
         self._watch.want_read(False)
-        self._timer = loop.call_at(_INF, self._on_timer)
-        self._poll = loop.call_at(_INF, self._come_back)
+        self._timer = loop.call_at(NEVER, self._on_timer)
+        self._poll = loop.call_at(NEVER, self._come_back)
 
     def start(self) -> None:
         """Take the terminal, as soon as it is ours, and begin to read."""
@@ -271,7 +271,7 @@ class ScreenFace:
         self._mine = False
         self._watch.want_read(False)
         self._watch.want_write(False)
-        self._timer.move(_INF)
+        self._timer.move(NEVER)
         self._poll.move(self._loop.now + FOREGROUND_POLL_S)
 
     def _abort(self) -> None:

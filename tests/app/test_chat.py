@@ -16,8 +16,7 @@ from evloop.app.chat import (
     names_me,
 )
 from evloop.app.commands import UsageError
-from evloop.app.stamps import Stamps
-from evloop.app.style import Style
+from evloop.app.style import Stamps, Style
 from evloop.base.errors import EvloopError, Refused
 from evloop.base.limits import (
     ALONE_S,

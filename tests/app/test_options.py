@@ -15,7 +15,7 @@ from evloop.app.options import (
     parse_options,
 )
 from evloop.base.errors import Refused
-from evloop.system.arguments import columns
+from evloop.system.process import columns
 
 ENVIRON = {"USER": "mel"}
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evloop.base.endpoints import (
+from evloop.base.addresses import (
     DIRECTORY_PORT,
     endpoint_of,
     split_endpoint,
@@ -34,7 +34,7 @@ def test_what_is_understood(text: str, host: str, port: int) -> None:
 def test_what_is_refused_names_the_text(text: str) -> None:
     with pytest.raises(SetupError) as caught:
         split_endpoint(text)
-    assert caught.value.status == 2 and "HOST:PORT" in caught.value.sentence
+    assert caught.value.exit_status == 2 and "HOST:PORT" in caught.value.sentence
 
 
 @given(st.text())

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from evloop.base.errors import Refused
+from evloop.base.errors import INVALID_PARAMS, Refused
 from evloop.base.limits import (
     NICKNAME_BYTES_MAX,
     PORT_MAX,
@@ -16,7 +16,6 @@ from evloop.base.limits import (
     ROOM_NAME_BYTES_MAX,
 )
 from evloop.base.names import (
-    INVALID_PARAMS,
     address_warning,
     check_address,
     check_nickname,

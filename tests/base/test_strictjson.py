@@ -10,18 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evloop.base import strictjson
-from evloop.base.errors import BadMessage
+from evloop.base.errors import PARSE_ERROR, BadMessage
 from evloop.base.limits import (
     INTEGER_MAX,
     JSON_DEPTH_MAX,
     PAYLOAD_BYTES_MAX,
     REPLY_BYTES_MAX,
 )
-from evloop.base.strictjson import (
-    PARSE_ERROR,
-    decode,
-    encode,
-)
+from evloop.base.strictjson import decode, encode
 from tests.support.json_texts import (
     FRAGMENTS,
     VALUES,

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 import pytest
 
 from evloop.base import limits
-from evloop.daemon import server, upkeep
+from evloop.daemon import server, systemd
 from evloop.daemon.expiry import Expiry
 from evloop.directory.protocol import Room
 from evloop.net.stream import OPEN
@@ -79,7 +79,7 @@ def test_who_leaves_many_rooms_counts_more(house: House) -> None:
 
 
 def test_the_rooms_are_swept_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(upkeep, "EXPIRY_PIECE_ROOMS", 5)
+    monkeypatch.setattr(systemd, "EXPIRY_PIECE_ROOMS", 5)
     pieces: list[list[str]] = []
     look = Expiry.look
 

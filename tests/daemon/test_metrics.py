@@ -18,8 +18,8 @@ from evloop.daemon.metrics import (
     open_descriptors,
     publish,
     resident_bytes,
-    write_file,
 )
+from evloop.system.files import write_file
 from evloop.system.log import INFO, Log
 from evloop.system.loop import Loop
 

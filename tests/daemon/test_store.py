@@ -64,7 +64,7 @@ def store(path: Path) -> Iterator[Store]:
 def setup_error(path: Path | str) -> str:
     with pytest.raises(SetupError) as caught:
         open_store(str(path)).close()
-    assert caught.value.status == 73
+    assert caught.value.exit_status == 73
     assert "\n" not in caught.value.sentence
     assert "[Errno" not in caught.value.sentence
     return caught.value.sentence
@@ -427,7 +427,7 @@ def test_a_damaged_table_is_named_before_the_server_listens(path: Path) -> None:
             store.load()
     finally:
         store.close()
-    assert caught.value.status == 73
+    assert caught.value.exit_status == 73
 
 
 def test_an_empty_file_is_as_good_as_none(path: Path) -> None:

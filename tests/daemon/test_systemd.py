@@ -218,7 +218,7 @@ def test_a_senseless_number_is_an_error(count: str) -> None:
     environ = {"LISTEN_FDS": count, "LISTEN_PID": str(PID)}
     with pytest.raises(SetupError) as raised:
         listening_sockets(environ, PID, FIRST)
-    assert raised.value.status == 2
+    assert raised.value.exit_status == 2
     assert environ == {}
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from evloop.base import limits
 from evloop.base.errors import SetupError
-from evloop.directory.keepsakes import (
+from evloop.directory.trust import (
     PINS,
     Keepsakes,
     check_pin,
@@ -38,7 +38,7 @@ def test_another_certificate_is_refused_aloud(pins: Keepsakes) -> None:
     check_pin(pins, "192.0.2.1:55555", B)
     with pytest.raises(SetupError) as raised:
         check_pin(pins, PLACE, B)
-    assert raised.value.status == 77
+    assert raised.value.exit_status == 77
     for part in ("HAS CHANGED", A, B, PLACE, pins.path, "Nothing was sent"):
         assert part in raised.value.sentence
     with pytest.raises(SetupError):

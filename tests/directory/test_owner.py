@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
 from evloop.base.errors import Refused
-from evloop.directory.owner import (
+from evloop.directory.protocol import Room
+from evloop.directory.registry import (
     check_owner,
     new_token,
     token_hash,
 )
-from evloop.directory.protocol import Room
 from evloop.framing import pack_frame
 from tests.support.live import Caller, House
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evloop.base.errors import BadMessage, Refused
+from evloop.base.errors import INVALID_REQUEST, PARSE_ERROR, BadMessage, Refused
 from evloop.base.limits import (
     BATCH_MEMBERS_MAX,
     ID_CHARS_MAX,
@@ -32,8 +32,6 @@ from tests.support.json_texts import (
     VALUES,
     write,
 )
-
-PARSE_ERROR, INVALID_REQUEST = -32700, -32600
 
 IDS = INTEGERS | st.text(CHARACTERS, max_size=ID_CHARS_MAX)
 REQUESTS = st.fixed_dictionaries(

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from evloop.app.exits import (
+from evloop.base.errors import (
     FAILED,
     UNCONFIRMED,
     UNREACHABLE,

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from evloop.app.exits import FAILED, MISMATCH
+from evloop.base.errors import FAILED, MISMATCH
 from evloop.base.names import display
 from evloop.framing import FrameDecoder, pack_frame
 

@@ -300,7 +300,7 @@ def test_files_that_can_not_be_used_are_told(files: Files, tmp_path: Path) -> No
     ):
         with pytest.raises(SetupError, match=why) as raised:
             server_context(cert, key)
-        assert raised.value.status == 2
+        assert raised.value.exit_status == 2
     with pytest.raises(SetupError, match="TLS authority"):
         client_context(str(junk))
     with pytest.raises(SetupError, match="TLS authority"):

@@ -3,6 +3,7 @@
 from random import Random
 from typing import Any
 
+from evloop.room.reliable.message_log import digest_item
 from evloop.room.reliable.packets import (
     BYE,
     DATA,
@@ -16,7 +17,6 @@ from evloop.room.reliable.packets import (
     ranges,
     session_body,
 )
-from evloop.room.reliable.senders import digest_item
 from evloop.room.reliable.session import RoomSession
 
 PLACE = "239.255.7.1:5751"

@@ -11,16 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evloop.base import limits
-from evloop.base.peers import prefix_of
+from evloop.base.addresses import prefix_of
 from evloop.system.log import (
     DEBUG,
     INFO,
     WARNING,
-    LineWriter,
     Log,
     goes_to_journal,
     iso_utc,
 )
+from evloop.system.stdout import LineWriter
 
 
 class Desk:

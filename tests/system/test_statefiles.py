@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evloop.base.limits import HISTORY_LINES_MAX
-from evloop.system import statefiles
-from evloop.system.statefiles import (
+from evloop.system import files
+from evloop.system.files import (
     load_history,
     read_small,
     save_history,
@@ -106,8 +106,8 @@ def test_short_writes_are_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 @given(st.lists(st.text(max_size=20).filter(lambda line: "\ud800" not in line), max_size=20))
 def test_any_lines_come_back(lines: list[str]) -> None:
-    assert [statefiles._unescape(statefiles._escape(line)) for line in lines] == lines
-    assert not any("\n" in statefiles._escape(line) for line in lines)
+    assert [files._unescape(files._escape(line)) for line in lines] == lines
+    assert not any("\n" in files._escape(line) for line in lines)
 
 
 def test_history_survives_a_run(tmp_path: Path) -> None:

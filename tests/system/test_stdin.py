@@ -164,7 +164,7 @@ def test_started_with_stdin_closed_is_the_end_of_input() -> None:
 def test_missing_standard_descriptors_are_filled() -> None:
     program = (
         "import os, socket\n"
-        "from evloop.system.descriptors import fill_standard\n"
+        "from evloop.system.process import fill_standard\n"
         "fill_standard()\n"
         "print(os.readlink('/proc/self/fd/0'), socket.socket().fileno())\n"
     )

@@ -12,7 +12,8 @@ from evloop.base.limits import (
     PASTE_SILENCE_S,
     SEQUENCE_SILENCE_S,
 )
-from evloop.terminal.keys import NEVER, KeyDecoder
+from evloop.system.timers import NEVER
+from evloop.terminal.keys import KeyDecoder
 
 NAMED = {
     b"\r": "enter",

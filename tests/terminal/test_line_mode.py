@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from evloop.base.limits import LINE_BYTES_MAX, OUTLET_BYTES_MAX
 from evloop.system.loop import Loop
-from evloop.system.outlet import Outlet
-from evloop.terminal.line_mode import LineReader
+from evloop.system.stdin import LineReader
+from evloop.system.stdout import Outlet
 
 ESCAPE = b"\x1d"
 

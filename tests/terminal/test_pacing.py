@@ -11,7 +11,8 @@ from evloop.base.limits import (
     MESSAGES_WAITING_MAX,
     RECEIPT_LOST_S,
 )
-from evloop.terminal.pacing import NEVER, Pacer
+from evloop.system.timers import NEVER
+from evloop.terminal.pacing import Pacer
 
 
 def add(pacer: Pacer, count: int, size: int = 10) -> None:

@@ -1,5 +1,14 @@
 """Telling the room what I hold, and why just now: rules 2, 3 and 13.
 
+Who must know that everybody has it asks for confirmation (`Confirm`):
+
+    state      ask                   all confirmed    the time is up
+    quiet      -> asking, due now    -                -
+    asking     stays                 -> quiet         ask again, wait twice as long
+
+The answerer waits at random, so that N answers do not come at once, and one SESSION answers all who
+asked meanwhile.
+
 A SESSION goes out for one of these reasons, and one SESSION serves all that are due:
 
     reason          when                                     may be suppressed
@@ -13,26 +22,73 @@ digest differs for EXPLAIN_S and neither lists nor own changes explain it, the l
 """
 
 from evloop.base.limits import (
+    CONFIRM_ASKERS_MAX,
+    CONFIRM_BACKOFF_S_MAX,
+    CONFIRM_MEMBER_S,
+    CONFIRM_S_MIN,
     EXPLAIN_S,
     SESSION_ENTRIES,
     SESSION_ENTRIES_MAX,
 )
 from evloop.room.reliable.packets import NOBODY, session_body
+from evloop.system.timers import NEVER
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from random import Random
 
-    from evloop.room.reliable.confirm import Confirm
-    from evloop.room.reliable.estimators import Delay
-    from evloop.room.reliable.loss import LossMeter
+    from evloop.room.reliable.egress import Voice
+    from evloop.room.reliable.estimators import Delay, LossMeter
     from evloop.room.reliable.membership import Presence
     from evloop.room.reliable.message_log import Ledger
     from evloop.room.reliable.packets import Range
     from evloop.room.reliable.suppression import Trickle
-    from evloop.room.reliable.voice import Voice
 
-NEVER = float("inf")
+
+def answer_window(members: int) -> float:
+    """Seconds within which all `members` answer."""
+    return max(CONFIRM_S_MIN, CONFIRM_MEMBER_S * members)
+
+
+class Confirm:
+    """Both halves, for one session."""
+
+    __slots__ = ("_rng", "_wait", "answer_due", "ask_due", "askers")
+
+    def __init__(self, rng: "Random") -> None:
+        self._rng = rng
+        self._wait = 0.0
+        self.ask_due = NEVER
+        self.answer_due = NEVER
+        self.askers: list[bytes] = []
+
+    def start(self, now: float) -> None:
+        """Begin to ask, unless that is going on."""
+        if self.ask_due == NEVER:
+            self.ask_due = now
+            self._wait = 0.0
+
+    def asked(self, now: float, delay: float, members: int) -> None:
+        """An ask was sent: wait for all answers and the way, then longer."""
+        patience = answer_window(members) + 4 * delay
+        self._wait = min(max(2 * self._wait, patience), max(CONFIRM_BACKOFF_S_MAX, patience))
+        self.ask_due = now + self._wait
+
+    def stop(self) -> None:
+        """All have confirmed."""
+        self.ask_due = NEVER
+
+    def asked_by(self, asker: bytes, now: float, members: int) -> None:
+        """Somebody wants to know what I hold."""
+        if asker not in self.askers and len(self.askers) < CONFIRM_ASKERS_MAX:
+            self.askers.append(asker)
+        if self.answer_due == NEVER:
+            self.answer_due = now + answer_window(members) * self._rng.random()
+
+    def answered(self) -> None:
+        """A SESSION was sent."""
+        self.answer_due = NEVER
+        self.askers = []
 
 
 class Herald:

@@ -19,8 +19,7 @@ from evloop.base.limits import (
     PARENTS_MAX,
     PARTS_MAX,
 )
-
-NEVER = float("inf")
+from evloop.system.timers import NEVER
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

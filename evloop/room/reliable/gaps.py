@@ -27,14 +27,13 @@ from evloop.base.limits import (
     NACK_RETRY_S_MAX,
     STUCK_ASKS,
 )
-from evloop.room.reliable.waits import window_wait
+from evloop.room.reliable.suppression import window_wait
+from evloop.system.timers import NEVER
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Iterator, Sequence
     from random import Random
-
-NEVER = float("inf")
 
 
 class Gap:

@@ -10,15 +10,20 @@ Four sources say that a message exists, and they are believed differently:
 
 The newest own word counts: one that is lower than an older takes back what only that promised.
 `gaps` decides when to ask; here is decided whom, and what is given up for good.
+
+`Holders` remembers who said that it holds what I lack, and spreads the asks for many messages at
+once, which one holder answers by unicast: late joiners, healed partitions.
 """
 
 from evloop.base.limits import (
     BULK_ASKED_MAX,
     BULK_GAPS_MIN,
+    BULK_PER_S,
     COPY_SPACING_S,
     DATA_BURST,
     HEARSAY_SENDER_GAPS_MAX,
     HEARSAY_UNHEARD_GAPS_MAX,
+    HOLDERS_MAX,
     NACK_BURST,
     NACK_MESSAGES_MAX,
     NACK_RANGES_MAX,
@@ -29,21 +34,22 @@ from evloop.room.reliable.packets import (
     as_ranges,
     nack_body,
 )
+from evloop.system.timers import NEVER
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from random import Random
 
-    from evloop.room.reliable.bulk import Holders
+    from evloop.room.reliable.egress import Voice
     from evloop.room.reliable.estimators import Delay
     from evloop.room.reliable.gaps import Gap, Gaps
     from evloop.room.reliable.membership import Presence
     from evloop.room.reliable.message_log import Ledger
     from evloop.room.reliable.packets import Range
     from evloop.room.reliable.reorder import Stream
-    from evloop.room.reliable.voice import Voice
 
-NEVER = float("inf")
+    Key = tuple[bytes, int]
 
 
 class Asker:
@@ -246,3 +252,71 @@ class Asker:
         else:
             self.gaps.remove(gap.sender, gap.seq)
         return False
+
+
+class Holders:
+    """Members that said they hold messages I lack."""
+
+    __slots__ = ("_asked", "_claims", "_fruitless", "_rng")
+
+    def __init__(self, rng: "Random") -> None:
+        self._rng = rng
+        self._claims: dict[bytes, dict[bytes, tuple[int, int]]] = {}
+        self._asked: dict[bytes, float] = {}  # when each was last asked
+        self._fruitless = NEVER  # since when somebody was asked and nothing came
+
+    def claimed(self, member: bytes, listed: "Sequence[Range]") -> None:
+        """`member` says that it holds `listed`."""
+        self._claims.pop(member, None)
+        self._claims[member] = {sender: (lo, hi) for sender, lo, hi in listed}
+        if len(self._claims) > HOLDERS_MAX:
+            oldest = next(iter(self._claims))
+            self.gone(oldest)
+
+    def bore_fruit(self) -> None:
+        """A message that was missing came."""
+        self._fruitless = NEVER
+
+    def gone(self, member: bytes) -> None:
+        """`member` left."""
+        self._claims.pop(member, None)
+        self._asked.pop(member, None)
+
+    def choose(self, missing: "Sequence[Key]", now: float, patience: float) -> bytes | None:
+        """The member to ask for `missing`: of those that hold at least half as much as the best,
+        the one that was not asked for the longest time; None when all were asked just now.
+
+        NOBODY when none holds any, and once after an ask that brought nothing for `patience`
+        seconds: who was named may be a liar, or busy with another.
+        """
+        if self._fruitless + patience <= now:
+            self._fruitless = NEVER
+            return NOBODY
+        shares = []
+        for member, claims in self._claims.items():
+            share = 0
+            for sender, seq in missing:
+                lo, hi = claims.get(sender, (0, 0))
+                share += lo <= seq < hi
+            if share:
+                shares.append((share, member))
+        if not shares:
+            return NOBODY
+        best = max(shares)[0]
+        asked = self._asked
+        fit = [
+            (asked.get(member, -NEVER), self._rng.random(), member)
+            for share, member in shares
+            if 2 * share >= best
+        ]
+        last, _, chosen = min(fit)
+        if last + BULK_ASKED_MAX / BULK_PER_S > now:
+            return None
+        asked[chosen] = now
+        self._fruitless = min(self._fruitless, now)
+        return chosen
+
+    def covers(self, member: bytes, key: "Key") -> bool:
+        """Whether `member` said that it holds `key`."""
+        lo, hi = self._claims[member].get(key[0], (0, 0))
+        return lo <= key[1] < hi

@@ -1,4 +1,6 @@
-"""Who answers a NACK to anyone, and when.
+"""What others lack and I may send them: rules 5 and 6 of the room.
+
+Who answers a NACK to anyone, and when (`Repairs`):
 
 One message that somebody asked for:
 
@@ -13,19 +15,42 @@ source, or the first of the others, silences the rest; and only about VOLUNTEERS
 to, four times as many with each repeated ask. While the source is present a first ask finds a
 quarter of that: under loss those who do not hear the source's repair would repair once more
 (at 30 % it spares about every third repair: 1.7 a NACK became 1.2).
+
+A NACK to me asks for many messages by unicast (late joiners, healed partitions). `BulkServer`
+serves one asker at a time:
+
+    state     asked by A                      asked by B      bucket has a token    nothing left
+    free      take what A's minute allows,    the same        -                     -
+              -> serving A
+    serving A add what is new                 nothing         send one              -> free
+
+Both send the stored bytes, as far as the caps allow.
 """
+
+from collections import deque
 
 from evloop.base.limits import (
     ASK_REMEMBERED_S,
     ASKS_REMEMBERED_MAX,
+    BULK_ASKERS_MAX,
+    BULK_PER_MINUTE,
+    NACK_MESSAGES_MAX,
     REPAIR_BURST,
     VOLUNTEERS,
 )
-from evloop.room.reliable.waits import window_wait
+from evloop.room.reliable.packets import NOBODY, RELAYED
+from evloop.room.reliable.suppression import window_wait
+from evloop.system.timers import NEVER
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from random import Random
+
+    from evloop.room.reliable.egress import Outbox, Voice
+    from evloop.room.reliable.estimators import Delay
+    from evloop.room.reliable.membership import Presence
+    from evloop.room.reliable.message_log import Ledger
+    from evloop.room.reliable.packets import Range
 
     Key = tuple[bytes, int]
 
@@ -107,3 +132,123 @@ class Repairs:
         for _, key in due:
             del self.due[key]
         return [key for _, key in due]
+
+
+class BulkServer:
+    """What is still to be sent to the one asker that is served."""
+
+    __slots__ = ("_asker", "_queued", "_used", "queue", "source")
+
+    def __init__(self) -> None:
+        self._asker = NOBODY
+        self.queue: deque[Key] = deque()
+        self._queued: set[Key] = set()
+        self._used: dict[bytes, tuple[float, int]] = {}  # asker: (since, messages)
+        self.source: object = None  # where the asker's NACK came from
+
+    def free(self, asker: bytes) -> bool:
+        """Whether `asker` would be served."""
+        return not self.queue or asker == self._asker
+
+    def ask(self, asker: bytes, source: object, key: "Key", now: float) -> bool:
+        """Queue `key` for `asker`, which must be `free`; False when its minute is used up."""
+        if key in self._queued:
+            return True
+        since, used = self._used.get(asker, (now, 0))
+        if now >= since + 60.0:
+            since, used = now, 0
+        if used >= BULK_PER_MINUTE or len(self.queue) >= NACK_MESSAGES_MAX:
+            return False
+        self._used[asker] = (since, used + 1)
+        if len(self._used) > BULK_ASKERS_MAX:
+            del self._used[next(iter(self._used))]
+        self._asker = asker
+        self.source = source
+        self.queue.append(key)
+        self._queued.add(key)
+        return True
+
+    def take(self) -> "Key":
+        """The next message to send."""
+        key = self.queue.popleft()
+        self._queued.discard(key)
+        return key
+
+
+class Answerer:
+    """The answering half of one session."""
+
+    __slots__ = ("_bulk", "_delay", "_ledger", "_outbox", "_presence", "_repairs", "_voice")
+
+    def __init__(
+        self,
+        repairs: "Repairs",
+        bulk: "BulkServer",
+        ledger: "Ledger",
+        outbox: "Outbox",
+        presence: "Presence",
+        delay: "Delay",
+        voice: "Voice",
+    ) -> None:
+        self._repairs = repairs
+        self._bulk = bulk
+        self._ledger = ledger
+        self._outbox = outbox
+        self._presence = presence
+        self._delay = delay
+        self._voice = voice
+
+    def heard_repair(self, flags: int, key: "Key", now: float) -> None:
+        """A DATA came; when it was a repair, it counts and I need not send it."""
+        if flags & RELAYED:
+            self._voice.room.take(now)
+            self._repairs.answered(key, now, self._delay.value)
+
+    def asked(
+        self, asker: bytes, to: bytes, listed: "list[Range]", source: object, now: float
+    ) -> None:
+        """A NACK of `asker`, sent from `source`, to one member or NOBODY."""
+        if to == NOBODY:
+            self._volunteer(listed, now)
+        elif to == self._ledger.own.sender and self._bulk.free(asker):
+            for key in self._ledger.held(listed):
+                if not self._bulk.ask(asker, source, key, now):
+                    break
+
+    def _volunteer(self, listed: "list[Range]", now: float) -> None:
+        if self._repairs.full():
+            return
+        members = self._presence.size()
+        own = self._ledger.own.sender
+        for sender, seq in self._ledger.held(listed):
+            # What will come again by itself needs no repair.
+            if sender != own or not self._outbox.repeats(seq):
+                key = sender, seq
+                present = sender in self._presence.members
+                self._repairs.asked(key, sender == own, present, now, self._delay.value, members)
+            if self._repairs.full():
+                return
+
+    def deadline(self) -> float:
+        """When to call `handle_timer`."""
+        due = NEVER
+        if self._repairs.due:
+            due = max(self._repairs.deadline(), self._voice.repair_due())
+        if self._bulk.queue:
+            due = min(due, self._voice.bulk_due())
+        return due
+
+    def handle_timer(self, now: float) -> None:
+        """Send the answers that are due."""
+        if self._repairs.due:
+            self._send_repairs(now)
+        while self._bulk.queue and self._voice.may_bulk(now):
+            message = self._ledger.history.get(self._bulk.take())
+            if message is not None:
+                self._voice.say_bulk(message.datagram, self._bulk.source, now)
+
+    def _send_repairs(self, now: float) -> None:
+        for key in self._repairs.take_due(now):
+            message = self._ledger.history.get(key)
+            if message is not None and self._voice.say_repair(message.datagram, now):
+                self._repairs.answered(key, now, self._delay.value)

@@ -28,17 +28,13 @@ from evloop.base.limits import (
     SESSION_ENTRIES,
 )
 from evloop.base.names import check_nickname
-from evloop.room.reliable.announce import Herald
-from evloop.room.reliable.answerer import Answerer
-from evloop.room.reliable.bulk import BulkServer, Holders
-from evloop.room.reliable.confirm import Confirm
-from evloop.room.reliable.egress import Outbox, split
-from evloop.room.reliable.estimators import Delay
+from evloop.room.reliable.announce import Confirm, Herald
+from evloop.room.reliable.egress import Outbox, Voice, split
+from evloop.room.reliable.estimators import Delay, LossMeter, copies
 from evloop.room.reliable.gaps import Gaps
-from evloop.room.reliable.loss import LossMeter, copies
 from evloop.room.reliable.membership import Member, Presence
 from evloop.room.reliable.message_log import CONFLICT, Ledger
-from evloop.room.reliable.nack import Asker
+from evloop.room.reliable.nack import Asker, Holders
 from evloop.room.reliable.packets import (
     BYE,
     DATA,
@@ -56,9 +52,9 @@ from evloop.room.reliable.reorder import (
     NEW,
     OLD,
 )
-from evloop.room.reliable.repair import Repairs
+from evloop.room.reliable.repair import Answerer, BulkServer, Repairs
 from evloop.room.reliable.suppression import Trickle
-from evloop.room.reliable.voice import Voice
+from evloop.system.timers import NEVER
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -74,7 +70,6 @@ if TYPE_CHECKING:
 
     Event = tuple[object, ...]
 
-NEVER = float("inf")
 
 _COUNTERS = (
     "sent", "copies_sent", "repairs_sent", "bulk_sent", "nacks_sent", "sessions_sent", "byes_sent",

@@ -1,4 +1,6 @@
-"""When to say what I hold: the Trickle timer (RFC 6206) with NORM's window law.
+"""When one of many acts and the others need not: the window law, and the Trickle timer.
+
+`Trickle` (RFC 6206, with the window law of NORM, RFC 5740) decides when to say what I hold.
 
 Time is cut into intervals that double from TRICKLE_S_MIN to TRICKLE_S_MAX. In each, one point of
 the second half is drawn; at the point a SESSION is due unless an equal digest was heard before.
@@ -17,12 +19,23 @@ every SESSION off for ever. That somebody is behind shortens the interval like n
 nothing in the shortest one (RFC 6206, 4.2, step 6): what everybody needs is being said just then.
 """
 
+from math import e, log
+
 from evloop.base.limits import TRICKLE_S_MAX, TRICKLE_S_MIN
-from evloop.room.reliable.waits import window_wait
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from random import Random
+
+
+def window_wait(rng: "Random", window: float, members: int) -> float:
+    """Draw a wait in [0, window] seconds, `members` drawing likewise.
+
+    The truncated exponential of NORM (RFC 5401, 4.2): the density grows as exp(l t / window) with
+    l = ln(members) + 1, so nearly everybody waits long and the few early ones silence the rest.
+    """
+    # exp(l) is e times members.
+    return window * log(1.0 + rng.random() * (e * members - 1.0)) / (log(members) + 1.0)
 
 
 class Trickle:

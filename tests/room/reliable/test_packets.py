@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evloop.base.errors import LocalProtocolError
+from evloop.room.reliable.message_log import digest_item
 from evloop.room.reliable.packets import (
     BYE,
     DATA,
@@ -26,7 +27,6 @@ from evloop.room.reliable.packets import (
     ranges,
     session_body,
 )
-from evloop.room.reliable.senders import digest_item
 
 PLACE = "239.255.7.1:5751"
 MEL = bytes.fromhex("0102030405060708")

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from evloop.base.errors import Refused
 from evloop.base.limits import CLAIMS_MAX
+from evloop.room.reliable.message_log import digest_item
 from evloop.room.reliable.packets import (
     DATA,
     MORE,
@@ -17,7 +18,6 @@ from evloop.room.reliable.packets import (
     as_repair,
     ranges,
 )
-from evloop.room.reliable.senders import digest_item
 from tests.support.rooms import (
     ANN,
     BOB,

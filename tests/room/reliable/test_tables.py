@@ -11,15 +11,15 @@ from evloop.base.limits import (
     LOSS_UNKNOWN,
     MEMBERS_MAX,
 )
-from evloop.room.reliable.bulk import BulkServer, Holders
 from evloop.room.reliable.egress import Outbox, split
+from evloop.room.reliable.estimators import LossMeter, copies
 from evloop.room.reliable.history import History
-from evloop.room.reliable.loss import LossMeter, copies
 from evloop.room.reliable.membership import Presence
+from evloop.room.reliable.message_log import Senders, digest_item
+from evloop.room.reliable.nack import Holders
 from evloop.room.reliable.packets import NOBODY
 from evloop.room.reliable.reorder import Message, Stream
-from evloop.room.reliable.repair import Repairs
-from evloop.room.reliable.senders import Senders, digest_item
+from evloop.room.reliable.repair import BulkServer, Repairs
 
 ANN, BOB, EVE = (bytes([n]) * 8 for n in (0xA, 0xB, 0xE))
 D = 0.005

@@ -4,11 +4,10 @@ from random import Random
 
 import pytest
 
-from evloop.base.buckets import Bucket
-from evloop.room.reliable.confirm import Confirm, answer_window
+from evloop.base.ratelimit import Bucket
+from evloop.room.reliable.announce import Confirm, answer_window
 from evloop.room.reliable.estimators import Delay
-from evloop.room.reliable.suppression import Trickle
-from evloop.room.reliable.waits import window_wait
+from evloop.room.reliable.suppression import Trickle, window_wait
 
 ANN = b"a" * 8
 

@@ -6,11 +6,15 @@ and are replaced whole: a crash leaves the old file or the new one, never half o
 
 import os
 
-from evloop.base.limits import HISTORY_FILE_BYTES_MAX, HISTORY_LINES_MAX
+from evloop.base.limits import (
+    HISTORY_FILE_BYTES_MAX,
+    HISTORY_LINES_MAX,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+
 
 HISTORY = "history"
 
@@ -120,3 +124,18 @@ def _escape(line: str) -> str:
 
 def _unescape(line: str) -> str:
     return "\\".join(part.replace("\\n", "\n") for part in line.split("\\\\"))
+
+
+def write_file(path: str, text: str) -> None:
+    """Replace the file at `path` by `text` at once: a reader sees the old or the new. OSError."""
+    folder, name = os.path.split(path)
+    temporary = os.path.join(folder, f".{name}.new")
+    try:
+        os.unlink(temporary)
+    except FileNotFoundError:
+        pass
+    # O_EXCL: what somebody else puts there meanwhile, a link or a pipe, is not followed.
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+    with open(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+    os.rename(temporary, path)

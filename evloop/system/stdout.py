@@ -18,7 +18,10 @@ import errno
 import os
 import select
 
-from evloop.base.limits import OUTLET_BYTES_MAX
+from evloop.base.limits import (
+    LOG_LINE_BYTES_MAX,
+    OUTLET_BYTES_MAX,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -123,3 +126,38 @@ class Outlet:
             self._watch.close()
             self._watch = None
         self._on_gone(why)
+
+
+class LineWriter:
+    """Writes whole lines to a descriptor and never waits for it.
+
+    The descriptor is shared with other processes, so O_NONBLOCK is not set on it; poll is asked
+    first, and a pipe that polls writable takes PIPE_BUF bytes. A reader that has stopped costs
+    lines, which are counted and told when it goes on, but does not stop the loop.
+    """
+
+    __slots__ = ("_descriptor", "_poll", "lost")
+
+    def __init__(self, descriptor: int = 2) -> None:
+        self._descriptor = descriptor
+        self._poll = select.poll()
+        self._poll.register(descriptor, select.POLLOUT)
+        self.lost = 0
+
+    def __call__(self, line: str) -> None:
+        data = line.encode("utf-8", "replace")
+        if len(data) > LOG_LINE_BYTES_MAX:
+            data = data[:LOG_LINE_BYTES_MAX].decode("utf-8", "ignore").encode() + "…".encode()
+        if self.lost and self._send(b"... %d lines could not be written\n" % self.lost):
+            self.lost = 0
+        if not self._send(data + b"\n"):
+            self.lost += 1
+
+    def _send(self, data: bytes) -> bool:
+        try:
+            events = self._poll.poll(0)
+            if not events or not events[0][1] & select.POLLOUT:
+                return False
+            return os.write(self._descriptor, data) == len(data)
+        except OSError:  # closed, or the disk behind it is full: there is nobody to tell
+            return False

@@ -1,0 +1,85 @@
+"""HOST:PORT as people write it, socket addresses as text, and what counts as ONE visitor.
+
+A visitor is an IPv4 address, or the /64 of an IPv6 address.
+
+Whoever has one IPv6 address usually has its whole /64 (RFC 4291, 2.5.1), so a limit per address
+would be no limit at all. An IPv4 visitor on a dual-stack socket arrives as ::ffff:a.b.c.d; taken
+as IPv6, all of them would share one /64.
+"""
+
+from evloop.base.errors import USAGE, SetupError
+from evloop.base.names import quoted
+
+DIRECTORY_PORT = 44444  # where a directory listens unless told otherwise
+
+
+def split_endpoint(text: str, port: int = DIRECTORY_PORT) -> tuple[str, int]:
+    """(host, port) of "HOST", "HOST:PORT", "[V6]:PORT", "V6" or ":PORT" (host ""; every address).
+
+    Raises SetupError (status 2) that names the text when it is none of these.
+    """
+    host, number = text, ""
+    if text.startswith("["):
+        host, bracket, number = text[1:].partition("]")
+        if not bracket or number == ":" or (number and number[0] != ":"):
+            raise _bad(text)
+        number = number[1:]
+    elif text.count(":") == 1:
+        host, _, number = text.partition(":")
+        if not number:
+            raise _bad(text)
+    if number:
+        if not (number.isascii() and number.isdigit() and len(number) <= 5):
+            raise _bad(text)
+        port = int(number)
+    if port > 65535 or any(char.isspace() or not char.isprintable() for char in host):
+        raise _bad(text)
+    return host, port
+
+
+def _bad(text: str) -> SetupError:
+    return SetupError(f'"{quoted(text)}" is no HOST:PORT (192.0.2.1:44444, [fd00::1]:44444)', USAGE)
+
+
+def endpoint_of(host: str, port: int) -> str:
+    """The text of a numeric address and port, IPv6 in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+_GROUPS = 8  # of 16 bits in an IPv6 address
+_PREFIX_GROUPS = 4  # a /64
+
+
+def plain_host(host: str) -> str:
+    """The numeric `host` without a zone, an IPv4-mapped address as the IPv4 that it is."""
+    host = host.partition("%")[0]
+    if host.startswith("::ffff:") and "." in host:
+        return host[7:]
+    return host
+
+
+def is_loopback(host: str) -> bool:
+    """Whether the numeric `host` is this machine, reached by loopback."""
+    host = plain_host(host)
+    return host.startswith("127.") or host == "::1"
+
+
+def prefix_of(host: str) -> str:
+    """The visitor behind `host`, a numeric address in the form that the kernel gives.
+
+    "192.0.2.1" -> "192.0.2.1", "2001:db8:0:7::1" -> "2001:db8:0:7::/64". Text of another form
+    (a unix socket has no address) comes back as it is.
+    """
+    host = plain_host(host)
+    if ":" not in host:
+        return host
+    head, gap, tail = host.partition("::")
+    groups = head.split(":") if head else []
+    if gap:
+        behind = tail.split(":") if tail else []
+        width = len(behind) + ("." in tail)  # an embedded IPv4 address is two groups wide
+        groups += ["0"] * (_GROUPS - len(groups) - width) + behind
+    del groups[_PREFIX_GROUPS:]
+    while groups and groups[-1] == "0":
+        groups.pop()
+    return ":".join(groups) + "::/64"
