@@ -6,6 +6,8 @@ memory, on every address, for as long as it runs. Two of them that start at the 
 it by the port: who comes second finds it taken, and connects to the first.
 """
 
+from __future__ import annotations
+
 import os
 import sys
 
@@ -35,7 +37,7 @@ def prepare(client: Client) -> None:
         if server is not None:
             server.close()
 
-    def host(error: EvloopError, then: "Callable[[EvloopError | None], object]") -> None:
+    def host(error: EvloopError, then: Callable[[EvloopError | None], object]) -> None:
         nonlocal server
         place = client.options.server
         name, port = split_endpoint(place)
@@ -70,7 +72,7 @@ def _hosting(client: Client, port: int) -> str:
     )
 
 
-def main(arguments: "Sequence[str] | None" = None) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """The program; returns the exit status."""
     arguments = sys.argv[1:] if arguments is None else arguments
     return run_main(arguments, os.environ, prepare, "python3 -m evloop")

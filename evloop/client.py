@@ -3,6 +3,8 @@
 Options -> loop -> `shell` -> one of the `starts`; signals in, exit status out.
 """
 
+from __future__ import annotations
+
 import os
 import signal
 import sys
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 SIGNALS = {signal.SIGINT: INTERRUPTED, signal.SIGTERM: TERMINATED, signal.SIGHUP: HUNG_UP}
 
 
-def run(options: "Namespace", prepare: "Callable[[Client], object]") -> int:
+def run(options: Namespace, prepare: Callable[[Client], object]) -> int:
     """Chat until told to stop; return the exit status."""
     loop = Loop()
     hub = Hub(loop)
@@ -49,9 +51,9 @@ def run(options: "Namespace", prepare: "Callable[[Client], object]") -> int:
 
 
 def run_main(
-    arguments: "Sequence[str]",
-    environ: "Mapping[str, str]",
-    prepare: "Callable[[Client], object]",
+    arguments: Sequence[str],
+    environ: Mapping[str, str],
+    prepare: Callable[[Client], object],
     program: str = PROGRAM,
 ) -> int:
     """The program around `run`: options in, exit status out, never a traceback unasked."""
@@ -73,7 +75,7 @@ def _as_it_is(client: Client) -> None:
     """Nothing to prepare."""
 
 
-def main(arguments: "Sequence[str] | None" = None) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """The program; returns the exit status."""
     return run_main(sys.argv[1:] if arguments is None else arguments, os.environ, _as_it_is)
 

@@ -16,6 +16,8 @@ Its states, and what each call does in them:
 `header` and `body` differ only in how many of the frame's bytes are there.
 """
 
+from __future__ import annotations
+
 from struct import Struct
 
 from evloop.base.errors import FrameError, LocalProtocolError

@@ -4,6 +4,8 @@ Options first; what serves is loaded once it is known that something is to be se
 `--help` and wrong options do not wait for it (measured: `--version` 0.65x of the time).
 """
 
+from __future__ import annotations
+
 import sys
 
 from evloop.base.errors import INTERNAL, SetupError
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-def main(arguments: "Sequence[str] | None" = None) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """The program; returns the exit status."""
     fill_standard()
     options = parse_options(sys.argv[1:] if arguments is None else arguments)

@@ -1,5 +1,7 @@
 """What holds for every test: nothing leaves this machine, nothing leaks, nothing blocks."""
 
+from __future__ import annotations
+
 import faulthandler
 import os
 from collections.abc import Iterator

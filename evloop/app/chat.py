@@ -12,6 +12,8 @@ nothing is sent any more, and the goodbye waits until everybody has confirmed, a
 after the last datagram went out. When the chat is over the room still says its goodbyes by itself.
 """
 
+from __future__ import annotations
+
 from collections import deque
 
 from evloop.app.commands import (
@@ -78,15 +80,15 @@ class Chat:
 
     def __init__(
         self,
-        loop: "Loop",
-        face: "Face",
+        loop: Loop,
+        face: Face,
         room_name: str,
-        style: "Style",
+        style: Style,
         *,
-        on_over: "Callable[[], object]",
-        on_quit: "Callable[[], object]",
-        on_renamed: "Callable[[str], object]",
-        on_alone: "Callable[[], object]",
+        on_over: Callable[[], object],
+        on_quit: Callable[[], object],
+        on_renamed: Callable[[str], object],
+        on_alone: Callable[[], object],
     ) -> None:
         self.name = room_name
         self.state = OPENING
@@ -118,7 +120,7 @@ class Chat:
         self._settle = loop.call_at(float("inf"), self._check_finished)
         self._catch_up = loop.call_at(float("inf"), self._show_earlier)
 
-    def attach(self, room: "Room", plain: bool) -> None:
+    def attach(self, room: Room, plain: bool) -> None:
         """The room is open: begin."""
         self.room = room
         room.on_pump = self._pumped
@@ -288,7 +290,7 @@ class Chat:
 
     # -- what happens in the room ------------------------------------------------------------
 
-    def events(self, events: "list[Event]") -> None:
+    def events(self, events: list[Event]) -> None:
         """What the session reports."""
         if self.state == OVER:
             return
@@ -302,7 +304,7 @@ class Chat:
             self._message(event)
         self._earlier = deque(maxlen=0) if earlier is not None else None
 
-    def _message(self, event: "Event") -> None:
+    def _message(self, event: Event) -> None:
         if self._earlier is not None:
             if event[7] == "history":
                 self._earlier.append(event)
@@ -373,7 +375,7 @@ class Chat:
                 self._note(report.note(f"{lines} from {folded[-1]} (too fast; /history has them)"))
                 folded.clear()
 
-    def _presence(self, event: "Event") -> None:
+    def _presence(self, event: Event) -> None:
         self._heard = True
         if self._json:
             self._face.show(report.json_presence(self.name, event))
@@ -399,27 +401,27 @@ class Chat:
             self._presence_news = {}
         self._tell_floods()
 
-    def _renamed(self, event: "Event") -> None:
+    def _renamed(self, event: Event) -> None:
         if self._json:
             self._face.show(report.json_presence(self.name, event))
         else:
             self._note(report.renamed(event[2], event[3]))
 
-    def _lost(self, event: "Event") -> None:
+    def _lost(self, event: Event) -> None:
         if self._json:
             self._face.show(report.json_presence(self.name, event))
         else:
             label = self.room.session.label(event[1], event[2])
             self._note(report.lost(label, event[3]))
 
-    def _conflict(self, event: "Event") -> None:
+    def _conflict(self, event: Event) -> None:
         if self._json:
             self._face.show(report.json_presence(self.name, event))
         else:
             mine = event[1] == self.room.session.sender_id
             self._note(report.conflict(event[2], event[3], mine))
 
-    def _trouble(self, event: "Event") -> None:
+    def _trouble(self, event: Event) -> None:
         self._note(report.trouble(event[1]))
 
     # -- time passes -------------------------------------------------------------------------
@@ -439,7 +441,7 @@ class Chat:
             self._on_alone()
 
 
-EVENTS: "dict[str, Callable[[Chat, Event], None]]" = {
+EVENTS: dict[str, Callable[[Chat, Event], None]] = {
     "message": Chat._message,
     "joined": Chat._presence,
     "left": Chat._presence,
@@ -449,7 +451,7 @@ EVENTS: "dict[str, Callable[[Chat, Event], None]]" = {
     "trouble": Chat._trouble,
 }
 
-COMMANDS: "dict[str, Callable[[Chat, list[str]], None]]" = {
+COMMANDS: dict[str, Callable[[Chat, list[str]], None]] = {
     "leave": Chat._do_leave,
     "who": Chat._do_who,
     "name": Chat._do_name,

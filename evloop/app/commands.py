@@ -5,6 +5,8 @@ piped), "shell" (one-shot, as arguments of the program), "chat" (written `/word`
 command does lives in the client; what it is called, takes and means lives here.
 """
 
+from __future__ import annotations
+
 from collections import namedtuple
 
 from evloop.base.errors import USAGE, EvloopError
@@ -159,7 +161,7 @@ def _usage(command: Command, why: str) -> UsageError:
     return UsageError(f"{command.word}: {why}; usage: {command.usage}")
 
 
-def parse_arguments(command: Command, words: "Iterable[str]") -> tuple[list[str], dict[str, str]]:
+def parse_arguments(command: Command, words: Iterable[str]) -> tuple[list[str], dict[str, str]]:
     """Sort `words` into arguments and options; UsageError when they do not fit the row."""
     arguments: list[str] = []
     options: dict[str, str] = {}

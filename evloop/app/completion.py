@@ -3,6 +3,8 @@
 A candidate replaces the word before the cursor, and holds what should follow it.
 """
 
+from __future__ import annotations
+
 from evloop.app.commands import (
     UsageError,
     find,
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
-def at_prompt(before: str, rooms: "Iterable[str]") -> list[str]:
+def at_prompt(before: str, rooms: Iterable[str]) -> list[str]:
     """Candidates at the main prompt; `before` is the line up to the cursor."""
     words = before.split(" ")
     if len(words) == 1:
@@ -37,7 +39,7 @@ def at_prompt(before: str, rooms: "Iterable[str]") -> list[str]:
     return []
 
 
-def in_chat(before: str, speakers: "list[str]", present: "Iterable[str]") -> list[str]:
+def in_chat(before: str, speakers: list[str], present: Iterable[str]) -> list[str]:
     """Candidates in a room: names, the latest speaker first, then who is present and silent."""
     word = before.rpartition(" ")[2]
     first = word == before

@@ -1,5 +1,7 @@
 """The client's options: command line over `EVLOOP_*` variable over default."""
 
+from __future__ import annotations
+
 import os
 from types import SimpleNamespace
 
@@ -23,7 +25,7 @@ PROGRAM = "evloop-client"
 ESCAPE = "^]"  # what telnet taught; bound by no terminal
 
 # What the parser below makes of no arguments: the prompt need not wait for it then (6 ms).
-DEFAULTS: "dict[str, Any]" = {
+DEFAULTS: dict[str, Any] = {
     **dict.fromkeys(
         ("server", "name", "interface", "ttl", "time", "tls_ca", "tls_cert", "tls_key")
     ),
@@ -50,7 +52,7 @@ def parse_ttl(text: str) -> int:
     return int(text)
 
 
-def default_name(environ: "Mapping[str, str]") -> str:
+def default_name(environ: Mapping[str, str]) -> str:
     """$USER if it is fit to be a chat name, else guest-xxxx."""
     try:
         return check_nickname(environ.get("USER", ""))
@@ -58,7 +60,7 @@ def default_name(environ: "Mapping[str, str]") -> str:
         return f"guest-{os.urandom(2).hex()}"
 
 
-def _make_parser(program: str) -> "ArgumentParser":
+def _make_parser(program: str) -> ArgumentParser:
     from argparse import REMAINDER, ArgumentParser, RawDescriptionHelpFormatter
 
     parser = ArgumentParser(
@@ -92,7 +94,7 @@ def _make_parser(program: str) -> "ArgumentParser":
     return parser
 
 
-def _take_options(parser: "ArgumentParser", options: "Namespace") -> None:
+def _take_options(parser: ArgumentParser, options: Namespace) -> None:
     """Options may follow the command too: `tail lab --json`. What is said is left as it is."""
     words = options.command
     if not words or words[0].casefold() == "say":
@@ -111,7 +113,7 @@ def _take_options(parser: "ArgumentParser", options: "Namespace") -> None:
     options.command = rest
 
 
-def _parse(arguments: "Sequence[str]", program: str) -> "Namespace":
+def _parse(arguments: Sequence[str], program: str) -> Namespace:
     if not arguments:
         defaults: Any = SimpleNamespace(**DEFAULTS)
         options: Namespace = defaults
@@ -123,11 +125,11 @@ def _parse(arguments: "Sequence[str]", program: str) -> "Namespace":
 
 
 def parse_options(
-    arguments: "Sequence[str]",
-    environ: "Mapping[str, str]",
+    arguments: Sequence[str],
+    environ: Mapping[str, str],
     terminal: bool,
     program: str = PROGRAM,
-) -> "Namespace":
+) -> Namespace:
     """The options of operations.md, complete and checked; `program` is its name in help and usage.
 
     Leaves with status 2 as argparse does; raises UsageError or Refused (a chat name).

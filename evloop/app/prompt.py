@@ -5,6 +5,8 @@ both cases it ends with `done(error or None)`, exactly once. The caller runs one
 so that results come in the order of the lines.
 """
 
+from __future__ import annotations
+
 from evloop.app.commands import UsageError, help_lines
 from evloop.base.addresses import split_endpoint
 from evloop.base.errors import (
@@ -60,7 +62,7 @@ if TYPE_CHECKING:
 DEFAULT_MODE = protocol.RELIABLE
 
 
-def room_object(room: "Room", members: int) -> "dict[str, Any]":
+def room_object(room: Room, members: int) -> dict[str, Any]:
     """A room as the members of its JSON object."""
     return {
         "name": room.name,
@@ -77,15 +79,15 @@ class Prompt:
 
     def __init__(
         self,
-        face: "Face",
-        link: "Link",
+        face: Face,
+        link: Link,
         *,
         nickname: str,
         server: str,
         as_json: bool,
-        trust: "Trust",
-        open_room: "OpenRoom",
-        on_quit: "Callable[[], object]",
+        trust: Trust,
+        open_room: OpenRoom,
+        on_quit: Callable[[], object],
     ) -> None:
         self.nickname = nickname
         self.server = server
@@ -98,11 +100,11 @@ class Prompt:
         self._on_quit = on_quit
         self._own_changes: set[tuple[str, str]] = set()
 
-    def run(self, word: str, arguments: list[str], options: "Options", done: "Done") -> None:
+    def run(self, word: str, arguments: list[str], options: Options, done: Done) -> None:
         """Do one command; raises EvloopError when it fails at once."""
         HANDLERS[word](self, arguments, options, done)
 
-    def _show_room(self, room: "Room", members: int, text: str) -> None:
+    def _show_room(self, room: Room, members: int, text: str) -> None:
         if self._json:
             self._face.show(report.json_line("room", **room_object(room, members)))
         else:
@@ -110,7 +112,7 @@ class Prompt:
 
     # -- the connection ----------------------------------------------------------------------
 
-    def _connect(self, arguments: list[str], options: "Options", done: "Done") -> None:
+    def _connect(self, arguments: list[str], options: Options, done: Done) -> None:
         def connected(error: EvloopError | None) -> None:
             if error is None and self._face.is_terminal:
                 self._face.note(f"evloop: directory {self._link.endpoint}")
@@ -118,7 +120,7 @@ class Prompt:
 
         self.connect(arguments[0] if arguments else self.server, connected)
 
-    def connect(self, server: str, done: "Done") -> None:
+    def connect(self, server: str, done: Done) -> None:
         """Connect to `server`, HOST[:PORT]."""
         host, port = split_endpoint(server)
         if not host or not port:
@@ -132,14 +134,14 @@ class Prompt:
         self.rooms.clear()
         self._link.connect(host, port, connected)
 
-    def _bye(self, arguments: list[str], options: "Options", done: "Done") -> None:
+    def _bye(self, arguments: list[str], options: Options, done: Done) -> None:
         if self._link.state == IDLE:
             raise Unconnected()
         self._link.close()
         self.rooms.clear()
         done(None)
 
-    def _ask(self, method: str, params: "dict[str, Any]", done: "Any") -> None:
+    def _ask(self, method: str, params: dict[str, Any], done: Any) -> None:
         if self._link.state == IDLE:
             raise Unconnected()
         if self._link.state != READY:
@@ -150,7 +152,7 @@ class Prompt:
 
     # -- the directory -----------------------------------------------------------------------
 
-    def list_rooms(self, done: "Callable[[list[Any], EvloopError | None], object]") -> None:
+    def list_rooms(self, done: Callable[[list[Any], EvloopError | None], object]) -> None:
         """Read the whole directory, page by page: done([(Room, members), ...], error)."""
         found: list[Any] = []
 
@@ -173,8 +175,8 @@ class Prompt:
 
         self._ask("getdir", {}, page)
 
-    def _getdir(self, arguments: list[str], options: "Options", done: "Done") -> None:
-        def listed(rooms: "list[Any]", error: EvloopError | None) -> None:
+    def _getdir(self, arguments: list[str], options: Options, done: Done) -> None:
+        def listed(rooms: list[Any], error: EvloopError | None) -> None:
             if error is None:
                 objects = [room_object(room, members) for room, members in rooms]
                 if self._json:
@@ -189,7 +191,7 @@ class Prompt:
 
         self.list_rooms(listed)
 
-    def _makeroom(self, arguments: list[str], options: "Options", done: "Done") -> None:
+    def _makeroom(self, arguments: list[str], options: Options, done: Done) -> None:
         params: dict[str, Any] = {"name": check_room_name(arguments[0])}
         if len(arguments) == 2:
             raise UsageError("address and port go together; give both or neither")
@@ -227,7 +229,7 @@ class Prompt:
             )
             self._face.note(note)
 
-    def _deleteroom(self, arguments: list[str], options: "Options", done: "Done") -> None:
+    def _deleteroom(self, arguments: list[str], options: Options, done: Done) -> None:
         name = check_room_name(arguments[0])
         change = ("room_deleted", fold(name))
 
@@ -248,7 +250,7 @@ class Prompt:
         self._ask("deleteroom", params, deleted)
         self._own_changes.add(change)
 
-    def news(self, method: str, params: "dict[str, Any]") -> None:
+    def news(self, method: str, params: dict[str, Any]) -> None:
         """A notification of the directory: keep the names for completion, tell the user."""
         if method not in ("room_made", "room_deleted"):
             return  # `closing` is told as the reason of the loss; others are of a later version
@@ -265,10 +267,10 @@ class Prompt:
 
     # -- rooms and the user ------------------------------------------------------------------
 
-    def _chat(self, arguments: list[str], options: "Options", done: "Done") -> None:
+    def _chat(self, arguments: list[str], options: Options, done: Done) -> None:
         self.enter(arguments[0], options.get("--mode"), done)
 
-    def enter(self, name: str, mode: str | None, done: "Done") -> None:
+    def enter(self, name: str, mode: str | None, done: Done) -> None:
         """Open the room `name`, or the one at ADDRESS:PORT; `done` when it is over."""
         place = split_place(name)
         if place is not None:
@@ -292,7 +294,7 @@ class Prompt:
 
         self._ask("enter", {"name": check_room_name(name)}, entered)
 
-    def _name(self, arguments: list[str], options: "Options", done: "Done") -> None:
+    def _name(self, arguments: list[str], options: Options, done: Done) -> None:
         if arguments:
             self.nickname = check_nickname(arguments[0])
         elif self._json:
@@ -301,12 +303,12 @@ class Prompt:
             self._face.show(self.nickname)
         done(None)
 
-    def _help(self, arguments: list[str], options: "Options", done: "Done") -> None:
+    def _help(self, arguments: list[str], options: Options, done: Done) -> None:
         for line in help_lines("prompt", *arguments):
             self._face.show(line)
         done(None)
 
-    def _quit(self, arguments: list[str], options: "Options", done: "Done") -> None:
+    def _quit(self, arguments: list[str], options: Options, done: Done) -> None:
         self._on_quit()
         done(None)
 
@@ -332,7 +334,7 @@ def _port(text: str) -> int:
     return int(text)
 
 
-HANDLERS: "dict[str, Callable[[Prompt, list[str], Options, Done], None]]" = {
+HANDLERS: dict[str, Callable[[Prompt, list[str], Options, Done], None]] = {
     "connect": Prompt._connect,
     "bye": Prompt._bye,
     "getdir": Prompt._getdir,

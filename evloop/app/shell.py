@@ -7,6 +7,8 @@ A line goes to the room if there is one, else it is a command; one command runs 
 lines behind it wait in the face (`hold`).
 """
 
+from __future__ import annotations
+
 import os
 
 from evloop import __version__
@@ -36,28 +38,26 @@ if TYPE_CHECKING:
     from evloop.terminal.frontend import Face
 
 
-def _reliable(**arguments: "Any") -> "Any":
+def _reliable(**arguments: Any) -> Any:
     from evloop.room.reliable.session import RoomSession
 
     return RoomSession(**arguments)
 
 
-def _plain(**arguments: "Any") -> "Any":
+def _plain(**arguments: Any) -> Any:
     from evloop.room.plain import PlainSession
 
     return PlainSession(**arguments)
 
 
 # Loaded with the first room, as all that a chat needs: the prompt comes first, and sooner.
-SESSIONS: "dict[str, Any]" = {"plain": _plain, "reliable": _reliable}
+SESSIONS: dict[str, Any] = {"plain": _plain, "reliable": _reliable}
 
 
 class Client:
     """The client on its loop. `status` is what the process will exit with."""
 
-    def __init__(
-        self, loop: Loop, options: "Namespace", hub: Hub, wall: "Callable[[], float]"
-    ) -> None:
+    def __init__(self, loop: Loop, options: Namespace, hub: Hub, wall: Callable[[], float]) -> None:
         self.loop = loop
         self.options = options
         self._wall = wall
@@ -246,7 +246,7 @@ class Client:
         address: str,
         port: int,
         mode: str,
-        done: "Callable[[EvloopError | None], object]",
+        done: Callable[[EvloopError | None], object],
     ) -> None:
         if mode not in SESSIONS:
             raise Refused(1, "bad_mode", f'room {name} has mode "{quoted(mode)}", which this'
@@ -286,7 +286,7 @@ class Client:
         self.face.hold(False)
         self.on_room_open()
 
-    def _rng(self) -> "Random":
+    def _rng(self) -> Random:
         """The random source. Loaded late, as with all that the first prompt can do without."""
         if self._random is None:
             import random
@@ -294,7 +294,7 @@ class Client:
             self._random = random.Random(os.urandom(16))
         return self._random
 
-    def _session(self, mode: str, place: str, own_source: object) -> "Any":
+    def _session(self, mode: str, place: str, own_source: object) -> Any:
         session = SESSIONS[mode](
             place=place,
             sender_id=self._rng().randbytes(8),
@@ -325,7 +325,7 @@ class Client:
         if chat is None or not self._entered or self.link.state != READY:
             return
 
-        def counted(value: "Any", error: EvloopError | None) -> None:
+        def counted(value: Any, error: EvloopError | None) -> None:
             room = value.get("room") if isinstance(value, dict) else None
             members = protocol.read_room(room)[1] if error is None else 0
             if members > 1 and self.chat is chat:
@@ -362,7 +362,7 @@ class Client:
         else:
             self._end()
 
-    def _room_closed(self, room: "Room") -> None:
+    def _room_closed(self, room: Room) -> None:
         self._rooms.discard(room)
         if self._ending:
             self._end()

@@ -7,6 +7,8 @@ say                       enter, send, wait until it is confirmed: nothing is sh
 tail                      enter and show, until interrupted; stdin is not read
 """
 
+from __future__ import annotations
+
 from evloop.app.commands import (
     UsageError,
     find,
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
     from evloop.app.shell import Client
 
 
-def start(client: "Client") -> None:
+def start(client: Client) -> None:
     """Begin with what the options say."""
     words = client.options.command
     if words:
@@ -39,11 +41,11 @@ def start(client: "Client") -> None:
         client.face.start()
 
 
-def _interactive(client: "Client") -> None:
+def _interactive(client: Client) -> None:
     """At a terminal: look whether the directory is there, and say so; then the prompt."""
     prompt = client.prompt
 
-    def listed(rooms: "list[Any]", error: EvloopError | None) -> None:
+    def listed(rooms: list[Any], error: EvloopError | None) -> None:
         if error is None:
             prompt.rooms = {room.fold: room.name for room, _ in rooms}
             client.face.note(
@@ -75,7 +77,7 @@ def _interactive(client: "Client") -> None:
     prompt.connect(prompt.server, connected)
 
 
-def _connected(client: "Client", word: str, room: str, act: "Callable[[], object]") -> None:
+def _connected(client: Client, word: str, room: str, act: Callable[[], object]) -> None:
     """Act once a directory is connected; at once when ADDRESS:PORT says where the room is."""
 
     def connected(error: EvloopError | None) -> None:
@@ -95,7 +97,7 @@ def _connected(client: "Client", word: str, room: str, act: "Callable[[], object
         client.prompt.connect(client.prompt.server, connected)
 
 
-def _command(client: "Client", word: str, arguments: list[str], options: dict[str, str]) -> None:
+def _command(client: Client, word: str, arguments: list[str], options: dict[str, str]) -> None:
     def act() -> None:
         client.run(word, arguments, options)
 
@@ -105,13 +107,13 @@ def _command(client: "Client", word: str, arguments: list[str], options: dict[st
     _connected(client, word, arguments[0] if arguments else "", act)
 
 
-def _chat(client: "Client", word: str, arguments: list[str], options: dict[str, str]) -> None:
+def _chat(client: Client, word: str, arguments: list[str], options: dict[str, str]) -> None:
     client.face.hold(True)  # until the room is open, which may be at once
     _command(client, word, arguments, options)
     client.face.start()
 
 
-def _say(client: "Client", word: str, arguments: list[str], options: dict[str, str]) -> None:
+def _say(client: Client, word: str, arguments: list[str], options: dict[str, str]) -> None:
     room, *words = arguments
     client.style = client.style._replace(answered=True, history=0, muted=True)
 
@@ -140,7 +142,7 @@ def _say(client: "Client", word: str, arguments: list[str], options: dict[str, s
     _command(client, "chat", [room], options)
 
 
-def _tail(client: "Client", word: str, arguments: list[str], options: dict[str, str]) -> None:
+def _tail(client: Client, word: str, arguments: list[str], options: dict[str, str]) -> None:
     count = options.get("-n", str(SHOWN_LINES_DEFAULT))
     if not (count.isascii() and count.isdigit() and len(count) <= 6):
         raise UsageError(f'tail: -n takes a number of messages, not "{count}"')
@@ -148,7 +150,7 @@ def _tail(client: "Client", word: str, arguments: list[str], options: dict[str, 
     _command(client, "chat", arguments, {k: v for k, v in options.items() if k != "-n"})
 
 
-ONE_SHOTS: "dict[str, Callable[[Client, str, list[str], dict[str, str]], None]]" = {
+ONE_SHOTS: dict[str, Callable[[Client, str, list[str], dict[str, str]], None]] = {
     "chat": _chat,
     "say": _say,
     "tail": _tail,

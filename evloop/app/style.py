@@ -5,6 +5,8 @@ Time is shown to people in their own time zone, and to scripts in UTC.
 Wall time is for display only; order and liveness never use it.
 """
 
+from __future__ import annotations
+
 import time
 from collections import namedtuple
 
@@ -29,7 +31,7 @@ class Stamps:
 
     __slots__ = ("_day", "_format", "_line", "_step", "_wall")
 
-    def __init__(self, style: str, wall: "Callable[[], float]") -> None:
+    def __init__(self, style: str, wall: Callable[[], float]) -> None:
         self._format = _FORMATS[style]
         self._step = _STEPS_S[style]
         self._wall = wall

@@ -7,6 +7,8 @@ would be no limit at all. An IPv4 visitor on a dual-stack socket arrives as ::ff
 as IPv6, all of them would share one /64.
 """
 
+from __future__ import annotations
+
 from evloop.base.errors import USAGE, SetupError
 from evloop.base.names import quoted
 

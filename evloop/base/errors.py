@@ -13,6 +13,8 @@ Every error says who is wrong, because that decides what happens next:
 Each class carries the `exit_status` with which a program ends because of it.
 """
 
+from __future__ import annotations
+
 # Exit statuses, after sysexits.h and the shell.
 FAILED = 1  # what was asked for was refused, or went wrong
 USAGE = 2  # a wrong option or argument

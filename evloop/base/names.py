@@ -5,6 +5,8 @@ the directory protocol. `unicodedata` is loaded only for text beyond ASCII: it c
 and some small boxes lack it (then such text is taken as it is, unnormalised).
 """
 
+from __future__ import annotations
+
 from evloop.base.errors import INVALID_PARAMS, Refused
 from evloop.base.limits import (
     NICKNAME_BYTES_MAX,
@@ -42,7 +44,7 @@ def quoted(value: str, most: int = 80) -> str:
     return shown if len(shown) <= most else shown[: most - 1] + "…"
 
 
-def normalize(form: "Literal['NFC', 'NFKC']", text: str) -> str:
+def normalize(form: Literal["NFC", "NFKC"], text: str) -> str:
     """`unicodedata.normalize`, loaded late; on a box without it the text stays as it is."""
     if text.isascii():
         return text

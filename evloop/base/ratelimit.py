@@ -7,6 +7,8 @@ A bucket holds up to `burst` tokens and gains `rate` a second; each act takes on
 is not in the table has a full bucket, so only those below full need to be remembered.
 """
 
+from __future__ import annotations
+
 from evloop.base.limits import (
     CHANGE_BURST,
     CHANGE_BURST_S,

@@ -5,6 +5,8 @@ duplicate keys, NaN and infinities, halves of surrogate pairs, integers that a d
 `json` is loaded with the first message.
 """
 
+from __future__ import annotations
+
 from evloop.base.errors import PARSE_ERROR, BadMessage
 from evloop.base.limits import INTEGER_MAX, JSON_DEPTH_MAX
 
@@ -22,7 +24,7 @@ def _not_json(why: str) -> BadMessage:
     return BadMessage(PARSE_ERROR, f"the message is not acceptable JSON: {why}")
 
 
-def _read_object(pairs: "list[tuple[str, Any]]") -> "dict[str, Any]":
+def _read_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
     if len(members) != len(pairs):
         raise _not_json("an object has two members of one name")
@@ -44,7 +46,7 @@ def _read_fraction(digits: str) -> float:
     return number
 
 
-def _read_constant(name: str) -> "NoReturn":
+def _read_constant(name: str) -> NoReturn:
     raise _not_json(f"{name} is no number")
 
 
@@ -90,7 +92,7 @@ def _too_deep(payload: bytes, codec: _Codec) -> bool:
     return bool(brackets)
 
 
-def decode(payload: bytes) -> "Any":
+def decode(payload: bytes) -> Any:
     """Return the JSON value of `payload`, or raise BadMessage -32700.
 
     Stricter than `json`: no duplicate keys, NaN, infinities, lone surrogates, integers of more

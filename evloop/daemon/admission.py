@@ -23,6 +23,8 @@ A refused client with TLS gets no sentence: it has no keys yet, and to make them
 than to serve it.
 """
 
+from __future__ import annotations
+
 import socket
 
 from evloop.base.addresses import endpoint_of, plain_host, prefix_of
@@ -113,7 +115,7 @@ class TurnedAway(Stream):
     __slots__ = ("_over",)
 
     def __init__(
-        self, hub: Hub, sock: socket.socket, last_words: bytes, over: "Callable[[Any], object]"
+        self, hub: Hub, sock: socket.socket, last_words: bytes, over: Callable[[Any], object]
     ) -> None:
         super().__init__(hub, sock)
         self._over = over
@@ -133,7 +135,7 @@ class Door:
     __slots__ = ("_acceptors", "_guard", "_loop", "_registrar", "_tls", "_turned_away")
 
     def __init__(
-        self, loop: "Loop", registrar: "Registrar", guard: "Guard", tls: "ServerTls | None"
+        self, loop: Loop, registrar: Registrar, guard: Guard, tls: ServerTls | None
     ) -> None:
         self._loop = loop
         self._registrar = registrar
@@ -157,11 +159,11 @@ class Door:
         for stream in list(self._turned_away):
             stream.abort("the server has ended")
 
-    def release(self, connection: "Connection") -> None:
+    def release(self, connection: Connection) -> None:
         """A connection has ended."""
         self._guard.release(connection.visitor)
 
-    def _accept(self, sock: socket.socket, address: "Any") -> None:
+    def _accept(self, sock: socket.socket, address: Any) -> None:
         host, port = plain_host(address[0]), address[1]
         try:
             visitor = self._guard.admit(host, self._loop.now)

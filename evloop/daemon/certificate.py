@@ -4,6 +4,8 @@ The standard library can not make certificates. The program is started directly 
 shell, and a file that exists is never replaced: it may be what everybody has pinned.
 """
 
+from __future__ import annotations
+
 import os
 import socket
 import sys

@@ -1,5 +1,7 @@
 """One client's connection to the directory: who it is, and how it can fail."""
 
+from __future__ import annotations
+
 from evloop.base.addresses import endpoint_of
 from evloop.base.errors import INVALID_REQUEST, FrameError
 from evloop.directory import protocol
@@ -17,10 +19,10 @@ if TYPE_CHECKING:
 
         hub: Hub
 
-        def handle(self, connection: "Connection", payloads: list[bytes], /) -> int: ...
-        def answer(self, connection: "Connection", reply: bytes, depends: None, /) -> None: ...
-        def blame(self, connection: "Connection", what: str, why: str | None, /) -> None: ...
-        def forget(self, connection: "Connection", /) -> None: ...
+        def handle(self, connection: Connection, payloads: list[bytes], /) -> int: ...
+        def answer(self, connection: Connection, reply: bytes, depends: None, /) -> None: ...
+        def blame(self, connection: Connection, what: str, why: str | None, /) -> None: ...
+        def forget(self, connection: Connection, /) -> None: ...
 
 
 class Connection(Stream):
@@ -42,11 +44,11 @@ class Connection(Stream):
 
     def __init__(
         self,
-        server: "Server",
-        sock: "socket.socket",
+        server: Server,
+        sock: socket.socket,
         host: str,
         port: int,
-        pipe: "TlsPipe | None",
+        pipe: TlsPipe | None,
     ) -> None:
         super().__init__(server.hub, sock, pipe)
         self.server = server

@@ -4,6 +4,8 @@ One dict from word to function; each returns the lines to print, or raises Refus
 with a sentence that says what to do.
 """
 
+from __future__ import annotations
+
 from evloop.base.errors import EvloopError, Refused
 from evloop.base.names import display, quoted
 from evloop.base.strictjson import decode
@@ -25,9 +27,7 @@ if TYPE_CHECKING:
 class Console:
     """Reads stdin, a terminal, on the loop. `quit` calls `on_quit`."""
 
-    def __init__(
-        self, loop: "Loop", registrar: "Registrar", on_quit: "Callable[[], object]"
-    ) -> None:
+    def __init__(self, loop: Loop, registrar: Registrar, on_quit: Callable[[], object]) -> None:
         self._registrar = registrar
         self._on_quit = on_quit
         self._reader = LineReader()
@@ -105,7 +105,7 @@ class Console:
         return []
 
 
-ANSWERS: "dict[str, tuple[str, Answer]]" = {
+ANSWERS: dict[str, tuple[str, Answer]] = {
     "rooms": ("rooms              the rooms, and how many are in each", Console._rooms),
     "clients": ("clients            who is connected", Console._clients),
     "stats": ("stats              figures of this server", Console._stats),

@@ -14,6 +14,8 @@ A commit waits while more requests come in, a few polls that do not sleep: all t
 at once is one sync of the disk then (measured: 1.2 to 1.5 times as many changes a second).
 """
 
+from __future__ import annotations
+
 from evloop import __version__
 from evloop.base.addresses import is_loopback, prefix_of
 from evloop.base.errors import (
@@ -98,16 +100,16 @@ class Registrar:
 
     def __init__(
         self,
-        loop: "Loop",
-        directory: "Directory",
-        store: "Store | MemoryStore",
-        log: "Log",
-        metrics: "Metrics",
+        loop: Loop,
+        directory: Directory,
+        store: Store | MemoryStore,
+        log: Log,
+        metrics: Metrics,
         *,
-        rng: "Random",
-        wall: "Callable[[], float]",
-        random_bytes: "Callable[[int], bytes]",
-        change_rates: "AddressRates",
+        rng: Random,
+        wall: Callable[[], float],
+        random_bytes: Callable[[int], bytes],
+        change_rates: AddressRates,
         default_mode: str,
         owned: bool,
     ) -> None:
@@ -140,7 +142,7 @@ class Registrar:
     # -- connections -------------------------------------------------------------------------
 
     def welcome(
-        self, sock: "socket.socket", host: str, port: int, pipe: "TlsPipe | None" = None
+        self, sock: socket.socket, host: str, port: int, pipe: TlsPipe | None = None
     ) -> Connection:
         """Take over a connected, non-blocking socket; it comes from `host` and `port`."""
         connection = Connection(self, sock, host, port, pipe)
@@ -238,8 +240,8 @@ class Registrar:
         return taken
 
     def _handle_batch(
-        self, connection: Connection, members: "list[Request | BadMessage]"
-    ) -> "tuple[bytes | None, Replies]":
+        self, connection: Connection, members: list[Request | BadMessage]
+    ) -> tuple[bytes | None, Replies]:
         """Answer a batch: its reply, and what that depends on."""
         replies: Replies = []  # (id, reply); the id of what was no request is None
         requests = 0
@@ -269,7 +271,7 @@ class Registrar:
             self._count_bad(connection)
         return batch(replies) if replies else None, replies
 
-    def _act(self, connection: Connection, method: str, parameters: "dict[str, Any]") -> bytes:
+    def _act(self, connection: Connection, method: str, parameters: dict[str, Any]) -> bytes:
         """Do what a request asks for, and return the body of its result; raises FAILURES."""
         handler = HANDLERS.get(method)
         if handler is None:
@@ -303,9 +305,7 @@ class Registrar:
         connection.send(b"".join(parts) + pack_frame(reply))
         connection.close("internal error")
 
-    def answer(
-        self, connection: Connection, reply: bytes, depends: "bytes | Replies | None"
-    ) -> None:
+    def answer(self, connection: Connection, reply: bytes, depends: bytes | Replies | None) -> None:
         """Queue `reply`; `depends` as in `Promises.answer`."""
         if self.directory.provisional:
             self._promises.answer(connection, reply, depends)
@@ -403,7 +403,7 @@ class Registrar:
         self._promises.announce(b"room_deleted", body)
         return body
 
-    def note_seen(self, ran_s: float, seen: "Mapping[Room, float]") -> None:
+    def note_seen(self, ran_s: float, seen: Mapping[Room, float]) -> None:
         """Store when rooms were last in use (expiry.py); a failure undoes the tick."""
         try:
             self.store.note_seen(ran_s, seen)
@@ -425,22 +425,22 @@ class Registrar:
 
     # -- methods -----------------------------------------------------------------------------
 
-    def _hello(self, connection: Connection, parameters: "dict[str, Any]") -> bytes:
+    def _hello(self, connection: Connection, parameters: dict[str, Any]) -> bytes:
         client, name = requests.read_hello(parameters)
         # Kept as long as the connection lives: no more than the console could show.
         connection.client, connection.name = client[:HELLO_CHARS_MAX], name[:HELLO_CHARS_MAX]
         return protocol.hello_body(SERVER, self.directory.version)
 
-    def _ping(self, connection: Connection, parameters: "dict[str, Any]") -> bytes:
+    def _ping(self, connection: Connection, parameters: dict[str, Any]) -> bytes:
         if parameters:
             requests.read_nothing(parameters)
         return protocol.EMPTY
 
-    def _getdir(self, connection: Connection, parameters: "dict[str, Any]") -> bytes:
+    def _getdir(self, connection: Connection, parameters: dict[str, Any]) -> bytes:
         after, limit = requests.read_getdir(parameters)
         return self.directory.page(after, limit)
 
-    def _makeroom(self, connection: Connection, parameters: "dict[str, Any]") -> bytes:
+    def _makeroom(self, connection: Connection, parameters: dict[str, Any]) -> bytes:
         name, place, mode = requests.read_makeroom(parameters)
         maker = prefix_of(connection.host)
         if not self._owned:
@@ -450,27 +450,27 @@ class Registrar:
         # Into the reply alone: the same body goes to all watchers.
         return b'%s,"token":"%s"}' % (body[:-1], token.encode())
 
-    def _deleteroom(self, connection: Connection, parameters: "dict[str, Any]") -> bytes:
+    def _deleteroom(self, connection: Connection, parameters: dict[str, Any]) -> bytes:
         name, token = requests.read_deleteroom(parameters)
         return self.delete_room(name, prefix_of(connection.host), token)
 
-    def _enter(self, connection: Connection, parameters: "dict[str, Any]") -> bytes:
+    def _enter(self, connection: Connection, parameters: dict[str, Any]) -> bytes:
         name = requests.read_name(parameters)
         body = self.directory.enter(name, connection)
         if self.visited is not None:
             self.visited.add(fold(name))
         return body
 
-    def _leave(self, connection: Connection, parameters: "dict[str, Any]") -> bytes:
+    def _leave(self, connection: Connection, parameters: dict[str, Any]) -> bytes:
         self.directory.leave(requests.read_name(parameters), connection)
         return protocol.EMPTY
 
-    def _watch(self, connection: Connection, parameters: "dict[str, Any]") -> bytes:
+    def _watch(self, connection: Connection, parameters: dict[str, Any]) -> bytes:
         requests.read_nothing(parameters)
         self._promises.watch(connection)
         return protocol.version_body(self.directory.version)
 
-    def _stats(self, connection: Connection, parameters: "dict[str, Any]") -> bytes:
+    def _stats(self, connection: Connection, parameters: dict[str, Any]) -> bytes:
         requests.read_nothing(parameters)
         if not is_loopback(connection.host) and connection.host not in self.stats_for:
             sentence = f"stats are not for {connection.host}; see --stats-from"
@@ -480,7 +480,7 @@ class Registrar:
             self._figures = (now, encode(self.metrics.figures()))
         return self._figures[1]
 
-    def _unwatch(self, connection: Connection, parameters: "dict[str, Any]") -> bytes:
+    def _unwatch(self, connection: Connection, parameters: dict[str, Any]) -> bytes:
         requests.read_nothing(parameters)
         self._promises.unwatch(connection)
         return protocol.EMPTY
@@ -490,7 +490,7 @@ def _look_again() -> None:
     """Deferred, so that the next poll does not sleep."""
 
 
-HANDLERS: "dict[str, Handler]" = {
+HANDLERS: dict[str, Handler] = {
     "hello": Registrar._hello,
     "ping": Registrar._ping,
     "getdir": Registrar._getdir,

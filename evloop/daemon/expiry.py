@@ -14,6 +14,8 @@ the server has others to serve. For each room:
     nobody, and ran - seen >= span                     it has expired
 """
 
+from __future__ import annotations
+
 from itertools import islice
 
 from evloop.base.errors import EvloopError
@@ -39,7 +41,7 @@ class Expiry:
 
     __slots__ = ("_looked", "_ran", "_seen", "_since", "_stored", "_visited", "span_s", "visited")
 
-    def __init__(self, span_s: float, ran_s: float, seen: "dict[str, float]", now: float) -> None:
+    def __init__(self, span_s: float, ran_s: float, seen: dict[str, float], now: float) -> None:
         self.span_s = span_s
         self._ran = ran_s
         self._since = now
@@ -60,8 +62,8 @@ class Expiry:
         self.visited.clear()  # the registrar adds to this one
 
     def look(
-        self, now: float, rooms: "Iterable[Room]", members: "Callable[[Room], int]"
-    ) -> "tuple[dict[Room, float], list[Room]]":
+        self, now: float, rooms: Iterable[Room], members: Callable[[Room], int]
+    ) -> tuple[dict[Room, float], list[Room]]:
         """Return (rooms whose `seen` has changed, with it; rooms that have expired)."""
         ran = self.ran(now)
         changed: dict[Room, float] = {}
@@ -93,7 +95,7 @@ class Sweeper:
 
     __slots__ = ("_expiry", "_left", "_loop", "_more", "_registrar", "_rooms")
 
-    def __init__(self, loop: "Loop", registrar: "Registrar", expiry: "Expiry") -> None:
+    def __init__(self, loop: Loop, registrar: Registrar, expiry: Expiry) -> None:
         self._loop = loop
         self._registrar = registrar
         self._expiry = expiry
@@ -123,7 +125,7 @@ class Sweeper:
         pause = min(EXPIRY_SWEEP_S, expiry.span_s / EXPIRY_SWEEPS_MIN)
         self._loop.call_at(now + (min(pause, EXPIRY_PAUSE_S) if self._more else pause), self._begin)
 
-    def _remove(self, expired: "Sequence[Room]") -> None:
+    def _remove(self, expired: Sequence[Room]) -> None:
         registrar = self._registrar
         self._more = self._more or len(expired) > self._left
         for room in expired[: self._left]:

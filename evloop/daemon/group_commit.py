@@ -15,6 +15,8 @@ tick. A watcher that is answered in the middle of a tick first gets the news so 
 own changes come to it before the reply.
 """
 
+from __future__ import annotations
+
 from evloop.base.errors import STORAGE_FAILED, Refused
 from evloop.directory import protocol
 from evloop.framing import pack_frame
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
 
     Replies = list[tuple[bytes | None, bytes]]
 
-_NEWS: "Replies" = []  # stands in a note for: this was news, not a reply
+_NEWS: Replies = []  # stands in a note for: this was news, not a reply
 
 
 class Promises:
@@ -45,18 +47,18 @@ class Promises:
         """How many watch."""
         return len(self._watchers)
 
-    def watch(self, stream: "Stream") -> None:
+    def watch(self, stream: Stream) -> None:
         """Tell `stream` what is news from now on. Watching again does no harm."""
         if stream not in self._watchers:
             self._watchers[stream] = self._before + len(self._news)
 
-    def unwatch(self, stream: "Stream") -> None:
+    def unwatch(self, stream: Stream) -> None:
         """Tell `stream` the news so far, and no more. Unwatching again does no harm."""
         if stream in self._watchers:
             self._catch_up(stream)
             del self._watchers[stream]
 
-    def forget(self, stream: "Stream") -> None:
+    def forget(self, stream: Stream) -> None:
         """A stream has ended."""
         self._watchers.pop(stream, None)
 
@@ -65,7 +67,7 @@ class Promises:
         if self._watchers:
             self._news.append(pack_frame(protocol.notification(method, body)))
 
-    def answer(self, stream: "Stream", reply: bytes, depends: "bytes | Replies | None") -> None:
+    def answer(self, stream: Stream, reply: bytes, depends: bytes | Replies | None) -> None:
         """Queue `reply` of a tick with changes, and note how to take it back.
 
         `depends` is the id of the request, or the replies of a batch with their ids; None: the
@@ -75,7 +77,7 @@ class Promises:
             self._catch_up(stream)
         self._noted.append((stream, stream.send(pack_frame(reply)), depends))
 
-    def _catch_up(self, stream: "Stream") -> None:
+    def _catch_up(self, stream: Stream) -> None:
         news = self._news[self._watchers[stream] - self._before :]
         if news:
             self._watchers[stream] += len(news)
@@ -122,11 +124,11 @@ def storage_failed(request_id: bytes) -> bytes:
     return protocol.refusal(request_id, refused)
 
 
-def all_failed(replies: "Replies") -> "Replies":
+def all_failed(replies: Replies) -> Replies:
     """The replies of a batch, those that depend on what is stored turned into failures."""
     return [(one, reply if one is None else storage_failed(one)) for one, reply in replies]
 
 
-def batch(replies: "Replies") -> bytes:
+def batch(replies: Replies) -> bytes:
     """The reply to a batch."""
     return protocol.batch(reply for _, reply in replies)

@@ -6,6 +6,8 @@ node_exporter's textfile collector. Everything is called evloop_*: that collecto
 which repeats its own process_* names.
 """
 
+from __future__ import annotations
+
 import os
 from bisect import bisect_left
 
@@ -65,7 +67,7 @@ class Metrics:
         "readings",
     )
 
-    def __init__(self, readings: "Callable[[], dict[str, float]]") -> None:
+    def __init__(self, readings: Callable[[], dict[str, float]]) -> None:
         self.readings = readings
         self._counts = {name: 0 for name, (label, _) in COUNTERS.items() if not label}
         self._labelled: dict[str, dict[str, int]] = {
@@ -89,7 +91,7 @@ class Metrics:
             kind = "other"
         kinds[kind] = kinds.get(kind, 0) + 1
 
-    def kinds(self, name: str, known: "Iterable[str]") -> dict[str, int]:
+    def kinds(self, name: str, known: Iterable[str]) -> dict[str, int]:
         """The counts of a labelled counter by kind, for a hot path that counts by itself."""
         kinds = self._labelled[name]
         kinds.update(dict.fromkeys(known, 0))
@@ -209,7 +211,7 @@ def open_descriptors() -> int:
         return 0
 
 
-def publish(loop: "Loop", log: "Log", path: str, metrics: Metrics) -> None:
+def publish(loop: Loop, log: Log, path: str, metrics: Metrics) -> None:
     """Write the file now and every METRICS_EVERY_S; a failure is logged, and tried again."""
     try:
         write_file(path, metrics.text())

@@ -1,5 +1,7 @@
 """The options of the server."""
 
+from __future__ import annotations
+
 from evloop import __version__
 from evloop.base.addresses import DIRECTORY_PORT
 from evloop.base.limits import (
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 VERSION = f"evloop {__version__}"
 
 
-def parse_options(arguments: "Sequence[str]") -> "Namespace":
+def parse_options(arguments: Sequence[str]) -> Namespace:
     """The options of operations.md; leaves with status 2 when they are off."""
     answer_version(arguments, VERSION)
     from argparse import ArgumentParser, HelpFormatter  # late: 6 ms
@@ -64,7 +66,7 @@ def parse_options(arguments: "Sequence[str]") -> "Namespace":
     return options
 
 
-def _add_trust(parser: "ArgumentParser") -> None:
+def _add_trust(parser: ArgumentParser) -> None:
     """Options for a server that strangers can reach."""
     add = parser.add_argument
     add(

@@ -8,6 +8,8 @@ Options -> store -> sockets -> loop. What a rule is lives in `directory`, what a
     draining   no        -> ended                    -> ended
 """
 
+from __future__ import annotations
+
 import gc
 import os
 import random
@@ -55,7 +57,7 @@ if TYPE_CHECKING:
 DAY_S = 86_400.0
 
 
-def state_path(environ: "dict[str, str]") -> str:
+def state_path(environ: dict[str, str]) -> str:
     """Where the rooms are kept when nobody says: systemd's place, else XDG's."""
     directory = environ.get("STATE_DIRECTORY", "").partition(":")[0]
     if directory:
@@ -70,9 +72,9 @@ class Server:
     def __init__(
         self,
         loop: Loop,
-        options: "Namespace",
-        log: "Log",
-        on_end: "Callable[[], object]",
+        options: Namespace,
+        log: Log,
+        on_end: Callable[[], object],
     ) -> None:
         # First what can be wrong without touching the store.
         self.tls = tls_of(options)
@@ -124,11 +126,11 @@ class Server:
         self._draining = False
         self._deadline = loop.call_at(float("inf"), self._end)
 
-    def listen(self, places: "Sequence[str] | None") -> list[str]:
+    def listen(self, places: Sequence[str] | None) -> list[str]:
         """Begin to serve on `places` (None: everywhere); return the addresses as text."""
         return self.serve_on(open_listeners(places))
 
-    def serve_on(self, listeners: "Sequence[socket.socket]") -> list[str]:
+    def serve_on(self, listeners: Sequence[socket.socket]) -> list[str]:
         """Begin to serve on sockets that listen; return their addresses as text."""
         for listener in listeners:
             self._door.open(listener)
@@ -168,7 +170,7 @@ class Server:
         self._deadline.move(self.loop.now + DRAIN_S)
         self._end_if_empty()
 
-    def _send_away(self, staying: "list[Connection]", reason: str) -> None:
+    def _send_away(self, staying: list[Connection], reason: str) -> None:
         """As many in one tick as are sent to in one (5,000 at once: 24 ms)."""
         for connection in staying[:SENDS_PER_TICK]:
             self.registrar.send_away(connection, reason)
@@ -197,7 +199,7 @@ class Server:
     def _observe(self) -> None:
         self.loop.on_busy = self.metrics.observe_lag
 
-    def _forget(self, connection: "Connection") -> None:
+    def _forget(self, connection: Connection) -> None:
         self._door.release(connection)
         self._end_if_empty()
 
@@ -208,7 +210,7 @@ class Server:
         }
 
 
-def tls_of(options: "Namespace") -> "ServerTls | None":
+def tls_of(options: Namespace) -> ServerTls | None:
     """The server's TLS, or None; SetupError when its files can not be used."""
     if options.tls_cert is None:
         return None
@@ -222,7 +224,7 @@ def tls_of(options: "Namespace") -> "ServerTls | None":
 DEFAULT_MODE = protocol.RELIABLE
 
 
-def guard_handlers(loop: Loop, log: "Log", debug: bool) -> None:
+def guard_handlers(loop: Loop, log: Log, debug: bool) -> None:
     """A bug in a handler is logged, and costs the connection that it was about, nothing more."""
 
     def failed(origin: object, error: Exception) -> None:
@@ -251,7 +253,7 @@ def collect_the_young_only() -> None:
     gc.set_threshold(young, middle, 2**31 - 1)
 
 
-def tell_ready(places: "Sequence[str]") -> None:
+def tell_ready(places: Sequence[str]) -> None:
     """The ready line, one an address. Who can not be told (a full disk) is served all the same."""
     for place in places:
         try:
@@ -260,7 +262,7 @@ def tell_ready(places: "Sequence[str]") -> None:
             return
 
 
-def run(options: "Namespace") -> int:
+def run(options: Namespace) -> int:
     """Serve until told to stop; return the exit status."""
     collect_the_young_only()
     log = stderr_log(WARNING if options.quiet else DEBUG if options.verbose else INFO)

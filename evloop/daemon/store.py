@@ -14,6 +14,8 @@ The file is ours alone while it is open (locking_mode=EXCLUSIVE: no shared-memor
 second server), and each commit is on the disk when it returns (WAL with synchronous=FULL).
 """
 
+from __future__ import annotations
+
 import os
 import stat
 from time import perf_counter
@@ -75,7 +77,7 @@ class MemoryStore:
         """Return what `note_seen` stored: seconds run in all, and by name when rooms were seen."""
         return 0.0, {}
 
-    def note_seen(self, ran_s: float, seen: "Mapping[Room, float]") -> None:
+    def note_seen(self, ran_s: float, seen: Mapping[Room, float]) -> None:
         """Put both into the transaction; StoreError when it, and all of it, could not be."""
 
     def insert(self, room: Room) -> None:
@@ -99,7 +101,7 @@ class Store:
 
     __slots__ = ("_connection", "_error", "_files", "_open", "_path", "on_sync")
 
-    def __init__(self, path: str, connection: "sqlite3.Connection") -> None:
+    def __init__(self, path: str, connection: sqlite3.Connection) -> None:
         from sqlite3 import Error
 
         self._path = path
@@ -126,7 +128,7 @@ class Store:
             raise _setup_error(self._path, f"it is damaged: {error}") from error
         return ran, seen
 
-    def note_seen(self, ran_s: float, seen: "Mapping[Room, float]") -> None:
+    def note_seen(self, ran_s: float, seen: Mapping[Room, float]) -> None:
         self._change("UPDATE state SET ran = ?", (int(ran_s),))
         for room, when in seen.items():
             self._change("UPDATE rooms SET seen = ? WHERE name = ?", (int(when), room.name))
@@ -174,7 +176,7 @@ class Store:
             self.rollback()
             raise StoreError(f"the change could not be stored: {error}") from error
 
-    def _identities(self) -> "list[tuple[int, int] | None]":
+    def _identities(self) -> list[tuple[int, int] | None]:
         """What is found under the names of our two files. sqlite goes on writing to a file that
         was removed, and what it acknowledged would be gone with the process."""
         found: list[tuple[int, int] | None] = []
@@ -221,7 +223,7 @@ def open_store(path: str) -> Store:
         raise
 
 
-def _close(connection: "sqlite3.Connection | None") -> None:
+def _close(connection: sqlite3.Connection | None) -> None:
     if connection is not None:
         connection.close()
 
@@ -256,7 +258,7 @@ def _sync_directory(directory: str) -> None:
         os.close(descriptor)
 
 
-def _prepare(path: str, connection: "sqlite3.Connection") -> None:
+def _prepare(path: str, connection: sqlite3.Connection) -> None:
     """Make sure that the file is ours, bring it to the newest layout, and write to it once."""
     execute = connection.execute
     execute("PRAGMA locking_mode = EXCLUSIVE")
@@ -295,7 +297,7 @@ def _setup_error(
     return SetupError(f"can not use the state file {path}: {why}; {what_next}", CANT_CREATE)
 
 
-def _explain(path: str, error: "sqlite3.Error") -> SetupError:
+def _explain(path: str, error: sqlite3.Error) -> SetupError:
     from sqlite3 import SQLITE_BUSY, SQLITE_CORRUPT, SQLITE_NOTADB
 
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # without the extension of the code

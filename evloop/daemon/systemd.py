@@ -14,6 +14,8 @@ What we say, and when:
     half of WATCHDOG_USEC  WATCHDOG=1, from a timer of the loop: a loop that hangs is silent
 """
 
+from __future__ import annotations
+
 import os
 import socket
 import time
@@ -85,8 +87,8 @@ class Notifier:
 
     def keep_alive(
         self,
-        clock: "Callable[[], float]",
-        call_at: "Callable[[float, Callable[[], None]], object]",
+        clock: Callable[[], float],
+        call_at: Callable[[float, Callable[[], None]], object],
     ) -> None:
         """Ping the watchdog now and, by the loop's `call_at`, every half of its patience."""
         if not self.watchdog_s:
@@ -101,7 +103,7 @@ class Notifier:
             self._socket = None
 
 
-def notifier_from(environ: "MutableMapping[str, str]", pid: int) -> Notifier:
+def notifier_from(environ: MutableMapping[str, str], pid: int) -> Notifier:
     """The notifier that NOTIFY_SOCKET and WATCHDOG_USEC ask for; they are removed."""
     address = environ.pop("NOTIFY_SOCKET", "")
     patience = _number(environ.pop("WATCHDOG_USEC", None)) or 0
@@ -114,7 +116,7 @@ def notifier_from(environ: "MutableMapping[str, str]", pid: int) -> Notifier:
 
 
 def listening_sockets(
-    environ: "MutableMapping[str, str]", pid: int, first: int = LISTEN_FDS_START
+    environ: MutableMapping[str, str], pid: int, first: int = LISTEN_FDS_START
 ) -> list[tuple[str, socket.socket]]:
     """The sockets handed over by LISTEN_FDS, with the names that LISTEN_FDNAMES gives them.
 
@@ -159,7 +161,7 @@ def _bad(why: str) -> SetupError:
     )
 
 
-def status_of(registrar: "Registrar") -> str:
+def status_of(registrar: Registrar) -> str:
     """ "3 rooms, 17 clients" """
     rooms = plural(len(registrar.directory), "room")
     return f"{rooms}, {plural(len(registrar.connections), 'client')}"
@@ -170,7 +172,7 @@ class Watchman:
 
     __slots__ = ("_loop", "_notifier", "_registrar", "_told")
 
-    def __init__(self, loop: "Loop", registrar: "Registrar", notifier: "Notifier") -> None:
+    def __init__(self, loop: Loop, registrar: Registrar, notifier: Notifier) -> None:
         self._loop = loop
         self._registrar = registrar
         self._notifier = notifier

@@ -12,6 +12,8 @@ A connection that the user asked for and that fails is told and given up: he is 
 One that was ready and is lost comes back by itself, with back-off and jitter, for ever.
 """
 
+from __future__ import annotations
+
 import os
 import socket
 
@@ -84,9 +86,7 @@ class _Wire(Stream):
 
     __slots__ = ("_link",)
 
-    def __init__(
-        self, link: "Link", hub: "Hub", sock: socket.socket, pipe: "TlsPipe | None"
-    ) -> None:
+    def __init__(self, link: Link, hub: Hub, sock: socket.socket, pipe: TlsPipe | None) -> None:
         self._link = link
         super().__init__(hub, sock, pipe)
 
@@ -119,11 +119,11 @@ class Link:
 
     def __init__(
         self,
-        loop: "Loop",
-        hub: "Hub",
-        rng: "Callable[[], Random]",
+        loop: Loop,
+        hub: Hub,
+        rng: Callable[[], Random],
         client: str,
-        name: "Callable[[], str]",
+        name: Callable[[], str],
     ) -> None:
         self.state = IDLE
         self.endpoint = ""  # as text, for people
@@ -152,7 +152,7 @@ class Link:
 
     # -- for the owner -----------------------------------------------------------------------
 
-    def connect(self, host: str, port: int, done: "Done") -> None:
+    def connect(self, host: str, port: int, done: Done) -> None:
         """Connect anew; `done(version, None)` or `done(None, error)` is called once, later."""
         self.close()
         self._host, self._port = host, port
@@ -169,7 +169,7 @@ class Link:
         if done is not None:
             done(None, Unreachable(f"{self.endpoint}: given up"))
 
-    def request(self, method: str, params: "dict[str, Any]", done: "Done") -> None:
+    def request(self, method: str, params: dict[str, Any], done: Done) -> None:
         """Ask; `done(result, None)` or `done(None, error)` is called once, later."""
         if self.state != READY:
             raise Unreachable("not connected; connect [HOST[:PORT]] connects to a directory")
@@ -182,7 +182,7 @@ class Link:
         self._timer.move(self._loop.now + CONNECT_S_MAX)
         self._lookup = Lookup(self._loop, self._host, self._port, self._resolved)
 
-    def _resolved(self, addresses: "list[tuple[int, Any]]", why: str) -> None:
+    def _resolved(self, addresses: list[tuple[int, Any]], why: str) -> None:
         self._lookup = None
         self._addresses = addresses
         self._why = why
@@ -237,7 +237,7 @@ class Link:
         self._wire = _Wire(self, self._hub, duplicate, pipe)
         self._ask("hello", {"client": self._client, "name": self._name()}, self._greeted)
 
-    def _greeted(self, result: "Any", error: EvloopError | None) -> None:
+    def _greeted(self, result: Any, error: EvloopError | None) -> None:
         if error is not None:
             self._failed(error)
             return
@@ -308,7 +308,7 @@ class Link:
 
     # -- while connected ---------------------------------------------------------------------
 
-    def _ask(self, method: str, params: "dict[str, Any]", done: "Done") -> None:
+    def _ask(self, method: str, params: dict[str, Any], done: Done) -> None:
         assert self._wire is not None
         self._ids += 1
         self._pending[self._ids] = done
@@ -321,7 +321,7 @@ class Link:
         except RemoteProtocolError as bad:
             self.mismatch(bad)
 
-    def _take(self, kind: str, key: "Any", value: "Any") -> None:
+    def _take(self, kind: str, key: Any, value: Any) -> None:
         if kind == protocol.NOTIFICATION:
             if key == "closing":
                 self._why = quoted(str(value.get("reason", "")), SENTENCE_CHARS_MAX)

@@ -7,6 +7,8 @@ blocks that it cuts, a change costs the joining of one block, and neither depend
 entries there are beyond a bisection.
 """
 
+from __future__ import annotations
+
 from bisect import bisect_left, bisect_right
 
 from evloop.base.limits import BLOCK_ROOMS

@@ -6,6 +6,8 @@ that were encoded before, because both are on the path of every request (measure
 reply 0.08 us, `json.dumps` of it 2.1 us).
 """
 
+from __future__ import annotations
+
 from evloop.base.errors import INVALID_REQUEST, METHOD_NOT_FOUND, BadMessage, Refused
 from evloop.base.limits import (
     BATCH_MEMBERS_MAX,
@@ -91,7 +93,7 @@ def _read_id(value: object) -> bytes:
     raise _no_request(f"its id is neither an integer nor a string of up to {ID_CHARS_MAX}")
 
 
-def _read_request(value: "Any") -> "Request":
+def _read_request(value: Any) -> Request:
     if type(value) is not dict:
         raise _no_request("it is not an object")
     known = 2
@@ -124,10 +126,10 @@ _ID_AT = len(_HEAD)
 _ID_END = _ID_AT + ID_DIGITS + 1
 _ZERO = ord("0")  # JSON numbers do not begin with it
 _ASKING = ("ping", "getdir", "stats")
-_tails: "dict[bytes, tuple[str, dict[str, Any]]]" = {}
+_tails: dict[bytes, tuple[str, dict[str, Any]]] = {}
 
 
-def parse(payload: bytes) -> "Request | list[Request | BadMessage]":
+def parse(payload: bytes) -> Request | list[Request | BadMessage]:
     """Return the request of `payload`, or for a batch the list of its members.
 
     Raises BadMessage when the whole payload is to be answered with one error (and id null); a
@@ -158,7 +160,7 @@ def parse(payload: bytes) -> "Request | list[Request | BadMessage]":
     return [_read_member(member) for member in value]
 
 
-def _read_member(value: object) -> "Request | BadMessage":
+def _read_member(value: object) -> Request | BadMessage:
     try:
         return _read_request(value)
     except BadMessage as error:
@@ -188,9 +190,7 @@ def result(request_id: bytes, body: bytes) -> bytes:
     return b"".join((RESULT_HEAD, request_id, RESULT_MIDDLE, body, RESULT_END))
 
 
-def error(
-    request_id: bytes, code: int, sentence: str, data: "dict[str, Any] | None" = None
-) -> bytes:
+def error(request_id: bytes, code: int, sentence: str, data: dict[str, Any] | None = None) -> bytes:
     """Return an error reply; `data` has a `reason` when the table of the protocol has one."""
     body: dict[str, Any] = {"code": code, "message": sentence}
     if data:
@@ -214,7 +214,7 @@ def unknown_method(method: str) -> BadMessage:
     return BadMessage(METHOD_NOT_FOUND, f'there is no method "{quoted(method)}"')
 
 
-def batch(replies: "Iterable[bytes]") -> bytes:
+def batch(replies: Iterable[bytes]) -> bytes:
     """Return the reply to a batch; send nothing when there are no replies."""
     return b"[%b]" % b",".join(replies)
 
@@ -270,7 +270,7 @@ def hello_body(server: str, version: int) -> bytes:
 # -- the client's side -----------------------------------------------------------------------------
 
 
-def request(request_id: "Id", method: str, params: "dict[str, Any] | None" = None) -> bytes:
+def request(request_id: Id, method: str, params: dict[str, Any] | None = None) -> bytes:
     """Return a request, or with None for an id a notification."""
     message: dict[str, Any] = {"jsonrpc": "2.0"}
     if request_id is not None:
@@ -281,7 +281,7 @@ def request(request_id: "Id", method: str, params: "dict[str, Any] | None" = Non
     return encode(message)
 
 
-def parse_from_server(payload: bytes) -> "tuple[str, Any, Any]":
+def parse_from_server(payload: bytes) -> tuple[str, Any, Any]:
     """Return what a server sent, members that we do not know left aside:
 
         (RESULT, id, result)
@@ -312,7 +312,7 @@ def _no_answer(why: str) -> BadMessage:
     return BadMessage(INVALID_REQUEST, f"the server's message can not be understood: {why}")
 
 
-def _member(value: "Any", name: str, kind: "type[T]") -> "T":
+def _member(value: Any, name: str, kind: type[T]) -> T:
     member = value.get(name) if type(value) is dict else None
     if type(member) is not kind:
         raise _no_answer(f'its member "{name}" is missing or of another type')

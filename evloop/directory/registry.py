@@ -17,6 +17,8 @@ state file nor a listing gives a room away. (A slow hash is for secrets that peo
 can not be guessed, and a slow one would be a way to stall us.)
 """
 
+from __future__ import annotations
+
 from evloop.base.errors import ADDRESS_IN_USE, FULL, NO_SUCH_ROOM, NOT_ALLOWED, ROOM_EXISTS, Refused
 from evloop.base.limits import (
     AFTER_CHARS_MAX,
@@ -70,7 +72,7 @@ class Directory:
 
     def __init__(
         self,
-        rooms: "Iterable[Room]" = (),
+        rooms: Iterable[Room] = (),
         version: int = 0,
         *,
         rooms_max: int = ROOMS_MAX,
@@ -97,7 +99,7 @@ class Directory:
     def __len__(self) -> int:
         return len(self._rooms)
 
-    def __iter__(self) -> "Iterator[Room]":
+    def __iter__(self) -> Iterator[Room]:
         """All rooms of this moment, in no order; `rooms` sorts them."""
         return iter(list(self._rooms.values()))
 
@@ -142,7 +144,7 @@ class Directory:
 
     # -- changing ----------------------------------------------------------------------------------
 
-    def free_place(self, rng: "Random") -> tuple[str, int]:
+    def free_place(self, rng: Random) -> tuple[str, int]:
         """Return an (address, port) that no room has, drawn by `rng`."""
         for _ in range(PLACE_DRAWS_MAX):
             # One draw for both: two of randint were 1.2 us of the 24 of a change.
@@ -189,7 +191,7 @@ class Directory:
         self._note(room, self._take(room))
         return change_body(self.version, encoded)
 
-    def _note(self, room: Room, inside: "set[Hashable] | None") -> None:
+    def _note(self, room: Room, inside: set[Hashable] | None) -> None:
         self._changes.append((room, inside))
         self.provisional = True
         self.version += 1
@@ -223,7 +225,7 @@ class Directory:
         self._pages.clear()
         return encoded
 
-    def _take(self, room: Room) -> "set[Hashable]":
+    def _take(self, room: Room) -> set[Hashable]:
         assert self._rooms.get(room.fold) is room, "the room is of this directory"
         del self._rooms[room.fold], self._places[room.address, room.port]
         self._made_by[room.maker] -= 1
@@ -238,7 +240,7 @@ class Directory:
 
     # -- being in rooms ----------------------------------------------------------------------------
 
-    def enter(self, name: str, member: "Hashable") -> bytes:
+    def enter(self, name: str, member: Hashable) -> bytes:
         """Note that `member` is in the room, and return the body `{"room": ROOM}`.
 
         Raises Refused when there is no such room or the member is in too many. Entering again
@@ -254,7 +256,7 @@ class Directory:
             self._recount(room)
         return room_body(room_json(room, self.members(room)))
 
-    def leave(self, name: str, member: "Hashable") -> None:
+    def leave(self, name: str, member: Hashable) -> None:
         """Note that `member` is not in the room, if there is one. Leaving again does no harm."""
         try:
             room = self.find(name)
@@ -264,7 +266,7 @@ class Directory:
             self._part(room.fold, member)
             self._recount(room)
 
-    def leave_all(self, member: "Hashable") -> int:
+    def leave_all(self, member: Hashable) -> int:
         """Note that `member` is gone from everywhere, also from rooms that a rollback restores.
 
         Returns how many rooms it was in.
@@ -278,11 +280,11 @@ class Directory:
                 inside.discard(member)
         return len(keys)
 
-    def _join(self, key: str, member: "Hashable") -> None:
+    def _join(self, key: str, member: Hashable) -> None:
         self._inside.setdefault(key, set()).add(member)
         self._entered.setdefault(member, set()).add(key)
 
-    def _part(self, key: str, member: "Hashable") -> None:
+    def _part(self, key: str, member: Hashable) -> None:
         inside = self._inside[key]
         inside.remove(member)
         if not inside:
@@ -310,7 +312,7 @@ def new_token(random_bytes: bytes) -> str:
     return random_bytes.hex()
 
 
-def check_owner(room: "Room", token: str | None) -> None:
+def check_owner(room: Room, token: str | None) -> None:
     """Raise Refused `not_allowed` unless `token` is that of `room`."""
     if not room.token:
         raise _not_allowed(f"room {room.name} has no owner; only the operator can delete it")

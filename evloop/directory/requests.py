@@ -5,6 +5,8 @@ form, or raises `Refused` -32602 with the reason of the directory protocol. Unkn
 refused, because a typing mistake must not pass in silence.
 """
 
+from __future__ import annotations
+
 from evloop.base.errors import INVALID_PARAMS, Refused
 from evloop.base.limits import PAGE_ROOMS_MAX
 from evloop.base.names import check_address, check_port, check_room_name, quoted
@@ -18,15 +20,15 @@ if TYPE_CHECKING:
 
 _TYPES = {str: "a string", int: "an integer"}
 
-_NOTHING: "Members" = {}
-_HELLO: "Members" = {"client": str, "name": str}
-_GETDIR: "Members" = {"after": str, "limit": int}
-_MAKEROOM: "Members" = {"name": str, "address": str, "port": int, "mode": str}
-_NAME: "Members" = {"name": str}
-_DELETEROOM: "Members" = {"name": str, "token": str}
+_NOTHING: Members = {}
+_HELLO: Members = {"client": str, "name": str}
+_GETDIR: Members = {"after": str, "limit": int}
+_MAKEROOM: Members = {"name": str, "address": str, "port": int, "mode": str}
+_NAME: Members = {"name": str}
+_DELETEROOM: Members = {"name": str, "token": str}
 
 
-def _check(params: "dict[str, Any]", known: "Members") -> None:
+def _check(params: dict[str, Any], known: Members) -> None:
     for member, value in params.items():
         kind = known.get(member)
         if kind is None:
@@ -41,19 +43,19 @@ def _missing(member: str, why: str = "") -> Refused:
     return Refused(INVALID_PARAMS, "missing_member", f'the parameter "{member}" is missing{why}')
 
 
-def read_nothing(params: "dict[str, Any]") -> None:
+def read_nothing(params: dict[str, Any]) -> None:
     """ping, watch, unwatch: no params at all."""
     if params:
         _check(params, _NOTHING)
 
 
-def read_hello(params: "dict[str, Any]") -> tuple[str, str]:
+def read_hello(params: dict[str, Any]) -> tuple[str, str]:
     """hello: (client, name), each "" when it is absent. Both are text of the peer, not judged."""
     _check(params, _HELLO)
     return params.get("client", ""), params.get("name", "")
 
 
-def read_getdir(params: "dict[str, Any]") -> tuple[str | None, int]:
+def read_getdir(params: dict[str, Any]) -> tuple[str | None, int]:
     """getdir: (after or None, limit)."""
     _check(params, _GETDIR)
     limit = params.get("limit", PAGE_ROOMS_MAX)
@@ -63,7 +65,7 @@ def read_getdir(params: "dict[str, Any]") -> tuple[str | None, int]:
     return params.get("after"), limit
 
 
-def read_makeroom(params: "dict[str, Any]") -> tuple[str, tuple[str, int] | None, str | None]:
+def read_makeroom(params: dict[str, Any]) -> tuple[str, tuple[str, int] | None, str | None]:
     """makeroom: (NFC name, canonical (address, port) or None, mode or None)."""
     _check(params, _MAKEROOM)
     if "name" not in params:
@@ -82,18 +84,18 @@ def read_makeroom(params: "dict[str, Any]") -> tuple[str, tuple[str, int] | None
     return name, place, mode
 
 
-def read_name(params: "dict[str, Any]") -> str:
+def read_name(params: dict[str, Any]) -> str:
     """enter, leave: the name as it came. It need not be one that could be made: who asks for such
     a room is told that there is none."""
     return _read_name(params, _NAME)
 
 
-def read_deleteroom(params: "dict[str, Any]") -> tuple[str, str | None]:
+def read_deleteroom(params: dict[str, Any]) -> tuple[str, str | None]:
     """deleteroom: (the name as it came, the owner's token or None)."""
     return _read_name(params, _DELETEROOM), params.get("token")
 
 
-def _read_name(params: "dict[str, Any]", known: "Members") -> str:
+def _read_name(params: dict[str, Any], known: Members) -> str:
     _check(params, known)
     if "name" not in params:
         raise _missing("name")

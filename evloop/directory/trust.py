@@ -13,6 +13,8 @@ of another form makes the file unusable, aloud: to skip it could mean to trust a
     --tls-ca FILE    signed by that authority, and for that host name
 """
 
+from __future__ import annotations
+
 import os
 
 from evloop.base.addresses import plain_host
@@ -130,9 +132,9 @@ class Trust:
 
     def __init__(
         self,
-        options: "Namespace",
-        environ: "Mapping[str, str]",
-        tell: "Callable[[str], object]",
+        options: Namespace,
+        environ: Mapping[str, str],
+        tell: Callable[[str], object],
     ) -> None:
         self._directory = state_directory(environ)
         self._tell = tell
@@ -146,7 +148,7 @@ class Trust:
                 raise SetupError("this Python has no ssl, and so no --tls", USAGE) from None
             self._context = client_context(options.tls_ca, options.tls_cert, options.tls_key)
 
-    def pipe(self, host: str, endpoint: str) -> "TlsPipe | None":
+    def pipe(self, host: str, endpoint: str) -> TlsPipe | None:
         """The TLS of a new connection to `endpoint` (HOST:PORT), None for plain TCP."""
         if self._context is None:
             return None
@@ -155,7 +157,7 @@ class Trust:
         check = None if self._ca is not None else self._check_of(endpoint)
         return TlsPipe(self._context, server_side=False, host=plain_host(host), check=check)
 
-    def _check_of(self, endpoint: str) -> "Callable[[bytes], str | None]":
+    def _check_of(self, endpoint: str) -> Callable[[bytes], str | None]:
         from evloop.net.tls import fingerprint
 
         pins = self._keepsakes(PINS)

@@ -9,6 +9,8 @@
 A listener whose queue can not be taken stays readable: without `paused` the loop would spin.
 """
 
+from __future__ import annotations
+
 import errno
 import socket
 
@@ -57,10 +59,10 @@ class Acceptor:
 
     def __init__(
         self,
-        loop: "Loop",
+        loop: Loop,
         listener: socket.socket,
-        on_connection: "Callable[[socket.socket, Any], object]",
-        on_full: "Callable[[OSError], object] | None" = None,
+        on_connection: Callable[[socket.socket, Any], object],
+        on_full: Callable[[OSError], object] | None = None,
     ) -> None:
         listener.setblocking(False)
         self._loop = loop
@@ -107,7 +109,7 @@ class Acceptor:
         self.watch.want_read(True)
 
 
-def open_listeners(places: "Sequence[str] | None") -> list[socket.socket]:
+def open_listeners(places: Sequence[str] | None) -> list[socket.socket]:
     """Listening sockets for `--listen`; SetupError names the place that can not be had."""
     if places:
         return [sock for place in places for sock in _listen(*split_endpoint(place))]
@@ -151,7 +153,7 @@ def _listen(host: str, port: int) -> list[socket.socket]:
     return listeners
 
 
-def _listener(family: int, kind: int, proto: int, address: "Any") -> socket.socket:
+def _listener(family: int, kind: int, proto: int, address: Any) -> socket.socket:
     sock = socket.socket(family, kind, proto)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

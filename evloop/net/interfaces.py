@@ -4,6 +4,8 @@ A room joins its group on ONE interface: the named one, else the one by which th
 reached, else the one with the default route, else the first that is up and carries multicast.
 """
 
+from __future__ import annotations
+
 import fcntl
 import socket
 from collections import namedtuple
@@ -42,7 +44,7 @@ _INNER_NAMES = ("docker0", "veth", "br-")
 
 
 def choose_interface(
-    group: str, wanted: str | None, directory: "tuple[Any, ...] | None"
+    group: str, wanted: str | None, directory: tuple[Any, ...] | None
 ) -> Interface:
     """The interface for the canonical `group`.
 
@@ -68,7 +70,7 @@ def choose_interface(
     return loopback
 
 
-def _candidates(group: str, directory: "tuple[Any, ...] | None") -> "list[str]":
+def _candidates(group: str, directory: tuple[Any, ...] | None) -> list[str]:
     """Names of interfaces, best first; loopback is none of them."""
     names = []
     if directory is not None:
@@ -132,7 +134,7 @@ def _flags(name: str) -> int:
     return int(unpack_from("@H", answer, _IFNAMSIZ)[0])
 
 
-def _ipv4_addresses() -> "list[tuple[str, str]]":
+def _ipv4_addresses() -> list[tuple[str, str]]:
     """(interface name, address) of every IPv4 address, the first of an interface first."""
     from array import array  # late: it knows where its bytes are, as the ioctl must
 
@@ -170,7 +172,7 @@ def _name_of_address(address: str) -> str:
     return ""
 
 
-def _own_address_towards(directory: "tuple[Any, ...]") -> str:
+def _own_address_towards(directory: tuple[Any, ...]) -> str:
     """The address from which `directory` is reached; nothing is sent. "": it is not."""
     family = socket.AF_INET6 if ":" in directory[0] else socket.AF_INET
     try:
@@ -182,7 +184,7 @@ def _own_address_towards(directory: "tuple[Any, ...]") -> str:
     return f"{host[0]}%{host[3]}" if len(host) > 3 and host[3] else str(host[0])
 
 
-def _default_routes_v4() -> "list[str]":
+def _default_routes_v4() -> list[str]:
     """Interfaces of the default routes, the best metric first."""
     routes = [
         (int(fields[6]), fields[0])
@@ -192,7 +194,7 @@ def _default_routes_v4() -> "list[str]":
     return [name for _, name in sorted(routes)]
 
 
-def _default_routes_v6() -> "list[str]":
+def _default_routes_v6() -> list[str]:
     routes = [
         (int(fields[5], 16), fields[9])
         for fields in _table("/proc/net/ipv6_route")
@@ -201,7 +203,7 @@ def _default_routes_v6() -> "list[str]":
     return [name for _, name in sorted(routes)]
 
 
-def _table(path: str) -> "list[list[str]]":
+def _table(path: str) -> list[list[str]]:
     """The lines of a file of the kernel as fields; none where there is no such file."""
     try:
         with open(path, encoding="ascii") as file:

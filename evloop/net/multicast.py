@@ -12,6 +12,8 @@ Both are non-blocking. An empty datagram is b"", not the end of anything. After 
 machine's addresses `sendto` fails (EINVAL, ENETUNREACH...): open both anew.
 """
 
+from __future__ import annotations
+
 import errno
 import socket
 from struct import Struct, pack
@@ -39,7 +41,7 @@ _SK_MEMINFO_DROPS = 8
 _MEMINFO = Struct("@9I")
 
 
-def receive(sock: socket.socket, most: int = DATAGRAMS_PER_WAKE_MAX) -> "list[tuple[bytes, Any]]":
+def receive(sock: socket.socket, most: int = DATAGRAMS_PER_WAKE_MAX) -> list[tuple[bytes, Any]]:
     """What has come, as (datagram, source), oldest first; at most `most`.
 
     A datagram beyond DATAGRAM_READ_BYTES is cut there.
@@ -77,7 +79,7 @@ def granted_buffer(sock: socket.socket) -> int:
     return sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 2
 
 
-def open_receiver(group: str, port: int, interface: "Interface") -> socket.socket:
+def open_receiver(group: str, port: int, interface: Interface) -> socket.socket:
     """A socket that hears the canonical `group` and `port` on `interface`.
 
     Raises SetupError: the port is taken, the interface is down or can not do it.
@@ -101,7 +103,7 @@ def open_receiver(group: str, port: int, interface: "Interface") -> socket.socke
     return sock
 
 
-def open_sender(group: str, port: int, interface: "Interface", ttl: int) -> socket.socket:
+def open_sender(group: str, port: int, interface: Interface, ttl: int) -> socket.socket:
     """A socket that sends to `group` by `interface`, and hears what is sent to it alone.
 
     `ttl` is 0 (this host) to 255; unicast is held to the same reach, so that a forged request
@@ -133,7 +135,7 @@ def open_sender(group: str, port: int, interface: "Interface", ttl: int) -> sock
     return sock
 
 
-def destination(group: str, port: int, interface: "Interface") -> "tuple[Any, ...]":
+def destination(group: str, port: int, interface: Interface) -> tuple[Any, ...]:
     """Where `sendto` sends what is for everybody in the room."""
     return (group, port, 0, interface.ifindex) if ":" in group else (group, port)
 
@@ -155,7 +157,7 @@ def _new_socket(group: str) -> socket.socket:
     return sock
 
 
-def _hear_one_interface(sock: socket.socket, interface: "Interface") -> None:
+def _hear_one_interface(sock: socket.socket, interface: Interface) -> None:
     # IPv4 checks the interface that was joined; IPv6 hands a group's datagrams to every socket
     # that joined it, by whatever interface they came.
     name = interface.name.encode()
@@ -165,7 +167,7 @@ def _hear_one_interface(sock: socket.socket, interface: "Interface") -> None:
         pass
 
 
-def _mreqn(group: str, interface: "Interface") -> bytes:
+def _mreqn(group: str, interface: Interface) -> bytes:
     """struct ip_mreqn: group, own address, interface index."""
     return (
         socket.inet_aton(group)
@@ -174,7 +176,7 @@ def _mreqn(group: str, interface: "Interface") -> bytes:
     )
 
 
-def _explained(error: OSError, group: str, port: int, interface: "Interface") -> SetupError:
+def _explained(error: OSError, group: str, port: int, interface: Interface) -> SetupError:
     place = place_of(group, port)
     if error.errno == errno.EADDRINUSE:
         why = f"another program holds port {port} and does not share it; stop it or choose another"

@@ -12,6 +12,8 @@ Whenever `asking` is left, the child is killed and reaped. The answer is text, o
 and small enough to be written whole: "4 ADDRESS 0" or "6 ADDRESS SCOPE", then "."; or "!WHY".
 """
 
+from __future__ import annotations
+
 import os
 import signal
 import socket
@@ -50,11 +52,11 @@ class Lookup:
 
     def __init__(
         self,
-        loop: "Loop",
+        loop: Loop,
         host: str,
         port: int,
-        on_done: "OnDone",
-        resolver: "Resolver | None" = None,
+        on_done: OnDone,
+        resolver: Resolver | None = None,
     ) -> None:
         self._loop = loop
         self._port = port
@@ -81,7 +83,7 @@ class Lookup:
         self._on_done = None
         self._end()
 
-    def _ask(self, host: str, resolver: "Resolver") -> None:
+    def _ask(self, host: str, resolver: Resolver) -> None:
         reader, writer = os.pipe()
         # A signal between fork and the child's first lines would reach the child's copy of our
         # handlers, and through it our own wake-up socket.
@@ -111,7 +113,7 @@ class Lookup:
     def _too_late(self) -> None:
         self._tell([], f"no answer from the resolver in {RESOLVE_S_MAX:g} s")
 
-    def _tell(self, addresses: "list[Address]", why: str) -> None:
+    def _tell(self, addresses: list[Address], why: str) -> None:
         self._end()
         on_done, self._on_done = self._on_done, None
         if on_done is not None:
@@ -130,7 +132,7 @@ class Lookup:
             os.waitpid(pid, 0)
 
 
-def _numeric(host: str, port: int) -> "list[Address]":
+def _numeric(host: str, port: int) -> list[Address]:
     """The address that `host` is itself, if it is one; asks nobody."""
     if not host.isascii():
         return []
@@ -143,11 +145,11 @@ def _numeric(host: str, port: int) -> "list[Address]":
     return [(family, address) for family, _, _, _, address in found]
 
 
-def _system_resolver(host: "bytes | str", port: int) -> "Iterable[tuple[Any, ...]]":
+def _system_resolver(host: bytes | str, port: int) -> Iterable[tuple[Any, ...]]:
     return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
 
 
-def _run_child(writer: int, host: str, port: int, resolver: "Resolver") -> "NoReturn":
+def _run_child(writer: int, host: str, port: int, resolver: Resolver) -> NoReturn:
     """The child's whole life. It leaves by _exit: nothing that we hold may be closed in style."""
     try:
         signal.set_wakeup_fd(-1)
@@ -164,7 +166,7 @@ def _run_child(writer: int, host: str, port: int, resolver: "Resolver") -> "NoRe
         os._exit(0)
 
 
-def _answer(host: str, port: int, resolver: "Resolver") -> bytes:
+def _answer(host: str, port: int, resolver: Resolver) -> bytes:
     try:
         found = resolver(host.encode() if host.isascii() else host, port)
     except OSError as error:
@@ -180,7 +182,7 @@ def _answer(host: str, port: int, resolver: "Resolver") -> bytes:
     return "\n".join([*lines[:RESOLVE_ADDRESSES_MAX], "."]).encode()
 
 
-def _parse(answer: bytes, port: int) -> "tuple[list[Address], str]":
+def _parse(answer: bytes, port: int) -> tuple[list[Address], str]:
     """What the child wrote, as (addresses, why); trusts none of it."""
     text = answer.decode(errors="replace")
     if text.startswith("!"):

@@ -12,6 +12,8 @@ most of a MiB, 530 -> 6 ms by bytes.) Endings have one, too: a connection may ha
 ROOMS_ENTERED_MAX rooms. (256 that were, and were reset at once: 57 -> 10 ms.)
 """
 
+from __future__ import annotations
+
 from collections import deque
 
 from evloop.base.limits import (
@@ -50,7 +52,7 @@ class Turns:
         "frames_left",
     )
 
-    def __init__(self, defer: "Callable[[Callable[[], object]], object]") -> None:
+    def __init__(self, defer: Callable[[Callable[[], object]], object]) -> None:
         """`defer(fn)` has `fn` called after the descriptors of this tick, or of the next."""
         self._defer = defer
         self.refill()
@@ -77,7 +79,7 @@ class Turns:
             return FRAMES_FREE if self._replies_left > 0 else 0
         return FRAMES_PER_WAKE if left > FRAMES_PER_WAKE else left  # asked at each wake
 
-    def wait(self, stream: "Any") -> None:
+    def wait(self, stream: Any) -> None:
         """Give `stream` its turn (`go_on(frames)`) once those that wait already had theirs."""
         self._waiting.append(stream)
         if not self._turning:
@@ -100,7 +102,7 @@ class Turns:
             if waiting:
                 self._defer(self._turns)
 
-    def to_send(self, dirty: "list[Any]") -> "list[Any]":
+    def to_send(self, dirty: list[Any]) -> list[Any]:
         """Those of the streams with something to send that are flushed now. Once a tick.
 
         Of `dirty` the first, for replies are queued before the news of their tick; then those of
@@ -121,7 +123,7 @@ class Turns:
             self._defer(nothing)  # so that the next poll does not sleep
         return dirty
 
-    def to_end(self) -> "Iterator[Any]":
+    def to_end(self) -> Iterator[Any]:
         """Those of `closed` whose owners are told in this tick, one by one."""
         closed = self.closed
         while closed and self.ends_left > 0:
@@ -131,7 +133,7 @@ class Turns:
             self._defer(nothing)
 
 
-def _that_fit(streams: "Iterable[Any]", units: int) -> tuple[int, int]:
+def _that_fit(streams: Iterable[Any], units: int) -> tuple[int, int]:
     """How many of the first `streams` can be sent for `units`, one at least; what is left then."""
     number = 0
     for stream in streams:

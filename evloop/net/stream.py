@@ -27,6 +27,8 @@ With TLS the bytes pass a pipe (tls.TlsPipe) on their way: opened before the dec
 `flush`, because until the end of the tick a queued frame may still be replaced.
 """
 
+from __future__ import annotations
+
 import socket
 
 from evloop.base.errors import FrameError
@@ -72,7 +74,7 @@ class Hub(Turns):
         "unsent",
     )
 
-    def __init__(self, loop: "Loop") -> None:
+    def __init__(self, loop: Loop) -> None:
         super().__init__(loop.defer)
         self.loop = loop
         self.dirty: list[Stream] = []
@@ -101,19 +103,19 @@ class Hub(Turns):
             dirty, self.dirty = self.dirty, []
 
 
-def _expired_unfinished(stream: "Stream") -> None:
+def _expired_unfinished(stream: Stream) -> None:
     stream.expired()
 
 
-def _expired_unsent(stream: "Stream") -> None:
+def _expired_unsent(stream: Stream) -> None:
     stream.stalled()
 
 
-def _expired_lingering(stream: "Stream") -> None:
+def _expired_lingering(stream: Stream) -> None:
     stream.abort(stream.why)
 
 
-def _expired_shaking(stream: "Stream") -> None:
+def _expired_shaking(stream: Stream) -> None:
     stream.abort("the TLS handshake was not finished in time")
 
 
@@ -144,7 +146,7 @@ class Stream(Watched):
 
     fileobj: socket.socket
 
-    def __init__(self, hub: Hub, sock: socket.socket, pipe: "TlsPipe | None" = None) -> None:
+    def __init__(self, hub: Hub, sock: socket.socket, pipe: TlsPipe | None = None) -> None:
         self._hub = hub
         self._decoder = FrameDecoder()
         self._ahead: list[bytes] | tuple[()] = ()  # frames that `payloads` did not take yet
@@ -314,7 +316,7 @@ class Stream(Watched):
         else:
             self._handle(share)
 
-    def _unseal(self, pipe: "TlsPipe", data: bytes) -> bytes | None:
+    def _unseal(self, pipe: TlsPipe, data: bytes) -> bytes | None:
         """What `data` (empty: the end) was before it was sealed; None: nothing for us in it."""
         plain = b""
         self._hub.shaken += pipe.shaking
@@ -423,7 +425,7 @@ class Stream(Watched):
             self._sealed += wire
             self.queued += len(wire)
 
-    def _seal(self, pipe: "TlsPipe") -> bytes:
+    def _seal(self, pipe: TlsPipe) -> bytes:
         """What goes on the wire now, at the end with TLS's goodbye."""
         wire = self._sealed + pipe.send(b"".join(self._out))
         if self.state == CLOSING:

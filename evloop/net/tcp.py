@@ -1,5 +1,7 @@
 """What we ask of a TCP socket, and about it."""
 
+from __future__ import annotations
+
 import socket
 from sys import byteorder
 

@@ -20,6 +20,8 @@ alert) is in the wire bytes. A client looks at the certificate when the handshak
 before a byte of its own leaves.
 """
 
+from __future__ import annotations
+
 import ssl
 
 from evloop.base.errors import USAGE, SetupError
@@ -85,7 +87,7 @@ class TlsPipe:
         *,
         server_side: bool,
         host: str | None = None,
-        check: "Callable[[bytes], str | None] | None" = None,
+        check: Callable[[bytes], str | None] | None = None,
     ) -> None:
         self._in = ssl.MemoryBIO()
         self._out = ssl.MemoryBIO()

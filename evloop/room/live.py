@@ -11,6 +11,8 @@ one room.
     closed    -                             -                            -
 """
 
+from __future__ import annotations
+
 from evloop.base.limits import (
     BURST_S,
     DATAGRAMS_PER_WAKE_MAX,
@@ -97,16 +99,16 @@ class Room:
 
     def __init__(
         self,
-        loop: "Loop",
+        loop: Loop,
         address: str,
         port: int,
         *,
-        make_session: "Callable[[Any], Session]",
+        make_session: Callable[[Any], Session],
         interface: str | None,
-        directory: "tuple[Any, ...] | None",
+        directory: tuple[Any, ...] | None,
         ttl: int,
-        wall: "Callable[[], float]",
-        on_events: "Callable[[list[Event]], object]",
+        wall: Callable[[], float],
+        on_events: Callable[[list[Event]], object],
     ) -> None:
         self.interface = choose_interface(address, interface, directory)
         receiver = open_receiver(address, port, self.interface)
@@ -179,7 +181,7 @@ class Room:
             watch.close()
         self.on_closed()
 
-    def _receive(self, sock: "socket.socket") -> None:
+    def _receive(self, sock: socket.socket) -> None:
         session, now = self.session, self._loop.now
         # A lone datagram is read alone: to be told that there is no second one costs a system call
         # and an exception. What came with it wakes us again, and then all is drained.
@@ -214,7 +216,7 @@ class Room:
         else:
             self.on_pump()
 
-    def _send(self, waiting: "list[tuple[bytes, Any]]") -> None:
+    def _send(self, waiting: list[tuple[bytes, Any]]) -> None:
         group, sendto = self._group, self._sender.sendto
         done = 0
         for data, target in waiting:

@@ -9,6 +9,8 @@ There are no states but the queue: `say` fills it, `datagrams_to_send` empties i
 bucket allows, `next_deadline` says when it may go on.
 """
 
+from __future__ import annotations
+
 from collections import deque
 
 from evloop.base.errors import Refused
@@ -70,7 +72,7 @@ class PlainSession:
         place: str,
         sender_id: bytes,
         nickname: str,
-        rng: "Random",
+        rng: Random,
         now: float,
         key: bytes = b"",
     ) -> None:
@@ -143,7 +145,7 @@ class PlainSession:
         self._counts["sent"] += len(out)
         return out
 
-    def events(self) -> "list[Event]":
+    def events(self) -> list[Event]:
         """What happened since the last call."""
         events, self._events = self._events, []
         return events
@@ -152,7 +154,7 @@ class PlainSession:
         """Only ourselves: a plain room has no presence."""
         return [(self.sender_id, self.nickname, 0.0)]
 
-    def history(self, count: int) -> "list[Event]":
+    def history(self, count: int) -> list[Event]:
         """The newest `count` messages as they came."""
         return list(self._history)[-count:] if count > 0 else []
 

@@ -4,6 +4,8 @@ They live in $XDG_STATE_HOME/evloop (~/.local/state/evloop), for nobody else to 
 and are replaced whole: a crash leaves the old file or the new one, never half of one.
 """
 
+from __future__ import annotations
+
 import os
 
 from evloop.base.limits import (
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 HISTORY = "history"
 
 
-def state_directory(environment: "Mapping[str, str]") -> str | None:
+def state_directory(environment: Mapping[str, str]) -> str | None:
     """The directory, which need not exist; None when there is no home to put it in.
 
     A relative $XDG_STATE_HOME is ignored, as the XDG Base Directory Specification says.
@@ -100,7 +102,7 @@ def load_history(directory: str) -> list[str]:
     return [_unescape(line) for line in lines[-HISTORY_LINES_MAX:]]
 
 
-def save_history(directory: str, before: "Iterable[str]", lines: "Iterable[str]") -> None:
+def save_history(directory: str, before: Iterable[str], lines: Iterable[str]) -> None:
     """Write the history. Raises OSError.
 
     `before` is what `load_history` gave, `lines` what it has become. What another run has added

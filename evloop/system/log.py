@@ -17,6 +17,8 @@ The end of a window needs a timer: set `schedule` to the loop's `call_at`. It is
 when something was held back, so an idle process has none.
 """
 
+from __future__ import annotations
+
 import os
 import time
 
@@ -71,12 +73,12 @@ class Log:
 
     def __init__(
         self,
-        write: "Callable[[str], None]",
+        write: Callable[[str], None],
         *,
         level: int,
         journal: bool,
-        wall: "Callable[[], float]",
-        clock: "Callable[[], float]",
+        wall: Callable[[], float],
+        clock: Callable[[], float],
     ) -> None:
         self._write = write
         self._level = level
@@ -217,7 +219,7 @@ def iso_utc(wall: float) -> str:
     return f"{time.strftime('%Y-%m-%dT%H:%M:%S', moment)}.{thousandths % 1000:03d}Z"
 
 
-def goes_to_journal(environ: "Mapping[str, str]", descriptor: int = 2) -> bool:
+def goes_to_journal(environ: Mapping[str, str], descriptor: int = 2) -> bool:
     """Whether `descriptor` is the stream that systemd names in JOURNAL_STREAM (dev:inode)."""
     device, _, inode = environ.get("JOURNAL_STREAM", "").partition(":")
     if not (device.isascii() and device.isdigit() and inode.isascii() and inode.isdigit()):

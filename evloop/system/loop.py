@@ -22,6 +22,8 @@ a descriptor that nobody asked about, and level-triggered that is a busy loop.
 A timer's life is told in `timers`.
 """
 
+from __future__ import annotations
+
 import os
 import selectors
 import signal
@@ -76,7 +78,7 @@ class Watched:
 
     __slots__ = ("_loop", "_mask", "fd", "fileobj")
 
-    def __init__(self, loop: "Loop", fileobj: "HasFileno | int", read: bool) -> None:
+    def __init__(self, loop: Loop, fileobj: HasFileno | int, read: bool) -> None:
         """Begin to watch; raises as `Loop.watch` does."""
         self._loop = loop
         self._mask = 0
@@ -154,15 +156,15 @@ class Watch(Watched):
 
     __slots__ = ("on_read", "on_write")
 
-    on_read: "Callback"
-    on_write: "Callback"
+    on_read: Callback
+    on_write: Callback
 
     def __init__(
         self,
-        loop: "Loop",
-        fileobj: "HasFileno | int",
-        on_read: "Callback | None",
-        on_write: "Callback | None",
+        loop: Loop,
+        fileobj: HasFileno | int,
+        on_read: Callback | None,
+        on_write: Callback | None,
     ) -> None:
         self.on_read = on_read or nothing
         self.on_write = on_write or nothing
@@ -207,8 +209,8 @@ class Loop:
     def __init__(
         self,
         *,
-        clock: "Callable[[], float]" = time.monotonic,
-        selector: "selectors.BaseSelector | None" = None,
+        clock: Callable[[], float] = time.monotonic,
+        selector: selectors.BaseSelector | None = None,
     ) -> None:
         self._clock = clock
         self._selector = selectors.DefaultSelector() if selector is None else selector
@@ -231,9 +233,9 @@ class Loop:
 
     def watch(
         self,
-        fileobj: "HasFileno | int",
-        on_read: "Callback | None",
-        on_write: "Callback | None" = None,
+        fileobj: HasFileno | int,
+        on_read: Callback | None,
+        on_write: Callback | None = None,
     ) -> Watch:
         """Watch `fileobj` (a socket, a file, or a descriptor) for reading, if on_read is given.
 
@@ -242,21 +244,21 @@ class Loop:
         """
         return Watch(self, fileobj, on_read, on_write)
 
-    def call_at(self, when: float, fn: "Callback") -> Timer:
+    def call_at(self, when: float, fn: Callback) -> Timer:
         """Call `fn` once `when` has come; inf makes a timer that waits to be moved."""
         timer = Timer(self._timers, fn)
         timer.move(when)
         return timer
 
-    def defer(self, fn: "Callback") -> None:
+    def defer(self, fn: Callback) -> None:
         """Call `fn` once, after this tick's events; from a deferred function: in the next tick."""
         self._deferred.append(fn)
 
-    def before_sleep(self, fn: "Callback") -> None:
+    def before_sleep(self, fn: Callback) -> None:
         """Call `fn` at the start of every tick, after the hooks given before it."""
         self._hooks.append(fn)
 
-    def on_signal(self, signum: int, fn: "Callback") -> None:
+    def on_signal(self, signum: int, fn: Callback) -> None:
         """Call `fn` from a tick, once for each time that the signal came."""
         if self._signals is None:
             self._signals = _Signals(self)
@@ -369,7 +371,7 @@ class Loop:
         for hook in self._hooks:
             self._call(hook)
 
-    def _call(self, fn: "Callback") -> None:
+    def _call(self, fn: Callback) -> None:
         try:
             fn()
         except Exception as error:  # noqa: BLE001 - the owner of the loop decides
@@ -381,7 +383,7 @@ class Loop:
         self.on_error(origin, error)
 
 
-def _poller_of(selector: selectors.BaseSelector) -> "Poller":
+def _poller_of(selector: selectors.BaseSelector) -> Poller:
     """What registers with `selector` and asks it for [(descriptor, poll bits)].
 
     epoll is spoken to directly, through a second descriptor of the same one: a key, a tuple and
@@ -441,7 +443,7 @@ class _Signals:
         self._watch = loop.watch(self._reader, self._read)
         self._previous_fd = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
 
-    def add(self, signum: int, fn: "Callback") -> None:
+    def add(self, signum: int, fn: Callback) -> None:
         self._handlers[signum] = fn
         previous = signal.signal(signum, _ignore_signal)
         self._previous.setdefault(signum, previous)

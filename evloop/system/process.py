@@ -1,5 +1,7 @@
 """What both programs do before they begin: descriptors, and argparse without what it loads."""
 
+from __future__ import annotations
+
 import os
 import sys
 
@@ -54,13 +56,13 @@ def columns() -> int:
         return 80
 
 
-def formatter(kind: "type[HelpFormatter]") -> "Callable[..., HelpFormatter]":
+def formatter(kind: type[HelpFormatter]) -> Callable[..., HelpFormatter]:
     """A `formatter_class` of that kind, as wide as the terminal."""
     width = columns() - 2
     return lambda prog: kind(prog, width=width)
 
 
-def answer_version(arguments: "Sequence[str]", text: str) -> None:
+def answer_version(arguments: Sequence[str], text: str) -> None:
     """Print `text` and leave, when `--version` is all that was asked. Scripts ask this, and need
     not wait for argparse (measured: 0.8x the time)."""
     if list(arguments) == ["--version"]:

@@ -16,6 +16,8 @@ too.
 `LineReader` makes lines of what came.
 """
 
+from __future__ import annotations
+
 import os
 
 from evloop.base.limits import (
@@ -51,10 +53,10 @@ class Input:
 
     def __init__(
         self,
-        loop: "Loop",
+        loop: Loop,
         fd: int,
-        on_data: "Callable[[bytes], object]",
-        ours: "Callable[[int], bool] | None" = None,
+        on_data: Callable[[bytes], object],
+        ours: Callable[[int], bool] | None = None,
     ) -> None:
         self._loop = loop
         self._fd = fd

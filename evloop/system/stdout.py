@@ -14,6 +14,8 @@ A full disk counts as a reader that is gone, but that is no quiet end: `on_gone`
 A regular file is always `direct`: it can not be watched, and does not block either.
 """
 
+from __future__ import annotations
+
 import errno
 import os
 import select
@@ -42,7 +44,7 @@ class Outlet:
 
     __slots__ = ("_fd", "_loop", "_lost", "_on_gone", "_poll", "_queue", "_watch", "gone")
 
-    def __init__(self, loop: "Loop", fd: int, on_gone: "Callable[[str], object]") -> None:
+    def __init__(self, loop: Loop, fd: int, on_gone: Callable[[str], object]) -> None:
         self._loop = loop
         self._fd = fd
         self._on_gone = on_gone

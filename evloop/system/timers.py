@@ -13,6 +13,8 @@ stale; it goes when it comes to the top, or with all the others when they are th
 `Deadlines` is one span of time for many: a deadline for each, and one timer for all.
 """
 
+from __future__ import annotations
+
 from heapq import heapify, heappop, heappush, heapreplace
 from itertools import islice
 
@@ -45,7 +47,7 @@ class Timer:
 
     __slots__ = ("_fn", "_queued", "_seq", "_timers", "when")
 
-    def __init__(self, timers: "Timers", fn: "Callback") -> None:
+    def __init__(self, timers: Timers, fn: Callback) -> None:
         self._timers = timers
         self._fn: Callback | None = fn
         self._seq = 0  # of my entry in the heap; 0: I have none
@@ -119,7 +121,7 @@ class Timers:
                 return when
         return NEVER
 
-    def take_due(self, now: float, due: "deque[Timer]") -> None:
+    def take_due(self, now: float, due: deque[Timer]) -> None:
         """Move those that are due at `now` into `due`: one that is armed anew is not among them."""
         while self.next_deadline() <= now:
             timer = heappop(self.heap)[2]
@@ -148,7 +150,7 @@ class Deadlines:
 
     __slots__ = ("_expire", "_loop", "_since", "_timer", "seconds")
 
-    def __init__(self, loop: "Loop", seconds: float, expire: "Callable[[Any], object]") -> None:
+    def __init__(self, loop: Loop, seconds: float, expire: Callable[[Any], object]) -> None:
         self.seconds = seconds
         self._loop = loop
         self._expire = expire
@@ -158,7 +160,7 @@ class Deadlines:
     def __len__(self) -> int:
         return len(self._since)
 
-    def start(self, member: "Hashable") -> None:
+    def start(self, member: Hashable) -> None:
         """Begin the span, if it has not begun."""
         since = self._since
         if member not in since:
@@ -166,7 +168,7 @@ class Deadlines:
                 self._timer.move(self._loop.now + self.seconds)
             since[member] = self._loop.now
 
-    def stop(self, member: "Hashable") -> None:
+    def stop(self, member: Hashable) -> None:
         """End the span, if it has begun."""
         since = self._since
         if since.pop(member, None) is not None and not since:

@@ -21,6 +21,8 @@ Modes, and what a key does in them:
                 searched for     line, send then the command
 """
 
+from __future__ import annotations
+
 from collections import deque
 
 from evloop.base.limits import (
@@ -90,8 +92,8 @@ class Editor:
         *,
         prompt: str = "",
         echo: bool = False,
-        complete: "Complete" = _no_completion,
-        history: "Iterable[str]" = (),
+        complete: Complete = _no_completion,
+        history: Iterable[str] = (),
         escape: int = 0x1D,
         charset: str = "utf-8",
         shift: bool = True,
@@ -146,7 +148,7 @@ class Editor:
 
     # -- input -----------------------------------------------------------------------------
 
-    def feed(self, data: bytes, now: float) -> "Iterator[Event]":
+    def feed(self, data: bytes, now: float) -> Iterator[Event]:
         """Take bytes from the terminal; iterate over the answer to have them acted on.
 
         Keys behind an event are acted on when the next event is asked for, so the caller can
@@ -156,14 +158,14 @@ class Editor:
         self.touched = True
         return self._act(now)
 
-    def handle_timer(self, now: float) -> "Iterator[Event]":
+    def handle_timer(self, now: float) -> Iterator[Event]:
         """As `feed`, for time that has passed. Call it after the reads of a tick."""
         self._keys += self._decoder.handle_timer(now)
         self._pacer.handle_timer(now)
         self.touched = True
         return self._act(now)
 
-    def _act(self, now: float) -> "Iterator[Event]":
+    def _act(self, now: float) -> Iterator[Event]:
         self._now = now
         while self._keys:
             event = self._press(self._keys.popleft())
@@ -171,7 +173,7 @@ class Editor:
             if event is not None:
                 yield event
 
-    def _press(self, key: "Key") -> "Event | None":
+    def _press(self, key: Key) -> Event | None:
         name, text = key
         line = self._line
         if name == "text" or name == "paste":
@@ -202,7 +204,7 @@ class Editor:
     def _change(self) -> None:
         self._changed = self.touched = True
 
-    def above(self, line: "Styled", indent: int = 0, *, urgent: bool = False) -> None:
+    def above(self, line: Styled, indent: int = 0, *, urgent: bool = False) -> None:
         """Print a line above the prompt, soon (see pacing.py); in the next `take` when `urgent`.
 
         What waits is then printed first, so the order stays, but on a terminal that was found to
@@ -328,7 +330,7 @@ class Editor:
 
     # -- commands: change the model, draw nothing ------------------------------------------
 
-    def _submit(self) -> "Event":
+    def _submit(self) -> Event:
         text = self._line.text.rstrip("\n")
         self._recall.add(text)
         if self._echo:
@@ -346,7 +348,7 @@ class Editor:
     def _delete_right(self) -> None:
         self._line.delete(self._line.cursor, self._line.cursor + 1)
 
-    def _delete_or_eof(self) -> "Event | None":
+    def _delete_or_eof(self) -> Event | None:
         if not self._line.clusters:
             return ("eof",)
         self._delete_right()
@@ -410,7 +412,7 @@ class Editor:
     def _clear_screen(self) -> None:
         self._cleared = True
 
-    def _interrupt(self) -> "Event | None":
+    def _interrupt(self) -> Event | None:
         line = self._line
         if line.clusters:
             line.begin(killing=False, typing=False)
@@ -423,13 +425,13 @@ class Editor:
         self._interrupted = self._now
         return ("hint", INTERRUPT_HINT)
 
-    def _leave(self) -> "Event":
+    def _leave(self) -> Event:
         return ("leave",)
 
-    def _suspend(self) -> "Event":
+    def _suspend(self) -> Event:
         return ("suspend",)
 
-    def _abort(self) -> "Event":
+    def _abort(self) -> Event:
         return ("abort",)
 
     def _complete_word(self) -> None:
@@ -492,7 +494,7 @@ class Editor:
 
 KILLS = frozenset({"ctrl-k", "ctrl-u", "ctrl-w", "alt-d", "alt-backspace"})
 
-COMMANDS: "dict[str, Callable[[Editor], Event | None]]" = {
+COMMANDS: dict[str, Callable[[Editor], Event | None]] = {
     "enter": Editor._submit,
     "alt-enter": Editor._newline,
     "backspace": Editor._delete_left,
@@ -533,7 +535,7 @@ COMMANDS: "dict[str, Callable[[Editor], Event | None]]" = {
     "ctrl-\\": Editor._abort,
 }
 
-SEARCHING: "dict[str, Callable[[Editor], None]]" = {
+SEARCHING: dict[str, Callable[[Editor], None]] = {
     "ctrl-r": Editor._search_older,
     "backspace": Editor._search_shorter,
     "ctrl-c": Editor._search_cancel,

@@ -1,5 +1,7 @@
 """Which face the client shows: the line editor, or cooked lines."""
 
+from __future__ import annotations
+
 import os
 
 from evloop.terminal.line_mode import CookedFace
@@ -46,8 +48,8 @@ if TYPE_CHECKING:
 
 
 def open_face(
-    loop: "Loop", options: "Namespace", on_gone: "Callable[[str], object]"
-) -> "ScreenFace | CookedFace":
+    loop: Loop, options: Namespace, on_gone: Callable[[str], object]
+) -> ScreenFace | CookedFace:
     """The face for this terminal, or these pipes, and for what the user asked for."""
     if options.plain or options.json or options.prints or not is_smart(os.environ, 0, 1):
         return CookedFace(loop, options.escape, on_gone)
@@ -62,7 +64,7 @@ def open_face(
     )
 
 
-def wants_color(choice: str, environ: "Mapping[str, str]") -> bool:
+def wants_color(choice: str, environ: Mapping[str, str]) -> bool:
     """--color wins; else colour unless NO_COLOR (no-color.org) is set and not empty."""
     return choice == "always" or (choice == "auto" and not environ.get("NO_COLOR"))
 

@@ -13,6 +13,8 @@ and nothing is ever out of step.
 blocks from a short table.
 """
 
+from __future__ import annotations
+
 from evloop.base.limits import CELLS_CACHED_MAX, CLUSTER_CHARACTERS_MAX
 
 TYPE_CHECKING = False
@@ -50,20 +52,20 @@ def _within(code: int, ranges: tuple[tuple[int, int], ...]) -> bool:
     return any(low <= code <= high for low, high in ranges)
 
 
-def _traits_from_table(char: str) -> "Traits":
+def _traits_from_table(char: str) -> Traits:
     code = ord(char)
     mark = _within(code, _MARKS)
     return 0 if mark else 2 if _within(code, _WIDE) else 1, mark
 
 
-def _load_traits() -> "Callable[[str], Traits]":
+def _load_traits() -> Callable[[str], Traits]:
     """A function char -> (0, 1 or 2 columns, whether it belongs to the character before)."""
     try:
         from unicodedata import category, east_asian_width
     except ImportError:
         return _traits_from_table
 
-    def traits(char: str) -> "Traits":
+    def traits(char: str) -> Traits:
         kind = category(char)
         if kind in ("Mn", "Me", "Cf") or "\u1160" <= char <= "\u11ff":
             return 0, True
@@ -74,11 +76,11 @@ def _load_traits() -> "Callable[[str], Traits]":
     return traits
 
 
-_traits: "Callable[[str], Traits] | None" = None
-_cells: "dict[tuple[str, str], Cell]" = {}
+_traits: Callable[[str], Traits] | None = None
+_cells: dict[tuple[str, str], Cell] = {}
 
 
-def _traits_of(char: str) -> "Traits":
+def _traits_of(char: str) -> Traits:
     global _traits  # noqa: PLW0603  loaded once, late
     if _traits is None:
         _traits = _load_traits()
@@ -122,7 +124,7 @@ def split(text: str) -> list[str]:
     return clusters
 
 
-def cell(cluster: str, charset: str = "utf-8") -> "Cell":
+def cell(cluster: str, charset: str = "utf-8") -> Cell:
     """How one cluster is drawn: what is written, its columns, and whether they are certain.
 
     `charset` is what the terminal understands ("utf-8", "latin-1", "ascii"); what it can not show
@@ -139,7 +141,7 @@ def cell(cluster: str, charset: str = "utf-8") -> "Cell":
     return found
 
 
-def _measure(cluster: str, charset: str) -> "Cell":
+def _measure(cluster: str, charset: str) -> Cell:
     if cluster == "\n":
         return (RETURN_SIGN if charset == "utf-8" else "^J"), (1 if charset == "utf-8" else 2), True
     if charset != "utf-8":

@@ -33,6 +33,8 @@ after 30 ms without a byte; it must run after the tick's reads, so that silence 
 guessed from how late we are.
 """
 
+from __future__ import annotations
+
 from codecs import getincrementaldecoder
 
 from evloop.base.limits import (
@@ -53,7 +55,7 @@ if TYPE_CHECKING:
 ESCAPE = 0x1B
 PASTE_END = b"\x1b[201~"
 
-_CONTROL: "dict[int, Key]" = {
+_CONTROL: dict[int, Key] = {
     **{code: ("ctrl-" + chr(code + 96), "") for code in range(1, 27)},
     **{code: ("ctrl-" + chr(code + 64), "") for code in (0, 28, 29, 30, 31)},
     0x08: ("backspace", ""),
@@ -62,7 +64,7 @@ _CONTROL: "dict[int, Key]" = {
     0x0D: ("enter", ""),
     0x7F: ("backspace", ""),
 }
-_ALT: "dict[int, Key]" = {
+_ALT: dict[int, Key] = {
     ord("b"): ("alt-b", ""),
     ord("B"): ("alt-b", ""),
     ord("f"): ("alt-f", ""),
@@ -84,7 +86,7 @@ _SEQUENCE_OPENERS = {
 }
 
 # What a paste may not hold: C0 but LF, DEL, C1. CR is dealt with before, tabs become spaces.
-_PASTE_CLEAN: "dict[int, str | None]" = dict.fromkeys([*range(32), *range(0x7F, 0xA0)])
+_PASTE_CLEAN: dict[int, str | None] = dict.fromkeys([*range(32), *range(0x7F, 0xA0)])
 _PASTE_CLEAN.update({0x0A: "\n", 0x09: " " * TAB_COLUMNS})
 _TEXT_CLEAN = dict.fromkeys(range(0x80, 0xA0))
 
@@ -129,7 +131,7 @@ class KeyDecoder:
         """When `handle_timer` has something to do; inf when it has not."""
         return self._deadline
 
-    def feed(self, data: bytes, now: float) -> "list[Key]":
+    def feed(self, data: bytes, now: float) -> list[Key]:
         """Return the keys that `data` completes."""
         if self._stuck:
             self._stuck = False
@@ -150,7 +152,7 @@ class KeyDecoder:
         keys, self._keys = self._keys, []
         return keys
 
-    def handle_timer(self, now: float) -> "list[Key]":
+    def handle_timer(self, now: float) -> list[Key]:
         """Resolve what silence resolves: a lone Esc, a cut sequence, the guard after a paste.
 
         Call it after the reads of a tick, never before.
@@ -319,7 +321,7 @@ class KeyDecoder:
         if text:
             self._keys.append(("text", text))
 
-    def _emit(self, key: "Key") -> None:
+    def _emit(self, key: Key) -> None:
         if not self._guarded:
             self._keys.append(key)
         elif key[0] == "enter":
@@ -338,7 +340,7 @@ class KeyDecoder:
             self._keys.append(("paste", text))
 
 
-_STATES: "dict[str, Callable[[KeyDecoder, bytes, int], int]]" = {
+_STATES: dict[str, Callable[[KeyDecoder, bytes, int], int]] = {
     "ground": KeyDecoder._ground,
     "escape": KeyDecoder._after_escape,
     "csi": KeyDecoder._sequence,

@@ -7,6 +7,8 @@ The last column is never used: writing it leaves terminals in a state that they 
 What Tab does with the candidates that it is handed is here too: their common prefix, or a list.
 """
 
+from __future__ import annotations
+
 from evloop.base.limits import CANDIDATES_SHOWN_MAX
 from evloop.base.names import display
 from evloop.terminal.graphemes import cell, width
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
     Row = list[str]
 
 
-def one_row(clusters: list[str], columns: int, charset: str) -> "Row":
+def one_row(clusters: list[str], columns: int, charset: str) -> Row:
     """As much as fits one row of a window of `columns` columns."""
     row: Row = []
     for cluster in clusters:
@@ -30,7 +32,7 @@ def one_row(clusters: list[str], columns: int, charset: str) -> "Row":
 
 def lay_out(
     prompt: list[str], clusters: list[str], cursor: int, columns: int, charset: str
-) -> "tuple[list[Row], int, int]":
+) -> tuple[list[Row], int, int]:
     """Return (rows, cursor row, cursor column) in a window of `columns` columns.
 
     `prompt` and what is typed are both clusters; the cursor counts in the second.

@@ -10,6 +10,8 @@ HISTORY_LINES_MAX lines, oldest first, and a position: `len(lines)` is the line 
 is kept while one looks at older ones.
 """
 
+from __future__ import annotations
+
 from evloop.base.limits import HISTORY_LINES_MAX, LINE_CHARACTERS_MAX, UNDO_STEPS_MAX
 from evloop.terminal.graphemes import joins, split
 
@@ -94,7 +96,7 @@ class Line:
                 return
         self._push((low, removed, fresh, self.cursor))
 
-    def _push(self, edit: "Edit") -> None:
+    def _push(self, edit: Edit) -> None:
         self._undo.append(edit)
         if len(self._undo) > UNDO_STEPS_MAX:
             del self._undo[0]
@@ -186,7 +188,7 @@ class Recall:
 
     __slots__ = ("_at", "_draft", "lines")
 
-    def __init__(self, lines: "Iterable[str]" = ()) -> None:
+    def __init__(self, lines: Iterable[str] = ()) -> None:
         self.lines = list(lines)[-HISTORY_LINES_MAX:]
         self._at = len(self.lines)
         self._draft = ""

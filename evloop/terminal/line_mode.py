@@ -8,6 +8,8 @@ A face tells its owner (set with `owner`): `line(text)`, `leave()` for the escap
 the end of input, or Ctrl-D on an empty line, and `bad_line(why)` for what is no line of text.
 """
 
+from __future__ import annotations
+
 import os
 
 from evloop.base.limits import LINES_WAITING_MAX
@@ -38,7 +40,7 @@ except ImportError:  # Linux first; elsewhere one clear line says what is missin
 _VEOL = termios.VEOL
 
 
-def set_escape(fd: int, escape: bytes) -> "Callable[[], None]":
+def set_escape(fd: int, escape: bytes) -> Callable[[], None]:
     """Make `escape` end a line of terminal `fd` at once; return what puts everything back."""
     before = termios.tcgetattr(fd)
     attributes: list[Any] = termios.tcgetattr(fd)
@@ -57,7 +59,7 @@ def set_escape(fd: int, escape: bytes) -> "Callable[[], None]":
 class CookedFace:
     """Stdin, stdout and stderr as lines. `is_terminal`: a person sits there."""
 
-    def __init__(self, loop: "Loop", escape: bytes, on_gone: "Callable[[str], object]") -> None:
+    def __init__(self, loop: Loop, escape: bytes, on_gone: Callable[[str], object]) -> None:
         self.is_terminal = os.isatty(0) and os.isatty(1)
         self.owner: Owner | None = None
         self.complete: Callable[[str, int], list[str]] = _no_candidates  # no Tab here

@@ -18,6 +18,8 @@ followed by ESC[5n; the answer is a receipt. No flush while a receipt is awaited
 At most MESSAGES_WAITING_MAX lines wait; the oldest are dropped and counted.
 """
 
+from __future__ import annotations
+
 from evloop.base.limits import (
     BATCH_BYTES_MAX,
     BATCH_BYTES_MIN,
@@ -56,7 +58,7 @@ class Pacer:
         """Whether the terminal still owes an answer."""
         return self._state == "awaiting"
 
-    def add(self, line: "Styled", indent: int) -> None:
+    def add(self, line: Styled, indent: int) -> None:
         self._waiting.append((line, indent))
         if len(self._waiting) > MESSAGES_WAITING_MAX:
             del self._waiting[0]
@@ -88,7 +90,7 @@ class Pacer:
             return self._asked + RECEIPT_LOST_S
         return self._flushed + FLUSH_INTERVAL_S if drawing and self._waiting else NEVER
 
-    def take(self, now: float) -> "list[Waiting]":
+    def take(self, now: float) -> list[Waiting]:
         """Return the lines to draw now; then `awaiting` says whether to ask for a receipt."""
         if not self._waiting or self._state == "awaiting":
             return []
@@ -101,13 +103,13 @@ class Pacer:
             return self._first(self._batch)
         return self._first(FLUSH_BYTES_MAX)
 
-    def rest(self) -> "list[Waiting]":
+    def rest(self) -> list[Waiting]:
         """Everything that waits, out of turn; nothing when that would clog a slow terminal."""
         if self._state in ("ready", "awaiting") or not self._waiting:
             return []
         return self._first(NEVER)
 
-    def _first(self, most: float) -> "list[Waiting]":
+    def _first(self, most: float) -> list[Waiting]:
         """Take the oldest lines, together just over `most` bytes, off the queue."""
         waiting = self._waiting
         count, size = 0, 0

@@ -8,6 +8,8 @@ It writes `\\r \\n \\b BEL ESC[A B C D H J K @ P` and text, nothing else (and SG
 `\\n` also goes to column 0: the terminal driver is told so (ONLCR).
 """
 
+from __future__ import annotations
+
 from evloop.base.names import display
 from evloop.terminal.graphemes import cell
 
@@ -55,7 +57,7 @@ class Screen:
 
     # -- the edit area ----------------------------------------------------------------------
 
-    def show(self, rows: "list[Row]", row: int, column: int) -> None:
+    def show(self, rows: list[Row], row: int, column: int) -> None:
         """Make the edit area show `rows` and the cursor stand at (row, column)."""
         shown = self._rows
         for index, new in enumerate(rows):
@@ -74,7 +76,7 @@ class Screen:
             del shown[len(rows) :]
         self._go(row, column)
 
-    def _draw_row(self, index: int, old: "Row", new: "Row", wanted: int) -> None:
+    def _draw_row(self, index: int, old: Row, new: Row, wanted: int) -> None:
         """Turn row `index` from `old` into `new`; the cursor is `wanted` there next (-1: not)."""
         if not old:  # as after every chat line
             self._go(index, 0)
@@ -105,7 +107,7 @@ class Screen:
         if grown < 0:
             self._erase_tail(-grown, wanted)
 
-    def _move_tail(self, same: int, tail: int, grown: int, new: "Row") -> bool:
+    def _move_tail(self, same: int, tail: int, grown: int, new: Row) -> bool:
         """Have the terminal move the row's last `tail` columns, if that is cheaper."""
         moved = _csi(grown, "@") if grown > 0 else _csi(-grown, "P")
         if len(moved) >= tail + (3 if grown < 0 else 0):
@@ -114,7 +116,7 @@ class Screen:
         self._put(same, new[same : len(new) - tail])
         return True
 
-    def _carry(self, index: int, same: int, old: "Row", new: "Row") -> bool:
+    def _carry(self, index: int, same: int, old: Row, new: Row) -> bool:
         """A row within a wrapped line: a few columns go over to the next row or come from it."""
         end = len(new)
         for count in range(1, min(CARRIED_MAX, end - same - CARRY_COST)):
@@ -144,7 +146,7 @@ class Screen:
         else:
             self._out.append("\x1b[K")
 
-    def _put(self, column: int, cells: "Row") -> None:
+    def _put(self, column: int, cells: Row) -> None:
         """Write `cells` at the cursor, which is in `column`."""
         self._column = column + len(cells)
         text = "".join(cells)
@@ -196,7 +198,7 @@ class Screen:
 
     # -- above it ---------------------------------------------------------------------------
 
-    def print_above(self, lines: "list[tuple[Styled, int]]") -> None:
+    def print_above(self, lines: list[tuple[Styled, int]]) -> None:
         """Print chat lines where the edit area stands; it is gone afterwards and to be shown anew.
 
         Each is (line, columns by which its second and later rows are indented).
@@ -255,7 +257,7 @@ class Screen:
         self._column = 0
 
 
-def _compose(line: "Styled", indent: int) -> str:
+def _compose(line: Styled, indent: int) -> str:
     """The text of a chat line, safe and indented."""
     out = ""
     for style, text in [("", line)] if isinstance(line, str) else line:
@@ -269,7 +271,7 @@ def _safe_rows(text: str, indent: int) -> str:
     return ("\n" + " " * indent).join([display(row) for row in text.split("\n")])
 
 
-def _sure_columns(line: "Styled") -> int:
+def _sure_columns(line: Styled) -> int:
     """How many columns the first row of a chat line surely has: those of its ASCII."""
     text = line if isinstance(line, str) else "".join([text for _, text in line])
     return len(display(text.partition("\n")[0]).encode("ascii", "ignore"))

@@ -4,6 +4,8 @@ The only place that words events. A function here gets raw values (remote text t
 text that is safe for a terminal; time comes in as text already, because the clock is not ours.
 """
 
+from __future__ import annotations
+
 from evloop.base.names import display, place_of, quoted
 
 TYPE_CHECKING = False
@@ -56,7 +58,7 @@ def note(text: str) -> str:
     return f"-- {text} --"
 
 
-def entered(room: str, names: "Sequence[str]", escape: str) -> str:
+def entered(room: str, names: Sequence[str], escape: str) -> str:
     """The line with which chat mode begins."""
     company = f" with {', '.join(map(display, names))}" if names else ""
     return note(f"in {display(room)}{company}. {escape} or /leave goes back")
@@ -80,7 +82,7 @@ _PRESENCE = {
 }
 
 
-def came_and_went(news: "Iterable[tuple[str, str]]") -> str:
+def came_and_went(news: Iterable[tuple[str, str]]) -> str:
     """Joins and parts that were folded into one line; `news` holds (a key of _PRESENCE, name)."""
     groups: dict[str, list[str]] = {what: [] for what in _PRESENCE}
     for what, name in news:
@@ -89,7 +91,7 @@ def came_and_went(news: "Iterable[tuple[str, str]]") -> str:
     return note("; ".join(parts))
 
 
-def _names(names: "Sequence[str]", most: int = 6) -> str:
+def _names(names: Sequence[str], most: int = 6) -> str:
     shown = [display(name) for name in names[:most]]
     if len(names) > most:
         shown.append(f"{len(names) - most} more")
@@ -136,14 +138,14 @@ def ago(seconds: float) -> str:
     return f"{seconds:.0f} s ago" if seconds < 120 else f"{seconds / 60:.0f} min ago"
 
 
-def who_lines(members: "Iterable[tuple[str, float]]") -> list[str]:
+def who_lines(members: Iterable[tuple[str, float]]) -> list[str]:
     """`/who`: (shown name, seconds since last heard), oneself first."""
     rows = [(display(name), ago(age)) for name, age in members]
     width = max((len(name) for name, _ in rows), default=0)
     return [f"  {name:{width}}  {age if at else 'you'}" for at, (name, age) in enumerate(rows)]
 
 
-def stats_lines(stats: "dict[str, int]") -> list[str]:
+def stats_lines(stats: dict[str, int]) -> list[str]:
     """`/stats`: every counter that is not zero, and known, in the order given."""
     known = [(key, value) for key, value in stats.items() if (key, value) != UNKNOWN_LOSS]
     rows = [(key.replace("_", " "), value) for key, value in known if value]
@@ -151,7 +153,7 @@ def stats_lines(stats: "dict[str, int]") -> list[str]:
     return [f"  {key:{width}}  {value}" for key, value in rows] or ["  nothing yet"]
 
 
-def room_lines(rooms: "Sequence[dict[str, object]]") -> list[str]:
+def room_lines(rooms: Sequence[dict[str, object]]) -> list[str]:
     """`getdir` for a person: name, address, port, who is in; `plain` where it is not reliable."""
     rows = [
         (
@@ -168,14 +170,14 @@ def room_lines(rooms: "Sequence[dict[str, object]]") -> list[str]:
     return [f"  {n:{wide}}  {a:{address}}  {p:>5}   {m}{mode}" for n, a, p, m, mode in rows]
 
 
-def room_made(room: "dict[str, object]") -> str:
+def room_made(room: dict[str, object]) -> str:
     return (
         f"made room {display(str(room['name']))}:"
         f" {place_of(display(str(room['address'])), int(str(room['port'])))}"
     )
 
 
-def room_deleted(room: "dict[str, object]") -> str:
+def room_deleted(room: dict[str, object]) -> str:
     return f"deleted room {display(str(room['name']))}"
 
 
@@ -194,7 +196,7 @@ def json_line(kind: str, /, **members: object) -> str:
     return text if text.isprintable() else text.translate(_JSON_ESCAPES)
 
 
-def json_message(room: str, event: "Event", at: str) -> str:
+def json_message(room: str, event: Event, at: str) -> str:
     """A message event (see `RoomSession.events`) as the object of operations.md."""
     _, sender, seq, name, kind, text, _, mark, verified = event
     assert isinstance(sender, bytes)
@@ -217,7 +219,7 @@ def json_message(room: str, event: "Event", at: str) -> str:
     )
 
 
-def json_presence(room: str, event: "Event") -> str:
+def json_presence(room: str, event: Event) -> str:
     """A joined, left, renamed, lost or conflict event as an object."""
     kind, sender, name, *rest = event
     assert isinstance(sender, bytes)

@@ -13,6 +13,8 @@ In the background nothing is drawn or read; messages wait in the editor. `fg` af
 signal, so a timer asks whether the terminal is ours.
 """
 
+from __future__ import annotations
+
 import os
 import signal
 from binascii import crc32
@@ -54,7 +56,7 @@ class ScreenFace:
     """A person at a terminal. `complete` is set by the owner: (text, cursor) -> candidates."""
 
     def __init__(
-        self, loop: "Loop", *, escape: bytes, color: bool, slow: bool, history: bool
+        self, loop: Loop, *, escape: bytes, color: bool, slow: bool, history: bool
     ) -> None:
         self.is_terminal = True
         self.owner: Owner | None = None
@@ -193,7 +195,7 @@ class ScreenFace:
     def _on_timer(self) -> None:
         self._handle(self._editor.handle_timer(self._loop.now))
 
-    def _handle(self, events: "Iterable[tuple[Any, ...]]") -> None:
+    def _handle(self, events: Iterable[tuple[Any, ...]]) -> None:
         for kind, *rest in events:
             HANDLERS[kind](self, *rest)
 
@@ -285,7 +287,7 @@ def _no_candidates(text: str, cursor: int) -> list[str]:
     return []
 
 
-HANDLERS: "dict[str, Callable[..., None]]" = {
+HANDLERS: dict[str, Callable[..., None]] = {
     "line": ScreenFace._line,
     "leave": ScreenFace._leave,
     "eof": ScreenFace._eof,

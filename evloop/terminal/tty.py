@@ -19,6 +19,8 @@ hangs, and gives the terminal back first.
 In the background neither changes the terminal: it is another program's.
 """
 
+from __future__ import annotations
+
 import atexit
 import errno
 import fcntl
@@ -50,7 +52,7 @@ _BAUDS = {
 }
 
 
-def charset_of(environment: "dict[str, str] | os._Environ[str]") -> str:
+def charset_of(environment: dict[str, str] | os._Environ[str]) -> str:
     """ "utf-8", "latin-1" or "ascii", by hand: Python claims UTF-8 in the C locale too."""
     for variable in ("LC_ALL", "LC_CTYPE", "LANG"):
         value = environment.get(variable, "")
@@ -64,7 +66,7 @@ def charset_of(environment: "dict[str, str] | os._Environ[str]") -> str:
     return "ascii"
 
 
-def is_smart(environment: "dict[str, str] | os._Environ[str]", stdin: int, stdout: int) -> bool:
+def is_smart(environment: dict[str, str] | os._Environ[str], stdin: int, stdout: int) -> bool:
     """Whether a line can be edited: both ends the same tty, and TERM not dumb."""
     return (
         environment.get("TERM", "") not in ("", "dumb")
@@ -74,7 +76,7 @@ def is_smart(environment: "dict[str, str] | os._Environ[str]", stdin: int, stdou
     )
 
 
-def _attributes(fd: int) -> "list[int | list[bytes | int]] | None":
+def _attributes(fd: int) -> list[int | list[bytes | int]] | None:
     """tcgetattr; None when the terminal is gone."""
     try:
         return termios.tcgetattr(fd)
@@ -84,7 +86,7 @@ def _attributes(fd: int) -> "list[int | list[bytes | int]] | None":
         raise
 
 
-def _set_attributes(fd: int, attributes: "list[int | list[bytes | int]]") -> bool:
+def _set_attributes(fd: int, attributes: list[int | list[bytes | int]]) -> bool:
     """tcsetattr, tried again after a signal; False when the terminal is gone."""
     while True:
         try:
@@ -150,15 +152,15 @@ class Terminal:
         self._quit: object = None  # what SIGQUIT did before
         atexit.register(self.leave)
 
-    def __enter__(self) -> "Terminal":
+    def __enter__(self) -> Terminal:
         self.enter()
         return self
 
     def __exit__(
         self,
-        kind: "type[BaseException] | None",
-        error: "BaseException | None",
-        trace: "TracebackType | None",
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.close()
 
@@ -358,6 +360,6 @@ class Terminal:
         return self.raw
 
 
-def _as_int(value: "int | list[bytes | int]") -> int:
+def _as_int(value: int | list[bytes | int]) -> int:
     assert isinstance(value, int)
     return value

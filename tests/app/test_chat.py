@@ -1,5 +1,7 @@
 """Chat mode on a face, a room and a clock of the test's own."""
 
+from __future__ import annotations
+
 import re
 import time
 from collections.abc import Callable, Iterator

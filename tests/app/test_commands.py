@@ -1,5 +1,7 @@
 """The command table and its parser."""
 
+from __future__ import annotations
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st

@@ -1,5 +1,7 @@
 """Tab: commands, options, rooms and names, each with what should follow it."""
 
+from __future__ import annotations
+
 import pytest
 
 from evloop.app.completion import at_prompt, in_chat

@@ -1,5 +1,7 @@
 """The client's options: what wins over what, and what is refused."""
 
+from __future__ import annotations
+
 from argparse import Namespace
 
 import pytest

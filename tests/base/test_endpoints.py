@@ -1,5 +1,7 @@
 """HOST:PORT as people write it."""
 
+from __future__ import annotations
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st

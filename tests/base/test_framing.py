@@ -1,5 +1,7 @@
 """The length prefix: any cut gives the same frames, junk gives frames and then only FrameError."""
 
+from __future__ import annotations
+
 import struct
 
 import pytest

@@ -1,5 +1,7 @@
 """Names, addresses and ports: what is taken, in which form, and what is made safe to show."""
 
+from __future__ import annotations
+
 import ipaddress
 import sys
 import unicodedata

@@ -1,5 +1,7 @@
 """Token buckets: the burst, the rate, and a table that does not grow for ever."""
 
+from __future__ import annotations
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st

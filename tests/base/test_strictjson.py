@@ -1,5 +1,7 @@
 """Strict JSON: what two readers could read in two ways is refused; all else comes back."""
 
+from __future__ import annotations
+
 import json
 import time
 from collections.abc import Callable

@@ -1,5 +1,7 @@
 """Who is let in: against a model that simply counts."""
 
+from __future__ import annotations
+
 import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule

@@ -1,5 +1,7 @@
 """Rooms that nobody needs: by the time that the server ran, not by the calendar."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from pathlib import Path
 

@@ -1,5 +1,7 @@
 """No tick takes long: what comes at once is done in pieces. Counted, not timed."""
 
+from __future__ import annotations
+
 import gc
 import subprocess
 import sys

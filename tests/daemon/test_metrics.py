@@ -1,5 +1,7 @@
 """Figures: what is counted is told, in both forms, and the file is never half written."""
 
+from __future__ import annotations
+
 import json
 import os
 import re

@@ -1,5 +1,7 @@
 """A bug of ours, planted: who asked is told and let go, all others lose nothing."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any

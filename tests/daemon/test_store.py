@@ -1,5 +1,7 @@
 """The durable store on real files: what is committed is there, what failed is not, and why not."""
 
+from __future__ import annotations
+
 import errno
 import os
 import random

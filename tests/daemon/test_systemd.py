@@ -1,5 +1,7 @@
 """systemd's two protocols, against real unix datagram sockets and real listening sockets."""
 
+from __future__ import annotations
+
 import os
 import socket
 import time

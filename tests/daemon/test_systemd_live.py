@@ -1,5 +1,7 @@
 """The server under a service manager: sockets handed over, told how it is, stopped and killed."""
 
+from __future__ import annotations
+
 import json
 import os
 import shutil

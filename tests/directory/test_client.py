@@ -1,5 +1,7 @@
 """The client's link to a directory: a real server on the same loop, whose clock can skip."""
 
+from __future__ import annotations
+
 import random
 import socket
 from collections.abc import Iterator

@@ -1,5 +1,7 @@
 """What a client remembers: kept, private, and never guessed at when it is damaged."""
 
+from __future__ import annotations
+
 import os
 from pathlib import Path
 

@@ -1,5 +1,7 @@
 """Owners: no sequence of requests without the token removes a room."""
 
+from __future__ import annotations
+
 import json
 from collections.abc import Iterator
 from typing import Any

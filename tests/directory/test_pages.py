@@ -1,5 +1,7 @@
 """The listing in blocks, against a plain dict."""
 
+from __future__ import annotations
+
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule

@@ -1,5 +1,7 @@
 """JSON-RPC: any bytes give a request, a batch or a BadMessage; what goes out is what was meant."""
 
+from __future__ import annotations
+
 import json
 from typing import Any
 

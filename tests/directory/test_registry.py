@@ -1,5 +1,7 @@
 """The rules of the directory, held against plain dicts; listings, versions, undoing."""
 
+from __future__ import annotations
+
 import json
 import random
 from typing import Any

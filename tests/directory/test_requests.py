@@ -1,5 +1,7 @@
 """The params of each method: canonical values, or the reason of the protocol's table."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from typing import Any
 

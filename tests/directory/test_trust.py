@@ -1,5 +1,7 @@
 """Whom the client trusts: at first sight, at a reconnection, and after a change."""
 
+from __future__ import annotations
+
 import shutil
 from argparse import Namespace
 from pathlib import Path

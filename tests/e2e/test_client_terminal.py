@@ -1,5 +1,7 @@
 """The client as a person uses it: on a real pty, in real rooms on loopback."""
 
+from __future__ import annotations
+
 import os
 import re
 import signal
@@ -72,7 +74,7 @@ class Injector:
     def say(self, data: bytes) -> None:
         self.sock.sendto(data, self.target)
 
-    def __enter__(self) -> "Injector":
+    def __enter__(self) -> Injector:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -5,6 +5,8 @@ random number of them; the next server starts on the same file. A change without
 happened or not; an answered one must have.
 """
 
+from __future__ import annotations
+
 import os
 import random
 import select

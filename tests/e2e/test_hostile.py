@@ -1,5 +1,7 @@
 """What a stranger tries against a server that runs for a year."""
 
+from __future__ import annotations
+
 import gc
 import os
 import random

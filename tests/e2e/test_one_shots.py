@@ -1,5 +1,7 @@
 """`say` and `tail`: a room for scripts, with its exit statuses."""
 
+from __future__ import annotations
+
 import json
 import os
 import subprocess

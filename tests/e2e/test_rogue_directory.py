@@ -1,5 +1,7 @@
 """The client at a directory that lies, errs or talks to the terminal: clear words, no crash."""
 
+from __future__ import annotations
+
 import json
 import os
 import socket

@@ -1,5 +1,7 @@
 """A Python without sqlite3, ssl, unicodedata or termios: what can run runs, the rest is a line."""
 
+from __future__ import annotations
+
 import os
 import socket
 import subprocess

@@ -1,5 +1,7 @@
 """A year in half a minute: whatever comes, memory, descriptors and timers return."""
 
+from __future__ import annotations
+
 import gc
 import json
 import random

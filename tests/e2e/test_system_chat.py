@@ -1,5 +1,7 @@
 """People who chat: real clients in one room over multicast on loopback."""
 
+from __future__ import annotations
+
 import fcntl
 import json
 import os

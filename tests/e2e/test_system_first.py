@@ -1,5 +1,7 @@
 """`python3 -m evloop`, the one command for a first try: it finds a directory, or hosts one."""
 
+from __future__ import annotations
+
 import re
 import socket
 import sys

@@ -1,5 +1,7 @@
 """Memory of the programs: growth over an empty package that the same interpreter starts with -S."""
 
+from __future__ import annotations
+
 import re
 import sys
 from pathlib import Path

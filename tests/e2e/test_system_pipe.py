@@ -1,5 +1,7 @@
 """The client as a program: pipes, one-shot commands, exit statuses, and what a stranger types."""
 
+from __future__ import annotations
+
 import json
 import os
 import socket

@@ -1,5 +1,7 @@
 """The directory as a process: big listings, many clients and rude ones, signals, stdin, state."""
 
+from __future__ import annotations
+
 import os
 import select
 import signal

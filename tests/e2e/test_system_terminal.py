@@ -1,5 +1,7 @@
 """On a real terminal: the cooked client (--plain), and the operator's console of the server."""
 
+from __future__ import annotations
+
 import re
 import signal
 import sys

@@ -7,6 +7,8 @@ hide and show. After EVERY step what an emulator shows must be: the chat lines, 
 the edit area, then nothing; and the cursor must stand where the model says. The seed replays a run.
 """
 
+from __future__ import annotations
+
 import argparse
 import sys
 import time
@@ -44,9 +46,9 @@ UNCERTAIN = [
 class Recorder(Editor):
     """An editor that remembers what was to be printed above the prompt, in order."""
 
-    printed: "list[tuple[Styled, int]]"
+    printed: list[tuple[Styled, int]]
 
-    def above(self, line: "Styled", indent: int = 0, *, urgent: bool = False) -> None:
+    def above(self, line: Styled, indent: int = 0, *, urgent: bool = False) -> None:
         self.printed.append((line, indent))
         super().above(line, indent, urgent=urgent)
 

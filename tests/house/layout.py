@@ -1,5 +1,7 @@
 """The packages of evloop and who may import whom: `python3 -m tests.house.layout` prints them."""
 
+from __future__ import annotations
+
 from tests.support.sources import MODULES, imports, module_path
 
 # What each package may import, besides itself. The entry points may import anything.

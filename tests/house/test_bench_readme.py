@@ -1,5 +1,7 @@
 """README's performance section is what bench/results.json gives, and nothing else."""
 
+from __future__ import annotations
+
 import copy
 import json
 from pathlib import Path

@@ -1,5 +1,7 @@
 """Service files, man pages: what can be checked without installing them."""
 
+from __future__ import annotations
+
 import os
 import re
 import shutil

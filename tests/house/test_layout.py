@@ -5,6 +5,8 @@
 prints the packages with their modules, lines and edges.
 """
 
+from __future__ import annotations
+
 import subprocess
 import sys
 

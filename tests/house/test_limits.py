@@ -1,5 +1,7 @@
 """The caps as a whole: none is named twice, and the table in README says what they are."""
 
+from __future__ import annotations
+
 import ast
 import re
 

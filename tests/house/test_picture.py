@@ -1,5 +1,7 @@
 """The picture of a screen: true to the cells, well-formed, the same every time."""
 
+from __future__ import annotations
+
 import xml.etree.ElementTree as ET
 
 from tests.support.picture import (

@@ -1,5 +1,7 @@
 """Style as a test: length, and what must not be written."""
 
+from __future__ import annotations
+
 import ast
 from pathlib import Path
 

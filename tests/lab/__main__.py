@@ -1,5 +1,7 @@
 """`python3 -m tests.lab --hosts 20 --messages 400 --loss 30`: one line of figures. Needs root."""
 
+from __future__ import annotations
+
 import os
 import sys
 from argparse import ArgumentParser, ArgumentTypeError

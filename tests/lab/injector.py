@@ -7,6 +7,8 @@ A file is a sequence of datagrams, each behind its length (2 bytes, big-endian).
 datagrams claim to come from there (a raw socket).
 """
 
+from __future__ import annotations
+
 import os
 import select
 import socket

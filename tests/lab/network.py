@@ -5,6 +5,8 @@ machine's own. A namespace is named after the process that made it, so that runs
 not meet, and what a killed run left behind is swept by the next one.
 """
 
+from __future__ import annotations
+
 import json
 import os
 import re
@@ -98,7 +100,7 @@ class Network:
         self._tag = f"{PREFIX}-{os.getpid()}-{next(_numbers)}"
         self._made: list[Namespace] = []
 
-    def __enter__(self) -> "Network":
+    def __enter__(self) -> Network:
         _sweep()
         return self
 

@@ -4,6 +4,8 @@ Latency is taken from the clients' own output: the sender's line and a receiver'
 message both carry the time at which they were shown (`--json`), and all hosts share one clock.
 """
 
+from __future__ import annotations
+
 import json
 import random
 import time

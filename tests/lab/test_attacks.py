@@ -1,5 +1,7 @@
 """Strangers on the link: replays, forgeries, floods and junk against a room of real clients."""
 
+from __future__ import annotations
+
 import random
 import re
 import sys

@@ -1,5 +1,7 @@
 """The lab: real clients in network namespaces, with real loss. Needs root; skipped elsewhere."""
 
+from __future__ import annotations
+
 import re
 import signal
 import time

@@ -1,5 +1,7 @@
 """Accepting in batches, without descriptors, and past connections that died in the queue."""
 
+from __future__ import annotations
+
 import errno
 import os
 import resource

@@ -3,6 +3,8 @@
 Nothing here leaves the machine: a program in `unshare --net` sees only interfaces of its own.
 """
 
+from __future__ import annotations
+
 import errno
 import os
 import select

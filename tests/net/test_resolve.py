@@ -1,5 +1,7 @@
 """Host names: numeric at once, the rest by a child that may be slow, wrong, mad or dead."""
 
+from __future__ import annotations
+
 import errno
 import os
 import signal

@@ -1,5 +1,7 @@
 """Whose turn it is: nobody is forgotten, and no tick takes more than its share."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from typing import NamedTuple
 

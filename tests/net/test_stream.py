@@ -1,5 +1,7 @@
 """Framed TCP on a real loop and real socket pairs; deadlines on a clock that the test moves."""
 
+from __future__ import annotations
+
 import socket
 from collections.abc import Iterator
 

@@ -1,5 +1,7 @@
 """TLS as a transformation: any cut of the bytes, good and bad certificates, and no TLS at all."""
 
+from __future__ import annotations
+
 import shutil
 import ssl
 from pathlib import Path

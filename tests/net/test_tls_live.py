@@ -1,5 +1,7 @@
 """TLS on real sockets: the server against openssl and the ssl module, the client against it."""
 
+from __future__ import annotations
+
 import json
 import os
 import shutil
@@ -353,7 +355,7 @@ Client = Callable[..., "subprocess.CompletedProcess[str]"]
 def client(tmp_path: Path) -> Client:
     command = [sys.executable, "-m", "evloop.client", "--server"]
 
-    def run(address: tuple[str, int], *arguments: str) -> "subprocess.CompletedProcess[str]":
+    def run(address: tuple[str, int], *arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [*command, f"{address[0]}:{address[1]}", *arguments],
             cwd=ROOT,

@@ -1,5 +1,7 @@
 """One room live: a session of the test's own on real sockets, on loopback."""
 
+from __future__ import annotations
+
 import os
 import random
 import socket

@@ -1,5 +1,7 @@
 """The plain session: the bytes on the wire, cutting, pacing, and what any bytes become."""
 
+from __future__ import annotations
+
 import random
 
 import pytest

@@ -1,5 +1,7 @@
 """The command line of the simulator; `--help` explains it."""
 
+from __future__ import annotations
+
 import argparse
 import sys
 

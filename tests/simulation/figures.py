@@ -7,6 +7,8 @@ counts as reached when the median of the seeds reaches it; the worst seed is sho
 `--draw` makes table and plot anew from the JSON, without measuring.
 """
 
+from __future__ import annotations
+
 import argparse
 import json
 import subprocess

@@ -5,6 +5,8 @@ a bug in one of them. Everything here carries a right tag (an open room's key is
 can make one) unless it is spoilt on purpose by `mutate`.
 """
 
+from __future__ import annotations
+
 from hashlib import blake2b
 from random import Random
 from struct import Struct

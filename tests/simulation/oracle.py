@@ -16,6 +16,8 @@ message there is one byte of state:
 A rule that is broken raises `Violation` at once; `kind` says which rule.
 """
 
+from __future__ import annotations
+
 from array import array
 from typing import TYPE_CHECKING, Any
 
@@ -270,7 +272,7 @@ class Oracle:
         for bucket, (_, burst) in zip(buckets, [*RATES.values(), BYTES_RATE], strict=True):
             bucket[0] = burst
 
-    def judge_bounds(self, index: int, session: "RoomSession", now: float) -> None:
+    def judge_bounds(self, index: int, session: RoomSession, now: float) -> None:
         """Tables of member `index` within the caps of rules 11 and 12."""
         stats = session.stats()
         for name, most in (

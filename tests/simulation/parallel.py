@@ -1,5 +1,7 @@
 """Seeds side by side: one process a core. (Tests may; evloop itself never does.)"""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterable, Iterator
 from multiprocessing import Pool
 from typing import TypeVar

@@ -4,6 +4,8 @@ Text stays text (it can be searched and read aloud), colours are told apart by t
 (Okabe and Ito), and what is theory is dashed.
 """
 
+from __future__ import annotations
+
 from math import log10
 from typing import NamedTuple
 from xml.sax.saxutils import escape

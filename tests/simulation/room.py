@@ -13,6 +13,8 @@ deliveries), so `prime` hands N in (`expect`, as the directory does) and p, by s
 keeps the network down for the first `PRIMED_S` seconds, until everybody has settled.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from math import ceil
 from random import Random

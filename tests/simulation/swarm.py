@@ -10,6 +10,8 @@ oracle at every moment. Then all faults end, and phase 2 asks, by the clock:
     after 3.5 T       (in one seed of four) nobody lists those who are gone
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from random import Random
 from typing import NamedTuple

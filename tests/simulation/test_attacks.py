@@ -1,5 +1,7 @@
 """What a stranger will try, in the simulator: open rooms, right tags, no rules followed."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from random import Random
 from typing import Any

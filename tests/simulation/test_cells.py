@@ -4,6 +4,8 @@ Too short to be quoted, long enough to notice when a change makes the room lose,
 docs/reliability.md has the long ones.
 """
 
+from __future__ import annotations
+
 from statistics import median
 
 import pytest

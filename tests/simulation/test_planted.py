@@ -4,6 +4,8 @@ Each rule has a stage, a small play that ends in one figure, and a most that thi
 The session as it is stays below; without the rule the play goes over, or breaks a safety rule.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from functools import cache
 from math import inf

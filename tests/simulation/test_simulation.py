@@ -1,5 +1,7 @@
 """The simulator itself: it repeats itself to the letter, its network is fair, its oracle bites."""
 
+from __future__ import annotations
+
 import os
 import subprocess
 import sys

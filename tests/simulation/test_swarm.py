@@ -4,6 +4,8 @@
 `python3 -m tests.simulation --swarm 1 --seed N --trace`.
 """
 
+from __future__ import annotations
+
 import pytest
 
 from tests.simulation import swarm

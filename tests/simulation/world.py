@@ -19,6 +19,8 @@ A member's states, and what a datagram or a due timer does in them:
 Each member has clocks of its own: `offset` (monotonic; jumps forward only) and `wall_offset`.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from hashlib import blake2b
 from heapq import heappop, heappush

@@ -1,5 +1,7 @@
 """JSON values and texts for tests, and an encoder of our own, so that no test trusts `json`."""
 
+from __future__ import annotations
+
 from typing import Any
 
 from hypothesis import strategies as st

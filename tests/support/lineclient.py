@@ -10,6 +10,8 @@ Typed lines appear above the prompt as `Mel: ...`. Options:
 /crash raises, /hang never returns, /quit or Ctrl-D ends.
 """
 
+from __future__ import annotations
+
 import argparse
 import os
 import signal
@@ -85,7 +87,7 @@ class LineClient:
     def on_timer(self) -> None:
         self.handle(self.editor.handle_timer(self.loop.now))
 
-    def handle(self, events: "object") -> None:
+    def handle(self, events: object) -> None:
         for event in events:  # type: ignore[attr-defined]
             if event[0] == "line":
                 self.line(event[1])

@@ -1,5 +1,7 @@
 """A whole server for tests: in this process with a clock that can skip, or as a process."""
 
+from __future__ import annotations
+
 import json
 import os
 import select
@@ -189,7 +191,7 @@ class Process:
         self.log = ""
         self.address = ("127.0.0.1", 0)
 
-    def ready(self) -> "Process":
+    def ready(self) -> Process:
         """Wait for the ready line."""
         self.until(lambda: "listening on " in self.log)
         line = self.log.partition("listening on ")[2].partition("\n")[0]

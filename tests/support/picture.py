@@ -6,6 +6,8 @@ A run of cells in one style is one <text> with its length given, so columns stay
 font. Nothing is loaded from elsewhere; the picture is text and can be searched and read aloud.
 """
 
+from __future__ import annotations
+
 import re
 import sys
 from html import escape

@@ -5,6 +5,8 @@ Nothing here sleeps: a test waits for what a program says, for its end, or until
 is held up by a full pipe.
 """
 
+from __future__ import annotations
+
 import os
 import pty
 import random
@@ -251,7 +253,7 @@ class Crew:
     def __init__(self) -> None:
         self.programs: list[Program] = []
 
-    def __enter__(self) -> "Crew":
+    def __enter__(self) -> Crew:
         return self
 
     def __exit__(

@@ -1,5 +1,7 @@
 """Programs on a real pseudo-terminal, seen through the emulator; waiting is on readiness only."""
 
+from __future__ import annotations
+
 import fcntl
 import os
 import pty
@@ -51,7 +53,7 @@ class PtyRun:
         self.status: int | None = None
 
     @classmethod
-    def python(cls, module: str, *arguments: str, **options: object) -> "PtyRun":
+    def python(cls, module: str, *arguments: str, **options: object) -> PtyRun:
         return cls([sys.executable, "-m", module, *arguments], **options)  # type: ignore[arg-type]
 
     def set_size(self, columns: int, rows: int) -> None:
@@ -118,7 +120,7 @@ class PtyRun:
         os.close(self.master)
         os.close(self.slave)
 
-    def __enter__(self) -> "PtyRun":
+    def __enter__(self) -> PtyRun:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -1,5 +1,7 @@
 """Sessions by hand: a room of one under test, and datagrams of members that are only bytes."""
 
+from __future__ import annotations
+
 from random import Random
 from typing import Any
 

@@ -1,5 +1,7 @@
 """The directory protocol as a stranger speaks it: a length, then one JSON-RPC object."""
 
+from __future__ import annotations
+
 import json
 import socket
 import struct
@@ -18,7 +20,7 @@ class Wire:
         self._buffer = b""
         self._id = 0
 
-    def __enter__(self) -> "Wire":
+    def __enter__(self) -> Wire:
         return self
 
     def __exit__(self, *_: object) -> None:

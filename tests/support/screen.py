@@ -9,6 +9,8 @@ character. And two ways of resizing: `reflow=True` wraps the visible lines anew 
 rows are cut or padded (xterm).
 """
 
+from __future__ import annotations
+
 from unicodedata import category, east_asian_width
 
 from evloop.terminal.graphemes import joins

@@ -1,5 +1,7 @@
 """The project's own source files as syntax trees, for the tests that read them."""
 
+from __future__ import annotations
+
 import ast
 from collections.abc import Iterator
 from functools import cache

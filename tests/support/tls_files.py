@@ -1,5 +1,7 @@
 """Certificates for tests, made once a session by the openssl program."""
 
+from __future__ import annotations
+
 import subprocess
 from pathlib import Path
 

@@ -1,5 +1,7 @@
 """Log lines: their form, what a peer can not do to them, and how repeats are held back."""
 
+from __future__ import annotations
+
 import ipaddress
 import os
 import re

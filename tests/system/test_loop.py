@@ -1,5 +1,7 @@
 """Each guarantee of the reactor: with a fake selector and clock, then with real descriptors."""
 
+from __future__ import annotations
+
 import math
 import os
 import resource

@@ -1,5 +1,7 @@
 """The user's small files: private, whole, and kept when two programs write them."""
 
+from __future__ import annotations
+
 import os
 import stat
 from pathlib import Path

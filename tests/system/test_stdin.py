@@ -1,5 +1,7 @@
 """Standard input of every kind: terminal, pipe, regular file, /dev/null, /dev/zero, closed."""
 
+from __future__ import annotations
+
 import fcntl
 import os
 import pty

@@ -1,5 +1,7 @@
 """The key map, row by row, and what the caller sees of the editor."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 
 import pytest
@@ -559,7 +561,7 @@ def test_a_terminal_without_utf_8_gets_none(charset: str, shown: str) -> None:
 
 # -- against a plain string -------------------------------------------------------------------
 
-OPERATIONS: "dict[str, Callable[[str, int], tuple[str, int]]]" = {
+OPERATIONS: dict[str, Callable[[str, int], tuple[str, int]]] = {
     "a": lambda text, at: (text[:at] + "a" + text[at:], at + 1),
     "日": lambda text, at: (text[:at] + "日" + text[at:], at + 1),
     "\x02": lambda text, at: (text, max(0, at - 1)),

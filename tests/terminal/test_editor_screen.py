@@ -1,5 +1,7 @@
 """Model against screen: our emulator and, independently, pyte agree with what the editor means."""
 
+from __future__ import annotations
+
 from random import Random
 
 import pyte

@@ -1,5 +1,7 @@
 """Clusters and their columns, with and without unicodedata."""
 
+from __future__ import annotations
+
 import builtins
 import sys
 from collections.abc import Iterator

@@ -1,5 +1,7 @@
 """Hostile text: whatever is in a name or a message, only our own control bytes reach the tty."""
 
+from __future__ import annotations
+
 import itertools
 import re
 

@@ -1,5 +1,7 @@
 """Job control in a real shell in a real terminal (tmux): Ctrl-Z, fg, bg, kill -9."""
 
+from __future__ import annotations
+
 import os
 import shutil
 import signal

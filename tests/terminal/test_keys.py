@@ -1,5 +1,7 @@
 """Terminal bytes -> keys: every sequence, however cut, and nothing that a paste could smuggle."""
 
+from __future__ import annotations
+
 from itertools import pairwise
 
 import pytest

@@ -1,5 +1,7 @@
 """Lines out of bytes, and output that never blocks: without a terminal."""
 
+from __future__ import annotations
+
 import errno
 import os
 from collections.abc import Iterator

@@ -1,5 +1,7 @@
 """Chat lines on their way to a terminal that may be slower than the room."""
 
+from __future__ import annotations
+
 import pytest
 
 from evloop.base.limits import (

@@ -1,5 +1,7 @@
 """The drawing budget, in bytes, and that nothing foreign is ever written."""
 
+from __future__ import annotations
+
 import pytest
 
 from evloop.terminal.editor import Editor

@@ -1,5 +1,7 @@
 """The wording of events: the contract to the letter, and nothing that acts on a terminal."""
 
+from __future__ import annotations
+
 import json
 from typing import Any
 

@@ -1,5 +1,7 @@
 """The real thing: raw mode on a real pty, and what is left of it afterwards."""
 
+from __future__ import annotations
+
 import errno
 import fcntl
 import os

@@ -21,6 +21,8 @@ While nothing was heard yet its list is empty, which solicits; after a solicitat
 digest differs for EXPLAIN_S and neither lists nor own changes explain it, the list is long.
 """
 
+from __future__ import annotations
+
 from evloop.base.limits import (
     CONFIRM_ASKERS_MAX,
     CONFIRM_BACKOFF_S_MAX,
@@ -55,7 +57,7 @@ class Confirm:
 
     __slots__ = ("_rng", "_wait", "answer_due", "ask_due", "askers")
 
-    def __init__(self, rng: "Random") -> None:
+    def __init__(self, rng: Random) -> None:
         self._rng = rng
         self._wait = 0.0
         self.ask_due = NEVER
@@ -101,14 +103,14 @@ class Herald:
 
     def __init__(
         self,
-        trickle: "Trickle",
-        confirm: "Confirm",
-        ledger: "Ledger",
-        presence: "Presence",
-        loss: "LossMeter",
-        delay: "Delay",
-        voice: "Voice",
-        rng: "Random",
+        trickle: Trickle,
+        confirm: Confirm,
+        ledger: Ledger,
+        presence: Presence,
+        loss: LossMeter,
+        delay: Delay,
+        voice: Voice,
+        rng: Random,
     ) -> None:
         self._trickle = trickle
         self._confirm = confirm

@@ -13,6 +13,8 @@ PARENT_WAIT_S; a message in parts waits for its last part. The head of a stream'
 Heads are the messages shown that none has named yet: what I say next names the newest as parents.
 """
 
+from __future__ import annotations
+
 from evloop.base.limits import (
     HEADS_MAX,
     PARENT_WAIT_S,
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
     Event = tuple[object, ...]
 
 
-def event_of(parts: "list[Message]", mark: str, verified: bool) -> "Event":
+def event_of(parts: list[Message], mark: str, verified: bool) -> Event:
     """The "message" event of a message in parts; its number is that of the first."""
     first = parts[0]
     text = b"".join([part.text for part in parts]) if len(parts) > 1 else first.text
@@ -51,7 +53,7 @@ class Shelf:
 
     __slots__ = ("_heads", "_soonest", "_streams", "_verified", "_waiters", "_waiting", "shown")
 
-    def __init__(self, streams: "dict[bytes, Stream]", verified: bool) -> None:
+    def __init__(self, streams: dict[bytes, Stream], verified: bool) -> None:
         self._streams = streams
         self._verified = verified
         self._heads: dict[Key, None] = {}
@@ -60,14 +62,14 @@ class Shelf:
         self._soonest = NEVER  # no wait ends before
         self.shown: list[tuple[Message | None, Event]] = []  # drained by the session
 
-    def parents(self) -> "list[Key]":
+    def parents(self) -> list[Key]:
         """Up to PARENTS_MAX heads, the newest; they are heads no longer."""
         named = list(self._heads)[-PARENTS_MAX:]
         for key in named:
             del self._heads[key]
         return named
 
-    def put(self, message: "Message") -> None:
+    def put(self, message: Message) -> None:
         """`message` was shown: it is a head, its parents are not."""
         for parent in message.parents:
             self._heads.pop(parent, None)
@@ -75,14 +77,14 @@ class Shelf:
         if len(self._heads) > HEADS_MAX:
             del self._heads[next(iter(self._heads))]
 
-    def _missing_parent(self, message: "Message") -> "Key | None":
+    def _missing_parent(self, message: Message) -> Key | None:
         for parent in message.parents:
             stream = self._streams.get(parent[0])
             if stream is None or parent[1] >= stream.shown:
                 return parent
         return None
 
-    def offer(self, stream: "Stream", now: float) -> None:
+    def offer(self, stream: Stream, now: float) -> None:
         """`stream.backlog` has grown: show what can be shown, there and wherever it helps."""
         ready = [stream]
         while ready:
@@ -105,13 +107,13 @@ class Shelf:
                 if self._waiting:
                     self._unwait(stream)
 
-    def _wait(self, stream: "Stream", parent: "Key", until: float) -> None:
+    def _wait(self, stream: Stream, parent: Key, until: float) -> None:
         self._unwait(stream)
         self._waiting[stream.sender] = (until, parent)
         self._waiters.setdefault(parent, []).append(stream)
         self._soonest = min(self._soonest, until)
 
-    def _unwait(self, stream: "Stream") -> None:
+    def _unwait(self, stream: Stream) -> None:
         waiting = self._waiting.pop(stream.sender, None)
         waiters = self._waiters.get(waiting[1]) if waiting else None
         if waiting and waiters and stream in waiters:
@@ -119,15 +121,15 @@ class Shelf:
             if not waiters:
                 del self._waiters[waiting[1]]
 
-    def forget(self, stream: "Stream") -> None:
+    def forget(self, stream: Stream) -> None:
         """The record of `stream` is dropped."""
         self._unwait(stream)
 
-    def _released(self, stream: "Stream") -> "list[Stream]":
+    def _released(self, stream: Stream) -> list[Stream]:
         keys = [key for key in self._waiters if key[0] == stream.sender and key[1] < stream.shown]
         return [waiter for key in keys for waiter in self._waiters.pop(key)]
 
-    def _lose(self, stream: "Stream", count: int) -> None:
+    def _lose(self, stream: Stream, count: int) -> None:
         if stream.parts:
             stream.broken = stream.parts[0].lamport
             stream.parts = []
@@ -136,7 +138,7 @@ class Shelf:
         if count > 0:
             self.shown.append((None, ("lost", stream.sender, stream.name, count)))
 
-    def _further_part(self, stream: "Stream", message: "Message") -> bool:
+    def _further_part(self, stream: Stream, message: Message) -> bool:
         """Whether `message` is the rest of one that lost a part.
 
         All parts have one lamport time, and only the first names parents; the second sign counts
@@ -153,7 +155,7 @@ class Shelf:
         stream.broken = -1
         return False
 
-    def _show(self, stream: "Stream", message: "Message", mark: str) -> None:
+    def _show(self, stream: Stream, message: Message, mark: str) -> None:
         stream.shown = message.seq + 1
         if (stream.gap_before or stream.broken >= 0) and self._further_part(stream, message):
             return

@@ -5,6 +5,8 @@ bytes. `may_...` takes leave to send one datagram of a type, and `say_...` sends
 when leave may be had. Unasked copies give way first: half of the bytes are not theirs.
 """
 
+from __future__ import annotations
+
 from collections import deque
 from heapq import heappop, heappush
 

@@ -11,6 +11,8 @@ say how many follow, and control datagrams are counted by their sender. Of a DAT
 the first copy that arrived is counted: given that one arrived, the rest is a fair sample.
 """
 
+from __future__ import annotations
+
 from collections import deque
 
 from evloop.base.limits import (
@@ -106,7 +108,7 @@ class LossMeter:
             self._seen /= 2
             self._lost /= 2
 
-    def first(self, key: "Key", more: int, now: float) -> None:
+    def first(self, key: Key, more: int, now: float) -> None:
         """The first copy of a new DATA: `more` are announced."""
         if len(self._awaited) >= LOSS_PENDING_MAX:
             self._expire(now)
@@ -116,7 +118,7 @@ class LossMeter:
             self._awaited[key] = more
             self._expiry.append((now + more * COPY_SPACING_S + LATE_S, key))
 
-    def further(self, key: "Key", more: int) -> None:
+    def further(self, key: Key, more: int) -> None:
         """Another copy of a known DATA."""
         awaited = self._awaited.get(key, 0)
         if awaited > more:  # else a duplicate made on the way, or one that was overtaken
@@ -153,7 +155,7 @@ class LossMeter:
         return int(100 * lost / total + 0.3)
 
 
-def copies(rng: "Random", losses: dict[int, int], members: int, most: int) -> int:
+def copies(rng: Random, losses: dict[int, int], members: int, most: int) -> int:
     """How many unasked copies of a DATA to send.
 
     `losses`: how many members lose so many percent. With r copies a member that loses p misses all

@@ -16,6 +16,8 @@ EVIDENCE_EVERY_S. Neither changes the count. All gaps found during one wait shar
 asked for in one NACK share the next wait: so they stay together, and one NACK asks for them all.
 """
 
+from __future__ import annotations
+
 from evloop.base.limits import (
     EVIDENCE_EVERY_S,
     GAPS_MAX,
@@ -56,7 +58,7 @@ class Gap:
         return self.sender, self.seq
 
 
-def first_wait(rng: "Random", delay: float, members: int) -> float:
+def first_wait(rng: Random, delay: float, members: int) -> float:
     """Seconds from noticing to asking: time for the answer to somebody else's question."""
     window = (4 if members < 200 else 8) * delay
     return 2 * delay + window_wait(rng, window, members)
@@ -79,7 +81,7 @@ def retry_wait(tries: int, delay: float, flowing: bool = False) -> float:
     return min(12.0 * delay * tries, max(NACK_RETRY_S_MAX, 12.0 * delay))
 
 
-def jitter(rng: "Random") -> float:
+def jitter(rng: Random) -> float:
     """So that two members that asked at the same time do not do so again."""
     return 0.75 + 0.5 * rng.random()
 
@@ -91,7 +93,7 @@ class Gaps:
         "_by_sender", "_recovered", "_rng", "_round", "count", "hearsay", "next_due", "pressing",
     )  # fmt: skip
 
-    def __init__(self, rng: "Random") -> None:
+    def __init__(self, rng: Random) -> None:
         self._rng = rng
         self._by_sender: dict[bytes, dict[int, Gap]] = {}
         self._round = -NEVER  # when the NACK that is being waited for is due
@@ -101,11 +103,11 @@ class Gaps:
         self.pressing = 0  # how many make me "behind"
         self.next_due = NEVER  # never later than the earliest; may be earlier
 
-    def of(self, sender: bytes) -> "dict[int, Gap]":
+    def of(self, sender: bytes) -> dict[int, Gap]:
         """The gaps of one sender by number (do not change)."""
         return self._by_sender.get(sender, {})
 
-    def _all(self) -> "Iterator[Gap]":
+    def _all(self) -> Iterator[Gap]:
         for gaps in self._by_sender.values():
             yield from gaps.values()
 
@@ -121,8 +123,8 @@ class Gaps:
     def add(
         self,
         sender: bytes,
-        seqs: "Iterable[int]",
-        held: "Container[int]",
+        seqs: Iterable[int],
+        held: Container[int],
         now: float,
         due: float,
     ) -> int:
@@ -144,7 +146,7 @@ class Gaps:
         return top
 
     def hear_of(
-        self, sender: bytes, seqs: "Sequence[int]", most: int, now: float, due: float
+        self, sender: bytes, seqs: Sequence[int], most: int, now: float, due: float
     ) -> None:
         """Somebody says that `seqs` exist: note them, so that `sender` has at most `most` such.
 
@@ -164,7 +166,7 @@ class Gaps:
             self._insert(Gap(sender, seq, now, due, False))
             mine += 1
 
-    def _drop_rumour(self, sender: bytes | None, spare: "Container[int]") -> bool:
+    def _drop_rumour(self, sender: bytes | None, spare: Container[int]) -> bool:
         """Drop a rumour (of `sender`, if given) that was asked for; any, when there is no word."""
         gaps = self._all() if sender is None else iter(self.of(sender).values())
         for gap in gaps:
@@ -242,7 +244,7 @@ class Gaps:
                     self.postpone(gap, min(gap.due, due))
         return missing
 
-    def take_due(self, now: float, delay: float) -> "tuple[list[Gap], list[Gap]]":
+    def take_due(self, now: float, delay: float) -> tuple[list[Gap], list[Gap]]:
         """(those to ask for now, those that are gone); hearsay last, else in order.
 
         When one is due, those that would be soon go along.
@@ -271,7 +273,7 @@ class Gaps:
     def _slack(self, gap: Gap, delay: float) -> float:
         return retry_wait(gap.tries, delay) / 8 if gap.tries else delay
 
-    def asked(self, gaps: "Iterable[Gap]", now: float, delay: float) -> None:
+    def asked(self, gaps: Iterable[Gap], now: float, delay: float) -> None:
         """`gaps` go into the NACK that is being sent."""
         factor = jitter(self._rng)
         flowing = now < self._recovered + 36 * delay  # two retries ago at most

@@ -3,6 +3,8 @@
 At most HISTORY_MESSAGES_MAX, HISTORY_BYTES_MAX and HISTORY_S; the oldest by arrival goes first.
 """
 
+from __future__ import annotations
+
 from collections import deque
 
 from evloop.base.limits import (
@@ -33,10 +35,10 @@ class History:
     def __len__(self) -> int:
         return len(self._messages)
 
-    def get(self, key: "Key") -> "Message | None":
+    def get(self, key: Key) -> Message | None:
         return self._messages.get(key)
 
-    def add(self, message: "Message", now: float) -> "list[Key]":
+    def add(self, message: Message, now: float) -> list[Key]:
         """Hold `message`, which is not held yet; return the keys of those that had to go."""
         key = message.sender, message.seq
         self._messages[key] = message
@@ -44,7 +46,7 @@ class History:
         self.size += len(message.datagram)
         return self.expire(now)
 
-    def expire(self, now: float) -> "list[Key]":
+    def expire(self, now: float) -> list[Key]:
         """Drop what is over the caps; return the keys."""
         arrivals = self._arrivals
         gone = []
@@ -68,13 +70,13 @@ class History:
                 self._shown.pop(key, None)
         self._arrivals = deque(kept)
 
-    def shown(self, message: "Message", event: "Event") -> None:
+    def shown(self, message: Message, event: Event) -> None:
         """Remember how `message` (the first part, when there are more) was shown."""
         key = message.sender, message.seq
         if key in self._messages:
             self._shown[key] = (message.lamport, event)
 
-    def newest(self, count: int) -> "list[Event]":
+    def newest(self, count: int) -> list[Event]:
         """The newest `count` events by (lamport, sender, seq): the same order everywhere."""
         if count <= 0:
             return []

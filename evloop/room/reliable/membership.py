@@ -10,6 +10,8 @@ having spoken: sender records live in `senders`. Losses are kept as a histogram 
 how many copies to send is found without a walk over all members.
 """
 
+from __future__ import annotations
+
 from bisect import bisect_left, insort
 from collections import deque
 

@@ -17,6 +17,8 @@ listing), `history` (what is held) and `shelf` (what is shown) in step. What bec
     of a new sender, but too many of them: RATE, FULL; nothing
 """
 
+from __future__ import annotations
+
 from struct import Struct
 
 from evloop.base.limits import (
@@ -88,21 +90,21 @@ class Senders:
     def full(self) -> bool:
         return len(self.streams) >= SENDERS_MAX
 
-    def idle(self, now: float) -> "Stream | None":
+    def idle(self, now: float) -> Stream | None:
         """The record that may go when there are too many; None when all were heard of late."""
         oldest = min(self.streams.values(), key=lambda stream: stream.heard)
         return oldest if oldest.heard < now - SENDER_KEPT_S else None
 
-    def add(self, stream: "Stream") -> None:
+    def add(self, stream: Stream) -> None:
         self.streams[stream.sender] = stream
         self.moved(stream)
 
-    def remove(self, stream: "Stream") -> None:
+    def remove(self, stream: Stream) -> None:
         del self.streams[stream.sender]
         self._recent.pop(stream.sender, None)
         self.digest ^= stream.item
 
-    def moved(self, stream: "Stream") -> None:
+    def moved(self, stream: Stream) -> None:
         """`stream.hi` or `stream.lo` has changed."""
         sender = stream.sender
         item = digest_item(sender, stream.hi) if stream.hi else 0
@@ -167,7 +169,7 @@ class Ledger:
     # -- my own ----------------------------------------------------------------------------------
 
     def say(
-        self, parts: "list[bytes]", name: bytes, kind: int, wall: int, now: float
+        self, parts: list[bytes], name: bytes, kind: int, wall: int, now: float
     ) -> list[Message]:
         """Number, date and hold a message in parts; it counts as sent only after `sent`."""
         self._lamport = min(self._lamport + 1, SEQ_END)
@@ -211,7 +213,7 @@ class Ledger:
 
     # -- others' ---------------------------------------------------------------------------------
 
-    def receive(self, packet: "Packet", data: bytes, now: float) -> str:
+    def receive(self, packet: Packet, data: bytes, now: float) -> str:
         """Take in one DATA of another; see the table for what is returned."""
         _, flags, sender, seq, wall, fields = packet
         if seq == SEQ_END:
@@ -353,7 +355,7 @@ class Ledger:
         self._claims[origin] = (min(lo, before[0]) if before else lo, hi)
         return True
 
-    def held(self, listed: "Sequence[Range]") -> "list[Key]":
+    def held(self, listed: Sequence[Range]) -> list[Key]:
         """The keys of `listed` that can be repaired; NACK_MESSAGES_MAX at most are looked for."""
         budget = NACK_MESSAGES_MAX
         keys = []

@@ -15,6 +15,8 @@ The newest own word counts: one that is lower than an older takes back what only
 once, which one holder answers by unicast: late joiners, healed partitions.
 """
 
+from __future__ import annotations
+
 from evloop.base.limits import (
     BULK_ASKED_MAX,
     BULK_GAPS_MIN,
@@ -62,12 +64,12 @@ class Asker:
 
     def __init__(
         self,
-        gaps: "Gaps",
-        holders: "Holders",
-        ledger: "Ledger",
-        presence: "Presence",
-        delay: "Delay",
-        voice: "Voice",
+        gaps: Gaps,
+        holders: Holders,
+        ledger: Ledger,
+        presence: Presence,
+        delay: Delay,
+        voice: Voice,
     ) -> None:
         self.gaps = gaps
         self.holders = holders
@@ -91,7 +93,7 @@ class Asker:
 
     # -- what there is ---------------------------------------------------------------------------
 
-    def came(self, stream: "Stream", seq: int, relayed: bool, now: float) -> None:
+    def came(self, stream: Stream, seq: int, relayed: bool, now: float) -> None:
         """A DATA that I lacked, or did not know of, was accepted."""
         if self.gaps.count:
             if not relayed:
@@ -103,14 +105,14 @@ class Asker:
             self._take_back(stream, seq + 1)
         self._believe(stream, seq + 1, now)
 
-    def named(self, parents: "Sequence[tuple[bytes, int]]", now: float) -> None:
+    def named(self, parents: Sequence[tuple[bytes, int]], now: float) -> None:
         """A new DATA names `parents`, so they exist, and what names them may wait for them."""
         for origin, seq in parents:
             stream = self._streams.get(origin)
             if stream is not None and seq >= stream.hi and seq >= stream.word:
                 self.hear_of(origin, 0, seq + 1, now)
 
-    def told(self, stream: "Stream", hi: int, now: float) -> None:
+    def told(self, stream: Stream, hi: int, now: float) -> None:
         """Its sender says that `hi` is its next number."""
         if hi < stream.word:
             self._take_back(stream, hi)
@@ -120,7 +122,7 @@ class Asker:
         members = self._presence.size()
         return self.gaps.round(now, self._delay.value, members, self.copies_until)
 
-    def _believe(self, stream: "Stream", hi: int, now: float) -> None:
+    def _believe(self, stream: Stream, hi: int, now: float) -> None:
         if hi > stream.word:
             stream.word = hi
             if self.gaps.hearsay:
@@ -132,7 +134,7 @@ class Asker:
                 top = self.gaps.add(stream.sender, wanted, stream.ahead, now, due)
                 stream.covered = max(stream.covered, top)
 
-    def _take_back(self, stream: "Stream", hi: int) -> None:
+    def _take_back(self, stream: Stream, hi: int) -> None:
         hi = max(hi, stream.hi, max(stream.ahead, default=-1) + 1)
         if hi < stream.word:
             stream.word = hi
@@ -155,7 +157,7 @@ class Asker:
         self.gaps.hear_of(origin, seqs, most, now, self._round(now))
         return True
 
-    def evidence(self, member: bytes, listed: "list[Range]", now: float) -> bool:
+    def evidence(self, member: bytes, listed: list[Range], now: float) -> bool:
         """`member` says that it holds `listed`. Whether I lack any of it."""
         if not self.gaps.count:
             return False
@@ -166,7 +168,7 @@ class Asker:
         self.holders.claimed(member, listed)
         return True
 
-    def heard_nack(self, listed: "list[Range]", now: float) -> None:
+    def heard_nack(self, listed: list[Range], now: float) -> None:
         """Another member asks anyone for `listed`."""
         if self.gaps.count:
             for origin, lo, hi in listed:
@@ -205,14 +207,14 @@ class Asker:
             self.gaps.postpone(gap, max(again, may))
         return any(stepped)
 
-    def _whom(self, due: "list[Gap]", now: float) -> bytes | None:
+    def _whom(self, due: list[Gap], now: float) -> bytes | None:
         """NOBODY (anyone), or for much one that holds it; None: all that do are busy with me."""
         if len(due) < BULK_GAPS_MIN:
             return NOBODY
         keys = [gap.key for gap in due[: 2 * BULK_ASKED_MAX]]
         return self.holders.choose(keys, now, 12 * self._delay.value)
 
-    def _ask(self, due: "list[Gap]", to: bytes, now: float) -> "list[Gap]":
+    def _ask(self, due: list[Gap], to: bytes, now: float) -> list[Gap]:
         """One NACK for the first of `due`; return those that found no place."""
         asking = due[:NACK_MESSAGES_MAX]
         if to != NOBODY:
@@ -223,14 +225,14 @@ class Asker:
         asked = set(asking[:taken])
         return [gap for gap in due if gap not in asked]
 
-    def _let_go(self, gap: "Gap") -> bool:
+    def _let_go(self, gap: Gap) -> bool:
         """What is from before my time and nobody says to hold is given up early, silently."""
         stream = self._streams.get(gap.sender)
         if stream is None or gap.seq >= stream.history_below:
             return False
         return gap.asks >= STUCK_ASKS and gap.evidence == -NEVER
 
-    def _give_up(self, gap: "Gap", now: float) -> bool:
+    def _give_up(self, gap: Gap, now: float) -> bool:
         """Step over what is gone for good; whether that was possible.
 
         Where nothing is held behind it nothing waits, and it may be a lie, which its sender's next
@@ -259,13 +261,13 @@ class Holders:
 
     __slots__ = ("_asked", "_claims", "_fruitless", "_rng")
 
-    def __init__(self, rng: "Random") -> None:
+    def __init__(self, rng: Random) -> None:
         self._rng = rng
         self._claims: dict[bytes, dict[bytes, tuple[int, int]]] = {}
         self._asked: dict[bytes, float] = {}  # when each was last asked
         self._fruitless = NEVER  # since when somebody was asked and nothing came
 
-    def claimed(self, member: bytes, listed: "Sequence[Range]") -> None:
+    def claimed(self, member: bytes, listed: Sequence[Range]) -> None:
         """`member` says that it holds `listed`."""
         self._claims.pop(member, None)
         self._claims[member] = {sender: (lo, hi) for sender, lo, hi in listed}
@@ -282,7 +284,7 @@ class Holders:
         self._claims.pop(member, None)
         self._asked.pop(member, None)
 
-    def choose(self, missing: "Sequence[Key]", now: float, patience: float) -> bytes | None:
+    def choose(self, missing: Sequence[Key], now: float, patience: float) -> bytes | None:
         """The member to ask for `missing`: of those that hold at least half as much as the best,
         the one that was not asked for the longest time; None when all were asked just now.
 
@@ -316,7 +318,7 @@ class Holders:
         self._fruitless = min(self._fruitless, now)
         return chosen
 
-    def covers(self, member: bytes, key: "Key") -> bool:
+    def covers(self, member: bytes, key: Key) -> bool:
         """Whether `member` said that it holds `key`."""
         lo, hi = self._claims[member].get(key[0], (0, 0))
         return lo <= key[1] < hi

@@ -16,6 +16,8 @@ The four types share one header; `flags` bit 01 and the high four bits change on
 a copy) and are left out of the tag, so a repair is the original datagram with one byte changed.
 """
 
+from __future__ import annotations
+
 import struct
 from struct import Struct
 
@@ -76,7 +78,7 @@ def as_copy(datagram: bytes, more: int) -> bytes:
     return b"%b%c%b" % (datagram[:3], datagram[3] & _UNDER_TAG | more << 4, datagram[4:])
 
 
-def _parse_data(data: bytes, end: int) -> "Fields | None":
+def _parse_data(data: bytes, end: int) -> Fields | None:
     """(lamport, parents as ((sender, seq), ...), name bytes, kind, text bytes)"""
     count = data[_PARENT_COUNT_AT]
     if count > PARENTS_MAX:
@@ -90,7 +92,7 @@ def _parse_data(data: bytes, end: int) -> "Fields | None":
     return lamport, parents, data[at + 1 : name_end], data[name_end], data[name_end + 1 : end]
 
 
-def _parse_nack(data: bytes, end: int) -> "Fields | None":
+def _parse_nack(data: bytes, end: int) -> Fields | None:
     """(to: sender id or NOBODY, ranges as raw bytes for `ranges`)"""
     to, count = _NACK_HEAD.unpack_from(data, HEADER_BYTES)
     at = HEADER_BYTES + _NACK_HEAD.size
@@ -99,7 +101,7 @@ def _parse_nack(data: bytes, end: int) -> "Fields | None":
     return to, data[at:end]
 
 
-def _parse_session(data: bytes, end: int) -> "Fields | None":
+def _parse_session(data: bytes, end: int) -> Fields | None:
     """(digest, sent, echo sender, echo sent, echo held, ask, loss, members, name bytes,
     entries as raw bytes for `ranges`)"""
     *head, name_length = _SESSION_HEAD.unpack_from(data, HEADER_BYTES)
@@ -110,7 +112,7 @@ def _parse_session(data: bytes, end: int) -> "Fields | None":
     return *head, data[at:name_end], data[name_end + 1 : end]
 
 
-def _parse_bye(data: bytes, end: int) -> "Fields | None":
+def _parse_bye(data: bytes, end: int) -> Fields | None:
     """()"""
     return () if end == HEADER_BYTES else None
 
@@ -123,7 +125,7 @@ _PARSERS = {  # by version and type
 }
 
 
-def ranges(raw: bytes) -> "list[Range]":
+def ranges(raw: bytes) -> list[Range]:
     """[(sender, lo, hi), ...] of a NACK or a SESSION.
 
     Apart from parsing because most SESSIONs say by their digest alone all there is to say.
@@ -164,7 +166,7 @@ class Codec:
         datagram += self._tag(datagram)
         return datagram if flags == flags & _UNDER_TAG else as_copy(datagram, flags >> 4)
 
-    def open(self, data: bytes) -> "Packet | str":
+    def open(self, data: bytes) -> Packet | str:
         """(type, flags, sender, seq, wall, fields), or the reason (of REASONS) for a drop."""
         end = len(data) - TAG_BYTES
         if end < HEADER_BYTES:
@@ -196,7 +198,7 @@ class Codec:
         return kind & 0x0F, flags, sender, seq, wall, fields
 
 
-def as_ranges(keys: "Iterable[tuple[bytes, int]]", most: int) -> "tuple[list[Range], int]":
+def as_ranges(keys: Iterable[tuple[bytes, int]], most: int) -> tuple[list[Range], int]:
     """(`keys`, sorted, as at most `most` ranges, how many keys these hold)."""
     found: list[Range] = []
     taken = 0
@@ -212,7 +214,7 @@ def as_ranges(keys: "Iterable[tuple[bytes, int]]", most: int) -> "tuple[list[Ran
 
 
 def data_body(
-    lamport: int, parents: "Sequence[tuple[bytes, int]]", name: bytes, kind: int, text: bytes
+    lamport: int, parents: Sequence[tuple[bytes, int]], name: bytes, kind: int, text: bytes
 ) -> bytes:
     """The body of a DATA; at most PARENTS_MAX parents, PART_BYTES_MAX bytes of text."""
     if len(parents) > PARENTS_MAX or len(text) > PART_BYTES_MAX:
@@ -222,11 +224,11 @@ def data_body(
     return b"%b%b%c%b%c%b" % (head, named, len(name), name, kind, text)
 
 
-def _range_list(entries: "Iterable[Range]") -> bytes:
+def _range_list(entries: Iterable[Range]) -> bytes:
     return b"".join([_RANGE.pack(sender, lo, hi) for sender, lo, hi in entries])
 
 
-def nack_body(to: bytes, entries: "Sequence[Range]") -> bytes:
+def nack_body(to: bytes, entries: Sequence[Range]) -> bytes:
     """The body of a NACK to one member or NOBODY (anyone); at most NACK_RANGES_MAX ranges."""
     if len(entries) > NACK_RANGES_MAX:
         raise LocalProtocolError("too many ranges for one NACK")
@@ -236,12 +238,12 @@ def nack_body(to: bytes, entries: "Sequence[Range]") -> bytes:
 def session_body(
     digest: int,
     sent: int,
-    echo: "tuple[bytes, int, int]",
+    echo: tuple[bytes, int, int],
     ask: int,
     loss: int,
     members: int,
     name: bytes,
-    entries: "Sequence[Range]",
+    entries: Sequence[Range],
 ) -> bytes:
     """The body of a SESSION; `sent` and the echo's times in us (mod 2^32), loss in percent."""
     fixed = _SESSION_HEAD.pack(

@@ -15,6 +15,8 @@ waits for its parents; `shown` is the next number to show. What `accept` says of
     beyond the window       BEYOND      not held; its sender will be asked again
 """
 
+from __future__ import annotations
+
 from collections import deque, namedtuple
 
 from evloop.base.limits import SKIPPED_MAX, WINDOW_MESSAGES

@@ -27,6 +27,8 @@ serves one asker at a time:
 Both send the stored bytes, as far as the caps allow.
 """
 
+from __future__ import annotations
+
 from collections import deque
 
 from evloop.base.limits import (
@@ -73,7 +75,7 @@ class Repairs:
 
     __slots__ = ("_asks", "_rng", "due")
 
-    def __init__(self, rng: "Random") -> None:
+    def __init__(self, rng: Random) -> None:
         self._rng = rng
         self._asks: dict[Key, Ask] = {}  # the order is that of the first ask
         self.due: dict[Key, float] = {}
@@ -82,7 +84,7 @@ class Repairs:
         """More answers are due than can be sent in time: consider no further asks."""
         return len(self.due) >= DUE_MAX
 
-    def _ask(self, key: "Key") -> Ask:
+    def _ask(self, key: Key) -> Ask:
         ask = self._asks.get(key)
         if ask is None:
             if len(self._asks) >= ASKS_REMEMBERED_MAX:
@@ -93,7 +95,7 @@ class Repairs:
         return ask
 
     def asked(
-        self, key: "Key", source: bool, present: bool, now: float, delay: float, members: int
+        self, key: Key, source: bool, present: bool, now: float, delay: float, members: int
     ) -> None:
         """A NACK to anyone names `key`, which I hold; `source`: it is my own; `present`: its
         source can answer itself."""
@@ -117,7 +119,7 @@ class Repairs:
     def _held(self, ask: Ask, now: float) -> bool:
         return now < ask.held_until
 
-    def answered(self, key: "Key", now: float, delay: float) -> None:
+    def answered(self, key: Key, now: float, delay: float) -> None:
         """A repair of `key` was heard or sent: hold down."""
         self.due.pop(key, None)
         self._ask(key).held_until = now + 20 * delay
@@ -126,7 +128,7 @@ class Repairs:
         """When the next answer (one of `due`) is to be sent."""
         return min(self.due.values(), default=float("inf"))
 
-    def take_due(self, now: float) -> "list[Key]":
+    def take_due(self, now: float) -> list[Key]:
         """The answers whose time has come, in their order."""
         due = sorted((when, key) for key, when in self.due.items() if when <= now)
         for _, key in due:
@@ -150,7 +152,7 @@ class BulkServer:
         """Whether `asker` would be served."""
         return not self.queue or asker == self._asker
 
-    def ask(self, asker: bytes, source: object, key: "Key", now: float) -> bool:
+    def ask(self, asker: bytes, source: object, key: Key, now: float) -> bool:
         """Queue `key` for `asker`, which must be `free`; False when its minute is used up."""
         if key in self._queued:
             return True
@@ -168,7 +170,7 @@ class BulkServer:
         self._queued.add(key)
         return True
 
-    def take(self) -> "Key":
+    def take(self) -> Key:
         """The next message to send."""
         key = self.queue.popleft()
         self._queued.discard(key)
@@ -182,13 +184,13 @@ class Answerer:
 
     def __init__(
         self,
-        repairs: "Repairs",
-        bulk: "BulkServer",
-        ledger: "Ledger",
-        outbox: "Outbox",
-        presence: "Presence",
-        delay: "Delay",
-        voice: "Voice",
+        repairs: Repairs,
+        bulk: BulkServer,
+        ledger: Ledger,
+        outbox: Outbox,
+        presence: Presence,
+        delay: Delay,
+        voice: Voice,
     ) -> None:
         self._repairs = repairs
         self._bulk = bulk
@@ -198,14 +200,14 @@ class Answerer:
         self._delay = delay
         self._voice = voice
 
-    def heard_repair(self, flags: int, key: "Key", now: float) -> None:
+    def heard_repair(self, flags: int, key: Key, now: float) -> None:
         """A DATA came; when it was a repair, it counts and I need not send it."""
         if flags & RELAYED:
             self._voice.room.take(now)
             self._repairs.answered(key, now, self._delay.value)
 
     def asked(
-        self, asker: bytes, to: bytes, listed: "list[Range]", source: object, now: float
+        self, asker: bytes, to: bytes, listed: list[Range], source: object, now: float
     ) -> None:
         """A NACK of `asker`, sent from `source`, to one member or NOBODY."""
         if to == NOBODY:
@@ -215,7 +217,7 @@ class Answerer:
                 if not self._bulk.ask(asker, source, key, now):
                     break
 
-    def _volunteer(self, listed: "list[Range]", now: float) -> None:
+    def _volunteer(self, listed: list[Range], now: float) -> None:
         if self._repairs.full():
             return
         members = self._presence.size()

@@ -21,6 +21,8 @@ leaving (BYEs, then nothing at all). A datagram changes the state and a timer se
 is answered once.
 """
 
+from __future__ import annotations
+
 from evloop.base.limits import (
     BYE_SPACING_S,
     BYE_TIMES,
@@ -96,7 +98,7 @@ class RoomSession:
         place: str,
         sender_id: bytes,
         nickname: str,
-        rng: "Random",
+        rng: Random,
         now: float,
         key: bytes = b"",
     ) -> None:
@@ -169,7 +171,7 @@ class RoomSession:
 
     # -- what a client asks ----------------------------------------------------------------------
 
-    def datagrams_to_send(self) -> "list[Datagram]":
+    def datagrams_to_send(self) -> list[Datagram]:
         """(datagram, None for the group or the source it goes to); each is told once."""
         if (self._stale or self._now >= self._deadline) and self._now >= self.next_deadline():
             self.handle_timer(self._now)
@@ -177,7 +179,7 @@ class RoomSession:
         out, voice.out = voice.out, []
         return out
 
-    def events(self) -> "list[Event]":
+    def events(self) -> list[Event]:
         """What happened since the last call."""
         ledger = self._ledger
         if not ledger.events:
@@ -200,7 +202,7 @@ class RoomSession:
         """How to show `name` of `sender`; see `Presence.label`."""
         return self._presence.label(sender, name)
 
-    def history(self, count: int) -> "list[Event]":
+    def history(self, count: int) -> list[Event]:
         """The newest `count` "message" events, sorted by (lamport, sender, seq)."""
         self._ledger.history.expire(self._now)
         return self._ledger.history.newest(count)
@@ -286,7 +288,7 @@ class RoomSession:
                 return
         self._drop(reason)
 
-    def _on_data(self, packet: "Packet", data: bytes, now: float) -> None:
+    def _on_data(self, packet: Packet, data: bytes, now: float) -> None:
         _, flags, sender, seq, _, fields = packet
         relayed = bool(flags & RELAYED)
         if not relayed:
@@ -322,9 +324,7 @@ class RoomSession:
 
     # Handlers of control datagrams return whether something may be due earlier now.
 
-    def _on_nack(
-        self, sender: bytes, seq: int, fields: "Fields", source: object, now: float
-    ) -> bool:
+    def _on_nack(self, sender: bytes, seq: int, fields: Fields, source: object, now: float) -> bool:
         to, raw = fields
         self._control(sender, seq, now)
         listed = ranges(raw)
@@ -334,7 +334,7 @@ class RoomSession:
         return True
 
     def _on_session(
-        self, sender: bytes, seq: int, fields: "Fields", source: object, now: float
+        self, sender: bytes, seq: int, fields: Fields, source: object, now: float
     ) -> bool:
         digest, sent, echo, echo_sent, held, ask, loss, members, name, raw = fields
         if self._presence.overtaken(sender, seq, now):
@@ -389,7 +389,7 @@ class RoomSession:
             member.holds = hi
             self._confirmed = None
 
-    def _compare(self, sender: bytes, member: Member, listed: "list[Range]", now: float) -> None:
+    def _compare(self, sender: bytes, member: Member, listed: list[Range], now: float) -> None:
         """The digest of `sender` differs from mine: who lacks what?"""
         ahead = behind = False
         known = 0
@@ -414,9 +414,7 @@ class RoomSession:
         ahead |= asker.evidence(sender, listed, now)
         self._herald.heard_other(len(listed), ahead, behind, now)
 
-    def _on_bye(
-        self, sender: bytes, seq: int, fields: "Fields", source: object, now: float
-    ) -> bool:
+    def _on_bye(self, sender: bytes, seq: int, fields: Fields, source: object, now: float) -> bool:
         member = self._control(sender, seq, now)
         self._presence.said_bye(sender, seq, now)
         if member is not None:
@@ -504,12 +502,12 @@ class RoomSession:
             self._left = not self._byes
 
 
-_HANDLERS: "dict[int, Callable[..., bool]]" = {
+_HANDLERS: dict[int, Callable[..., bool]] = {
     NACK: RoomSession._on_nack,
     SESSION: RoomSession._on_session,
     BYE: RoomSession._on_bye,
 }
-_TIMERS: "tuple[Callable[[RoomSession, float], None], ...]" = (
+_TIMERS: tuple[Callable[[RoomSession, float], None], ...] = (
     RoomSession._send_data,
     RoomSession._send_copies,
     lambda session, now: session._answerer.handle_timer(now),

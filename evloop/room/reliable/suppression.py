@@ -19,6 +19,8 @@ every SESSION off for ever. That somebody is behind shortens the interval like n
 nothing in the shortest one (RFC 6206, 4.2, step 6): what everybody needs is being said just then.
 """
 
+from __future__ import annotations
+
 from math import e, log
 
 from evloop.base.limits import TRICKLE_S_MAX, TRICKLE_S_MIN
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
     from random import Random
 
 
-def window_wait(rng: "Random", window: float, members: int) -> float:
+def window_wait(rng: Random, window: float, members: int) -> float:
     """Draw a wait in [0, window] seconds, `members` drawing likewise.
 
     The truncated exponential of NORM (RFC 5401, 4.2): the density grows as exp(l t / window) with
@@ -43,7 +45,7 @@ class Trickle:
 
     __slots__ = ("_end", "_interval", "_point", "_resting_until", "_rng")
 
-    def __init__(self, rng: "Random", now: float, members: int) -> None:
+    def __init__(self, rng: Random, now: float, members: int) -> None:
         self._rng = rng
         self._begin(TRICKLE_S_MIN, now, now, members)
 

@@ -1,5 +1,7 @@
 """What is missing, and when it is asked for."""
 
+from __future__ import annotations
+
 from random import Random
 
 import pytest

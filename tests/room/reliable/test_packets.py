@@ -1,5 +1,7 @@
 """The datagrams of a reliable room: the document's vectors, round trips, and any bytes at all."""
 
+from __future__ import annotations
+
 import tracemalloc
 from random import Random
 

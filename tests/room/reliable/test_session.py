@@ -1,5 +1,7 @@
 """The reliable room: order and parts, Trickle and presence, names (rules 1 to 3)."""
 
+from __future__ import annotations
+
 from itertools import pairwise
 from random import Random
 

@@ -1,5 +1,7 @@
 """The reliable room: history, bounds, confirmation; every state with every input."""
 
+from __future__ import annotations
+
 from itertools import pairwise
 from random import Random
 

@@ -1,5 +1,7 @@
 """The reliable room: what is asked for, by whom, who answers, and lies (rules 4 to 10)."""
 
+from __future__ import annotations
+
 from itertools import pairwise
 from random import Random
 

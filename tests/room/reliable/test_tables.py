@@ -1,5 +1,7 @@
 """Presence, losses and copies, repairs, bulk, history, records: the tables of a room."""
 
+from __future__ import annotations
+
 from random import Random
 
 import pytest

@@ -1,5 +1,7 @@
 """Trickle, the delay estimate, confirmation, buckets and the window law, by hand."""
 
+from __future__ import annotations
+
 from random import Random
 
 import pytest
