@@ -53,7 +53,7 @@ def prepare(client: Client) -> None:
             server.close()
             server = None
         else:
-            client.face.note(_hosting(client, port))
+            client.frontend.note(_hosting(client, port))
         client.prompt.connect(place, then)
 
     client.host_directory = host

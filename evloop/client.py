@@ -45,7 +45,7 @@ def run(options: Namespace, prepare: Callable[[Client], object]) -> int:
         client.status = client.status or error.exit_status
     finally:
         client.on_end()
-        client.face.close()
+        client.frontend.close()
         loop.close()
     return client.status
 

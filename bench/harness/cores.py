@@ -80,7 +80,7 @@ def message_reply(count: int) -> Step:
 def directory_page(count: int) -> Step:
     """getdir of 20 rooms out of 1,000, each time behind another name."""
     rooms = [
-        protocol.Room(f"r{number:08d}", f"239.255.7.{1 + number % 250}", 49_152 + number)
+        protocol.RoomEntry(f"r{number:08d}", f"239.255.7.{1 + number % 250}", 49_152 + number)
         for number in range(1_000)
     ]
     directory = Directory(rooms, 1, rooms_max=0, rooms_per_address=0)

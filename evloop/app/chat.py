@@ -1,4 +1,4 @@
-"""Chat mode: one room on the face of the client.
+"""Chat mode: one room on the frontend of the client.
 
     state      line                   /leave, eof on a terminal   end of a pipe   all confirmed
     opening    -> talking, and as it  -> over                     -> finishing    -
@@ -21,8 +21,7 @@ from evloop.app.commands import (
     help_lines,
     parse_line,
 )
-from evloop.base.errors import EvloopError, Refused
-from evloop.base.limits import (
+from evloop.app.limits import (
     ALONE_S,
     BELL_S,
     CATCH_UP_S,
@@ -31,14 +30,15 @@ from evloop.base.limits import (
     FOLD_BURST,
     FOLD_PER_S,
     FOLD_SENDERS_MAX,
-    HISTORY_MESSAGES_MAX,
     NEWS_FOLD_S,
     OPENING_S,
     PIPE_QUEUE_MAX,
     SHOWN_LINES_DEFAULT,
 )
+from evloop.base.errors import EvloopError, Refused
 from evloop.base.names import check_nickname, display, fold
-from evloop.base.ratelimit import Bucket
+from evloop.base.ratelimit import TokenBucket
+from evloop.room.limits import HISTORY_MESSAGES_MAX
 from evloop.system.timers import nothing
 from evloop.terminal import report
 
@@ -48,9 +48,9 @@ if TYPE_CHECKING:
     from typing import Any
 
     from evloop.app.style import Style
-    from evloop.room.live import Room
+    from evloop.room.live import LiveRoom
     from evloop.system.loop import Loop
-    from evloop.terminal.frontend import Face
+    from evloop.terminal.frontend import Frontend
 
     Event = tuple[Any, ...]
 
@@ -81,7 +81,7 @@ class Chat:
     def __init__(
         self,
         loop: Loop,
-        face: Face,
+        frontend: Frontend,
         room_name: str,
         style: Style,
         *,
@@ -92,22 +92,22 @@ class Chat:
     ) -> None:
         self.name = room_name
         self.state = OPENING
-        self.room: Room = None  # type: ignore[assignment]  # attach() sets it, before anything
+        self.room: LiveRoom = None  # type: ignore[assignment]  # attach() sets it, before anything
         self._loop = loop
-        self._face = face
+        self._frontend = frontend
         self._style = style
         self._json = style.as_json
         self._on_over = on_over
         self._on_quit = on_quit
         self._on_renamed = on_renamed
         self._on_alone = on_alone
-        self._live = face.is_terminal and not style.as_json
+        self._live = frontend.is_terminal and not style.as_json
         self._presence_news: dict[bytes, tuple[str, str]] = {}  # sender: what to tell of whom
         self._heard = False
         self._held = False
         self._day = style.stamps.day()
         self._bell_at = float("-inf")
-        self._floods: dict[bytes, tuple[Bucket, list[str]]] = {}
+        self._floods: dict[bytes, tuple[TokenBucket, list[str]]] = {}
         self._earlier: deque[Event] | None = None  # history that waits until all of it is here
         if style.history is not None:
             self._earlier = deque(maxlen=style.history)
@@ -120,7 +120,7 @@ class Chat:
         self._settle = loop.call_at(float("inf"), self._check_finished)
         self._catch_up = loop.call_at(float("inf"), self._show_earlier)
 
-    def attach(self, room: Room, plain: bool) -> None:
+    def attach(self, room: LiveRoom, plain: bool) -> None:
         """The room is open: begin."""
         self.room = room
         room.on_pump = self._pumped
@@ -148,7 +148,7 @@ class Chat:
         try:
             self.room.say(text, kind)
         except Refused as refused:
-            self._face.put_back(typed)
+            self._frontend.put_back(typed)
             raise EvloopError(f"not sent: {refused.sentence}") from None
 
     def _command(self, line: str) -> None:
@@ -211,7 +211,7 @@ class Chat:
         if self._style.muted:
             return
         for line in text.split("\n"):
-            self._face.note(line)
+            self._frontend.note(line)
 
     # -- leaving -----------------------------------------------------------------------------
 
@@ -228,7 +228,7 @@ class Chat:
             return
         self._opened()
         self.state = FINISHING
-        self._face.hold(True)
+        self._frontend.hold(True)
         self._check_finished()
 
     def _check_finished(self) -> None:
@@ -279,14 +279,14 @@ class Chat:
     def _pumped(self) -> None:
         if self.state == FINISHING:
             self._check_finished()
-        elif not self._face.is_terminal:
+        elif not self._frontend.is_terminal:
             # A pipe writes faster than a room may be talked to: let it wait.
             self._hold(self.room.session.queued() > PIPE_QUEUE_MAX)
 
     def _hold(self, held: bool) -> None:
         if held != self._held:
             self._held = held
-            self._face.hold(held)
+            self._frontend.hold(held)
 
     # -- what happens in the room ------------------------------------------------------------
 
@@ -322,7 +322,7 @@ class Chat:
         if sender in self._presence_news:
             self._tell_news()  # nobody talks before he has come
         if self._json:
-            self._face.show(report.json_message(self.name, event, self._style.stamps.utc()))
+            self._frontend.show(report.json_message(self.name, event, self._style.stamps.utc()))
             return
         label = session.label(sender, name)
         if name and not mine:
@@ -338,7 +338,7 @@ class Chat:
             self._bell_at = self._loop.now
         self._tell_day()
         parts = report.message_parts(label, kind, text, mark)
-        self._face.message(
+        self._frontend.message(
             # When it was said, by its sender's clock: when it came here would say nothing.
             self._style.stamps.line(wall if mark == "history" else 0.0),
             parts,
@@ -359,7 +359,7 @@ class Chat:
         if sender not in floods:
             if len(floods) >= FOLD_SENDERS_MAX:
                 del floods[next(iter(floods))]
-            floods[sender] = (Bucket(FOLD_PER_S, FOLD_BURST, self._loop.now), [])
+            floods[sender] = (TokenBucket(FOLD_PER_S, FOLD_BURST, self._loop.now), [])
         bucket, folded = floods[sender]
         if bucket.take(self._loop.now):
             return False
@@ -378,7 +378,7 @@ class Chat:
     def _presence(self, event: Event) -> None:
         self._heard = True
         if self._json:
-            self._face.show(report.json_presence(self.name, event))
+            self._frontend.show(report.json_presence(self.name, event))
             return
         kind, sender, name, *rest = event
         label = self.room.session.label(sender, name)
@@ -403,20 +403,20 @@ class Chat:
 
     def _renamed(self, event: Event) -> None:
         if self._json:
-            self._face.show(report.json_presence(self.name, event))
+            self._frontend.show(report.json_presence(self.name, event))
         else:
             self._note(report.renamed(event[2], event[3]))
 
     def _lost(self, event: Event) -> None:
         if self._json:
-            self._face.show(report.json_presence(self.name, event))
+            self._frontend.show(report.json_presence(self.name, event))
         else:
             label = self.room.session.label(event[1], event[2])
             self._note(report.lost(label, event[3]))
 
     def _conflict(self, event: Event) -> None:
         if self._json:
-            self._face.show(report.json_presence(self.name, event))
+            self._frontend.show(report.json_presence(self.name, event))
         else:
             mine = event[1] == self.room.session.sender_id
             self._note(report.conflict(event[2], event[3], mine))

@@ -7,9 +7,9 @@ from types import SimpleNamespace
 
 from evloop import __version__
 from evloop.app.commands import UsageError, help_lines
+from evloop.app.limits import TTL_MAX
 from evloop.base.addresses import DIRECTORY_PORT
 from evloop.base.errors import Refused
-from evloop.base.limits import TTL_MAX
 from evloop.base.names import check_nickname, quoted
 from evloop.system.process import answer_version, formatter
 

@@ -1,13 +1,18 @@
 """What the commands of the main prompt do.
 
-A handler acts at once, or asks the directory and goes on in what it hands to `Link.request`; in
-both cases it ends with `done(error or None)`, exactly once. The caller runs one command at a time,
-so that results come in the order of the lines.
+A handler acts at once, or asks the directory and goes on in what it hands to
+`DirectoryClient.request`; in both cases it ends with `done(error or None)`, exactly once. The
+caller runs one command at a time, so that results come in the order of the lines.
 """
 
 from __future__ import annotations
 
 from evloop.app.commands import UsageError, help_lines
+from evloop.app.limits import (
+    LISTED_ROOMS_MAX,
+    PROGRESS_ROOMS,
+    TOKEN_CHARS_MAX,
+)
 from evloop.base.addresses import split_endpoint
 from evloop.base.errors import (
     INVALID_PARAMS,
@@ -15,12 +20,6 @@ from evloop.base.errors import (
     Refused,
     RemoteProtocolError,
     SetupError,
-)
-from evloop.base.limits import (
-    LISTED_ROOMS_MAX,
-    PAGE_ROOMS_MAX,
-    PROGRESS_ROOMS,
-    TOKEN_CHARS_MAX,
 )
 from evloop.base.names import (
     address_warning,
@@ -41,6 +40,7 @@ from evloop.directory.client import (
     NobodyThere,
     Unreachable,
 )
+from evloop.directory.limits import PAGE_ROOMS_MAX
 from evloop.directory.trust import is_hex
 from evloop.terminal import report
 
@@ -49,10 +49,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from evloop.directory.client import Link
-    from evloop.directory.protocol import Room
+    from evloop.directory.client import DirectoryClient
+    from evloop.directory.protocol import RoomEntry
     from evloop.directory.trust import Trust
-    from evloop.terminal.frontend import Face
+    from evloop.terminal.frontend import Frontend
 
     Done = Callable[[EvloopError | None], object]
     Options = dict[str, str]
@@ -62,7 +62,7 @@ if TYPE_CHECKING:
 DEFAULT_MODE = protocol.RELIABLE
 
 
-def room_object(room: Room, members: int) -> dict[str, Any]:
+def room_object(room: RoomEntry, members: int) -> dict[str, Any]:
     """A room as the members of its JSON object."""
     return {
         "name": room.name,
@@ -75,12 +75,12 @@ def room_object(room: Room, members: int) -> dict[str, Any]:
 
 
 class Prompt:
-    """The commands, on one link and one face. `nickname` is the chat name."""
+    """The commands, on one link and one frontend. `nickname` is the chat name."""
 
     def __init__(
         self,
-        face: Face,
-        link: Link,
+        frontend: Frontend,
+        link: DirectoryClient,
         *,
         nickname: str,
         server: str,
@@ -92,7 +92,7 @@ class Prompt:
         self.nickname = nickname
         self.server = server
         self.rooms: dict[str, str] = {}  # fold -> name, kept by the notifications
-        self._face = face
+        self._frontend = frontend
         self._link = link
         self._json = as_json
         self._trust = trust
@@ -104,18 +104,18 @@ class Prompt:
         """Do one command; raises EvloopError when it fails at once."""
         HANDLERS[word](self, arguments, options, done)
 
-    def _show_room(self, room: Room, members: int, text: str) -> None:
+    def _show_room(self, room: RoomEntry, members: int, text: str) -> None:
         if self._json:
-            self._face.show(report.json_line("room", **room_object(room, members)))
+            self._frontend.show(report.json_line("room", **room_object(room, members)))
         else:
-            self._face.show(text)
+            self._frontend.show(text)
 
     # -- the connection ----------------------------------------------------------------------
 
     def _connect(self, arguments: list[str], options: Options, done: Done) -> None:
         def connected(error: EvloopError | None) -> None:
-            if error is None and self._face.is_terminal:
-                self._face.note(f"evloop: directory {self._link.endpoint}")
+            if error is None and self._frontend.is_terminal:
+                self._frontend.note(f"evloop: directory {self._link.endpoint}")
             done(advised(error))
 
         self.connect(arguments[0] if arguments else self.server, connected)
@@ -158,7 +158,7 @@ class Prompt:
 
         def page(value: object, error: EvloopError | None) -> None:
             if error is not None:
-                self._face.progress("")
+                self._frontend.progress("")
                 done(found, error)
                 return
             _, rooms, following = protocol.read_page(value)
@@ -166,11 +166,11 @@ class Prompt:
             if following is not None and not (rooms and len(found) < LISTED_ROOMS_MAX):
                 raise RemoteProtocolError("its list of rooms does not end")
             if following is None:
-                self._face.progress("")
+                self._frontend.progress("")
                 done(found, None)
                 return
             if len(found) >= PROGRESS_ROOMS:
-                self._face.progress(f"{len(found)} rooms read ...")
+                self._frontend.progress(f"{len(found)} rooms read ...")
             self._link.request("getdir", {"after": following, "limit": PAGE_ROOMS_MAX}, page)
 
         self._ask("getdir", {}, page)
@@ -181,12 +181,12 @@ class Prompt:
                 objects = [room_object(room, members) for room, members in rooms]
                 if self._json:
                     for one in objects:
-                        self._face.show(report.json_line("room", **one))
+                        self._frontend.show(report.json_line("room", **one))
                 else:
                     for line in report.room_lines(objects):
-                        self._face.show(line)
+                        self._frontend.show(line)
                     if not objects:
-                        self._face.note("no rooms yet; makeroom NAME makes one")
+                        self._frontend.note("no rooms yet; makeroom NAME makes one")
             done(error)
 
         self.list_rooms(listed)
@@ -200,7 +200,7 @@ class Prompt:
             params["port"] = check_port(_port(arguments[2]))
             warning = address_warning(params["address"])
             if warning is not None:
-                self._face.note(f"evloop: {warning}")
+                self._frontend.note(f"evloop: {warning}")
         if "--mode" in options:
             params["mode"] = options["--mode"]
         change = ("room_made", fold(params["name"]))
@@ -227,7 +227,7 @@ class Prompt:
             note = (
                 f"evloop: {error.sentence}\nwhoever deletes room {name} needs this token: {token}"
             )
-            self._face.note(note)
+            self._frontend.note(note)
 
     def _deleteroom(self, arguments: list[str], options: Options, done: Done) -> None:
         name = check_room_name(arguments[0])
@@ -244,7 +244,7 @@ class Prompt:
         try:
             token = self._trust.token(self._link.endpoint, name)
         except SetupError as error:  # anyone may delete, perhaps
-            self._face.note(f"evloop: {error.sentence}")
+            self._frontend.note(f"evloop: {error.sentence}")
         else:
             params.update({} if token is None else {"token": token})
         self._ask("deleteroom", params, deleted)
@@ -263,7 +263,7 @@ class Prompt:
             self.rooms.pop(key, None)
         if (method, key) not in self._own_changes and not self._json:
             words = report.room_made if method == "room_made" else report.room_deleted
-            self._face.note(report.note(words(room_object(room, 0))))
+            self._frontend.note(report.note(words(room_object(room, 0))))
 
     # -- rooms and the user ------------------------------------------------------------------
 
@@ -298,14 +298,14 @@ class Prompt:
         if arguments:
             self.nickname = check_nickname(arguments[0])
         elif self._json:
-            self._face.show(report.json_line("name", name=self.nickname))
+            self._frontend.show(report.json_line("name", name=self.nickname))
         else:
-            self._face.show(self.nickname)
+            self._frontend.show(self.nickname)
         done(None)
 
     def _help(self, arguments: list[str], options: Options, done: Done) -> None:
         for line in help_lines("prompt", *arguments):
-            self._face.show(line)
+            self._frontend.show(line)
         done(None)
 
     def _quit(self, arguments: list[str], options: Options, done: Done) -> None:

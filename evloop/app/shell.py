@@ -4,7 +4,7 @@ One process, one loop: the connection to the directory, stdin and the room's soc
 command does lives in `prompt`, chat mode in `chat`, how things look in the faces.
 
 A line goes to the room if there is one, else it is a command; one command runs at a time, and the
-lines behind it wait in the face (`hold`).
+lines behind it wait in the frontend (`hold`).
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from evloop.app.style import Stamps, Style
 from evloop.base.errors import INTERRUPTED, EvloopError, Refused
 from evloop.base.names import place_of, quoted
 from evloop.directory import protocol
-from evloop.directory.client import READY, Link
+from evloop.directory.client import READY, DirectoryClient
 from evloop.directory.trust import Trust
 from evloop.net.stream import Hub
 from evloop.system.loop import Loop
 from evloop.system.timers import nothing
 from evloop.terminal import report
-from evloop.terminal.frontend import open_face
+from evloop.terminal.frontend import open_frontend
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from evloop.app.chat import Chat
-    from evloop.room.live import Room
-    from evloop.terminal.frontend import Face
+    from evloop.room.live import LiveRoom
+    from evloop.terminal.frontend import Frontend
 
 
 def _reliable(**arguments: Any) -> Any:
@@ -72,7 +72,7 @@ class Client:
         self.on_room_open: Callable[[], object] = nothing
         self.on_room_over: Callable[[], object] = nothing
         self._quitting = False
-        self._rooms: set[Room] = set()  # open; those that were left are still saying goodbye
+        self._rooms: set[LiveRoom] = set()  # open; those that were left are still saying goodbye
         self._ending = False
         self._away = False  # the directory was lost, and the user was told
         self._entered = False  # the room is one of the directory's: it counts us
@@ -86,16 +86,16 @@ class Client:
             False,
             False,
         )
-        self.face: Face = open_face(loop, options, self._output_gone)
-        self.face.owner = self
-        self.face.complete = self._complete
-        self.link = Link(
+        self.frontend: Frontend = open_frontend(loop, options, self._output_gone)
+        self.frontend.owner = self
+        self.frontend.complete = self._complete
+        self.link = DirectoryClient(
             loop, hub, self._rng, f"evloop/{__version__}", lambda: self.prompt.nickname
         )
-        trust = Trust(options, os.environ, lambda text: self.face.note(report.note(text)))
+        trust = Trust(options, os.environ, lambda text: self.frontend.note(report.note(text)))
         self.link.make_pipe = trust.pipe
         self.prompt = Prompt(
-            self.face,
+            self.frontend,
             self.link,
             nickname=options.name,
             trust=trust,
@@ -108,7 +108,7 @@ class Client:
         self.link.on_lost = self._lost
         self.link.on_news = self.prompt.news
 
-    # -- what the face tells ---------------------------------------------------------------------
+    # -- what the frontend tells ------------------------------------------------------------------
 
     def line(self, text: str) -> None:
         """A line was typed, or came from the pipe. What stands behind `quit` is nobody's."""
@@ -147,7 +147,7 @@ class Client:
         if self.chat is not None:
             self.chat.leave()
         else:
-            self.face.note("evloop: not in a room; quit or Ctrl-D leaves evloop")
+            self.frontend.note("evloop: not in a room; quit or Ctrl-D leaves evloop")
             self.show_prompt()
 
     def interrupt(self) -> None:
@@ -162,7 +162,7 @@ class Client:
         if self.chat is None:
             self.quit()
             return
-        if not self.face.is_terminal:
+        if not self.frontend.is_terminal:
             self._quitting = True
         self.chat.finish()
 
@@ -179,7 +179,7 @@ class Client:
 
     def run(self, word: str, arguments: list[str], options: dict[str, str]) -> None:
         """Run one command of the prompt; lines wait until it is done."""
-        self.face.hold(True)
+        self.frontend.hold(True)
         self._away = self._away and word not in ("connect", "bye")
         finished = False
 
@@ -190,7 +190,7 @@ class Client:
             if error is not None:
                 said = self.options.command[0] if self.options.command else word
                 self.failed(" ".join([said, *arguments[:1]]), error)
-            self.face.hold(False)
+            self.frontend.hold(False)
             if self.options.command:
                 self.quit()
             elif not self._quitting:
@@ -205,19 +205,19 @@ class Client:
         """Say what failed and why; the first failure decides the exit status."""
         why = str(error)
         if self.options.json:
-            self.face.note(report.json_line("error", what=what, why=why))
+            self.frontend.note(report.json_line("error", what=what, why=why))
         else:
             begin = f"evloop: {quoted(what)}: " if what and not why.startswith(what) else "evloop: "
-            self.face.note(begin + why)
+            self.frontend.note(begin + why)
         one_shot = self.options.command and self.chat is None
-        if one_shot or not self.face.is_terminal:
+        if one_shot or not self.frontend.is_terminal:
             self.status = self.status or status or error.exit_status
 
     def show_prompt(self) -> None:
         """Say where Enter will go."""
         chatting = self.chat is not None
         name = self.chat.name if self.chat is not None else "evloop"
-        self.face.prompt(f"{name}> ", chatting=chatting)
+        self.frontend.prompt(f"{name}> ", chatting=chatting)
 
     # -- the directory ---------------------------------------------------------------------------
 
@@ -225,7 +225,7 @@ class Client:
         """Connected, or connected again: be told of changes, and be in the room again."""
         if self._away:
             self._away = False
-            self.face.note(report.directory_back(self.link.endpoint))
+            self.frontend.note(report.directory_back(self.link.endpoint))
         if not self.options.command:
             self.link.request("watch", {}, _ignore)
         if self.chat is not None and self._entered:
@@ -236,7 +236,7 @@ class Client:
             return  # the command has been told, and ends the program
         if not self._away:  # told once, however many tries it takes
             self._away = True
-            self.face.note(report.directory_away(self.link.endpoint, why, delay))
+            self.frontend.note(report.directory_away(self.link.endpoint, why, delay))
 
     # -- rooms -----------------------------------------------------------------------------------
 
@@ -252,12 +252,12 @@ class Client:
             raise Refused(1, "bad_mode", f'room {name} has mode "{quoted(mode)}", which this'
                           " client does not know; use a newer release")  # fmt: skip
         from evloop.app.chat import Chat
-        from evloop.room.live import Room
+        from evloop.room.live import LiveRoom
 
         self._entered = name != place_of(address, port)
         chat = Chat(
             self.loop,
-            self.face,
+            self.frontend,
             name,
             self.style,
             on_over=self._chat_over,
@@ -265,7 +265,7 @@ class Client:
             on_renamed=lambda new: setattr(self.prompt, "nickname", new),
             on_alone=self._alone,
         )
-        room = Room(
+        room = LiveRoom(
             self.loop,
             address,
             port,
@@ -283,7 +283,7 @@ class Client:
         self.plain_room = mode == "plain"
         chat.attach(room, self.plain_room)
         self.show_prompt()
-        self.face.hold(False)
+        self.frontend.hold(False)
         self.on_room_open()
 
     def _rng(self) -> Random:
@@ -329,7 +329,7 @@ class Client:
             room = value.get("room") if isinstance(value, dict) else None
             members = protocol.read_room(room)[1] if error is None else 0
             if members > 1 and self.chat is chat:
-                self.face.note(report.alone(members, chat.room.interface.name))
+                self.frontend.note(report.alone(members, chat.room.interface.name))
 
         self.link.request("enter", {"name": chat.name}, counted)
 
@@ -362,7 +362,7 @@ class Client:
         else:
             self._end()
 
-    def _room_closed(self, room: Room) -> None:
+    def _room_closed(self, room: LiveRoom) -> None:
         self._rooms.discard(room)
         if self._ending:
             self._end()

@@ -14,10 +14,11 @@ from evloop.app.commands import (
     find,
     parse_arguments,
 )
+from evloop.app.limits import SHOWN_LINES_DEFAULT
 from evloop.app.prompt import advised
 from evloop.base.errors import UNCONFIRMED, EvloopError, Refused
-from evloop.base.limits import HISTORY_MESSAGES_MAX, SHOWN_LINES_DEFAULT
 from evloop.base.names import split_place
+from evloop.room.limits import HISTORY_MESSAGES_MAX
 from evloop.terminal import report
 
 TYPE_CHECKING = False
@@ -36,9 +37,9 @@ def start(client: Client) -> None:
         arguments, options = parse_arguments(command, words[1:])
         ONE_SHOTS.get(command.word, _command)(client, command.word, arguments, options)
     else:
-        if client.face.is_terminal or client.host_directory is not None:
+        if client.frontend.is_terminal or client.host_directory is not None:
             _interactive(client)
-        client.face.start()
+        client.frontend.start()
 
 
 def _interactive(client: Client) -> None:
@@ -48,7 +49,7 @@ def _interactive(client: Client) -> None:
     def listed(rooms: list[Any], error: EvloopError | None) -> None:
         if error is None:
             prompt.rooms = {room.fold: room.name for room, _ in rooms}
-            client.face.note(
+            client.frontend.note(
                 f"evloop: directory {client.link.endpoint}, {report.plural(len(rooms), 'room')}."
                 " help lists the commands, Ctrl-D quits."
             )
@@ -62,18 +63,18 @@ def _interactive(client: Client) -> None:
             host, client.host_directory = client.host_directory, None
             host(error, connected)
             return
-        client.face.note(f"evloop: {error}")
-        client.face.note(
+        client.frontend.note(f"evloop: {error}")
+        client.frontend.note(
             "evloop: no directory yet. connect HOST[:PORT] tries another,"
             " chat ADDRESS:PORT needs none, help lists the commands."
         )
         ready()
 
     def ready() -> None:
-        client.face.hold(False)
+        client.frontend.hold(False)
         client.show_prompt()
 
-    client.face.hold(True)
+    client.frontend.hold(True)
     prompt.connect(prompt.server, connected)
 
 
@@ -108,9 +109,9 @@ def _command(client: Client, word: str, arguments: list[str], options: dict[str,
 
 
 def _chat(client: Client, word: str, arguments: list[str], options: dict[str, str]) -> None:
-    client.face.hold(True)  # until the room is open, which may be at once
+    client.frontend.hold(True)  # until the room is open, which may be at once
     _command(client, word, arguments, options)
-    client.face.start()
+    client.frontend.start()
 
 
 def _say(client: Client, word: str, arguments: list[str], options: dict[str, str]) -> None:
@@ -128,7 +129,7 @@ def _say(client: Client, word: str, arguments: list[str], options: dict[str, str
             chat.finish()
         else:
             client.verbatim = True
-            client.face.start()
+            client.frontend.start()
 
     def over() -> None:
         confirmed, asked = client.outcome

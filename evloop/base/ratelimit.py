@@ -16,7 +16,7 @@ from evloop.base.limits import (
 )
 
 
-class Bucket:
+class TokenBucket:
     """Holds up to `burst` tokens, gains `rate` a second; begins full."""
 
     __slots__ = ("_burst", "_level", "_rate", "_when")
@@ -71,7 +71,7 @@ class AddressRates:
     def __init__(self, rate: float, burst: float) -> None:
         self._rate = rate
         self._burst = burst
-        self._buckets: dict[str, Bucket] = {}  # the order is that of the last use
+        self._buckets: dict[str, TokenBucket] = {}  # the order is that of the last use
 
     def __len__(self) -> int:
         return len(self._buckets)
@@ -84,6 +84,6 @@ class AddressRates:
         if bucket is None:
             if len(self._buckets) >= RATED_ADDRESSES_MAX:
                 del self._buckets[next(iter(self._buckets))]
-            bucket = Bucket(self._rate, self._burst, now)
+            bucket = TokenBucket(self._rate, self._burst, now)
         self._buckets[address] = bucket
         return 0.0 if bucket.take(now) else bucket.when() - now

@@ -29,20 +29,20 @@ import socket
 
 from evloop.base.addresses import endpoint_of, plain_host, prefix_of
 from evloop.base.errors import SLOW_DOWN, Refused
-from evloop.base.limits import (
+from evloop.base.ratelimit import AddressRates
+from evloop.daemon.limits import (
     CONNECTIONS_BURST,
     CONNECTIONS_PER_S,
     DESCRIPTORS_RESERVED,
     FULL_RETRY_S,
-    READ_BYTES_PER_WAKE,
     TURNED_AWAY_MAX,
 )
-from evloop.base.ratelimit import AddressRates
 from evloop.directory import protocol
 from evloop.framing import pack_frame
 from evloop.net.acceptor import Acceptor
 from evloop.net.stream import Hub, Stream
 from evloop.net.tcp import tune
+from evloop.system.limits import READ_BYTES_PER_WAKE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from evloop.daemon.connection import Connection
-    from evloop.daemon.dispatcher import Registrar
+    from evloop.daemon.dispatcher import Dispatcher
     from evloop.net.tls import ServerTls
     from evloop.system.loop import Loop
 
@@ -126,19 +126,19 @@ class TurnedAway(Stream):
         self._over(self)
 
 
-class Door:
-    """Accepts on its listeners until it is closed, and hands whom it admits to the registrar.
+class Admission:
+    """Accepts on its listeners until it is closed, and hands whom it admits to the dispatcher.
 
     When a connection has ended, `release` must be told.
     """
 
-    __slots__ = ("_acceptors", "_guard", "_loop", "_registrar", "_tls", "_turned_away")
+    __slots__ = ("_acceptors", "_dispatcher", "_guard", "_loop", "_tls", "_turned_away")
 
     def __init__(
-        self, loop: Loop, registrar: Registrar, guard: Guard, tls: ServerTls | None
+        self, loop: Loop, dispatcher: Dispatcher, guard: Guard, tls: ServerTls | None
     ) -> None:
         self._loop = loop
-        self._registrar = registrar
+        self._dispatcher = dispatcher
         self._guard = guard
         self._tls = tls
         self._acceptors: list[Acceptor] = []
@@ -170,8 +170,8 @@ class Door:
         except Refused as refused:
             self._turn_away(sock, endpoint_of(host, port), refused)
             return
-        registrar = self._registrar
-        registrar.metrics.count("connections")
+        dispatcher = self._dispatcher
+        dispatcher.metrics.count("connections")
         try:
             tune(sock)
             pipe = None if self._tls is None else self._tls.pipe()
@@ -181,24 +181,24 @@ class Door:
             raise
         if host == visitor:
             host = visitor  # the same text, which is kept anyway
-        registrar.welcome(sock, host, port, pipe).visitor = visitor
+        dispatcher.welcome(sock, host, port, pipe).visitor = visitor
 
     def _turn_away(self, sock: socket.socket, peer: str, refused: Refused) -> None:
-        self._registrar.metrics.count("connections_refused")
-        self._registrar.log.info("turned away", peer=peer, why=refused.sentence)
+        self._dispatcher.metrics.count("connections_refused")
+        self._dispatcher.log.info("turned away", peer=peer, why=refused.sentence)
         if self._tls is None:
             last_words = pack_frame(protocol.refusal(protocol.NULL, refused))
         else:
             last_words = self._tls.refusal
         if len(self._turned_away) < TURNED_AWAY_MAX:
-            hub = self._registrar.hub
+            hub = self._dispatcher.hub
             self._turned_away.add(TurnedAway(hub, sock, last_words, self._turned_away.discard))
         else:
             _tell_and_close(sock, last_words)
 
     def _full(self, error: OSError) -> None:
-        self._registrar.metrics.count("accept_pauses")
-        self._registrar.log.warning(
+        self._dispatcher.metrics.count("accept_pauses")
+        self._dispatcher.log.warning(
             "no more connections can be taken for a moment", why=error.strerror
         )
 

@@ -18,7 +18,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from evloop.daemon.dispatcher import Registrar
+    from evloop.daemon.dispatcher import Dispatcher
     from evloop.system.loop import Loop
 
     Answer = Callable[["Console", str], list[str]]
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 class Console:
     """Reads stdin, a terminal, on the loop. `quit` calls `on_quit`."""
 
-    def __init__(self, loop: Loop, registrar: Registrar, on_quit: Callable[[], object]) -> None:
-        self._registrar = registrar
+    def __init__(self, loop: Loop, dispatcher: Dispatcher, on_quit: Callable[[], object]) -> None:
+        self._dispatcher = dispatcher
         self._on_quit = on_quit
         self._reader = LineReader()
         self._out = Outlet(loop, 1, lambda why: None)
@@ -62,7 +62,7 @@ class Console:
             return [str(error)]
 
     def _rooms(self, rest: str) -> list[str]:
-        directory = self._registrar.directory
+        directory = self._dispatcher.directory
         rooms = [
             {
                 "name": room.name,
@@ -78,23 +78,23 @@ class Console:
     def _clients(self, rest: str) -> list[str]:
         lines = [
             f"  {number:>5}  {one.peer:<24}  {display(one.name)}  {display(one.client)}".rstrip()
-            for number, one in self._registrar.connections.items()
+            for number, one in self._dispatcher.connections.items()
         ]
         return lines or ["no clients"]
 
     def _stats(self, rest: str) -> list[str]:
-        return stats_lines(self._registrar.metrics.flat())
+        return stats_lines(self._dispatcher.metrics.flat())
 
     def _deleteroom(self, rest: str) -> list[str]:
-        change = decode(self._registrar.delete_room(rest, None))
+        change = decode(self._dispatcher.delete_room(rest, None))
         return [f"deleted room {display(change['room']['name'])}"]
 
     def _kick(self, rest: str) -> list[str]:
         number = int(rest) if rest.isascii() and rest.isdigit() and len(rest) < 10 else 0
-        connection = self._registrar.connections.get(number)
+        connection = self._dispatcher.connections.get(number)
         if connection is None:
             raise Refused(1, "no_such_client", f'no client "{quoted(rest)}": clients lists them')
-        self._registrar.send_away(connection, "the operator closed this connection")
+        self._dispatcher.send_away(connection, "the operator closed this connection")
         return [f"closed {connection.peer}"]
 
     def _help(self, rest: str) -> list[str]:

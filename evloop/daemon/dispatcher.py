@@ -2,13 +2,13 @@
 
 A request's way: `Connection.payloads -> handle -> messages.parse -> HANDLERS[method] ->
 directory.check_... -> store.insert -> directory.add -> stream.send`, which only queues. At the end
-of the tick (`Registrar.end_tick`, a before_sleep hook): commit, then the news to the watchers,
+of the tick (`Dispatcher.end_tick`, a before_sleep hook): commit, then the news to the watchers,
 then flush.
 So all requests of a tick share one commit, and no reply goes out before what it promises is on
 disk.
 
 What a reply says is provisional while the tick has changed something that is not yet committed:
-see `promises`. When the commit fails, the directory goes back too (version, rooms, memberships).
+see `group_commit`. When the commit fails, the directory goes back too: version, rooms, memberships.
 
 A commit waits while more requests come in, a few polls that do not sleep: all that 16 clients ask
 at once is one sync of the disk then (measured: 1.2 to 1.5 times as many changes a second).
@@ -29,32 +29,31 @@ from evloop.base.errors import (
     Refused,
     StoreError,
 )
-from evloop.base.limits import (
+from evloop.base.names import fold
+from evloop.base.strictjson import encode
+from evloop.daemon.connection import Connection
+from evloop.daemon.group_commit import (
+    GroupCommit,
+    all_failed,
+    batch,
+    storage_failed,
+)
+from evloop.daemon.limits import (
     BAD_MESSAGES_MAX,
     CHANGE_UNITS,
     COMMIT_WAIT_TICKS,
     HELLO_CHARS_MAX,
     LEAVES_PER_END,
-    OUT_HIGH_WATER_BYTES,
-    TOKEN_BYTES,
-)
-from evloop.base.names import fold
-from evloop.base.strictjson import encode
-from evloop.daemon.connection import Connection
-from evloop.daemon.group_commit import (
-    Promises,
-    all_failed,
-    batch,
-    storage_failed,
 )
 from evloop.directory import protocol, requests
+from evloop.directory.limits import TOKEN_BYTES
 from evloop.directory.protocol import (
     NULL,
     RESULT_AROUND_BYTES,
     RESULT_END,
     RESULT_HEAD,
     RESULT_MIDDLE,
-    Room,
+    RoomEntry,
     parse,
 )
 from evloop.directory.registry import (
@@ -63,6 +62,7 @@ from evloop.directory.registry import (
     token_hash,
 )
 from evloop.framing import pack_frame, pack_header
+from evloop.net.limits import OUT_HIGH_WATER_BYTES
 from evloop.net.stream import OPEN, Hub
 from evloop.system.timers import nothing
 
@@ -83,7 +83,7 @@ if TYPE_CHECKING:
     from evloop.system.log import Log
     from evloop.system.loop import Loop
 
-    Handler = Callable[["Registrar", "Connection", dict[str, Any]], bytes]
+    Handler = Callable[["Dispatcher", "Connection", dict[str, Any]], bytes]
 
 SERVER = f"evloop/{__version__}"
 INDEPENDENT = frozenset(("ping",))  # methods whose replies hold whatever becomes of the tick
@@ -95,7 +95,7 @@ _BAD_REASONS = {
 }
 
 
-class Registrar:
+class Dispatcher:
     """All connections of one directory."""
 
     def __init__(
@@ -132,7 +132,7 @@ class Registrar:
         self._change_rates = change_rates
         self._default_mode = default_mode
         self._numbers = 0
-        self._promises = Promises()
+        self._group_commit = GroupCommit()
         self._gathered = 0  # ticks that the commit has waited for more requests
         self._handled_before = 0  # requests until the last look
         self._figures = (-1.0, b"")  # when, and what `stats` said then
@@ -156,7 +156,7 @@ class Registrar:
     def forget(self, connection: Connection) -> None:
         """A connection has ended: it leaves all its rooms."""
         del self.connections[connection.number]
-        self._promises.forget(connection)
+        self._group_commit.forget(connection)
         self.hub.ends_left -= self.directory.leave_all(connection) // LEAVES_PER_END
         if self.log.debugging:
             self.log.debug("closed", peer=connection.peer, why=connection.why)
@@ -253,7 +253,7 @@ class Registrar:
                 continue
             requests += 1
             request_id, method, parameters = member
-            undone = self._promises.undone
+            undone = self._group_commit.undone
             try:
                 protocol.check_in_batch(method)
                 body = self._act(connection, method, parameters)
@@ -261,7 +261,7 @@ class Registrar:
                 reply = self._excuse(request_id, error)
             else:
                 reply = None if request_id is None else protocol.result(request_id, body)
-            if undone != self._promises.undone:  # with this member all before it were undone
+            if undone != self._group_commit.undone:  # with this member all before it were undone
                 replies = all_failed(replies)
             if reply is not None:
                 replies.append((request_id, reply))
@@ -299,16 +299,16 @@ class Registrar:
         self.metrics.count_kind("rejects", "internal_error")
         self.store.rollback()
         self.directory.rollback()
-        self._promises.take_back()
+        self._group_commit.take_back()
         sentence = "internal error; the server's log says more"
         reply = protocol.error(request_id or NULL, INTERNAL_ERROR, sentence)
         connection.send(b"".join(parts) + pack_frame(reply))
         connection.close("internal error")
 
     def answer(self, connection: Connection, reply: bytes, depends: bytes | Replies | None) -> None:
-        """Queue `reply`; `depends` as in `Promises.answer`."""
+        """Queue `reply`; `depends` as in `GroupCommit.answer`."""
         if self.directory.provisional:
-            self._promises.answer(connection, reply, depends)
+            self._group_commit.answer(connection, reply, depends)
         else:
             connection.send(pack_frame(reply))
 
@@ -343,7 +343,7 @@ class Registrar:
         if self._failing:
             self._failing = False
             self.log.notice("the store takes changes again")
-        told = self._promises.keep()
+        told = self._group_commit.keep()
         if told:
             self.metrics.count("notifications", told)
 
@@ -353,14 +353,14 @@ class Registrar:
             self.log.error("the store takes no changes", why=str(error))
         self.metrics.count("commits_failed")
         self.directory.rollback()
-        self._promises.take_back()
+        self._group_commit.take_back()
 
     def readings(self) -> dict[str, float]:
         """The gauges that metrics.py names, and the counter of frames, which is kept here."""
         return {
             "clients": len(self.connections),
             "rooms": len(self.directory),
-            "watchers": self._promises.watchers,
+            "watchers": self._group_commit.watchers,
             "directory_version": self.directory.version,
             "queued_bytes": sum(one.queued for one in self.connections.values()),
             "frames": self.handled,
@@ -383,12 +383,12 @@ class Registrar:
         directory = self.directory
         address, port = place or directory.free_place(self._rng)
         made = int(self._wall())
-        room = Room(name, address, port, mode or self._default_mode, made, maker, owner)
+        room = RoomEntry(name, address, port, mode or self._default_mode, made, maker, owner)
         directory.check_make(room)
         self._take_change(maker)
         self.store.insert(room)
         body = directory.add(room)
-        self._promises.announce(b"room_made", body)
+        self._group_commit.announce(b"room_made", body)
         return body
 
     def delete_room(self, name: str, maker: str | None, token: str | None = None) -> bytes:
@@ -400,10 +400,10 @@ class Registrar:
             self._take_change(maker)
         self.store.delete(room)
         body = self.directory.remove(room)
-        self._promises.announce(b"room_deleted", body)
+        self._group_commit.announce(b"room_deleted", body)
         return body
 
-    def note_seen(self, ran_s: float, seen: Mapping[Room, float]) -> None:
+    def note_seen(self, ran_s: float, seen: Mapping[RoomEntry, float]) -> None:
         """Store when rooms were last in use (expiry.py); a failure undoes the tick."""
         try:
             self.store.note_seen(ran_s, seen)
@@ -467,7 +467,7 @@ class Registrar:
 
     def _watch(self, connection: Connection, parameters: dict[str, Any]) -> bytes:
         requests.read_nothing(parameters)
-        self._promises.watch(connection)
+        self._group_commit.watch(connection)
         return protocol.version_body(self.directory.version)
 
     def _stats(self, connection: Connection, parameters: dict[str, Any]) -> bytes:
@@ -482,7 +482,7 @@ class Registrar:
 
     def _unwatch(self, connection: Connection, parameters: dict[str, Any]) -> bytes:
         requests.read_nothing(parameters)
-        self._promises.unwatch(connection)
+        self._group_commit.unwatch(connection)
         return protocol.EMPTY
 
 
@@ -491,14 +491,14 @@ def _look_again() -> None:
 
 
 HANDLERS: dict[str, Handler] = {
-    "hello": Registrar._hello,
-    "ping": Registrar._ping,
-    "getdir": Registrar._getdir,
-    "makeroom": Registrar._makeroom,
-    "deleteroom": Registrar._deleteroom,
-    "enter": Registrar._enter,
-    "leave": Registrar._leave,
-    "watch": Registrar._watch,
-    "unwatch": Registrar._unwatch,
-    "stats": Registrar._stats,
+    "hello": Dispatcher._hello,
+    "ping": Dispatcher._ping,
+    "getdir": Dispatcher._getdir,
+    "makeroom": Dispatcher._makeroom,
+    "deleteroom": Dispatcher._deleteroom,
+    "enter": Dispatcher._enter,
+    "leave": Dispatcher._leave,
+    "watch": Dispatcher._watch,
+    "unwatch": Dispatcher._unwatch,
+    "stats": Dispatcher._stats,
 }

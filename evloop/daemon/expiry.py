@@ -19,7 +19,7 @@ from __future__ import annotations
 from itertools import islice
 
 from evloop.base.errors import EvloopError
-from evloop.base.limits import (
+from evloop.daemon.limits import (
     EXPIRED_PER_SWEEP_MAX,
     EXPIRY_PAUSE_S,
     EXPIRY_PIECE_ROOMS,
@@ -31,8 +31,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from evloop.daemon.dispatcher import Registrar
-    from evloop.directory.protocol import Room
+    from evloop.daemon.dispatcher import Dispatcher
+    from evloop.directory.protocol import RoomEntry
     from evloop.system.loop import Loop
 
 
@@ -47,8 +47,8 @@ class Expiry:
         self._since = now
         self._stored = seen  # until the first sweep has found the rooms
         # By room and not by name: one that was deleted and made anew is new.
-        self._seen: dict[Room, float] = {}
-        self._looked: dict[Room, float] = {}  # the same as this sweep finds it
+        self._seen: dict[RoomEntry, float] = {}
+        self._looked: dict[RoomEntry, float] = {}  # the same as this sweep finds it
         self._visited: set[str] = set()  # what `visited` held when this sweep began
         self.visited: set[str] = set()  # folds of the rooms entered since the last sweep began
 
@@ -59,14 +59,14 @@ class Expiry:
     def begin(self) -> None:
         """A sweep begins."""
         self._visited = self.visited.copy()
-        self.visited.clear()  # the registrar adds to this one
+        self.visited.clear()  # the dispatcher adds to this one
 
     def look(
-        self, now: float, rooms: Iterable[Room], members: Callable[[Room], int]
-    ) -> tuple[dict[Room, float], list[Room]]:
+        self, now: float, rooms: Iterable[RoomEntry], members: Callable[[RoomEntry], int]
+    ) -> tuple[dict[RoomEntry, float], list[RoomEntry]]:
         """Return (rooms whose `seen` has changed, with it; rooms that have expired)."""
         ran = self.ran(now)
-        changed: dict[Room, float] = {}
+        changed: dict[RoomEntry, float] = {}
         expired = []
         for room in rooms:
             last = self._seen.get(room)
@@ -93,30 +93,30 @@ class Sweeper:
     them were news to the store.
     """
 
-    __slots__ = ("_expiry", "_left", "_loop", "_more", "_registrar", "_rooms")
+    __slots__ = ("_dispatcher", "_expiry", "_left", "_loop", "_more", "_rooms")
 
-    def __init__(self, loop: Loop, registrar: Registrar, expiry: Expiry) -> None:
+    def __init__(self, loop: Loop, dispatcher: Dispatcher, expiry: Expiry) -> None:
         self._loop = loop
-        self._registrar = registrar
+        self._dispatcher = dispatcher
         self._expiry = expiry
         self._begin()
 
     def _begin(self) -> None:
         self._expiry.begin()
-        self._rooms = iter(self._registrar.directory)
+        self._rooms = iter(self._dispatcher.directory)
         self._left = EXPIRED_PER_SWEEP_MAX  # rooms that this sweep may still remove
         self._more = False  # there were more
-        self._registrar.note_seen(self._expiry.ran(self._loop.now), {})
+        self._dispatcher.note_seen(self._expiry.ran(self._loop.now), {})
         self._loop.defer(self._go_on)
 
     def _go_on(self) -> None:
-        registrar, expiry, now = self._registrar, self._expiry, self._loop.now
-        directory = registrar.directory
+        dispatcher, expiry, now = self._dispatcher, self._expiry, self._loop.now
+        directory = dispatcher.directory
         piece = list(islice(self._rooms, EXPIRY_PIECE_ROOMS))
         there = [room for room in piece if room in directory]  # not deleted since `_begin`
         changed, expired = expiry.look(now, there, directory.members)
         if changed:
-            registrar.note_seen(expiry.ran(now), changed)
+            dispatcher.note_seen(expiry.ran(now), changed)
         self._remove(expired)
         if piece:
             self._loop.defer(self._go_on)
@@ -125,15 +125,15 @@ class Sweeper:
         pause = min(EXPIRY_SWEEP_S, expiry.span_s / EXPIRY_SWEEPS_MIN)
         self._loop.call_at(now + (min(pause, EXPIRY_PAUSE_S) if self._more else pause), self._begin)
 
-    def _remove(self, expired: Sequence[Room]) -> None:
-        registrar = self._registrar
+    def _remove(self, expired: Sequence[RoomEntry]) -> None:
+        dispatcher = self._dispatcher
         self._more = self._more or len(expired) > self._left
         for room in expired[: self._left]:
             try:
-                registrar.delete_room(room.name, None)
+                dispatcher.delete_room(room.name, None)
             except EvloopError as error:  # the disk; the next sweep finds it again
-                registrar.log.warning("an expired room stays", room=room.name, why=str(error))
+                dispatcher.log.warning("an expired room stays", room=room.name, why=str(error))
                 self._left = 0
                 return
             self._left -= 1
-            registrar.log.notice("a room has expired", room=room.name)
+            dispatcher.log.notice("a room has expired", room=room.name)

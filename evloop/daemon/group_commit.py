@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 _NEWS: Replies = []  # stands in a note for: this was news, not a reply
 
 
-class Promises:
+class GroupCommit:
     """The replies and the news of one tick, over and over; and who watches."""
 
     __slots__ = ("_before", "_news", "_noted", "_watchers", "undone")

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from bisect import bisect_left
 
-from evloop.base.limits import METRIC_KINDS_MAX, METRICS_EVERY_S
+from evloop.daemon.limits import METRIC_KINDS_MAX, METRICS_EVERY_S
 from evloop.system.files import write_file
 
 TYPE_CHECKING = False

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from evloop import __version__
 from evloop.base.addresses import DIRECTORY_PORT
-from evloop.base.limits import (
+from evloop.daemon.limits import (
     CHANGES_PER_S,
     CLIENTS_MAX,
     CLIENTS_PER_ADDRESS_MAX,
     EXPIRE_DAYS_MAX,
-    ROOMS_MAX,
-    ROOMS_PER_ADDRESS_MAX,
 )
+from evloop.directory.limits import ROOMS_MAX, ROOMS_PER_ADDRESS_MAX
 from evloop.system.process import answer_version, formatter
 
 TYPE_CHECKING = False

@@ -1,7 +1,7 @@
 """The directory server, put together and run.
 
 Options -> store -> sockets -> loop. What a rule is lives in `directory`, what a request does in
-`registrar`, how bytes move in `stream` and `loop`.
+`dispatcher`, how bytes move in `stream` and `loop`.
 
     state      accepts   SIGTERM, SIGINT, `quit`     all gone, or DRAIN_S
     serving    yes       -> draining                 -
@@ -19,21 +19,18 @@ import time
 
 from evloop.base.addresses import endpoint_of, is_loopback
 from evloop.base.errors import FAILED, USAGE, SetupError
-from evloop.base.limits import (
-    DESCRIPTORS_MIN,
-    DRAIN_S,
-    SENDS_PER_TICK,
-)
 from evloop.base.ratelimit import AddressRates, change_burst
-from evloop.daemon.admission import Door, Guard, clients_that_fit
-from evloop.daemon.dispatcher import Registrar
+from evloop.daemon.admission import Admission, Guard, clients_that_fit
+from evloop.daemon.dispatcher import Dispatcher
 from evloop.daemon.expiry import Expiry, Sweeper
+from evloop.daemon.limits import DESCRIPTORS_MIN, DRAIN_S
 from evloop.daemon.metrics import Metrics, publish
 from evloop.daemon.store import MemoryStore, open_store
 from evloop.daemon.systemd import Watchman, listening_sockets, notifier_from, status_of
 from evloop.directory import protocol
 from evloop.directory.registry import Directory
 from evloop.net.acceptor import open_listeners
+from evloop.net.limits import SENDS_PER_TICK
 from evloop.net.stream import Stream
 from evloop.system.log import (
     DEBUG,
@@ -101,7 +98,7 @@ class Server:
         self._store.on_sync = self.metrics.observe_sync
         loop.defer(self._observe)  # from the next tick on: a start keeps nobody waiting
         rate = float(options.change_rate)
-        self.registrar = Registrar(
+        self.dispatcher = Dispatcher(
             loop,
             self.directory,
             self._store,
@@ -114,13 +111,13 @@ class Server:
             default_mode=DEFAULT_MODE,
             owned=options.delete == "owner",
         )
-        self.registrar.on_forget = self._forget
-        self.registrar.stats_for.update(options.stats_from)
+        self.dispatcher.on_forget = self._forget
+        self.dispatcher.stats_for.update(options.stats_from)
         clients = clients_that_fit(options.max_clients, descriptors)
         if clients < options.max_clients:
             log.warning("fewer clients fit the limit of open files", clients=clients)
         guard = Guard(clients, options.max_per_address)
-        self._door = Door(loop, self.registrar, guard, self.tls)
+        self._door = Admission(loop, self.dispatcher, guard, self.tls)
         self._options = options
         self._on_end = on_end
         self._draining = False
@@ -140,8 +137,8 @@ class Server:
         if self._options.expire is not None:
             ran, seen = self._store.load_seen()
             expiry = Expiry(self._options.expire * DAY_S, ran, seen, self.loop.now)
-            self.registrar.visited = expiry.visited
-            Sweeper(self.loop, self.registrar, expiry)
+            self.dispatcher.visited = expiry.visited
+            Sweeper(self.loop, self.dispatcher, expiry)
         if self._options.metrics_file is not None:
             publish(self.loop, self.log, self._options.metrics_file, self.metrics)
         return [endpoint_of(*listener.getsockname()[:2]) for listener in listeners]
@@ -163,7 +160,7 @@ class Server:
             self._end()
             return
         self._draining = True
-        staying = list(self.registrar.connections.values())
+        staying = list(self.dispatcher.connections.values())
         self.log.notice("stopping", why=reason, clients=len(staying))
         self._door.close()
         self._send_away(staying, reason)
@@ -173,7 +170,7 @@ class Server:
     def _send_away(self, staying: list[Connection], reason: str) -> None:
         """As many in one tick as are sent to in one (5,000 at once: 24 ms)."""
         for connection in staying[:SENDS_PER_TICK]:
-            self.registrar.send_away(connection, reason)
+            self.dispatcher.send_away(connection, reason)
         del staying[:SENDS_PER_TICK]
         if staying:
             self.loop.defer(lambda: self._send_away(staying, reason))
@@ -181,11 +178,11 @@ class Server:
     def close(self) -> None:
         """Let go of everything; whoever is still connected is cut off."""
         self._door.abort()
-        for stream in list(self.registrar.connections.values()):
+        for stream in list(self.dispatcher.connections.values()):
             stream.abort("the server has ended")
-        self.registrar.end_tick()
-        while self.registrar.hub.closed:
-            self.registrar.end_tick()
+        self.dispatcher.end_tick()
+        while self.dispatcher.hub.closed:
+            self.dispatcher.end_tick()
         self._store.close()
 
     def _end(self) -> None:
@@ -193,7 +190,7 @@ class Server:
         self._on_end()
 
     def _end_if_empty(self) -> None:
-        if self._draining and not self.registrar.connections:
+        if self._draining and not self.dispatcher.connections:
             self._end()
 
     def _observe(self) -> None:
@@ -205,7 +202,7 @@ class Server:
 
     def _readings(self) -> dict[str, float]:
         return {
-            **self.registrar.readings(),
+            **self.dispatcher.readings(),
             "uptime_seconds": round(self.loop.now - self._started, 3),
         }
 
@@ -280,7 +277,7 @@ def run(options: Namespace) -> int:
     def reload() -> None:
         notifier.reloading()
         server.reload()
-        notifier.ready(status_of(server.registrar))
+        notifier.ready(status_of(server.dispatcher))
 
     try:
         for signum in (signal.SIGTERM, signal.SIGINT):
@@ -293,9 +290,9 @@ def run(options: Namespace) -> int:
         if os.isatty(0):
             from evloop.daemon.console import Console  # late: no service has one
 
-            Console(loop, server.registrar, lambda: drain("the operator ended the server"))
+            Console(loop, server.dispatcher, lambda: drain("the operator ended the server"))
         tell_ready(places)
-        Watchman(loop, server.registrar, notifier).ready()
+        Watchman(loop, server.dispatcher, notifier).ready()
         loop.run()
     finally:
         server.close()

@@ -21,7 +21,7 @@ import stat
 from time import perf_counter
 
 from evloop.base.errors import CANT_CREATE, SetupError, StoreError
-from evloop.directory.protocol import Room
+from evloop.directory.protocol import RoomEntry
 from evloop.system.timers import nothing
 
 TYPE_CHECKING = False
@@ -69,7 +69,7 @@ class MemoryStore:
         self._version = version
         self.on_sync: Callable[[float], object] = nothing
 
-    def load(self) -> tuple[int, list[Room]]:
+    def load(self) -> tuple[int, list[RoomEntry]]:
         """Return version and rooms as they were last committed. For once, after opening."""
         return self._version, []
 
@@ -77,13 +77,13 @@ class MemoryStore:
         """Return what `note_seen` stored: seconds run in all, and by name when rooms were seen."""
         return 0.0, {}
 
-    def note_seen(self, ran_s: float, seen: Mapping[Room, float]) -> None:
+    def note_seen(self, ran_s: float, seen: Mapping[RoomEntry, float]) -> None:
         """Put both into the transaction; StoreError when it, and all of it, could not be."""
 
-    def insert(self, room: Room) -> None:
+    def insert(self, room: RoomEntry) -> None:
         """Add a room to the transaction; StoreError when it, and all of it, could not be."""
 
-    def delete(self, room: Room) -> None:
+    def delete(self, room: RoomEntry) -> None:
         """Remove a room in the transaction; StoreError when it, and all of it, could not be."""
 
     def commit(self, version: int) -> None:
@@ -111,10 +111,10 @@ class Store:
         self._files = self._identities()
         self.on_sync: Callable[[float], object] = nothing
 
-    def load(self) -> tuple[int, list[Room]]:
+    def load(self) -> tuple[int, list[RoomEntry]]:
         try:
             (version,) = self._connection.execute("SELECT version FROM state").fetchone()
-            rooms = [Room(*columns) for columns in self._connection.execute(_SELECT)]
+            rooms = [RoomEntry(*columns) for columns in self._connection.execute(_SELECT)]
         except (self._error, TypeError, ValueError) as error:
             raise _setup_error(self._path, f"it is damaged: {error}") from error
         return version, rooms
@@ -128,16 +128,16 @@ class Store:
             raise _setup_error(self._path, f"it is damaged: {error}") from error
         return ran, seen
 
-    def note_seen(self, ran_s: float, seen: Mapping[Room, float]) -> None:
+    def note_seen(self, ran_s: float, seen: Mapping[RoomEntry, float]) -> None:
         self._change("UPDATE state SET ran = ?", (int(ran_s),))
         for room, when in seen.items():
             self._change("UPDATE rooms SET seen = ? WHERE name = ?", (int(when), room.name))
 
-    def insert(self, room: Room) -> None:
+    def insert(self, room: RoomEntry) -> None:
         columns = room.name, room.address, room.port, room.mode, room.made, room.maker, room.token
         self._change(_INSERT, columns)
 
-    def delete(self, room: Room) -> None:
+    def delete(self, room: RoomEntry) -> None:
         if self._change(_DELETE, (room.name,)) != 1:
             self.rollback()
             raise StoreError("the room is not in the state file")

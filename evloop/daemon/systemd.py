@@ -21,17 +21,14 @@ import socket
 import time
 
 from evloop.base.errors import USAGE, SetupError
-from evloop.base.limits import (
-    LISTEN_SOCKETS_MAX,
-    STATUS_EVERY_S,
-)
+from evloop.daemon.limits import LISTEN_SOCKETS_MAX, STATUS_EVERY_S
 from evloop.terminal.report import plural
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, MutableMapping
 
-    from evloop.daemon.dispatcher import Registrar
+    from evloop.daemon.dispatcher import Dispatcher
     from evloop.system.loop import Loop
 
 LISTEN_FDS_START = 3  # SD_LISTEN_FDS_START, behind stdin, stdout and stderr
@@ -161,32 +158,32 @@ def _bad(why: str) -> SetupError:
     )
 
 
-def status_of(registrar: Registrar) -> str:
+def status_of(dispatcher: Dispatcher) -> str:
     """ "3 rooms, 17 clients" """
-    rooms = plural(len(registrar.directory), "room")
-    return f"{rooms}, {plural(len(registrar.connections), 'client')}"
+    rooms = plural(len(dispatcher.directory), "room")
+    return f"{rooms}, {plural(len(dispatcher.connections), 'client')}"
 
 
 class Watchman:
     """Tells the service manager how we are, when that has changed, and feeds its watchdog."""
 
-    __slots__ = ("_loop", "_notifier", "_registrar", "_told")
+    __slots__ = ("_dispatcher", "_loop", "_notifier", "_told")
 
-    def __init__(self, loop: Loop, registrar: Registrar, notifier: Notifier) -> None:
+    def __init__(self, loop: Loop, dispatcher: Dispatcher, notifier: Notifier) -> None:
         self._loop = loop
-        self._registrar = registrar
+        self._dispatcher = dispatcher
         self._notifier = notifier
         self._told = ""
 
     def ready(self) -> None:
         """Every address listens."""
-        self._told = status_of(self._registrar)
+        self._told = status_of(self._dispatcher)
         if self._notifier.ready(self._told):
             self._notifier.keep_alive(lambda: self._loop.now, self._loop.call_at)
             self._loop.call_at(self._loop.now + STATUS_EVERY_S, self._tell)
 
     def _tell(self) -> None:
-        status = status_of(self._registrar)
+        status = status_of(self._dispatcher)
         if status != self._told and self._notifier.status(status):
             self._told = status
         self._loop.call_at(self._loop.now + STATUS_EVERY_S, self._tell)

@@ -27,14 +27,14 @@ from evloop.base.errors import (
     Refused,
     RemoteProtocolError,
 )
-from evloop.base.limits import (
+from evloop.base.names import quoted
+from evloop.directory import protocol
+from evloop.directory.limits import (
     CONNECT_S_MAX,
     RECONNECT_S_MAX,
     RECONNECT_S_MIN,
     SENTENCE_CHARS_MAX,
 )
-from evloop.base.names import quoted
-from evloop.directory import protocol
 from evloop.framing import pack_frame
 from evloop.net.resolve import Lookup
 from evloop.net.stream import OPEN, Stream
@@ -81,12 +81,14 @@ class Insecure(EvloopError):
     exit_status = REFUSED
 
 
-class _Wire(Stream):
+class _DirectoryStream(Stream):
     """The connection under the link."""
 
     __slots__ = ("_link",)
 
-    def __init__(self, link: Link, hub: Hub, sock: socket.socket, pipe: TlsPipe | None) -> None:
+    def __init__(
+        self, link: DirectoryClient, hub: Hub, sock: socket.socket, pipe: TlsPipe | None
+    ) -> None:
         self._link = link
         super().__init__(hub, sock, pipe)
 
@@ -111,7 +113,7 @@ class _Wire(Stream):
         self._link.lost(self, why)
 
 
-class Link:
+class DirectoryClient:
     """One directory. The owner sets the three functions that tell it what happens.
 
     `rng()` gives the random source, when one is needed: a first prompt does not wait for it.
@@ -143,7 +145,7 @@ class Link:
         self._lookup: Lookup | None = None
         self._addresses: list[tuple[int, Any]] = []
         self._connecting: Watch | None = None
-        self._wire: _Wire | None = None
+        self._wire: _DirectoryStream | None = None
         self._pending: dict[int, Done] = {}
         self._ids = 0
         self._tries = 0
@@ -234,7 +236,7 @@ class Link:
             duplicate.close()
             self._failed(failure)
             return
-        self._wire = _Wire(self, self._hub, duplicate, pipe)
+        self._wire = _DirectoryStream(self, self._hub, duplicate, pipe)
         self._ask("hello", {"client": self._client, "name": self._name()}, self._greeted)
 
     def _greeted(self, result: Any, error: EvloopError | None) -> None:
@@ -361,7 +363,7 @@ class Link:
     def _foreign(self, error: EvloopError) -> ProtocolMismatch:
         return ProtocolMismatch(f"{self.endpoint} is no directory of evloop: {error}")
 
-    def lost(self, wire: _Wire, why: str) -> None:
+    def lost(self, wire: _DirectoryStream, why: str) -> None:
         """The stream has ended."""
         if wire is not self._wire:
             return  # one that was dropped before
@@ -373,7 +375,7 @@ class Link:
         self._fail_pending(Unreachable(f"{self.endpoint}: {why}"))
         self._wait(why)
 
-    def insecure(self, wire: _Wire, why: str, plain: bool) -> None:
+    def insecure(self, wire: _DirectoryStream, why: str, plain: bool) -> None:
         """TLS failed on `wire`; `plain`: because the other side speaks none."""
         if wire is not self._wire or self.state != GREETING:
             return  # `lost` will tell

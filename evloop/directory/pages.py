@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 
-from evloop.base.limits import BLOCK_ROOMS
+from evloop.directory.limits import BLOCK_ROOMS
 
 
 class _Block:
@@ -29,7 +29,7 @@ def _size(entries: list[bytes]) -> int:
     return sum(map(len, entries)) + len(entries)
 
 
-class Listing:
+class PagedIndex:
     """Sorted keys, each with its encoded entry. No block is ever empty."""
 
     __slots__ = ("_blocks", "_lasts", "_width")

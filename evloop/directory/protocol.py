@@ -9,15 +9,15 @@ reply 0.08 us, `json.dumps` of it 2.1 us).
 from __future__ import annotations
 
 from evloop.base.errors import INVALID_REQUEST, METHOD_NOT_FOUND, BadMessage, Refused
-from evloop.base.limits import (
+from evloop.base.names import fold, quoted
+from evloop.base.strictjson import decode, encode
+from evloop.directory.limits import (
     BATCH_MEMBERS_MAX,
     ID_CHARS_MAX,
     ID_DIGITS,
     TAIL_BYTES_MAX,
     TAILS_MAX,
 )
-from evloop.base.names import fold, quoted
-from evloop.base.strictjson import decode, encode
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ NOTIFICATION = "notification"
 NOT_IN_BATCH = ("getdir", "watch", "stats")
 
 
-class Room:
+class RoomEntry:
     """One entry of the directory.
 
     `name` is NFC, `address` canonical, `mode` one of MODES, `made` unix seconds, `maker` the
@@ -229,7 +229,7 @@ def closing(reason: str) -> bytes:
     return notification(b"closing", encode({"reason": reason}))
 
 
-def room_json(room: Room, members: int) -> bytes:
+def room_json(room: RoomEntry, members: int) -> bytes:
     """Return `room` as the ROOM of the protocol, with `members` connections in it."""
     # Address and mode are canonical text of our own: nothing in them needs escaping.
     return b'{"name":%b,"address":"%b","port":%d,"mode":"%b","members":%d,"made":%d}' % (
@@ -327,12 +327,12 @@ def _read_error(value: object) -> Refused:
     return Refused(_member(value, "code", int), reason, _member(value, "message", str), data)
 
 
-def read_room(value: object) -> tuple[Room, int]:
+def read_room(value: object) -> tuple[RoomEntry, int]:
     """Return the room of a ROOM object and how many are in it.
 
     Only types are judged: what may be joined or shown is for who joins or shows (`names`).
     """
-    room = Room(
+    room = RoomEntry(
         _member(value, "name", str),
         _member(value, "address", str),
         _member(value, "port", int),
@@ -342,12 +342,12 @@ def read_room(value: object) -> tuple[Room, int]:
     return room, _member(value, "members", int)
 
 
-def read_change(value: object) -> tuple[int, Room, int]:
+def read_change(value: object) -> tuple[int, RoomEntry, int]:
     """Return version, room and members of a change: a reply's result or a notification's params."""
     return _member(value, "version", int), *read_room(_member(value, "room", dict))
 
 
-def read_page(value: object) -> tuple[int, list[tuple[Room, int]], str | None]:
+def read_page(value: object) -> tuple[int, list[tuple[RoomEntry, int]], str | None]:
     """Return version, rooms with their members, and the name to ask on `after`, None at the end."""
     version = _member(value, "version", int)
     rooms = [read_room(room) for room in _member(value, "rooms", list)]

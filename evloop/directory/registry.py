@@ -20,28 +20,35 @@ can not be guessed, and a slow one would be a way to stall us.)
 from __future__ import annotations
 
 from evloop.base.errors import ADDRESS_IN_USE, FULL, NO_SUCH_ROOM, NOT_ALLOWED, ROOM_EXISTS, Refused
-from evloop.base.limits import (
+from evloop.base.limits import ROOM_NAME_BYTES_MAX
+from evloop.base.names import fold, place_of, quoted
+from evloop.base.strictjson import encode
+from evloop.directory.limits import (
     AFTER_CHARS_MAX,
     PAGE_BYTES_MAX,
     PAGES_CACHED_MAX,
     PLACE_DRAWS_MAX,
-    ROOM_NAME_BYTES_MAX,
     ROOMS_ENTERED_MAX,
     ROOMS_MAX,
     ROOMS_PER_ADDRESS_MAX,
     TOKEN_BYTES,
 )
-from evloop.base.names import fold, place_of, quoted
-from evloop.base.strictjson import encode
-from evloop.directory.pages import Listing
-from evloop.directory.protocol import NULL, Room, change_body, page_body, room_body, room_json
+from evloop.directory.pages import PagedIndex
+from evloop.directory.protocol import (
+    NULL,
+    RoomEntry,
+    change_body,
+    page_body,
+    room_body,
+    room_json,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Iterator
     from random import Random
 
-    from evloop.directory.protocol import Room
+    from evloop.directory.protocol import RoomEntry
 
 # RFC 2365, the IPv4 local scope, without its first and last 256 addresses; the dynamic ports.
 _FREE_FIRST, _FREE_ADDRESSES = 1 << 8, 0x10000 - 2 * (1 << 8)  # of 239.255.0.0/16
@@ -72,7 +79,7 @@ class Directory:
 
     def __init__(
         self,
-        rooms: Iterable[Room] = (),
+        rooms: Iterable[RoomEntry] = (),
         version: int = 0,
         *,
         rooms_max: int = ROOMS_MAX,
@@ -86,12 +93,12 @@ class Directory:
         self._made_by: dict[str, int] = {}  # rooms by maker; a maker of none is not in it
         for room in self._rooms.values():
             self._made_by[room.maker] = self._made_by.get(room.maker, 0) + 1
-        self._listing = Listing([(key, room_json(room, 0)) for key, room in self._rooms.items()])
+        self._listing = PagedIndex([(key, room_json(room, 0)) for key, room in self._rooms.items()])
         self._pages: dict[tuple[str | None, int], bytes] = {}  # getdir's results of this version
         self._inside: dict[str, set[Hashable]] = {}  # by fold; a room with nobody is not in it
         self._entered: dict[Hashable, set[str]] = {}  # by member; the same the other way
         # What to undo: (room, None) was added, (room, who was inside) was removed.
-        self._changes: list[tuple[Room, set[Hashable] | None]] = []
+        self._changes: list[tuple[RoomEntry, set[Hashable] | None]] = []
         # Whether there are changes since the last `commit`: what is read now may be undone. For
         # reading; a plain attribute, because every reply asks (a property: 50 ns more).
         self.provisional = False
@@ -99,16 +106,16 @@ class Directory:
     def __len__(self) -> int:
         return len(self._rooms)
 
-    def __iter__(self) -> Iterator[Room]:
+    def __iter__(self) -> Iterator[RoomEntry]:
         """All rooms of this moment, in no order; `rooms` sorts them."""
         return iter(list(self._rooms.values()))
 
-    def __contains__(self, room: Room) -> bool:
+    def __contains__(self, room: RoomEntry) -> bool:
         return self._rooms.get(room.fold) is room
 
     # -- looking -----------------------------------------------------------------------------------
 
-    def find(self, name: str) -> Room:
+    def find(self, name: str) -> RoomEntry:
         """Return the room of that name, however it is written, or raise Refused `no_such_room`."""
         # No name is as long, and folding 64 KiB would cost a peer nothing and us much.
         room = self._rooms.get(fold(name)) if len(name) <= 4 * ROOM_NAME_BYTES_MAX else None
@@ -117,11 +124,11 @@ class Directory:
             raise Refused(NO_SUCH_ROOM, "no_such_room", sentence)
         return room
 
-    def rooms(self) -> list[Room]:
+    def rooms(self) -> list[RoomEntry]:
         """Return all rooms, sorted by fold."""
         return [self._rooms[key] for key in sorted(self._rooms)]
 
-    def members(self, room: Room) -> int:
+    def members(self, room: RoomEntry) -> int:
         """How many connections are in `room`."""
         return len(self._inside.get(room.fold, ()))
 
@@ -157,7 +164,7 @@ class Directory:
         sentence = "no free address was found; give an address and a port"
         raise Refused(FULL, "directory_full", sentence)
 
-    def check_make(self, room: Room) -> None:
+    def check_make(self, room: RoomEntry) -> None:
         """Raise Refused when `room`, canonical in all its parts, can not be added."""
         other = self._rooms.get(room.fold)
         if other is not None:
@@ -175,23 +182,23 @@ class Directory:
             sentence = f"the directory is full ({len(self._rooms)} rooms)"
             raise Refused(FULL, "directory_full", sentence)
 
-    def check_delete(self, name: str) -> Room:
+    def check_delete(self, name: str) -> RoomEntry:
         """Return the room that `remove` may remove, or raise Refused."""
         return self.find(name)
 
-    def add(self, room: Room) -> bytes:
+    def add(self, room: RoomEntry) -> bytes:
         """Add what `check_make` allowed; return the body of the change, for reply and watchers."""
         encoded = self._put(room)
         self._note(room, None)
         return change_body(self.version, encoded)
 
-    def remove(self, room: Room) -> bytes:
+    def remove(self, room: RoomEntry) -> bytes:
         """Remove a room of the directory and everybody from it; return the body of the change."""
         encoded = room_json(room, self.members(room))
         self._note(room, self._take(room))
         return change_body(self.version, encoded)
 
-    def _note(self, room: Room, inside: set[Hashable] | None) -> None:
+    def _note(self, room: RoomEntry, inside: set[Hashable] | None) -> None:
         self._changes.append((room, inside))
         self.provisional = True
         self.version += 1
@@ -214,7 +221,7 @@ class Directory:
             self._put(room)
         self.provisional = False
 
-    def _put(self, room: Room) -> bytes:
+    def _put(self, room: RoomEntry) -> bytes:
         assert room.fold not in self._rooms, "check_make was asked"
         assert (room.address, room.port) not in self._places, "check_make was asked"
         self._rooms[room.fold] = room
@@ -225,7 +232,7 @@ class Directory:
         self._pages.clear()
         return encoded
 
-    def _take(self, room: Room) -> set[Hashable]:
+    def _take(self, room: RoomEntry) -> set[Hashable]:
         assert self._rooms.get(room.fold) is room, "the room is of this directory"
         del self._rooms[room.fold], self._places[room.address, room.port]
         self._made_by[room.maker] -= 1
@@ -294,7 +301,7 @@ class Directory:
         if not entered:
             del self._entered[member]
 
-    def _recount(self, room: Room) -> None:
+    def _recount(self, room: RoomEntry) -> None:
         self._listing.replace(room.fold, room_json(room, self.members(room)))
         self._pages.clear()
 
@@ -312,7 +319,7 @@ def new_token(random_bytes: bytes) -> str:
     return random_bytes.hex()
 
 
-def check_owner(room: Room, token: str | None) -> None:
+def check_owner(room: RoomEntry, token: str | None) -> None:
     """Raise Refused `not_allowed` unless `token` is that of `room`."""
     if not room.token:
         raise _not_allowed(f"room {room.name} has no owner; only the operator can delete it")

@@ -8,8 +8,8 @@ refused, because a typing mistake must not pass in silence.
 from __future__ import annotations
 
 from evloop.base.errors import INVALID_PARAMS, Refused
-from evloop.base.limits import PAGE_ROOMS_MAX
 from evloop.base.names import check_address, check_port, check_room_name, quoted
+from evloop.directory.limits import PAGE_ROOMS_MAX
 from evloop.directory.protocol import MODES
 
 TYPE_CHECKING = False

@@ -19,12 +19,12 @@ import os
 
 from evloop.base.addresses import plain_host
 from evloop.base.errors import FAILED, REFUSED, USAGE, SetupError
-from evloop.base.limits import (
+from evloop.base.names import fold, quoted
+from evloop.directory.limits import (
     KEEPSAKE_BYTES_MAX,
     KEEPSAKE_KEY_CHARS_MAX,
     KEEPSAKE_LINES_MAX,
 )
-from evloop.base.names import fold, quoted
 from evloop.system.files import read_small, state_directory, write_atomically
 
 TYPE_CHECKING = False
@@ -45,7 +45,7 @@ def is_hex(text: str) -> bool:
     return bool(text) and not set(text) - _HEX
 
 
-class Keepsakes:
+class KeyFile:
     """The file `name` in `directory`, read again at each question: another client may add."""
 
     __slots__ = ("path",)
@@ -102,7 +102,7 @@ class Keepsakes:
         return SetupError(f"can not use {self.path}: {why}", status)
 
 
-def check_pin(pins: Keepsakes, place: str, shown: str) -> str | None:
+def check_pin(pins: KeyFile, place: str, shown: str) -> str | None:
     """Trust the certificate with the fingerprint `shown` at `place` ("HOST:PORT"), or refuse.
 
     The first one is kept, and what to tell the user about it is returned. The one that is known
@@ -160,7 +160,7 @@ class Trust:
     def _check_of(self, endpoint: str) -> Callable[[bytes], str | None]:
         from evloop.net.tls import fingerprint
 
-        pins = self._keepsakes(PINS)
+        pins = self._key_file(PINS)
 
         def check(certificate: bytes) -> str | None:
             try:
@@ -185,18 +185,18 @@ class Trust:
 
     def keep_token(self, endpoint: str, room: str, token: str) -> None:
         """Keep the token of a room that was made here; SetupError."""
-        self._keepsakes(TOKENS).put(_room_key(endpoint, room), token)
+        self._key_file(TOKENS).put(_room_key(endpoint, room), token)
 
     def token(self, endpoint: str, room: str) -> str | None:
         """The token of a room, if it was made here; SetupError when the file is damaged."""
         if self._directory is None:
             return None
-        return self._keepsakes(TOKENS).get(_room_key(endpoint, room))
+        return self._key_file(TOKENS).get(_room_key(endpoint, room))
 
-    def _keepsakes(self, name: str) -> Keepsakes:
+    def _key_file(self, name: str) -> KeyFile:
         if self._directory is None:
             raise SetupError("there is no home directory to remember things in; set HOME", FAILED)
-        return Keepsakes(self._directory, name)
+        return KeyFile(self._directory, name)
 
 
 def _room_key(endpoint: str, room: str) -> str:

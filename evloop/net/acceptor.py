@@ -20,7 +20,11 @@ from evloop.base.addresses import (
     split_endpoint,
 )
 from evloop.base.errors import FAILED, USAGE, SetupError
-from evloop.base.limits import ACCEPT_BATCH_MAX, ACCEPT_PAUSE_S, LISTEN_BACKLOG
+from evloop.net.limits import (
+    ACCEPT_BATCH_MAX,
+    ACCEPT_PAUSE_S,
+    LISTEN_BACKLOG,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -19,12 +19,12 @@ import socket
 from struct import Struct, pack
 
 from evloop.base.errors import FAILED, SetupError
-from evloop.base.limits import (
+from evloop.base.names import place_of
+from evloop.net.limits import (
     DATAGRAM_READ_BYTES,
     DATAGRAMS_PER_WAKE_MAX,
     RECEIVE_BUFFER_BYTES,
 )
-from evloop.base.names import place_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ import os
 import signal
 import socket
 
-from evloop.base.limits import (
+from evloop.net.limits import (
     RESOLVE_ADDRESSES_MAX,
     RESOLVE_ANSWER_BYTES_MAX,
     RESOLVE_S_MAX,

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from evloop.base.limits import (
+from evloop.net.limits import (
     ENDS_PER_TICK,
     FRAMES_FREE,
     FRAMES_PER_TICK,
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-class Turns:
+class FairScheduler:
     """The budgets of a tick.
 
     `frames_left` and `ends_left` may be lowered for what costs more than one frame or end.

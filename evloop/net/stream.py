@@ -32,14 +32,14 @@ from __future__ import annotations
 import socket
 
 from evloop.base.errors import FrameError
-from evloop.base.limits import (
+from evloop.base.limits import LARGE_FRAME_BYTES
+from evloop.framing import FrameDecoder
+from evloop.net.limits import (
     FRAMES_FREE,
-    LARGE_FRAME_BYTES,
     LINGER_BYTES_MAX,
     LINGER_S,
     OUT_HIGH_WATER_BYTES,
     OUT_QUEUE_BYTES_MAX,
-    READ_BYTES_PER_WAKE,
     REPLY_UNIT_BYTES,
     REQUEST_UNIT_BYTES,
     TLS_HANDSHAKE_S,
@@ -47,11 +47,11 @@ from evloop.base.limits import (
     UNFINISHED_FRAME_S,
     WRITE_PROGRESS_S,
 )
-from evloop.framing import FrameDecoder
-from evloop.net.scheduler import Turns
+from evloop.net.scheduler import FairScheduler
 from evloop.net.tcp import unacknowledged
+from evloop.system.limits import READ_BYTES_PER_WAKE
 from evloop.system.loop import READ, Watched
-from evloop.system.timers import Deadlines
+from evloop.system.timers import Timeouts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ if TYPE_CHECKING:
 OPEN, CLOSING, LINGERING, CLOSED = range(4)
 
 
-class Hub(Turns):
+class Hub(FairScheduler):
     """What the streams of one loop share."""
 
     __slots__ = (
@@ -78,11 +78,11 @@ class Hub(Turns):
         super().__init__(loop.defer)
         self.loop = loop
         self.dirty: list[Stream] = []
-        self.unfinished = Deadlines(loop, UNFINISHED_FRAME_S, _expired_unfinished)
-        self.unsent = Deadlines(loop, WRITE_PROGRESS_S, _expired_unsent)
-        self.lingering = Deadlines(loop, LINGER_S, _expired_lingering)
+        self.unfinished = Timeouts(loop, UNFINISHED_FRAME_S, _expired_unfinished)
+        self.unsent = Timeouts(loop, WRITE_PROGRESS_S, _expired_unsent)
+        self.lingering = Timeouts(loop, LINGER_S, _expired_lingering)
         self.shaken = 0  # handshakes that were worked on in this tick
-        self.shaking = Deadlines(loop, TLS_HANDSHAKE_S, _expired_shaking)
+        self.shaking = Timeouts(loop, TLS_HANDSHAKE_S, _expired_shaking)
 
     def flush(self) -> None:
         """Send what was queued, then tell the owners of streams that have ended. At a tick's end.

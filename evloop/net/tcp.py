@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from sys import byteorder
 
-from evloop.base.limits import (
+from evloop.net.limits import (
     KEEPALIVE_IDLE_S,
     KEEPALIVE_INTERVAL_S,
     KEEPALIVE_PROBES,

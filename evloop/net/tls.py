@@ -25,7 +25,7 @@ from __future__ import annotations
 import ssl
 
 from evloop.base.errors import USAGE, SetupError
-from evloop.base.limits import (
+from evloop.net.limits import (
     TLS_CONTROL_RECORDS_MAX,
     TLS_READ_BYTES_MAX,
     TLS_SLICE_BYTES,

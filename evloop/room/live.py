@@ -13,12 +13,8 @@ one room.
 
 from __future__ import annotations
 
-from evloop.base.limits import (
-    BURST_S,
-    DATAGRAMS_PER_WAKE_MAX,
-    LEAVE_S,
-)
 from evloop.net.interfaces import choose_interface
+from evloop.net.limits import DATAGRAMS_PER_WAKE_MAX
 from evloop.net.multicast import (
     destination,
     granted_buffer,
@@ -27,6 +23,7 @@ from evloop.net.multicast import (
     open_sender,
     receive,
 )
+from evloop.room.limits import BURST_S, LEAVE_S
 from evloop.system.timers import nothing
 
 TYPE_CHECKING = False
@@ -67,7 +64,7 @@ if TYPE_CHECKING:
 LIVE, LEAVING, CLOSED = range(3)
 
 
-class Room:
+class LiveRoom:
     """A member of the room at (`address`, `port`), both canonical.
 
     `make_session(own_source)` makes the session, `wall` is unix time. `on_events(events)` gets what

@@ -14,14 +14,14 @@ from __future__ import annotations
 from collections import deque
 
 from evloop.base.errors import Refused
-from evloop.base.limits import (
+from evloop.base.names import check_nickname
+from evloop.room.limits import (
     PLAIN_BURST,
     PLAIN_DATAGRAM_BYTES_MAX,
     PLAIN_HISTORY_MAX,
     PLAIN_PER_S,
     PLAIN_QUEUE_MAX,
 )
-from evloop.base.names import check_nickname
 from evloop.room.reliable.packets import ME, TEXT
 
 TYPE_CHECKING = False

@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import os
 
-from evloop.base.limits import (
-    HISTORY_FILE_BYTES_MAX,
-    HISTORY_LINES_MAX,
-)
+from evloop.system.limits import HISTORY_FILE_BYTES_MAX, HISTORY_LINES_MAX
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -23,14 +23,14 @@ import os
 import time
 
 from evloop.base.addresses import prefix_of
-from evloop.base.limits import (
+from evloop.base.names import quoted
+from evloop.system.limits import (
     LOG_EVENT_REPEATS_MAX,
     LOG_KINDS_MAX,
     LOG_REPEATS_MAX,
     LOG_VALUE_CHARS_MAX,
     LOG_WINDOW_S,
 )
-from evloop.base.names import quoted
 from evloop.system.stdout import LineWriter
 
 TYPE_CHECKING = False

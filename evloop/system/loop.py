@@ -33,7 +33,7 @@ import time
 from collections import deque
 
 from evloop.base.errors import LocalProtocolError
-from evloop.base.limits import (
+from evloop.system.limits import (
     EVENTS_PER_TICK_MAX,
     SIGNALS_PER_WAKE_MAX,
     SLEEP_S_MAX,

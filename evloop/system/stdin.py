@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import os
 
-from evloop.base.limits import (
+from evloop.system.limits import (
     FOREGROUND_POLL_S,
     LINE_BYTES_MAX,
     READ_BYTES_PER_WAKE,

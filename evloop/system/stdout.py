@@ -20,10 +20,7 @@ import errno
 import os
 import select
 
-from evloop.base.limits import (
-    LOG_LINE_BYTES_MAX,
-    OUTLET_BYTES_MAX,
-)
+from evloop.system.limits import LOG_LINE_BYTES_MAX, OUTLET_BYTES_MAX
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

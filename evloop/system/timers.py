@@ -10,7 +10,7 @@ A timer's life (`when` is inf unless it is armed):
 They stand in a heap of (when, number, timer). An entry whose timer has another number by now is
 stale; it goes when it comes to the top, or with all the others when they are the most of the heap.
 
-`Deadlines` is one span of time for many: a deadline for each, and one timer for all.
+`Timeouts` is one span of time for many: a deadline for each, and one timer for all.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from heapq import heapify, heappop, heappush, heapreplace
 from itertools import islice
 
 from evloop.base.errors import LocalProtocolError
-from evloop.base.limits import EXPIRED_PER_TICK_MAX, STALE_TIMERS_MIN
+from evloop.system.limits import EXPIRED_PER_TICK_MAX, STALE_TIMERS_MIN
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ class Timers:
         self.heap.clear()
 
 
-class Deadlines:
+class Timeouts:
     """Who does not `stop` within `seconds` of its `start` is given to `expire`.
 
     All spans are equal, so insertion order is the order of the deadlines: one dict, one timer.

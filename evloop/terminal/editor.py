@@ -25,19 +25,16 @@ from __future__ import annotations
 
 from collections import deque
 
-from evloop.base.limits import (
-    HISTORY_LINES_MAX,
-    INTERRUPT_TWICE_S,
-    SEARCH_CHARACTERS_MAX,
-)
 from evloop.base.names import display
+from evloop.system.limits import HISTORY_LINES_MAX
 from evloop.system.timers import NEVER
 from evloop.terminal.graphemes import split
 from evloop.terminal.keys import KeyDecoder
 from evloop.terminal.layout import lay_out, one_row
-from evloop.terminal.line import Line, Recall
+from evloop.terminal.limits import INTERRUPT_TWICE_S, SEARCH_CHARACTERS_MAX
+from evloop.terminal.line import Line, LineHistory
 from evloop.terminal.pacing import Pacer
-from evloop.terminal.renderer import Screen
+from evloop.terminal.renderer import Renderer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -73,11 +70,11 @@ class Editor:
         "_keys",
         "_laid_out",
         "_line",
+        "_line_history",
         "_now",
         "_pacer",
         "_progress",
         "_prompt",
-        "_recall",
         "_rows",
         "_screen",
         "_search",
@@ -104,10 +101,10 @@ class Editor:
         self._complete = complete
         self._charset = charset
         self._decoder = KeyDecoder(escape=escape, charset=charset)
-        self._screen = Screen(self._columns, charset=charset, shift=shift)
+        self._screen = Renderer(self._columns, charset=charset, shift=shift)
         self._pacer = Pacer(slow=slow)
         self._line = Line()
-        self._recall = Recall(history)
+        self._line_history = LineHistory(history)
         self._keys: deque[Key] = deque()
         self._laid_out: tuple[list[list[str]], int, int] = [], 0, 0  # as last drawn
         self._urgent: list[tuple[Styled, int]] = []  # echoes and answers to keys: not paced
@@ -137,7 +134,7 @@ class Editor:
     @property
     def history(self) -> list[str]:
         """The lines submitted, oldest first, at most HISTORY_LINES_MAX."""
-        return self._recall.lines
+        return self._line_history.lines
 
     def next_deadline(self, drawing: bool = True) -> float:
         """When `handle_timer` or `take` has something to do without a key; inf: never.
@@ -332,7 +329,7 @@ class Editor:
 
     def _submit(self) -> Event:
         text = self._line.text.rstrip("\n")
-        self._recall.add(text)
+        self._line_history.add(text)
         if self._echo:
             shown = display(text.replace("\n", " "))
             self.above(self._prompt + shown, urgent=True)
@@ -397,11 +394,11 @@ class Editor:
         self._bell |= not self._line.undo()
 
     def _older(self) -> None:
-        text = self._recall.back(self._line.text)
+        text = self._line_history.back(self._line.text)
         self._recalled(text)
 
     def _newer(self) -> None:
-        self._recalled(self._recall.forward())
+        self._recalled(self._line_history.forward())
 
     def _recalled(self, text: str | None) -> None:
         if text is None:
@@ -463,20 +460,20 @@ class Editor:
     def _search_for(self, wanted: str) -> None:
         assert self._search is not None
         wanted = wanted[:SEARCH_CHARACTERS_MAX]
-        self._search_found(wanted, self._recall.search(wanted, HISTORY_LINES_MAX))
+        self._search_found(wanted, self._line_history.search(wanted, HISTORY_LINES_MAX))
 
     def _search_found(self, wanted: str, found: int) -> None:
         assert self._search is not None
         self._search = (wanted, found, self._search[2])
         if found >= 0:
-            self._line.set(self._recall.lines[found])
+            self._line.set(self._line_history.lines[found])
         elif wanted:
             self._bell = True
 
     def _search_older(self) -> None:
         assert self._search is not None
         wanted, found, _ = self._search
-        older = self._recall.search(wanted, found) if found > 0 else -1
+        older = self._line_history.search(wanted, found) if found > 0 else -1
         if older >= 0:
             self._search_found(wanted, older)
         else:

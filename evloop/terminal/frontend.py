@@ -1,10 +1,10 @@
-"""Which face the client shows: the line editor, or cooked lines."""
+"""Which frontend the client shows: the line editor, or cooked lines."""
 
 from __future__ import annotations
 
 import os
 
-from evloop.terminal.line_mode import CookedFace
+from evloop.terminal.line_mode import LineMode
 from evloop.terminal.tty import is_smart
 
 TYPE_CHECKING = False
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
     from evloop.system.loop import Loop
     from evloop.terminal.line_mode import Owner
-    from evloop.terminal.screen_mode import ScreenFace
+    from evloop.terminal.screen_mode import ScreenMode
 
-    class Face(Protocol):
+    class Frontend(Protocol):
         """What the client needs of stdin, stdout and stderr together.
 
         `show` writes data (stdout), `note` what is not data (stderr). `complete` is set by the
@@ -47,15 +47,15 @@ if TYPE_CHECKING:
         def put_back(self, text: str) -> None: ...
 
 
-def open_face(
+def open_frontend(
     loop: Loop, options: Namespace, on_gone: Callable[[str], object]
-) -> ScreenFace | CookedFace:
-    """The face for this terminal, or these pipes, and for what the user asked for."""
+) -> ScreenMode | LineMode:
+    """The frontend for this terminal, or these pipes, and for what the user asked for."""
     if options.plain or options.json or options.prints or not is_smart(os.environ, 0, 1):
-        return CookedFace(loop, options.escape, on_gone)
-    from evloop.terminal.screen_mode import ScreenFace  # late: pipes and scripts need no editor
+        return LineMode(loop, options.escape, on_gone)
+    from evloop.terminal.screen_mode import ScreenMode  # late: pipes and scripts need no editor
 
-    return ScreenFace(
+    return ScreenMode(
         loop,
         escape=options.escape,
         color=wants_color(options.color, os.environ),

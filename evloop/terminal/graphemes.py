@@ -15,7 +15,7 @@ blocks from a short table.
 
 from __future__ import annotations
 
-from evloop.base.limits import CELLS_CACHED_MAX, CLUSTER_CHARACTERS_MAX
+from evloop.terminal.limits import CELLS_CACHED_MAX, CLUSTER_CHARACTERS_MAX
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

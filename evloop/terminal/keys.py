@@ -37,14 +37,14 @@ from __future__ import annotations
 
 from codecs import getincrementaldecoder
 
-from evloop.base.limits import (
+from evloop.system.timers import NEVER
+from evloop.terminal.limits import (
     CSI_BYTES_MAX,
     PASTE_GUARD_S,
     PASTE_SILENCE_S,
     SEQUENCE_SILENCE_S,
     TAB_COLUMNS,
 )
-from evloop.system.timers import NEVER
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ What Tab does with the candidates that it is handed is here too: their common pr
 
 from __future__ import annotations
 
-from evloop.base.limits import CANDIDATES_SHOWN_MAX
 from evloop.base.names import display
 from evloop.terminal.graphemes import cell, width
+from evloop.terminal.limits import CANDIDATES_SHOWN_MAX
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -5,15 +5,16 @@ No keys, no drawing: every method changes the model and says whether anything ch
 Undo holds edits, not copies: (position, removed clusters, inserted clusters, cursor before).
 Characters typed one after another are one step, as long as no word ends in between.
 
-`Recall` goes back through the lines typed before, and searches them. It holds at most
+`LineHistory` goes back through the lines typed before, and searches them. It holds at most
 HISTORY_LINES_MAX lines, oldest first, and a position: `len(lines)` is the line being typed, which
 is kept while one looks at older ones.
 """
 
 from __future__ import annotations
 
-from evloop.base.limits import HISTORY_LINES_MAX, LINE_CHARACTERS_MAX, UNDO_STEPS_MAX
+from evloop.system.limits import HISTORY_LINES_MAX
 from evloop.terminal.graphemes import joins, split
+from evloop.terminal.limits import LINE_CHARACTERS_MAX, UNDO_STEPS_MAX
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -183,7 +184,7 @@ def _in_word(cluster: str, blank_only: bool) -> bool:
     return not cluster.isspace() if blank_only else cluster[0].isalnum()
 
 
-class Recall:
+class LineHistory:
     """The history of one prompt."""
 
     __slots__ = ("_at", "_draft", "lines")

@@ -1,21 +1,21 @@
-"""The face of the client without a line editor: pipes, files, a cooked terminal.
+"""The frontend of the client without a line editor: pipes, files, a cooked terminal.
 
 Lines come in whole, lines go out whole; there is no redraw and no escape byte. On a terminal the
 escape key is the second end-of-line character (VEOL), so that the kernel hands the line over at
 once, without Enter. Results and chat go to stdout, everything else to stderr.
 
-A face tells its owner (set with `owner`): `line(text)`, `leave()` for the escape key, `eof()` for
-the end of input, or Ctrl-D on an empty line, and `bad_line(why)` for what is no line of text.
+A frontend tells its owner (set with `owner`): `line(text)`, `leave()` for the escape key, `eof()`
+for the end of input, or Ctrl-D on an empty line, and `bad_line(why)` for what is no line of text.
 """
 
 from __future__ import annotations
 
 import os
 
-from evloop.base.limits import LINES_WAITING_MAX
 from evloop.system.stdin import Input, LineReader
 from evloop.system.stdout import Outlet
 from evloop.system.timers import nothing
+from evloop.terminal.limits import LINES_WAITING_MAX
 from evloop.terminal.tty import in_foreground
 
 TYPE_CHECKING = False
@@ -56,7 +56,7 @@ def set_escape(fd: int, escape: bytes) -> Callable[[], None]:
     return restore
 
 
-class CookedFace:
+class LineMode:
     """Stdin, stdout and stderr as lines. `is_terminal`: a person sits there."""
 
     def __init__(self, loop: Loop, escape: bytes, on_gone: Callable[[str], object]) -> None:

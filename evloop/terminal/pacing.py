@@ -20,7 +20,8 @@ At most MESSAGES_WAITING_MAX lines wait; the oldest are dropped and counted.
 
 from __future__ import annotations
 
-from evloop.base.limits import (
+from evloop.system.timers import NEVER
+from evloop.terminal.limits import (
     BATCH_BYTES_MAX,
     BATCH_BYTES_MIN,
     BATCH_BYTES_START,
@@ -31,7 +32,6 @@ from evloop.base.limits import (
     RECEIPT_QUICK_S,
     RECEIPT_SLOW_S,
 )
-from evloop.system.timers import NEVER
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

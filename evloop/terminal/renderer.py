@@ -28,7 +28,7 @@ def _csi(count: int, final: str) -> str:
     return "\x1b[" + final if count == 1 else f"\x1b[{count}{final}"
 
 
-class Screen:
+class Renderer:
     """Draws rows by difference. `shift`: the terminal knows ESC[@ and ESC[P (a vt100 does not)."""
 
     __slots__ = ("_charset", "_column", "_columns", "_out", "_row", "_rows", "_shift")

@@ -1,4 +1,4 @@
-"""The face of the client with the line editor, on a terminal.
+"""The frontend of the client with the line editor, on a terminal.
 
 What is typed goes to the editor, what the editor draws goes to the terminal once a tick, from a
 before_sleep hook. The terminal's states:
@@ -19,20 +19,17 @@ import os
 import signal
 from binascii import crc32
 
-from evloop.base.limits import (
-    BAUD_SLOW,
-    FOREGROUND_POLL_S,
-    LINES_WAITING_MAX,
-)
 from evloop.system.files import (
     load_history,
     save_history,
     state_directory,
 )
+from evloop.system.limits import FOREGROUND_POLL_S
 from evloop.system.timers import NEVER
 from evloop.terminal.editor import Editor
 from evloop.terminal.graphemes import width
-from evloop.terminal.tty import Terminal, charset_of
+from evloop.terminal.limits import BAUD_SLOW, LINES_WAITING_MAX
+from evloop.terminal.tty import Tty, charset_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -52,7 +49,7 @@ def color_of(name: str) -> str:
     return _COLORS[crc32(name.encode(errors="replace")) % len(_COLORS)]
 
 
-class ScreenFace:
+class ScreenMode:
     """A person at a terminal. `complete` is set by the owner: (text, cursor) -> candidates."""
 
     def __init__(
@@ -67,7 +64,7 @@ class ScreenFace:
         self._held = False
         self._directory = state_directory(os.environ) if history else None
         self._loaded = load_history(self._directory) if self._directory else []
-        self._terminal = Terminal()
+        self._terminal = Tty()
         columns, rows = self._terminal.size()
         self._editor = Editor(
             columns,
@@ -288,11 +285,11 @@ def _no_candidates(text: str, cursor: int) -> list[str]:
 
 
 HANDLERS: dict[str, Callable[..., None]] = {
-    "line": ScreenFace._line,
-    "leave": ScreenFace._leave,
-    "eof": ScreenFace._eof,
-    "hint": ScreenFace._hint,
-    "interrupt": ScreenFace._interrupt,
-    "suspend": ScreenFace._suspend,
-    "abort": ScreenFace._abort,
+    "line": ScreenMode._line,
+    "leave": ScreenMode._leave,
+    "eof": ScreenMode._eof,
+    "hint": ScreenMode._hint,
+    "interrupt": ScreenMode._interrupt,
+    "suspend": ScreenMode._suspend,
+    "abort": ScreenMode._abort,
 }

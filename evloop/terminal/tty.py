@@ -1,6 +1,6 @@
 """The user's terminal: raw mode, size, reading, writing; nothing else writes to it.
 
-    with Terminal() as terminal:              # raw, bracketed paste on; restored on the way out
+    with Tty() as terminal:              # raw, bracketed paste on; restored on the way out
         terminal.write(editor.take(now))      # never blocks; what is refused waits here
         terminal.flush()                      # when the descriptor is writable and `pending`
 
@@ -30,7 +30,7 @@ import signal
 import sys
 import termios
 
-from evloop.base.limits import RECEIPT_DRAIN_MS
+from evloop.terminal.limits import RECEIPT_DRAIN_MS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ def in_foreground(fd: int) -> bool:
         return error.errno in (errno.ENOTTY, errno.EIO)
 
 
-class Terminal:
+class Tty:
     """A context manager around raw mode."""
 
     __slots__ = ("_fd", "_owed", "_own", "_quit", "_saved", "_stdin", "_waiting", "raw", "refused")
@@ -152,7 +152,7 @@ class Terminal:
         self._quit: object = None  # what SIGQUIT did before
         atexit.register(self.leave)
 
-    def __enter__(self) -> Terminal:
+    def __enter__(self) -> Tty:
         self.enter()
         return self
 

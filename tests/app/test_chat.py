@@ -1,4 +1,4 @@
-"""Chat mode on a face, a room and a clock of the test's own."""
+"""Chat mode on a frontend, a room and a clock of the test's own."""
 
 from __future__ import annotations
 
@@ -18,9 +18,7 @@ from evloop.app.chat import (
     names_me,
 )
 from evloop.app.commands import UsageError
-from evloop.app.style import Stamps, Style
-from evloop.base.errors import EvloopError, Refused
-from evloop.base.limits import (
+from evloop.app.limits import (
     ALONE_S,
     BELL_S,
     CATCH_UP_S,
@@ -31,13 +29,15 @@ from evloop.base.limits import (
     OPENING_S,
     PIPE_QUEUE_MAX,
 )
+from evloop.app.style import Stamps, Style
+from evloop.base.errors import EvloopError, Refused
 from evloop.system.loop import Loop
 from evloop.terminal import report
 
 ME, BOB, EVE = b"mmmmmmmm", b"bbbbbbbb", b"eeeeeeee"
 
 
-class Face:
+class Frontend:
     """Notes what it is told; `lines` are data, `notes` are not."""
 
     def __init__(self, terminal: bool) -> None:
@@ -160,7 +160,7 @@ class World:
         self.names: list[str] = []
 
     def enter(self, *, terminal: bool = True, plain: bool = False, **style: Any) -> Chat:
-        self.face = Face(terminal)
+        self.frontend = Frontend(terminal)
         self.room = Room()
         values = {
             "as_json": False, "escape": "Ctrl-]", "stamps": Stamps("off", lambda: 0.0),
@@ -168,7 +168,7 @@ class World:
         }  # fmt: skip
         self.chat = Chat(
             self.loop,
-            self.face,
+            self.frontend,
             "lab",
             Style(**values),
             on_over=self._over,
@@ -212,18 +212,18 @@ def message(text: str, sender: bytes = BOB, name: str = "Bob", mark: str = "") -
 def test_the_first_line_names_who_was_heard_by_then(world: World) -> None:
     chat = world.enter()
     world.hear(("joined", BOB, "Bob"), ("joined", EVE, "Eve"))
-    assert chat.state == OPENING and world.face.notes == []
+    assert chat.state == OPENING and world.frontend.notes == []
     world.wait(OPENING_S)
     assert chat.state == TALKING
-    assert world.face.notes == ["-- in lab with Bob, Eve. Ctrl-] or /leave goes back --"]
+    assert world.frontend.notes == ["-- in lab with Bob, Eve. Ctrl-] or /leave goes back --"]
 
 
 def test_whatever_comes_first_ends_the_opening(world: World) -> None:
     world.enter()
     world.hear(message("hi"))
-    assert world.face.notes[0].startswith("-- in lab") and world.face.lines == ["Bob: hi"]
+    assert world.frontend.notes[0].startswith("-- in lab") and world.frontend.lines == ["Bob: hi"]
     world.wait(OPENING_S)
-    assert len(world.face.notes) == 1
+    assert len(world.frontend.notes) == 1
 
 
 def test_a_plain_room_opens_at_once(world: World) -> None:
@@ -250,7 +250,7 @@ def test_a_refused_line_says_why_and_comes_back(world: World) -> None:
         chat.line("//x")
     with pytest.raises(EvloopError):
         chat.line("/me waves")
-    assert world.face.back == ["//x", "/me waves"]
+    assert world.frontend.back == ["//x", "/me waves"]
 
 
 def test_commands_of_a_room(world: World) -> None:
@@ -259,7 +259,7 @@ def test_commands_of_a_room(world: World) -> None:
     world.room.session.kept = [message("one"), message("two")]
     for line in ("/who", "/history 1", "/stats", "/help", "/help who", "/name Melanie"):
         chat.line(line)
-    notes = "\n".join(world.face.notes)
+    notes = "\n".join(world.frontend.notes)
     assert "  Bob  3 s ago" in notes and "Bob: two" in notes and "Bob: one" not in notes
     assert "  sent  1" in notes and "/leave" in notes and "-- Mel is now Melanie --" in notes
     assert world.names == ["Melanie"]
@@ -272,9 +272,9 @@ def test_joins_and_parts_are_folded(world: World) -> None:
     world.wait(OPENING_S)
     world.hear(("joined", BOB, "Bob"))
     world.hear(("left", EVE, "Eve", "bye"))
-    assert len(world.face.notes) == 1
+    assert len(world.frontend.notes) == 1
     world.wait(NEWS_FOLD_S)
-    assert world.face.notes[1:] == ["-- Bob joined; Eve left --"]
+    assert world.frontend.notes[1:] == ["-- Bob joined; Eve left --"]
 
 
 def test_who_came_and_went_within_the_fold_is_said_so(world: World) -> None:
@@ -283,13 +283,13 @@ def test_who_came_and_went_within_the_fold_is_said_so(world: World) -> None:
     world.hear(("joined", BOB, "Bob"), ("left", BOB, "Bob", "bye"))
     world.hear(("left", EVE, "Eve", "silent"), ("joined", EVE, "Eve"))
     world.wait(NEWS_FOLD_S)
-    assert world.face.notes[1:] == ["-- Bob came and went --"]
+    assert world.frontend.notes[1:] == ["-- Bob came and went --"]
 
 
 def test_renames_losses_and_conflicts_are_told(world: World) -> None:
     world.enter()
     world.hear(("renamed", BOB, "Bob", "Rob"), ("lost", BOB, "Rob", 2), ("conflict", ME, "Mel", 3))
-    assert world.face.notes[-3:] == [
+    assert world.frontend.notes[-3:] == [
         "-- Bob is now Rob --",
         report.lost("Rob", 2),
         report.conflict("Mel", 3, True),
@@ -299,10 +299,10 @@ def test_renames_losses_and_conflicts_are_told(world: World) -> None:
 def test_a_mention_rings_once_in_a_while(world: World) -> None:
     world.enter()
     world.hear(message("mel?"), message("MEL!"), message("melon"))
-    assert world.face.mentions == 2 and world.face.bells == 1
+    assert world.frontend.mentions == 2 and world.frontend.bells == 1
     world.wait(BELL_S)
     world.hear(message("Mel"), message("Mel", mark="history"), message("Mel", sender=ME))
-    assert world.face.mentions == 3 and world.face.bells == 2
+    assert world.frontend.mentions == 3 and world.frontend.bells == 2
 
 
 @pytest.mark.parametrize(
@@ -324,14 +324,16 @@ def test_names_are_found_at_word_boundaries(text: str, found: bool) -> None:
 def test_one_flooder_is_folded_on_a_live_screen_only(world: World) -> None:
     world.enter()
     world.hear(*[message(str(n)) for n in range(100)])
-    assert len(world.face.lines) == FOLD_BURST
+    assert len(world.frontend.lines) == FOLD_BURST
     world.hear(message("from eve", EVE, "Eve"))
-    assert world.face.lines[-1] == "Eve: from eve" or world.face.lines[-1] == "Bob: from eve"
+    assert (
+        world.frontend.lines[-1] == "Eve: from eve" or world.frontend.lines[-1] == "Bob: from eve"
+    )
     world.wait(NEWS_FOLD_S)
-    assert "80 more lines from Bob" in world.face.notes[-1]
+    assert "80 more lines from Bob" in world.frontend.notes[-1]
     world.enter(terminal=False)
     world.hear(*[message(str(n)) for n in range(100)])
-    assert len(world.face.lines) == 100
+    assert len(world.frontend.lines) == 100
 
 
 def test_at_a_terminal_leaving_is_at_once(world: World) -> None:
@@ -339,9 +341,9 @@ def test_at_a_terminal_leaving_is_at_once(world: World) -> None:
     world.room.session.missing = 3
     chat.line("/leave")
     assert chat.state == OVER and world.room.left and world.over == 1
-    assert world.face.notes[-1] == "-- left lab --"
+    assert world.frontend.notes[-1] == "-- left lab --"
     world.hear(message("too late"))
-    assert world.face.lines == []
+    assert world.frontend.lines == []
     chat.leave()
     assert world.over == 1
 
@@ -351,7 +353,7 @@ def test_a_pipe_waits_until_everybody_has_confirmed(world: World) -> None:
     chat.line("x")
     world.room.session.waiting = 1
     chat.finish()
-    assert chat.state == FINISHING and world.face.held and world.room.session.asked == 0
+    assert chat.state == FINISHING and world.frontend.held and world.room.session.asked == 0
     world.wait(60)
     assert chat.state == FINISHING
     world.room.session.waiting, world.room.session.missing = 0, 1
@@ -383,17 +385,17 @@ def test_what_must_be_answered_waits_for_somebody(world: World) -> None:
     assert chat.state == FINISHING
     world.wait(CONFIRM_S)
     assert chat.state == OVER and chat.outcome == (0, 0)
-    assert world.face.notes == [] and world.face.lines == []
+    assert world.frontend.notes == [] and world.frontend.lines == []
 
 
 def test_a_fast_pipe_is_held_back(world: World) -> None:
     world.enter(terminal=False)
     world.room.session.waiting = PIPE_QUEUE_MAX + 1
     world.room.on_pump()
-    assert world.face.held
+    assert world.frontend.held
     world.room.session.waiting = PIPE_QUEUE_MAX
     world.room.on_pump()
-    assert not world.face.held
+    assert not world.frontend.held
 
 
 def test_quitting_from_a_room_leaves_it_first(world: World) -> None:
@@ -415,17 +417,17 @@ def test_silence_is_noticed_once_and_only_silence(world: World) -> None:
 def test_the_tail_of_the_history_and_no_more(world: World) -> None:
     world.enter(terminal=False, history=2)
     world.hear(*[message(str(n), mark="history") for n in range(5)])
-    assert world.face.lines == []
+    assert world.frontend.lines == []
     world.wait(CATCH_UP_S)
-    assert world.face.lines == ["Bob: 3 (old)", "Bob: 4 (old)"]
+    assert world.frontend.lines == ["Bob: 3 (old)", "Bob: 4 (old)"]
     world.hear(message("old", mark="history"), message("new"))
-    assert world.face.lines[2:] == ["Bob: new"]
+    assert world.frontend.lines[2:] == ["Bob: new"]
 
 
 def test_a_live_message_shows_the_history_before_it(world: World) -> None:
     world.enter(terminal=False, history=9)
     world.hear(message("a", mark="history"), message("b"))
-    assert world.face.lines == ["Bob: a (old)", "Bob: b"]
+    assert world.frontend.lines == ["Bob: a (old)", "Bob: b"]
 
 
 def test_the_day_is_said_when_it_changes(world: World) -> None:
@@ -434,9 +436,9 @@ def test_the_day_is_said_when_it_changes(world: World) -> None:
     world.hear(message("a"))
     wall[0] += 86_400
     world.hear(message("b"), message("c"))
-    days = [note for note in world.face.notes if "2026" in note]
+    days = [note for note in world.frontend.notes if "2026" in note]
     assert len(days) == 1 and re.fullmatch(r"-- \w{3} \d\d Nov 2026 --", days[0])
-    assert all(re.match(r"\d\d:\d\d Bob: ", line) for line in world.face.lines)
+    assert all(re.match(r"\d\d:\d\d Bob: ", line) for line in world.frontend.lines)
 
 
 def test_history_shows_when_it_was_said(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -446,7 +448,7 @@ def test_history_shows_when_it_was_said(world: World, monkeypatch: pytest.Monkey
     old = list(message("a", mark="history"))
     old[6] = 1795348801 - 3600
     world.hear(tuple(old), message("b"))
-    assert world.face.lines == ["11:00 Bob: a (old)", "12:00 Bob: b"]
+    assert world.frontend.lines == ["11:00 Bob: a (old)", "12:00 Bob: b"]
 
 
 def test_stamps(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -478,7 +480,7 @@ def test_json_is_data_for_everything_that_happens(world: World) -> None:
     world.enter(as_json=True)
     world.hear(message("hi"), ("joined", BOB, "Bob"), ("lost", BOB, "Bob", 1))
     world.hear(("renamed", BOB, "Bob", "Rob"), ("conflict", BOB, "Rob", 1))
-    kinds = [line.partition('"type":"')[2].partition('"')[0] for line in world.face.lines]
+    kinds = [line.partition('"type":"')[2].partition('"')[0] for line in world.frontend.lines]
     assert kinds == ["message", "joined", "lost", "renamed", "conflict"]
 
 
@@ -497,13 +499,13 @@ def test_history_asked_for_has_its_time_too(world: World, monkeypatch: pytest.Mo
     event[6] = 3_600
     monkeypatch.setattr(chat.room.session, "history", lambda count: [tuple(event), message("b")])
     chat.line("/history")
-    assert world.face.notes[-3:-1] == ["01:00 Bob: a", "Bob: b"]
+    assert world.frontend.notes[-3:-1] == ["01:00 Bob: a", "Bob: b"]
 
 
 def test_who_talks_has_come_before(world: World) -> None:
     world.enter()
     world.wait(OPENING_S)
     world.hear(("joined", BOB, "Bob"))
-    assert world.face.notes[1:] == []
+    assert world.frontend.notes[1:] == []
     world.hear(message("hi"))
-    assert world.face.notes[1:] == ["-- Bob joined --"]
+    assert world.frontend.notes[1:] == ["-- Bob joined --"]

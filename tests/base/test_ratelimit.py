@@ -10,7 +10,7 @@ from evloop.base.limits import CHANGE_BURST, RATED_ADDRESSES_MAX
 from evloop.base.ratelimit import AddressRates, change_burst
 
 
-class Bucket:
+class TokenBucket:
     """The bucket of one address."""
 
     def __init__(self, rate: float, burst: float) -> None:
@@ -26,7 +26,7 @@ def nearly(seconds: float) -> float:
 
 
 def test_the_burst_and_then_the_rate() -> None:
-    bucket = Bucket(rate=4.0, burst=10.0)
+    bucket = TokenBucket(rate=4.0, burst=10.0)
     assert [bucket.take(100.0) for _ in range(10)] == [0.0] * 10
     assert bucket.take(100.0) == nearly(0.25)
     assert bucket.take(100.125) == nearly(0.125)
@@ -35,7 +35,7 @@ def test_the_burst_and_then_the_rate() -> None:
 
 
 def test_waiting_fills_it_up_to_the_burst_only() -> None:
-    bucket = Bucket(rate=1.0, burst=3.0)
+    bucket = TokenBucket(rate=1.0, burst=3.0)
     for _ in range(3):
         bucket.take(0.0)
     assert [bucket.take(1e6) for _ in range(4)] == [0.0, 0.0, 0.0, nearly(1.0)]
@@ -47,7 +47,7 @@ def test_waiting_fills_it_up_to_the_burst_only() -> None:
     st.integers(min_value=1, max_value=20),
 )
 def test_never_more_than_burst_and_rate_allow(steps: list[float], rate: float, burst: int) -> None:
-    bucket = Bucket(rate, burst)
+    bucket = TokenBucket(rate, burst)
     now = 0.0
     taken = 0
     for step in steps:
@@ -60,7 +60,7 @@ def test_never_more_than_burst_and_rate_allow(steps: list[float], rate: float, b
 
 @given(st.floats(min_value=0.5, max_value=100), st.integers(min_value=1, max_value=20))
 def test_who_waits_as_told_gets_through(rate: float, burst: int) -> None:
-    bucket = Bucket(rate, burst)
+    bucket = TokenBucket(rate, burst)
     for _ in range(burst):
         assert bucket.take(0.0) == 0.0
     now = bucket.take(0.0)

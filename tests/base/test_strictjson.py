@@ -17,9 +17,9 @@ from evloop.base.limits import (
     INTEGER_MAX,
     JSON_DEPTH_MAX,
     PAYLOAD_BYTES_MAX,
-    REPLY_BYTES_MAX,
 )
 from evloop.base.strictjson import decode, encode
+from evloop.directory.limits import REPLY_BYTES_MAX
 from tests.support.json_texts import (
     FRAGMENTS,
     VALUES,

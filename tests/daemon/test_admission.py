@@ -6,9 +6,9 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from evloop.base import limits
 from evloop.base.errors import Refused
 from evloop.daemon.admission import Guard, clients_that_fit
+from evloop.daemon.limits import CONNECTIONS_BURST, CONNECTIONS_PER_S, FULL_RETRY_S
 
 
 def test_the_total_is_capped() -> None:
@@ -18,7 +18,7 @@ def test_the_total_is_capped() -> None:
     with pytest.raises(Refused) as raised:
         guard.admit("192.0.2.3", 0.0)
     assert (raised.value.code, raised.value.reason) == (6, "slow_down")
-    assert raised.value.data == {"retry_after": limits.FULL_RETRY_S}
+    assert raised.value.data == {"retry_after": FULL_RETRY_S}
     guard.release(first)
     guard.admit("192.0.2.3", 0.0)
 
@@ -39,16 +39,16 @@ def test_a_slash_64_is_one_visitor_and_a_mapped_address_is_not() -> None:
 
 def test_a_flood_of_new_connections_is_slowed() -> None:
     guard = Guard(clients=100_000, per_visitor=10)
-    for _ in range(limits.CONNECTIONS_BURST):
+    for _ in range(CONNECTIONS_BURST):
         guard.release(guard.admit("192.0.2.1", 5.0))
     with pytest.raises(Refused) as raised:
         guard.admit("192.0.2.1", 5.0)
     assert raised.value.data is not None
     wait = raised.value.data["retry_after"]
-    assert isinstance(wait, float) and 0 < wait <= 1 / limits.CONNECTIONS_PER_S
+    assert isinstance(wait, float) and 0 < wait <= 1 / CONNECTIONS_PER_S
     guard.release(guard.admit("192.0.2.2", 5.0))
     later = 5.0 + 1.0
-    for _ in range(int(limits.CONNECTIONS_PER_S)):
+    for _ in range(int(CONNECTIONS_PER_S)):
         guard.release(guard.admit("192.0.2.1", later))
     with pytest.raises(Refused, match="wait a moment"):
         guard.admit("192.0.2.1", later)
@@ -56,9 +56,9 @@ def test_a_flood_of_new_connections_is_slowed() -> None:
 
 def test_zero_lifts_the_caps_of_a_visitor() -> None:
     guard = Guard(clients=100_000, per_visitor=0)
-    for _ in range(3 * limits.CONNECTIONS_BURST):
+    for _ in range(3 * CONNECTIONS_BURST):
         guard.admit("192.0.2.1", 0.0)
-    assert guard.count == 3 * limits.CONNECTIONS_BURST
+    assert guard.count == 3 * CONNECTIONS_BURST
 
 
 def test_the_tables_do_not_grow_with_what_was_refused() -> None:

@@ -9,25 +9,25 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
 
-from evloop.base import limits
 from evloop.daemon.expiry import Expiry
+from evloop.daemon.limits import EXPIRED_PER_SWEEP_MAX
 from evloop.daemon.store import open_store
-from evloop.directory.protocol import Room
+from evloop.directory.protocol import RoomEntry
 from tests.support.live import House
 
 DAY = 86_400.0
 
 
-def rooms(*names: str) -> list[Room]:
-    return [Room(name, "239.255.7.1", 2000 + at) for at, name in enumerate(names)]
+def rooms(*names: str) -> list[RoomEntry]:
+    return [RoomEntry(name, "239.255.7.1", 2000 + at) for at, name in enumerate(names)]
 
 
 def sweep(
-    expiry: Expiry, now: float, found: list[Room], members: Callable[[Room], int]
-) -> tuple[dict[Room, float], list[Room]]:
+    expiry: Expiry, now: float, found: list[RoomEntry], members: Callable[[RoomEntry], int]
+) -> tuple[dict[RoomEntry, float], list[RoomEntry]]:
     """A whole sweep, in pieces of one."""
-    changed: dict[Room, float] = {}
-    expired: list[Room] = []
+    changed: dict[RoomEntry, float] = {}
+    expired: list[RoomEntry] = []
     expiry.begin()
     for room in found:
         newly, gone = expiry.look(now, [room], members)
@@ -108,7 +108,7 @@ def test_a_server_removes_what_nobody_needs_and_says_so() -> None:
         assert gone == ["empty"]
         assert any("a room has expired room=empty" in line for line in house.lines)
         house.skip(90.0)
-        names = [room.name for room in house.registrar.directory.rooms()]
+        names = [room.name for room in house.dispatcher.directory.rooms()]
         assert names == ["used"]
     finally:
         house.close()
@@ -118,14 +118,14 @@ def test_many_expired_rooms_go_a_few_at_a_time() -> None:
     house = House("--expire", "0.001", "--change-rate", "0")
     try:
         caller = house.caller()
-        for number in range(limits.EXPIRED_PER_SWEEP_MAX + 50):
+        for number in range(EXPIRED_PER_SWEEP_MAX + 50):
             house.call(caller, "makeroom", name=f"room{number}")
         house.skip(85.0)
         sizes = set()
         for _ in range(30):
             house.skip(0.5)
-            sizes.add(len(house.registrar.directory))
-        assert sizes == {limits.EXPIRED_PER_SWEEP_MAX + 50, 50, 0}
+            sizes.add(len(house.dispatcher.directory))
+        assert sizes == {EXPIRED_PER_SWEEP_MAX + 50, 50, 0}
     finally:
         house.close()
 
@@ -140,7 +140,7 @@ class ExpiryMachine(RuleBasedStateMachine):
         self.now = 0.0
         self.expiry = Expiry(self.SPAN, 0.0, {}, 0.0)
         self.rooms = rooms("a", "b", "c")
-        self.inside: set[Room] = set()
+        self.inside: set[RoomEntry] = set()
         self.used = dict.fromkeys(self.rooms, 0.0)
         sweep(self.expiry, 0.0, self.rooms, lambda room: room in self.inside)
         self.swept = 0.0

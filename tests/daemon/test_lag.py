@@ -9,10 +9,12 @@ from collections.abc import Callable, Iterable, Iterator
 
 import pytest
 
-from evloop.base import limits
-from evloop.daemon import server, systemd
+from evloop.daemon import expiry, server
 from evloop.daemon.expiry import Expiry
-from evloop.directory.protocol import Room
+from evloop.daemon.limits import LEAVES_PER_END
+from evloop.directory.limits import ROOMS_ENTERED_MAX
+from evloop.directory.protocol import RoomEntry
+from evloop.net.limits import ENDS_PER_TICK
 from evloop.net.stream import OPEN
 from tests.support.live import Caller, House
 
@@ -48,7 +50,7 @@ def test_a_start_is_no_tick() -> None:
 def test_goodbyes_are_said_a_few_a_tick(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "SENDS_PER_TICK", 4)
     crowd(house, 10)
-    connections = list(house.registrar.connections.values())
+    connections = list(house.dispatcher.connections.values())
     house.server.drain("the end")
     left = []
     for _ in range(4):
@@ -61,33 +63,33 @@ def test_goodbyes_are_said_a_few_a_tick(house: House, monkeypatch: pytest.Monkey
 
 
 def test_who_leaves_many_rooms_counts_more(house: House) -> None:
-    rooms = [f"r{number}" for number in range(limits.ROOMS_ENTERED_MAX)]
-    together = 2 * limits.ENDS_PER_TICK // (1 + len(rooms) // limits.LEAVES_PER_END)
+    rooms = [f"r{number}" for number in range(ROOMS_ENTERED_MAX)]
+    together = 2 * ENDS_PER_TICK // (1 + len(rooms) // LEAVES_PER_END)
     callers = crowd(house, together)
     for name in rooms:
         house.call(callers[0], "makeroom", name=name)
     for caller in callers:
         for name in rooms:
             caller.ask("enter", name=name)
-    lab = house.registrar.directory.find(rooms[-1])
-    house.until(lambda: house.registrar.directory.members(lab) == together)
-    for connection in list(house.registrar.connections.values()):
+    lab = house.dispatcher.directory.find(rooms[-1])
+    house.until(lambda: house.dispatcher.directory.members(lab) == together)
+    for connection in list(house.dispatcher.connections.values()):
         connection.abort("over")
     house.tick()
-    assert together // 2 - 1 <= len(house.registrar.connections) <= together // 2
+    assert together // 2 - 1 <= len(house.dispatcher.connections) <= together // 2
     house.tick(2)
-    assert not house.registrar.connections
-    assert house.registrar.directory.members(lab) == 0
+    assert not house.dispatcher.connections
+    assert house.dispatcher.directory.members(lab) == 0
 
 
 def test_the_rooms_are_swept_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(systemd, "EXPIRY_PIECE_ROOMS", 5)
+    monkeypatch.setattr(expiry, "EXPIRY_PIECE_ROOMS", 5)
     pieces: list[list[str]] = []
     look = Expiry.look
 
     def noting(
-        expiry: Expiry, now: float, rooms: Iterable[Room], members: Callable[[Room], int]
-    ) -> tuple[dict[Room, float], list[Room]]:
+        expiry: Expiry, now: float, rooms: Iterable[RoomEntry], members: Callable[[RoomEntry], int]
+    ) -> tuple[dict[RoomEntry, float], list[RoomEntry]]:
         found = list(rooms)
         pieces.append([room.name for room in found])
         return look(expiry, now, found, members)
@@ -102,13 +104,13 @@ def test_the_rooms_are_swept_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(Expiry, "look", noting)
         house.skipped += 10.0  # all are due
         house.tick()
-        assert pieces == [names[:5]] and len(house.registrar.directory) == 7
+        assert pieces == [names[:5]] and len(house.dispatcher.directory) == 7
         # Deleted before it is looked at, and made anew: another room, which is not to go.
-        house.registrar.delete_room("r9", None)
-        house.registrar.make_room("r9", None, None, "127.0.0.1", b"")
+        house.dispatcher.delete_room("r9", None)
+        house.dispatcher.make_room("r9", None, None, "127.0.0.1", b"")
         house.tick(3)
         assert pieces[1:] == [names[5:9], names[10:], []]
-        assert [room.name for room in house.registrar.directory] == ["r9"]
+        assert [room.name for room in house.dispatcher.directory] == ["r9"]
     finally:
         house.close()
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evloop.base import limits
+from evloop.daemon.limits import METRIC_KINDS_MAX, METRICS_EVERY_S
 from evloop.daemon.metrics import (
     COUNTERS,
     GAUGES,
@@ -118,12 +118,12 @@ def test_the_histogram_is_cumulative(lags: list[float]) -> None:
 
 def test_kinds_are_bounded() -> None:
     it = metrics()
-    for n in range(10 * limits.METRIC_KINDS_MAX):
+    for n in range(10 * METRIC_KINDS_MAX):
         it.count_kind("rejects", f"reason_{n}")
     rejects = it.figures()["rejects"]
     assert isinstance(rejects, dict)
-    assert len(rejects) == limits.METRIC_KINDS_MAX + 1
-    assert sum(rejects.values()) == 10 * limits.METRIC_KINDS_MAX
+    assert len(rejects) == METRIC_KINDS_MAX + 1
+    assert sum(rejects.values()) == 10 * METRIC_KINDS_MAX
 
 
 def test_the_process_is_measured() -> None:
@@ -166,7 +166,7 @@ def test_publishing_goes_on_after_a_failure(tmp_path: Path) -> None:
         publish(loop, log, str(folder / "evloop.prom"), metrics())
         assert len(lines) == 1 and "No such file" in lines[0]
         folder.mkdir()
-        now += limits.METRICS_EVERY_S
+        now += METRICS_EVERY_S
         loop.defer(lambda: None)  # so that the tick does not wait
         loop.tick()
         assert ("clients", "") in samples((folder / "evloop.prom").read_text())

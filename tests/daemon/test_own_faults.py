@@ -59,6 +59,6 @@ def test_half_a_change_is_undone(house: House, monkeypatch: pytest.MonkeyPatch) 
     assert [reply["error"]["code"] for reply in unlucky.got] == [7, -32603]
     assert house.call(honest, "getdir")["result"] == first
     assert "result" in house.call(honest, "makeroom", name="after")
-    version, rooms = house.registrar.store.load()
+    version, rooms = house.dispatcher.store.load()
     assert sorted(room.name for room in rooms) == ["after", "before"]
-    assert version == house.registrar.directory.version
+    assert version == house.dispatcher.directory.version

@@ -23,14 +23,16 @@ from evloop.daemon.store import (
     Store,
     open_store,
 )
-from evloop.directory.protocol import Room
+from evloop.directory.protocol import RoomEntry
 
 ROOT = os.geteuid() == 0
 needs_root = pytest.mark.skipif(not ROOT, reason="mounts a file system: needs root")
 
 
-def room(name: str, number: int = 0, token: bytes = b"") -> Room:
-    return Room(name, f"239.1.0.{number % 256}", 5000 + number, "plain", 17, "192.0.2.1", token)
+def room(name: str, number: int = 0, token: bytes = b"") -> RoomEntry:
+    return RoomEntry(
+        name, f"239.1.0.{number % 256}", 5000 + number, "plain", 17, "192.0.2.1", token
+    )
 
 
 def held(path: Path) -> tuple[int, dict[str, tuple[object, ...]]]:
@@ -43,11 +45,11 @@ def held(path: Path) -> tuple[int, dict[str, tuple[object, ...]]]:
     return version, {one.name: columns(one) for one in rooms}
 
 
-def columns(one: Room) -> tuple[object, ...]:
+def columns(one: RoomEntry) -> tuple[object, ...]:
     return one.name, one.address, one.port, one.mode, one.made, one.maker, one.token
 
 
-def named(*rooms: Room) -> dict[str, tuple[object, ...]]:
+def named(*rooms: RoomEntry) -> dict[str, tuple[object, ...]]:
     return {one.name: columns(one) for one in rooms}
 
 
@@ -168,8 +170,8 @@ def test_any_order_of_steps_keeps_what_was_committed(
 ) -> None:
     path = tmp_path_factory.mktemp("any") / "directory.db"
     store = open_store(str(path))
-    durable: tuple[int, dict[str, Room]] = (0, {})
-    working: dict[str, Room] = {}
+    durable: tuple[int, dict[str, RoomEntry]] = (0, {})
+    working: dict[str, RoomEntry] = {}
     for what, number in steps:
         name = f"r{number}"
         if what == "insert" and name not in working:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from evloop.base import limits
 from evloop.base.errors import SetupError
+from evloop.daemon.limits import LISTEN_SOCKETS_MAX
 from evloop.daemon.systemd import (
     Notifier,
     listening_sockets,
@@ -215,7 +215,7 @@ def test_sockets_meant_for_others_are_left_alone(
     assert os.get_inheritable(FIRST)
 
 
-@pytest.mark.parametrize("count", ["0", "-1", "x", "", str(limits.LISTEN_SOCKETS_MAX + 1)])
+@pytest.mark.parametrize("count", ["0", "-1", "x", "", str(LISTEN_SOCKETS_MAX + 1)])
 def test_a_senseless_number_is_an_error(count: str) -> None:
     environ = {"LISTEN_FDS": count, "LISTEN_PID": str(PID)}
     with pytest.raises(SetupError) as raised:

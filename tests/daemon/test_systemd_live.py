@@ -181,7 +181,7 @@ def test_stats_are_for_this_machine_unless_told() -> None:
         try:
             caller = house.caller()
             house.call(caller, "ping")
-            (connection,) = house.registrar.connections.values()
+            (connection,) = house.dispatcher.connections.values()
             connection.host = "192.0.2.1"  # as if it came from there
             reply = house.call(caller, "stats")
             assert ("result" in reply) == allowed

@@ -12,15 +12,15 @@ import pytest
 
 from evloop.app.prompt import advised
 from evloop.base.errors import EvloopError, Refused
-from evloop.base.limits import CONNECT_S_MAX, RECONNECT_S_MAX
 from evloop.directory.client import (
     IDLE,
     READY,
     WAITING,
-    Link,
+    DirectoryClient,
     ProtocolMismatch,
     Unreachable,
 )
+from evloop.directory.limits import CONNECT_S_MAX, RECONNECT_S_MAX
 from evloop.framing import FrameDecoder, pack_frame
 from evloop.net.stream import Hub
 from tests.support.live import House
@@ -34,7 +34,7 @@ class World(House):
         hub = Hub(self.loop)
         self.loop.before_sleep(hub.flush)
         rng = random.Random(1)
-        self.link = Link(self.loop, hub, lambda: rng, "test/1", lambda: "Mel")
+        self.link = DirectoryClient(self.loop, hub, lambda: rng, "test/1", lambda: "Mel")
         self.ready = 0
         self.lost: list[tuple[str, float]] = []
         self.news: list[tuple[str, dict[str, Any]]] = []
@@ -69,7 +69,7 @@ class World(House):
 
     def cut(self) -> None:
         """The server loses the connection."""
-        for connection in list(self.registrar.connections.values()):
+        for connection in list(self.dispatcher.connections.values()):
             connection.abort("cut")
 
 
@@ -90,7 +90,7 @@ def listener() -> Iterator[socket.socket]:
 def test_a_link_greets_asks_and_is_answered(world: World) -> None:
     assert world.connect() is None
     assert world.link.state == READY and world.ready == 1
-    connection = next(iter(world.registrar.connections.values()))
+    connection = next(iter(world.dispatcher.connections.values()))
     assert (connection.client, connection.name) == ("test/1", "Mel")
     value, error = world.ask("makeroom", name="lab")
     assert error is None and value["room"]["name"] == "lab"
@@ -212,13 +212,13 @@ def test_closing_is_final(world: World) -> None:
     assert isinstance(world.answers[0][1], Unreachable)
     world.skip(60)
     assert world.link.state == IDLE and world.lost == []
-    world.until(lambda: not world.registrar.connections)
+    world.until(lambda: not world.dispatcher.connections)
 
 
 def test_connecting_anew_gives_up_the_old(world: World) -> None:
     world.connect()
     assert world.connect() is None
-    world.until(lambda: len(world.registrar.connections) == 1)
+    world.until(lambda: len(world.dispatcher.connections) == 1)
     assert world.ask("ping") == ({}, None) and world.lost == []
 
 
@@ -235,8 +235,8 @@ def test_news_comes_in_order(world: World) -> None:
 
 def test_the_servers_goodbye_is_the_reason_of_the_loss(world: World) -> None:
     world.connect()
-    (connection,) = world.registrar.connections.values()
-    world.registrar.send_away(connection, "the server ends")
+    (connection,) = world.dispatcher.connections.values()
+    world.dispatcher.send_away(connection, "the server ends")
     world.until(lambda: world.lost)
     assert world.news == [("closing", {"reason": "the server ends"})]
     assert world.lost[0][0] == "the server ends"

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evloop.base import limits
 from evloop.base.errors import SetupError
+from evloop.directory.limits import KEEPSAKE_LINES_MAX
 from evloop.directory.trust import (
     PINS,
-    Keepsakes,
+    KeyFile,
     check_pin,
 )
 
@@ -22,11 +22,11 @@ PLACE = "192.0.2.1:44444"
 
 
 @pytest.fixture
-def pins(tmp_path: Path) -> Keepsakes:
-    return Keepsakes(str(tmp_path / "evloop"), PINS)
+def pins(tmp_path: Path) -> KeyFile:
+    return KeyFile(str(tmp_path / "evloop"), PINS)
 
 
-def test_the_first_certificate_is_kept_and_told(pins: Keepsakes) -> None:
+def test_the_first_certificate_is_kept_and_told(pins: KeyFile) -> None:
     told = check_pin(pins, PLACE, A)
     assert told is not None and A in told and PLACE in told
     assert check_pin(pins, PLACE, A) is None
@@ -35,7 +35,7 @@ def test_the_first_certificate_is_kept_and_told(pins: Keepsakes) -> None:
     assert os.stat(os.path.dirname(pins.path)).st_mode & 0o777 == 0o700
 
 
-def test_another_certificate_is_refused_aloud(pins: Keepsakes) -> None:
+def test_another_certificate_is_refused_aloud(pins: KeyFile) -> None:
     check_pin(pins, PLACE, A)
     check_pin(pins, "192.0.2.1:55555", B)
     with pytest.raises(SetupError) as raised:
@@ -52,7 +52,7 @@ def test_another_certificate_is_refused_aloud(pins: Keepsakes) -> None:
     "junk",
     [b"junk\n", b"\xff\xfe\0\n", b"x y z\n", b"\n", b" ab\n", b"192.0.2.1:44444 a1", b"k 12 AB\n"],
 )
-def test_a_damaged_file_is_not_guessed_at(pins: Keepsakes, junk: bytes) -> None:
+def test_a_damaged_file_is_not_guessed_at(pins: KeyFile, junk: bytes) -> None:
     check_pin(pins, PLACE, A)
     with open(pins.path, "ab") as file:
         file.write(junk)
@@ -63,23 +63,23 @@ def test_a_damaged_file_is_not_guessed_at(pins: Keepsakes, junk: bytes) -> None:
 def test_what_can_not_be_read_or_written_is_told(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / PINS)
     with pytest.raises(SetupError, match="not a regular file"):
-        Keepsakes(str(tmp_path), PINS).get(PLACE)
+        KeyFile(str(tmp_path), PINS).get(PLACE)
     (tmp_path / "file").write_text("")
     with pytest.raises(SetupError, match="can not use"):
-        Keepsakes(str(tmp_path / "file"), PINS).put(PLACE, A)
+        KeyFile(str(tmp_path / "file"), PINS).put(PLACE, A)
 
 
-def test_two_clients_keep_both_of_theirs(pins: Keepsakes) -> None:
-    other = Keepsakes(os.path.dirname(pins.path), PINS)
+def test_two_clients_keep_both_of_theirs(pins: KeyFile) -> None:
+    other = KeyFile(os.path.dirname(pins.path), PINS)
     pins.put("one", A)
     other.put("two", B)
     pins.put("three", A)
     assert [other.get(key) for key in ("one", "two", "three", "four")] == [A, B, A, None]
 
 
-def test_the_newest_are_kept_when_there_are_too_many(pins: Keepsakes) -> None:
+def test_the_newest_are_kept_when_there_are_too_many(pins: KeyFile) -> None:
     os.makedirs(os.path.dirname(pins.path))
-    lines = "".join(f"key{n} {n:04x}\n" for n in range(limits.KEEPSAKE_LINES_MAX))
+    lines = "".join(f"key{n} {n:04x}\n" for n in range(KEEPSAKE_LINES_MAX))
     Path(pins.path).write_text(lines)
     pins.put("newest", A)
     assert pins.get("key0") is None
@@ -99,7 +99,7 @@ def test_the_newest_are_kept_when_there_are_too_many(pins: Keepsakes) -> None:
 def test_it_is_a_dict(
     tmp_path_factory: pytest.TempPathFactory, puts: list[tuple[str, str]]
 ) -> None:
-    kept = Keepsakes(str(tmp_path_factory.mktemp("kept")), PINS)
+    kept = KeyFile(str(tmp_path_factory.mktemp("kept")), PINS)
     for key, value in puts:
         kept.put(key, value)
     for key, value in dict(puts).items():

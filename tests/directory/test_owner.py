@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
 from evloop.base.errors import Refused
-from evloop.directory.protocol import Room
+from evloop.directory.protocol import RoomEntry
 from evloop.directory.registry import (
     check_owner,
     new_token,
@@ -27,21 +27,21 @@ NAMES = ("lab", "LAB", "café", "x")
 def test_the_hash_is_kept_and_not_the_token() -> None:
     token = new_token(bytes(range(16)))
     assert token == "000102030405060708090a0b0c0d0e0f"
-    room = Room("lab", "239.255.7.1", 5751, token=token_hash(token))
+    room = RoomEntry("lab", "239.255.7.1", 5751, token=token_hash(token))
     assert token.encode() not in room.token and len(room.token) == 32
     check_owner(room, token)
 
 
 @pytest.mark.parametrize("token", [None, "", "0" * 32, "00" * 15 + "0F", "é", "\ud800", "x" * 9999])
 def test_nothing_else_is_the_token(token: str | None) -> None:
-    room = Room("lab", "239.255.7.1", 5751, token=token_hash("0" * 31 + "f"))
+    room = RoomEntry("lab", "239.255.7.1", 5751, token=token_hash("0" * 31 + "f"))
     with pytest.raises(Refused) as raised:
         check_owner(room, token)
     assert (raised.value.code, raised.value.reason) == (4, "not_allowed")
 
 
 def test_a_room_without_owner_is_the_operators() -> None:
-    room = Room("lab", "239.255.7.1", 5751)
+    room = RoomEntry("lab", "239.255.7.1", 5751)
     for token in (None, "", "0" * 32):
         with pytest.raises(Refused, match="has no owner; only the operator"):
             check_owner(room, token)
@@ -72,7 +72,7 @@ def test_the_token_comes_to_the_maker_alone(house: House) -> None:
 
 def test_the_operator_deletes_anything(house: House) -> None:
     house.call(house.caller(), "makeroom", name="lab")
-    house.registrar.delete_room("lab", None)
+    house.dispatcher.delete_room("lab", None)
     assert house.call(house.caller(), "getdir")["result"]["rooms"] == []
 
 
@@ -187,7 +187,7 @@ class Strangers(RuleBasedStateMachine):
 
     @invariant()
     def every_room_stands(self) -> None:
-        rooms = self.house.registrar.directory.rooms()
+        rooms = self.house.dispatcher.directory.rooms()
         assert sorted(room.name for room in rooms) == sorted(
             name for name, _ in self.standing.values()
         )
@@ -207,4 +207,4 @@ def test_a_stranger_with_the_right_token_would_succeed(house: House) -> None:
     token = house.call(house.caller(), "makeroom", name="lab")["result"]["token"]
     thief: Caller = house.caller()
     thief.send(pack_frame(json.dumps(_delete(None, name="LAB", token=token)).encode()))
-    house.until(lambda: len(house.registrar.directory) == 0)
+    house.until(lambda: len(house.dispatcher.directory) == 0)

@@ -6,7 +6,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
-from evloop.directory.pages import Listing
+from evloop.directory.pages import PagedIndex
 
 
 class ListingMachine(RuleBasedStateMachine):
@@ -15,7 +15,7 @@ class ListingMachine(RuleBasedStateMachine):
     @initialize(start=st.dictionaries(st.text("abcdé", max_size=2), st.binary(max_size=6)))
     def start(self, start: dict[str, bytes]) -> None:
         self.model = dict(start)
-        self.listing = Listing(list(start.items()), width=3)
+        self.listing = PagedIndex(list(start.items()), width=3)
 
     @rule(key=st.text("abcdé", max_size=2), entry=st.binary(max_size=6))
     def put(self, key: str, entry: bytes) -> None:

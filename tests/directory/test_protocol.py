@@ -10,21 +10,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evloop.base.errors import INVALID_REQUEST, PARSE_ERROR, BadMessage, Refused
-from evloop.base.limits import (
+from evloop.base.limits import INTEGER_MAX, PAYLOAD_BYTES_MAX
+from evloop.base.names import quoted
+from evloop.base.strictjson import decode, encode
+from evloop.directory import protocol
+from evloop.directory.limits import (
     BATCH_MEMBERS_MAX,
     ID_CHARS_MAX,
     ID_DIGITS,
-    INTEGER_MAX,
-    PAYLOAD_BYTES_MAX,
     REPLY_BYTES_MAX,
     ROOM_BYTES_MAX,
     TAIL_BYTES_MAX,
     TAILS_MAX,
 )
-from evloop.base.names import quoted
-from evloop.base.strictjson import decode, encode
-from evloop.directory import protocol
-from evloop.directory.protocol import Room, parse
+from evloop.directory.protocol import RoomEntry, parse
 from tests.support.json_texts import (
     CHARACTERS,
     FRAGMENTS,
@@ -257,7 +256,7 @@ def test_any_bytes_are_a_request_a_batch_or_a_bad_message(payload: bytes) -> Non
 
 NAMES = st.text(st.characters(categories=("L", "N", "P", "S")), min_size=1, max_size=16)
 ROOMS = st.builds(
-    Room,
+    RoomEntry,
     NAMES,
     st.sampled_from(["239.255.7.1", "ff15::7"]),
     st.integers(min_value=1024, max_value=65535),
@@ -266,7 +265,7 @@ ROOMS = st.builds(
 )
 
 
-def as_object(room: Room, members: int) -> dict[str, Any]:
+def as_object(room: RoomEntry, members: int) -> dict[str, Any]:
     return {
         "name": room.name,
         "address": room.address,
@@ -277,12 +276,12 @@ def as_object(room: Room, members: int) -> dict[str, Any]:
     }
 
 
-def same(one: Room, other: Room) -> bool:
-    return all(getattr(one, slot) == getattr(other, slot) for slot in Room.__slots__)
+def same(one: RoomEntry, other: RoomEntry) -> bool:
+    return all(getattr(one, slot) == getattr(other, slot) for slot in RoomEntry.__slots__)
 
 
 @given(ROOMS, st.integers(min_value=0, max_value=10**6))
-def test_rooms_round_trip(room: Room, members: int) -> None:
+def test_rooms_round_trip(room: RoomEntry, members: int) -> None:
     encoded = protocol.room_json(room, members)
     assert json.loads(encoded) == as_object(room, members)
     again, count = protocol.read_room(decode(encoded))
@@ -292,12 +291,12 @@ def test_rooms_round_trip(room: Room, members: int) -> None:
 
 def test_the_largest_room_is_within_its_cap() -> None:
     for name in ('"' * 64, "\\" * 64, "😀" * 16):
-        room = Room(name, "ff18:" + ":".join(["ffff"] * 7), 65535, made=INTEGER_MAX)
+        room = RoomEntry(name, "ff18:" + ":".join(["ffff"] * 7), 65535, made=INTEGER_MAX)
         assert len(protocol.room_json(room, 10**6)) <= ROOM_BYTES_MAX
 
 
 @given(IDS, ROOMS, st.integers(min_value=0, max_value=INTEGER_MAX))
-def test_results_round_trip(request_id: int | str, room: Room, version: int) -> None:
+def test_results_round_trip(request_id: int | str, room: RoomEntry, version: int) -> None:
     body = protocol.change_body(version, protocol.room_json(room, 2))
     kind, answered, value = protocol.parse_from_server(protocol.result(encode(request_id), body))
     assert (kind, answered) == (protocol.RESULT, request_id)
@@ -314,7 +313,7 @@ def test_results_round_trip(request_id: int | str, room: Room, version: int) -> 
 
 
 @given(st.lists(ROOMS, max_size=5), st.none() | NAMES)
-def test_pages_round_trip(rooms: list[Room], following: str | None) -> None:
+def test_pages_round_trip(rooms: list[RoomEntry], following: str | None) -> None:
     joined = b",".join([protocol.room_json(room, 1) for room in rooms])
     body = protocol.page_body(9, joined, encode(following))
     assert json.loads(body) == {
@@ -381,7 +380,7 @@ def test_a_full_batch_of_the_longest_replies_fits_a_frame() -> None:
     room = protocol.result(
         longest,
         protocol.change_body(
-            INTEGER_MAX, protocol.room_json(Room('"' * 64, "f" * 39, 65535), 10**6)
+            INTEGER_MAX, protocol.room_json(RoomEntry('"' * 64, "f" * 39, 65535), 10**6)
         ),
     )
     sentence = f'there is no parameter "{quoted("😀" * 200)}" here'
@@ -396,7 +395,11 @@ def test_a_full_batch_of_the_longest_replies_fits_a_frame() -> None:
 
 
 def test_members_that_nobody_knows_yet_are_left_aside() -> None:
-    room = {**as_object(Room("lab", "239.255.7.1", 5751), 3), "topic": ["new"], "mode": "sealed"}
+    room = {
+        **as_object(RoomEntry("lab", "239.255.7.1", 5751), 3),
+        "topic": ["new"],
+        "mode": "sealed",
+    }
     payload = encode(
         {"jsonrpc": "2.0", "id": 1, "new": 1, "result": {"version": 3, "room": room, "x": {}}}
     )

@@ -12,29 +12,29 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from evloop.base.errors import Refused
-from evloop.base.limits import (
+from evloop.base.limits import PAYLOAD_BYTES_MAX
+from evloop.base.names import fold
+from evloop.base.strictjson import encode
+from evloop.directory import protocol
+from evloop.directory import registry as directory_module
+from evloop.directory.limits import (
     AFTER_CHARS_MAX,
     BLOCK_ROOMS,
     ID_CHARS_MAX,
     PAGE_ROOMS_MAX,
     PAGES_CACHED_MAX,
-    PAYLOAD_BYTES_MAX,
     PLACE_DRAWS_MAX,
     ROOMS_ENTERED_MAX,
 )
-from evloop.base.names import fold
-from evloop.base.strictjson import encode
-from evloop.directory import protocol
-from evloop.directory import registry as directory_module
-from evloop.directory.protocol import Room
+from evloop.directory.protocol import RoomEntry
 from evloop.directory.registry import Directory
 
 LONGEST_ID = encode("\0" * ID_CHARS_MAX)
 
 
-def room(name: str, number: int = 0, maker: str = "192.0.2.1") -> Room:
+def room(name: str, number: int = 0, maker: str = "192.0.2.1") -> RoomEntry:
     address = f"239.1.{number >> 8 & 255}.{number & 255}"
-    return Room(name, address, 5000 + (number >> 16), "reliable", 1795348801, maker)
+    return RoomEntry(name, address, 5000 + (number >> 16), "reliable", 1795348801, maker)
 
 
 def filled(count: int, **options: Any) -> Directory:
@@ -88,7 +88,7 @@ class DirectoryMachine(RuleBasedStateMachine):
             version=version, rooms_max=rooms_max, rooms_per_address=per_address
         )
         self.version = version
-        self.rooms: dict[str, Room] = {}
+        self.rooms: dict[str, RoomEntry] = {}
         self.inside: dict[str, set[int]] = {}
         self.remember()
 
@@ -97,7 +97,7 @@ class DirectoryMachine(RuleBasedStateMachine):
         self.committed = self.version, dict(self.rooms)
         self.parted: dict[str, set[int]] = {}  # who was in a committed room when it was deleted
 
-    def why_not(self, new: Room) -> str | None:
+    def why_not(self, new: RoomEntry) -> str | None:
         rooms_max, per_address = self.caps
         if new.fold in self.rooms:
             return "room_exists"
@@ -111,7 +111,7 @@ class DirectoryMachine(RuleBasedStateMachine):
             return "directory_full"
         return None
 
-    def as_object(self, one: Room) -> dict[str, Any]:
+    def as_object(self, one: RoomEntry) -> dict[str, Any]:
         return {
             "name": one.name,
             "address": one.address,
@@ -129,7 +129,7 @@ class DirectoryMachine(RuleBasedStateMachine):
         made=st.integers(min_value=0, max_value=2**40),
     )
     def make(self, name: str, place: tuple[str, int], maker: str, mode: str, made: int) -> None:
-        new = Room(name, *place, mode, made, maker)
+        new = RoomEntry(name, *place, mode, made, maker)
         why_not = self.why_not(new)
         try:
             self.directory.check_make(new)
@@ -248,7 +248,7 @@ def test_a_page_has_as_many_rooms_as_the_limit_says() -> None:
 
 
 def test_a_page_of_long_names_is_cut_by_the_frame() -> None:
-    rooms = [Room(f"{i:03}" + '"' * 61, f"ff15::{i:x}", 5000) for i in range(900)]
+    rooms = [RoomEntry(f"{i:03}" + '"' * 61, f"ff15::{i:x}", 5000) for i in range(900)]
     directory = Directory(rooms, rooms_max=0)
     first = directory.page(None, PAGE_ROOMS_MAX)
     assert PAYLOAD_BYTES_MAX - 1500 < len(first) < PAYLOAD_BYTES_MAX
@@ -303,7 +303,7 @@ def test_after_a_change_only_what_changed_is_encoded_again(monkeypatch: pytest.M
     listed(directory)
     encoded: list[str] = []
 
-    def counting(one: Room, members: int) -> bytes:
+    def counting(one: RoomEntry, members: int) -> bytes:
         encoded.append(one.name)
         return protocol.room_json(one, members)
 
@@ -326,10 +326,10 @@ def test_after_a_change_only_what_changed_is_encoded_again(monkeypatch: pytest.M
 
 
 def test_the_sentences_are_fit_for_a_person() -> None:
-    directory = Directory([Room("lab", "239.255.7.1", 5751)])
-    no = refused(1, "room_exists", directory.check_make, Room("LAB", "239.255.7.1", 5751))
+    directory = Directory([RoomEntry("lab", "239.255.7.1", 5751)])
+    no = refused(1, "room_exists", directory.check_make, RoomEntry("LAB", "239.255.7.1", 5751))
     assert no.sentence == "room lab exists already (239.255.7.1:5751)"
-    no = refused(2, "address_in_use", directory.check_make, Room("x", "239.255.7.1", 5751))
+    no = refused(2, "address_in_use", directory.check_make, RoomEntry("x", "239.255.7.1", 5751))
     assert no.sentence == "239.255.7.1:5751 is in use by room lab"
     assert no.data == {"room": "lab"}
     no = refused(3, "no_such_room", directory.check_delete, "nope\x1b")
@@ -383,7 +383,7 @@ def test_a_free_place_is_in_the_local_scope_and_free(seed: int) -> None:
     assert 1 <= third <= 254
     assert 0 <= fourth <= 255
     assert 49152 <= port <= 65535
-    directory.add(Room("lab", address, port))
+    directory.add(RoomEntry("lab", address, port))
     assert directory.free_place(random.Random(seed)) != (address, port)
 
 
@@ -398,20 +398,20 @@ def test_places_that_can_not_be_found_are_not_searched_for_ever() -> None:
     rng = Stuck()
     directory = Directory()
     assert directory.free_place(rng) == ("239.255.1.0", 49152)
-    directory.add(Room("lab", "239.255.1.0", 49152))
+    directory.add(RoomEntry("lab", "239.255.1.0", 49152))
     rng.draws = 0
     refused(5, "directory_full", directory.free_place, rng)
     assert rng.draws == PLACE_DRAWS_MAX
 
 
 def test_what_was_not_checked_is_our_own_mistake() -> None:
-    directory = Directory([Room("lab", "239.255.7.1", 5751)])
+    directory = Directory([RoomEntry("lab", "239.255.7.1", 5751)])
     with pytest.raises(AssertionError):
-        directory.add(Room("Lab", "239.255.7.2", 5751))
+        directory.add(RoomEntry("Lab", "239.255.7.2", 5751))
     with pytest.raises(AssertionError):
-        directory.add(Room("x", "239.255.7.1", 5751))
+        directory.add(RoomEntry("x", "239.255.7.1", 5751))
     with pytest.raises(AssertionError):
-        directory.remove(Room("lab", "239.255.7.1", 5751))
+        directory.remove(RoomEntry("lab", "239.255.7.1", 5751))
 
 
 # -- members ---------------------------------------------------------------------------------------

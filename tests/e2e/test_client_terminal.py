@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from evloop.base.limits import PASTE_GUARD_S
+from evloop.terminal.limits import PASTE_GUARD_S
 from tests.support.live import Caller, Process
 from tests.support.pty_run import PtyRun
 

@@ -18,9 +18,26 @@ from typing import Any
 
 import pytest
 
-from evloop.base import limits
-from evloop.daemon.dispatcher import Registrar
+from evloop.base.limits import CHANGE_BURST, FRAME_BYTES_MAX, PAYLOAD_BYTES_MAX
+from evloop.daemon.dispatcher import Dispatcher
+from evloop.daemon.limits import (
+    CHANGES_PER_S,
+    CONNECTIONS_BURST,
+    DESCRIPTORS_RESERVED,
+    DRAIN_S,
+    HELLO_CHARS_MAX,
+)
+from evloop.directory.limits import BATCH_MEMBERS_MAX
 from evloop.framing import pack_frame
+from evloop.net.limits import (
+    ACCEPT_PAUSE_S,
+    FRAMES_FREE,
+    FRAMES_PER_TICK,
+    OUT_HIGH_WATER_BYTES,
+    UNFINISHED_FRAME_S,
+    WRITE_PROGRESS_S,
+)
+from evloop.system.limits import EXPIRED_PER_TICK_MAX, LOG_REPEATS_MAX
 from tests.support.live import (
     ROOT,
     Caller,
@@ -59,8 +76,8 @@ def test_who_says_nothing_is_gone_after_10_s(open_house: Callable[..., House]) -
     silent, half, honest = house.caller(), house.caller(), house.caller()
     assert house.call(honest, "ping")["result"] == {}
     half.send(b"\0\0\0")
-    house.skip(limits.UNFINISHED_FRAME_S - 1.0)
-    assert len(house.registrar.connections) == 3
+    house.skip(UNFINISHED_FRAME_S - 1.0)
+    assert len(house.dispatcher.connections) == 3
     house.skip(2.0)
     for caller in (silent, half):
         caller.read()
@@ -73,15 +90,15 @@ def test_who_came_together_goes_in_turns(open_house: Callable[..., House]) -> No
     house = open_house("--max-per-address", "0")
     for _ in range(300):
         house.caller()
-    house.until(lambda: len(house.registrar.connections) == 300)
-    house.skipped += limits.UNFINISHED_FRAME_S + 1.0
+    house.until(lambda: len(house.dispatcher.connections) == 300)
+    house.skipped += UNFINISHED_FRAME_S + 1.0
     left = [300]
     while left[-1]:
         house.tick()
-        left.append(len(house.registrar.connections))
-    assert max(before - after for before, after in pairwise(left)) <= limits.EXPIRED_PER_TICK_MAX
+        left.append(len(house.dispatcher.connections))
+    assert max(before - after for before, after in pairwise(left)) <= EXPIRED_PER_TICK_MAX
     house.skip(60.0)
-    assert len(house.registrar.hub.unfinished) == 0
+    assert len(house.dispatcher.hub.unfinished) == 0
 
 
 def test_dribbling_does_not_buy_time(open_house: Callable[..., House]) -> None:
@@ -128,13 +145,13 @@ def test_a_thousand_dribblers_and_fifty_who_never_read(open_house: Callable[...,
     assert busy[1_980] <= max(3 * idle[1_980], 0.01), (
         f"p99 {busy[1_980] * 1e3:.2f} ms, idle {idle[1_980] * 1e3:.2f} ms"
     )
-    queued = house.registrar.readings()["queued_bytes"]
-    assert queued <= len(greedy) * (limits.OUT_HIGH_WATER_BYTES + limits.FRAME_BYTES_MAX)
+    queued = house.dispatcher.readings()["queued_bytes"]
+    assert queued <= len(greedy) * (OUT_HIGH_WATER_BYTES + FRAME_BYTES_MAX)
     # The last bytes may have been acknowledged after the first look at them: then two spans.
-    house.skip(2 * limits.WRITE_PROGRESS_S + 5.0)
-    assert len(house.registrar.connections) == 1
+    house.skip(2 * WRITE_PROGRESS_S + 5.0)
+    assert len(house.dispatcher.connections) == 1
     assert house.call(honest, "ping")["result"] == {}
-    assert house.registrar.readings()["queued_bytes"] == 0
+    assert house.dispatcher.readings()["queued_bytes"] == 0
     # What malloc keeps is allowed; what 50 full queues would take is not.
     grown = house.server.metrics.flat()["resident_bytes"] - memory
     assert grown < 48 * 2**20, f"{grown / 2**20:.0f} MiB"
@@ -183,9 +200,9 @@ def test_ten_million_bytes_of_junk_in_ten_thousand_connections(
         for caller in batch:
             caller.close()
         house.tick(2)
-    house.until(lambda: len(house.registrar.connections) == 1)
+    house.until(lambda: len(house.dispatcher.connections) == 1)
     assert house.call(honest, "ping")["result"] == {}
-    assert len(house.lines) <= 4 * limits.LOG_REPEATS_MAX, "rate-limited"
+    assert len(house.lines) <= 4 * LOG_REPEATS_MAX, "rate-limited"
     after = house.server.metrics.flat()
     assert after["connections"] == before["connections"] + 10_000
     assert after["open_descriptors"] == before["open_descriptors"]
@@ -208,8 +225,8 @@ def test_a_long_greeting_is_not_kept(open_house: Callable[..., House]) -> None:
     house = open_house()
     caller = house.caller()
     assert "result" in house.call(caller, "hello", client="c" * 30_000, name="n" * 30_000)
-    (connection,) = house.registrar.connections.values()
-    assert len(connection.client) == len(connection.name) == limits.HELLO_CHARS_MAX
+    (connection,) = house.dispatcher.connections.values()
+    assert len(connection.client) == len(connection.name) == HELLO_CHARS_MAX
 
 
 # -- who wants all of it ---------------------------------------------------------------------------
@@ -230,7 +247,7 @@ def test_one_address_gets_its_share_of_connections(open_house: Callable[..., Hou
     assert house.call(house.caller("127.0.0.3"), "ping")["result"] == {}
     inside[0].close()
     house.callers.remove(inside[0])
-    house.until(lambda: len(house.registrar.connections) == 8)
+    house.until(lambda: len(house.dispatcher.connections) == 8)
     assert house.call(house.caller("127.0.0.2"), "ping")["result"] == {}
 
 
@@ -252,7 +269,7 @@ def test_over_max_clients_everybody_is_told(open_house: Callable[..., House]) ->
 def test_a_flood_of_new_connections_is_slowed(open_house: Callable[..., House]) -> None:
     house = open_house()
     admitted = 0
-    for _ in range(limits.CONNECTIONS_BURST + 200):
+    for _ in range(CONNECTIONS_BURST + 200):
         caller = Caller(house.address)
         house.tick(2)
         caller.ask("ping")
@@ -262,7 +279,7 @@ def test_a_flood_of_new_connections_is_slowed(open_house: Callable[..., House]) 
         caller.close()
         house.tick()
     seconds = house.loop.now  # the bucket fills while the test runs
-    assert limits.CONNECTIONS_BURST <= admitted < limits.CONNECTIONS_BURST + 200, seconds
+    assert CONNECTIONS_BURST <= admitted < CONNECTIONS_BURST + 200, seconds
     assert house.call(house.caller("127.0.0.7"), "ping")["result"] == {}
 
 
@@ -289,15 +306,15 @@ def test_two_hundred_connections_make_and_delete_everything(
         for caller in mob:
             caller.read()
     house.tick(20)
-    rooms = house.registrar.directory.rooms()
+    rooms = house.dispatcher.directory.rooms()
     assert sum(room.maker == "127.0.0.9" for room in rooms) <= 150
     reasons = {
         it["error"]["data"]["reason"] for caller in mob for it in caller.got if "error" in it
     }
     assert reasons <= {"too_many_rooms", "slow_down", "no_such_room", "room_exists"}
     assert {"too_many_rooms", "slow_down"} <= reasons
-    changes = house.registrar.directory.version - version
-    assert changes <= limits.CHANGE_BURST + limits.CHANGES_PER_S * 20
+    changes = house.dispatcher.directory.version - version
+    assert changes <= CHANGE_BURST + CHANGES_PER_S * 20
     # Whoever watches was told each change once and in order, or was disconnected.
     house.tick(20)
     watcher.read()
@@ -311,7 +328,6 @@ def test_two_hundred_connections_make_and_delete_everything(
     assert sleeper.closed or len(told) == changes
 
 
-@pytest.mark.skipif(not hasattr(limits, "FRAMES_PER_TICK"), reason="a tick has no budget yet")
 def test_a_mob_that_reads_does_not_hold_up_the_others(open_house: Callable[..., House]) -> None:
     house = open_house("--max-per-address", "0")
     honest = house.caller()
@@ -324,18 +340,18 @@ def test_a_mob_that_reads_does_not_hold_up_the_others(open_house: Callable[..., 
     number = honest.ask("ping")
     handled = []
     while not honest.reply(number):
-        before = house.registrar.handled
+        before = house.dispatcher.handled
         house.tick()
-        handled.append(house.registrar.handled - before)
+        handled.append(house.dispatcher.handled - before)
         assert len(handled) < 4, "it is served in the tick in which it asks"
     for _ in range(20):
-        before = house.registrar.handled
+        before = house.dispatcher.handled
         house.tick()
-        handled.append(house.registrar.handled - before)
+        handled.append(house.dispatcher.handled - before)
         for caller in mob:
             caller.read()
-    free = getattr(limits, "FRAMES_FREE", 0)
-    assert max(handled) <= getattr(limits, "FRAMES_PER_TICK", 0) + len(mob) * free + 1, handled
+    free = FRAMES_FREE
+    assert max(handled) <= FRAMES_PER_TICK + len(mob) * free + 1, handled
     answered = [len(caller.got) for caller in mob]
     assert min(answered) > 0.3 * max(answered), "and the mob takes turns"
 
@@ -349,7 +365,7 @@ def test_few_descriptors_two_hundred_clients(processes: list[Process]) -> None:
     processes.append(process)
     process.ready()
     assert "fewer clients fit the limit of open files" in process.log
-    fit = 64 - limits.DESCRIPTORS_RESERVED
+    fit = 64 - DESCRIPTORS_RESERVED
     callers = [Caller(process.address) for _ in range(200)]
     try:
         for caller in callers[:fit]:
@@ -402,10 +418,10 @@ def test_without_descriptors_accepting_pauses_and_goes_on(
     while house.loop.now < begin + 1.0:
         assert house.call(inside, "ping")["result"] == {}
         house.skip(0.01)
-    assert 4 <= calls <= 1.5 / limits.ACCEPT_PAUSE_S + 1
+    assert 4 <= calls <= 1.5 / ACCEPT_PAUSE_S + 1
     assert house.server.metrics.flat()["accept_pauses"] == 1, "told once, not each time"
     monkeypatch.setattr(socket.socket, "accept", accept)
-    house.skip(2 * limits.ACCEPT_PAUSE_S)
+    house.skip(2 * ACCEPT_PAUSE_S)
     assert house.until(lambda: late.reply(number))["result"] == {}
 
 
@@ -523,7 +539,7 @@ def test_sigterm_says_goodbye_to_a_hundred_clients(processes: list[Process]) -> 
         begin = time.monotonic()
         process.process.terminate()
         assert process.wait() == 0
-        assert time.monotonic() - begin < limits.DRAIN_S
+        assert time.monotonic() - begin < DRAIN_S
         for caller in callers:
             caller.read()
             assert caller.closed and not caller.reset
@@ -547,7 +563,7 @@ def test_sigterm_does_not_wait_for_who_does_not_read(processes: list[Process]) -
         begin = time.monotonic()
         process.process.terminate()
         assert process.wait() == 0
-        assert time.monotonic() - begin < limits.DRAIN_S + 1.5
+        assert time.monotonic() - begin < DRAIN_S + 1.5
         greedy.close()
     finally:
         caller.close()
@@ -591,7 +607,7 @@ def test_closed_standard_descriptors_do_no_harm(closed: str, tmp_path: Path) -> 
         process.wait()
     house = House("--state", state)
     try:
-        assert [room.name for room in house.registrar.directory.rooms()] == ["lab"]
+        assert [room.name for room in house.dispatcher.directory.rooms()] == ["lab"]
     finally:
         house.close()
 
@@ -601,7 +617,7 @@ def test_closed_standard_descriptors_do_no_harm(closed: str, tmp_path: Path) -> 
 _PING = b'{"jsonrpc":"2.0","method":"ping","id":1}'
 LARGE = {
     "list": pack_frame(b"[" + b"1," * 32_000 + b"1]"),
-    "batches": pack_frame(b"[" + b",".join([_PING] * limits.BATCH_MEMBERS_MAX) + b"]") * 24,
+    "batches": pack_frame(b"[" + b",".join([_PING] * BATCH_MEMBERS_MAX) + b"]") * 24,
 }
 
 
@@ -618,14 +634,14 @@ def test_large_payloads_wait_their_turn(
     mob = [house.caller() for _ in range(50)]
     unsent = [flood] * len(mob)
     sizes: list[int] = []
-    handle = Registrar.handle
+    handle = Dispatcher.handle
 
-    def counting(registrar: Registrar, connection: Any, payloads: list[bytes]) -> int:
-        taken = handle(registrar, connection, payloads)
+    def counting(dispatcher: Dispatcher, connection: Any, payloads: list[bytes]) -> int:
+        taken = handle(dispatcher, connection, payloads)
         sizes.extend(map(len, payloads[:taken]))
         return taken
 
-    monkeypatch.setattr(Registrar, "handle", counting)
+    monkeypatch.setattr(Dispatcher, "handle", counting)
     house.tick()
     waits, largest = [], 0
     for _ in range(40):
@@ -639,6 +655,6 @@ def test_large_payloads_wait_their_turn(
             ticks += 1
         waits.append(ticks)
     assert max(waits) <= 2, "an honest request goes before the large ones"
-    assert largest <= 3 * limits.PAYLOAD_BYTES_MAX, "of a tick"
+    assert largest <= 3 * PAYLOAD_BYTES_MAX, "of a tick"
     house.until(lambda: all(caller.read() or len(caller.got) >= 6 for caller in mob))
     assert not any(caller.closed for caller in mob)

@@ -112,13 +112,13 @@ def _soak(house: House, rng: random.Random, requests: int, connections: int) -> 
                     pass
             _end(rng, caller)
         house.tick(2)
-    house.until(lambda: not house.registrar.connections)
+    house.until(lambda: not house.dispatcher.connections)
 
 
 def _figures(house: House) -> dict[str, int]:
     house.skip(60.0)  # every deadline has passed
-    for room in house.registrar.directory.rooms():
-        house.registrar.delete_room(room.name, None)
+    for room in house.dispatcher.directory.rooms():
+        house.dispatcher.delete_room(room.name, None)
     house.tick(3)
     gc.collect()
     return {
@@ -146,10 +146,10 @@ def test_what_comes_goes_again(store: str, share: int, tmp_path: object) -> None
         rng = random.Random(2026)
         _soak(house, rng, 10_000, 1_000)  # what is filled once: caches, tables, malloc's own
         before = _figures(house)
-        handled = house.registrar.handled
+        handled = house.dispatcher.handled
         _soak(house, rng, REQUESTS // share, CONNECTIONS // share)
         after = _figures(house)
-        assert house.registrar.handled - handled > 0.8 * REQUESTS // share
+        assert house.dispatcher.handled - handled > 0.8 * REQUESTS // share
         assert after["descriptors"] == before["descriptors"]
         assert after["watches"] == before["watches"]
         assert after["timers"] == before["timers"]
@@ -172,7 +172,7 @@ def _crowd(house: House, context: SSLContext, rng: random.Random, count: int) ->
         for caller in callers:
             house.callers.remove(caller)
             _end(rng, caller)
-    house.until(lambda: not house.registrar.connections)
+    house.until(lambda: not house.dispatcher.connections)
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl")
@@ -191,7 +191,7 @@ def test_tls_connections_leave_nothing(tmp_path: Path) -> None:
             assert after[what] == before[what], what
         assert after["objects"] - before["objects"] < 500
         assert after["resident"] - before["resident"] < 4 * 2**20
-        assert len(house.registrar.hub.shaking) == 0
+        assert len(house.dispatcher.hub.shaking) == 0
     finally:
         house.close()
 

@@ -27,15 +27,15 @@ WALL_CLOCK = {"daemon.server", "client", "system.log"}
 
 # One of each in a process: they wire, and hold much.
 ONE_OF_A_KIND = {
+    "Admission",
     "Chat",
     "Client",
     "Console",
-    "CookedFace",
-    "Door",
-    "Link",
+    "DirectoryClient",
+    "Dispatcher",
+    "LineMode",
     "Prompt",
-    "Registrar",
-    "ScreenFace",
+    "ScreenMode",
     "Server",
 }
 

@@ -171,7 +171,7 @@ def test_say_is_confirmed_by_everybody_or_says_who_did_not(crew: Crew) -> None:
         job = crew.client("--name", "job", "say", ROOM, **on(lab.hosts[0]))
         job.type("hello?\n")
         crew.until(lambda: "hello?" in b.texts() and "hello?" in c.texts())
-        # Presence is read off SESSIONs: one of c's that d hears was heard by job beside it, too.
+        # Membership is read off SESSIONs: one of c's that d hears was heard by job beside it, too.
         d = Person(crew, lab.hosts[0], "d")
         crew.until(lambda: "c" in {it["name"] for it in d.objects("joined")})
         c.program.signal(signal.SIGSTOP)

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from evloop.base.limits import ACCEPT_BATCH_MAX, ACCEPT_PAUSE_S
 from evloop.net.acceptor import Acceptor
+from evloop.net.limits import ACCEPT_BATCH_MAX, ACCEPT_PAUSE_S
 from evloop.system.loop import Loop
 
 

@@ -19,13 +19,13 @@ from typing import Any
 import pytest
 
 from evloop.base.errors import SetupError
-from evloop.base.limits import (
+from evloop.net import multicast
+from evloop.net.interfaces import Interface, choose_interface
+from evloop.net.limits import (
     DATAGRAM_READ_BYTES,
     DATAGRAMS_PER_WAKE_MAX,
     RECEIVE_BUFFER_BYTES,
 )
-from evloop.net import multicast
-from evloop.net.interfaces import Interface, choose_interface
 from evloop.net.multicast import (
     destination,
     granted_buffer,

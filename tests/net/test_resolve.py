@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evloop.base.limits import (
+from evloop.net.limits import (
     RESOLVE_ADDRESSES_MAX,
     RESOLVE_ANSWER_BYTES_MAX,
     RESOLVE_S_MAX,

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evloop.base.limits import (
+from evloop.net.limits import (
     ENDS_PER_TICK,
     FRAMES_FREE,
     FRAMES_PER_TICK,
@@ -21,7 +21,7 @@ from evloop.base.limits import (
     SENDS_LIGHT,
     SENDS_PER_TICK,
 )
-from evloop.net.scheduler import Turns
+from evloop.net.scheduler import FairScheduler
 
 
 class World:
@@ -29,7 +29,7 @@ class World:
 
     def __init__(self) -> None:
         self.deferred: list[Callable[[], object]] = []
-        self.turns = Turns(self.deferred.append)
+        self.turns = FairScheduler(self.deferred.append)
         self.served: list[tuple[int, int]] = []  # stream, frames
 
     def end_tick(self) -> int:
@@ -44,7 +44,7 @@ class World:
         return sum(frames for _, frames in self.served)
 
 
-class Asker:
+class NackRequester:
     """A stream that has `frames` frames to be handled, and fails at the last if it is `bad`."""
 
     def __init__(self, world: World, number: int, frames: int, bad: bool = False) -> None:
@@ -68,7 +68,7 @@ class Asker:
 @given(st.lists(st.integers(1, 3 * FRAMES_PER_TICK), min_size=1, max_size=30))
 def test_all_are_served_in_turn(wanted: list[int]) -> None:
     world = World()
-    askers = [Asker(world, number, frames) for number, frames in enumerate(wanted)]
+    askers = [NackRequester(world, number, frames) for number, frames in enumerate(wanted)]
     for asker in askers:
         world.turns.wait(asker)
     got, turns = [0] * len(wanted), [0] * len(wanted)
@@ -87,7 +87,7 @@ def test_all_are_served_in_turn(wanted: list[int]) -> None:
 
 def test_a_bug_in_one_costs_that_one_alone() -> None:
     world = World()
-    bad, good = Asker(world, 0, 1, bad=True), Asker(world, 1, 1)
+    bad, good = NackRequester(world, 0, 1, bad=True), NackRequester(world, 1, 1)
     world.turns.wait(bad)
     world.turns.wait(good)
     with pytest.raises(ValueError, match="0"):

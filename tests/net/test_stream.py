@@ -8,9 +8,9 @@ from collections.abc import Iterator
 import pytest
 
 from evloop.base.errors import FrameError
-from evloop.base.limits import (
+from evloop.framing import FrameDecoder, pack_frame
+from evloop.net.limits import (
     ENDS_PER_TICK,
-    EXPIRED_PER_TICK_MAX,
     FRAMES_PER_TICK,
     LINGER_BYTES_MAX,
     LINGER_S,
@@ -19,7 +19,6 @@ from evloop.base.limits import (
     UNFINISHED_FRAME_S,
     WRITE_PROGRESS_S,
 )
-from evloop.framing import FrameDecoder, pack_frame
 from evloop.net.stream import (
     CLOSED,
     CLOSING,
@@ -28,6 +27,7 @@ from evloop.net.stream import (
     Hub,
     Stream,
 )
+from evloop.system.limits import EXPIRED_PER_TICK_MAX
 from evloop.system.loop import Loop
 
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from evloop.base import limits
 from evloop.base.errors import SetupError
+from evloop.net.limits import TLS_CONTROL_RECORDS_MAX
 from evloop.net.tls import (
     CLOSED,
     FAILED,
@@ -116,7 +116,7 @@ def test_only_tls_1_3_is_spoken(files: Files) -> None:
 
 def test_records_with_nothing_in_them_are_counted(files: Files) -> None:
     """Python can not send key updates; tickets are such records too."""
-    for tickets, welcome in ((limits.TLS_CONTROL_RECORDS_MAX + 1, False), (100, True)):
+    for tickets, welcome in ((TLS_CONTROL_RECORDS_MAX + 1, False), (100, True)):
         context = server_context(files.cert, files.key)
         context.num_tickets = tickets
         for step in (1 << 20, 3):

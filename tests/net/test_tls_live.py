@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from evloop.base import limits
+from evloop.base.limits import FRAME_BYTES_MAX
 from evloop.framing import FrameDecoder
+from evloop.net.limits import OUT_HIGH_WATER_BYTES, TLS_HANDSHAKE_S, TLS_HANDSHAKES_PER_TICK
 from evloop.net.stream import Hub
 from evloop.net.tls import (
     ServerTls,
@@ -114,8 +115,8 @@ def test_a_large_listing_and_a_slow_reader(tls_house: House, files: Files) -> No
     for _ in range(60):
         caller.ask("getdir")
     tls_house.tick(50)  # it does not read: the server stops at its high-water mark
-    queued = tls_house.registrar.readings()["queued_bytes"]
-    assert queued <= limits.OUT_HIGH_WATER_BYTES + limits.FRAME_BYTES_MAX + 10_000
+    queued = tls_house.dispatcher.readings()["queued_bytes"]
+    assert queued <= OUT_HIGH_WATER_BYTES + FRAME_BYTES_MAX + 10_000
     tls_house.until(lambda: caller.reply(first + 59))
     assert [it["id"] for it in caller.got] == list(range(first, first + 60))
 
@@ -136,7 +137,7 @@ def test_requests_then_goodbye_are_answered(tls_house: House, files: Files) -> N
     with pytest.raises(ssl.SSLWantReadError):
         caller.pipe._object.unwrap()  # says goodbye; our own pipe would stop reading then
     caller.sock.send(asked + caller.pipe._out.read())
-    tls_house.until(lambda: not tls_house.registrar.connections)
+    tls_house.until(lambda: not tls_house.dispatcher.connections)
     caller.read()
     assert [it["id"] for it in caller.got] == [1, 0, 1, 2, 3, 4]
 
@@ -157,13 +158,13 @@ def test_a_plain_client_on_the_tls_port_is_told_in_plain(tls_house: House) -> No
 def test_a_handshake_has_5_s(tls_house: House, files: Files) -> None:
     silent, dribbler = tls_house.caller(), tls_house.caller()
     hello = TlsPipe(client_context(files.ca), server_side=False, host="localhost").start()
-    for byte in hello[: int(limits.TLS_HANDSHAKE_S)]:
+    for byte in hello[: int(TLS_HANDSHAKE_S)]:
         dribbler.sock.send(bytes([byte]))
         tls_house.skip(1.0)
     tls_house.skip(0.5)
     assert silent.read() and dribbler.read()
-    assert not tls_house.registrar.connections
-    assert len(tls_house.registrar.hub.shaking) == 0
+    assert not tls_house.dispatcher.connections
+    assert len(tls_house.dispatcher.hub.shaking) == 0
 
 
 def test_a_storm_of_handshakes_shares_the_loop(
@@ -184,7 +185,7 @@ def test_a_storm_of_handshakes_shares_the_loop(
 
     monkeypatch.setattr(Hub, "flush", counting)
     tls_house.until(lambda: all(caller.reply(1) for caller in storm))
-    assert max(shaken) <= limits.TLS_HANDSHAKES_PER_TICK
+    assert max(shaken) <= TLS_HANDSHAKES_PER_TICK
     assert sum(shaken) >= len(storm)
     assert tls_house.call(inside, "ping")["result"] == {}
 
@@ -231,7 +232,7 @@ def test_client_certificates_admit(files: Files) -> None:
             stranger.ask("makeroom", name="mine")
             house.until(stranger.read)
             assert not stranger.got
-        assert len(house.registrar.directory) == 0
+        assert len(house.dispatcher.directory) == 0
     finally:
         house.close()
 
@@ -243,7 +244,7 @@ def test_junk_in_tls_clothes(tls_house: House) -> None:
         tls_house.tick(4)
         caller.close()
         tls_house.callers.remove(caller)
-    tls_house.until(lambda: not tls_house.registrar.connections)
+    tls_house.until(lambda: not tls_house.dispatcher.connections)
 
 
 # -- other programs --------------------------------------------------------------------------------

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from evloop.base.limits import LEAVE_S
+from evloop.room.limits import LEAVE_S
 from evloop.room.live import (
     CLOSED,
     LEAVING,
-    Room,
+    LiveRoom,
 )
 from evloop.room.plain import PlainSession
 from evloop.system.loop import Loop
@@ -65,8 +65,8 @@ class World:
         low, high = os.urandom(2)
         self.place = (f"239.255.{low % 254 + 1}.{high}", 49152 + os.getpid() % 16000)
 
-    def room(self) -> Room:
-        room = Room(
+    def room(self) -> LiveRoom:
+        room = LiveRoom(
             self.loop,
             *self.place,
             make_session=self._session,

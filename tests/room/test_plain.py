@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evloop.base.errors import Refused
-from evloop.base.limits import (
+from evloop.base.names import display
+from evloop.room.limits import (
     PLAIN_BURST,
     PLAIN_PER_S,
     PLAIN_QUEUE_MAX,
 )
-from evloop.base.names import display
 from evloop.room.plain import PlainSession, cut
 from evloop.terminal.report import ME, message_line
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
-from evloop.base.limits import COPY_TIMER_S
+from evloop.room.reliable.limits import COPY_TIMER_S
 from tests.simulation import plot
 from tests.simulation.parallel import parallel
 from tests.simulation.room import Setting, measure, minimum

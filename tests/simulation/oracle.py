@@ -21,7 +21,7 @@ from __future__ import annotations
 from array import array
 from typing import TYPE_CHECKING, Any
 
-from evloop.base.limits import NEWCOMER_S
+from evloop.room.reliable.limits import NEWCOMER_S
 
 if TYPE_CHECKING:
     from evloop.room.reliable.session import RoomSession

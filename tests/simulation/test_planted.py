@@ -12,19 +12,19 @@ from math import inf
 
 import pytest
 
-from evloop.base.limits import WINDOW_MESSAGES
 from evloop.room.reliable import (
     gaps,
     repair,
     session,
     suppression,
 )
+from evloop.room.reliable.limits import WINDOW_MESSAGES
 from evloop.room.reliable.reorder import (
     LATE,
     NEW,
     OLD,
     Message,
-    Stream,
+    Sender,
 )
 from tests.simulation import forgery
 from tests.simulation.oracle import Violation
@@ -217,34 +217,34 @@ def _never_gone(patch: pytest.MonkeyPatch) -> None:
 
 
 def _wide_window(patch: pytest.MonkeyPatch) -> None:
-    def in_window(stream: Stream, seq: int) -> bool:
+    def in_window(stream: Sender, seq: int) -> bool:
         return seq <= stream.hi + WINDOW_MESSAGES
 
-    patch.setattr(Stream, "_in_window", in_window)
+    patch.setattr(Sender, "_in_window", in_window)
 
 
 def _over_the_gap(patch: pytest.MonkeyPatch) -> None:
-    def accept(stream: Stream, seq: int, message: Message, now: float) -> str:
+    def accept(stream: Sender, seq: int, message: Message, now: float) -> str:
         if seq < stream.hi:
             return LATE if seq in stream.skipped else OLD
         stream.backlog.append((now, message))
         stream.hi = seq + 1
         return NEW
 
-    patch.setattr(Stream, "accept", accept)
+    patch.setattr(Sender, "accept", accept)
 
 
 def _again(patch: pytest.MonkeyPatch) -> None:
-    accept = Stream.accept
+    accept = Sender.accept
 
-    def twice(stream: Stream, seq: int, message: Message, now: float) -> str:
+    def twice(stream: Sender, seq: int, message: Message, now: float) -> str:
         if seq == stream.hi - 1:
             stream.backlog.append((now, message))
             return NEW
         return accept(stream, seq, message, now)
 
-    patch.setattr(Stream, "accept", twice)
-    patch.setattr(Stream, "knows", lambda stream, seq: seq < stream.hi - 1)
+    patch.setattr(Sender, "accept", twice)
+    patch.setattr(Sender, "knows", lambda stream, seq: seq < stream.hi - 1)
 
 
 def _no_hold_down(patch: pytest.MonkeyPatch) -> None:

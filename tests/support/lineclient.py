@@ -17,12 +17,13 @@ import os
 import signal
 import sys
 
-from evloop.base.limits import BAUD_SLOW, FOREGROUND_POLL_S
+from evloop.system.limits import FOREGROUND_POLL_S
 from evloop.system.loop import Loop
 from evloop.terminal import tty as terminals
 from evloop.terminal.editor import Editor
+from evloop.terminal.limits import BAUD_SLOW
 from evloop.terminal.tty import (
-    Terminal,
+    Tty,
     charset_of,
     is_smart,
 )
@@ -36,7 +37,7 @@ class LineClient:
         self.options = options
         if options.blocking:
             terminals._open_again = lambda fd: None
-        self.terminal = Terminal()
+        self.terminal = Tty()
         self.editor = Editor(
             *self.terminal.size(),
             prompt="lab> ",
@@ -50,7 +51,7 @@ class LineClient:
         self.watch = self.loop.watch(self.terminal, self.on_read, self.on_write)
         self.timer = self.loop.call_at(INF, self.on_timer)
         self.poll = self.loop.call_at(INF, self.come_back)
-        self.voice = self.loop.call_at(self.loop.now if options.say else INF, self.say)
+        self.egress = self.loop.call_at(self.loop.now if options.say else INF, self.say)
         self.heart = self.loop.call_at(self.loop.now if options.beat else INF, self.beat)
         self.loop.before_sleep(self.draw)
         for number in (signal.SIGTERM, signal.SIGHUP):
@@ -133,7 +134,7 @@ class LineClient:
         self.said += 1
         self.editor.above(f"bob: line {self.said} " + "x" * 40)
         if self.said < self.options.say:
-            self.voice.move(self.loop.now + self.options.every)
+            self.egress.move(self.loop.now + self.options.every)
 
     def beat(self) -> None:
         with open(self.options.beat, "a") as file:

@@ -109,7 +109,7 @@ class House:
             raise
         place = self.server.listen(["127.0.0.1:0"])[0]
         self.address = ("127.0.0.1", int(place.rpartition(":")[2]))
-        self.registrar = self.server.registrar
+        self.dispatcher = self.server.dispatcher
 
     def clock(self) -> float:
         return time.monotonic() + self.skipped

@@ -51,8 +51,10 @@ _NOT_PURE = {"terminal.tty", "terminal.screen_mode", "terminal.line_mode", "term
 
 def is_pure(module: str) -> bool:
     """`module` is a dotted name below evloop."""
-    package = module.rpartition(".")[0]
-    return module in _PURE_MODULES or (package in _PURE_PACKAGES and module not in _NOT_PURE)
+    package, _, name = module.rpartition(".")
+    if module in _PURE_MODULES or name == "limits":
+        return True
+    return package in _PURE_PACKAGES and module not in _NOT_PURE
 
 
 @cache

@@ -12,8 +12,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evloop.base import limits
 from evloop.base.addresses import prefix_of
+from evloop.system.limits import (
+    LOG_EVENT_REPEATS_MAX,
+    LOG_KINDS_MAX,
+    LOG_REPEATS_MAX,
+    LOG_VALUE_CHARS_MAX,
+    LOG_WINDOW_S,
+)
 from evloop.system.log import (
     DEBUG,
     INFO,
@@ -91,25 +97,25 @@ def test_no_text_of_a_peer_breaks_or_forges_a_line(text: str) -> None:
     assert not re.search(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", line)
     quoted = re.fullmatch(r'<6>x name=(?:[^ "=\\]+|"(?:[^"\\]|\\["\\])*") end=1', line)
     assert quoted, line
-    assert len(line) < 2 * limits.LOG_VALUE_CHARS_MAX + 40
+    assert len(line) < 2 * LOG_VALUE_CHARS_MAX + 40
 
 
 def test_repeats_of_one_visitor_are_told_in_one_line() -> None:
     desk = Desk()
     for port in range(1, 818):
         desk.log.info("junk", peer=f"192.0.2.7:{port}")
-    assert len(desk.lines) == limits.LOG_REPEATS_MAX
+    assert len(desk.lines) == LOG_REPEATS_MAX
     assert len(desk.timers) == 1, "one timer, however much is held back"
-    desk.run_timers(desk.now + limits.LOG_WINDOW_S)
+    desk.run_timers(desk.now + LOG_WINDOW_S)
     assert desk.lines[-1] == "<6>junk ... 812 more peer=192.0.2.7"
-    assert len(desk.lines) == limits.LOG_REPEATS_MAX + 1
+    assert len(desk.lines) == LOG_REPEATS_MAX + 1
     desk.log.info("junk", peer="192.0.2.7:9")
     assert desk.lines[-1] == "<6>junk peer=192.0.2.7:9", "a new window begins"
 
 
 def test_a_quiet_log_wants_no_timer() -> None:
     desk = Desk()
-    for n in range(limits.LOG_REPEATS_MAX):
+    for n in range(LOG_REPEATS_MAX):
         desk.log.info("junk", peer=f"192.0.2.7:{n}")
     assert desk.timers == []
 
@@ -124,12 +130,12 @@ def test_one_noisy_visitor_does_not_silence_another() -> None:
 
 def test_many_visitors_share_the_events_own_limit() -> None:
     desk = Desk()
-    for n in range(3 * limits.LOG_KINDS_MAX):
+    for n in range(3 * LOG_KINDS_MAX):
         desk.log.info("junk", peer=f"10.0.{n >> 8}.{n & 255}:1")
-    assert len(desk.lines) == limits.LOG_EVENT_REPEATS_MAX
-    assert len(desk.log._windows) <= limits.LOG_KINDS_MAX + 1
-    desk.run_timers(desk.now + limits.LOG_WINDOW_S)
-    held = 3 * limits.LOG_KINDS_MAX - limits.LOG_EVENT_REPEATS_MAX
+    assert len(desk.lines) == LOG_EVENT_REPEATS_MAX
+    assert len(desk.log._windows) <= LOG_KINDS_MAX + 1
+    desk.run_timers(desk.now + LOG_WINDOW_S)
+    held = 3 * LOG_KINDS_MAX - LOG_EVENT_REPEATS_MAX
     assert desk.lines[-1] == f"<6>junk ... {held} more"
     assert desk.log._windows == {}
 
@@ -138,19 +144,19 @@ def test_windows_that_begin_later_are_told_later() -> None:
     desk = Desk()
     for kind, start in (("a", 100.0), ("b", 104.0)):
         desk.now = start
-        for n in range(limits.LOG_REPEATS_MAX + 2):
+        for n in range(LOG_REPEATS_MAX + 2):
             desk.log.info(kind, peer=f"192.0.2.7:{n}")
     before = len(desk.lines)
-    desk.run_timers(100.0 + limits.LOG_WINDOW_S)
+    desk.run_timers(100.0 + LOG_WINDOW_S)
     assert desk.lines[before:] == ["<6>a ... 2 more peer=192.0.2.7"]
-    desk.run_timers(104.0 + limits.LOG_WINDOW_S)
+    desk.run_timers(104.0 + LOG_WINDOW_S)
     assert desk.lines[before + 1 :] == ["<6>b ... 2 more peer=192.0.2.7"]
     assert desk.timers == []
 
 
 def test_close_tells_what_is_still_held_back() -> None:
     desk = Desk()
-    for _ in range(limits.LOG_EVENT_REPEATS_MAX + 3):
+    for _ in range(LOG_EVENT_REPEATS_MAX + 3):
         desk.log.info("tick")
     desk.log.close()
     assert desk.lines[-1] == "<6>tick ... 3 more"

@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evloop.base.errors import LocalProtocolError
-from evloop.base.limits import (
+from evloop.system.limits import (
     EVENTS_PER_TICK_MAX,
     READ_BYTES_PER_WAKE,
     SLEEP_S_MAX,

@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evloop.base.limits import HISTORY_LINES_MAX
 from evloop.system import files
 from evloop.system.files import (
     load_history,
@@ -19,6 +18,7 @@ from evloop.system.files import (
     state_directory,
     write_atomically,
 )
+from evloop.system.limits import HISTORY_LINES_MAX
 
 
 def mode(path: Path) -> int:

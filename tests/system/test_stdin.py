@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from evloop.base.limits import FOREGROUND_POLL_S, READ_BYTES_PER_WAKE
+from evloop.system.limits import FOREGROUND_POLL_S, READ_BYTES_PER_WAKE
 from evloop.system.loop import Loop
 from evloop.system.stdin import Input
 

@@ -8,16 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evloop.base.limits import (
+from evloop.system.limits import HISTORY_LINES_MAX
+from evloop.terminal.editor import INTERRUPT_HINT, Editor
+from evloop.terminal.graphemes import split
+from evloop.terminal.limits import (
     CANDIDATES_SHOWN_MAX,
-    HISTORY_LINES_MAX,
     INTERRUPT_TWICE_S,
     LINE_CHARACTERS_MAX,
     SEQUENCE_SILENCE_S,
     UNDO_STEPS_MAX,
 )
-from evloop.terminal.editor import INTERRUPT_HINT, Editor
-from evloop.terminal.graphemes import split
 from tests.support.screen import Emulator
 
 LEFT, RIGHT, UP, DOWN = b"\x1b[D", b"\x1b[C", b"\x1b[A", b"\x1b[B"

@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evloop.base.limits import CELLS_CACHED_MAX, CLUSTER_CHARACTERS_MAX
 from evloop.terminal import graphemes
 from evloop.terminal.editor import Editor
 from evloop.terminal.graphemes import (
@@ -20,6 +19,7 @@ from evloop.terminal.graphemes import (
     split,
     width,
 )
+from evloop.terminal.limits import CELLS_CACHED_MAX, CLUSTER_CHARACTERS_MAX
 from tests.support.screen import Emulator
 
 FAMILY = "👩\u200d👩\u200d👧\u200d👦"

@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evloop.base.limits import (
+from evloop.system.timers import NEVER
+from evloop.terminal.keys import KeyDecoder
+from evloop.terminal.limits import (
     CSI_BYTES_MAX,
     PASTE_GUARD_S,
     PASTE_SILENCE_S,
     SEQUENCE_SILENCE_S,
 )
-from evloop.system.timers import NEVER
-from evloop.terminal.keys import KeyDecoder
 
 NAMED = {
     b"\r": "enter",

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evloop.base.limits import LINE_BYTES_MAX, OUTLET_BYTES_MAX
+from evloop.system.limits import LINE_BYTES_MAX, OUTLET_BYTES_MAX
 from evloop.system.loop import Loop
 from evloop.system.stdin import LineReader
 from evloop.system.stdout import Outlet

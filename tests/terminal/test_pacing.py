@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from evloop.base.limits import (
+from evloop.system.timers import NEVER
+from evloop.terminal.limits import (
     BATCH_BYTES_MAX,
     BATCH_BYTES_MIN,
     BATCH_BYTES_START,
@@ -13,7 +14,6 @@ from evloop.base.limits import (
     MESSAGES_WAITING_MAX,
     RECEIPT_LOST_S,
 )
-from evloop.system.timers import NEVER
 from evloop.terminal.pacing import Pacer
 
 

@@ -14,10 +14,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from evloop.base.limits import FLUSH_INTERVAL_S, MESSAGES_WAITING_MAX
 from evloop.terminal import tty as terminals
+from evloop.terminal.limits import FLUSH_INTERVAL_S, MESSAGES_WAITING_MAX
 from evloop.terminal.tty import (
-    Terminal,
+    Tty,
     charset_of,
     is_smart,
 )
@@ -94,9 +94,7 @@ def test_signals_give_the_terminal_back(number: int) -> None:
 
 @pytest.mark.parametrize("end", ["", "; import sys; sys.exit(3)", "; raise OSError", "; 1 / 0"])
 def test_a_program_that_forgets_is_reminded_at_exit(end: str) -> None:
-    program = (
-        f"from evloop.terminal.tty import Terminal; terminal = Terminal(); terminal.enter(){end}"
-    )
+    program = f"from evloop.terminal.tty import Tty; terminal = Tty(); terminal.enter(){end}"
     with PtyRun([sys.executable, "-c", program]) as run:
         assert run.wait() in (0, 1, 3)
         assert terminals.PASTE_ON in run.raw
@@ -133,7 +131,7 @@ def test_raw_mode_leaves_what_others_need(line: tuple[int, int]) -> None:
     attributes[0] |= termios.ICRNL | termios.IXON | termios.ISTRIP
     termios.tcsetattr(slave, termios.TCSANOW, attributes)
     before = termios.tcgetattr(slave)
-    with Terminal(slave, slave):
+    with Tty(slave, slave):
         raw = termios.tcgetattr(slave)
         assert raw[0] == before[0] & ~termios.ISTRIP  # ICRNL and IXON as they were
         assert not raw[3] & (termios.ICANON | termios.ECHO | termios.IEXTEN)
@@ -146,7 +144,7 @@ def test_raw_mode_leaves_what_others_need(line: tuple[int, int]) -> None:
 def test_leaving_twice_and_entering_twice_are_harmless(line: tuple[int, int]) -> None:
     _, slave = line
     before = termios.tcgetattr(slave)
-    terminal = Terminal(slave, slave)
+    terminal = Tty(slave, slave)
     terminal.leave()
     for _ in range(2):
         terminal.enter()
@@ -164,7 +162,7 @@ def test_coming_back_twice_does_not_take_raw_for_the_users_settings(
 ) -> None:
     _, slave = line
     before = termios.tcgetattr(slave)
-    terminal = Terminal(slave, slave)
+    terminal = Tty(slave, slave)
     assert terminal.resume()
     raw = termios.tcgetattr(slave)
     termios.tcsetattr(slave, termios.TCSANOW, before)  # as a shell does with a stopped job
@@ -191,7 +189,7 @@ def test_tcsetattr_is_tried_again_after_a_signal(
         real(fd, when, attributes)  # type: ignore[arg-type]
 
     monkeypatch.setattr(termios, "tcsetattr", interrupted)
-    with Terminal(slave, slave) as terminal:
+    with Tty(slave, slave) as terminal:
         assert terminal.raw
         assert not refusals
         refusals += [errno.EINTR] * 3
@@ -201,7 +199,7 @@ def test_tcsetattr_is_tried_again_after_a_signal(
 
 def test_a_terminal_that_is_gone_is_no_error() -> None:
     master, slave = pty.openpty()
-    with Terminal(slave, slave) as terminal:
+    with Tty(slave, slave) as terminal:
         os.close(master)
         assert terminal.read() == b""
         terminal.write(b"nobody reads this")
@@ -214,7 +212,7 @@ def test_a_terminal_that_is_gone_is_no_error() -> None:
 
 def test_a_full_terminal_does_not_block_and_loses_nothing(line: tuple[int, int]) -> None:
     master, slave = line
-    with Terminal(slave, slave) as terminal:
+    with Tty(slave, slave) as terminal:
         drain(master)
         data = bytes(range(32, 127)) * 1000
         terminal.write(data)
@@ -232,7 +230,7 @@ def test_where_it_can_not_be_opened_again_it_does_not_block_either(
 ) -> None:
     master, slave = line
     monkeypatch.setattr(terminals, "_open_again", lambda fd: None)
-    with Terminal(slave, slave) as terminal:
+    with Tty(slave, slave) as terminal:
         assert terminal.fileno() == slave
         drain(master)
         data = b"ab\n" * 20_000
@@ -260,7 +258,7 @@ def test_leaving_a_terminal_that_takes_nothing_is_quick_and_clean(
 ) -> None:
     master, slave = line
     before = termios.tcgetattr(slave)
-    terminal = Terminal(slave, slave)
+    terminal = Tty(slave, slave)
     terminal.enter()
     drain(master)
     if stopped:
@@ -276,7 +274,7 @@ def test_leaving_a_terminal_that_takes_nothing_is_quick_and_clean(
 
 def test_the_last_receipt_is_not_left_to_the_shell(line: tuple[int, int]) -> None:
     master, slave = line
-    terminal = Terminal(slave, slave)
+    terminal = Tty(slave, slave)
     terminal.enter()
     terminal.write(b"hello\n\x1b[5n")
     os.write(master, b"\x1b[0n")
@@ -449,7 +447,7 @@ def test_who_gets_an_editor(line: tuple[int, int]) -> None:
 
 def test_size_and_speed(line: tuple[int, int]) -> None:
     _, slave = line
-    terminal = Terminal(slave, slave)
+    terminal = Tty(slave, slave)
     assert terminal.size() == (80, 24)
     assert terminal.baud == 38_400
     attributes = termios.tcgetattr(slave)

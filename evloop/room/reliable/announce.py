@@ -23,7 +23,7 @@ digest differs for EXPLAIN_S and neither lists nor own changes explain it, the l
 
 from __future__ import annotations
 
-from evloop.base.limits import (
+from evloop.room.reliable.limits import (
     CONFIRM_ASKERS_MAX,
     CONFIRM_BACKOFF_S_MAX,
     CONFIRM_MEMBER_S,
@@ -39,10 +39,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from random import Random
 
-    from evloop.room.reliable.egress import Voice
+    from evloop.room.reliable.egress import Egress
     from evloop.room.reliable.estimators import Delay, LossMeter
-    from evloop.room.reliable.membership import Presence
-    from evloop.room.reliable.message_log import Ledger
+    from evloop.room.reliable.membership import Membership
+    from evloop.room.reliable.message_log import MessageLog
     from evloop.room.reliable.packets import Range
     from evloop.room.reliable.suppression import Trickle
 
@@ -93,32 +93,44 @@ class Confirm:
         self.askers = []
 
 
-class Herald:
+class Announcer:
     """The SESSIONs of one session."""
 
     __slots__ = (
-        "_confirm", "_delay", "_ledger", "_long_list", "_loss", "_mute_until", "_patience",
-        "_presence", "_rng", "_soliciting", "_spoke", "_trickle", "_unexplained", "_voice",
+        "_confirm",
+        "_delay",
+        "_egress",
+        "_long_list",
+        "_loss",
+        "_message_log",
+        "_mute_until",
+        "_patience",
+        "_presence",
+        "_rng",
+        "_soliciting",
+        "_spoke",
+        "_trickle",
+        "_unexplained",
     )  # fmt: skip
 
     def __init__(
         self,
         trickle: Trickle,
         confirm: Confirm,
-        ledger: Ledger,
-        presence: Presence,
+        message_log: MessageLog,
+        presence: Membership,
         loss: LossMeter,
         delay: Delay,
-        voice: Voice,
+        egress: Egress,
         rng: Random,
     ) -> None:
         self._trickle = trickle
         self._confirm = confirm
-        self._ledger = ledger
+        self._message_log = message_log
         self._presence = presence
         self._loss = loss
         self._delay = delay
-        self._voice = voice
+        self._egress = egress
         self._rng = rng
         self._soliciting = True  # nobody has said yet what there is
         self._long_list = False  # the next list has up to SESSION_ENTRIES_MAX
@@ -135,7 +147,7 @@ class Herald:
         # Says nothing about another whose digest differs: `_unexplained` stays.
         self._soliciting = False
         if self._long_list:
-            if listed < min(self._ledger.senders.listed(), SESSION_ENTRIES_MAX):
+            if listed < min(self._message_log.senders.listed(), SESSION_ENTRIES_MAX):
                 return False
             self._long_list = False
         return self._trickle.heard_equal(now, self._presence.size())
@@ -145,11 +157,11 @@ class Herald:
         `listed` senders says."""
         if listed:
             self._soliciting = False
-        elif self._ledger.senders.digest:
+        elif self._message_log.senders.digest:
             behind = self._long_list = True
         if behind:
             self._trickle.reset(now, self._presence.size())
-        if ahead or behind or now < self._ledger.changed + EXPLAIN_S:
+        if ahead or behind or now < self._message_log.changed + EXPLAIN_S:
             self._unexplained = NEVER
         elif self._unexplained == NEVER:
             self._unexplained = now
@@ -188,13 +200,13 @@ class Herald:
         trickle = self._trickle.handle_timer(now, self._presence.size()) and not behind
         answer = self._confirm.answer_due <= now
         if trickle or ask or answer or self._presence_due() <= now:
-            if self._voice.may_session(now):
+            if self._egress.may_session(now):
                 self._say(ask, name, now)
             else:
-                self._mute_until = self._voice.session_due()
+                self._mute_until = self._egress.session_due()
 
     def _say(self, ask: bool, name: str, now: float) -> None:
-        senders, confirm = self._ledger.senders, self._confirm
+        senders, confirm = self._message_log.senders, self._confirm
         listed: list[Range] = []
         if senders.digest or not self._soliciting:
             most = SESSION_ENTRIES_MAX if self._long_list else SESSION_ENTRIES
@@ -209,7 +221,7 @@ class Herald:
             name.encode(),
             listed,
         )
-        self._voice.say_session(body, now)
+        self._egress.say_session(body, now)
         self._long_list = False
         self._spoke = now
         self._patience = 0.8 + 0.2 * self._rng.random()

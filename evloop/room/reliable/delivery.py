@@ -15,7 +15,7 @@ Heads are the messages shown that none has named yet: what I say next names the 
 
 from __future__ import annotations
 
-from evloop.base.limits import (
+from evloop.room.reliable.limits import (
     HEADS_MAX,
     PARENT_WAIT_S,
     PARENTS_MAX,
@@ -25,7 +25,7 @@ from evloop.system.timers import NEVER
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from evloop.room.reliable.reorder import Message, Stream
+    from evloop.room.reliable.reorder import Message, Sender
 
     Key = tuple[bytes, int]
     Event = tuple[object, ...]
@@ -48,17 +48,17 @@ def event_of(parts: list[Message], mark: str, verified: bool) -> Event:
     )
 
 
-class Shelf:
+class CausalBuffer:
     """Messages on their way to the screen; `streams` is the table of senders (not changed)."""
 
     __slots__ = ("_heads", "_soonest", "_streams", "_verified", "_waiters", "_waiting", "shown")
 
-    def __init__(self, streams: dict[bytes, Stream], verified: bool) -> None:
+    def __init__(self, streams: dict[bytes, Sender], verified: bool) -> None:
         self._streams = streams
         self._verified = verified
         self._heads: dict[Key, None] = {}
         self._waiting: dict[bytes, tuple[float, Key]] = {}  # sender: (until when, for what)
-        self._waiters: dict[Key, list[Stream]] = {}  # the same, by what is waited for
+        self._waiters: dict[Key, list[Sender]] = {}  # the same, by what is waited for
         self._soonest = NEVER  # no wait ends before
         self.shown: list[tuple[Message | None, Event]] = []  # drained by the session
 
@@ -84,7 +84,7 @@ class Shelf:
                 return parent
         return None
 
-    def offer(self, stream: Stream, now: float) -> None:
+    def offer(self, stream: Sender, now: float) -> None:
         """`stream.backlog` has grown: show what can be shown, there and wherever it helps."""
         ready = [stream]
         while ready:
@@ -107,13 +107,13 @@ class Shelf:
                 if self._waiting:
                     self._unwait(stream)
 
-    def _wait(self, stream: Stream, parent: Key, until: float) -> None:
+    def _wait(self, stream: Sender, parent: Key, until: float) -> None:
         self._unwait(stream)
         self._waiting[stream.sender] = (until, parent)
         self._waiters.setdefault(parent, []).append(stream)
         self._soonest = min(self._soonest, until)
 
-    def _unwait(self, stream: Stream) -> None:
+    def _unwait(self, stream: Sender) -> None:
         waiting = self._waiting.pop(stream.sender, None)
         waiters = self._waiters.get(waiting[1]) if waiting else None
         if waiting and waiters and stream in waiters:
@@ -121,15 +121,15 @@ class Shelf:
             if not waiters:
                 del self._waiters[waiting[1]]
 
-    def forget(self, stream: Stream) -> None:
+    def forget(self, stream: Sender) -> None:
         """The record of `stream` is dropped."""
         self._unwait(stream)
 
-    def _released(self, stream: Stream) -> list[Stream]:
+    def _released(self, stream: Sender) -> list[Sender]:
         keys = [key for key in self._waiters if key[0] == stream.sender and key[1] < stream.shown]
         return [waiter for key in keys for waiter in self._waiters.pop(key)]
 
-    def _lose(self, stream: Stream, count: int) -> None:
+    def _lose(self, stream: Sender, count: int) -> None:
         if stream.parts:
             stream.broken = stream.parts[0].lamport
             stream.parts = []
@@ -138,7 +138,7 @@ class Shelf:
         if count > 0:
             self.shown.append((None, ("lost", stream.sender, stream.name, count)))
 
-    def _further_part(self, stream: Stream, message: Message) -> bool:
+    def _further_part(self, stream: Sender, message: Message) -> bool:
         """Whether `message` is the rest of one that lost a part.
 
         All parts have one lamport time, and only the first names parents; the second sign counts
@@ -155,7 +155,7 @@ class Shelf:
         stream.broken = -1
         return False
 
-    def _show(self, stream: Stream, message: Message, mark: str) -> None:
+    def _show(self, stream: Sender, message: Message, mark: str) -> None:
         stream.shown = message.seq + 1
         if (stream.gap_before or stream.broken >= 0) and self._further_part(stream, message):
             return

@@ -1,6 +1,6 @@
 """What I send: parts of my messages, the queue before the rate, unasked copies, and the caps.
 
-Everything that is sent passes `Voice`. Each type of datagram has a bucket, and all share one of
+Everything that is sent passes `Egress`. Each type of datagram has a bucket, and all share one of
 bytes. `may_...` takes leave to send one datagram of a type, and `say_...` sends it; `..._due` tells
 when leave may be had. Unasked copies give way first: half of the bytes are not theirs.
 """
@@ -11,7 +11,8 @@ from collections import deque
 from heapq import heappop, heappush
 
 from evloop.base.errors import Refused
-from evloop.base.limits import (
+from evloop.base.ratelimit import TokenBucket
+from evloop.room.reliable.limits import (
     BULK_BURST,
     BULK_PER_S,
     BYTES_BURST,
@@ -33,7 +34,6 @@ from evloop.base.limits import (
     SESSION_BURST,
     SESSION_PER_S,
 )
-from evloop.base.ratelimit import Bucket
 from evloop.room.reliable.packets import (
     BYE,
     NACK,
@@ -119,7 +119,7 @@ class Outbox:
         return as_copy(datagram, more)
 
 
-class Voice:
+class Egress:
     """What one session sends into its room."""
 
     __slots__ = (
@@ -134,13 +134,13 @@ class Voice:
         self._counts = counts
         self.out: list[Datagram] = []
         self.echoes: dict[bytes, None] = {}  # sent, and not yet heard by myself
-        self._data = Bucket(DATA_PER_S, DATA_BURST, now)
-        self._repair = Bucket(REPAIR_PER_S, REPAIR_BURST, now)
-        self.room = Bucket(ROOM_REPAIR_PER_S, ROOM_REPAIR_PER_S, now)  # of everybody's repairs
-        self._nack = Bucket(NACK_PER_S, NACK_BURST, now)
-        self._session = Bucket(SESSION_PER_S, SESSION_BURST, now)
-        self._bulk = Bucket(BULK_PER_S, BULK_BURST, now)
-        self._bytes = Bucket(BYTES_PER_S, BYTES_BURST, now)
+        self._data = TokenBucket(DATA_PER_S, DATA_BURST, now)
+        self._repair = TokenBucket(REPAIR_PER_S, REPAIR_BURST, now)
+        self.room = TokenBucket(ROOM_REPAIR_PER_S, ROOM_REPAIR_PER_S, now)  # of everybody's repairs
+        self._nack = TokenBucket(NACK_PER_S, NACK_BURST, now)
+        self._session = TokenBucket(SESSION_PER_S, SESSION_BURST, now)
+        self._bulk = TokenBucket(BULK_PER_S, BULK_BURST, now)
+        self._bytes = TokenBucket(BYTES_PER_S, BYTES_BURST, now)
 
     def emit(self, datagram: bytes, to: object | None, what: str, now: float) -> None:
         """Send `datagram` (to the group when `to` is None) and count it as `what`."""
@@ -177,10 +177,10 @@ class Voice:
     def say_bye(self, now: float) -> None:
         self.control(BYE, b"", "byes_sent", now)
 
-    def _may(self, bucket: Bucket, size: int, now: float) -> bool:
+    def _may(self, bucket: TokenBucket, size: int, now: float) -> bool:
         return self._bytes.level(now) >= size and bucket.take(now)
 
-    def _due(self, bucket: Bucket, size: int = DATAGRAM_BYTES_MAX) -> float:
+    def _due(self, bucket: TokenBucket, size: int = DATAGRAM_BYTES_MAX) -> float:
         return max(bucket.when(), self._bytes.when(size))
 
     def may_nack(self, now: float, spare: float = 0.0) -> bool:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from evloop.base.limits import (
+from evloop.room.reliable.limits import (
     CONTROL_GAP_MAX,
     COPIES_MAX,
     COPY_SPACING_S,

@@ -18,7 +18,7 @@ asked for in one NACK share the next wait: so they stay together, and one NACK a
 
 from __future__ import annotations
 
-from evloop.base.limits import (
+from evloop.room.reliable.limits import (
     EVIDENCE_EVERY_S,
     GAPS_MAX,
     GONE_ASKS,

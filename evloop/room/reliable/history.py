@@ -7,11 +7,8 @@ from __future__ import annotations
 
 from collections import deque
 
-from evloop.base.limits import (
-    HISTORY_BYTES_MAX,
-    HISTORY_MESSAGES_MAX,
-    HISTORY_S,
-)
+from evloop.room.limits import HISTORY_MESSAGES_MAX
+from evloop.room.reliable.limits import HISTORY_BYTES_MAX, HISTORY_S
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

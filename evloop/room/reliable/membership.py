@@ -16,7 +16,8 @@ from bisect import bisect_left, insort
 from collections import deque
 
 from evloop.base.errors import Refused
-from evloop.base.limits import (
+from evloop.base.names import check_nickname, fold
+from evloop.room.reliable.limits import (
     DEPARTED_MAX,
     DEPARTED_S,
     LABELS_KEPT_MAX,
@@ -26,7 +27,6 @@ from evloop.base.limits import (
     MEMBERS_TRUSTED,
     PRESENCE_S_MIN,
 )
-from evloop.base.names import check_nickname, fold
 
 SILENT_INTERVALS = 3.5  # of T; three lost SESSIONs in a row are no silence yet
 
@@ -45,7 +45,7 @@ class Member:
         self.holds = 0
 
 
-class Presence:
+class Membership:
     """The present members but for myself, by sender id."""
 
     __slots__ = (

@@ -1,12 +1,12 @@
 """What was said in the room as far as it got here: records, history, and what is shown.
 
-`Senders`: who has spoken, and how far each has got. Its digest is the XOR over all
+`VersionVector`: who has spoken, and how far each has got. Its digest is the XOR over all
 senders of a hash of (sender, next number), kept up to date at each step, so that comparing two
 members costs one comparison. Records are listed in SESSIONs most recently changed first; the last
 quarter of a list rotates through the rest.
 
-The ledger takes in DATA, mine and others', and keeps `streams` (order), `senders` (digest and
-listing), `history` (what is held) and `shelf` (what is shown) in step. What becomes of a DATA:
+The log takes in DATA, mine and others', and keeps in step: `streams` (order), `senders` (digest
+and listing), `history` (what is held), `causal_buffer` (what is shown). What becomes of a DATA:
 
     its number is          verdict     done
     new, in the window     NEW         held; shown when it is its turn
@@ -21,7 +21,10 @@ from __future__ import annotations
 
 from struct import Struct
 
-from evloop.base.limits import (
+from evloop.base.ratelimit import TokenBucket
+from evloop.room.reliable.delivery import CausalBuffer, event_of
+from evloop.room.reliable.history import History
+from evloop.room.reliable.limits import (
     CLAIMS_MAX,
     CONFLICT_EVERY_S,
     DATA_BURST,
@@ -35,9 +38,6 @@ from evloop.base.limits import (
     SENDERS_MAX,
     WINDOW_MESSAGES,
 )
-from evloop.base.ratelimit import Bucket
-from evloop.room.reliable.delivery import Shelf, event_of
-from evloop.room.reliable.history import History
 from evloop.room.reliable.packets import (
     DATA,
     MORE,
@@ -51,7 +51,7 @@ from evloop.room.reliable.reorder import (
     LATE,
     OLD,
     Message,
-    Stream,
+    Sender,
 )
 
 TYPE_CHECKING = False
@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from evloop.room.reliable.packets import Packet, Range
-    from evloop.room.reliable.reorder import Stream
+    from evloop.room.reliable.reorder import Sender
 
     Event = tuple[object, ...]
     Key = tuple[bytes, int]
@@ -76,13 +76,13 @@ def digest_item(sender: bytes, hi: int) -> int:
     return int.from_bytes(blake2b(_ITEM.pack(sender, hi), digest_size=8).digest(), "big")
 
 
-class Senders:
+class VersionVector:
     """The records, by sender id."""
 
     __slots__ = ("_cursor", "_recent", "digest", "streams")
 
     def __init__(self) -> None:
-        self.streams: dict[bytes, Stream] = {}
+        self.streams: dict[bytes, Sender] = {}
         self.digest = 0
         self._recent: dict[bytes, None] = {}  # the order is that of the last change
         self._cursor = 0
@@ -90,21 +90,21 @@ class Senders:
     def full(self) -> bool:
         return len(self.streams) >= SENDERS_MAX
 
-    def idle(self, now: float) -> Stream | None:
+    def idle(self, now: float) -> Sender | None:
         """The record that may go when there are too many; None when all were heard of late."""
         oldest = min(self.streams.values(), key=lambda stream: stream.heard)
         return oldest if oldest.heard < now - SENDER_KEPT_S else None
 
-    def add(self, stream: Stream) -> None:
+    def add(self, stream: Sender) -> None:
         self.streams[stream.sender] = stream
         self.moved(stream)
 
-    def remove(self, stream: Stream) -> None:
+    def remove(self, stream: Sender) -> None:
         del self.streams[stream.sender]
         self._recent.pop(stream.sender, None)
         self.digest ^= stream.item
 
-    def moved(self, stream: Stream) -> None:
+    def moved(self, stream: Sender) -> None:
         """`stream.hi` or `stream.lo` has changed."""
         sender = stream.sender
         item = digest_item(sender, stream.hi) if stream.hi else 0
@@ -138,32 +138,47 @@ CONFLICT, RATE, FULL = "conflict", "rate", "senders"
 SEQ_END = 2**32 - 1  # numbers and Lamport times are 32 bits
 
 
-class Ledger:
+class MessageLog:
     """The messages of one room, seen by member `sender`."""
 
     __slots__ = (
-        "_claims", "_codec", "_joined", "_lamport", "_new_senders", "_silent", "_verified",
-        "changed", "conflicts", "events", "history", "late", "lost", "own", "said", "senders",
-        "shelf", "streams",
+        "_claims",
+        "_codec",
+        "_joined",
+        "_lamport",
+        "_new_senders",
+        "_silent",
+        "_verified",
+        "causal_buffer",
+        "changed",
+        "conflicts",
+        "events",
+        "history",
+        "late",
+        "lost",
+        "own",
+        "said",
+        "senders",
+        "streams",
     )  # fmt: skip
 
     def __init__(self, codec: Codec, sender: bytes, verified: bool, now: float) -> None:
         self._codec = codec
         self._joined = now
         self._verified = verified
-        self.senders = Senders()
+        self.senders = VersionVector()
         self.streams = self.senders.streams
-        self.own = Stream(sender, 0, 0, float("inf"))  # `hi` is what I have sent; never idle
+        self.own = Sender(sender, 0, 0, float("inf"))  # `hi` is what I have sent; never idle
         self.senders.add(self.own)
         self.said = 0  # the number of my next message
         self._lamport = 0
         self.history = History()
-        self.shelf = Shelf(self.streams, verified)
+        self.causal_buffer = CausalBuffer(self.streams, verified)
         self.events: list[Event] = []
         self.changed = now  # when the digest last changed
         self._claims: dict[bytes, tuple[int, int]] = {}  # (lo, hi) of senders without a record
         self._silent: dict[bytes, None] = {}  # senders that had said nothing by their own word
-        self._new_senders = Bucket(NEW_SENDERS_PER_S, NEW_SENDERS_PER_S, now)
+        self._new_senders = TokenBucket(NEW_SENDERS_PER_S, NEW_SENDERS_PER_S, now)
         self.conflicts = self.late = self.lost = 0
 
     # -- my own ----------------------------------------------------------------------------------
@@ -173,7 +188,7 @@ class Ledger:
     ) -> list[Message]:
         """Number, date and hold a message in parts; it counts as sent only after `sent`."""
         self._lamport = min(self._lamport + 1, SEQ_END)
-        parents: Sequence[Key] = self.shelf.parents()
+        parents: Sequence[Key] = self.causal_buffer.parents()
         sender = self.own.sender
         messages = []
         for index, part in enumerate(parts):
@@ -189,7 +204,7 @@ class Ledger:
             messages.append(message)
             parents = ()  # only the first part names any: it marks the others as further parts
         self.own.shown = self.said
-        self.shelf.put(messages[-1])
+        self.causal_buffer.put(messages[-1])
         event = event_of(messages, "", self._verified)
         self.history.shown(messages[0], event)
         self.events.append(event)
@@ -245,7 +260,7 @@ class Ledger:
             self._advanced(stream, now)
         return verdict
 
-    def _judge_copy(self, stream: Stream, seq: int, data: bytes, now: float) -> str:
+    def _judge_copy(self, stream: Sender, seq: int, data: bytes, now: float) -> str:
         held = self.history.get((stream.sender, seq))
         # Both tags were right, so equal tags are equal messages.
         if held is not None and held.datagram[-TAG_BYTES:] != data[-TAG_BYTES:]:
@@ -253,7 +268,7 @@ class Ledger:
             return CONFLICT
         return OLD
 
-    def _conflict(self, stream: Stream, name: str, seq: int, now: float) -> None:
+    def _conflict(self, stream: Sender, name: str, seq: int, now: float) -> None:
         self.conflicts += 1
         if now >= stream.conflict_at + CONFLICT_EVERY_S:
             stream.conflict_at = now
@@ -267,7 +282,7 @@ class Ledger:
             if idle is None:
                 return FULL
             self.senders.remove(idle)
-            self.shelf.forget(idle)
+            self.causal_buffer.forget(idle)
             self.history.forget(idle.sender)
         lo, hi = self._claims.pop(sender, (0, seq + 1))
         if lo > seq or (not relayed and hi > seq + 1 + DATA_BURST):
@@ -281,7 +296,7 @@ class Ledger:
         else:
             base, before = max(0, seq + 1 - WINDOW_MESSAGES), 0
         self._silent.pop(sender, None)
-        self.senders.add(Stream(sender, base, before, now))
+        self.senders.add(Sender(sender, base, before, now))
         return ""
 
     def newcomer(self, now: float) -> bool:
@@ -294,20 +309,20 @@ class Ledger:
             if stream is not None and stream.lo <= seq:
                 stream.lo = min(seq + 1, stream.hi)
 
-    def _advanced(self, stream: Stream, now: float) -> None:
+    def _advanced(self, stream: Sender, now: float) -> None:
         self.senders.moved(stream)
         self.changed = now
-        self.shelf.offer(stream, now)
+        self.causal_buffer.offer(stream, now)
         self._drain()
 
     def _drain(self) -> None:
-        for message, event in self.shelf.shown:
+        for message, event in self.causal_buffer.shown:
             self.events.append(event)
             if message is not None:
                 self.history.shown(message, event)
-        self.shelf.shown.clear()
+        self.causal_buffer.shown.clear()
 
-    def _show_late(self, stream: Stream, message: Message) -> None:
+    def _show_late(self, stream: Sender, message: Message) -> None:
         # Once all its parts are there; those that were not lost are in the history.
         parts = [message]
         while len(parts) < PARTS_MAX:
@@ -325,7 +340,7 @@ class Ledger:
         self.events.append(event)
         self.history.shown(parts[0], event)
 
-    def step_over(self, stream: Stream, upto: int, now: float) -> None:
+    def step_over(self, stream: Sender, upto: int, now: float) -> None:
         """Give up what is missing below `upto`; reported unless it was before my time."""
         report = upto > stream.history_below
         if report:
@@ -334,7 +349,7 @@ class Ledger:
         self._advanced(stream, now)
 
     def handle_timer(self, now: float) -> None:
-        self.shelf.handle_timer(now)
+        self.causal_buffer.handle_timer(now)
         self._drain()
 
     # -- what others say they hold, and ask for --------------------------------------------------

@@ -17,7 +17,7 @@ once, which one holder answers by unicast: late joiners, healed partitions.
 
 from __future__ import annotations
 
-from evloop.base.limits import (
+from evloop.room.reliable.limits import (
     BULK_ASKED_MAX,
     BULK_GAPS_MIN,
     BULK_PER_S,
@@ -43,22 +43,29 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from random import Random
 
-    from evloop.room.reliable.egress import Voice
+    from evloop.room.reliable.egress import Egress
     from evloop.room.reliable.estimators import Delay
     from evloop.room.reliable.gaps import Gap, Gaps
-    from evloop.room.reliable.membership import Presence
-    from evloop.room.reliable.message_log import Ledger
+    from evloop.room.reliable.membership import Membership
+    from evloop.room.reliable.message_log import MessageLog
     from evloop.room.reliable.packets import Range
-    from evloop.room.reliable.reorder import Stream
+    from evloop.room.reliable.reorder import Sender
 
     Key = tuple[bytes, int]
 
 
-class Asker:
+class NackRequester:
     """The asking half of one session."""
 
     __slots__ = (
-        "_delay", "_ledger", "_presence", "_streams", "_voice", "copies_until", "gaps", "holders",
+        "_delay",
+        "_egress",
+        "_message_log",
+        "_presence",
+        "_streams",
+        "copies_until",
+        "gaps",
+        "holders",
         "recovered",
     )  # fmt: skip
 
@@ -66,18 +73,18 @@ class Asker:
         self,
         gaps: Gaps,
         holders: Holders,
-        ledger: Ledger,
-        presence: Presence,
+        message_log: MessageLog,
+        presence: Membership,
         delay: Delay,
-        voice: Voice,
+        egress: Egress,
     ) -> None:
         self.gaps = gaps
         self.holders = holders
-        self._ledger = ledger
-        self._streams = ledger.streams
+        self._message_log = message_log
+        self._streams = message_log.streams
         self._presence = presence
         self._delay = delay
-        self._voice = voice
+        self._egress = egress
         self.copies_until = -NEVER  # announced copies of the newest DATA have had their time
         self.recovered = 0  # messages that were missing and came by repair
 
@@ -93,7 +100,7 @@ class Asker:
 
     # -- what there is ---------------------------------------------------------------------------
 
-    def came(self, stream: Stream, seq: int, relayed: bool, now: float) -> None:
+    def came(self, stream: Sender, seq: int, relayed: bool, now: float) -> None:
         """A DATA that I lacked, or did not know of, was accepted."""
         if self.gaps.count:
             if not relayed:
@@ -112,7 +119,7 @@ class Asker:
             if stream is not None and seq >= stream.hi and seq >= stream.word:
                 self.hear_of(origin, 0, seq + 1, now)
 
-    def told(self, stream: Stream, hi: int, now: float) -> None:
+    def told(self, stream: Sender, hi: int, now: float) -> None:
         """Its sender says that `hi` is its next number."""
         if hi < stream.word:
             self._take_back(stream, hi)
@@ -122,7 +129,7 @@ class Asker:
         members = self._presence.size()
         return self.gaps.round(now, self._delay.value, members, self.copies_until)
 
-    def _believe(self, stream: Stream, hi: int, now: float) -> None:
+    def _believe(self, stream: Sender, hi: int, now: float) -> None:
         if hi > stream.word:
             stream.word = hi
             if self.gaps.hearsay:
@@ -134,7 +141,7 @@ class Asker:
                 top = self.gaps.add(stream.sender, wanted, stream.ahead, now, due)
                 stream.covered = max(stream.covered, top)
 
-    def _take_back(self, stream: Stream, hi: int) -> None:
+    def _take_back(self, stream: Sender, hi: int) -> None:
         hi = max(hi, stream.hi, max(stream.ahead, default=-1) + 1)
         if hi < stream.word:
             stream.word = hi
@@ -145,7 +152,7 @@ class Asker:
         """Hearsay: somebody holds [lo, hi) of `origin`. Whether that is of interest."""
         stream = self._streams.get(origin)
         if stream is None:
-            if not self._ledger.claimed(origin, lo, hi):
+            if not self._message_log.claimed(origin, lo, hi):
                 return False
             # The newest: when one of them comes, it is its sender's word for the others.
             most = HEARSAY_UNHEARD_GAPS_MAX
@@ -178,7 +185,7 @@ class Asker:
 
     def deadline(self) -> float:
         """When to call `handle_timer`."""
-        return max(self.gaps.next_due, self._voice.nack_due()) if self.gaps.count else NEVER
+        return max(self.gaps.next_due, self._egress.nack_due()) if self.gaps.count else NEVER
 
     def handle_timer(self, now: float) -> bool:
         """Ask for what is due, give up what is gone; whether anything new can be shown."""
@@ -189,21 +196,21 @@ class Asker:
         stepped = [self._give_up(gap, now) for gap in gone]
         dropped = set(gone)
         due = [gap for gap in due if gap not in dropped]
-        voice, again = self._voice, now
+        egress, again = self._egress, now
         while due:
             # Rumours may have half of the burst; the rest is for what surely exists.
             spare = 0.0 if due[0].word else NACK_BURST / 2
-            if voice.nack_due(spare) > now:
+            if egress.nack_due(spare) > now:
                 break
             to = self._whom(due, now)
-            if to is None or not voice.may_nack(now, spare):
+            if to is None or not egress.may_nack(now, spare):
                 again = now + 2 * self._delay.value
                 break
             due = self._ask(due, to, now)
         # Rumours look again sooner than they may go: they go along with what may.
         later = now + 10 * self._delay.value
         for gap in due:
-            may = voice.nack_due() if gap.word else min(voice.nack_due(NACK_BURST / 2), later)
+            may = egress.nack_due() if gap.word else min(egress.nack_due(NACK_BURST / 2), later)
             self.gaps.postpone(gap, max(again, may))
         return any(stepped)
 
@@ -221,7 +228,7 @@ class Asker:
             asking = [gap for gap in due if self.holders.covers(to, gap.key)][:BULK_ASKED_MAX]
         listed, taken = as_ranges([gap.key for gap in asking], NACK_RANGES_MAX)
         self.gaps.asked(asking[:taken], now, self._delay.value)
-        self._voice.say_nack(nack_body(to, listed), now)
+        self._egress.say_nack(nack_body(to, listed), now)
         asked = set(asking[:taken])
         return [gap for gap in due if gap not in asked]
 
@@ -247,7 +254,7 @@ class Asker:
             and (stream.ahead or (gap.word and not here))
         ):
             self.gaps.remove(gap.sender, gap.seq)
-            self._ledger.step_over(stream, gap.seq + 1, now)
+            self._message_log.step_over(stream, gap.seq + 1, now)
             return True
         if stream is not None and (gap.seq > stream.hi or here):
             self.gaps.postpone(gap, now + 1.0)

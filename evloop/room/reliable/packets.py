@@ -22,7 +22,7 @@ import struct
 from struct import Struct
 
 from evloop.base.errors import LocalProtocolError
-from evloop.base.limits import (
+from evloop.room.reliable.limits import (
     DATAGRAM_BYTES_MAX,
     NACK_RANGES_MAX,
     PARENTS_MAX,

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections import deque, namedtuple
 
-from evloop.base.limits import SKIPPED_MAX, WINDOW_MESSAGES
+from evloop.room.reliable.limits import SKIPPED_MAX, WINDOW_MESSAGES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ else:
 NEW, OLD, LATE, BEYOND = "new", "old", "late", "beyond"
 
 
-class Stream:
+class Sender:
     """The state of one sender, from its first accepted DATA on."""
 
     __slots__ = (

@@ -31,7 +31,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from evloop.base.limits import (
+from evloop.room.reliable.limits import (
     ASK_REMEMBERED_S,
     ASKS_REMEMBERED_MAX,
     BULK_ASKERS_MAX,
@@ -48,10 +48,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from random import Random
 
-    from evloop.room.reliable.egress import Outbox, Voice
+    from evloop.room.reliable.egress import Egress, Outbox
     from evloop.room.reliable.estimators import Delay
-    from evloop.room.reliable.membership import Presence
-    from evloop.room.reliable.message_log import Ledger
+    from evloop.room.reliable.membership import Membership
+    from evloop.room.reliable.message_log import MessageLog
     from evloop.room.reliable.packets import Range
 
     Key = tuple[bytes, int]
@@ -180,30 +180,30 @@ class BulkServer:
 class Answerer:
     """The answering half of one session."""
 
-    __slots__ = ("_bulk", "_delay", "_ledger", "_outbox", "_presence", "_repairs", "_voice")
+    __slots__ = ("_bulk", "_delay", "_egress", "_message_log", "_outbox", "_presence", "_repairs")
 
     def __init__(
         self,
         repairs: Repairs,
         bulk: BulkServer,
-        ledger: Ledger,
+        message_log: MessageLog,
         outbox: Outbox,
-        presence: Presence,
+        presence: Membership,
         delay: Delay,
-        voice: Voice,
+        egress: Egress,
     ) -> None:
         self._repairs = repairs
         self._bulk = bulk
-        self._ledger = ledger
+        self._message_log = message_log
         self._outbox = outbox
         self._presence = presence
         self._delay = delay
-        self._voice = voice
+        self._egress = egress
 
     def heard_repair(self, flags: int, key: Key, now: float) -> None:
         """A DATA came; when it was a repair, it counts and I need not send it."""
         if flags & RELAYED:
-            self._voice.room.take(now)
+            self._egress.room.take(now)
             self._repairs.answered(key, now, self._delay.value)
 
     def asked(
@@ -212,8 +212,8 @@ class Answerer:
         """A NACK of `asker`, sent from `source`, to one member or NOBODY."""
         if to == NOBODY:
             self._volunteer(listed, now)
-        elif to == self._ledger.own.sender and self._bulk.free(asker):
-            for key in self._ledger.held(listed):
+        elif to == self._message_log.own.sender and self._bulk.free(asker):
+            for key in self._message_log.held(listed):
                 if not self._bulk.ask(asker, source, key, now):
                     break
 
@@ -221,8 +221,8 @@ class Answerer:
         if self._repairs.full():
             return
         members = self._presence.size()
-        own = self._ledger.own.sender
-        for sender, seq in self._ledger.held(listed):
+        own = self._message_log.own.sender
+        for sender, seq in self._message_log.held(listed):
             # What will come again by itself needs no repair.
             if sender != own or not self._outbox.repeats(seq):
                 key = sender, seq
@@ -235,22 +235,22 @@ class Answerer:
         """When to call `handle_timer`."""
         due = NEVER
         if self._repairs.due:
-            due = max(self._repairs.deadline(), self._voice.repair_due())
+            due = max(self._repairs.deadline(), self._egress.repair_due())
         if self._bulk.queue:
-            due = min(due, self._voice.bulk_due())
+            due = min(due, self._egress.bulk_due())
         return due
 
     def handle_timer(self, now: float) -> None:
         """Send the answers that are due."""
         if self._repairs.due:
             self._send_repairs(now)
-        while self._bulk.queue and self._voice.may_bulk(now):
-            message = self._ledger.history.get(self._bulk.take())
+        while self._bulk.queue and self._egress.may_bulk(now):
+            message = self._message_log.history.get(self._bulk.take())
             if message is not None:
-                self._voice.say_bulk(message.datagram, self._bulk.source, now)
+                self._egress.say_bulk(message.datagram, self._bulk.source, now)
 
     def _send_repairs(self, now: float) -> None:
         for key in self._repairs.take_due(now):
-            message = self._ledger.history.get(key)
-            if message is not None and self._voice.say_repair(message.datagram, now):
+            message = self._message_log.history.get(key)
+            if message is not None and self._egress.say_repair(message.datagram, now):
                 self._repairs.answered(key, now, self._delay.value)

@@ -2,12 +2,12 @@
 
 `RoomSession` puts the rules of the room together; each lives in a module of its own below:
 
-    what was said       ledger      order streams, digest senders, parents shelf, history
+    what was said       message_log    order streams, digest senders, parents, history
     what I lack         asker       when gaps; whom bulk
     what others lack    answerer    repairs to all; bulk, for one asker
-    what I hold         herald      when trickle, confirm; to whom presence; how far delay
+    what I hold         announcer      when trickle, confirm; to whom presence; how far delay
     my own messages     outbox      queue and copies; loss: how many copies
-    what may be sent    voice       all the caps
+    what may be sent    egress       all the caps
 
 Towards the others a member is in one of three states:
 
@@ -23,20 +23,20 @@ is answered once.
 
 from __future__ import annotations
 
-from evloop.base.limits import (
+from evloop.base.names import check_nickname
+from evloop.room.reliable.announce import Announcer, Confirm
+from evloop.room.reliable.egress import Egress, Outbox, split
+from evloop.room.reliable.estimators import Delay, LossMeter, copies
+from evloop.room.reliable.gaps import Gaps
+from evloop.room.reliable.limits import (
     BYE_SPACING_S,
     BYE_TIMES,
     GREETED_MEMBERS_MAX,
     SESSION_ENTRIES,
 )
-from evloop.base.names import check_nickname
-from evloop.room.reliable.announce import Confirm, Herald
-from evloop.room.reliable.egress import Outbox, Voice, split
-from evloop.room.reliable.estimators import Delay, LossMeter, copies
-from evloop.room.reliable.gaps import Gaps
-from evloop.room.reliable.membership import Member, Presence
-from evloop.room.reliable.message_log import CONFLICT, Ledger
-from evloop.room.reliable.nack import Asker, Holders
+from evloop.room.reliable.membership import Member, Membership
+from evloop.room.reliable.message_log import CONFLICT, MessageLog
+from evloop.room.reliable.nack import Holders, NackRequester
 from evloop.room.reliable.packets import (
     BYE,
     DATA,
@@ -87,9 +87,29 @@ class RoomSession:
     """
 
     __slots__ = (
-        "_answerer", "_asker", "_bye_due", "_byes", "_codec", "_confirm", "_confirmed", "_counts",
-        "_deadline", "_delay", "_herald", "_ledger", "_left", "_loss", "_now",
-        "_outbox", "_presence", "_rng", "_stale", "_trickle", "_voice", "nickname", "sender_id",
+        "_announcer",
+        "_answerer",
+        "_asker",
+        "_bye_due",
+        "_byes",
+        "_codec",
+        "_confirm",
+        "_confirmed",
+        "_counts",
+        "_deadline",
+        "_delay",
+        "_egress",
+        "_left",
+        "_loss",
+        "_message_log",
+        "_now",
+        "_outbox",
+        "_presence",
+        "_rng",
+        "_stale",
+        "_trickle",
+        "nickname",
+        "sender_id",
     )  # fmt: skip
 
     def __init__(
@@ -109,20 +129,20 @@ class RoomSession:
         self._now = now
         self._counts = dict.fromkeys(_COUNTERS, 0)
         self._codec = Codec(place, key)
-        self._ledger = ledger = Ledger(self._codec, sender_id, bool(key), now)
-        self._presence = presence = Presence(self.nickname)
+        self._message_log = message_log = MessageLog(self._codec, sender_id, bool(key), now)
+        self._presence = presence = Membership(self.nickname)
         self._delay = delay = Delay()
-        self._voice = voice = Voice(self._codec, sender_id, self._counts, now)
+        self._egress = egress = Egress(self._codec, sender_id, self._counts, now)
         self._outbox = outbox = Outbox()
         self._loss = LossMeter()
         self._trickle = Trickle(rng, now, 1)
         self._confirm = Confirm(rng)
-        self._asker = Asker(Gaps(rng), Holders(rng), ledger, presence, delay, voice)
+        self._asker = NackRequester(Gaps(rng), Holders(rng), message_log, presence, delay, egress)
         self._answerer = Answerer(
-            Repairs(rng), BulkServer(), ledger, outbox, presence, delay, voice
+            Repairs(rng), BulkServer(), message_log, outbox, presence, delay, egress
         )
-        self._herald = Herald(
-            self._trickle, self._confirm, ledger, presence, self._loss, delay, voice, rng
+        self._announcer = Announcer(
+            self._trickle, self._confirm, message_log, presence, self._loss, delay, egress, rng
         )
         self._byes = 0  # still to be said
         self._bye_due = NEVER
@@ -139,7 +159,7 @@ class RoomSession:
         self._outbox.check(len(parts))
         self._now = now
         name = self.nickname.encode()
-        self._outbox.queue.extend(self._ledger.say(parts, name, kind, wall, now))
+        self._outbox.queue.extend(self._message_log.say(parts, name, kind, wall, now))
         self._stale = True
         self._confirmed = None
 
@@ -148,7 +168,7 @@ class RoomSession:
         self.nickname = check_nickname(nickname)
         self._presence.rename(self.nickname)
         self._now = now
-        self._herald.soon()
+        self._announcer.soon()
         self._stale = True
 
     def leave(self, now: float, wall: int) -> None:
@@ -175,16 +195,16 @@ class RoomSession:
         """(datagram, None for the group or the source it goes to); each is told once."""
         if (self._stale or self._now >= self._deadline) and self._now >= self.next_deadline():
             self.handle_timer(self._now)
-        voice = self._voice
-        out, voice.out = voice.out, []
+        egress = self._egress
+        out, egress.out = egress.out, []
         return out
 
     def events(self) -> list[Event]:
         """What happened since the last call."""
-        ledger = self._ledger
-        if not ledger.events:
+        message_log = self._message_log
+        if not message_log.events:
             return []
-        events, ledger.events = ledger.events, []
+        events, message_log.events = message_log.events, []
         return events
 
     def next_deadline(self) -> float:
@@ -199,17 +219,17 @@ class RoomSession:
         return [(self.sender_id, self.nickname, 0.0), *self._presence.listing(now)]
 
     def label(self, sender: bytes, name: str) -> str:
-        """How to show `name` of `sender`; see `Presence.label`."""
+        """How to show `name` of `sender`; see `Membership.label`."""
         return self._presence.label(sender, name)
 
     def history(self, count: int) -> list[Event]:
         """The newest `count` "message" events, sorted by (lamport, sender, seq)."""
-        self._ledger.history.expire(self._now)
-        return self._ledger.history.newest(count)
+        self._message_log.history.expire(self._now)
+        return self._message_log.history.newest(count)
 
     def digest(self) -> int:
         """What a SESSION sent now would say: equal digests mean that both have everything."""
-        return self._ledger.senders.digest
+        return self._message_log.senders.digest
 
     def queued(self) -> int:
         """Own messages (parts) that wait for the rate."""
@@ -217,30 +237,30 @@ class RoomSession:
 
     def unconfirmed(self) -> int:
         """Own messages (parts) that some present member is not known to hold."""
-        own = self._ledger.own.hi
+        own = self._message_log.own.hi
         if self._confirmed is None:
             self._confirmed = self._presence.least_held(own)
-        return self._ledger.said - min(self._confirmed, own)
+        return self._message_log.said - min(self._confirmed, own)
 
     def confirmers(self) -> tuple[int, int]:
         """(present members that hold all I said, present members)."""
         members = self._presence.members.values()
-        return sum(member.holds >= self._ledger.said for member in members), len(members)
+        return sum(member.holds >= self._message_log.said for member in members), len(members)
 
     def stats(self) -> dict[str, int]:
         """Counters since joining, and the present sizes; `loss_percent` 255 is unknown."""
-        ledger = self._ledger
+        message_log = self._message_log
         return {
             **self._counts,
-            "lost": ledger.lost,
-            "late": ledger.late,
-            "conflicts": ledger.conflicts,
+            "lost": message_log.lost,
+            "late": message_log.late,
+            "conflicts": message_log.conflicts,
             "queued": len(self._outbox.queue),
-            "history": len(ledger.history),
-            "history_bytes": ledger.history.size,
+            "history": len(message_log.history),
+            "history_bytes": message_log.history.size,
             "recovered": self._asker.recovered,
             "gaps": self._asker.gaps.count,
-            "senders": len(ledger.streams),
+            "senders": len(message_log.streams),
             "members": len(self._presence.members) + 1,
             "members_estimate": self._presence.size(),
             "loss_percent": self._loss.percent(self._now),
@@ -252,7 +272,7 @@ class RoomSession:
     def receive_datagram(self, data: bytes, source: object, now: float) -> None:
         """Take in one datagram; `source` is where an answer by unicast would go."""
         self._now = now
-        if self._voice.came_back(data):
+        if self._egress.came_back(data):
             self._drop("own")
             return
         packet = self._codec.open(data)
@@ -262,7 +282,7 @@ class RoomSession:
         kind, flags, sender, seq, _, fields = packet
         if sender == self.sender_id:
             self._drop("own")
-            if kind == DATA and self._ledger.own_came_back(seq, data, self.nickname, now):
+            if kind == DATA and self._message_log.own_came_back(seq, data, self.nickname, now):
                 self._answerer.heard_repair(flags, (sender, seq), now)
         elif self._byes or self._left:
             self._drop("left")
@@ -284,7 +304,7 @@ class RoomSession:
                 text = ""
             if text and text.isprintable():
                 event = ("message", b"", -1, "", TEXT, text, 0, "plain", False)
-                self._ledger.events.append(event)
+                self._message_log.events.append(event)
                 return
         self._drop(reason)
 
@@ -296,7 +316,7 @@ class RoomSession:
             if member is not None:
                 member.heard = now
         key = sender, seq
-        verdict = self._ledger.receive(packet, data, now)
+        verdict = self._message_log.receive(packet, data, now)
         if verdict == OLD:
             self._counts["duplicates"] += 1
             if relayed:
@@ -312,7 +332,7 @@ class RoomSession:
                 self._loss.first(key, flags >> 4, now)
                 self._asker.announced(flags >> 4, now)
             if verdict == NEW:
-                self._asker.came(self._ledger.streams[sender], seq, relayed, now)
+                self._asker.came(self._message_log.streams[sender], seq, relayed, now)
                 self._asker.named(fields[1], now)
                 self._news(now)
         elif verdict != CONFLICT:
@@ -351,7 +371,7 @@ class RoomSession:
         self._presence.vote(members)
         if name != member.raw_name:
             old = self._presence.named(member, name)
-            self._ledger.events.append(("renamed", sender, old, member.name))
+            self._message_log.events.append(("renamed", sender, old, member.name))
         if fresh:
             self._delay.heard(sender, sent, now)
             if echo == self.sender_id:
@@ -359,12 +379,12 @@ class RoomSession:
         if ask & 1:
             self._confirm.asked_by(sender, now, self._presence.size())
         if not digest:
-            self._ledger.silent(sender)
-        if digest != self._ledger.senders.digest:
+            self._message_log.silent(sender)
+        if digest != self._message_log.senders.digest:
             self._compare(sender, member, ranges(raw), now)
             return True
-        moved = self._herald.heard_equal(len(raw) // 16, now)
-        self._holds(member, self._ledger.own.hi)
+        moved = self._announcer.heard_equal(len(raw) // 16, now)
+        self._holds(member, self._message_log.own.hi)
         return moved or joins or ask & 1 == 1
 
     def _control(self, sender: bytes, counter: int, now: float) -> Member | None:
@@ -378,7 +398,7 @@ class RoomSession:
     def _join(self, sender: bytes, name: bytes, counter: int, now: float) -> Member | None:
         member = self._presence.add(sender, name, counter, now)
         if member is not None:
-            self._ledger.events.append(("joined", sender, member.name))
+            self._message_log.events.append(("joined", sender, member.name))
             self._confirmed = None
             if self._presence.size() <= GREETED_MEMBERS_MAX:
                 self._confirm.asked_by(sender, now, self._presence.size())
@@ -393,14 +413,14 @@ class RoomSession:
         """The digest of `sender` differs from mine: who lacks what?"""
         ahead = behind = False
         known = 0
-        ledger, asker = self._ledger, self._asker
+        message_log, asker = self._message_log, self._asker
         for origin, lo, hi in listed:
-            stream = ledger.streams.get(origin)
+            stream = message_log.streams.get(origin)
             if stream is None:
                 ahead |= asker.hear_of(origin, lo, hi, now)
                 continue
             known += 1
-            if stream is ledger.own:
+            if stream is message_log.own:
                 self._holds(member, min(hi, stream.hi))
             else:
                 ahead |= hi > stream.hi
@@ -409,10 +429,10 @@ class RoomSession:
                 elif hi > stream.word:
                     asker.hear_of(origin, lo, hi, now)
             behind |= stream.lo <= hi < stream.hi
-        if listed and len(listed) < SESSION_ENTRIES and known < ledger.senders.listed():
+        if listed and len(listed) < SESSION_ENTRIES and known < message_log.senders.listed():
             behind = True  # a whole list, and a sender of mine is not in it
         ahead |= asker.evidence(sender, listed, now)
-        self._herald.heard_other(len(listed), ahead, behind, now)
+        self._announcer.heard_other(len(listed), ahead, behind, now)
 
     def _on_bye(self, sender: bytes, seq: int, fields: Fields, source: object, now: float) -> bool:
         member = self._control(sender, seq, now)
@@ -422,7 +442,7 @@ class RoomSession:
         return True
 
     def _gone(self, sender: bytes, name: str, why: str) -> None:
-        self._ledger.events.append(("left", sender, name, why))
+        self._message_log.events.append(("left", sender, name, why))
         self._asker.holders.gone(sender)
         self._confirmed = None
 
@@ -445,25 +465,25 @@ class RoomSession:
         if self._left:
             return NEVER
         due = min(
-            self._herald.deadline(),
+            self._announcer.deadline(),
             self._outbox.deadline(),
             self._answerer.deadline(),
             self._asker.deadline(),
             self._presence.deadline(),
-            self._ledger.shelf.deadline(),
+            self._message_log.causal_buffer.deadline(),
         )
-        return min(due, self._voice.data_due()) if self._outbox.queue else due
+        return min(due, self._egress.data_due()) if self._outbox.queue else due
 
     def _send_data(self, now: float) -> None:
         queue = self._outbox.queue
-        while queue and self._voice.may_data(now):
+        while queue and self._egress.may_data(now):
             message = queue.popleft()
             size = len(message.datagram)
-            most = self._voice.copies_afforded(size, now)
+            most = self._egress.copies_afforded(size, now)
             more = copies(self._rng, self._presence.losses, self._presence.size(), most)
-            self._voice.reserve(more * size, now)
-            self._voice.emit(self._outbox.announce(message, more, now), None, "sent", now)
-            self._ledger.sent(message, now)
+            self._egress.reserve(more * size, now)
+            self._egress.emit(self._outbox.announce(message, more, now), None, "sent", now)
+            self._message_log.sent(message, now)
             self._confirmed = None
             self._asker.announced(more, now)
             self._news(now)
@@ -471,7 +491,7 @@ class RoomSession:
     def _send_copies(self, now: float) -> None:
         datagram = self._outbox.take_copy(now)
         while datagram is not None:
-            self._voice.emit_copy(datagram)
+            self._egress.emit_copy(datagram)
             datagram = self._outbox.take_copy(now)
 
     def _ask(self, now: float) -> None:
@@ -487,16 +507,16 @@ class RoomSession:
             else:
                 ask = not self._outbox.queue
                 confirm.asked(now, self._delay.value, self._presence.size())
-        self._herald.handle_timer(now, self._asker.behind(), ask, self.nickname)
+        self._announcer.handle_timer(now, self._asker.behind(), ask, self.nickname)
 
     def _expire(self, now: float) -> None:
         for sender, member in self._presence.silent(now):
             self._gone(sender, member.name, "silent")
-        self._ledger.handle_timer(now)
+        self._message_log.handle_timer(now)
 
     def _say_bye(self, now: float) -> None:
         if now >= self._bye_due:
-            self._voice.say_bye(now)
+            self._egress.say_bye(now)
             self._byes -= 1
             self._bye_due = now + BYE_SPACING_S
             self._left = not self._byes

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from math import e, log
 
-from evloop.base.limits import TRICKLE_S_MAX, TRICKLE_S_MIN
+from evloop.room.reliable.limits import TRICKLE_S_MAX, TRICKLE_S_MIN
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

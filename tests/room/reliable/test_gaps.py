@@ -8,15 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evloop.base.limits import (
-    GAPS_MAX,
-    HEARSAY_GAPS_MAX,
-    STUCK_ASKS,
-)
 from evloop.room.reliable.gaps import (
     Gaps,
     first_wait,
     retry_wait,
+)
+from evloop.room.reliable.limits import (
+    GAPS_MAX,
+    HEARSAY_GAPS_MAX,
+    STUCK_ASKS,
 )
 
 ANN, BOB = b"a" * 8, b"b" * 8

@@ -6,21 +6,21 @@ from random import Random
 
 import pytest
 
-from evloop.base.limits import (
+from evloop.room.limits import HISTORY_MESSAGES_MAX
+from evloop.room.reliable.egress import Outbox, split
+from evloop.room.reliable.estimators import LossMeter, copies
+from evloop.room.reliable.history import History
+from evloop.room.reliable.limits import (
     HISTORY_BYTES_MAX,
-    HISTORY_MESSAGES_MAX,
     LABELS_KEPT_MAX,
     LOSS_UNKNOWN,
     MEMBERS_MAX,
 )
-from evloop.room.reliable.egress import Outbox, split
-from evloop.room.reliable.estimators import LossMeter, copies
-from evloop.room.reliable.history import History
-from evloop.room.reliable.membership import Presence
-from evloop.room.reliable.message_log import Senders, digest_item
+from evloop.room.reliable.membership import Membership
+from evloop.room.reliable.message_log import VersionVector, digest_item
 from evloop.room.reliable.nack import Holders
 from evloop.room.reliable.packets import NOBODY
-from evloop.room.reliable.reorder import Message, Stream
+from evloop.room.reliable.reorder import Message, Sender
 from evloop.room.reliable.repair import BulkServer, Repairs
 
 ANN, BOB, EVE = (bytes([n]) * 8 for n in (0xA, 0xB, 0xE))
@@ -40,13 +40,13 @@ def message(sender: bytes, seq: int, size: int = 100, lamport: int = 1) -> Messa
 
 def test_the_interval_follows_the_number_of_members() -> None:
     for members, interval in ((1, 6.0), (50, 20.0), (1_000, 150.0), (10_000, 1_500.0)):
-        presence = Presence("Mel")
+        presence = Membership("Mel")
         presence.expect(members)
         assert presence.interval() == pytest.approx(interval)
 
 
 def test_a_label_follows_who_is_present_and_what_they_are_called() -> None:
-    presence = Presence("Mel")
+    presence = Membership("Mel")
     assert presence.label(ANN, "mel") == "mel"
     presence.add(ANN, b"mel", 0, 0.0)
     assert presence.label(ANN, "mel") == "mel~0a0a"
@@ -65,14 +65,14 @@ def test_a_label_follows_who_is_present_and_what_they_are_called() -> None:
 
 
 def test_labels_that_are_kept_are_bounded() -> None:
-    presence = Presence("Mel")
+    presence = Membership("Mel")
     for n in range(LABELS_KEPT_MAX + 2):
         assert presence.label(ident(n), f"n{n}") == f"n{n}"
     assert len(presence._labels) <= LABELS_KEPT_MAX
 
 
 def test_what_others_count_is_believed_by_its_median_and_within_reason() -> None:
-    presence = Presence("Mel")
+    presence = Membership("Mel")
     for _ in range(20):
         presence.vote(65_535)
     assert presence.size() == 16  # alone here, I believe no more
@@ -88,7 +88,7 @@ def test_what_others_count_is_believed_by_its_median_and_within_reason() -> None
 
 
 def test_members_are_bounded_and_the_silent_go() -> None:
-    presence = Presence("Mel")
+    presence = Membership("Mel")
     for n in range(MEMBERS_MAX):
         assert presence.add(ident(n), b"x", 0, float(n % 7))
     assert presence.add(ANN, b"x", 0, 0.0) is None
@@ -100,7 +100,7 @@ def test_members_are_bounded_and_the_silent_go() -> None:
 
 
 def test_the_losses_are_a_histogram() -> None:
-    presence = Presence("Mel")
+    presence = Membership("Mel")
     told = [0, 30, 30, 100, 200, LOSS_UNKNOWN]
     for n, loss in enumerate(told):
         member = presence.add(ident(n), b"x", 0, 0.0)
@@ -272,8 +272,8 @@ def test_a_forgotten_sender_leaves_nothing() -> None:
 
 
 def test_the_digest_is_kept_step_by_step() -> None:
-    senders = Senders()
-    streams = [Stream(ident(n), 0, 0, 0.0) for n in range(40)]
+    senders = VersionVector()
+    streams = [Sender(ident(n), 0, 0, 0.0) for n in range(40)]
     for stream in streams:
         senders.add(stream)
     rng = Random(1)
@@ -291,9 +291,9 @@ def test_the_digest_is_kept_step_by_step() -> None:
 
 
 def test_lists_begin_with_what_changed_and_rotate_through_the_rest() -> None:
-    senders = Senders()
+    senders = VersionVector()
     for n in range(40):
-        stream = Stream(ident(n), 0, 0, 0.0)
+        stream = Sender(ident(n), 0, 0, 0.0)
         stream.hi = n + 1
         senders.add(stream)
     lists = [senders.listing(16, ident(3)) for _ in range(10)]
@@ -307,7 +307,7 @@ def test_lists_begin_with_what_changed_and_rotate_through_the_rest() -> None:
 def test_a_stream_against_a_plain_list() -> None:
     rng = Random(8)
     for _ in range(200):
-        stream, shown = Stream(ANN, 0, 0, 0.0), []
+        stream, shown = Sender(ANN, 0, 0, 0.0), []
         numbers = [n for n in range(30) for _ in range(2)]
         rng.shuffle(numbers)
         for n in numbers:

@@ -6,7 +6,7 @@ from random import Random
 
 import pytest
 
-from evloop.base.ratelimit import Bucket
+from evloop.base.ratelimit import TokenBucket
 from evloop.room.reliable.announce import Confirm, answer_window
 from evloop.room.reliable.estimators import Delay
 from evloop.room.reliable.suppression import Trickle, window_wait
@@ -161,7 +161,7 @@ def test_confirmation_backs_off_and_answers_all_askers_at_once() -> None:
 
 
 def test_a_bucket_lets_through_its_burst_and_then_its_rate() -> None:
-    bucket = Bucket(5.0, 10.0, 0.0)
+    bucket = TokenBucket(5.0, 10.0, 0.0)
     assert sum(bucket.take(0.0) for _ in range(50)) == 10
     taken, now = 0, 0.0
     while now < 10.0:

@@ -1,0 +1,57 @@
+"""Caps of the directory server; each with its unit in its name and its reason.
+
+Asserts say how caps relate.
+"""
+
+from evloop.base.limits import RATED_ADDRESSES_MAX
+
+# -- life as a service ---------------------------------------------------------------------------
+
+LISTEN_SOCKETS_MAX = 64  # taken over from the service manager, or by --listen; each is watched
+
+# -- streams (framed TCP) ------------------------------------------------------------------------
+
+CHANGE_UNITS = 4  # so many frames more does a stored change count: 20 us, and its news
+LEAVES_PER_END = 8  # so many rooms that it was in count as one end more: 2.8 us each
+BAD_MESSAGES_MAX = 16  # payloads in a row that are no requests; one more ends the connection
+
+# -- messages, directory and store ---------------------------------------------------------------
+
+CHANGES_PER_S = 100  # default of --change-rate: makeroom and deleteroom from one address
+
+# -- who is let in (guard) -----------------------------------------------------------------------
+
+CLIENTS_MAX = 10_000  # default of --max-clients; 0.4 kB each when idle
+CLIENTS_PER_ADDRESS_MAX = 256  # default of --max-per-address: an office behind one router
+CONNECTIONS_PER_S = 200.0  # new ones from one address; a reconnecting office, not a flood
+CONNECTIONS_BURST = 1_000  # at once, after a pause: a restart of everything at that address
+DESCRIPTORS_RESERVED = 32  # of RLIMIT_NOFILE: listeners, the store, epoll, refused clients
+DESCRIPTORS_MIN = DESCRIPTORS_RESERVED + 8  # a server for fewer than 8 clients is a mistake
+HELLO_CHARS_MAX = 64  # kept of what a client calls itself; shown on the console
+FULL_RETRY_S = 5.0  # what a client is told to wait when a place must become free first
+
+assert CLIENTS_PER_ADDRESS_MAX <= CONNECTIONS_BURST  # one address may come back all at once
+assert CLIENTS_MAX < RATED_ADDRESSES_MAX
+
+# -- figures for watching (metrics) --------------------------------------------------------------
+
+METRICS_EVERY_S = 15.0  # Prometheus' usual scrape interval
+METRIC_KINDS_MAX = 64  # values of one label; all are names of ours, this is for mistakes of ours
+
+# -- the server ----------------------------------------------------------------------------------
+
+COMMIT_WAIT_TICKS = 3  # without sleep, that a commit waits for more changes to share its sync
+TURNED_AWAY_MAX = 16  # told why, at one time; more are only closed
+DRAIN_S = 2.0  # for goodbyes, after SIGTERM
+
+assert TURNED_AWAY_MAX < DESCRIPTORS_RESERVED
+
+# -- rooms that nobody needs (expiry) ------------------------------------------------------------
+
+EXPIRE_DAYS_MAX = 36_500.0  # of --expire; a century is never
+EXPIRY_SWEEP_S = 3_600.0  # how often it is looked who was where; a crash forgets so much
+EXPIRY_SWEEPS_MIN = 20  # looks in the span of --expire, where that is short
+EXPIRY_PIECE_ROOMS = 1_000  # looked at in one tick: 0.5 ms, and 2.5 us for each that is stored
+EXPIRED_PER_SWEEP_MAX = 100  # rooms removed at once; the rest a moment later
+EXPIRY_PAUSE_S = 1.0
+STATUS_EVERY_S = 10.0  # the service manager is told the figures at most so often

@@ -1,0 +1,47 @@
+"""Caps of the directory's protocol and rules, and of its client; each with its reason.
+
+Asserts say how caps relate.
+"""
+
+from evloop.base.limits import INTEGER_MAX, PAYLOAD_BYTES_MAX
+
+# -- messages, directory and store ---------------------------------------------------------------
+
+BATCH_MEMBERS_MAX = 64  # requests of one JSON-RPC batch
+ID_CHARS_MAX = 64  # of a request's id, when it is a string
+ID_BYTES_MAX = 6 * ID_CHARS_MAX + 2  # as JSON: at worst each character becomes \u0000
+ID_DIGITS = 15  # of a common id: any such number has less than 53 bits
+TAILS_MAX = 128  # common requests remembered, for all clients together ...
+TAIL_BYTES_MAX = 160  # ... with so many bytes behind the id; what was read takes 4 kB at worst
+REPLY_BYTES_MAX = 1_000  # any reply but getdir's, so that a batch of them fits a frame
+ROOM_BYTES_MAX = 300  # a room as JSON; its name at worst has every byte escaped
+PAGE_ROOMS_MAX = 500  # rooms of one getdir reply
+PAGE_BYTES_MAX = PAYLOAD_BYTES_MAX - 640  # rooms of one page; the rest is id, version, next
+PAGES_CACHED_MAX = 32  # whole replies kept until the next change: 2 MiB at most
+BLOCK_ROOMS = 128  # rooms joined into one cached piece of a page; a block splits at twice that
+AFTER_CHARS_MAX = 1_024  # of getdir's `after`, before it is folded: no room's fold is as long
+ROOMS_MAX = 10_000  # default of --max-rooms; about 1 kB each
+ROOMS_PER_ADDRESS_MAX = 2_000  # default of --rooms-per-address: one visitor can not fill it all
+ROOMS_ENTERED_MAX = 64  # rooms that one connection is in at once; a person is in a few
+PLACE_DRAWS_MAX = 64  # random draws for a free place among 10^9; nearly always one is enough
+
+assert 10**ID_DIGITS <= INTEGER_MAX
+assert BATCH_MEMBERS_MAX * (REPLY_BYTES_MAX + 1) + 2 <= PAYLOAD_BYTES_MAX
+assert ROOM_BYTES_MAX < PAGE_BYTES_MAX  # else a page could be empty and paging never end
+assert ROOM_BYTES_MAX + ID_BYTES_MAX + 200 <= REPLY_BYTES_MAX
+
+# -- what a client remembers (key_file), owner tokens --------------------------------------------
+
+KEEPSAKE_LINES_MAX = 5_000  # newest kept when the file is written anew; ~150 B a line
+KEEPSAKE_BYTES_MAX = 4 * 2**20  # a larger file was not written by us
+KEEPSAKE_KEY_CHARS_MAX = 400  # a host name (253), a port, a room name
+TOKEN_BYTES = 16  # of an owner token: 128 bits can not be guessed
+
+assert KEEPSAKE_LINES_MAX * (KEEPSAKE_KEY_CHARS_MAX + 80) < KEEPSAKE_BYTES_MAX
+
+# -- the client ----------------------------------------------------------------------------------
+
+CONNECT_S_MAX = 5.0  # for each address, and for the directory's first word
+RECONNECT_S_MIN = 0.5  # the first back-off; doubled each time
+RECONNECT_S_MAX = 30.0
+SENTENCE_CHARS_MAX = 500  # shown of what a directory says; its own sentences have at most 250

@@ -1,0 +1,63 @@
+"""Caps of sockets (streams, TLS, look-ups, datagrams); each with its unit and its reason.
+
+Asserts say how caps relate.
+"""
+
+from evloop.base.limits import FRAME_BYTES_MAX
+
+# -- the loop and its sources --------------------------------------------------------------------
+
+DATAGRAMS_PER_WAKE_MAX = 64  # measured: draining up to 64 takes 1.5 to 1.7 times more under flood
+DATAGRAM_READ_BYTES = 2_048  # ours have 1,200 at most; the rest of a longer one is not read
+ACCEPT_BATCH_MAX = 64  # a storm of connections shares the loop with those who are in
+ACCEPT_PAUSE_S = 0.1  # out of descriptors: try again soon, but do not spin
+RECEIVE_BUFFER_BYTES = 4 * 2**20  # asked for; holds over 6,000 small datagrams (the default: 256)
+RESOLVE_S_MAX = 5.0  # a silent resolver would take 10 s and more
+RESOLVE_ADDRESSES_MAX = 16  # of one name; connecting tries them one by one
+RESOLVE_ANSWER_BYTES_MAX = 4_096  # PIPE_BUF: written whole, so the child never waits for us
+
+assert RESOLVE_ADDRESSES_MAX * 80 < RESOLVE_ANSWER_BYTES_MAX
+
+# -- streams (framed TCP) ------------------------------------------------------------------------
+
+OUT_HIGH_WATER_BYTES = 256 * 1024  # above it nothing more is read from this peer
+OUT_QUEUE_BYTES_MAX = 1024 * 1024  # above it (notifications alone get there) the peer is cut off
+FRAMES_PER_TICK = 1_024  # of all streams together: about 5 ms, until timers and the rest come
+FRAMES_PER_WAKE = 64  # of one stream, then the others' turn
+FRAMES_FREE = 4  # of each stream in each tick, whatever the others do
+REQUEST_UNIT_BYTES = 32  # so much of a large request counts as one more frame
+REPLY_UNIT_BYTES = 4_096  # so much of a reply counts as one more frame
+FREE_REPLY_UNITS = 512  # of a tick: after 2 MiB of replies, 3 ms, nothing is free any more
+ENDS_PER_TICK = 256  # of connections: about 3 ms
+SENDS_PER_TICK = 256  # about 5 ms: to send costs 20 us where the receiver is on the same machine
+SENDS_LIGHT = 8  # so few are sent without adding up what they hold
+SEND_UNIT_BYTES = 8_192  # so much to send counts as one send more (2 ms a MiB, copied and received)
+SENDS_BEHIND_MIN = 64  # of them to those that were passed over, however many are new
+UNFINISHED_FRAME_S = 10.0  # for the first frame, and for the rest of a started one
+WRITE_PROGRESS_S = 10.0  # a peer that reads nothing for so long is gone
+LINGER_S = 1.0  # how long a closed peer may take to read its last reply
+LINGER_BYTES_MAX = 1024 * 1024  # what it may still send meanwhile; dropped unread
+
+# One reply may come on top of the high-water mark; the rest is room for notifications.
+assert SENDS_BEHIND_MIN < SENDS_PER_TICK
+assert ENDS_PER_TICK > 2 * ACCEPT_BATCH_MAX  # else a storm on two listeners would pile up
+assert FRAMES_FREE <= FRAMES_PER_WAKE <= FRAMES_PER_TICK
+assert OUT_HIGH_WATER_BYTES + FRAME_BYTES_MAX < OUT_QUEUE_BYTES_MAX
+
+# -- TLS -----------------------------------------------------------------------------------------
+
+TLS_HANDSHAKE_S = 5.0  # a stranger without keys may hold a connection this long
+TLS_HANDSHAKES_PER_TICK = 3  # 2 ms with an elliptic key, 18 with RSA of 4,096 bits; then the next
+TLS_CONTROL_RECORDS_MAX = 256  # handshake, tickets and key updates of one connection's life
+TLS_SLICE_BYTES = 8_192  # looked at before more is taken: 300 key updates, 6 ms
+TLS_READ_BYTES_MAX = 65_536  # of one read from the record layer; a record holds 16,384
+
+# -- who is let in (guard) -----------------------------------------------------------------------
+
+KEEPALIVE_IDLE_S = 60  # a silent client is asked whether it is there (the default: 2 hours) ...
+KEEPALIVE_INTERVAL_S = 15  # ... so often ...
+KEEPALIVE_PROBES = 4  # ... so many times; then its connection, and its place, are given up
+
+# -- the server ----------------------------------------------------------------------------------
+
+LISTEN_BACKLOG = 4096  # a short queue costs a storm of clients SYN retries of a second

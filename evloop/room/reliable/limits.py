@@ -1,0 +1,111 @@
+"""Caps of the engine that loses nothing; each with its unit in its name and its reason.
+
+Asserts say how caps relate.
+"""
+
+from evloop.base.limits import NICKNAME_BYTES_MAX
+from evloop.room.limits import HISTORY_MESSAGES_MAX
+
+# -- the reliable room ---------------------------------------------------------------------------
+
+DATAGRAM_BYTES_MAX = 1_200  # fits any link unfragmented, IPv6 and tunnels included
+PART_BYTES_MAX = 900  # text in one DATA; with header, parents, name and tag below 1,200
+PARTS_MAX = 8  # parts of one message
+MESSAGE_BYTES_MAX = PARTS_MAX * PART_BYTES_MAX
+PARENTS_MAX = 3
+COPIES_MAX = 15  # four bits announce them
+COPY_SPACING_S = 0.008  # apart, so that a short burst of loss does not take them all
+COPY_TIMER_S = 0.007  # of our own next copy: others reckon with 8 ms, and none may come later
+NACK_RANGES_MAX = 55  # fits a datagram
+NACK_MESSAGES_MAX = 1_024  # of one NACK are considered: a forged one costs no more
+SESSION_ENTRIES = 16  # senders listed in an ordinary SESSION
+SESSION_ENTRIES_MAX = 50  # in answer to a newcomer
+WINDOW_MESSAGES = 1_024  # held ahead of a gap, for each sender
+SENDERS_MAX = 1_024  # sender records of a room
+SENDER_KEPT_S = 600.0  # heard so recently, a record never makes room for a new one
+NEW_SENDERS_PER_S = 64
+GAPS_MAX = 2_048  # missing messages remembered for a room
+HEARSAY_GAPS_MAX = 512  # of these, how many only strangers speak of
+HEARSAY_SENDER_GAPS_MAX = 64  # of one sender
+HEARSAY_UNHEARD_GAPS_MAX = 16  # of a sender from whom no DATA was accepted
+CLAIMS_MAX = 1_024  # senders without a record of whom somebody spoke
+SKIPPED_MAX = 1_024  # messages of one sender stepped over that may still be shown late
+HEADS_MAX = 64  # messages that nobody has named as a parent yet
+PARENT_WAIT_S = 1.0  # a message waits so long for its parents
+LAMPORT_JUMP_MAX = 1 << 20  # a larger one is an error or an attack: not followed
+HISTORY_BYTES_MAX = 4 * 2**20
+HISTORY_S = 86_400.0
+HISTORY_ASKED_MAX = 200  # a late joiner asks for so many of each sender
+NEWCOMER_S = 5.0  # what is learned of so soon after joining was there before me
+DELAY_S_MIN = 0.005  # clamps of the one-way delay: timers in proportion to it
+DELAY_S_MAX = 0.25
+ROUND_TRIP_S_MAX = 1.0  # a longer one was a pause of somebody, a leap of a clock, or forged
+ECHOES_AWAITED_MAX = 16  # my last SESSIONs whose echoes are believed
+DELAY_S_START = 0.01  # until the first echo
+TRICKLE_S_MIN = 0.1
+TRICKLE_S_MAX = 8.0
+EXPLAIN_S = 0.3  # a digest that differs so long without a reason is worth a long list
+PRESENCE_S_MIN = 6.0
+MEMBERS_MAX = 16_384  # present members
+DEPARTED_MAX = 64  # members that said BYE, remembered so that stragglers do not revive them
+LABELS_KEPT_MAX = 1_024  # names as shown, found before; a name in a datagram has 255 bytes
+DEPARTED_S = 1.0  # for so long; after that a word is a word
+ECHOES_MAX = 32  # datagrams of mine that may come back to me: copies of a line, and SESSIONs
+GREETED_MEMBERS_MAX = 20  # in rooms up to this size a new member is answered by everybody
+MEMBERS_TRUSTED = 16  # times those that I count: what others count is believed no further
+MEMBER_VOTES_MAX = 15  # `members` fields whose median estimates the size of the room
+CONTROL_GAP_MAX = 32  # a larger jump of a control counter is an outage, not loss
+STUCK_ASKS = 6  # a gap asked for so often no longer holds anything up
+GONE_ASKS = 8  # and so often, over GONE_S at least, is reported and stepped over
+GONE_S = 30.0
+NACK_BACKOFF_S_MAX = 8.0
+NACK_RETRY_S_MAX = 1.0  # of the back-off until a gap is stuck
+NACK_HELD_S_MAX = 2.0  # others' NACKs push mine back no further than this from first sight
+EVIDENCE_EVERY_S = 1.0  # evidence makes one gap due so often at most
+VOLUNTEERS = 8  # holders that answer one NACK, on average, before suppression
+ASKS_REMEMBERED_MAX = 4_096  # messages somebody asked for: counts, hold-downs, answers due
+ASK_REMEMBERED_S = 10.0  # an ask after such a silence is a first ask again
+BULK_GAPS_MIN = 16  # due gaps that make a NACK name one holder
+BULK_ASKED_MAX = 128  # messages one such NACK asks for: what one holder may send in a burst
+BULK_PER_S = 400
+BULK_BURST = 128  # half of what a default receive buffer holds
+BULK_PER_MINUTE = 1_000  # for one asker
+BULK_ASKERS_MAX = 64  # remembered
+HOLDERS_MAX = 16  # peers remembered that said they hold messages I lack
+LOSS_SAMPLES_MAX = 512  # then both counts are halved: about twenty seconds of a busy room
+LOSS_SAMPLES_MIN = 48  # below, the loss is unknown: in a large room the worst guess rules
+LOSS_UNKNOWN = 255  # percent, on the wire: too few samples to tell
+LOSS_ASSUMED = 30  # percent, while nobody has told any
+LOSS_PRIOR_SAMPLES = 48  # what the others tell weighs as much as so many samples of mine
+LOSS_PENDING_MAX = 256  # messages whose announced copies are awaited
+MISS_MAX = 1 / 200  # aim of the unasked copies: the share of receivers that miss all of them
+MISS_MEMBERS = 0.4  # or so many members, whichever is less
+MISS_SMALL_MAX = 1 / 400  # in a small room, where what waits behind a miss is else over 1 % of all
+SMALL_ROOM_MEMBERS = 20
+DATA_PER_S, DATA_BURST = 5, 10
+REPAIR_PER_S, REPAIR_BURST = 20, 20
+ROOM_REPAIR_PER_S = 100  # repairs of all members together
+NACK_PER_S, NACK_BURST = 5, 20
+SESSION_PER_S, SESSION_BURST = 20, 20
+BYTES_PER_S = 64_000  # everything one member sends into a room
+BYTES_BURST = BYTES_PER_S - DATAGRAM_BYTES_MAX  # the rest is for goodbyes, which wait for nothing
+OUTBOX_MAX = 1_024  # own messages that wait for the rate
+BYE_TIMES, BYE_SPACING_S = 3, 0.05
+CONFIRM_S_MIN = 0.1  # a confirmation waits at random up to this or
+CONFIRM_MEMBER_S = 0.002  # this for each member
+CONFIRM_ASKERS_MAX = 8  # answered by one SESSION
+CONFIRM_BACKOFF_S_MAX = 8.0
+CONFLICT_EVERY_S = 60.0  # a quarrel over one number is reported so often, for each sender
+
+assert 24 + 5 + 12 * PARENTS_MAX + 1 + NICKNAME_BYTES_MAX + 1 + PART_BYTES_MAX + 16 <= (
+    DATAGRAM_BYTES_MAX
+)
+assert 24 + 9 + 16 * NACK_RANGES_MAX + 16 <= DATAGRAM_BYTES_MAX
+assert 24 + 33 + NICKNAME_BYTES_MAX + 1 + 16 * SESSION_ENTRIES_MAX + 16 <= DATAGRAM_BYTES_MAX
+assert HEARSAY_UNHEARD_GAPS_MAX < HEARSAY_SENDER_GAPS_MAX < HEARSAY_GAPS_MAX < GAPS_MAX
+assert WINDOW_MESSAGES <= GAPS_MAX  # one sender's window always fits when nobody else is missing
+assert HISTORY_ASKED_MAX <= WINDOW_MESSAGES  # else a newcomer's window could not hold its history
+assert HISTORY_MESSAGES_MAX * DATAGRAM_BYTES_MAX > HISTORY_BYTES_MAX  # so bytes need their own cap
+assert STUCK_ASKS < GONE_ASKS
+assert BULK_GAPS_MIN <= BULK_ASKED_MAX <= NACK_MESSAGES_MAX
+assert COPIES_MAX * COPY_SPACING_S < 2 * TRICKLE_S_MIN

@@ -1,0 +1,42 @@
+"""Caps of the loop, the log and the standard streams; each with its unit and its reason.
+
+Asserts say how caps relate.
+"""
+
+
+# -- log lines -----------------------------------------------------------------------------------
+
+LOG_WINDOW_S = 10.0  # repeats are counted over this long, then told in one line
+LOG_REPEATS_MAX = 5  # lines of one event from one visitor in a window; more tell nothing new
+LOG_EVENT_REPEATS_MAX = 50  # lines of one event from all visitors in a window: 5/s at most
+LOG_KINDS_MAX = 1_000  # windows held at once, ~200 B each; beyond, visitors share the event's own
+LOG_VALUE_CHARS_MAX = 200  # of one value; the line must hold several
+LOG_LINE_BYTES_MAX = 4_000  # a pipe that polls writable takes PIPE_BUF (4,096) bytes, no more
+
+assert LOG_REPEATS_MAX < LOG_EVENT_REPEATS_MAX < LOG_KINDS_MAX
+assert LOG_LINE_BYTES_MAX + 4 <= 4_096
+
+# -- the loop and its sources --------------------------------------------------------------------
+
+EVENTS_PER_TICK_MAX = 256  # of more, the kernel keeps its own turn; timers and hooks get theirs
+READ_BYTES_PER_WAKE = 65_536  # one recv per wake and descriptor: nobody starves the rest
+SIGNALS_PER_WAKE_MAX = 64
+SLEEP_S_MAX = 86_400.0  # of one select: epoll takes at most 2**31 - 1 ms
+STALE_TIMERS_MIN = 64  # below, cancelled timers are not worth a sweep
+
+assert SLEEP_S_MAX * 1000 < 2**31
+
+# -- streams (framed TCP) ------------------------------------------------------------------------
+
+EXPIRED_PER_TICK_MAX = 64  # of one deadline; the rest in the next tick
+
+# -- the terminal --------------------------------------------------------------------------------
+
+HISTORY_LINES_MAX = 500  # typed lines kept, in memory and in the file
+HISTORY_FILE_BYTES_MAX = 4_194_304  # a longer file is not ours: read no further
+FOREGROUND_POLL_S = 0.25  # in the background: `fg` after `bg` sends no signal
+
+# -- the client's standard streams ---------------------------------------------------------------
+
+OUTLET_BYTES_MAX = 8 * 1024 * 1024  # waits for a slow reader of our output; then lines are counted
+LINE_BYTES_MAX = 65_536  # of one line of stdin; a longer one is refused, not held

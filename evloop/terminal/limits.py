@@ -1,0 +1,39 @@
+"""Caps of the line editor and of the screen; each with its unit and its reason.
+
+Asserts say how caps relate.
+"""
+
+
+# -- the terminal --------------------------------------------------------------------------------
+
+CSI_BYTES_MAX = 32  # parameters of one control sequence; real ones are below 20
+SEQUENCE_SILENCE_S = 0.15  # a lone Esc, or a sequence cut off: no more is coming
+PASTE_GUARD_S = 0.03  # bytes glued to the end of a paste belong to it
+PASTE_SILENCE_S = 1.0  # a paste whose end was lost: from then on a lone Ctrl-] or Ctrl-C ends it
+TAB_COLUMNS = 4  # a pasted tab becomes so many spaces
+LINE_CHARACTERS_MAX = 8_192  # more than the longest message (8 parts of 900 bytes)
+CLUSTER_CHARACTERS_MAX = 32  # code points of one cluster; piled-up accents beyond are cut apart
+CELLS_CACHED_MAX = 4_096  # clusters beyond ASCII whose width is remembered
+UNDO_STEPS_MAX = 64
+SEARCH_CHARACTERS_MAX = 128
+CANDIDATES_SHOWN_MAX = 100  # completions listed
+INTERRUPT_TWICE_S = 2.0  # two Ctrl-C on an empty line within this time leave
+FLUSH_INTERVAL_S = 0.05  # messages are drawn at most 20 times a second
+MESSAGES_WAITING_MAX = 500  # a terminal that is slower than the room shows the newest
+RECEIPT_SLOW_S = 0.3  # a flush answered later than this halves the batch
+RECEIPT_QUICK_S = 0.05  # and sooner than this doubles it
+RECEIPT_LOST_S = 2.0  # the terminal does not answer at all: never ask again
+RECEIPT_DRAIN_MS = 300  # how long the last answer is awaited before the shell gets the terminal
+FLUSH_BYTES_MAX = 65_536  # of messages in one flush to a quick terminal: 1.3 MB a second
+BATCH_BYTES_MIN = 128  # of messages in one flush to a slow terminal
+BATCH_BYTES_START = 512  # half a second at 9600 baud
+BATCH_BYTES_MAX = 16_384
+BAUD_SLOW = 38_400  # below this the line itself says that it is slow
+
+assert PASTE_GUARD_S < SEQUENCE_SILENCE_S < PASTE_SILENCE_S
+assert BATCH_BYTES_MIN <= BATCH_BYTES_START <= BATCH_BYTES_MAX <= FLUSH_BYTES_MAX
+assert RECEIPT_QUICK_S < RECEIPT_SLOW_S < RECEIPT_LOST_S
+
+# -- the client's standard streams ---------------------------------------------------------------
+
+LINES_WAITING_MAX = 1_000  # lines read ahead while a command runs; then stdin is not read
