@@ -1,0 +1,1 @@
+"""The house itself: its documents, its layout, its style."""
