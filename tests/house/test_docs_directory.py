@@ -327,7 +327,7 @@ def test_the_figures_of_stats() -> None:
     labelled = {name for name, (label, _) in COUNTERS.items() if label}
     assert numbers == set(COUNTERS) - labelled | set(GAUGES)
     assert objects == labelled
-    figures = Metrics(lambda: {}).figures()
+    figures = Metrics(dict).figures()
     assert isinstance(figures["lag"], dict)
     assert lag == set(figures["lag"])
 
