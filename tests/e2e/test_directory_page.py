@@ -1,11 +1,13 @@
 """Every example of docs/directory-protocol.md is what a real server says, byte by byte."""
 
+import random
 import re
 import shutil
 import signal
 import socket
 import struct
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,6 +15,7 @@ from evloop.registrar import HANDLERS
 from tests.house.pages import Page
 from tests.sources import ROOT
 from tests.system.processes import Crew, Program, Server
+from tests.system.rpc import Wire
 
 PAGE = Page(ROOT / "docs" / "directory-protocol.md")
 REPLY_S = 30.0  # far above any honest wait
@@ -129,6 +132,68 @@ def test_an_example_with_a_server_of_its_own(crew: Crew, tmp_path: Path, lines: 
     if "--memory" not in options:
         options += ["--state", str(tmp_path / "rooms.db")]
     Talk(crew.server(*options)).play(rest)
+
+
+class Follower:
+    """Keeps the list of rooms by the recipe of the page: whatever comes, in the order it comes."""
+
+    def __init__(self, wire: Wire) -> None:
+        self.rooms: dict[str, str] = {}  # name -> address
+        self._wire = wire
+        self._wire.result("watch")
+
+    def page(self, after: str | None) -> str | None:
+        """Read one page; return what to ask on after."""
+        self._wire.send(self._wire.frame("getdir", limit=3, **({"after": after} if after else {})))
+        following: str | None = self._take_until_reply()["next"]
+        return following
+
+    def catch_up(self) -> None:
+        """Read all that was told before now."""
+        self._wire.send(self._wire.frame("ping"))
+        self._take_until_reply()
+
+    def _take_until_reply(self) -> dict[str, Any]:
+        while True:
+            message = self._wire.receive()
+            assert message is not None
+            if "id" in message:
+                result: dict[str, Any] = message["result"]
+                for room in result.get("rooms", []):
+                    self.rooms[room["name"]] = room["address"]
+                return result
+            room = message["params"]["room"]
+            if message["method"] == "room_made":
+                self.rooms[room["name"]] = room["address"]
+            else:
+                self.rooms.pop(room["name"], None)  # its page may be still to come
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_recipe_gives_a_list_that_is_true(crew: Crew, seed: int) -> None:
+    """Somebody makes and deletes rooms, those of one name again and again, around each page."""
+    rng = random.Random(seed)
+    server = crew.server()
+    with Wire(server.port) as maker, Wire(server.port) as reader:
+
+        def change() -> None:
+            for _ in range(rng.randint(0, 6)):
+                name = f"room{rng.randint(0, 19):02}"
+                if "error" in maker.call("deleteroom", name=name):
+                    maker.result("makeroom", name=name)
+
+        change()
+        change()
+        follower = Follower(reader)
+        change()
+        pages, after = 1, follower.page(None)
+        while after is not None:
+            change()
+            pages, after = pages + 1, follower.page(after)
+        change()
+        follower.catch_up()
+        assert follower.rooms == {room["name"]: room["address"] for room in maker.rooms()}
+        assert pages > 1
 
 
 def test_every_method_has_an_example() -> None:

@@ -190,7 +190,9 @@ def test_the_page_has_every_notification_and_no_other() -> None:
     sent = set()
     for name, arguments in _calls():
         if name in ("announce", "notification") and isinstance(arguments[0], ast.Constant):
-            sent.add(arguments[0].value.decode())
+            method = arguments[0].value
+            assert isinstance(method, bytes)
+            sent.add(method.decode())
     rows = PAGE.table("Notifications", "notification")
     assert {plain(row[0]) for row in rows} == sent
     assert len(sent) > 2
@@ -224,6 +226,19 @@ def _constants() -> dict[str, set[int]]:
     return found
 
 
+def _text(node: ast.expr) -> str | None:
+    """The text that is written there, if it is one."""
+    return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else None
+
+
+def _members(node: ast.expr) -> dict[str, ast.expr]:
+    """The members of an object that is written there, `{"room": name}`."""
+    if not isinstance(node, ast.Dict):
+        return {}
+    pairs = zip(node.keys, node.values, strict=True)
+    return {_text(key) or "": value for key, value in pairs if key is not None}
+
+
 def _errors_of_the_code() -> dict[tuple[int, str], set[str]]:
     """(code, reason or "") -> further members of `data`.
 
@@ -240,19 +255,16 @@ def _errors_of_the_code() -> dict[tuple[int, str], set[str]]:
             found.setdefault((value, reason), set()).update(more)
 
     for name, arguments in _calls():
-        last = arguments[-1] if arguments else None
-        keys = [key for key in last.keys if key is not None] if isinstance(last, ast.Dict) else []
-        more = {ast.literal_eval(key) for key in keys}
+        data = _members(arguments[-1]) if arguments else {}
         if name == "Refused" and len(arguments) > 1:
-            if isinstance(arguments[1], ast.Constant):
-                note(arguments[0], arguments[1].value, more)
+            reason = _text(arguments[1])
+            if reason is not None:
+                note(arguments[0], reason, set(data))
         elif name == "BadMessage":
             note(arguments[0], "", set())
         elif name == "error" and len(arguments) > 2:
-            reason = ""
-            if isinstance(last, ast.Dict) and "reason" in more:
-                reason = ast.literal_eval(last.values[keys.index(keys[0])])
-            note(arguments[1], reason, more - {"reason"})
+            reason = _text(data["reason"]) if "reason" in data else ""
+            note(arguments[1], reason or "", set(data) - {"reason"})
     return found
 
 
