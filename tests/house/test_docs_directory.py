@@ -9,6 +9,7 @@ import ast
 import importlib
 import json
 import pkgutil
+import re
 from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
@@ -319,6 +320,18 @@ def test_a_limit_has_the_value_of_the_code(heading: str, first: str) -> None:
     assert len(rows) > 7
     for what, value, name in rows:
         assert float(value.replace(",", "")) == limits[coded(name)[0]], what
+
+
+def test_the_advice_for_clients_is_what_our_own_does() -> None:
+    limits = _limits()
+    advice = " ".join(PAGE.section("Rules for a client"))
+    for words, name in (
+        ("allows {:g} s for each address", "CONNECT_S_MAX"),
+        ("{:g} s for the reply to `hello`", "CONNECT_S_MAX"),
+        ("again after {:g} s", "RECONNECT_S_MIN"),
+        ("up to {:g} s", "RECONNECT_S_MAX"),
+    ):
+        assert words.format(limits[name]) in re.sub(r"\s+", " ", advice), name
 
 
 def test_the_options_that_change_a_limit_exist() -> None:
