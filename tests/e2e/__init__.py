@@ -1,1 +1,1 @@
-"""Whole programs against each other, some of them not ours."""
+"""Whole programs on real sockets, terminals and shells."""

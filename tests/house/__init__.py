@@ -1,1 +1,1 @@
-"""The house itself: its documents, its layout, its style."""
+"""Tests of the code as text: layout, style, caps, documents, packaging."""
