@@ -32,7 +32,7 @@ Makers = dict[str, Callable[[], Server]]
 
 
 class Goal:
-    """One comparison of performance.md's table, with what was measured.
+    """One comparison of the table of goals, with what was measured.
 
     `floor`: the same figure of a program that does nothing but the system calls, where there is
     one: nothing written in this interpreter can be better.

@@ -1,4 +1,4 @@
-"""Datagrams of a room as a stranger would write them, from room-protocol.md: for loads.
+"""Datagrams of a room as a stranger would write them, from the room's protocol: for loads.
 
 Not evloop's own codec, on purpose: what is fed to a client from outside should come from outside.
 """
@@ -56,7 +56,7 @@ def session(
     return datagram(place, SESSION, sender, counter, 0, body)
 
 
-# The vector of room-protocol.md: a load that is dropped for a wrong byte would measure nothing.
+# Known bytes, reckoned elsewhere: a load dropped for a wrong byte would measure nothing.
 _VECTOR = data(
     "239.255.7.1:5751",
     bytes(range(1, 9)),

@@ -130,7 +130,7 @@ def parse_options(
     terminal: bool,
     program: str = PROGRAM,
 ) -> Namespace:
-    """The options of operations.md, complete and checked; `program` is its name in help and usage.
+    """The options, complete and checked; `program` is the name that help and usage show.
 
     Leaves with status 2 as argparse does; raises UsageError or Refused (a chat name).
     """

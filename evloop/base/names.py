@@ -73,11 +73,11 @@ def _check_name(name: str, what: str, most: int) -> str:
         raise _bad_name(_shown(what, given), f"is longer than {most} bytes; choose a shorter one")
     name = normalize("NFC", name)
     if not name:
-        raise _bad_name(f"a {what}", "can not be empty")
+        raise _bad_name(f"a {what}", "cannot be empty")
     # isprintable() is false for control, format (which holds the bidi controls), surrogate,
     # private-use and unassigned characters and for all white space but U+0020.
     if " " in name or not name.isprintable():
-        why = "has white space or a character that can not be shown in it"
+        why = "has white space or a character that cannot be shown in it"
         raise _bad_name(_shown(what, given), why)
     if len(name.encode()) > most:
         raise _bad_name(_shown(what, given), f"is longer than {most} bytes; choose a shorter one")
@@ -92,7 +92,7 @@ def check_room_name(name: str) -> str:
     """Return NFC(name), 1 to 64 bytes, or raise Refused `bad_name`."""
     name = _check_name(name, "room name", ROOM_NAME_BYTES_MAX)
     if name[0] in "/-":
-        raise _bad_name(_shown("room name", name), f'can not begin with "{name[0]}"')
+        raise _bad_name(_shown("room name", name), f'cannot begin with "{name[0]}"')
     return name
 
 
@@ -100,7 +100,7 @@ def check_nickname(name: str) -> str:
     """Return NFC(name), 1 to 32 bytes, or raise Refused `bad_name`."""
     name = _check_name(name, "chat name", NICKNAME_BYTES_MAX)
     if ":" in name:
-        raise _bad_name(_shown("chat name", name), "can not have a colon in it")
+        raise _bad_name(_shown("chat name", name), "cannot have a colon in it")
     return name
 
 

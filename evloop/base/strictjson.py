@@ -1,7 +1,7 @@
 """JSON as the directory protocol wants it: stricter than the standard library's.
 
 Two programs must never read one text in two ways, so what the standard leaves open is refused:
-duplicate keys, NaN and infinities, halves of surrogate pairs, integers that a double can not hold.
+duplicate keys, NaN and infinities, halves of surrogate pairs, integers that a double cannot hold.
 `json` is loaded with the first message.
 """
 
@@ -103,7 +103,7 @@ def decode(payload: bytes) -> Any:
         text = payload.decode().strip(" \t\r\n")
     except UnicodeDecodeError:
         raise _not_json("it is not UTF-8") from None
-    # Fewer brackets than that can not be too deep: most messages are judged by counting.
+    # Fewer brackets than that cannot be too deep: most messages are judged by counting.
     count = payload.count(b"{") + payload.count(b"[")
     if count > JSON_DEPTH_MAX and _too_deep(payload, codec):
         raise _not_json(f"more than {JSON_DEPTH_MAX} brackets are open, or some do not match")

@@ -1,6 +1,6 @@
 """`--make-cert FILE`: a self-signed certificate, by the openssl program.
 
-The standard library can not make certificates. The program is started directly and not by a
+The standard library cannot make certificates. The program is started directly and not by a
 shell, and a file that exists is never replaced: it may be what everybody has pinned.
 """
 
@@ -33,7 +33,7 @@ def make_certificate(cert: str) -> int:
     command = openssl_command(cert, key, host[:63] or "localhost")
     for path in (cert, key):
         if os.path.lexists(path):
-            sys.stderr.write(f"evloop: can not make a certificate: {path} exists already\n")
+            sys.stderr.write(f"evloop: cannot make a certificate: {path} exists already\n")
             return FAILED
     before = os.umask(0o077)
     try:
@@ -41,7 +41,7 @@ def make_certificate(cert: str) -> int:
         _, status = os.waitpid(process, 0)
     except OSError as error:
         sys.stderr.write(
-            f"evloop: can not run openssl: {error.strerror}; this is what makes a certificate,"
+            f"evloop: cannot run openssl: {error.strerror}; this is what makes a certificate,"
             f" here or on another machine:\n  {' '.join(command)}\n"
         )
         return FAILED

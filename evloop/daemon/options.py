@@ -22,7 +22,7 @@ VERSION = f"evloop {__version__}"
 
 
 def parse_options(arguments: Sequence[str]) -> Namespace:
-    """The options of operations.md; leaves with status 2 when they are off."""
+    """The options, complete and checked; leaves with status 2 when they are wrong."""
     answer_version(arguments, VERSION)
     from argparse import ArgumentParser, HelpFormatter  # late: 6 ms
 

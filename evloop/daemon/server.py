@@ -208,7 +208,7 @@ class Server:
 
 
 def tls_of(options: Namespace) -> ServerTls | None:
-    """The server's TLS, or None; SetupError when its files can not be used."""
+    """The server's TLS, or None; SetupError when its files cannot be used."""
     if options.tls_cert is None:
         return None
     try:
@@ -251,7 +251,7 @@ def collect_the_young_only() -> None:
 
 
 def tell_ready(places: Sequence[str]) -> None:
-    """The ready line, one an address. Who can not be told (a full disk) is served all the same."""
+    """The ready line, one an address. Who cannot be told (a full disk) is served all the same."""
     for place in places:
         try:
             os.write(2, f"evloop.server: listening on {place}\n".encode())

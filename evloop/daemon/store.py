@@ -294,7 +294,7 @@ def _prepare(path: str, connection: sqlite3.Connection) -> None:
 def _setup_error(
     path: str, why: str, what_next: str = "name another file with --state, or start with --memory"
 ) -> SetupError:
-    return SetupError(f"can not use the state file {path}: {why}; {what_next}", CANT_CREATE)
+    return SetupError(f"cannot use the state file {path}: {why}; {what_next}", CANT_CREATE)
 
 
 def _explain(path: str, error: sqlite3.Error) -> SetupError:
@@ -313,7 +313,7 @@ def _explain(path: str, error: sqlite3.Error) -> SetupError:
 
 
 def _holder(path: str) -> int:
-    """The process that holds sqlite's lock on the file, 0 when it can not be told: fcntl(2)
+    """The process that holds sqlite's lock on the file, 0 when it cannot be told: fcntl(2)
     F_GETLK asks whether a lock could be had, and names who has one in the way.
 
     For a process that has no store on this file: closing the descriptor would drop its locks.

@@ -154,7 +154,7 @@ def _adopt(descriptor: int) -> socket.socket:
 
 def _bad(why: str) -> SetupError:
     return SetupError(
-        f"can not take over the sockets: {why}; check ListenStream= in the socket unit", USAGE
+        f"cannot take over the sockets: {why}; check ListenStream= in the socket unit", USAGE
     )
 
 

@@ -168,12 +168,12 @@ def _read_member(value: object) -> Request | BadMessage:
 
 
 def check_in_batch(method: str) -> None:
-    """Raise Refused `not_in_batch` for a method that can not be a member of a batch."""
+    """Raise Refused `not_in_batch` for a method that cannot be a member of a batch."""
     if method in NOT_IN_BATCH:
         raise Refused(
             INVALID_REQUEST,
             "not_in_batch",
-            f"{method} can not be part of a batch; send it as a request of its own",
+            f"{method} cannot be part of a batch; send it as a request of its own",
         )
 
 
@@ -309,7 +309,7 @@ def parse_from_server(payload: bytes) -> tuple[str, Any, Any]:
 
 
 def _no_answer(why: str) -> BadMessage:
-    return BadMessage(INVALID_REQUEST, f"the server's message can not be understood: {why}")
+    return BadMessage(INVALID_REQUEST, f"the server's message cannot be understood: {why}")
 
 
 def _member(value: Any, name: str, kind: type[T]) -> T:

@@ -2,7 +2,7 @@
 
 A change is made in two steps, so that the disk can stand between them: `check_make` or
 `check_delete` says whether a rule forbids it and changes nothing; then `add` or `remove`, which
-can not fail. Changes are provisional until `commit`:
+cannot fail. Changes are provisional until `commit`:
 
     state        add, remove                  commit        rollback
     clean        version + 1 -> provisional   nothing       nothing
@@ -14,7 +14,7 @@ a deleted room. Entering and leaving are not changes: they are neither versioned
 Who may delete a room is anyone, or who holds the token that made it. A token is 128 random bits in
 hexadecimal, told once in the reply to `makeroom`. The server keeps only its SHA-256, so neither its
 state file nor a listing gives a room away. (A slow hash is for secrets that people choose; these
-can not be guessed, and a slow one would be a way to stall us.)
+cannot be guessed, and a slow one would be a way to stall us.)
 """
 
 from __future__ import annotations
@@ -165,7 +165,7 @@ class Directory:
         raise Refused(FULL, "directory_full", sentence)
 
     def check_make(self, room: RoomEntry) -> None:
-        """Raise Refused when `room`, canonical in all its parts, can not be added."""
+        """Raise Refused when `room`, canonical in all its parts, cannot be added."""
         other = self._rooms.get(room.fold)
         if other is not None:
             sentence = f"room {other.name} exists already ({place_of(other.address, other.port)})"

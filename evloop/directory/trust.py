@@ -54,7 +54,7 @@ class KeyFile:
         self.path = os.path.join(directory, name)
 
     def get(self, key: str) -> str | None:
-        """The value kept for `key`, or None. SetupError when the file can not be used."""
+        """The value kept for `key`, or None. SetupError when the file cannot be used."""
         return self._load().get(key)
 
     def put(self, key: str, value: str) -> None:
@@ -99,7 +99,7 @@ class KeyFile:
         return kept
 
     def _unusable(self, why: str, status: int) -> SetupError:
-        return SetupError(f"can not use {self.path}: {why}", status)
+        return SetupError(f"cannot use {self.path}: {why}", status)
 
 
 def check_pin(pins: KeyFile, place: str, shown: str) -> str | None:
@@ -126,7 +126,7 @@ def check_pin(pins: KeyFile, place: str, shown: str) -> str | None:
 
 
 class Trust:
-    """`tell` says a sentence to the user. SetupError when the options' files can not be used."""
+    """`tell` says a sentence to the user. SetupError when the options' files cannot be used."""
 
     __slots__ = ("_ca", "_context", "_directory", "_met", "_tell")
 

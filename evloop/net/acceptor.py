@@ -6,7 +6,7 @@
     paused     -                                         -> listening  -> closed
     closed     -                                         -             nothing
 
-A listener whose queue can not be taken stays readable: without `paused` the loop would spin.
+A listener whose queue cannot be taken stays readable: without `paused` the loop would spin.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ class Acceptor:
 
 
 def open_listeners(places: Sequence[str] | None) -> list[socket.socket]:
-    """Listening sockets for `--listen`; SetupError names the place that can not be had."""
+    """Listening sockets for `--listen`; SetupError names the place that cannot be had."""
     if places:
         return [sock for place in places for sock in _listen(*split_endpoint(place))]
     return _listen("", DIRECTORY_PORT)
@@ -133,7 +133,7 @@ def _listen(host: str, port: int) -> list[socket.socket]:
         )
     except (OSError, LookupError, UnicodeError) as error:
         why = getattr(error, "strerror", None) or error
-        raise SetupError(f"can not listen on {endpoint_of(host, port)}: {why}", USAGE) from None
+        raise SetupError(f"cannot listen on {endpoint_of(host, port)}: {why}", USAGE) from None
     listeners: list[socket.socket] = []
     for family, kind, proto, _, address in found:
         if family not in (socket.AF_INET, socket.AF_INET6):
@@ -148,12 +148,12 @@ def _listen(host: str, port: int) -> list[socket.socket]:
             for listener in listeners:
                 listener.close()
             raise SetupError(
-                f"can not listen on {endpoint_of(str(address[0]), int(address[1]))}:"
+                f"cannot listen on {endpoint_of(str(address[0]), int(address[1]))}:"
                 f" {error.strerror}; is another server running? --listen HOST:PORT takes another",
                 FAILED,
             ) from None
     if not listeners:
-        raise SetupError(f"can not listen on {endpoint_of(host, port)}", FAILED)
+        raise SetupError(f"cannot listen on {endpoint_of(host, port)}", FAILED)
     return listeners
 
 

@@ -52,7 +52,7 @@ def choose_interface(
     `directory`: numeric socket address of the directory, (host, port, ...), or None.
     Else: the interface by which the directory is reached; the default route's (also when the
     directory is on this very host: members here and elsewhere then hear each other); any other
-    that can do it; loopback. Raises SetupError when there is none, or `wanted` can not do it.
+    that can do it; loopback. Raises SetupError when there is none, or `wanted` cannot do it.
     """
     if wanted:
         asked = _find_interface(wanted)
@@ -109,7 +109,7 @@ def _check_fit(interface: Interface, group: str) -> None:
 
 
 def _unfit(interface: Interface, group: str) -> str | None:
-    """Why `interface` can not carry `group`; None: it can."""
+    """Why `interface` cannot carry `group`; None: it can."""
     flags = _flags(interface.name)
     if not flags & _IFF_UP:
         return "it is down"

@@ -82,7 +82,7 @@ def granted_buffer(sock: socket.socket) -> int:
 def open_receiver(group: str, port: int, interface: Interface) -> socket.socket:
     """A socket that hears the canonical `group` and `port` on `interface`.
 
-    Raises SetupError: the port is taken, the interface is down or can not do it.
+    Raises SetupError: the port is taken, the interface is down or cannot do it.
     """
     sock = _new_socket(group)
     try:
@@ -107,7 +107,7 @@ def open_sender(group: str, port: int, interface: Interface, ttl: int) -> socket
     """A socket that sends to `group` by `interface`, and hears what is sent to it alone.
 
     `ttl` is 0 (this host) to 255; unicast is held to the same reach, so that a forged request
-    can not make us send off the link. Raises SetupError as `open_receiver`.
+    cannot make us send off the link. Raises SetupError as `open_receiver`.
     """
     sock = _new_socket(group)
     try:
@@ -184,4 +184,4 @@ def _explained(error: OSError, group: str, port: int, interface: Interface) -> S
         why = f"{interface.name} does not take part in multicast now; is it up? Try --interface"
     else:
         why = f"{error.strerror} (on {interface.name})"
-    return SetupError(f"can not open {place}: {why}", FAILED)
+    return SetupError(f"cannot open {place}: {why}", FAILED)

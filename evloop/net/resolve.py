@@ -75,7 +75,7 @@ class Lookup:
         try:
             self._ask(host, resolver or _system_resolver)
         except OSError as error:  # no descriptor, process or memory to be had
-            why = f"can not look it up: {error.strerror}"
+            why = f"cannot look it up: {error.strerror}"
             loop.defer(lambda: self._tell([], why))
 
     def cancel(self) -> None:

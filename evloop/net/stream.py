@@ -20,7 +20,7 @@ socket with unread bytes makes the kernel send a reset, which destroys the last 
 Who is served in which tick is decided in `turns`.
 
 Backpressure: above OUT_HIGH_WATER_BYTES no more frames are handled and nothing is read until the
-queue is below half of it; above OUT_QUEUE_BYTES_MAX (only notifications can get there) the peer
+queue is empty again; above OUT_QUEUE_BYTES_MAX (only notifications can get there) the peer
 is too slow: its queue is dropped, and it goes from open or closing to lingering.
 
 With TLS the bytes pass a pipe (tls.TlsPipe) on their way: opened before the decoder, sealed in
@@ -176,7 +176,7 @@ class Stream(Watched):
         raise NotImplementedError
 
     def broken(self, error: FrameError) -> None:
-        """The peer sent what can not be framed; nothing more will be read."""
+        """The peer sent what cannot be framed; nothing more will be read."""
         self.close("frame_error")
 
     def insecure(self, why: str) -> None:

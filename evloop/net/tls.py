@@ -275,7 +275,7 @@ def _unusable(what: str, error: OSError) -> SetupError:
         why = (error.reason or "it holds no PEM certificate").lower().replace("_", " ")
     else:
         why = error.strerror or str(error)
-    return SetupError(f"can not use the {what}: {why}", USAGE)
+    return SetupError(f"cannot use the {what}: {why}", USAGE)
 
 
 def server_context(cert: str, key: str | None, client_ca: str | None = None) -> ssl.SSLContext:

@@ -70,7 +70,7 @@ class LiveRoom:
     `make_session(own_source)` makes the session, `wall` is unix time. `on_events(events)` gets what
     happened in the session, and ("trouble", why): nothing can be sent because of `why`; "": it is
     over. `on_pump()` is called whenever the session may have moved, `on_closed()` once, when the
-    room is left and its sockets are closed. Raises SetupError when these can not be had.
+    room is left and its sockets are closed. Raises SetupError when these cannot be had.
     """
 
     __slots__ = (

@@ -94,7 +94,7 @@ def load_history(directory: str) -> list[str]:
     try:
         data = read_small(os.path.join(directory, HISTORY), HISTORY_FILE_BYTES_MAX)
     except OSError:
-        return []  # a history that can not be read is no reason not to chat
+        return []  # a history that cannot be read is no reason not to chat
     lines = data.decode("utf-8", "replace").split("\n")[:-1]
     return [_unescape(line) for line in lines[-HISTORY_LINES_MAX:]]
 

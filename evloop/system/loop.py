@@ -115,7 +115,7 @@ class Watched:
         if mask == old:
             return
         if self.fd < 0:
-            raise LocalProtocolError("a closed descriptor can not be watched")
+            raise LocalProtocolError("a closed descriptor cannot be watched")
         poller = self._loop._poller
         if not old:
             poller.register(self.fd, mask)
@@ -308,7 +308,7 @@ class Loop:
     def close(self) -> None:
         """Close every watch, give the signals back. A second call does nothing."""
         if self._ticking:
-            raise LocalProtocolError("a loop can not be closed by its own tick: stop it first")
+            raise LocalProtocolError("a loop cannot be closed by its own tick: stop it first")
         if self._closed:
             return
         self._closed = True
@@ -457,7 +457,7 @@ class _Signals:
     def restore(self) -> None:
         signal.set_wakeup_fd(self._previous_fd)
         for signum, previous in self._previous.items():
-            # None: it was set by something other than Python, and can not be put back from here
+            # None: it was set by something other than Python, and cannot be put back from here
             signal.signal(signum, signal.SIG_DFL if previous is None else previous)
         self._watch.close()
         self._writer.close()

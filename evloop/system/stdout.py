@@ -11,7 +11,7 @@ go at once: of a pipe that is writable POSIX promises that these do not block.
 
 A full disk counts as a reader that is gone, but that is no quiet end: `on_gone` is told why.
 
-A regular file is always `direct`: it can not be watched, and does not block either.
+A regular file is always `direct`: it cannot be watched, and does not block either.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ class Outlet:
             try:
                 self._watch = self._loop.watch(self._fd, None, self.flush)
             except OSError:
-                # stdin and stdout may be one descriptor's copies, or it can not be waited for:
+                # stdin and stdout may be one descriptor's copies, or it cannot be waited for:
                 # then a timer tries again, which is slow but sure.
                 self._loop.call_at(self._loop.now + 0.05, self.flush)
                 return

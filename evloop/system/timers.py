@@ -57,9 +57,9 @@ class Timer:
     def move(self, when: float) -> None:
         """Arm for `when`, or, with inf, disarm."""
         if self._fn is None:
-            raise LocalProtocolError("a cancelled timer can not be moved")
+            raise LocalProtocolError("a cancelled timer cannot be moved")
         if when != when:
-            raise LocalProtocolError("a timer can not be moved to nan")
+            raise LocalProtocolError("a timer cannot be moved to nan")
         self.when = when
         if self._seq:
             # Later than queued (the common case: a deadline that is pushed back and back) costs

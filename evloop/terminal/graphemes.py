@@ -127,7 +127,7 @@ def split(text: str) -> list[str]:
 def cell(cluster: str, charset: str = "utf-8") -> Cell:
     """How one cluster is drawn: what is written, its columns, and whether they are certain.
 
-    `charset` is what the terminal understands ("utf-8", "latin-1", "ascii"); what it can not show
+    `charset` is what the terminal understands ("utf-8", "latin-1", "ascii"); what it cannot show
     becomes a question mark.
     """
     if len(cluster) == 1 and " " <= cluster <= "~":
@@ -159,7 +159,7 @@ def _measure(cluster: str, charset: str) -> Cell:
     if not shown:
         return REPLACEMENT, 1, True
     if len(shown) == 1 and _is_flag_letter(shown):
-        # Half a flag: as a letter it can not melt into what a terminal shows beside it.
+        # Half a flag: as a letter it cannot melt into what a terminal shows beside it.
         return chr(ord(shown) - 0x1F1E6 + ord("A")), 1, True
     if _traits_of(shown[0])[1]:
         shown = DOTTED_CIRCLE + shown  # a mark without a base would land on the prompt

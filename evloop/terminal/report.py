@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     Event = tuple[object, ...]
 
 TEXT, ME = 0, 1  # kinds of a message, as in `packets`, which the prompt need not load
-UNKNOWN_LOSS = ("loss_percent", 255)  # room-protocol.md: 255 is "unknown"
+UNKNOWN_LOSS = ("loss_percent", 255)  # on the wire of a room, 255 is "unknown"
 
 # `mark` of a message event -> what a person is told behind the text. "" and "history" need no word.
 _MARKS = {"late": "  [late]", "early": "  [out of place]"}
@@ -111,7 +111,7 @@ def directory_back(endpoint: str) -> str:
 def trouble(why: str) -> str:
     """Nothing can be sent because of `why`; "": that is over."""
     if why:
-        return note(f"can not send: {why}; what is said now comes when the network is back")
+        return note(f"cannot send: {why}; what is said now comes when the network is back")
     return note("the network is back")
 
 
@@ -197,7 +197,7 @@ def json_line(kind: str, /, **members: object) -> str:
 
 
 def json_message(room: str, event: Event, at: str) -> str:
-    """A message event (see `RoomSession.events`) as the object of operations.md."""
+    """A message event (see `RoomSession.events`) as the object that `--json` prints."""
     _, sender, seq, name, kind, text, _, mark, verified = event
     assert isinstance(sender, bytes)
     extra: dict[str, object] = {}

@@ -126,7 +126,7 @@ def test_sockets_that_make_no_sense_end_the_server(processes: list[Process]) -> 
     process = Process(before=("sh", "-c", command, "sh"), listen=False)
     processes.append(process)
     assert process.wait() == 2
-    assert "can not take over the sockets" in process.log and "Traceback" not in process.log
+    assert "cannot take over the sockets" in process.log and "Traceback" not in process.log
 
 
 def test_the_journal_gets_priorities_and_no_time(tmp_path: Path) -> None:

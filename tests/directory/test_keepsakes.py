@@ -56,7 +56,7 @@ def test_a_damaged_file_is_not_guessed_at(pins: KeyFile, junk: bytes) -> None:
     check_pin(pins, PLACE, A)
     with open(pins.path, "ab") as file:
         file.write(junk)
-    with pytest.raises(SetupError, match=r"can not use .*damaged"):
+    with pytest.raises(SetupError, match=r"cannot use .*damaged"):
         check_pin(pins, PLACE, A)
 
 
@@ -65,7 +65,7 @@ def test_what_can_not_be_read_or_written_is_told(tmp_path: Path) -> None:
     with pytest.raises(SetupError, match="not a regular file"):
         KeyFile(str(tmp_path), PINS).get(PLACE)
     (tmp_path / "file").write_text("")
-    with pytest.raises(SetupError, match="can not use"):
+    with pytest.raises(SetupError, match="cannot use"):
         KeyFile(str(tmp_path / "file"), PINS).put(PLACE, A)
 
 

@@ -460,7 +460,7 @@ def test_a_state_file_of_junk_is_a_reason_to_end(processes: list[Process], tmp_p
     process = Process("--state", path, memory=False)
     processes.append(process)
     assert process.wait() == 73
-    assert "can not use the state file" in process.log
+    assert "cannot use the state file" in process.log
     assert "Traceback" not in process.log
     assert os.path.getsize(path) == 20_000, "left as it was"
 

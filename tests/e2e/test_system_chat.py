@@ -289,7 +289,7 @@ def test_two_of_one_name_are_told_apart(crew: Crew) -> None:
 
 
 def test_a_host_that_never_answers_while_chatting(crew: Crew, tmp_path: Path) -> None:
-    """The directory is lost, and its name can not be looked up any more: the chat goes on."""
+    """The directory is lost, and its name cannot be looked up any more: the chat goes on."""
     place = tmp_path / "resolv.conf"
     place.write_text("nameserver 192.0.2.1\noptions timeout:3 attempts:3\n")
     server = crew.server()

@@ -28,7 +28,7 @@ def test_the_unit_is_hardened() -> None:
     unit = "contrib/systemd/evloop.service"
     result = run("systemd-analyze", "security", "--offline=true", "--no-pager", unit)
     if "Unknown" in result.stderr or "unrecognized" in result.stderr:
-        pytest.skip("this systemd-analyze can not judge a file")
+        pytest.skip("this systemd-analyze cannot judge a file")
     exposure = re.search(r"Overall exposure level for evloop.service: ([0-9.]+)", result.stdout)
     assert exposure, result.stderr
     assert float(exposure[1]) <= EXPOSURE_MAX

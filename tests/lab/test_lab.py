@@ -263,12 +263,12 @@ def test_a_firewall_that_lets_nothing_out(crew: Crew) -> None:
         a, b = people_of(crew, lab)
         lab.hosts[0].refuse(True)
         a.say("a 0")
-        crew.until(lambda: "can not send: Operation not permitted" in a.program.err)
+        crew.until(lambda: "cannot send: Operation not permitted" in a.program.err)
         crew.until(lambda: a.texts() == ["a 0"])
         lab.hosts[0].refuse(False)
         crew.until(lambda: b.texts() == ["a 0"])
         crew.until(lambda: "the network is back" in a.program.err)
-        assert a.program.err.count("can not send") == 1
+        assert a.program.err.count("cannot send") == 1
         no_trace(a.program, b.program)
 
 

@@ -219,7 +219,7 @@ def test_both_sockets_are_pinned_and_never_block(sockets: Sockets) -> None:
         assert sock.getsockopt(socket.IPPROTO_IP, multicast._IP_MULTICAST_ALL) == 0
 
 
-# -- clear words when it can not be done -----------------------------------------------------------
+# -- clear words when it cannot be done -----------------------------------------------------------
 
 
 def test_a_port_that_somebody_does_not_share(sockets: Sockets) -> None:

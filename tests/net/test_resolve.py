@@ -276,7 +276,7 @@ def test_no_process_or_descriptor_to_be_had(
 
     monkeypatch.setattr(os, missing, refuse)
     bench.ask("x", never)
-    assert bench.wait() == ([], "can not look it up: Resource temporarily unavailable")
+    assert bench.wait() == ([], "cannot look it up: Resource temporarily unavailable")
     assert not bench.loop._watches
 
 

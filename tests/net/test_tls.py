@@ -115,7 +115,7 @@ def test_only_tls_1_3_is_spoken(files: Files) -> None:
 
 
 def test_records_with_nothing_in_them_are_counted(files: Files) -> None:
-    """Python can not send key updates; tickets are such records too."""
+    """Python cannot send key updates; tickets are such records too."""
     for tickets, welcome in ((TLS_CONTROL_RECORDS_MAX + 1, False), (100, True)):
         context = server_context(files.cert, files.key)
         context.num_tickets = tickets
@@ -214,7 +214,7 @@ def test_a_pin_is_judged_before_a_byte_leaves(files: Files) -> None:
 @pytest.mark.parametrize("data", [b"\0\0\0\x10{}", b"GET / HTTP/1.1\r\n\r\n", b"\xff" * 100])
 def test_plain_talk_to_a_tls_server_is_recognised(files: Files, data: bytes) -> None:
     far = server(files)
-    assert far.receive(data) == (b"", b""), "no alert: who speaks no TLS can not read it"
+    assert far.receive(data) == (b"", b""), "no alert: who speaks no TLS cannot read it"
     assert far.plain_peer
     assert far.failure == "the other side speaks no TLS"
     assert far.receive(data) == (b"", b"")
@@ -296,7 +296,7 @@ def test_files_that_can_not_be_used_are_told(files: Files, tmp_path: Path) -> No
     openssl("pkey", "-in", files.key, "-aes128", "-passout", "pass:x", "-out", str(locked))
     for cert, key, why in (
         (str(tmp_path / "none.pem"), None, "No such file"),
-        (str(junk), None, "can not use the TLS certificate"),
+        (str(junk), None, "cannot use the TLS certificate"),
         (files.cert, files.other_key, "key values mismatch"),
         (files.cert, str(locked), "passphrase"),
     ):

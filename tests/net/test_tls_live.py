@@ -309,7 +309,7 @@ def test_files_that_can_not_be_used_end_the_server(files: Files, processes: list
     process = Process("--tls-cert", files.cert, "--tls-key", files.other_key)
     processes.append(process)
     assert process.wait() == 2
-    assert "can not use the TLS certificate" in process.log
+    assert "cannot use the TLS certificate" in process.log
     process = Process("--tls-key", files.key)
     processes.append(process)
     assert process.wait() == 2
@@ -462,4 +462,4 @@ def test_damaged_pins_and_files_are_told(
     assert run.returncode != 0 and "known_directories" in run.stderr
     assert "Traceback" not in run.stderr
     run = client(process.address, "--tls-ca", str(tmp_path / "none.pem"), "getdir")
-    assert run.returncode == 2 and "can not use the TLS authority" in run.stderr
+    assert run.returncode == 2 and "cannot use the TLS authority" in run.stderr

@@ -192,7 +192,7 @@ def test_a_network_that_is_away_is_told_once_and_its_return(
 ) -> None:
     room = world.room()
     group = room._group
-    room._group = ("127.0.0.1", 0)  # EINVAL: port 0 can not be sent to
+    room._group = ("127.0.0.1", 0)  # EINVAL: port 0 cannot be sent to
     for _ in range(3):
         world.session.out = [(b"x", None)]
         room.pump()

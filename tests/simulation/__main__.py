@@ -29,7 +29,7 @@ def arguments() -> argparse.ArgumentParser:
     add("--join", type=float, default=2.0, metavar="S", help="members join over so long")
     add("--burst", type=float, default=0.0, metavar="S", help="deaf for so long, 30 %% of the time")
     add("--late", action="store_true", help="one joins when all is said; heal_s: until it has all")
-    add("--partition", action="store_true", help="halves can not hear each other during the talk")
+    add("--partition", action="store_true", help="halves cannot hear each other during the talk")
     add("--prime", action="store_true", help="hand p and N in (large rooms)")
     add("--idle", type=float, default=0.0, metavar="S", help="measure the silent room for so long")
     add("--swarm", type=int, default=0, metavar="COUNT", help="so many bad days, from --seed on")

@@ -10,7 +10,7 @@ message there is one byte of state:
 
 (1) all earlier ones of the same sender must be SHOWN or SKIPPED by then;
 (2) or not reported when it was said before the member joined: then BEFORE, which is never shown.
-    A newcomer can not know what was said before it came, so its first seconds (NEWCOMER_S)
+    A newcomer cannot know what was said before it came, so its first seconds (NEWCOMER_S)
     count as before. (`lacking` still tells when a live member could have given it.)
 
 A rule that is broken raises `Violation` at once; `kind` says which rule.

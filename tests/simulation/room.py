@@ -8,7 +8,7 @@ by a member drawn at random: these are measured. Then the room is given up to `D
 What a message costs is what was sent from the first measured message until one mean interval
 after the last, divided by their number: idle SESSIONs are in it, and every copy and repair.
 
-A large room can not be joined in earnest (10,000 newcomers soliciting at once are 10^8
+A large room cannot be joined in earnest (10,000 newcomers soliciting at once are 10^8
 deliveries), so `prime` hands N in (`expect`, as the directory does) and p, by some SESSIONs, and
 keeps the network down for the first `PRIMED_S` seconds, until everybody has settled.
 """

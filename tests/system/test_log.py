@@ -1,4 +1,4 @@
-"""Log lines: their form, what a peer can not do to them, and how repeats are held back."""
+"""Log lines: their form, what a peer cannot do to them, and how repeats are held back."""
 
 from __future__ import annotations
 

@@ -92,7 +92,7 @@ def test_known_attacks(attack: str) -> None:
 
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_the_screen_stays_in_step(attack: str) -> None:
-    """The attack can not move our cursor, ring, or put a row out of place."""
+    """The attack cannot move our cursor, ring, or put a row out of place."""
     attack = attack.replace("\n", " ")
     editor, screen = Editor(80, 24, prompt="lab> "), Emulator(80, 24)
     list(editor.feed(b"half", 0.0))

@@ -162,7 +162,7 @@ def test_stopped_from_outside_and_ended_in_the_background(tmux: Tmux) -> None:
     start(tmux)
     tmux.expect("lab>")
     child = tmux.child()
-    os.kill(child, signal.SIGSTOP)  # can not be caught: the terminal is left as it is
+    os.kill(child, signal.SIGSTOP)  # cannot be caught: the terminal is left as it is
     tmux.wait_for(lambda: state(child) == "T" and tmux.lines()[-1].rstrip().endswith("sh>"))
     tmux.type("stty sane; bg; echo the shell''s")
     tmux.wait_for(lambda: any(line.endswith("the shells") for line in tmux.lines()))

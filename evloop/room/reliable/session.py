@@ -296,7 +296,7 @@ class RoomSession:
         self._counts[reason] = self._counts.get(reason, 0) + 1
 
     def _not_ours(self, reason: str, data: bytes) -> None:
-        # Plain text of older programs is shown as long as it can not harm; F5 is never in UTF-8.
+        # Plain text of older programs is shown as long as it cannot harm; F5 is never in UTF-8.
         if reason == "magic" and data[:1] != b"\xf5":
             try:
                 text = data.decode().rstrip("\0\r\n")
