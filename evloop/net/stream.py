@@ -122,9 +122,9 @@ def _expired_shaking(stream: Stream) -> None:
 class Stream(Watched):
     """One framed connection. Subclasses say what a payload means.
 
-    `payloads(frames)` is called with the frames that came, `broken(error)` once when the stream cannot
-    be framed any more, `insecure(why)` once when TLS failed, `expired()` when a frame was not
-    finished in time, `ended(why)` once when it is over. `queued` (bytes that wait to be sent),
+    `payloads(frames)` is called with the frames that came, `broken(error)` once when the stream
+    cannot be framed any more, `insecure(why)` once when TLS failed, `expired()` when a frame was
+    not finished in time, `ended(why)` once when it is over. `queued` (bytes that wait to be sent),
     `state` and `why` are for reading.
     """
 

@@ -239,8 +239,8 @@ class Loop:
     ) -> Watch:
         """Watch `fileobj` (a socket, a file, or a descriptor) for reading, if on_read is given.
 
-        Writability is asked for by `Watch.want_write`. Raises PermissionError when the kernel cannot
-        wait for it (epoll and regular files, /dev/null): see `Input`.
+        Writability is asked for by `Watch.want_write`. Raises PermissionError when the kernel
+        cannot wait for it (epoll and regular files, /dev/null): see `Input`.
         """
         return Watch(self, fileobj, on_read, on_write)
 
