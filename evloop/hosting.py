@@ -15,7 +15,7 @@ import signal
 import socket
 import time
 
-from evloop import messages
+from evloop import __version__, messages
 from evloop.descriptors import raise_limit
 from evloop.directory import Directory
 from evloop.door import Door
@@ -77,9 +77,11 @@ class Server:
             raise SetupError(sentence, CANNOT_SERVE)
         wall = time.time
         if options.memory:
+            self.state = "memory"  # what the operator is told of where the rooms are kept
             self._store: Any = MemoryStore(int(wall()))
         else:
-            self._store = open_store(options.state or state_path(dict(os.environ)))
+            self.state = os.path.abspath(options.state or state_path(dict(os.environ)))
+            self._store = open_store(self.state)
         version, rooms = self._store.load()
         self.loop = loop
         self.log = log
@@ -288,6 +290,8 @@ def run(options: "Namespace") -> int:
 
             Console(loop, server.registrar, lambda: drain("the operator ended the server"))
         tell_ready(places)
+        # Behind the ready lines: those are read by programs, which expect them first.
+        log.notice("started", version=__version__, state=server.state, rooms=len(server.directory))
         Watchman(loop, server.registrar, notifier).ready()
         loop.run()
     finally:
