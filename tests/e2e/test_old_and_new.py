@@ -26,7 +26,7 @@ mixes = pytest.mark.parametrize(
     ids=["old-new", "old-old-new", "new-new-old"],
 )
 
-LOST, TWICE = 25, 5  # of 100 datagrams, at each member
+LOST, TWICE = 20, 5  # of 100 datagrams, at each member
 
 
 def serve(crew: Crew, release: Release, *options: str, listen: str = "127.0.0.1:0") -> Server:
@@ -245,6 +245,17 @@ def same_for_all(crew: Crew, programs: Sequence[Program], wanted: int) -> None:
         assert not objects(one, "lost") and not objects(one, "conflict"), one.tell()
 
 
+def end(crew: Crew, programs: Sequence[Program]) -> None:
+    """All of them leave, on good terms, and say that they were on a bad network."""
+    for one in programs:
+        one.end()
+    for one in programs:
+        crew.finish(one)
+        assert one.status == 0, one.tell()
+        assert "lossy: of " in one.err and " 0 were lost" not in one.err, one.tell()
+    no_trace(*programs)
+
+
 @mixes
 def test_a_reliable_room_with_loss(crew: Crew, releases: Releases, mix: tuple[str, ...]) -> None:
     room = fresh_room()
@@ -258,8 +269,8 @@ def test_a_reliable_room_with_loss(crew: Crew, releases: Releases, mix: tuple[st
     for number in range(6):
         for name, one in zip(names, members, strict=True):
             one.type(f"{number} of {name}\n")
-    for one in members:
-        one.type(long + "\n/me waves\n/name Re" + names[members.index(one)] + "\nrenamed\n")
+    for name, one in zip(names, members, strict=True):
+        one.type(f"{long}\n/me waves\n/name Re{name}\nrenamed\n")
     # Somebody new of each release comes while this goes on, and is told what was said before.
     late = [
         join(crew, releases[release], f"Late{release}", room, seed=seed)
@@ -269,7 +280,7 @@ def test_a_reliable_room_with_loss(crew: Crew, releases: Releases, mix: tuple[st
     late[0].type("hello from the late\n")
     same_for_all(crew, [*members, *late], wanted=9 * len(members) + 1)
     said = messages(members[0])
-    for name, one in zip(names, members, strict=True):
+    for name in names:
         mine = [(who, text, kind) for _, _, who, text, kind in said if who.endswith(name)]
         assert mine == [
             *((name, f"{number} of {name}", "") for number in range(6)),
@@ -277,18 +288,19 @@ def test_a_reliable_room_with_loss(crew: Crew, releases: Releases, mix: tuple[st
             (name, "waves", "me"),
             (f"Re{name}", "renamed", ""),
         ]
+    # A repair tells of a message and not of a member, so these may come behind the messages.
+    crew.until(lambda: all(len(objects(one, "joined")) >= len(mix) + 1 for one in members))
+    crew.until(lambda: all(len(objects(one, "renamed")) >= len(mix) - 1 for one in members))
+    for name, one in zip(names, members, strict=True):
+        others = {*names, "Lateold", "Latenew"} - {name}
+        assert {it["name"].removeprefix("Re") for it in objects(one, "joined")} == others
         renamed = {(it["old"], it["name"]) for it in objects(one, "renamed")}
         assert renamed == {(other, f"Re{other}") for other in names if other != name}
-        assert len(objects(one, "joined")) == len(members) + len(late) - 1
     assert any(it["history"] for it in objects(late[1], "message"))
     # A member leaves when everybody has confirmed what it said, and the others are told.
-    for one in [*members, *late]:
-        one.end()
-        crew.finish(one)
-        assert one.status == 0, one.tell()
-        assert "lossy: of " in one.err and " 0 were lost" not in one.err, one.tell()
-    assert objects(late[1], "left")
-    no_trace(*members, *late)
+    end(crew, members)
+    crew.until(lambda: objects(late[1], "left"))
+    end(crew, late)
 
 
 @both_ways
@@ -363,10 +375,7 @@ def test_a_plain_room_with_loss(crew: Crew, releases: Releases, mix: tuple[str, 
             came = said_by(at, one)
             assert came == [line for line in lines if line in came]
             assert came == lines or at != mine
-        one.end()
-        assert crew.finish(one).status == 0
-        assert "lossy: of " in one.err and " 0 were lost" not in one.err, one.tell()
-    no_trace(*members)
+    end(crew, members)
 
 
 # -- the state file of the server ------------------------------------------------------------------
