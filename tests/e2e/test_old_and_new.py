@@ -232,8 +232,9 @@ def same_for_all(crew: Crew, programs: Sequence[Program], wanted: int) -> None:
         lambda: all(len(messages(one)) >= wanted for one in programs), why=f"{wanted} messages"
     )
     for one in programs:
-        one.type("/history 4096\n")
-    crew.until(lambda: all("-- end of history --" in one.err for one in programs))
+        one.type("/history 4096\n/stats\n")
+    crew.until(lambda: all("  delay us" in one.err for one in programs))
+    assert any("  recovered" in one.err for one in programs)
     for one in programs:
         shown = messages(one)
         assert len(shown) == len(set(shown)) == wanted, one.tell()
@@ -242,6 +243,9 @@ def same_for_all(crew: Crew, programs: Sequence[Program], wanted: int) -> None:
         for sender in {it[0] for it in shown}:
             numbers = [it[1] for it in shown if it[0] == sender]
             assert numbers == sorted(numbers), one.tell()
+        # No datagram of the other release was unreadable.
+        dropped = {line.split()[1] for line in one.err.splitlines() if "  dropped " in line}
+        assert dropped <= {"own"}, one.tell()
         assert not objects(one, "lost") and not objects(one, "conflict"), one.tell()
 
 
