@@ -4,4 +4,4 @@ A small directory server lists the rooms over TCP; the members of a room talk to
 directly. Everything runs on one `selectors` loop in one thread, on the standard library alone.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"

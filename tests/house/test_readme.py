@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from evloop import __version__
 from tests.support.live import Process
 from tests.support.sources import MODULES, ROOT
 
@@ -76,3 +77,12 @@ def test_help_and_version_answer(program: str) -> None:
             timeout=60,
         )
         assert done.returncode == 0 and "evloop" in done.stdout and not done.stderr
+    assert done.stdout == f"evloop {__version__}\n"
+
+
+def test_the_changelog_begins_with_this_version_and_dates_the_old_by_their_commits() -> None:
+    text = (ROOT / "CHANGELOG.md").read_text()
+    versions = re.findall(r"^## \[(.+?)\]", text, re.MULTILINE)
+    assert versions[0] == __version__ and versions[-1] == "0.1.0"
+    old = text.partition("## [0.1.0]")[2]
+    assert re.search(r"\b90ae7cb\b", old.partition("\n### ")[0])
