@@ -5,11 +5,12 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.live import Process
-from tests.sources import MODULES, ROOT
+from tests.sources import ROOT
 
 README = (ROOT / "README.md").read_text()
 
@@ -56,10 +57,44 @@ def test_every_file_that_it_links_to_is_there() -> None:
         assert (ROOT / target).exists(), target
 
 
-def test_the_tour_names_modules_that_exist() -> None:
-    tour = README[README.index("## Reading the code") :]
-    for name in re.findall(r"`([a-z_]+)\.py`", tour):
-        assert name in MODULES, name
+def test_it_is_short() -> None:
+    lines = README.splitlines()
+    assert len(lines) <= 120
+    assert [line for line in lines if len(line) > 100] == []
+
+
+def _install_words(text: str) -> list[str]:
+    """What is handed to pip and pipx in `text`, wherever it says install."""
+    commands = re.findall(r"\bpipx?\s+install\s+([^\n`]+)", text)
+    return [word for words in commands for word in words.split()]
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        *ROOT.glob("*.md"),
+        *(ROOT / "docs").glob("*.md"),
+        *(ROOT / "man").iterdir(),
+        *(path for path in (ROOT / "contrib").rglob("*") if path.is_file()),
+    ],
+    ids=lambda page: page.name,
+)
+def test_nobody_is_told_to_install_the_program_of_that_name(page: Path) -> None:
+    """In the package index that name is a stranger's program."""
+    for word in _install_words(page.read_text()):
+        assert re.split(r"[\[=<>~!@.,;)]", word.strip("'\""))[0].casefold() != "evloop", word
+
+
+def test_the_judge_of_installing_is_awake() -> None:
+    told = "`pip install evloop` or pipx install  -q evloop[test]==1, pip install ./evloop"
+    assert _install_words(told) == [
+        "evloop",
+        "-q",
+        "evloop[test]==1,",
+        "pip",
+        "install",
+        "./evloop",
+    ]
 
 
 @pytest.mark.parametrize("program", ["server", "client"])

@@ -1,0 +1,1 @@
+"""Tests of the house: layout, style, limits, documentation."""
