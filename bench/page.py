@@ -37,9 +37,9 @@ def section(results: Row) -> str:
         f"How to repeat it: `python3 -m bench` (or `make bench`; {minutes:.0f} minutes here; one:",
         "`python3 -m bench requests`), then `python3 -m bench page`. All figures are in",
         "[bench/results.json](../bench/results.json), with ranges, dates and commits, and with the",
-        "micro-benchmarks and instruction counts of the pure modules. What they mean is at the head",
-        "of each section in [bench/sections](../bench/sections). Servers take turns on one core, the",
-        "load has another; medians are shown.",
+        "micro-benchmarks and instruction counts of the pure modules. What they mean stands at the",
+        "head of each section in [bench/sections](../bench/sections). Servers take turns on one",
+        "core, the load has another; medians are shown.",
         "",
         f"Measured on {machine['cpu']}, {machine['cores']} cores"
         f"{' (a virtual machine)' if machine['virtual'] else ''}, Linux {machine['kernel']}, with "

@@ -55,5 +55,5 @@ def test_every_plot_is_there() -> None:
 def test_text_outside_of_the_markers_stays() -> None:
     before = f"# A\n{page.BEGIN}\nold\n{page.END}\nafter\n"
     assert page.replaced(before, "new\n") == f"# A\n{page.BEGIN}\nnew\n{page.END}\nafter\n"
-    with pytest.raises(ValueError, match="performance.md"):
+    with pytest.raises(ValueError, match=r"performance\.md"):
         page.replaced("no markers", "new\n")

@@ -1,4 +1,4 @@
-"""The caps as a whole: none is named twice, and the table in docs/operating.md says what they are."""
+"""The caps as a whole: none is named twice, and the table in docs/operating.md is true."""
 
 import ast
 import re
