@@ -1,5 +1,6 @@
 """README is true: its transcript is run, its files and options exist."""
 
+import json
 import os
 import re
 import subprocess
@@ -61,6 +62,51 @@ def test_it_is_short() -> None:
     lines = README.splitlines()
     assert len(lines) <= 120
     assert [line for line in lines if len(line) > 100] == []
+
+
+FIGURES = {  # a command of the table -> the goal in bench/results.json that it shows
+    "requests": "CPU per getdir at 50x1, against asyncio Protocol",
+    "idle": "kB of resident memory per idle connection, 10000 held",
+    "durable": "durable makeroom/s from 16 at once, against 1",
+    "startup": "time of --version, against import asyncio",
+}
+
+
+def _figures() -> dict[str, str]:
+    """command -> measured, of the table of figures."""
+    table = README[README.index("## Five figures") : README.index("## Test it")]
+    return {
+        command: measured
+        for measured, command in re.findall(r"^\|.*\| (.*?) \| `(.*?)` \|$", table, re.MULTILINE)
+    }
+
+
+def test_the_figures_are_those_that_were_measured() -> None:
+    figures = _figures()
+    assert len(figures) == 5
+    results = json.loads((ROOT / "bench" / "results.json").read_text())
+    for name, what in FIGURES.items():
+        (told,) = [told for command, told in figures.items() if f"bench {name}" in command]
+        (goal,) = [goal for goal in results["sections"][name]["goals"] if goal["what"] == what]
+        digits = told.split()[0]
+        places = len(digits.partition(".")[2])
+        assert digits == f"{goal['value']:.{places}f}", name
+
+
+@pytest.mark.slow
+def test_the_figure_of_the_simulator_is_what_it_prints() -> None:
+    (told,) = [told for command, told in _figures().items() if "tests.simulation" in command]
+    delay, lost = re.findall(r"\d+", told)
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.simulation"],
+        check=True,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    printed = dict(word.split("=") for word in done.stdout.split())
+    assert (f"{float(printed['p99_ms']):.0f}", printed["undelivered"]) == (delay, lost)
 
 
 def _install_words(text: str) -> list[str]:

@@ -7,6 +7,8 @@ taken from the code's own objects, or from its syntax trees where it has none.
 import argparse
 import ast
 import contextlib
+import errno
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,7 +34,7 @@ from evloop.server_options import parse_options as parse_server_options
 from evloop.session import RoomSession
 from evloop.settings import parse_options as parse_client_options
 from evloop.store import CANT_CREATE
-from tests.sources import PACKAGE, ROOT
+from tests.sources import PACKAGE, ROOT, tree_of
 
 DOCS = ROOT / "docs"
 USING = (DOCS / "using.md").read_text()
@@ -150,7 +152,7 @@ def _is_environment(node: ast.expr) -> bool:
 
 def _asked(path: Path) -> Iterator[str]:
     """The variables of the environment that a file of the code reads."""
-    tree = ast.parse(path.read_text())
+    tree = tree_of(path)
     loops: dict[str, list[str]] = {}  # of `for variable in ("LC_ALL", ...)`
     for node in ast.walk(tree):
         if isinstance(node, ast.For) and isinstance(node.target, ast.Name):
@@ -247,7 +249,7 @@ def json_objects() -> dict[str, set[str]]:
             found[name] = _fields(_presence(name))
     room = Room("lab", "239.255.7.1", 5751, "reliable", 0, "", b"")
     found["room"] = _fields(report.json_line("room", **room_object(room, 0)))
-    for node in (node for path in FILES for node in ast.walk(ast.parse(path.read_text()))):
+    for node in (node for path in FILES for node in ast.walk(tree_of(path))):
         if (
             isinstance(node, ast.Call)
             and getattr(node.func, "attr", getattr(node.func, "id", "")) == "json_line"
@@ -307,7 +309,7 @@ def test_every_figure_of_the_server_is_described() -> None:
 def test_every_log_event_is_described() -> None:
     described = {code_words(item)[0] for item in bullets(section(OPERATING, "## Log"))}
     logged = set()
-    for node in (node for path in FILES for node in ast.walk(ast.parse(path.read_text()))):
+    for node in (node for path in FILES for node in ast.walk(tree_of(path))):
         if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
             continue
         name, of = node.func.attr, ast.unparse(node.func.value)
@@ -318,6 +320,45 @@ def test_every_log_event_is_described() -> None:
                 logged.add(str(argument.value))
     assert {"turned away", "broken", "stopping"} <= logged
     assert described == logged
+
+
+# -- quoted messages -------------------------------------------------------------------------------
+
+NOT_OURS = (
+    os.strerror(errno.ECONNREFUSED),
+    os.strerror(errno.EADDRINUSE),
+    "Name or service not known",  # getaddrinfo's
+    "TypeError",  # Python's, of versions that are too old
+    "No module named evloop",
+)
+
+
+def _quoted_messages() -> list[str]:
+    """The pieces of messages in the bold part of each symptom, without what stands for others."""
+    text = (DOCS / "troubleshooting.md").read_text()
+    pieces = []
+    for symptom in re.findall(r"^\*\*(.+?)\*\*", text, re.MULTILINE | re.DOTALL):
+        for words in code_words(" ".join(symptom.split())):
+            pieces += re.split(r"\.\.\.|;|\bN\b|\bMel\b|\blab\b", words)
+    return sorted({piece.strip() for piece in pieces if len(piece.strip()) > 5})
+
+
+@pytest.fixture(scope="module")
+def sentences() -> str:
+    """All text of the code: its string constants, an f-string's pieces among them."""
+    nodes = (node for path in FILES for node in ast.walk(tree_of(path)))
+    constants = (node.value for node in nodes if isinstance(node, ast.Constant))
+    return "\n".join(text for text in constants if isinstance(text, str)).replace("_", " ")
+
+
+@pytest.mark.parametrize("piece", _quoted_messages())
+def test_every_quoted_message_is_one_of_the_code(piece: str, sentences: str) -> None:
+    known = piece in sentences or any(piece in words for words in NOT_OURS)
+    assert known or re.fullmatch(r"Mel~\w+|python3 .*|--[a-z-]+", piece)
+
+
+def test_enough_messages_are_quoted() -> None:
+    assert len(_quoted_messages()) > 25
 
 
 # -- the pages themselves --------------------------------------------------------------------------
