@@ -141,6 +141,8 @@ def test_every_option_is_described(
             assert described[name].startswith(" "), f"{name} takes no value"
         elif action.choices is None:
             assert described[name].startswith(f"{action.metavar} "), name
+            if isinstance(action.default, int):
+                assert re.search(rf"default {action.default}\b", described[name]), name
         else:
             assert set(action.choices) <= set(code_words(described[name])), name
 
