@@ -247,10 +247,11 @@ def test_every_cap_stands_in_the_page_with_its_value() -> None:
     """Every cap that the room's own modules import, the bounds of names, and no other."""
     told = {plain_text(row[0]): row[1] for row in PAGE.table("Caps", "name")}
     modules = closure(session.__name__, plain.__name__, multicast.__name__)
+    packages = session.__package__, plain.__package__
     used = {
         name
         for importer, path in modules.items()
-        if importer.startswith("evloop.room.live.") or importer == multicast.__name__
+        if importer == multicast.__name__ or importer.rpartition(".")[0] in packages
         for module, name in imported(path)
         if module.split(".")[-1] == "limits" and name.isupper()
     }
