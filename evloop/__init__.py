@@ -13,4 +13,4 @@ if sys.version_info < (3, 9):  # noqa: UP036
         % (sys.version_info[0], sys.version_info[1], sys.executable)
     )
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"

@@ -36,7 +36,7 @@ def _payloads(rng: random.Random) -> list[bytes]:
         return rng.choice(("lab", "café", "räume", "x")) + str(rng.randrange(300))
 
     def message(method: str, number: object = 7, **params: Any) -> dict[str, Any]:
-        made = {"jsonrpc": "2.0", "method": method, "params": params}
+        made: dict[str, Any] = {"jsonrpc": "2.0", "method": method, "params": params}
         return made if number is None else {**made, "id": number}
 
     def good() -> object:
