@@ -42,6 +42,7 @@ from evloop.daemon.group_commit import (
 from evloop.daemon.limits import (
     BAD_MESSAGES_MAX,
     CHANGE_UNITS,
+    CHECKPOINT_S,
     COMMIT_WAIT_TICKS,
     HELLO_CHARS_MAX,
     LEAVES_PER_END,
@@ -134,6 +135,9 @@ class Dispatcher:
         self._default_mode = default_mode
         self._numbers = 0
         self._group_commit = GroupCommit(directory, store, log, metrics)
+        self._group_commit.on_stored = self._stored
+        self._checkpoint = loop.call_at(float("inf"), self._copy_log)
+        self._checkpoint_due = False
         self._gathered = 0  # ticks that the commit has waited for more requests
         self._handled_before = 0  # requests until the last look
         self._figures = (-1.0, b"")  # when, and what `stats` said then
@@ -343,6 +347,17 @@ class Dispatcher:
         except StoreError as error:
             return error
         return None
+
+    def _stored(self) -> None:
+        if not self._checkpoint_due:
+            self._checkpoint_due = True
+            self._checkpoint.move(self.loop.now + CHECKPOINT_S)
+
+    def _copy_log(self) -> None:
+        """A while after a change: from now on a copy of the state file alone holds it."""
+        self._checkpoint_due = False
+        if not self.store.checkpoint():
+            self._stored()  # a tick's changes wait for their commit, or somebody reads: later
 
     def readings(self) -> dict[str, float]:
         """The gauges that metrics.py names, and the counter of frames, which is kept here."""

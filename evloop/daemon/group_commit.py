@@ -26,10 +26,11 @@ from __future__ import annotations
 from evloop.base.errors import STORAGE_FAILED, Refused, StoreError
 from evloop.directory import protocol
 from evloop.framing import pack_frame
+from evloop.system.timers import nothing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from evloop.daemon.metrics import Metrics
     from evloop.daemon.store import MemoryStore, Store
@@ -57,6 +58,7 @@ class GroupCommit:
         "_store",
         "_to_log",
         "_watchers",
+        "on_stored",
         "undone",
     )
 
@@ -64,6 +66,7 @@ class GroupCommit:
         self, directory: Directory, store: Store | MemoryStore, log: Log, metrics: Metrics
     ) -> None:
         self.undone = 0  # how often something was taken back
+        self.on_stored: Callable[[], object] = nothing  # something was put on the disk
         self._directory = directory
         self._store = store
         self._log = log
@@ -110,6 +113,7 @@ class GroupCommit:
             self._store.note_seen(ran_s, seen)
             if not self._directory.provisional:
                 self._store.commit(self._directory.version)
+                self.on_stored()
         except StoreError as error:
             self.undo(error)
         except Exception as error:
@@ -126,6 +130,7 @@ class GroupCommit:
         except Exception as error:
             self.undo(error)
             raise
+        self.on_stored()
         self._metrics.count("commits")
         self._directory.commit()
         if self._failing:
