@@ -401,19 +401,20 @@ class Dispatcher:
         name: str,
         maker: str | None,
         token: str | None = None,
-        what: str = "a room was deleted",
+        logged: str | None = None,
         who: Mapping[str, object] | None = None,
     ) -> bytes:
         """Delete a room, or raise Refused or StoreError; `maker` None is the operator.
 
-        `what` and `who` are logged, once it is on the disk.
+        `logged` and `who` are logged, once it is on the disk.
         """
         room = self.directory.check_delete(name)
         if maker is not None:
             if self._owned:
                 check_owner(room, token)
             self._take_change(maker)
-        return self._group_commit.remove(room, what, room=room.name, **(who or {}))
+        fields = {"room": room.name, **(who or {})}
+        return self._group_commit.remove(room, logged or "a room was deleted", **fields)
 
     def note_seen(self, ran_s: float, seen: Mapping[RoomEntry, float]) -> None:
         """Store when rooms were last in use (expiry.py); a failure undoes the tick."""

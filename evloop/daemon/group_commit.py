@@ -92,7 +92,8 @@ class GroupCommit:
         except Exception as error:
             self.undo(error)
             raise
-        self._note(b"room_made", body, what, fields)
+        self._to_log.append((what, fields))
+        self._announce(b"room_made", body)
         return body
 
     def remove(self, room: RoomEntry, what: str, /, **fields: object) -> bytes:
@@ -103,7 +104,8 @@ class GroupCommit:
         except Exception as error:
             self.undo(error)
             raise
-        self._note(b"room_deleted", body, what, fields)
+        self._to_log.append((what, fields))
+        self._announce(b"room_deleted", body)
         return body
 
     def note_seen(self, ran_s: float, seen: Mapping[RoomEntry, float]) -> None:
@@ -154,8 +156,7 @@ class GroupCommit:
                 self._failing = True
                 self._log.error("the store takes no changes", why=str(error))
 
-    def _note(self, method: bytes, body: bytes, what: str, fields: dict[str, object]) -> None:
-        self._to_log.append((what, fields))
+    def _announce(self, method: bytes, body: bytes) -> None:
         if self._watchers:
             self._news.append(pack_frame(protocol.notification(method, body)))
 
