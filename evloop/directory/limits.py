@@ -22,6 +22,7 @@ BLOCK_ROOMS = 128  # rooms joined into one cached piece of a page; a block split
 AFTER_CHARS_MAX = 1_024  # of getdir's `after`, before it is folded: no room's fold is as long
 ROOMS_MAX = 10_000  # default of --max-rooms; about 1 kB each
 ROOMS_PER_ADDRESS_MAX = 2_000  # default of --rooms-per-address: one visitor cannot fill it all
+NETWORK_ROOMS_FACTOR = 4  # so many times that for all addresses of a /64 of ours, together
 ROOMS_ENTERED_MAX = 64  # rooms that one connection is in at once; a person is in a few
 PLACE_DRAWS_MAX = 64  # random draws for a free place among 10^9; nearly always one is enough
 
@@ -34,7 +35,8 @@ assert ROOM_BYTES_MAX + ID_BYTES_MAX + 200 <= REPLY_BYTES_MAX
 
 KEEPSAKE_LINES_MAX = 5_000  # newest kept when the file is written anew; ~150 B a line
 KEEPSAKE_BYTES_MAX = 4 * 2**20  # a larger file was not written by us
-KEEPSAKE_KEY_CHARS_MAX = 400  # a host name (253), a port, a room name
+KEEPSAKE_KEY_CHARS_MAX = 700  # a host name (253), a port, the fold of a room name (378)
+TOKENS_TRIED_MAX = 8  # for one room: a directory goes by a few names, and a room is made anew
 TOKEN_BYTES = 16  # of an owner token: 128 bits cannot be guessed
 
 assert KEEPSAKE_LINES_MAX * (KEEPSAKE_KEY_CHARS_MAX + 80) < KEEPSAKE_BYTES_MAX

@@ -19,12 +19,14 @@ cannot be guessed, and a slow one would be a way to stall us.)
 
 from __future__ import annotations
 
+from evloop.base.addresses import prefix_of
 from evloop.base.errors import ADDRESS_IN_USE, FULL, NO_SUCH_ROOM, NOT_ALLOWED, ROOM_EXISTS, Refused
 from evloop.base.limits import ROOM_NAME_BYTES_MAX
 from evloop.base.names import fold, place_of, quoted
 from evloop.base.strictjson import encode
 from evloop.directory.limits import (
     AFTER_CHARS_MAX,
+    NETWORK_ROOMS_FACTOR,
     PAGE_BYTES_MAX,
     PAGES_CACHED_MAX,
     PLACE_DRAWS_MAX,
@@ -50,9 +52,10 @@ if TYPE_CHECKING:
 
     from evloop.directory.protocol import RoomEntry
 
-# RFC 2365, the IPv4 local scope, without its first and last 256 addresses; the dynamic ports.
+# RFC 2365, the IPv4 local scope, without its first and last 256 addresses; ports below those that
+# Linux (from 32768) and Darwin (from 49152) give to ordinary sockets, which would be in the way.
 _FREE_FIRST, _FREE_ADDRESSES = 1 << 8, 0x10000 - 2 * (1 << 8)  # of 239.255.0.0/16
-_FREE_PORT_FIRST, _FREE_PORTS = 49_152, 65_536 - 49_152
+_FREE_PORT_FIRST, _FREE_PORTS = 25_000, 4_536
 
 
 class Directory:
@@ -90,9 +93,9 @@ class Directory:
         self.rooms_per_address = rooms_per_address
         self._rooms = {room.fold: room for room in rooms}
         self._places = {(room.address, room.port): room for room in self._rooms.values()}
-        self._made_by: dict[str, int] = {}  # rooms by maker; a maker of none is not in it
+        self._made_by: dict[str, int] = {}  # rooms by maker and by /64; who made none is not in it
         for room in self._rooms.values():
-            self._made_by[room.maker] = self._made_by.get(room.maker, 0) + 1
+            self._count(room.maker, 1)
         self._listing = PagedIndex([(key, room_json(room, 0)) for key, room in self._rooms.items()])
         self._pages: dict[tuple[str | None, int], bytes] = {}  # getdir's results of this version
         self._inside: dict[str, set[Hashable]] = {}  # by fold; a room with nobody is not in it
@@ -174,10 +177,13 @@ class Directory:
         if other is not None:
             sentence = f"{place_of(room.address, room.port)} is in use by room {other.name}"
             raise Refused(ADDRESS_IN_USE, "address_in_use", sentence, {"room": other.name})
-        made = self._made_by.get(room.maker, 0)
-        if self.rooms_per_address and made >= self.rooms_per_address:
-            sentence = f"there are {made} rooms from {room.maker} already; delete one first"
-            raise Refused(FULL, "too_many_rooms", sentence)
+        most = self.rooms_per_address
+        network = prefix_of(room.maker)
+        for who, cap in ((room.maker, most), (network, NETWORK_ROOMS_FACTOR * most)):
+            made = self._made_by.get(who, 0)
+            if most and made >= cap:
+                sentence = f"there are {made} rooms from {who} already; delete one first"
+                raise Refused(FULL, "too_many_rooms", sentence)
         if self.rooms_max and len(self._rooms) >= self.rooms_max:
             sentence = f"the directory is full ({len(self._rooms)} rooms)"
             raise Refused(FULL, "directory_full", sentence)
@@ -226,7 +232,7 @@ class Directory:
         assert (room.address, room.port) not in self._places, "check_make was asked"
         self._rooms[room.fold] = room
         self._places[room.address, room.port] = room
-        self._made_by[room.maker] = self._made_by.get(room.maker, 0) + 1
+        self._count(room.maker, 1)
         encoded = room_json(room, self.members(room))
         self._listing.insert(room.fold, encoded)
         self._pages.clear()
@@ -235,15 +241,22 @@ class Directory:
     def _take(self, room: RoomEntry) -> set[Hashable]:
         assert self._rooms.get(room.fold) is room, "the room is of this directory"
         del self._rooms[room.fold], self._places[room.address, room.port]
-        self._made_by[room.maker] -= 1
-        if not self._made_by[room.maker]:
-            del self._made_by[room.maker]
+        self._count(room.maker, -1)
         self._listing.remove(room.fold)
         self._pages.clear()
         inside = self._inside.get(room.fold, set()).copy()
         for member in inside:
             self._part(room.fold, member)
         return inside
+
+    def _count(self, maker: str, more: int) -> None:
+        """Count a room for who made it, and for the /64 that its maker is one address of."""
+        for who in {maker, prefix_of(maker)}:
+            count = self._made_by.get(who, 0) + more
+            if count:
+                self._made_by[who] = count
+            else:
+                del self._made_by[who]
 
     # -- being in rooms ----------------------------------------------------------------------------
 

@@ -21,6 +21,7 @@ from evloop.directory.limits import (
     AFTER_CHARS_MAX,
     BLOCK_ROOMS,
     ID_CHARS_MAX,
+    NETWORK_ROOMS_FACTOR,
     PAGE_ROOMS_MAX,
     PAGES_CACHED_MAX,
     PLACE_DRAWS_MAX,
@@ -375,6 +376,28 @@ def test_rooms_from_the_store_count() -> None:
     assert not directory.provisional
 
 
+def test_the_rooms_of_a_network_of_ours_are_counted_one_by_one_and_together() -> None:
+    directory = Directory(rooms_per_address=2)
+
+    def made_by(maker: str, number: int) -> RoomEntry:
+        return RoomEntry(f"r{number}", "239.1.1.1", 5000 + number, maker=maker)
+
+    number = 0
+    for host in range(NETWORK_ROOMS_FACTOR):
+        for _ in range(2):
+            number += 1
+            directory.check_make(made_by(f"fd00::{host}", number))
+            directory.add(made_by(f"fd00::{host}", number))
+        if host < NETWORK_ROOMS_FACTOR - 1:
+            refused(5, "too_many_rooms", directory.check_make, made_by(f"fd00::{host}", 99))
+    sentence = refused(5, "too_many_rooms", directory.check_make, made_by("fd00::ffff", 99))
+    assert "8 rooms from fd00::/64" in str(sentence)
+    directory.check_make(made_by("fd00:0:0:1::1", 99))
+    directory.check_make(made_by("192.0.2.1", 99))
+    directory.rollback()
+    assert directory._made_by == {}
+
+
 @given(st.integers())
 def test_a_free_place_is_in_the_local_scope_and_free(seed: int) -> None:
     directory = Directory()
@@ -383,7 +406,7 @@ def test_a_free_place_is_in_the_local_scope_and_free(seed: int) -> None:
     assert (first, second) == (239, 255)
     assert 1 <= third <= 254
     assert 0 <= fourth <= 255
-    assert 49152 <= port <= 65535
+    assert 25000 <= port <= 29535
     directory.add(RoomEntry("lab", address, port))
     assert directory.free_place(random.Random(seed)) != (address, port)
 
@@ -398,8 +421,8 @@ def test_places_that_can_not_be_found_are_not_searched_for_ever() -> None:
 
     rng = Stuck()
     directory = Directory()
-    assert directory.free_place(rng) == ("239.255.1.0", 49152)
-    directory.add(RoomEntry("lab", "239.255.1.0", 49152))
+    assert directory.free_place(rng) == ("239.255.1.0", 25000)
+    directory.add(RoomEntry("lab", "239.255.1.0", 25000))
     rng.draws = 0
     refused(5, "directory_full", directory.free_place, rng)
     assert rng.draws == PLACE_DRAWS_MAX
