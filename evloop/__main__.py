@@ -16,6 +16,7 @@ from evloop.app.shell import Client
 from evloop.base.addresses import endpoint_of, split_endpoint
 from evloop.base.errors import EvloopError, SetupError
 from evloop.client import run_main
+from evloop.daemon.connection import Connection
 from evloop.daemon.options import parse_options
 from evloop.daemon.server import Server, guard_handlers
 from evloop.directory.client import Unreachable
@@ -34,7 +35,6 @@ def prepare(client: Client) -> None:
     """Let `client` host a directory when none answers."""
     server: Server | None = None
     log = _log(client)
-    guard_handlers(client.loop, log, client.options.debug)
 
     def stop_server() -> None:
         if server is not None:
@@ -48,6 +48,7 @@ def prepare(client: Client) -> None:
             then(error)
             return
         options = parse_options(["--memory"])
+        _survive(client, log)
         server = Server(client.loop, options, log, lambda: None)
         try:
             server.listen([f":{port}"])
@@ -61,6 +62,20 @@ def prepare(client: Client) -> None:
 
     client.host_directory = host
     client.on_end = stop_server
+
+
+def _survive(client: Client, log: Log) -> None:
+    """From now on others depend on this process: no bug ends it, whoever it shows at."""
+    guard_handlers(client.loop, log, client.options.debug)
+    tell = client.loop.on_error
+    assert tell is not None
+
+    def failed(origin: object, error: Exception) -> None:
+        tell(origin, error)
+        if not isinstance(origin, Connection):
+            client.recover()
+
+    client.loop.on_error = failed
 
 
 def _log(client: Client) -> Log:

@@ -35,6 +35,7 @@ def run(options: Namespace, prepare: Callable[[Client], object]) -> int:
     hub = Hub(loop)
     loop.before_sleep(hub.flush)
     client = Client(loop, options, hub, time.time)
+    loop.on_error = client.fault
     try:
         for signum, status in SIGNALS.items():
             loop.on_signal(signum, partial(client.signalled, status))

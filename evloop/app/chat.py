@@ -295,13 +295,13 @@ class Chat:
         if self.state == OVER:
             return
         for event in events:
-            EVENTS[event[0]](self, event)
+            self._loop.guard(self, EVENTS[event[0]], self, event)
 
     def _show_earlier(self) -> None:
         """The history that was asked for is as complete as it gets: show the last of it."""
         earlier, self._earlier = self._earlier, None
         for event in earlier or ():
-            self._message(event)
+            self._loop.guard(self, self._message, event)
         self._earlier = deque(maxlen=0) if earlier is not None else None
 
     def _message(self, event: Event) -> None:

@@ -13,14 +13,15 @@ import os
 
 from evloop import __version__
 from evloop.app.commands import UsageError, parse_line
+from evloop.app.limits import FAULTS_MAX
 from evloop.app.prompt import Prompt
 from evloop.app.style import Stamps, Style
-from evloop.base.errors import INTERRUPTED, EvloopError, Refused
+from evloop.base.errors import INTERNAL, INTERRUPTED, EvloopError, Refused
 from evloop.base.names import place_of, quoted
 from evloop.directory import protocol
 from evloop.directory.client import READY, DirectoryClient
 from evloop.directory.trust import Trust
-from evloop.net.stream import Hub
+from evloop.net.stream import Hub, Stream
 from evloop.system.loop import Loop
 from evloop.system.timers import nothing
 from evloop.terminal import report
@@ -71,6 +72,7 @@ class Client:
         self.host_directory: Callable[[EvloopError, Any], object] | None = None
         self.on_room_open: Callable[[], object] = nothing
         self.on_room_over: Callable[[], object] = nothing
+        self._faults = 0
         self._quitting = False
         self._rooms: set[LiveRoom] = set()  # open; those that were left are still saying goodbye
         self._ending = False
@@ -212,6 +214,36 @@ class Client:
         one_shot = self.options.command and self.chat is None
         if one_shot or not self.frontend.is_terminal:
             self.status = self.status or status or error.exit_status
+
+    def fault(self, origin: object, error: Exception) -> None:
+        """A bug of ours in a callback of `origin`: said, and the chat goes on.
+
+        A program among others (a command, a pipe) is to end with a status; so is one whose bug
+        comes again and again.
+        """
+        if isinstance(error, EvloopError):
+            self.failed("", error)
+        else:
+            what = f"{type(error).__name__}: {error}"
+            self.frontend.note(f"evloop: internal error: {what}; --debug shows where")
+            if self.options.debug:
+                from traceback import format_exception
+
+                lines = format_exception(type(error), error, error.__traceback__)
+                self.frontend.note("".join(lines).rstrip())
+        if isinstance(origin, Stream):
+            origin.fail()
+        self._faults += 1
+        if self.options.command or not self.frontend.is_terminal or self._faults > FAULTS_MAX:
+            self.signalled(getattr(error, "exit_status", INTERNAL))
+        else:
+            self.recover()
+
+    def recover(self) -> None:
+        """After a bug: the command that runs may never come to its end, so take the next."""
+        if self.chat is None and not self._quitting:
+            self.frontend.hold(False)
+            self.show_prompt()
 
     def show_prompt(self) -> None:
         """Say where Enter will go."""

@@ -28,6 +28,7 @@ class Console:
     """Reads stdin, a terminal, on the loop. `quit` calls `on_quit`."""
 
     def __init__(self, loop: Loop, dispatcher: Dispatcher, on_quit: Callable[[], object]) -> None:
+        self._loop = loop
         self._dispatcher = dispatcher
         self._on_quit = on_quit
         self._reader = LineReader()
@@ -48,8 +49,11 @@ class Console:
             self._input.close()
             return
         for kind, text in self._reader.feed(data):
-            for line in self.answer(text) if kind == "line" else [text]:
-                self._out.line(line)
+            self._loop.guard(self, self._take, kind, text)
+
+    def _take(self, kind: str, text: str) -> None:
+        for line in self.answer(text) if kind == "line" else [text]:
+            self._out.line(line)
 
     def answer(self, line: str) -> list[str]:
         """What a typed line gives."""

@@ -132,7 +132,7 @@ class Dispatcher:
         self._change_rates = change_rates
         self._default_mode = default_mode
         self._numbers = 0
-        self._group_commit = GroupCommit()
+        self._group_commit = GroupCommit(self.hub.gave_up)
         self._gathered = 0  # ticks that the commit has waited for more requests
         self._handled_before = 0  # requests until the last look
         self._figures = (-1.0, b"")  # when, and what `stats` said then
@@ -157,7 +157,7 @@ class Dispatcher:
         """A connection has ended: it leaves all its rooms."""
         del self.connections[connection.number]
         self._group_commit.forget(connection)
-        self.hub.ends_left -= self.directory.leave_all(connection) // LEAVES_PER_END
+        self.hub.turns.ends_left -= self.directory.leave_all(connection) // LEAVES_PER_END
         if self.log.debugging:
             self.log.debug("closed", peer=connection.peer, why=connection.why)
         self.on_forget(connection)
@@ -413,7 +413,7 @@ class Dispatcher:
             self._undo(error)
 
     def _take_change(self, maker: str) -> None:
-        self.hub.frames_left -= CHANGE_UNITS
+        self.hub.turns.frames_left -= CHANGE_UNITS
         wait = self._change_rates.take(maker, self.loop.now)
         if wait:
             raise Refused(

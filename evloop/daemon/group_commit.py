@@ -23,6 +23,8 @@ from evloop.framing import pack_frame
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from evloop.net.stream import Stream
 
     Replies = list[tuple[bytes | None, bytes]]
@@ -33,9 +35,11 @@ _NEWS: Replies = []  # stands in a note for: this was news, not a reply
 class GroupCommit:
     """The replies and the news of one tick, over and over; and who watches."""
 
-    __slots__ = ("_before", "_news", "_noted", "_watchers", "undone")
+    __slots__ = ("_before", "_failed", "_news", "_noted", "_watchers", "undone")
 
-    def __init__(self) -> None:
+    def __init__(self, failed: Callable[[Stream, Exception], object]) -> None:
+        """`failed(stream, error)` is told of one that cannot be sent to, for a bug of ours."""
+        self._failed = failed
         self.undone = 0  # how often something was taken back
         self._noted: list[tuple[Stream, int, bytes | Replies | None]] = []
         self._news: list[bytes] = []  # of this tick, framed; none are kept when nobody watches
@@ -92,11 +96,14 @@ class GroupCommit:
         joined = b"".join(news)
         before, total = self._before, self._before + len(news)
         for stream, seen in self._watchers.items():
-            if seen == before:
-                stream.send(joined)
-            elif seen < total:
-                stream.send(b"".join(news[seen - before :]))
             self._watchers[stream] = total
+            try:
+                if seen == before:
+                    stream.send(joined)
+                elif seen < total:
+                    stream.send(b"".join(news[seen - before :]))
+            except Exception as error:  # noqa: BLE001 - it costs this stream alone
+                self._failed(stream, error)
         self._before = total
         self._news = []
         return len(news) * len(self._watchers)
@@ -105,12 +112,15 @@ class GroupCommit:
         """Nothing of this tick is true."""
         self.undone += 1
         for stream, place, depends in self._noted:
-            if depends is _NEWS:
-                stream.replace(place, b"")
-            elif isinstance(depends, bytes):
-                stream.replace(place, pack_frame(storage_failed(depends)))
-            elif depends is not None:
-                stream.replace(place, pack_frame(batch(all_failed(depends))))
+            try:
+                if depends is _NEWS:
+                    stream.replace(place, b"")
+                elif isinstance(depends, bytes):
+                    stream.replace(place, pack_frame(storage_failed(depends)))
+                elif depends is not None:
+                    stream.replace(place, pack_frame(batch(all_failed(depends))))
+            except Exception as error:  # noqa: BLE001 - hung up: it hears nothing that is not true
+                self._failed(stream, error)
             if stream in self._watchers:
                 self._watchers[stream] = self._before
         self._noted.clear()

@@ -388,7 +388,7 @@ class DirectoryClient:
     def _fail_pending(self, error: EvloopError) -> None:
         pending, self._pending = self._pending, {}
         for done in pending.values():
-            done(None, error)
+            self._loop.guard(self, done, None, error)
 
 
 def _plain(host: str, endpoint: str) -> None:

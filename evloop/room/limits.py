@@ -19,6 +19,8 @@ assert PLAIN_DATAGRAM_BYTES_MAX > NICKNAME_BYTES_MAX + 8
 
 BURST_S = 0.003  # what comes so soon after a datagram belongs to a burst, and is drained
 
+FAULT_PAUSE_S = 1.0  # after a bug of ours in a session's timer: the loop is not kept busy by it
+
 # -- the reliable room ---------------------------------------------------------------------------
 
 HISTORY_MESSAGES_MAX = 4_096

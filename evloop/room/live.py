@@ -23,7 +23,7 @@ from evloop.net.multicast import (
     open_sender,
     receive,
 )
-from evloop.room.limits import BURST_S, LEAVE_S
+from evloop.room.limits import BURST_S, FAULT_PAUSE_S, LEAVE_S
 from evloop.system.timers import nothing
 
 TYPE_CHECKING = False
@@ -185,13 +185,17 @@ class LiveRoom:
         # and an exception. What came with it wakes us again, and then all is drained.
         most = 1 if now > self._heard + BURST_S else DATAGRAMS_PER_WAKE_MAX
         self._heard = now
+        guard, take = self._loop.guard, session.receive_datagram
         for data, source in receive(sock, most):
-            session.receive_datagram(data, source, now)
+            guard(self, take, data, source, now)
         self.pump()
 
     def _on_timer(self) -> None:
-        self.session.handle_timer(self._loop.now)
+        now = self._loop.now
+        went_well = self._loop.guard(self, self.session.handle_timer, now)
         self.pump()
+        if not went_well and self.state != CLOSED:  # not at once, if it is due still
+            self._timer.move(max(self._timer.when, now + FAULT_PAUSE_S))
 
     def pump(self) -> None:
         """Carry what the session has for the network, for the user and for the timer."""
@@ -204,7 +208,7 @@ class LiveRoom:
             self._send(waiting)
         events = session.events()
         if events:
-            self._on_events(events)
+            self._loop.guard(self, self._on_events, events)
         if self.state == CLOSED:  # by who was told
             return
         deadline = session.next_deadline()

@@ -11,6 +11,7 @@ for the end of input, or Ctrl-D on an empty line, and `bad_line(why)` for what i
 from __future__ import annotations
 
 import os
+from collections import deque
 
 from evloop.system.stdin import Input, LineReader
 from evloop.system.stdout import Writer
@@ -70,7 +71,7 @@ class LineMode:
         self._reader = LineReader(self._escape)
         self._loop = loop
         self._input: Input | None = None
-        self._waiting: list[tuple[str, str]] = []
+        self._waiting: deque[tuple[str, str]] = deque()
         self._held = False
         self._ended = False
 
@@ -153,19 +154,14 @@ class LineMode:
     def _hand_out(self) -> None:
         owner, waiting = self.owner, self._waiting
         assert owner is not None
-        at = 0
-        while at < len(waiting) and (not self._held or waiting[at][0] == "escape"):
-            kind, text = waiting[at]
-            at += 1
-            if kind == "line":
-                owner.line(text)
-            elif kind == "bad":
-                owner.bad_line(text)
-            elif kind == "escape":
-                owner.leave()
+        tell = {"line": owner.line, "bad": owner.bad_line}
+        ends: dict[str, Callable[[], object]] = {"escape": owner.leave, "eof": owner.eof}
+        while waiting and (not self._held or waiting[0][0] == "escape"):
+            kind, text = waiting.popleft()
+            if kind in tell:
+                self._loop.guard(self, tell[kind], text)
             else:
-                owner.eof()
-        del waiting[:at]
+                self._loop.guard(self, ends[kind])
         if self._input is not None:
             self._input.want_read(len(waiting) < LINES_WAITING_MAX)
 

@@ -176,7 +176,7 @@ class ScreenMode:
     def _hand_out(self) -> None:
         while self._waiting and not self._held:
             assert self.owner is not None
-            self.owner.line(self._waiting.pop(0))
+            self._loop.guard(self, self.owner.line, self._waiting.pop(0))
         self._watch.want_read(self._mine and len(self._waiting) < LINES_WAITING_MAX)
 
     def _on_read(self) -> None:
@@ -195,7 +195,7 @@ class ScreenMode:
 
     def _handle(self, events: Iterable[tuple[Any, ...]]) -> None:
         for kind, *rest in events:
-            HANDLERS[kind](self, *rest)
+            self._loop.guard(self, HANDLERS[kind], self, *rest)
 
     def _line(self, text: str) -> None:
         self._waiting.append(text)
