@@ -127,9 +127,10 @@ class LiveRoom:
         self._heard = float("-inf")  # when something was last received
         self._waiting: list[tuple[bytes, Any]] = []  # what the kernel had no room for
         self.session = make_session(self._sender.getsockname())
+        sender = self._sender
         self._watches = [
-            loop.watch(receiver, lambda: self._receive(receiver)),
-            loop.watch(self._sender, lambda: self._receive(self._sender), self.pump),
+            loop.watch(receiver, lambda: self._receive(receiver), release=receiver.close),
+            loop.watch(sender, lambda: self._receive(sender), self.pump, sender.close),
         ]
         self._timer: Timer = loop.call_at(float("inf"), self._on_timer)
         self._deadline: Timer = loop.call_at(float("inf"), self.close)

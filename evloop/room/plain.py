@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections import deque
 
 from evloop.base.errors import Refused
-from evloop.base.names import check_nickname
+from evloop.base.names import check_nickname, utf8_parts
 from evloop.room.limits import (
     PLAIN_BURST,
     PLAIN_DATAGRAM_BYTES_MAX,
@@ -36,17 +36,7 @@ _AHEAD_S = (PLAIN_BURST - 1) / PLAIN_PER_S + 1e-6  # the last so that rounding h
 
 def cut(text: str, most: int) -> list[str]:
     """Cut `text` into parts of at most `most` (>= 4) UTF-8 bytes, between characters only."""
-    data = text.encode(errors="replace")
-    parts = []
-    start = 0
-    while len(data) - start > most:
-        end = start + most
-        while data[end] & 0xC0 == 0x80:  # a continuation byte: the cut would be inside a character
-            end -= 1
-        parts.append(data[start:end].decode())
-        start = end
-    parts.append(data[start:].decode())
-    return parts
+    return [part.decode() for part in utf8_parts(text.encode(errors="replace"), most)]
 
 
 class PlainSession:
