@@ -17,6 +17,7 @@ import signal
 import socket
 import time
 
+from evloop import __version__
 from evloop.base.addresses import endpoint_of, is_loopback
 from evloop.base.errors import FAILED, USAGE, SetupError
 from evloop.base.ratelimit import AddressRates, change_burst
@@ -83,9 +84,11 @@ class Server:
             raise SetupError(sentence, FAILED)
         wall = time.time
         if options.memory:
+            self.state = "memory"  # what the operator is told of where the rooms are kept
             self._store: Any = MemoryStore(int(wall()))
         else:
-            self._store = open_store(options.state or state_path(dict(os.environ)))
+            self.state = os.path.abspath(options.state or state_path(dict(os.environ)))
+            self._store = open_store(self.state)
         version, rooms = self._store.load()
         self.loop = loop
         self.log = log
@@ -286,6 +289,8 @@ def run(options: Namespace) -> int:
             )
         for place in places:  # who cannot be told (a full disk) is served all the same
             errors.line(f"evloop.server: listening on {place}")
+        # Behind the ready lines: those are read by programs, which expect them first.
+        log.notice("started", version=__version__, state=server.state, rooms=len(server.directory))
         Watchman(loop, server.dispatcher, notifier).ready()
         loop.run()
     finally:

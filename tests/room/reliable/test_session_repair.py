@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
 from random import Random
 
 from evloop.room.reliable.limits import ECHOES_MAX
@@ -13,6 +12,7 @@ from evloop.room.reliable.packets import (
     as_copy,
     as_repair,
 )
+from tests.support.pairs import pairwise
 from tests.support.rooms import (
     ANN,
     BOB,
