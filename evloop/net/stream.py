@@ -107,7 +107,6 @@ class Hub:
                     self.loop.guard(stream, stream.ended, stream.why)
             dirty, self.dirty = self.dirty, []
 
-
     def gave_up(self, stream: Stream, error: Exception) -> None:
         """A bug of ours shows at `stream`: it is told to the loop's owner, and hung up."""
         self.loop.failed(stream, error)

@@ -255,3 +255,18 @@ def test_a_server_that_talks_nonsense_later_is_left(world: World, listener: sock
     world.until(lambda: world.lost)
     peer.close()
     assert "no directory" in world.lost[0][0]
+
+
+def test_a_bug_at_one_who_waits_keeps_no_other_waiting(world: World) -> None:
+    faults: list[Exception] = []
+    world.loop.on_error = lambda origin, error: faults.append(error)
+    world.connect()
+    world.answers.clear()
+
+    def planted(value: object, error: EvloopError | None) -> None:
+        raise ZeroDivisionError("planted")
+
+    for done in (world.answer, planted, world.answer):
+        world.link.request("ping", {}, done)
+    world.link.close()
+    assert len(world.answers) == 2 and len(faults) == 1
