@@ -38,6 +38,20 @@ def display(text: str) -> str:
     return text if text.isprintable() else text.translate(_DISPLAY)
 
 
+def cut_utf8(data: bytes, most: int) -> list[bytes]:
+    """The UTF-8 `data` in parts of at most `most` (>= 4) bytes, cut between characters only."""
+    parts = []
+    start = 0
+    while len(data) - start > most:
+        end = start + most
+        while data[end] & 0xC0 == 0x80:  # a continuation byte: the cut would be inside a character
+            end -= 1
+        parts.append(data[start:end])
+        start = end
+    parts.append(data[start:])
+    return parts
+
+
 def quoted(value: str, most: int = 80) -> str:
     """`value` for an error message: safe, and cut to `most` characters."""
     shown = display(value[: most + 1])  # of 64 KiB the rest need not be read
