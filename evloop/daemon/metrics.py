@@ -128,7 +128,7 @@ class Metrics:
         """Everything as values of JSON."""
         over = dict.fromkeys((f"{bound:g}" for bound in LAG_BOUNDS_S), 0)
         beyond = 0
-        for bound, ticks in zip(reversed(LAG_BOUNDS_S), reversed(self._lag[1:]), strict=True):
+        for bound, ticks in zip(reversed(LAG_BOUNDS_S), reversed(self._lag[1:])):
             beyond += ticks
             over[f"{bound:g}"] = beyond
         lag = {
@@ -175,7 +175,7 @@ class Metrics:
         name = "loop_lag_seconds"
         _describe(lines, name, "histogram", "How long one tick of the loop kept others waiting.")
         below = 0
-        for bound, ticks in zip(LAG_BOUNDS_S, self._lag, strict=False):
+        for bound, ticks in zip(LAG_BOUNDS_S, self._lag):
             below += ticks
             lines.append(f'evloop_{name}_bucket{{le="{bound:g}"}} {below}')
         ticks = sum(self._lag)

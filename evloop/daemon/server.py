@@ -17,6 +17,7 @@ import signal
 import socket
 import time
 
+from evloop import __version__
 from evloop.base.addresses import endpoint_of, is_loopback
 from evloop.base.errors import FAILED, USAGE, SetupError
 from evloop.base.ratelimit import AddressRates, change_burst
@@ -81,9 +82,11 @@ class Server:
             raise SetupError(sentence, FAILED)
         wall = time.time
         if options.memory:
+            self.state = "memory"  # what the operator is told of where the rooms are kept
             self._store: Any = MemoryStore(int(wall()))
         else:
-            self._store = open_store(options.state or state_path(dict(os.environ)))
+            self.state = os.path.abspath(options.state or state_path(dict(os.environ)))
+            self._store = open_store(self.state)
         version, rooms = self._store.load()
         self.loop = loop
         self.log = log
@@ -292,6 +295,8 @@ def run(options: Namespace) -> int:
 
             Console(loop, server.dispatcher, lambda: drain("the operator ended the server"))
         tell_ready(places)
+        # Behind the ready lines: those are read by programs, which expect them first.
+        log.notice("started", version=__version__, state=server.state, rooms=len(server.directory))
         Watchman(loop, server.dispatcher, notifier).ready()
         loop.run()
     finally:

@@ -52,6 +52,9 @@ _SELECT = "SELECT name, address, port, mode, made, maker, token FROM rooms"
 _INSERT = "INSERT INTO rooms VALUES (?, ?, ?, ?, ?, ?, ?, NULL)"
 _DELETE = "DELETE FROM rooms WHERE name = ?"
 
+_BUSY, _CORRUPT, _NOT_A_DATABASE = 5, 11, 26  # result codes
+_CODES_BY_WORDS = {"locked": _BUSY, "malformed": _CORRUPT, "not a database": _NOT_A_DATABASE}
+
 _CACHE_KIB = 512  # sqlite's own 2 MiB are for queries; we read once and then only write
 _LOCKS_AT = 0x40000000  # where sqlite's locks lie in its file (its "pending byte"), and how many
 _LOCKS_LENGTH = 512
@@ -297,16 +300,26 @@ def _setup_error(
     return SetupError(f"cannot use the state file {path}: {why}; {what_next}", CANT_CREATE)
 
 
-def _explain(path: str, error: sqlite3.Error) -> SetupError:
-    from sqlite3 import SQLITE_BUSY, SQLITE_CORRUPT, SQLITE_NOTADB
+def _primary_code(error: sqlite3.Error) -> int:
+    """The result code as sqlite.org/rescode.html numbers them, 0 where it cannot be told.
 
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # without the extension of the code
-    if code == SQLITE_BUSY:
+    Python 3.9 and 3.10 do not pass it on: there sqlite's own words tell.
+    """
+    code: int | None = getattr(error, "sqlite_errorcode", None)
+    if code is not None:
+        return code & 0xFF  # without the extension of the code
+    words = str(error)
+    return next((code for part, code in _CODES_BY_WORDS.items() if part in words), 0)
+
+
+def _explain(path: str, error: sqlite3.Error) -> SetupError:
+    code = _primary_code(error)
+    if code == _BUSY:
         who = _holder(path)
         whom = f"process {who}" if who else "another process"
         next_step = "stop it first, or name another file with --state"
         return _setup_error(path, f"{whom} is using it", next_step)
-    if code in (SQLITE_NOTADB, SQLITE_CORRUPT):
+    if code in (_NOT_A_DATABASE, _CORRUPT):
         next_step = "move it away to start anew, or name another file with --state"
         return _setup_error(path, f"it is damaged or no evloop state file ({error})", next_step)
     return _setup_error(path, str(error))

@@ -131,9 +131,11 @@ class TlsPipe:
 
     def send(self, plain: bytes) -> bytes:
         """Return the wire bytes of `plain`; none yet when the handshake is not done."""
+        if not plain:
+            return b""  # SSLObject.write of Python 3.9 and 3.10 raises SSLEOFError for nothing
         if self.state is HANDSHAKE:
             self._early.append(plain)
-        elif self.state is OPEN and plain:
+        elif self.state is OPEN:
             self._object.write(plain)  # the memory buffer grows: it takes all at once
             return self._out.read()
         return b""

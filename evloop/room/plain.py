@@ -104,10 +104,12 @@ class PlainSession:
             self._counts["dropped_empty"] += 1
             return
         self._counts["received"] += 1
-        name, _, text = line.partition(": ")
+        name, colon, text = line.partition(": ")
         try:
             check_nickname(name)
         except Refused:
+            colon = ""
+        if not colon:
             name, text = "", line
         self._keep(NO_SENDER, name, TEXT, text, 0)
 

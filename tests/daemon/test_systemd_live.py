@@ -149,7 +149,8 @@ def test_the_journal_gets_priorities_and_no_time(tmp_path: Path) -> None:
         run.wait()
     lines = log.read_text().splitlines()
     assert lines[0].startswith("evloop.server: listening on 127.0.0.1:")
-    assert lines[1].startswith("<5>stopping why=")
+    assert lines[1].startswith("<5>started version=")
+    assert lines[2].startswith("<5>stopping why=")
 
 
 def test_figures_on_the_wire_and_in_a_file(processes: list[Process], tmp_path: Path) -> None:

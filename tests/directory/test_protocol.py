@@ -33,6 +33,7 @@ from tests.support.json_texts import (
     VALUES,
     write,
 )
+from tests.support.pairs import both
 
 IDS = INTEGERS | st.text(CHARACTERS, max_size=ID_CHARS_MAX)
 REQUESTS = st.fixed_dictionaries(
@@ -201,7 +202,7 @@ def test_a_batch_is_judged_member_by_member(members: list[Any]) -> None:
     parsed = parse(encode(members))
     assert isinstance(parsed, list)
     assert len(parsed) == len(members)
-    for member, one in zip(members, parsed, strict=True):
+    for member, one in both(members, parsed):
         try:
             alone = parse(encode(member))
         except BadMessage as error:
@@ -248,8 +249,8 @@ def test_any_bytes_are_a_request_a_batch_or_a_bad_message(payload: bytes) -> Non
             assert len(reply) <= REPLY_BYTES_MAX
             assert json.loads(reply)["error"]["message"] == error.sentence
         else:
-            assert isinstance(parsed, tuple | list)
-            assert isinstance(json.loads(payload), list | dict)
+            assert isinstance(parsed, (tuple, list))
+            assert isinstance(json.loads(payload), (list, dict))
 
 
 # -- replies, notifications, rooms -----------------------------------------------------------------
@@ -324,7 +325,7 @@ def test_pages_round_trip(rooms: list[RoomEntry], following: str | None) -> None
     version, listed, after = protocol.read_page(decode(body))
     assert (version, after) == (9, following)
     assert [members for _, members in listed] == [1] * len(rooms)
-    assert all(same(one, other) for one, (other, _) in zip(rooms, listed, strict=True))
+    assert all(same(one, other) for one, (other, _) in both(rooms, listed))
 
 
 def test_the_small_results() -> None:

@@ -28,6 +28,7 @@ from evloop.directory.limits import (
 )
 from evloop.directory.protocol import RoomEntry
 from evloop.directory.registry import Directory
+from tests.support.pairs import both
 
 LONGEST_ID = encode("\0" * ID_CHARS_MAX)
 
@@ -318,7 +319,7 @@ def test_after_a_change_only_what_changed_is_encoded_again(monkeypatch: pytest.M
     directory.remove(new)
     listed(directory)
     after = [block.joined for block in directory._listing._blocks]
-    changed = [old for old, now in zip(before, after, strict=True) if old and old is not now]
+    changed = [old for old, now in both(before, after) if old and old is not now]
     assert len(changed) <= 1
 
 

@@ -1,5 +1,7 @@
 """Every example of docs/directory-protocol.md is what a real server says, byte by byte."""
 
+from __future__ import annotations
+
 import random
 import re
 import shutil
@@ -13,6 +15,7 @@ import pytest
 
 from evloop.daemon.dispatcher import HANDLERS
 from tests.house.pages import Page
+from tests.support.pairs import both
 from tests.support.processes import (
     Crew,
     Program,
@@ -103,7 +106,7 @@ class Talk:
         frame = self._frame()
         assert frame is not None, f"the server closed instead of saying {text}"
         assert masked(frame) == masked(text)
-        self._tokens.update(zip(_TOKEN.findall(text), _TOKEN.findall(frame), strict=True))
+        self._tokens.update(both(_TOKEN.findall(text), _TOKEN.findall(frame)))
 
     def _end(self) -> None:
         """The page has told all that the server says."""

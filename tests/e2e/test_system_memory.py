@@ -9,6 +9,7 @@ from pathlib import Path
 from tests.support.processes import (
     Crew,
     Program,
+    Server,
     fresh_room,
 )
 from tests.support.rpc import Wire
@@ -42,10 +43,10 @@ def test_server_and_client_are_small(crew: Crew, tmp_path: Path) -> None:
     empty = empty_kb(crew, tmp_path)
     state = str(tmp_path / "directory.db")
     words = [sys.executable, "-S", "-m", "evloop.server", "--state", state]
-    server = crew.add(Program([*words, "--listen", "127.0.0.1:0"], environ={"PYTHONWARNINGS": ""}))
-    crew.until(lambda: "listening on" in server.err)
-    port = int(server.err.split()[-1].rpartition(":")[2])
-    with Wire(port) as wire:
+    server = Server([*words, "--listen", "127.0.0.1:0"], environ={"PYTHONWARNINGS": ""})
+    crew.add(server)
+    crew.until(lambda: server.listens)
+    with Wire(server.port) as wire:
         wire.result("makeroom", name="lab")
         wire.rooms()
     grown = (resident_kb(server) - empty) / 1024

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from evloop import __version__
+from tests.support.pairs import both
 from tests.support.processes import (
     Crew,
     Server,
@@ -18,6 +20,7 @@ from tests.support.processes import (
     no_trace,
 )
 from tests.support.rpc import Wire
+from tests.support.sources import ROOT
 
 LIFTED = ("--max-rooms", "0", "--rooms-per-address", "0", "--change-rate", "0")
 
@@ -119,7 +122,7 @@ def test_watchers_see_every_change_of_many_writers_in_order(crew: Crew) -> None:
                 assert "result" in one.reply()
         changes = 8 * 134
         rooms = {room["name"]: room for room in writers[0].rooms()}
-        for one, before in zip(watchers, start, strict=True):
+        for one, before in both(watchers, start):
             while len(one.notifications) < changes:
                 message = one.receive()
                 assert message is not None
@@ -253,6 +256,34 @@ def test_rooms_are_there_after_a_restart_and_the_version_goes_on(
     with Wire(second.port) as wire:
         assert wire.rooms() == before
         assert wire.result("hello")["version"] >= version
+
+
+def test_the_start_line_tells_version_state_file_and_rooms(crew: Crew, tmp_path: Path) -> None:
+    """Behind the ready lines, which programs read; an operator sees what runs, and on what."""
+    path = tmp_path / "two words.db"
+    first = crew.server("--state", str(path))
+    start = f"notice started version={__version__} state="
+    crew.until(lambda: start in first.err)
+    assert first.err.splitlines()[1].endswith(f'{start}"{path}" rooms=0')
+    with Wire(first.port) as wire:
+        make_rooms(wire, ["a", "b", "c"])
+        assert wire.result("hello")["server"] == f"evloop/{__version__}"
+    first.signal(signal.SIGTERM)
+    crew.finish(first)
+    # A relative name is told as the file that it is: the log is read in another directory.
+    again = crew.server("--state", os.path.relpath(path, ROOT))
+    crew.until(lambda: again.err.count("\n") == 2)
+    assert again.err.splitlines()[1].endswith(f'{start}"{path}" rooms=3')
+    memory = crew.server()
+    crew.until(lambda: memory.err.count("\n") == 2)
+    assert memory.err.splitlines()[1].endswith(f"{start}memory rooms=0")
+
+
+def test_a_quiet_server_has_no_start_line(crew: Crew) -> None:
+    server = crew.server("--quiet")
+    server.signal(signal.SIGTERM)
+    crew.finish(server)
+    assert len(server.err.splitlines()) == 1 and server.READY in server.err
 
 
 def test_the_default_state_file(crew: Crew) -> None:

@@ -142,6 +142,15 @@ def test_a_full_queue_refuses_and_keeps_what_it_has() -> None:
     assert len(sent(room)) == PLAIN_QUEUE_MAX
 
 
+def test_a_word_alone_is_text_and_nobodys_name() -> None:
+    room = session()
+    for data in (b"hello", b"Mel:", b"Mel:hello"):
+        room.receive_datagram(data, ("127.0.0.1", 1), 0.0)
+    assert [event[3:6:2] for event in room.events()] == [
+        ("", "hello"), ("", "Mel:"), ("", "Mel:hello"),
+    ]  # fmt: skip
+
+
 def test_an_empty_datagram_is_nothing() -> None:
     room = session()
     room.receive_datagram(b"", ("127.0.0.1", 1), 0.0)

@@ -22,6 +22,7 @@ from array import array
 from typing import TYPE_CHECKING, Any
 
 from evloop.room.reliable.limits import NEWCOMER_S
+from tests.support.pairs import both
 
 if TYPE_CHECKING:
     from evloop.room.reliable.session import RoomSession
@@ -267,7 +268,7 @@ class Oracle:
     def refill(self, index: int) -> None:
         """The clock of member `index` leapt, and filled its buckets."""
         buckets = self._views[index].buckets
-        for bucket, (_, burst) in zip(buckets, [*RATES.values(), BYTES_RATE], strict=True):
+        for bucket, (_, burst) in both(buckets, [*RATES.values(), BYTES_RATE]):
             bucket[0] = burst
 
     def judge_bounds(self, index: int, session: RoomSession, now: float) -> None:

@@ -7,10 +7,12 @@ is held up by a full pipe.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pty
 import random
 import select
+import struct
 import subprocess
 import sys
 import termios
@@ -200,7 +202,8 @@ class Seated(Program):
 
     def __init__(self, arguments: Sequence[str], environ: Mapping[str, str] | None = None) -> None:
         self._screen, inner = pty.openpty()
-        termios.tcsetwinsize(self._screen, (self.ROWS, self.COLUMNS))
+        size = struct.pack("HHHH", self.ROWS, self.COLUMNS, 0, 0)
+        fcntl.ioctl(self._screen, termios.TIOCSWINSZ, size)
         try:
             # setsid -c: a session of its own, whose controlling terminal is stdin.
             super().__init__(

@@ -83,7 +83,7 @@ def run_time_nodes(node: ast.AST, *, late: bool = True) -> Iterator[ast.AST]:
                 yield other
                 yield from run_time_nodes(other, late=late)
             continue
-        if not late and isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+        if not late and isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
             continue
         yield child
         yield from run_time_nodes(child, late=late)

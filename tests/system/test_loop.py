@@ -675,13 +675,16 @@ def test_with_more_ready_than_a_tick_takes_all_get_their_turn(loop: Loop) -> Non
     def see(number: int) -> None:
         seen[number] += 1
 
-    for n in range(count):
-        fd = os.eventfd(1)  # readable until it is read, and nobody reads it
-        loop.watch(fd, partial(see, n))
+    readers = [os.pipe() for _ in range(count)]
+    for n, (readable, writable) in enumerate(readers):
+        os.write(writable, b"x")  # readable until it is read, and nobody reads it
+        loop.watch(readable, partial(see, n))
     for _ in range(3):
         loop.tick()
     assert seen == [2] * count
     loop.close()
+    for _, writable in readers:
+        os.close(writable)
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 

@@ -6,7 +6,7 @@ A gap is one number of one sender. Its life:
     fresh     0              yes                2 d + a drawn wait, after announced copies
     asked     1 .. 5         yes                12 d, 24 d, 36 d ..., up to 1 s
     stuck     6 ..           no                 8 s
-    gone      8 .., 30 s     -                  none: `take_due` reports it
+    gone      8 .., 30 s     -                  none: `take_due` reports it, and the caller judges
 
 A gap known only by hearsay (from neither DATA nor SESSION of its sender) never counts as behind, is
 asked for last, and makes room for new ones once it was asked for. What moves the next ask: the same
@@ -267,8 +267,12 @@ class Gaps:
             soonest = min([soonest, *[gap.due for gap in asking]])
             asking = []
         self.next_due = soonest
-        asking.sort(key=lambda gap: (not gap.word, gap.sender, gap.seq))
-        return asking, gone
+        return self.in_order(asking), gone
+
+    @staticmethod
+    def in_order(gaps: Iterable[Gap]) -> list[Gap]:
+        """As they go into NACKs: hearsay last, else by sender and number."""
+        return sorted(gaps, key=lambda gap: (not gap.word, gap.sender, gap.seq))
 
     def _slack(self, gap: Gap, delay: float) -> float:
         return retry_wait(gap.tries, delay) / 8 if gap.tries else delay

@@ -192,6 +192,10 @@ class NackRequester:
         if now < self.deadline():
             return False
         due, gone = self.gaps.take_due(now, self._delay.value)
+        lasting = {gap for gap in gone if self._may_come(gap)}
+        if lasting:
+            due = self.gaps.in_order([*lasting, *due])
+            gone = [gap for gap in gone if gap not in lasting]
         gone += [gap for gap in due if self._let_go(gap)]
         stepped = [self._give_up(gap, now) for gap in gone]
         dropped = set(gone)
@@ -232,6 +236,15 @@ class NackRequester:
         asked = set(asking[:taken])
         return [gap for gap in due if gap not in asked]
 
+    def _may_come(self, gap: Gap) -> bool:
+        """Its sender is here and vouches for it, and nothing is held behind it: go on asking.
+
+        Whoever was cut off from that sender alone, and for long, gets it when that is over.
+        """
+        stream = self._streams.get(gap.sender)
+        here = gap.sender in self._presence.members
+        return gap.word and here and stream is not None and not stream.ahead
+
     def _let_go(self, gap: Gap) -> bool:
         """What is from before my time and nobody says to hold is given up early, silently."""
         stream = self._streams.get(gap.sender)
@@ -243,8 +256,8 @@ class NackRequester:
         """Step over what is gone for good; whether that was possible.
 
         Where nothing is held behind it nothing waits, and it may be a lie, which its sender's next
-        word takes back: while that is there it is asked for now and then. When its sender is not
-        there any more, its own word is reported and hearsay forgotten.
+        word takes back. When its sender is not there any more, its own word is reported and hearsay
+        forgotten.
         """
         stream = self._streams.get(gap.sender)
         here = gap.sender in self._presence.members

@@ -87,7 +87,7 @@ def _parse_data(data: bytes, end: int) -> Fields | None:
     name_end = at + 1 + data[at]
     if not name_end < end <= name_end + 1 + PART_BYTES_MAX:
         return None
-    parents = tuple(zip(named[::2], named[1::2], strict=True)) if named else ()
+    parents = tuple(zip(named[::2], named[1::2])) if named else ()
     return lamport, parents, data[at + 1 : name_end], data[name_end], data[name_end + 1 : end]
 
 

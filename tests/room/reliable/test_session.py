@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
 from random import Random
 
 import pytest
@@ -17,6 +16,7 @@ from evloop.room.reliable.packets import (
     ranges,
 )
 from evloop.room.reliable.session import RoomSession
+from tests.support.pairs import pairwise
 from tests.support.rooms import (
     ANN,
     BOB,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
 from random import Random
 
 import pytest
@@ -20,6 +19,7 @@ from evloop.room.reliable.packets import (
     as_repair,
     ranges,
 )
+from tests.support.pairs import pairwise
 from tests.support.rooms import (
     ANN,
     BOB,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
 from random import Random
 
 from evloop.room.reliable.limits import ECHOES_MAX
@@ -13,6 +12,7 @@ from evloop.room.reliable.packets import (
     as_copy,
     as_repair,
 )
+from tests.support.pairs import pairwise
 from tests.support.rooms import (
     ANN,
     BOB,
@@ -209,6 +209,23 @@ def test_an_orphan_is_reported_and_stepped_over_after_30_seconds() -> None:
     room.hear(repair(ANN, 1))
     assert len(room.shown()) == 3
     assert room.stat("lost") == 2
+
+
+def test_what_a_present_sender_vouches_for_is_asked_for_as_long_as_it_may_come() -> None:
+    room = settled()
+    room.hear(data(ANN, 0))
+    for counter in range(20):  # far more than 8 tries and 30 s
+        room.hear(session(ANN, counter, [(ANN, 0, 2)]))
+        room.run(5)
+    assert not room.told("lost")
+    for counter in range(20, 24):
+        room.sent.clear()
+        room.hear(session(ANN, counter, [(ANN, 0, 2)]))
+        room.run(0.5)
+        assert any((ANN, 1, 2) in listed for _, _, listed in room.nacks())
+        room.run(4.5)
+    room.hear(repair(ANN, 1))
+    assert room.shown() == [(0, ""), (1, "")] and room.stat("recovered") == 1
 
 
 def test_a_simple_program_that_names_no_parents_is_shown_behind_a_gap() -> None:

@@ -1,0 +1,15 @@
+"""What the tests of whole programs share."""
+
+import pytest
+
+from evloop import __version__
+from tests.e2e.old_release import Release, unpack_old_release
+from tests.support.processes import ROOT
+
+
+@pytest.fixture(scope="session")
+def releases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Release]:
+    """ "old": 0.1.0; "new": what is built now. Skips where there is no history."""
+    folder = tmp_path_factory.mktemp("old-release")
+    unpack_old_release(folder)
+    return {"old": Release(folder, "0.1.0"), "new": Release(ROOT, __version__)}
