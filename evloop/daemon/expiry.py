@@ -130,10 +130,9 @@ class Sweeper:
         self._more = self._more or len(expired) > self._left
         for room in expired[: self._left]:
             try:
-                dispatcher.delete_room(room.name, None)
+                dispatcher.delete_room(room.name, None, what="a room has expired")
             except EvloopError as error:  # the disk; the next sweep finds it again
                 dispatcher.log.warning("an expired room stays", room=room.name, why=str(error))
                 self._left = 0
                 return
             self._left -= 1
-            dispatcher.log.notice("a room has expired", room=room.name)
