@@ -84,7 +84,7 @@ def _log(client: Client) -> Log:
     def write(line: str) -> None:
         client.frontend.note(f"evloop: {line}")
 
-    log = Log(write, level=WARNING, journal=False, wall=time.time, clock=time.monotonic)
+    log = Log(write, level=WARNING, journal=False, wall=client.wall, clock=time.monotonic)
     log.schedule = client.loop.call_at
     return log
 

@@ -25,7 +25,5 @@ FOLD_SENDERS_MAX = 1_024  # for whom lines are counted, and names are completed
 FAULTS_MAX = 100  # bugs of ours that a client at a terminal outlives
 SHOWN_LINES_DEFAULT = 20  # of /history and of `tail`
 
-# -- rooms that nobody needs (expiry) ------------------------------------------------------------
-
 TTL_MAX = 255  # one byte in the header of IP
 CATCH_UP_S = 1.5  # after entering: what of the history has come by then is what `tail -n` shows

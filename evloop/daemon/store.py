@@ -102,14 +102,15 @@ class MemoryStore:
 class Store:
     """The state file of `path`, opened by `open_store`. Methods as in MemoryStore."""
 
-    __slots__ = ("_connection", "_error", "_files", "_open", "_path", "on_sync")
+    __slots__ = ("_connection", "_faults", "_files", "_open", "_path", "on_sync")
 
     def __init__(self, path: str, connection: sqlite3.Connection) -> None:
         from sqlite3 import Error
 
         self._path = path
         self._connection = connection
-        self._error = Error
+        # What sqlite3 raises for what the disk, or a value that it cannot hold, does to it.
+        self._faults = (Error, ArithmeticError, TypeError, ValueError)
         self._open = False
         self._files = self._identities()
         self.on_sync: Callable[[float], object] = nothing
@@ -118,7 +119,7 @@ class Store:
         try:
             (version,) = self._connection.execute("SELECT version FROM state").fetchone()
             rooms = [RoomEntry(*columns) for columns in self._connection.execute(_SELECT)]
-        except (self._error, TypeError, ValueError) as error:
+        except self._faults as error:
             raise _setup_error(self._path, f"it is damaged: {error}") from error
         return version, rooms
 
@@ -127,7 +128,7 @@ class Store:
         try:
             (ran,) = execute("SELECT ran FROM state").fetchone()
             seen = dict(execute("SELECT name, seen FROM rooms WHERE seen IS NOT NULL"))
-        except (self._error, TypeError, ValueError) as error:
+        except self._faults as error:
             raise _setup_error(self._path, f"it is damaged: {error}") from error
         return ran, seen
 
@@ -162,7 +163,7 @@ class Store:
         if self._connection.in_transaction:
             try:
                 self._connection.execute("ROLLBACK")
-            except self._error as error:
+            except self._faults as error:
                 # Should a transaction stay open, the next BEGIN fails: nothing is mixed up.
                 raise StoreError(f"a change could not be undone on the disk: {error}") from error
 
@@ -175,7 +176,7 @@ class Store:
                 self._connection.execute("BEGIN IMMEDIATE")
                 self._open = True
             return self._connection.execute(sql, values).rowcount
-        except self._error as error:
+        except self._faults as error:
             self.rollback()
             raise StoreError(f"the change could not be stored: {error}") from error
 

@@ -8,6 +8,9 @@
     ready        -              -               -> waiting               -> idle
     waiting      -              (time comes)    -> resolving             -> idle
 
+A connection that the operator has ended (`closing` with `final`) is not made anew by itself: to
+come back after two seconds would undo his `kick`. It is idle, and `on_lost` is told inf.
+
 A connection that the user asked for and that fails is told and given up: he is there and decides.
 One that was ready and is lost comes back by itself, with back-off and jitter, for ever.
 """
@@ -150,6 +153,7 @@ class DirectoryClient:
         self._ids = 0
         self._tries = 0
         self._why = ""
+        self._final = False  # the directory does not want this connection back
         self._timer = loop.call_at(float("inf"), self._on_timer)
 
     # -- for the owner -----------------------------------------------------------------------
@@ -237,6 +241,7 @@ class DirectoryClient:
             self._failed(failure)
             return
         self._wire = _DirectoryStream(self, self._hub, sock, pipe)
+        self._final = False
         self._ask("hello", {"client": self._client, "name": self._name()}, self._greeted)
 
     def _greeted(self, result: Any, error: EvloopError | None) -> None:
@@ -327,6 +332,7 @@ class DirectoryClient:
         if kind == protocol.NOTIFICATION:
             if key == "closing":
                 self._why = quoted(str(value.get("reason", "")), SENTENCE_CHARS_MAX)
+                self._final = value.get("final") is True
             self.on_news(key, value)
             return
         if kind == protocol.ERROR:  # text of the peer, and shown as it is from here on
@@ -373,7 +379,12 @@ class DirectoryClient:
             self._failed(Unreachable(f"connect {self.endpoint}: {why}"))
             return
         self._fail_pending(Unreachable(f"{self.endpoint}: {why}"))
-        self._wait(why)
+        if self._final:
+            self.state = IDLE
+            self._timer.move(float("inf"))
+            self.on_lost(why, float("inf"))
+        else:
+            self._wait(why)
 
     def insecure(self, wire: _DirectoryStream, why: str, plain: bool) -> None:
         """TLS failed on `wire`; `plain`: because the other side speaks none."""

@@ -151,10 +151,10 @@ def test_expiry(monkeypatch: pytest.MonkeyPatch, what: str) -> None:
         house.skip(10.0)
         real = getattr(Dispatcher, what)
 
-        def planted(self: Dispatcher, *arguments: Any) -> Any:
+        def planted(self: Dispatcher, *arguments: Any, **more: Any) -> Any:
             if what == "note_seen" or arguments[0] == "one":
                 raise ZeroDivisionError("planted")
-            return real(self, *arguments)
+            return real(self, *arguments, **more)
 
         monkeypatch.setattr(Dispatcher, what, planted)
         house.skip(120.0)

@@ -242,6 +242,20 @@ def test_the_servers_goodbye_is_the_reason_of_the_loss(world: World) -> None:
     assert world.lost[0][0] == "the server ends"
 
 
+def test_who_was_kicked_does_not_come_back_by_itself(world: World) -> None:
+    world.connect()
+    (connection,) = world.dispatcher.connections.values()
+    world.dispatcher.send_away(connection, "the operator closed this connection", True)
+    world.until(lambda: world.lost)
+    assert world.lost == [("the operator closed this connection", float("inf"))]
+    world.skip(2 * RECONNECT_S_MAX)
+    assert world.link.state == IDLE and not world.dispatcher.connections
+    assert world.connect() is None, "who asks for it is let in"
+    world.cut()
+    world.until(lambda: len(world.lost) == 2)
+    assert world.lost[1][1] < RECONNECT_S_MAX, "and a loss after that is an ordinary one"
+
+
 def test_a_server_that_talks_nonsense_later_is_left(world: World, listener: socket.socket) -> None:
     world.begin(listener)
     world.tick(5)
