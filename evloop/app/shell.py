@@ -13,7 +13,7 @@ import os
 
 from evloop import __version__
 from evloop.app.commands import UsageError, parse_line
-from evloop.app.limits import FAULTS_MAX
+from evloop.app.limits import FAULTS_MAX, SLOW_S
 from evloop.app.prompt import Prompt
 from evloop.app.style import Stamps, Style
 from evloop.base.errors import INTERNAL, INTERRUPTED, EvloopError, Refused
@@ -23,7 +23,7 @@ from evloop.directory.client import READY, DirectoryClient
 from evloop.directory.trust import Trust
 from evloop.net.stream import Hub, Stream
 from evloop.system.loop import Loop
-from evloop.system.timers import nothing
+from evloop.system.timers import NEVER, nothing
 from evloop.terminal import report
 from evloop.terminal.frontend import open_frontend
 
@@ -51,6 +51,8 @@ def _plain(**arguments: Any) -> Any:
     return PlainSession(**arguments)
 
 
+URGENT = ("connect", "bye", "quit")  # these do not wait behind a command that takes long
+
 # Loaded with the first room, as all that a chat needs: the prompt comes first, and sooner.
 SESSIONS: dict[str, Any] = {"plain": _plain, "reliable": _reliable}
 
@@ -71,6 +73,9 @@ class Client:
         self.on_chat: Callable[[Chat], object] = nothing
         self.on_chat_over: Callable[[Chat], object] = nothing
         self._faults = 0
+        self._slow = loop.call_at(NEVER, self._tell_slow)  # armed while a command waits
+        self._waits = False  # a command, or the start, waits for the directory
+        self._told_slow = False  # and has done so for a while
         self._quitting = False
         self._rooms: set[LiveRoom] = set()  # open; those that were left are still saying goodbye
         self._ending = False
@@ -146,7 +151,7 @@ class Client:
             self.show_prompt()
 
     def interrupt(self) -> None:
-        """Ctrl-C twice: out of the room; at the main prompt out of the program."""
+        """Ctrl-C: a command that waits is given up. Twice: out of the room, or the program."""
         if self.chat is not None:
             self.chat.leave()
         else:
@@ -170,11 +175,19 @@ class Client:
         present = (name for _, name, _ in self.chat.room.session.members(self.loop.now)[1:])
         return in_chat(text[:cursor], list(self.chat.speakers), present)
 
+    def passes(self, text: str) -> bool:
+        """Whether a line need not wait for the command before it: that one takes long already."""
+        word = text.split()[:1]
+        return self._told_slow and bool(word) and word[0].casefold() in URGENT
+
     # -- commands --------------------------------------------------------------------------------
 
     def run(self, word: str, arguments: list[str], options: dict[str, str]) -> None:
         """Run one command of the prompt; lines wait until it is done."""
+        if self._waits:
+            self.link.give_up()  # only what is urgent gets here meanwhile
         self.frontend.hold(True)
+        self.awaiting(True)
         self._away = self._away and word not in ("connect", "bye")
         finished = False
 
@@ -182,6 +195,7 @@ class Client:
             nonlocal finished
             assert not finished, f"{word} ended twice"
             finished = True
+            self.awaiting(False)
             if error is not None:
                 said = self.options.command[0] if self.options.command else word
                 self.failed(" ".join([said, *arguments[:1]]), error)
@@ -195,6 +209,18 @@ class Client:
             self.prompt.run(word, arguments, options, done)
         except EvloopError as error:
             done(error)
+
+    def awaiting(self, waits: bool) -> None:
+        """A command, or the start, waits for the directory from now on, or no more."""
+        self._waits = waits
+        self._told_slow = False
+        self._slow.move(self.loop.now + SLOW_S if waits else NEVER)
+
+    def _tell_slow(self) -> None:
+        self._told_slow = True
+        if self.frontend.is_terminal:
+            self.frontend.note(report.still_waiting(self.link.endpoint))
+            self.frontend.hold(True)  # what was typed meanwhile and is urgent goes on now
 
     def failed(self, what: str, error: EvloopError, status: int = 0) -> None:
         """Say what failed and why; the first failure decides the exit status."""
@@ -235,6 +261,7 @@ class Client:
     def recover(self) -> None:
         """After a bug: the command that runs may never come to its end, so take the next."""
         if self.chat is None and not self._quitting:
+            self.awaiting(False)
             self.frontend.hold(False)
             self.show_prompt()
 
@@ -301,6 +328,7 @@ class Client:
             on_alone=self._alone,
         )
         self.chat.start()
+        self.awaiting(False)
         self.show_prompt()
         self.frontend.hold(False)
         self.on_chat(self.chat)
@@ -370,7 +398,14 @@ class Client:
             self.chat.finish()
 
     def signalled(self, status: int) -> None:
-        """A signal: say goodbye in the room and go, with `status`."""
+        """A signal: say goodbye in the room and go, with `status`.
+
+        Ctrl-C of a person whose command waits ends that alone.
+        """
+        person = self.frontend.is_terminal and not self.options.command
+        if status == INTERRUPTED and person and self._waits and not self._quitting:
+            self.link.give_up()
+            return
         self.status = status
         if self._quitting or self.chat is None:
             self._end()

@@ -72,10 +72,12 @@ def _interactive(client: Client) -> None:
         ready()
 
     def ready() -> None:
+        client.awaiting(False)
         client.frontend.hold(False)
         client.show_prompt()
 
     client.frontend.hold(True)
+    client.awaiting(True)
     prompt.connect(prompt.server, connected)
 
 
@@ -96,6 +98,7 @@ def _connected(client: Client, word: str, room: str, act: Callable[[], object]) 
     if needs_none:
         act()
     else:
+        client.awaiting(True)
         client.prompt.connect(client.prompt.server, connected)
 
 

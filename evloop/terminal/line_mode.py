@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     class Owner(Protocol):
         def line(self, text: str) -> None: ...
+        def passes(self, text: str) -> bool: ...
         def bad_line(self, why: str) -> None: ...
         def leave(self) -> None: ...
         def interrupt(self) -> None: ...
@@ -116,7 +117,7 @@ class LineMode:
     def hold(self, held: bool) -> None:
         """While held, lines wait: the command before them is still running."""
         self._held = held
-        if not held and (self._waiting or self._ended):
+        if self._waiting or self._ended:
             self._loop.defer(self._hand_out)
 
     def _on_data(self, data: bytes) -> None:
@@ -128,13 +129,29 @@ class LineMode:
             self._waiting.append(("eof", ""))
         self._hand_out()
 
+    def _next(self) -> int:
+        """Which of what waits is handed out now; -1: none. A script's lines keep their order."""
+        if not self._held:
+            return 0
+        assert self.owner is not None
+        for at, (kind, text) in enumerate(self._waiting):
+            if kind == "escape" and not at:
+                return at
+            if kind == "line" and self.is_terminal and self.owner.passes(text):
+                return at
+        return -1
+
     def _hand_out(self) -> None:
         owner, waiting = self.owner, self._waiting
         assert owner is not None
         tell = {"line": owner.line, "bad": owner.bad_line}
         ends: dict[str, Callable[[], object]] = {"escape": owner.leave, "eof": owner.eof}
-        while waiting and (not self._held or waiting[0][0] == "escape"):
-            kind, text = waiting.popleft()
+        while waiting:
+            at = self._next()
+            if at < 0:
+                break
+            kind, text = waiting[at]
+            del waiting[at]
             if kind in tell:
                 self._loop.guard(self, tell[kind], text)
             else:

@@ -107,6 +107,11 @@ def directory_away(endpoint: str, why: str, delay: float) -> str:
     return note(f"the directory {endpoint} is away ({quoted(why)}); next try {when}, chats go on")
 
 
+def still_waiting(endpoint: str) -> str:
+    """A command waits for the directory for longer than it should."""
+    return note(f"still waiting for {endpoint} (Ctrl-C gives up)")
+
+
 def directory_back(endpoint: str) -> str:
     return note(f"the directory {endpoint} is back")
 

@@ -246,7 +246,7 @@ def test_a_bug_at_an_event_or_a_deadline_stops_no_room(world: World) -> None:
         raise ZeroDivisionError("planted")
 
     room.on_events = planted
-    world.session._events.append(Trouble("planted"))
+    world.session._events.append(Trouble("trouble", "planted"))
     world.session.deadline = world.time + 5.0
     room.pump()
     assert faults == ["planted"]

@@ -89,6 +89,9 @@ class Owner:
             raise ZeroDivisionError("planted")
         self.told.append(text)
 
+    def passes(self, text: str) -> bool:
+        return text == "urgent"
+
     def bad_line(self, why: str) -> None:
         self.told.append("bad")
 
@@ -114,3 +117,20 @@ def test_a_bug_at_one_line_loses_no_other() -> None:
     loop.close()
     assert owner.told == ["one", "three", "eof"]
     assert len(faults) == 1
+
+
+def test_what_is_urgent_passes_a_command_that_takes_long_but_not_in_a_script() -> None:
+    loop = Loop()
+    mode = LineMode(loop, ESCAPE, lambda why: None)
+    mode.owner = owner = Owner()
+    mode.hold(True)
+    mode._on_data(b"next\nurgent\n")
+    assert owner.told == []
+    mode.is_terminal = True
+    mode._hand_out()
+    assert owner.told == ["urgent"]
+    mode.hold(False)
+    mode._hand_out()
+    assert owner.told == ["urgent", "next"]
+    mode.close()
+    loop.close()
