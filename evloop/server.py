@@ -6,6 +6,7 @@ Options first; what serves is loaded once it is known that something is to be se
 
 from __future__ import annotations
 
+import os
 import sys
 
 from evloop.base.errors import INTERNAL, SetupError
@@ -26,6 +27,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from evloop.daemon.certificate import make_certificate  # late: hardly ever asked for
 
             return make_certificate(options.make_cert)
+        if options.backup is not None:
+            from evloop.daemon.backup import make_backup
+            from evloop.daemon.server import state_path
+
+            return make_backup(options.state or state_path(dict(os.environ)), options.backup)
         from evloop.daemon.server import run
 
         return run(options)
