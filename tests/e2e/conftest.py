@@ -1,5 +1,7 @@
 """What the tests of whole programs share."""
 
+from __future__ import annotations
+
 import pytest
 
 from evloop import __version__
