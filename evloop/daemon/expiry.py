@@ -102,10 +102,6 @@ class Sweeper:
         self._begin()
 
     def _begin(self) -> None:
-        if not self._loop.guard(self, self._begin_sweep):
-            self._loop.call_at(self._loop.now + EXPIRY_PAUSE_S, self._begin)
-
-    def _begin_sweep(self) -> None:
         self._expiry.begin()
         self._rooms = iter(self._dispatcher.directory)
         self._left = EXPIRED_PER_SWEEP_MAX  # rooms that this sweep may still remove
@@ -114,24 +110,20 @@ class Sweeper:
         self._loop.defer(self._go_on)
 
     def _go_on(self) -> None:
-        expiry, now = self._expiry, self._loop.now
+        dispatcher, expiry, now = self._dispatcher, self._expiry, self._loop.now
+        directory = dispatcher.directory
         piece = list(islice(self._rooms, EXPIRY_PIECE_ROOMS))
+        there = [room for room in piece if room in directory]  # not deleted since `_begin`
+        changed, expired = expiry.look(now, there, directory.members)
+        if changed:
+            dispatcher.note_seen(expiry.ran(now), changed)
+        self._remove(expired)
         if piece:
             self._loop.defer(self._go_on)
-            self._loop.guard(self, self._look_at, piece)
             return
         expiry.end()
         pause = min(EXPIRY_SWEEP_S, expiry.span_s / EXPIRY_SWEEPS_MIN)
         self._loop.call_at(now + (min(pause, EXPIRY_PAUSE_S) if self._more else pause), self._begin)
-
-    def _look_at(self, piece: Sequence[RoomEntry]) -> None:
-        dispatcher, expiry, now = self._dispatcher, self._expiry, self._loop.now
-        directory = dispatcher.directory
-        there = [room for room in piece if room in directory]  # not deleted since `_begin`
-        changed, expired = expiry.look(now, there, directory.members)
-        if changed:
-            self._loop.guard(self, dispatcher.note_seen, expiry.ran(now), changed)
-        self._remove(expired)
 
     def _remove(self, expired: Sequence[RoomEntry]) -> None:
         dispatcher = self._dispatcher
