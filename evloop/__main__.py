@@ -10,16 +10,17 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 
 from evloop.app.shell import Client
 from evloop.base.addresses import endpoint_of, split_endpoint
 from evloop.base.errors import EvloopError, SetupError
 from evloop.client import run_main
 from evloop.daemon.options import parse_options
-from evloop.daemon.server import Server
+from evloop.daemon.server import Server, guard_handlers
 from evloop.directory.client import Unreachable
 from evloop.net.interfaces import choose_interface
-from evloop.system.log import WARNING, stderr_log
+from evloop.system.log import WARNING, Log
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ ANY_GROUP = "239.255.1.1"  # for asking which interface multicast would take
 def prepare(client: Client) -> None:
     """Let `client` host a directory when none answers."""
     server: Server | None = None
+    log = _log(client)
+    guard_handlers(client.loop, log, client.options.debug)
 
     def stop_server() -> None:
         if server is not None:
@@ -45,7 +48,7 @@ def prepare(client: Client) -> None:
             then(error)
             return
         options = parse_options(["--memory"])
-        server = Server(client.loop, options, stderr_log(WARNING), lambda: None)
+        server = Server(client.loop, options, log, lambda: None)
         try:
             server.listen([f":{port}"])
         except SetupError:
@@ -58,6 +61,17 @@ def prepare(client: Client) -> None:
 
     client.host_directory = host
     client.on_end = stop_server
+
+
+def _log(client: Client) -> Log:
+    """The log of client and directory in one: on the frontend, for nothing else writes there."""
+
+    def write(line: str) -> None:
+        client.frontend.note(f"evloop: {line}")
+
+    log = Log(write, level=WARNING, journal=False, wall=time.time, clock=time.monotonic)
+    log.schedule = client.loop.call_at
+    return log
 
 
 def _hosting(client: Client, port: int) -> str:

@@ -18,6 +18,7 @@ from evloop.base.errors import HUNG_UP, INTERNAL, INTERRUPTED, TERMINATED, Evloo
 from evloop.net.stream import Hub
 from evloop.system.loop import Loop
 from evloop.system.process import fill_standard
+from evloop.system.stdout import last_words
 from evloop.terminal.frontend import is_tty
 
 TYPE_CHECKING = False
@@ -61,13 +62,13 @@ def run_main(
     try:
         return run(parse_options(arguments, environ, is_tty(), program), prepare)
     except EvloopError as error:
-        sys.stderr.write(f"evloop: {error}\n")
+        last_words(f"evloop: {error}")
         return error.exit_status
     except Exception as error:
         if "--debug" in arguments:
             raise
         what = f"{type(error).__name__}: {error}"
-        sys.stderr.write(f"evloop: internal error: {what}; --debug shows where\n")
+        last_words(f"evloop: internal error: {what}; --debug shows where")
         return INTERNAL
 
 

@@ -30,14 +30,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         return run(options)
     except SetupError as error:
-        sys.stderr.write(f"evloop: {error.sentence}\n")
+        _last_words(f"evloop: {error.sentence}")
         return error.exit_status
     except Exception as error:
         if options.debug:
             raise
         what = f"{type(error).__name__}: {error}"
-        sys.stderr.write(f"evloop: internal error: {what}; --debug shows where\n")
+        _last_words(f"evloop: internal error: {what}; --debug shows where")
         return INTERNAL
+
+
+def _last_words(text: str) -> None:
+    from evloop.system.stdout import last_words  # late: `--version` has no use for it
+
+    last_words(text)
 
 
 if __name__ == "__main__":

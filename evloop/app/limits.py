@@ -24,7 +24,5 @@ FOLD_BURST = 20.0
 FOLD_SENDERS_MAX = 1_024  # for whom lines are counted, and names are completed
 SHOWN_LINES_DEFAULT = 20  # of /history and of `tail`
 
-# -- rooms that nobody needs (expiry) ------------------------------------------------------------
-
 TTL_MAX = 255  # one byte in the header of IP
 CATCH_UP_S = 1.5  # after entering: what of the history has come by then is what `tail -n` shows

@@ -63,20 +63,16 @@ class Client:
         self._wall = wall
         self.status = 0
         self.chat: Chat | None = None
-        self.verbatim = False  # lines are messages even when they begin with /
-        self.plain_room = False
-        self.outcome = (0, 0)  # of the last room: members that confirmed, members asked
         self.on_end: Callable[[], object] = nothing
         # What to do when no directory answers at the start: host(error, then).
         self.host_directory: Callable[[EvloopError, Any], object] | None = None
-        self.on_room_open: Callable[[], object] = nothing
-        self.on_room_over: Callable[[], object] = nothing
+        # What a one-shot does with its room when it is open, and when it is left.
+        self.on_chat: Callable[[Chat], object] = nothing
+        self.on_chat_over: Callable[[Chat], object] = nothing
         self._quitting = False
         self._rooms: set[LiveRoom] = set()  # open; those that were left are still saying goodbye
         self._ending = False
         self._away = False  # the directory was lost, and the user was told
-        self._entered = False  # the room is one of the directory's: it counts us
-        self._chat_done: Callable[[EvloopError | None], object] | None = None
         self._random: Random | None = None
         self.style = Style(
             options.json,
@@ -116,10 +112,7 @@ class Client:
             return
         if self.chat is not None:
             try:
-                if self.verbatim:
-                    self.chat.say(text, report.TEXT, "")
-                else:
-                    self.chat.line(text)
+                self.chat.line(text)
             except EvloopError as error:
                 self.failed("", error)
             return
@@ -228,7 +221,7 @@ class Client:
             self.frontend.note(report.directory_back(self.link.endpoint))
         if not self.options.command:
             self.link.request("watch", {}, _ignore)
-        if self.chat is not None and self._entered:
+        if self.chat is not None and self.chat.listed:
             self.link.request("enter", {"name": self.chat.name}, _ignore)
 
     def _lost(self, why: str, delay: float) -> None:
@@ -252,39 +245,60 @@ class Client:
             raise Refused(1, "bad_mode", f'room {name} has mode "{quoted(mode)}", which this'
                           " client does not know; use a newer release")  # fmt: skip
         from evloop.app.chat import Chat
-        from evloop.room.live import LiveRoom
 
-        self._entered = name != place_of(address, port)
-        chat = Chat(
+        def over(chat: Chat) -> None:
+            self._chat_over(chat)
+            done(None)
+            if self._quitting:
+                self._end()
+
+        room = self._live_room(address, port, mode)
+        self._rooms.add(room)
+        room.on_closed = lambda: self._room_closed(room)
+        self.chat = Chat(
             self.loop,
             self.frontend,
+            room,
             name,
             self.style,
-            on_over=self._chat_over,
+            plain=mode == "plain",
+            listed=name != place_of(address, port),
+            on_over=over,
             on_quit=self.quit,
             on_renamed=lambda new: setattr(self.prompt, "nickname", new),
             on_alone=self._alone,
         )
-        room = LiveRoom(
+        self.chat.start()
+        self.show_prompt()
+        self.frontend.hold(False)
+        self.on_chat(self.chat)
+
+    def _live_room(self, address: str, port: int, mode: str) -> LiveRoom:
+        """The room at `address` and `port` on its sockets; SetupError when they cannot be had."""
+        from evloop.net.interfaces import choose_interface
+        from evloop.net.multicast import MulticastTransport
+        from evloop.room.live import LiveRoom
+
+        session = SESSIONS[mode](
+            place=place_of(address, port),
+            sender_id=self._rng().randbytes(8),
+            nickname=self.prompt.nickname,
+            rng=self._rng(),
+            now=self.loop.now,
+        )
+        link, wanted = self.link, self.options.interface
+        transport = MulticastTransport(
             self.loop,
             address,
             port,
-            make_session=lambda own: self._session(mode, place_of(address, port), own),
-            interface=self.options.interface,
-            directory=self.link.address if self.link.state == READY else None,
-            ttl=self.options.ttl,
-            wall=self._wall,
-            on_events=chat.events,
+            lambda: choose_interface(
+                address, wanted, link.address if link.state == READY else None
+            ),
+            self.options.ttl,
         )
-        self._rooms.add(room)
-        room.on_closed = lambda: self._room_closed(room)
-        self.chat = chat
-        self._chat_done = done
-        self.plain_room = mode == "plain"
-        chat.attach(room, self.plain_room)
-        self.show_prompt()
-        self.frontend.hold(False)
-        self.on_room_open()
+        if mode == "plain":
+            session.is_own = lambda source: source == transport.source
+        return LiveRoom(self.loop, transport, session, self._wall)
 
     def _rng(self) -> Random:
         """The random source. Loaded late, as with all that the first prompt can do without."""
@@ -294,42 +308,22 @@ class Client:
             self._random = random.Random(os.urandom(16))
         return self._random
 
-    def _session(self, mode: str, place: str, own_source: object) -> Any:
-        session = SESSIONS[mode](
-            place=place,
-            sender_id=self._rng().randbytes(8),
-            nickname=self.prompt.nickname,
-            rng=self._rng(),
-            now=self.loop.now,
-        )
-        if mode == "plain":
-            session.own_source = own_source
-        return session
-
-    def _chat_over(self) -> None:
-        chat, self.chat = self.chat, None
-        assert chat is not None
-        if self._entered and self.link.state == READY:
+    def _chat_over(self, chat: Chat) -> None:
+        self.chat = None
+        if chat.listed and self.link.state == READY:
             self.link.request("leave", {"name": chat.name}, _ignore)
-        self.outcome = chat.outcome
-        self.on_room_over()
-        done, self._chat_done = self._chat_done, None
-        if done is not None:
-            done(None)
-        if self._quitting:
-            self._end()
+        self.on_chat_over(chat)
 
-    def _alone(self) -> None:
+    def _alone(self, chat: Chat) -> None:
         """Nothing was heard for a while: ask the directory whether somebody should be."""
-        chat = self.chat
-        if chat is None or not self._entered or self.link.state != READY:
+        if not chat.listed or self.link.state != READY:
             return
 
         def counted(value: Any, error: EvloopError | None) -> None:
             room = value.get("room") if isinstance(value, dict) else None
             members = protocol.read_room(room)[1] if error is None else 0
             if members > 1 and self.chat is chat:
-                self.frontend.note(report.alone(members, chat.room.interface.name))
+                self.frontend.note(report.alone(members, chat.room.transport.describe()))
 
         self.link.request("enter", {"name": chat.name}, counted)
 

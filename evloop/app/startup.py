@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from evloop.app.chat import Chat
     from evloop.app.shell import Client
 
 
@@ -118,28 +119,26 @@ def _say(client: Client, word: str, arguments: list[str], options: dict[str, str
     room, *words = arguments
     client.style = client.style._replace(answered=True, history=0, muted=True)
 
-    def opened() -> None:
-        chat = client.chat
-        assert chat is not None
+    def opened(chat: Chat) -> None:
         if words:
             try:
-                chat.say(" ".join(words), report.TEXT, "")
+                chat.say(" ".join(words))
             except EvloopError as error:
                 client.failed(f"say {room}", error)
             chat.finish()
         else:
-            client.verbatim = True
+            chat.verbatim = True
             client.frontend.start()
 
-    def over() -> None:
-        confirmed, asked = client.outcome
-        if not client.plain_room and (not confirmed or confirmed < asked) and not client.status:
+    def over(chat: Chat) -> None:
+        confirmed, asked = chat.outcome
+        if not chat.plain and (not confirmed or confirmed < asked) and not client.status:
             what = "nobody is there" if not asked else f"{asked - confirmed} of {asked} did not"
             client.failed(
                 f"say {room}", EvloopError(f"not confirmed: {what}; try again"), UNCONFIRMED
             )
 
-    client.on_room_open, client.on_room_over = opened, over
+    client.on_chat, client.on_chat_over = opened, over
     _command(client, "chat", [room], options)
 
 

@@ -10,7 +10,7 @@ from evloop.base.errors import EvloopError, Refused
 from evloop.base.names import display, quoted
 from evloop.base.strictjson import decode
 from evloop.system.stdin import Input, LineReader
-from evloop.system.stdout import Outlet
+from evloop.system.stdout import Writer
 from evloop.terminal.report import room_lines, stats_lines
 from evloop.terminal.tty import in_foreground
 
@@ -31,12 +31,15 @@ class Console:
         self._dispatcher = dispatcher
         self._on_quit = on_quit
         self._reader = LineReader()
-        self._out = Outlet(loop, 1, lambda why: None)
+        self._out = Writer(1, loop)
         self._input = Input(loop, 0, self._on_data, in_foreground)
         self._out.line("help lists the commands of this console")
 
     def close(self) -> None:
+        """Read no more; a slow reader of the last lines is waited for a moment."""
         self._input.close()
+        self._out.drain(0.5)
+        self._out.close()
 
     def _on_data(self, data: bytes) -> None:
         if not data:

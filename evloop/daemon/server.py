@@ -37,6 +37,7 @@ from evloop.system.log import (
     DEBUG,
     INFO,
     WARNING,
+    log_writer,
     stderr_log,
 )
 from evloop.system.loop import Loop
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from evloop.daemon.connection import Connection
+    from evloop.daemon.console import Console
     from evloop.net.tls import ServerTls
     from evloop.system.log import Log
 
@@ -233,9 +235,7 @@ def guard_handlers(loop: Loop, log: Log, debug: bool) -> None:
         peer = getattr(owner, "peer", None)
         log.error("internal error", peer=peer, what=f"{type(error).__name__}: {error}")
         if debug:
-            from traceback import print_exception
-
-            print_exception(error)
+            log.trace(error)
         if isinstance(owner, Stream):
             owner.fail()
 
@@ -253,25 +253,18 @@ def collect_the_young_only() -> None:
     gc.set_threshold(young, middle, 2**31 - 1)
 
 
-def tell_ready(places: Sequence[str]) -> None:
-    """The ready line, one an address. Who cannot be told (a full disk) is served all the same."""
-    for place in places:
-        try:
-            os.write(2, f"evloop.server: listening on {place}\n".encode())
-        except OSError:
-            return
-
-
 def run(options: Namespace) -> int:
     """Serve until told to stop; return the exit status."""
     collect_the_young_only()
-    log = stderr_log(WARNING if options.quiet else DEBUG if options.verbose else INFO)
     notifier = notifier_from(os.environ, os.getpid())
     handed_over = listening_sockets(os.environ, os.getpid())
     loop = Loop()
+    errors = log_writer(loop)
+    log = stderr_log(errors, WARNING if options.quiet else DEBUG if options.verbose else INFO)
     log.schedule = loop.call_at
     guard_handlers(loop, log, options.debug)
     server = Server(loop, options, log, loop.stop)
+    console: Console | None = None
 
     def drain(reason: str) -> None:
         notifier.stopping()
@@ -293,8 +286,11 @@ def run(options: Namespace) -> int:
         if os.isatty(0):
             from evloop.daemon.console import Console  # late: no service has one
 
-            Console(loop, server.dispatcher, lambda: drain("the operator ended the server"))
-        tell_ready(places)
+            console = Console(
+                loop, server.dispatcher, lambda: drain("the operator ended the server")
+            )
+        for place in places:  # who cannot be told (a full disk) is served all the same
+            errors.line(f"evloop.server: listening on {place}")
         # Behind the ready lines: those are read by programs, which expect them first.
         log.notice("started", version=__version__, state=server.state, rooms=len(server.directory))
         Watchman(loop, server.dispatcher, notifier).ready()
@@ -304,4 +300,8 @@ def run(options: Namespace) -> int:
         loop.close()
         log.close()
         notifier.close()
+        if console is not None:
+            console.close()
+        errors.drain(0.5)
+        errors.close()
     return 0

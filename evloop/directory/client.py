@@ -208,7 +208,7 @@ class DirectoryClient:
                 sock.close()
                 self._why = error.strerror or str(error)
                 continue
-            self._connecting = self._loop.watch(sock, None, self._connected)
+            self._connecting = self._loop.watch(sock, None, self._connected, sock.close)
             self._connecting.want_write(True)
             return
         self._failed(NobodyThere(f"connect {self.endpoint}: {self._why}"))
@@ -224,7 +224,7 @@ class DirectoryClient:
             self._why = os.strerror(error)
             self._next_address()
             return
-        duplicate = sock.dup()  # the watch is the only closer of its own descriptor
+        self._connecting.release = nothing  # from now on it is the stream's
         self._connecting.close()
         self._connecting = None
         self._addresses = []
@@ -233,10 +233,10 @@ class DirectoryClient:
         try:
             pipe = self.make_pipe(self._host, self.endpoint)
         except EvloopError as failure:
-            duplicate.close()
+            sock.close()
             self._failed(failure)
             return
-        self._wire = _DirectoryStream(self, self._hub, duplicate, pipe)
+        self._wire = _DirectoryStream(self, self._hub, sock, pipe)
         self._ask("hello", {"client": self._client, "name": self._name()}, self._greeted)
 
     def _greeted(self, result: Any, error: EvloopError | None) -> None:

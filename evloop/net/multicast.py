@@ -1,4 +1,4 @@
-"""The two sockets of a room.
+"""The two sockets of a room, and the transport that they are together.
 
 A room has two sockets (each choice was tried against its alternatives):
 
@@ -21,16 +21,22 @@ from struct import Struct, pack
 from evloop.base.errors import FAILED, SetupError
 from evloop.base.names import place_of
 from evloop.net.limits import (
+    BURST_S,
     DATAGRAM_READ_BYTES,
     DATAGRAMS_PER_WAKE_MAX,
     RECEIVE_BUFFER_BYTES,
 )
+from evloop.system.timers import nothing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from evloop.net.interfaces import Interface
+    from evloop.system.loop import Loop, Watch
+
+    Burst = list[tuple[bytes, Any]]
 
 
 # Not in the socket module; from <linux/in.h>, <linux/in6.h> and <asm-generic/socket.h>.
@@ -185,3 +191,118 @@ def _explained(error: OSError, group: str, port: int, interface: Interface) -> S
     else:
         why = f"{error.strerror} (on {interface.name})"
     return SetupError(f"cannot open {place}: {why}", FAILED)
+
+
+class MulticastTransport:
+    """The group (`address`, `port`), both canonical, as a transport of `LiveRoom`; see there.
+
+    `choose()` says by which interface, now and at each `reopen`. Raises SetupError when the sockets
+    cannot be had.
+    """
+
+    __slots__ = (
+        "_address",
+        "_choose",
+        "_deliver",
+        "_drops",
+        "_group",
+        "_heard",
+        "_loop",
+        "_port",
+        "_ready",
+        "_receiver",
+        "_sender",
+        "_ttl",
+        "_watches",
+        "interface",
+        "source",
+    )
+
+    def __init__(
+        self,
+        loop: Loop,
+        address: str,
+        port: int,
+        choose: Callable[[], Interface],
+        ttl: int,
+    ) -> None:
+        self._loop = loop
+        self._address, self._port = address, port
+        self._choose = choose
+        self._ttl = ttl
+        self._deliver: Callable[[Burst], object] = nothing
+        self._ready: Callable[[], object] = nothing
+        self._heard = float("-inf")  # when something was last received
+        self._drops = 0  # datagrams that the kernel threw away at sockets that are closed
+        self._watches: list[Watch] = []
+        self._open()
+
+    def _open(self) -> None:
+        """Open both sockets; those of before are closed only once the new ones are there."""
+        interface = self._choose()
+        receiver = open_receiver(self._address, self._port, interface)
+        try:
+            sender = open_sender(self._address, self._port, interface, self._ttl)
+        except BaseException:
+            receiver.close()
+            raise
+        self.close()
+        self.interface = interface
+        self._receiver, self._sender = receiver, sender
+        self._group = destination(self._address, self._port, interface)
+        self.source: tuple[Any, ...] = sender.getsockname()
+        self._watches = [
+            self._loop.watch(receiver, lambda: self._receive(receiver), release=receiver.close),
+            self._loop.watch(sender, lambda: self._receive(sender), self._writable, sender.close),
+        ]
+
+    def receive(self, deliver: Callable[[Burst], object], ready: Callable[[], object]) -> None:
+        """From now on call `deliver(burst)`, and `ready()` when `send` takes something again."""
+        self._deliver, self._ready = deliver, ready
+
+    def send(self, data: bytes, target: Any) -> bool:
+        """Send to the group (None) or to one source; False: no room now. OSError: it is lost."""
+        try:
+            self._sender.sendto(data, self._group if target is None else target)
+        except BlockingIOError:
+            self._watches[1].want_write(True)
+            return False
+        return True
+
+    def reopen(self) -> None:
+        """Open the sockets anew, by the interface of now; SetupError: nothing has changed."""
+        self._open()
+
+    def describe(self) -> str:
+        """By which interface, for people."""
+        return self.interface.name
+
+    def stats(self) -> dict[str, int]:
+        """What the kernel dropped for want of room, and how much room it gave."""
+        return {
+            "dropped_by_kernel": self._drops + self._dropped(),
+            "receive_buffer_bytes": granted_buffer(self._receiver),
+        }
+
+    def close(self) -> None:
+        """Leave the group and close the sockets; a second call does nothing."""
+        if self._watches:
+            self._drops += self._dropped()
+        for watch in self._watches:
+            watch.close()
+        self._watches = []
+
+    def _dropped(self) -> int:
+        return kernel_drops(self._receiver) + kernel_drops(self._sender)
+
+    def _receive(self, sock: socket.socket) -> None:
+        now = self._loop.now
+        # A lone datagram is read alone: to be told that there is no second one costs a system call
+        # and an exception. What came with it wakes us again, and then all is drained.
+        most = 1 if now > self._heard + BURST_S else DATAGRAMS_PER_WAKE_MAX
+        self._heard = now
+        self._deliver(receive(sock, most))
+
+    def _writable(self) -> None:
+        self._watches[1].want_write(False)
+        self._ready()

@@ -283,6 +283,9 @@ class Stream(Watched):
         else:
             self.abort("it does not read what is sent to it")
 
+    def release(self) -> None:
+        self.fileobj.close()
+
     # -- reading -----------------------------------------------------------------------------
 
     def on_read(self) -> None:

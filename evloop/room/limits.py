@@ -15,10 +15,6 @@ PLAIN_HISTORY_MAX = 1_000  # messages kept for /history
 
 assert PLAIN_DATAGRAM_BYTES_MAX > NICKNAME_BYTES_MAX + 8
 
-# -- the loop and its sources --------------------------------------------------------------------
-
-BURST_S = 0.003  # what comes so soon after a datagram belongs to a burst, and is drained
-
 # -- the reliable room ---------------------------------------------------------------------------
 
 HISTORY_MESSAGES_MAX = 4_096

@@ -47,7 +47,6 @@ if TYPE_CHECKING:
 
     class HasFileno(Protocol):
         def fileno(self) -> int: ...
-        def close(self) -> None: ...
 
     class Poller(Protocol):
         def register(self, fd: int, bits: int, /) -> object: ...
@@ -125,12 +124,13 @@ class Watched:
             poller.unregister(self.fd)
         self._mask = mask
 
-    def close_descriptor(self) -> None:
-        """Stop watching, then close `fileobj`; a second call does nothing.
+    def release(self) -> object:
+        """It is watched no more: whoever has opened the descriptor closes it here."""
 
-        Nobody else may close it: the kernel hands the number out again at once. Descriptors 0, 1
-        and 2 stay open: they are shared with the shell, and what is opened next would take their
-        place.
+    def close_descriptor(self) -> None:
+        """Stop watching, then `release`; a second call does nothing.
+
+        What is watched is closed nowhere else: the kernel hands the number out again at once.
         """
         fd, mask = self.fd, self._mask
         if fd < 0:
@@ -140,12 +140,7 @@ class Watched:
         if mask:
             self._loop._poller.unregister(fd)
         del self._loop._watches[fd]
-        if fd <= 2:
-            return
-        if isinstance(self.fileobj, int):
-            os.close(fd)
-        else:
-            self.fileobj.close()
+        self.release()
 
 
 class Watch(Watched):
@@ -154,10 +149,11 @@ class Watch(Watched):
     `on_read` and `on_write` may be set to something else at any time.
     """
 
-    __slots__ = ("on_read", "on_write")
+    __slots__ = ("on_read", "on_write", "release")
 
     on_read: Callback
     on_write: Callback
+    release: Callback
 
     def __init__(
         self,
@@ -165,16 +161,18 @@ class Watch(Watched):
         fileobj: HasFileno | int,
         on_read: Callback | None,
         on_write: Callback | None,
+        release: Callback,
     ) -> None:
+        self.release = release
         self.on_read = on_read or nothing
         self.on_write = on_write or nothing
         super().__init__(loop, fileobj, on_read is not None)
 
     def close(self) -> None:
-        """Stop watching, then close; see `close_descriptor`."""
+        """Stop watching, then release; see `close_descriptor`."""
         self.close_descriptor()
         # The functions mostly belong to an object that holds this one: cut the cycle.
-        self.on_read = self.on_write = nothing
+        self.on_read = self.on_write = self.release = nothing
 
 
 class Loop:
@@ -236,13 +234,16 @@ class Loop:
         fileobj: HasFileno | int,
         on_read: Callback | None,
         on_write: Callback | None = None,
+        release: Callback = nothing,
     ) -> Watch:
         """Watch `fileobj` (a socket, a file, or a descriptor) for reading, if on_read is given.
 
-        Writability is asked for by `Watch.want_write`. Raises PermissionError when the kernel
-        cannot wait for it (epoll and regular files, /dev/null): see `Input`.
+        Writability is asked for by `Watch.want_write`. `release` is called once, when it is
+        watched no more: who has opened the descriptor gives the function that closes it. Raises
+        PermissionError when the kernel cannot wait for it (epoll and regular files, /dev/null):
+        see `Input`.
         """
-        return Watch(self, fileobj, on_read, on_write)
+        return Watch(self, fileobj, on_read, on_write, release)
 
     def call_at(self, when: float, fn: Callback) -> Timer:
         """Call `fn` once `when` has come; inf makes a timer that waits to be moved."""
@@ -306,7 +307,10 @@ class Loop:
             self._ticking = False
 
     def close(self) -> None:
-        """Close every watch, give the signals back. A second call does nothing."""
+        """Close every watch, with what it is to release; give the signals back.
+
+        A second call does nothing.
+        """
         if self._ticking:
             raise LocalProtocolError("a loop cannot be closed by its own tick: stop it first")
         if self._closed:
@@ -440,7 +444,7 @@ class _Signals:
         self._reader, self._writer = socket.socketpair()
         self._reader.setblocking(False)
         self._writer.setblocking(False)
-        self._watch = loop.watch(self._reader, self._read)
+        self._watch = loop.watch(self._reader, self._read, release=self._reader.close)
         self._previous_fd = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
 
     def add(self, signum: int, fn: Callback) -> None:

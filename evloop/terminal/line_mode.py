@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 
 from evloop.system.stdin import Input, LineReader
-from evloop.system.stdout import Outlet
+from evloop.system.stdout import Writer
 from evloop.system.timers import nothing
 from evloop.terminal.limits import LINES_WAITING_MAX
 from evloop.terminal.tty import in_foreground, set_escape
@@ -40,8 +40,8 @@ class LineMode:
         self.is_terminal = os.isatty(0) and os.isatty(1)
         self.owner: Owner | None = None
         self.complete: Callable[[str, int], list[str]] = _no_candidates  # no Tab here
-        self._out = Outlet(loop, 1, on_gone)
-        self._err = Outlet(loop, 2, lambda why: None)
+        self._out = Writer(1, loop, on_gone)
+        self._err = Writer(2, loop)
         self._escape = escape if os.isatty(0) else b""
         self._restore: Callable[[], object] = nothing
         self._reader = LineReader(self._escape)
@@ -105,6 +105,8 @@ class LineMode:
             self._input.close()
         self._out.drain(2.0)
         self._err.drain(0.5)
+        self._out.close()
+        self._err.close()
         restore, self._restore = self._restore, nothing
         restore()
 

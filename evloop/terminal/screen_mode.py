@@ -82,7 +82,8 @@ class ScreenMode:
         self._mine = False  # whether the terminal is ours: in the foreground
         self._full = False  # the terminal had not taken all when it was last looked at
         self._started = False
-        self._watch = loop.watch(self._terminal, self._on_read, self._on_write)
+        terminal = self._terminal
+        self._watch = loop.watch(terminal, self._on_read, self._on_write, terminal.close)
         self._watch.want_read(False)
         self._timer = loop.call_at(NEVER, self._on_timer)
         self._poll = loop.call_at(NEVER, self._come_back)

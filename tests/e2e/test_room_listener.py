@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from evloop.base.errors import UNCONFIRMED
-from evloop.room.reliable.packets import DATA, TEXT, Codec, data_body
+from evloop.room.events import TEXT
+from evloop.room.reliable.packets import DATA, Codec, data_body
 from tests.support.processes import Crew, Program, fresh_place, no_trace
 
 LISTENER = Path(__file__).parent / "room_listener.pl"

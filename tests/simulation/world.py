@@ -32,7 +32,11 @@ from typing import Any
 from evloop.base.errors import Refused
 from evloop.room.reliable.session import RoomSession
 from tests.simulation import forgery
-from tests.simulation.oracle import Event, Oracle, Violation
+from tests.simulation.oracle import Oracle, Violation
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from evloop.room.events import Event
 
 PLACE = "239.255.7.1:5751"
 WALL_START = 1_795_348_800

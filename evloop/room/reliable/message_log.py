@@ -22,6 +22,7 @@ from __future__ import annotations
 from struct import Struct
 
 from evloop.base.ratelimit import TokenBucket
+from evloop.room.events import Conflict
 from evloop.room.reliable.delivery import CausalBuffer, event_of
 from evloop.room.reliable.history import History
 from evloop.room.reliable.limits import (
@@ -58,10 +59,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from evloop.room.events import Event
     from evloop.room.reliable.packets import Packet, Range
     from evloop.room.reliable.reorder import Sender
 
-    Event = tuple[object, ...]
     Key = tuple[bytes, int]
 
 try:
@@ -272,7 +273,7 @@ class MessageLog:
         self.conflicts += 1
         if now >= stream.conflict_at + CONFLICT_EVERY_S:
             stream.conflict_at = now
-            self.events.append(("conflict", stream.sender, name, seq))
+            self.events.append(Conflict("conflict", stream.sender, name, seq))
 
     def _new_stream(self, sender: bytes, seq: int, relayed: bool, now: float) -> str:
         if not self._new_senders.take(now):

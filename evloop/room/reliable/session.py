@@ -24,6 +24,7 @@ is answered once.
 from __future__ import annotations
 
 from evloop.base.names import check_nickname
+from evloop.room.events import NO_SENDER, NO_SEQ, TEXT, Joined, Left, Renamed, Said
 from evloop.room.reliable.announce import Announcer, Confirm
 from evloop.room.reliable.egress import Egress, Outbox, split
 from evloop.room.reliable.estimators import Delay, LossMeter, copies
@@ -44,7 +45,6 @@ from evloop.room.reliable.packets import (
     NOBODY,
     RELAYED,
     SESSION,
-    TEXT,
     Codec,
     ranges,
 )
@@ -63,14 +63,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from random import Random
 
+    from evloop.room.events import Event
     from evloop.room.reliable.packets import (
         Datagram,
         Fields,
         Packet,
         Range,
     )
-
-    Event = tuple[object, ...]
 
 
 _COUNTERS = (
@@ -222,7 +221,7 @@ class RoomSession:
         """How to show `name` of `sender`; see `Membership.label`."""
         return self._presence.label(sender, name)
 
-    def history(self, count: int) -> list[Event]:
+    def history(self, count: int) -> list[Said]:
         """The newest `count` "message" events, sorted by (lamport, sender, seq)."""
         self._message_log.history.expire(self._now)
         return self._message_log.history.newest(count)
@@ -303,7 +302,7 @@ class RoomSession:
             except UnicodeDecodeError:
                 text = ""
             if text and text.isprintable():
-                event = ("message", b"", -1, "", TEXT, text, 0, "plain", False)
+                event = Said("message", NO_SENDER, NO_SEQ, "", TEXT, text, 0, "plain", False)
                 self._message_log.events.append(event)
                 return
         self._drop(reason)
@@ -371,7 +370,7 @@ class RoomSession:
         self._presence.vote(members)
         if name != member.raw_name:
             old = self._presence.named(member, name)
-            self._message_log.events.append(("renamed", sender, old, member.name))
+            self._message_log.events.append(Renamed("renamed", sender, old, member.name))
         if fresh:
             self._delay.heard(sender, sent, now)
             if echo == self.sender_id:
@@ -398,7 +397,7 @@ class RoomSession:
     def _join(self, sender: bytes, name: bytes, counter: int, now: float) -> Member | None:
         member = self._presence.add(sender, name, counter, now)
         if member is not None:
-            self._message_log.events.append(("joined", sender, member.name))
+            self._message_log.events.append(Joined("joined", sender, member.name))
             self._confirmed = None
             if self._presence.size() <= GREETED_MEMBERS_MAX:
                 self._confirm.asked_by(sender, now, self._presence.size())
@@ -442,7 +441,7 @@ class RoomSession:
         return True
 
     def _gone(self, sender: bytes, name: str, why: str) -> None:
-        self._message_log.events.append(("left", sender, name, why))
+        self._message_log.events.append(Left("left", sender, name, why))
         self._asker.holders.gone(sender)
         self._confirmed = None
 

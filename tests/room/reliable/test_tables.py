@@ -6,6 +6,7 @@ from random import Random
 
 import pytest
 
+from evloop.room.events import TEXT, Said
 from evloop.room.limits import HISTORY_MESSAGES_MAX
 from evloop.room.reliable.egress import Outbox, split
 from evloop.room.reliable.estimators import LossMeter, copies
@@ -261,11 +262,12 @@ def test_a_forgotten_sender_leaves_nothing() -> None:
     for n in range(10):
         for sender in (ANN, BOB):
             history.add(message(sender, n), 0.0)
-            history.shown(message(sender, n), (sender, n))
+            said = Said("message", sender, n, "", TEXT, "", 0, "", False)
+            history.shown(message(sender, n), said)
     history.forget(ANN)
     assert len(history) == 10
     assert history.size == 1_000
-    assert history.newest(99) == [(BOB, n) for n in range(10)]
+    assert [(e.sender, e.seq) for e in history.newest(99)] == [(BOB, n) for n in range(10)]
 
 
 # -- records ---------------------------------------------------------------------------------------
