@@ -33,12 +33,18 @@ def raise_limit() -> int:
     from resource import RLIM_INFINITY, RLIMIT_NOFILE, getrlimit, setrlimit
 
     soft, hard = getrlimit(RLIMIT_NOFILE)
-    if soft != hard:
+    if soft == hard:
+        return 1 << 20 if hard == RLIM_INFINITY else hard
+    # Some systems have a lower ceiling than they say; Darwin's is OPEN_MAX of <sys/syslimits.h>.
+    for ceiling in (hard, 10_240):
+        above = soft != RLIM_INFINITY and (ceiling == RLIM_INFINITY or ceiling > soft)
         try:
-            setrlimit(RLIMIT_NOFILE, (hard, hard))
-        except (OSError, ValueError):  # some systems have a lower ceiling than they say
-            return soft
-    return 1 << 20 if hard == RLIM_INFINITY else hard
+            if above:
+                setrlimit(RLIMIT_NOFILE, (ceiling, hard))
+                return 1 << 20 if ceiling == RLIM_INFINITY else ceiling
+        except (OSError, ValueError):
+            continue
+    return soft
 
 
 def columns() -> int:

@@ -4,6 +4,8 @@ Commands, options, variables, exit codes, JSON objects, keys, counters, figures 
 taken from the code's own objects, or from its syntax trees where it has none.
 """
 
+from __future__ import annotations
+
 import argparse
 import ast
 import contextlib
