@@ -36,7 +36,7 @@ from evloop.app.limits import (
     SHOWN_LINES_DEFAULT,
 )
 from evloop.base.errors import EvloopError, Refused
-from evloop.base.names import check_nickname, display, fold
+from evloop.base.names import check_nickname, display, fold_text
 from evloop.base.ratelimit import TokenBucket
 from evloop.room.limits import HISTORY_MESSAGES_MAX
 from evloop.system.timers import nothing
@@ -59,7 +59,7 @@ OPENING, TALKING, FINISHING, OVER = range(4)
 
 def names_me(text: str, nickname: str) -> bool:
     """Whether `nickname` stands in `text` at word boundaries, whatever its case."""
-    text, nickname = fold(text), fold(nickname)
+    text, nickname = fold_text(text), fold_text(nickname)
     start = text.find(nickname)
     while start >= 0:
         end = start + len(nickname)
@@ -405,7 +405,8 @@ class Chat:
         if self._json:
             self._frontend.show(report.json_presence(self.name, event))
         else:
-            self._note(report.renamed(event[2], event[3]))
+            label, sender = self.room.session.label, event[1]
+            self._note(report.renamed(label(sender, event[2]), label(sender, event[3])))
 
     def _lost(self, event: Event) -> None:
         if self._json:
@@ -419,7 +420,8 @@ class Chat:
             self._frontend.show(report.json_presence(self.name, event))
         else:
             mine = event[1] == self.room.session.sender_id
-            self._note(report.conflict(event[2], event[3], mine))
+            label = self.room.session.label(event[1], event[2])
+            self._note(report.conflict(label, event[3], mine))
 
     def _trouble(self, event: Event) -> None:
         self._note(report.trouble(event[1]))
