@@ -30,7 +30,7 @@ from evloop.base.errors import (
     Refused,
     StoreError,
 )
-from evloop.base.names import fold, place_of
+from evloop.base.names import place_of
 from evloop.base.strictjson import encode
 from evloop.daemon.connection import Connection
 from evloop.daemon.group_commit import (
@@ -477,7 +477,7 @@ class Dispatcher:
         name = requests.read_name(parameters)
         body = self.directory.enter(name, connection)
         if self.visited is not None:
-            self.visited.add(fold(name))
+            self.visited.add(self.directory.find(name).fold)
         return body
 
     def _leave(self, connection: Connection, parameters: dict[str, Any]) -> bytes:

@@ -15,12 +15,10 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from collections import deque
 
-from evloop.base.errors import Refused
-from evloop.base.names import check_nickname, fold
+from evloop.room.reliable.labels import Labels
 from evloop.room.reliable.limits import (
     DEPARTED_MAX,
     DEPARTED_S,
-    LABELS_KEPT_MAX,
     LOSS_UNKNOWN,
     MEMBER_VOTES_MAX,
     MEMBERS_MAX,
@@ -49,14 +47,15 @@ class Membership:
     """The present members but for myself, by sender id."""
 
     __slots__ = (
-        "_departed", "_estimate", "_folds", "_hint", "_interval", "_labels", "_loss_known",
-        "_loss_sum", "_own_name", "_sorted", "_sweep", "_votes", "losses", "members",
+        "_departed", "_estimate", "_hint", "_interval", "_labels", "_loss_known", "_loss_sum",
+        "_own_id", "_own_name", "_sorted", "_sweep", "_votes", "losses", "members",
     )  # fmt: skip
 
-    def __init__(self, own_name: str) -> None:
+    def __init__(self, own_name: str, own_id: bytes = b"") -> None:
         self._own_name = own_name
-        self._folds: dict[str, int] | None = None  # how many have names equal under fold
-        self._labels: dict[tuple[bytes, str], str] = {}  # those found since a name last changed
+        self._own_id = own_id
+        self._labels = Labels()
+        self._labels.put(own_id, own_name)
         self.members: dict[bytes, Member] = {}
         self._departed: dict[bytes, tuple[int, float]] = {}  # (counter, until) of BYEs heard
         self._loss_sum = 0
@@ -93,50 +92,29 @@ class Membership:
 
     def rename(self, own_name: str) -> None:
         """I am called otherwise from now on."""
+        self._labels.drop(self._own_id, self._own_name)
         self._own_name = own_name
-        self._forget_labels()
+        self._labels.put(self._own_id, own_name)
 
-    def named(self, member: Member, raw_name: bytes) -> str:
-        """`member` is called otherwise from now on; returns the old name."""
+    def named(self, sender: bytes, member: Member, raw_name: bytes) -> str:
+        """`member`, whose id is `sender`, is called otherwise from now on; returns the old name."""
         old = member.name
+        self._labels.drop(sender, old)
         member.raw_name = raw_name
         member.name = raw_name.decode(errors="replace")
-        self._forget_labels()
+        self._labels.put(sender, member.name)
         return old
 
     def label(self, sender: bytes, name: str) -> str:
-        """How to show `name` of `sender`: told apart from a present one that looks the same; the
-        id alone when it breaks the rules."""
-        # Kept: to find it costs 11,000 instructions, and every message shown asks for one.
-        found = self._labels.get((sender, name))
-        if found is None:
-            if len(self._labels) >= LABELS_KEPT_MAX:
-                self._labels.clear()
-            found = self._labels[sender, name] = self._find_label(sender, name)
-        return found
-
-    def _forget_labels(self) -> None:
-        self._folds = None
-        self._labels.clear()
-
-    def _find_label(self, sender: bytes, name: str) -> str:
-        try:
-            check_nickname(name)
-        except Refused:
-            return sender.hex()
-        if self._folds is None:
-            self._folds = {fold(self._own_name): 1}
-            for member in self.members.values():
-                key = fold(member.name)
-                self._folds[key] = self._folds.get(key, 0) + 1
-        return f"{name}~{sender[-2:].hex()}" if self._folds.get(fold(name), 0) > 1 else name
+        """How to show `name` of `sender`; see `Labels`."""
+        return self._labels.label(sender, name)
 
     def add(self, sender: bytes, raw_name: bytes, counter: int, now: float) -> Member | None:
         """A new member, or None when there are too many: those here are likelier to be real."""
         if len(self.members) >= MEMBERS_MAX:
             return None
         member = self.members[sender] = Member(now, raw_name, counter)
-        self._forget_labels()
+        self._labels.put(sender, member.name)
         self._estimate = 0
         self._sweep = min(self._sweep, now + SILENT_INTERVALS * self.interval())
         return member
@@ -179,7 +157,7 @@ class Membership:
         if member is not None:
             self.lossy(member, LOSS_UNKNOWN)
             self._estimate = 0
-            self._forget_labels()
+            self._labels.drop(sender, member.name)
         return member
 
     def said_bye(self, sender: bytes, counter: int, now: float) -> None:

@@ -23,7 +23,7 @@ is answered once.
 
 from __future__ import annotations
 
-from evloop.base.names import check_nickname
+from evloop.base.names import check_nickname, display
 from evloop.room.events import NO_SENDER, NO_SEQ, TEXT, Joined, Left, Renamed, Said
 from evloop.room.reliable.announce import Announcer, Confirm
 from evloop.room.reliable.egress import Egress, Outbox, split
@@ -129,7 +129,7 @@ class RoomSession:
         self._counts = dict.fromkeys(_COUNTERS, 0)
         self._codec = Codec(place, key)
         self._message_log = message_log = MessageLog(self._codec, sender_id, bool(key), now)
-        self._presence = presence = Membership(self.nickname)
+        self._presence = presence = Membership(self.nickname, sender_id)
         self._delay = delay = Delay()
         self._egress = egress = Egress(self._codec, sender_id, self._counts, now)
         self._outbox = outbox = Outbox()
@@ -301,7 +301,7 @@ class RoomSession:
                 text = data.decode().rstrip("\0\r\n")
             except UnicodeDecodeError:
                 text = ""
-            if text and text.isprintable():
+            if text and display(text) == text:
                 event = Said("message", NO_SENDER, NO_SEQ, "", TEXT, text, 0, "plain", False)
                 self._message_log.events.append(event)
                 return
@@ -369,7 +369,7 @@ class RoomSession:
             self._presence.lossy(member, loss)
         self._presence.vote(members)
         if name != member.raw_name:
-            old = self._presence.named(member, name)
+            old = self._presence.named(sender, member, name)
             self._message_log.events.append(Renamed("renamed", sender, old, member.name))
         if fresh:
             self._delay.heard(sender, sent, now)
