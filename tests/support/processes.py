@@ -58,11 +58,12 @@ class Program:
         stdout: int | None = None,
         stderr: int | None = None,
         environ: Mapping[str, str] | None = None,
+        cwd: Path = ROOT,
     ) -> None:
         self.arguments = list(arguments)
         self.process = subprocess.Popen(
             self.arguments,
-            cwd=ROOT,
+            cwd=cwd,
             env=environment(**(environ or {})),
             stdin=subprocess.PIPE if stdin is None else stdin,
             stdout=subprocess.PIPE if stdout is None else stdout,
