@@ -11,7 +11,7 @@ import sys
 
 from evloop.base.errors import INTERNAL, SetupError
 from evloop.daemon.options import parse_options
-from evloop.system.process import fill_standard
+from evloop.system.process import fill_standard, last_words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,20 +36,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         return run(options)
     except SetupError as error:
-        _last_words(f"evloop: {error.sentence}")
+        last_words(f"evloop: {error.sentence}")
         return error.exit_status
     except Exception as error:
         if options.debug:
             raise
         what = f"{type(error).__name__}: {error}"
-        _last_words(f"evloop: internal error: {what}; --debug shows where")
+        last_words(f"evloop: internal error: {what}; --debug shows where")
         return INTERNAL
-
-
-def _last_words(text: str) -> None:
-    from evloop.system.stdout import last_words  # late: `--version` has no use for it
-
-    last_words(text)
 
 
 if __name__ == "__main__":

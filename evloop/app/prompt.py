@@ -43,6 +43,7 @@ from evloop.directory.client import (
 )
 from evloop.directory.limits import PAGE_ROOMS_MAX
 from evloop.directory.trust import is_hex
+from evloop.system.process import command_of
 from evloop.terminal import report
 
 TYPE_CHECKING = False
@@ -331,7 +332,7 @@ def advised(error: EvloopError | None) -> EvloopError | None:
     """`error`, with what to do next when it says that no directory answers."""
     if not isinstance(error, NobodyThere):
         return error
-    return NobodyThere(f"{error}; is a directory there? python3 -m evloop.server starts one")
+    return NobodyThere(f"{error}; is a directory there? {command_of('server')} starts one")
 
 
 def _port(text: str) -> int:
