@@ -11,7 +11,7 @@ import sys
 
 from evloop.base.errors import INTERNAL, SetupError
 from evloop.daemon.options import parse_options
-from evloop.system.process import fill_standard
+from evloop.system.process import fill_standard, last_words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,13 +36,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         return run(options)
     except SetupError as error:
-        sys.stderr.write(f"evloop: {error.sentence}\n")
+        last_words(f"evloop: {error.sentence}")
         return error.exit_status
     except Exception as error:
         if options.debug:
             raise
         what = f"{type(error).__name__}: {error}"
-        sys.stderr.write(f"evloop: internal error: {what}; --debug shows where\n")
+        last_words(f"evloop: internal error: {what}; --debug shows where")
         return INTERNAL
 
 

@@ -10,8 +10,8 @@ ones of a /64 together have a limit too, NETWORK_FACTOR times that of one. Asked
     a token in its bucket, and its network's?       Refused, retry then     counted, admitted
 
 Only who is admitted is counted, so the table of counts is never longer than twice `clients`; the
-tables of buckets have their own cap. How long someone may be silent is not judged here: the spans are in
-`limits` (UNFINISHED_FRAME_S, WRITE_PROGRESS_S, TLS_HANDSHAKE_S) and run in the stream.
+tables of buckets have their own cap. How long someone may be silent is not judged here: the spans
+are in `limits` (UNFINISHED_FRAME_S, WRITE_PROGRESS_S, TLS_HANDSHAKE_S) and run in the stream.
 
 How who comes is told:
 

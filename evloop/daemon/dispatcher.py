@@ -30,7 +30,7 @@ from evloop.base.errors import (
     Refused,
     StoreError,
 )
-from evloop.base.names import fold, place_of
+from evloop.base.names import place_of
 from evloop.base.strictjson import encode
 from evloop.daemon.connection import Connection
 from evloop.daemon.group_commit import (
@@ -136,7 +136,8 @@ class Dispatcher:
         self._network_rates = change_rates.times(NETWORK_FACTOR)
         self._default_mode = default_mode
         self._numbers = 0
-        self._group_commit = GroupCommit(directory, store, log, metrics)
+        gave_up = self.hub.gave_up
+        self._group_commit = GroupCommit(directory, store, log, metrics, gave_up)
         self._group_commit.on_stored = self._stored
         self._checkpoint = loop.call_at(float("inf"), self._copy_log)
         self._checkpoint_due = False
@@ -163,7 +164,7 @@ class Dispatcher:
         """A connection has ended: it leaves all its rooms."""
         del self.connections[connection.number]
         self._group_commit.forget(connection)
-        self.hub.ends_left -= self.directory.leave_all(connection) // LEAVES_PER_END
+        self.hub.turns.ends_left -= self.directory.leave_all(connection) // LEAVES_PER_END
         if self.log.debugging:
             self.log.debug("closed", peer=connection.peer, why=connection.why)
         self.on_forget(connection)
@@ -423,7 +424,7 @@ class Dispatcher:
         self._group_commit.note_seen(ran_s, seen)
 
     def _take_change(self, maker: str) -> None:
-        self.hub.frames_left -= CHANGE_UNITS
+        self.hub.turns.frames_left -= CHANGE_UNITS
         wait = self._change_rates.take(maker, self.loop.now)
         network = prefix_of(maker)
         if network != maker and not wait:
@@ -481,7 +482,7 @@ class Dispatcher:
         name = requests.read_name(parameters)
         body = self.directory.enter(name, connection)
         if self.visited is not None:
-            self.visited.add(fold(name))
+            self.visited.add(self.directory.find(name).fold)
         return body
 
     def _leave(self, connection: Connection, parameters: dict[str, Any]) -> bytes:

@@ -50,6 +50,7 @@ class GroupCommit:
     __slots__ = (
         "_before",
         "_directory",
+        "_failed",
         "_failing",
         "_log",
         "_metrics",
@@ -63,8 +64,15 @@ class GroupCommit:
     )
 
     def __init__(
-        self, directory: Directory, store: Store | MemoryStore, log: Log, metrics: Metrics
+        self,
+        directory: Directory,
+        store: Store | MemoryStore,
+        log: Log,
+        metrics: Metrics,
+        failed: Callable[[Stream, Exception], object],
     ) -> None:
+        """`failed(stream, error)` is told of one that cannot be sent to, for a bug of ours."""
+        self._failed = failed
         self.undone = 0  # how often something was taken back
         self.on_stored: Callable[[], object] = nothing  # something was put on the disk
         self._directory = directory
@@ -210,11 +218,14 @@ class GroupCommit:
         joined = b"".join(news)
         before, total = self._before, self._before + len(news)
         for stream, seen in self._watchers.items():
-            if seen == before:
-                stream.send(joined)
-            elif seen < total:
-                stream.send(b"".join(news[seen - before :]))
             self._watchers[stream] = total
+            try:
+                if seen == before:
+                    stream.send(joined)
+                elif seen < total:
+                    stream.send(b"".join(news[seen - before :]))
+            except Exception as error:  # noqa: BLE001 - it costs this stream alone
+                self._failed(stream, error)
         self._before = total
         self._news = []
         return len(news) * len(self._watchers)
@@ -222,12 +233,15 @@ class GroupCommit:
     def _take_back(self) -> None:
         self.undone += 1
         for stream, place, depends in self._noted:
-            if depends is _NEWS:
-                stream.replace(place, b"")
-            elif isinstance(depends, bytes):
-                stream.replace(place, pack_frame(storage_failed(depends)))
-            elif depends is not None:
-                stream.replace(place, pack_frame(batch(all_failed(depends))))
+            try:
+                if depends is _NEWS:
+                    stream.replace(place, b"")
+                elif isinstance(depends, bytes):
+                    stream.replace(place, pack_frame(storage_failed(depends)))
+                elif depends is not None:
+                    stream.replace(place, pack_frame(batch(all_failed(depends))))
+            except Exception as error:  # noqa: BLE001 - hung up: it hears nothing that is not true
+                self._failed(stream, error)
             if stream in self._watchers:
                 self._watchers[stream] = self._before
         self._noted.clear()

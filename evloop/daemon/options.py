@@ -11,7 +11,7 @@ from evloop.daemon.limits import (
     EXPIRE_DAYS_MAX,
 )
 from evloop.directory.limits import ROOMS_MAX, ROOMS_PER_ADDRESS_MAX
-from evloop.system.process import answer_version, formatter
+from evloop.system.process import answer_version, formatter, name_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def parse_options(arguments: Sequence[str]) -> Namespace:
     from argparse import ArgumentParser, HelpFormatter  # late: 6 ms
 
     parser = ArgumentParser(
-        prog="evloop-server",
+        prog=name_of("server"),
         allow_abbrev=False,
         formatter_class=formatter(HelpFormatter),
         description="The directory of evloop's chat rooms.",

@@ -19,7 +19,8 @@ PAGE_ROOMS_MAX = 500  # rooms of one getdir reply
 PAGE_BYTES_MAX = PAYLOAD_BYTES_MAX - 640  # rooms of one page; the rest is id, version, next
 PAGES_CACHED_MAX = 32  # whole replies kept until the next change: 2 MiB at most
 BLOCK_ROOMS = 128  # rooms joined into one cached piece of a page; a block splits at twice that
-AFTER_CHARS_MAX = 1_024  # of getdir's `after`, before it is folded: no room's fold is as long
+AFTER_BYTES_MAX = 256  # of getdir's `after`, before it is folded: no room's name has as many
+NAME_AS_SENT_FACTOR = 3  # so many times a name's bytes may it have before it is normalised (NFD)
 ROOMS_MAX = 10_000  # default of --max-rooms; about 1 kB each
 ROOMS_PER_ADDRESS_MAX = 2_000  # default of --rooms-per-address: one visitor cannot fill it all
 NETWORK_ROOMS_FACTOR = 4  # so many times that for all addresses of a /64 of ours, together
@@ -44,6 +45,7 @@ assert KEEPSAKE_LINES_MAX * (KEEPSAKE_KEY_CHARS_MAX + 80) < KEEPSAKE_BYTES_MAX
 # -- the client ----------------------------------------------------------------------------------
 
 CONNECT_S_MAX = 5.0  # for each address, and for the directory's first word
+REQUEST_S_MAX = 10.0  # for an answer; then the connection is as good as gone, and made anew
 RECONNECT_S_MIN = 0.5  # the first back-off; doubled each time
 RECONNECT_S_MAX = 30.0
 SENTENCE_CHARS_MAX = 500  # shown of what a directory says; its own sentences have at most 250

@@ -22,10 +22,11 @@ from __future__ import annotations
 from evloop.base.addresses import prefix_of
 from evloop.base.errors import ADDRESS_IN_USE, FULL, NO_SUCH_ROOM, NOT_ALLOWED, ROOM_EXISTS, Refused
 from evloop.base.limits import ROOM_NAME_BYTES_MAX
-from evloop.base.names import fold, place_of, quoted
+from evloop.base.names import fold, normalize, place_of, quoted
 from evloop.base.strictjson import encode
 from evloop.directory.limits import (
-    AFTER_CHARS_MAX,
+    AFTER_BYTES_MAX,
+    NAME_AS_SENT_FACTOR,
     NETWORK_ROOMS_FACTOR,
     PAGE_BYTES_MAX,
     PAGES_CACHED_MAX,
@@ -71,6 +72,7 @@ class Directory:
         "_inside",
         "_listing",
         "_made_by",
+        "_namesakes",
         "_pages",
         "_places",
         "_rooms",
@@ -91,7 +93,15 @@ class Directory:
         self.version = version
         self.rooms_max = rooms_max
         self.rooms_per_address = rooms_per_address
-        self._rooms = {room.fold: room for room in rooms}
+        self._rooms: dict[str, RoomEntry] = {}
+        self._namesakes: dict[str, RoomEntry] = {}  # by name, those whose fold another room has
+        for room in rooms:
+            if room.fold in self._rooms:
+                # Of an older release, or of a Python with an older Unicode, to which the two names
+                # were not the same. Both stay reachable: this one by its exact name only.
+                room.fold = f"{room.fold}\0{room.name}"
+                self._namesakes[room.name] = room
+            self._rooms[room.fold] = room
         self._places = {(room.address, room.port): room for room in self._rooms.values()}
         self._made_by: dict[str, int] = {}  # rooms by maker and by /64; who made none is not in it
         for room in self._rooms.values():
@@ -120,12 +130,16 @@ class Directory:
 
     def find(self, name: str) -> RoomEntry:
         """Return the room of that name, however it is written, or raise Refused `no_such_room`."""
-        # No name is as long, and folding 64 KiB would cost a peer nothing and us much.
-        room = self._rooms.get(fold(name)) if len(name) <= 4 * ROOM_NAME_BYTES_MAX else None
+        room = self._rooms.get(self._key(name)) if _may_be_a_name(name) else None
         if room is None:
             sentence = f"there is no room {quoted(name)}"
             raise Refused(NO_SUCH_ROOM, "no_such_room", sentence)
         return room
+
+    def _key(self, name: str) -> str:
+        """The key of the room called `name`, if there is one."""
+        namesake = self._namesakes.get(normalize("NFC", name)) if self._namesakes else None
+        return fold(name) if namesake is None else namesake.fold
 
     def rooms(self) -> list[RoomEntry]:
         """Return all rooms, sorted by fold."""
@@ -140,8 +154,11 @@ class Directory:
 
         The same bytes are given until the next change.
         """
-        # A name is at most 64 bytes; what stands behind so much of `after` decides nothing.
-        key = (None if after is None else fold(after[:AFTER_CHARS_MAX])), limit
+        if after is not None:
+            # No room's name is as long; what stands behind so many bytes decides nothing.
+            cut = after[:AFTER_BYTES_MAX].encode("utf-8", "replace")[:AFTER_BYTES_MAX]
+            after = self._key(cut.decode("utf-8", "ignore"))
+        key = after, limit
         body = self._pages.get(key)
         if body is None:
             rooms, last = self._listing.page(key[0], limit, PAGE_BYTES_MAX)
@@ -231,6 +248,8 @@ class Directory:
         assert room.fold not in self._rooms, "check_make was asked"
         assert (room.address, room.port) not in self._places, "check_make was asked"
         self._rooms[room.fold] = room
+        if "\0" in room.fold:
+            self._namesakes[room.name] = room
         self._places[room.address, room.port] = room
         self._count(room.maker, 1)
         encoded = room_json(room, self.members(room))
@@ -241,6 +260,8 @@ class Directory:
     def _take(self, room: RoomEntry) -> set[Hashable]:
         assert self._rooms.get(room.fold) is room, "the room is of this directory"
         del self._rooms[room.fold], self._places[room.address, room.port]
+        if "\0" in room.fold:
+            del self._namesakes[room.name]
         self._count(room.maker, -1)
         self._listing.remove(room.fold)
         self._pages.clear()
@@ -317,6 +338,15 @@ class Directory:
     def _recount(self, room: RoomEntry) -> None:
         self._listing.replace(room.fold, room_json(room, self.members(room)))
         self._pages.clear()
+
+
+def _may_be_a_name(name: str) -> bool:
+    """Whether a room can be called so. Judged by its bytes before it is folded, because folding
+    makes 18 characters of one (U+FDFA), and costs a peer nothing and us much."""
+    most = ROOM_NAME_BYTES_MAX
+    if len(name) > NAME_AS_SENT_FACTOR * most or len(name.encode()) > NAME_AS_SENT_FACTOR * most:
+        return False
+    return len(normalize("NFC", name).encode()) <= most
 
 
 def token_hash(token: str) -> bytes:

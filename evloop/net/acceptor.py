@@ -74,7 +74,7 @@ class Acceptor:
         self._on_connection = on_connection
         self._on_full = on_full
         self._short = False
-        self.watch = loop.watch(listener, self._accept)
+        self.watch = loop.watch(listener, self._accept, release=listener.close)
         self._timer = loop.call_at(float("inf"), self._resume)
 
     def close(self) -> None:

@@ -58,11 +58,12 @@ class Program:
         stdout: int | None = None,
         stderr: int | None = None,
         environ: Mapping[str, str] | None = None,
+        cwd: Path = ROOT,
     ) -> None:
         self.arguments = list(arguments)
         self.process = subprocess.Popen(
             self.arguments,
-            cwd=ROOT,
+            cwd=cwd,
             env=environment(**(environ or {})),
             stdin=subprocess.PIPE if stdin is None else stdin,
             stdout=subprocess.PIPE if stdout is None else stdout,
@@ -279,12 +280,14 @@ class Crew:
         listen: str = "127.0.0.1:0",
         prefix: Sequence[str] = (),
         stdin: int = subprocess.DEVNULL,
+        stdout: int | None = None,
+        stderr: int | None = None,
         memory: bool = True,
     ) -> Server:
         """Start a directory, and wait for nothing. In memory, unless `options` have `--state`."""
         store = ("--memory",) if memory and "--state" not in options else ()
         words = [*prefix, sys.executable, "-m", "evloop.server", "--listen", listen]
-        server = Server([*words, *store, *options], stdin=stdin)
+        server = Server([*words, *store, *options], stdin=stdin, stdout=stdout, stderr=stderr)
         self.add(server)
         return server
 
@@ -303,13 +306,17 @@ class Crew:
         prefix: Sequence[str] = (),
         stdin: int | None = None,
         stdout: int | None = None,
+        stderr: int | None = None,
         **environ: str,
     ) -> Program:
         """A client with options and a command, its stdin a pipe unless told."""
         place = server.place if isinstance(server, Server) else server
         arguments = [*prefix, sys.executable, "-m", module]
         arguments += ["--server", place] if place is not None else []
-        return self.add(Program([*arguments, *words], stdin=stdin, stdout=stdout, environ=environ))
+        program = Program(
+            [*arguments, *words], environ=environ, stdin=stdin, stdout=stdout, stderr=stderr
+        )
+        return self.add(program)
 
     def piped(self, text: str | bytes, *words: str, server: Server | str | None = None) -> Program:
         """A client whose stdin is `text`, run to its end."""
