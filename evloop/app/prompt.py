@@ -298,10 +298,8 @@ class Prompt:
             if error is not None:
                 done(not_a_place or error)
                 return
+            room, _ = protocol.read_room(value.get("room") if isinstance(value, dict) else None)
             try:
-                if not isinstance(value, dict):
-                    raise Refused(1, "", "the directory's answer makes no sense")
-                room, _ = protocol.read_room(value.get("room"))
                 address = check_address(room.address)  # from the network: judged before it is used
                 port = check_port(room.port)
                 self._open_room(display(room.name), address, port, room.mode, done)

@@ -48,4 +48,6 @@ CONNECT_S_MAX = 5.0  # for each address, and for the directory's first word
 REQUEST_S_MAX = 10.0  # for an answer; then the connection is as good as gone, and made anew
 RECONNECT_S_MIN = 0.5  # the first back-off; doubled each time
 RECONNECT_S_MAX = 30.0
+ADDRESS_BYTES_MAX = 45  # of a room, as text: the longest IPv6 address
+MODE_BYTES_MAX = 32  # of a room's mode; those of today have 8
 SENTENCE_CHARS_MAX = 500  # shown of what a directory says; its own sentences have at most 250
