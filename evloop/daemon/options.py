@@ -47,7 +47,7 @@ def parse_options(arguments: Sequence[str]) -> Namespace:
     place.add_argument("--memory", action="store_true", help="keep the rooms in memory only")
     add("--backup", metavar="FILE", help="copy the state file to FILE, also while a server runs")
     for name, default, what in (
-        ("--max-clients", CLIENTS_MAX, "connections at once"),
+        ("--max-clients", CLIENTS_MAX, "connections at once; 0: as many as the system allows"),
         ("--max-per-address", CLIENTS_PER_ADDRESS_MAX, "of them from one address; 0: any"),
         ("--max-rooms", ROOMS_MAX, "rooms; 0: any number"),
         ("--rooms-per-address", ROOMS_PER_ADDRESS_MAX, "rooms made from one address; 0: any"),

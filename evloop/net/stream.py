@@ -23,6 +23,10 @@ Backpressure: above OUT_HIGH_WATER_BYTES no more frames are handled and nothing 
 queue is empty again; above OUT_QUEUE_BYTES_MAX (only notifications can get there) the peer
 is too slow: its queue is dropped, and it goes from open or closing to lingering.
 
+What all streams hold together has a budget too (half frames that came, queues that are not read):
+above HELD_BYTES_MAX those that hold most are cut off until it is HELD_AFTER_BYTES. A thousand
+readers that do not read are within all limits of one, and would be 290 MB.
+
 With TLS the bytes pass a pipe (tls.TlsPipe) on their way: opened before the decoder, sealed in
 `flush`, because until the end of the tick a queued frame may still be replaced.
 """
@@ -35,7 +39,11 @@ from evloop.base.errors import FrameError
 from evloop.base.limits import LARGE_FRAME_BYTES
 from evloop.framing import FrameDecoder
 from evloop.net.limits import (
+    ENDS_PER_TICK,
     FRAMES_FREE,
+    HELD_AFTER_BYTES,
+    HELD_BYTES_MAX,
+    HELD_FREE_BYTES,
     LINGER_BYTES_MAX,
     LINGER_S,
     OUT_HIGH_WATER_BYTES,
@@ -66,6 +74,8 @@ class Hub:
 
     __slots__ = (
         "dirty",
+        "held",
+        "holding",
         "lingering",
         "loop",
         "shaken",
@@ -79,11 +89,30 @@ class Hub:
         self.loop = loop
         self.turns = FairScheduler(loop.defer, self.gave_up)
         self.dirty: list[Stream] = []
+        self.held = 0  # bytes, the sum of `holding`
+        self.holding: dict[Stream, int] = {}  # who holds more than HELD_FREE_BYTES, and how much
         self.unfinished = Timeouts(loop, UNFINISHED_FRAME_S, _expired_unfinished)
         self.unsent = Timeouts(loop, WRITE_PROGRESS_S, _expired_unsent)
         self.lingering = Timeouts(loop, LINGER_S, _expired_lingering)
         self.shaken = 0  # handshakes that were worked on in this tick
         self.shaking = Timeouts(loop, TLS_HANDSHAKE_S, _expired_shaking)
+
+    def hold(self, stream: Stream, amount: int) -> None:
+        """`stream` holds so many bytes now."""
+        before = self.holding.pop(stream, 0)
+        if amount > HELD_FREE_BYTES:
+            self.holding[stream] = amount
+        else:
+            amount = 0
+        self.held += amount - before
+
+    def _relieve(self) -> None:
+        """Too much is held: cut those off that hold most, some of them in this tick."""
+        most = sorted(self.holding, key=self.holding.__getitem__, reverse=True)
+        for stream in most[:ENDS_PER_TICK]:
+            if self.held <= HELD_AFTER_BYTES:
+                return
+            stream.overloaded()
 
     def flush(self) -> None:
         """Send what was queued, then tell the owners of streams that have ended. At a tick's end.
@@ -205,6 +234,10 @@ class Stream(Watched):
         """The first frame, or the rest of a started one, did not come in UNFINISHED_FRAME_S."""
         self.abort("a frame was not finished in time")
 
+    def overloaded(self) -> None:
+        """All streams together hold too much, and this one most."""
+        self.abort("too much waits for slow readers")
+
     def ended(self, why: str) -> None:
         """The stream is closed; called at the end of the tick."""
 
@@ -260,6 +293,7 @@ class Stream(Watched):
     def _lose(self, state: int, why: str) -> None:
         self.state, self.why = state, why
         self._out, self._sealed, self.queued = (), b"", 0
+        self._hub.hold(self, 0)
 
     def abort(self, why: str) -> None:
         """Close at once; what is queued is lost."""
@@ -408,6 +442,7 @@ class Stream(Watched):
         if self.state != OPEN:
             return
         full = self.queued > OUT_HIGH_WATER_BYTES
+        self._account()
         if self._eof and not full:
             self.close("the peer closed the connection")
             return
@@ -419,6 +454,14 @@ class Stream(Watched):
             self._hub.unfinished.start(self)
         else:
             self._in_time()
+
+    def _account(self) -> None:
+        hub = self._hub
+        amount = self.queued + len(self._decoder.rest)
+        if amount > HELD_FREE_BYTES or hub.holding:
+            hub.hold(self, amount)
+            if hub.held > HELD_BYTES_MAX:
+                hub.dirty.append(self)  # so that the end of this tick looks at it
 
     def _drop(self, data: bytes) -> None:
         self.queued += len(data)  # nothing is sent any more: the counter is free for this
@@ -466,6 +509,8 @@ class Stream(Watched):
                 return
             self.queued = 0
             self._out = ()
+            if self._hub.holding:
+                self._account()
         elif self.state == CLOSED:
             return
         if self._unacknowledged >= 0:
@@ -489,6 +534,7 @@ class Stream(Watched):
             self._out = ()
             self._sealed = data[sent:]
         self.queued = len(data) - sent
+        self._account()
         self.want_write(True)
 
     def _finish(self) -> None:
