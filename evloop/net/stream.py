@@ -39,11 +39,7 @@ from evloop.base.errors import FrameError
 from evloop.base.limits import LARGE_FRAME_BYTES
 from evloop.framing import FrameDecoder
 from evloop.net.limits import (
-    ENDS_PER_TICK,
     FRAMES_FREE,
-    HELD_AFTER_BYTES,
-    HELD_BYTES_MAX,
-    HELD_FREE_BYTES,
     LINGER_BYTES_MAX,
     LINGER_S,
     OUT_HIGH_WATER_BYTES,
@@ -55,7 +51,7 @@ from evloop.net.limits import (
     UNFINISHED_FRAME_S,
     WRITE_PROGRESS_S,
 )
-from evloop.net.scheduler import FairScheduler
+from evloop.net.scheduler import FairScheduler, Holdings
 from evloop.net.tcp import unacknowledged
 from evloop.system.limits import READ_BYTES_PER_WAKE
 from evloop.system.loop import READ, Watched
@@ -74,8 +70,7 @@ class Hub:
 
     __slots__ = (
         "dirty",
-        "held",
-        "holding",
+        "holdings",
         "lingering",
         "loop",
         "shaken",
@@ -89,30 +84,12 @@ class Hub:
         self.loop = loop
         self.turns = FairScheduler(loop.defer, self.gave_up)
         self.dirty: list[Stream] = []
-        self.held = 0  # bytes, the sum of `holding`
-        self.holding: dict[Stream, int] = {}  # who holds more than HELD_FREE_BYTES, and how much
+        self.holdings = Holdings()
         self.unfinished = Timeouts(loop, UNFINISHED_FRAME_S, _expired_unfinished)
         self.unsent = Timeouts(loop, WRITE_PROGRESS_S, _expired_unsent)
         self.lingering = Timeouts(loop, LINGER_S, _expired_lingering)
         self.shaken = 0  # handshakes that were worked on in this tick
         self.shaking = Timeouts(loop, TLS_HANDSHAKE_S, _expired_shaking)
-
-    def hold(self, stream: Stream, amount: int) -> None:
-        """`stream` holds so many bytes now."""
-        before = self.holding.pop(stream, 0)
-        if amount > HELD_FREE_BYTES:
-            self.holding[stream] = amount
-        else:
-            amount = 0
-        self.held += amount - before
-
-    def _relieve(self) -> None:
-        """Too much is held: cut those off that hold most, some of them in this tick."""
-        most = sorted(self.holding, key=self.holding.__getitem__, reverse=True)
-        for stream in most[:ENDS_PER_TICK]:
-            if self.held <= HELD_AFTER_BYTES:
-                return
-            stream.overloaded()
 
     def flush(self) -> None:
         """Send what was queued, then tell the owners of streams that have ended. At a tick's end.
@@ -125,12 +102,14 @@ class Hub:
         turns.refill()
         dirty, self.dirty = self.dirty, []
         dirty = turns.to_send(dirty)
+        self.holdings.relieve()
         while dirty or (turns.closed and turns.ends_left > 0):
             for stream in dirty:
                 try:
                     stream.flush()
                 except Exception as error:  # noqa: BLE001 - it costs this stream alone
                     self.gave_up(stream, error)
+            self.holdings.relieve()
             if turns.closed:
                 for stream in turns.to_end():
                     self.loop.guard(stream, stream.ended, stream.why)
@@ -293,7 +272,7 @@ class Stream(Watched):
     def _lose(self, state: int, why: str) -> None:
         self.state, self.why = state, why
         self._out, self._sealed, self.queued = (), b"", 0
-        self._hub.hold(self, 0)
+        self._hub.holdings.note(self, 0)
 
     def abort(self, why: str) -> None:
         """Close at once; what is queued is lost."""
@@ -456,12 +435,7 @@ class Stream(Watched):
             self._in_time()
 
     def _account(self) -> None:
-        hub = self._hub
-        amount = self.queued + len(self._decoder.rest)
-        if amount > HELD_FREE_BYTES or hub.holding:
-            hub.hold(self, amount)
-            if hub.held > HELD_BYTES_MAX:
-                hub.dirty.append(self)  # so that the end of this tick looks at it
+        self._hub.holdings.note(self, self.queued + len(self._decoder.rest))
 
     def _drop(self, data: bytes) -> None:
         self.queued += len(data)  # nothing is sent any more: the counter is free for this
@@ -509,7 +483,7 @@ class Stream(Watched):
                 return
             self.queued = 0
             self._out = ()
-            if self._hub.holding:
+            if self._hub.holdings.total:
                 self._account()
         elif self.state == CLOSED:
             return
