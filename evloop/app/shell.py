@@ -51,6 +51,18 @@ def _plain(**arguments: Any) -> Any:
     return PlainSession(**arguments)
 
 
+# What the prompt did without, in the order of its loading. A session at a prompt lasts for hours,
+# and the files may be another release's by then, or gone: they are loaded while they are ours.
+LATE = (
+    "evloop.terminal.layout",
+    "evloop.app.completion",
+    "evloop.app.chat",
+    "evloop.net.interfaces",
+    "evloop.net.multicast",
+    "evloop.room.live",
+    "evloop.room.reliable.session",
+    "evloop.room.plain",
+)
 URGENT = ("connect", "bye", "quit")  # these do not wait behind a command that takes long
 
 # Loaded with the first room, as all that a chat needs: the prompt comes first, and sooner.
@@ -73,6 +85,7 @@ class Client:
         self.on_chat: Callable[[Chat], object] = nothing
         self.on_chat_over: Callable[[Chat], object] = nothing
         self._faults = 0
+        self._late: list[str] | None = None  # modules still to be loaded, the next one last
         self._slow = loop.call_at(NEVER, self._tell_slow)  # armed while a command waits
         self._waits = False  # a command, or the start, waits for the directory
         self._told_slow = False  # and has done so for a while
@@ -265,8 +278,25 @@ class Client:
             self.frontend.hold(False)
             self.show_prompt()
 
+    def _load_late(self) -> None:
+        """Load what was left for later: under a person's hands a module in each tick."""
+        if self._late is None:
+            self._late = list(reversed(LATE))
+        while self._late:
+            try:
+                __import__(self._late.pop())
+            except ImportError:  # what needs it will say so
+                self._late.clear()
+            if self.frontend.is_terminal:
+                self.loop.defer(self._load_late)
+                return
+
     def show_prompt(self) -> None:
         """Say where Enter will go."""
+        if (
+            self._late is None and self.frontend.is_terminal
+        ):  # in the tick after this one: the prompt is drawn before
+            self.loop.defer(lambda: self.loop.defer(self._load_late))
         chatting = self.chat is not None
         name = self.chat.name if self.chat is not None else "evloop"
         self.frontend.prompt(f"{name}> ", chatting=chatting)
@@ -280,6 +310,8 @@ class Client:
             self.frontend.note(report.directory_back(self.link.endpoint))
         if not self.options.command:
             self.link.request("watch", {}, _ignore)
+            if not self.frontend.is_terminal:
+                self._load_late()
         if self.chat is not None and self.chat.listed:
             self.link.request("enter", {"name": self.chat.name}, _ignore)
 
