@@ -84,6 +84,10 @@ class Client:
         # What a one-shot does with its room when it is open, and when it is left.
         self.on_chat: Callable[[Chat], object] = nothing
         self.on_chat_over: Callable[[Chat], object] = nothing
+        self.before_quit: Callable[[], str] = str  # a person is told it, once; "": nothing
+        self.before_stop: Callable[[], str] = str  # what Ctrl-Z has to say; "": nothing
+        self.finish: Callable[[], object] = loop.stop  # the very end, when all rooms are left
+        self._asked = False  # `before_quit` had something to say
         self._faults = 0
         self._late: list[str] | None = None  # modules still to be loaded, the next one last
         self._slow = loop.call_at(NEVER, self._tell_slow)  # armed while a command waits
@@ -174,6 +178,8 @@ class Client:
         """The end of input, or Ctrl-D."""
         if self.chat is None:
             self.quit()
+            if not self._quitting:
+                self.show_prompt()
             return
         if not self.frontend.is_terminal:
             self._quitting = True
@@ -421,8 +427,24 @@ class Client:
 
     # -- the end ---------------------------------------------------------------------------------
 
+    def _stays(self) -> bool:
+        """Whether a person who wants to quit is told first what that means for others."""
+        if self._asked or self._quitting or not self.frontend.is_terminal or self.options.command:
+            return False
+        sentence = self.before_quit()
+        if sentence:
+            self._asked = True
+            self.frontend.note(sentence)
+        return bool(sentence)
+
+    def suspending(self) -> str:
+        """The terminal is given back and the process stopped: what is to be said; "": nothing."""
+        return self.before_stop()
+
     def quit(self) -> None:
         """Leave the room, if any, then the program."""
+        if self._stays():
+            return
         self._quitting = True
         if self.chat is None:
             self._end()
@@ -437,6 +459,8 @@ class Client:
         person = self.frontend.is_terminal and not self.options.command
         if status == INTERRUPTED and person and self._waits and not self._quitting:
             self.link.give_up()
+            return
+        if status == INTERRUPTED and self._stays():
             return
         self.status = status
         if self._quitting or self.chat is None:
@@ -464,7 +488,7 @@ class Client:
         self._ending = True
         if not self._rooms:
             self.link.close()
-            self.loop.stop()
+            self.finish()
 
 
 def _ignore(value: object, error: object) -> None:

@@ -68,8 +68,10 @@ def test_the_files_go_away_under_a_prompt(crew: Crew, tmp_path: Path, module: st
     server = crew.server()
     shutil.copytree(ROOT / "evloop", tmp_path / "evloop")
     run = PtyRun(
-        ["sh", "-c", f'cd {tmp_path}; exec "$0" "$@"', sys.executable, "-m", module]
-        + ["--server", server.place, "--name", "Mel"]
+        [
+            *("sh", "-c", f'cd {tmp_path}; exec "$@"', "sh", sys.executable, "-m", module),
+            *("--server", server.place, "--name", "Mel"),
+        ]
     )
     with run:
         run.expect_line("help lists the commands")

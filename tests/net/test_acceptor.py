@@ -175,7 +175,7 @@ def test_a_name_that_is_not_known_yet_is_no_wrong_option(
         raise socket.gaierror(number, "as the resolver says")
 
     monkeypatch.setattr(socket, "getaddrinfo", unknown)
-    with pytest.raises(SetupError, match="cannot listen on box.lan:44444: as the resolver") as it:
+    with pytest.raises(SetupError, match=r"cannot listen on box\.lan:44444: as the resolver") as it:
         open_listeners(["box.lan:44444"])
     assert it.value.exit_status == status
 
