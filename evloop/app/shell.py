@@ -51,6 +51,18 @@ def _plain(**arguments: Any) -> Any:
     return PlainSession(**arguments)
 
 
+# What the prompt did without, in the order of its loading. A session at a prompt lasts for hours,
+# and the files may be another release's by then, or gone: they are loaded while they are ours.
+LATE = (
+    "evloop.terminal.layout",
+    "evloop.app.completion",
+    "evloop.app.chat",
+    "evloop.net.interfaces",
+    "evloop.net.multicast",
+    "evloop.room.live",
+    "evloop.room.reliable.session",
+    "evloop.room.plain",
+)
 URGENT = ("connect", "bye", "quit")  # these do not wait behind a command that takes long
 
 # Loaded with the first room, as all that a chat needs: the prompt comes first, and sooner.
@@ -72,7 +84,12 @@ class Client:
         # What a one-shot does with its room when it is open, and when it is left.
         self.on_chat: Callable[[Chat], object] = nothing
         self.on_chat_over: Callable[[Chat], object] = nothing
+        self.before_quit: Callable[[], str] = str  # a person is told it, once; "": nothing
+        self.before_stop: Callable[[], str] = str  # what Ctrl-Z has to say; "": nothing
+        self.finish: Callable[[], object] = loop.stop  # the very end, when all rooms are left
+        self._asked = False  # `before_quit` had something to say
         self._faults = 0
+        self._late: list[str] | None = None  # modules still to be loaded, the next one last
         self._slow = loop.call_at(NEVER, self._tell_slow)  # armed while a command waits
         self._waits = False  # a command, or the start, waits for the directory
         self._told_slow = False  # and has done so for a while
@@ -161,6 +178,8 @@ class Client:
         """The end of input, or Ctrl-D."""
         if self.chat is None:
             self.quit()
+            if not self._quitting:
+                self.show_prompt()
             return
         if not self.frontend.is_terminal:
             self._quitting = True
@@ -265,8 +284,25 @@ class Client:
             self.frontend.hold(False)
             self.show_prompt()
 
+    def _load_late(self) -> None:
+        """Load what was left for later: under a person's hands a module in each tick."""
+        if self._late is None:
+            self._late = list(reversed(LATE))
+        while self._late:
+            try:
+                __import__(self._late.pop())
+            except ImportError:  # what needs it will say so
+                self._late.clear()
+            if self.frontend.is_terminal:
+                self.loop.defer(self._load_late)
+                return
+
     def show_prompt(self) -> None:
         """Say where Enter will go."""
+        if (
+            self._late is None and self.frontend.is_terminal
+        ):  # in the tick after this one: the prompt is drawn before
+            self.loop.defer(lambda: self.loop.defer(self._load_late))
         chatting = self.chat is not None
         name = self.chat.name if self.chat is not None else "evloop"
         self.frontend.prompt(f"{name}> ", chatting=chatting)
@@ -280,6 +316,8 @@ class Client:
             self.frontend.note(report.directory_back(self.link.endpoint))
         if not self.options.command:
             self.link.request("watch", {}, _ignore)
+            if not self.frontend.is_terminal:
+                self._load_late()
         if self.chat is not None and self.chat.listed:
             self.link.request("enter", {"name": self.chat.name}, _ignore)
 
@@ -389,8 +427,24 @@ class Client:
 
     # -- the end ---------------------------------------------------------------------------------
 
+    def _stays(self) -> bool:
+        """Whether a person who wants to quit is told first what that means for others."""
+        if self._asked or self._quitting or not self.frontend.is_terminal or self.options.command:
+            return False
+        sentence = self.before_quit()
+        if sentence:
+            self._asked = True
+            self.frontend.note(sentence)
+        return bool(sentence)
+
+    def suspending(self) -> str:
+        """The terminal is given back and the process stopped: what is to be said; "": nothing."""
+        return self.before_stop()
+
     def quit(self) -> None:
         """Leave the room, if any, then the program."""
+        if self._stays():
+            return
         self._quitting = True
         if self.chat is None:
             self._end()
@@ -405,6 +459,8 @@ class Client:
         person = self.frontend.is_terminal and not self.options.command
         if status == INTERRUPTED and person and self._waits and not self._quitting:
             self.link.give_up()
+            return
+        if status == INTERRUPTED and self._stays():
             return
         self.status = status
         if self._quitting or self.chat is None:
@@ -432,7 +488,7 @@ class Client:
         self._ending = True
         if not self._rooms:
             self.link.close()
-            self.loop.stop()
+            self.finish()
 
 
 def _ignore(value: object, error: object) -> None:

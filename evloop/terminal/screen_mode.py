@@ -250,6 +250,9 @@ class ScreenMode:
     def _suspend(self) -> None:
         if not self._mine:
             return
+        sentence = self.owner.suspending() if self.owner is not None else ""
+        if sentence:
+            self.note(sentence)
         self._editor.hide()
         self._terminal.write(self._editor.take(self._loop.now))
         self._mine = False
