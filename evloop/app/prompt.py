@@ -16,6 +16,7 @@ from evloop.app.limits import (
 from evloop.base.addresses import split_endpoint
 from evloop.base.errors import (
     INVALID_PARAMS,
+    NOT_ALLOWED,
     EvloopError,
     Refused,
     RemoteProtocolError,
@@ -235,21 +236,28 @@ class Prompt:
         name = asked_room_name(arguments[0])
         change = ("room_deleted", fold(name))
 
+        try:
+            tokens = self._trust.tokens(self._link.endpoint, name)
+        except SetupError as error:  # anyone may delete, perhaps
+            self._frontend.note(f"evloop: {error.sentence}")
+            tokens = []
+
+        def ask() -> None:
+            token = {"token": tokens.pop(0)} if tokens else {}
+            self._ask("deleteroom", {"name": name, **token}, deleted)
+
         def deleted(value: object, error: EvloopError | None) -> None:
+            # The token of a room that was called so, and is no more, or is of another directory.
+            if tokens and isinstance(error, Refused) and error.code == NOT_ALLOWED:
+                ask()
+                return
             self._own_changes.discard(change)
             if error is None:
                 _, room, members = protocol.read_change(value)
                 self._show_room(room, members, report.room_deleted(room_object(room, members)))
             done(error)
 
-        params = {"name": name}
-        try:
-            token = self._trust.token(self._link.endpoint, name)
-        except SetupError as error:  # anyone may delete, perhaps
-            self._frontend.note(f"evloop: {error.sentence}")
-        else:
-            params.update({} if token is None else {"token": token})
-        self._ask("deleteroom", params, deleted)
+        ask()
         self._own_changes.add(change)
 
     def news(self, method: str, params: dict[str, Any]) -> None:
@@ -290,10 +298,8 @@ class Prompt:
             if error is not None:
                 done(not_a_place or error)
                 return
+            room, _ = protocol.read_room(value.get("room") if isinstance(value, dict) else None)
             try:
-                if not isinstance(value, dict):
-                    raise Refused(1, "", "the directory's answer makes no sense")
-                room, _ = protocol.read_room(value.get("room"))
                 address = check_address(room.address)  # from the network: judged before it is used
                 port = check_port(room.port)
                 self._open_room(display(room.name), address, port, room.mode, done)

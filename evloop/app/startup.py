@@ -17,7 +17,7 @@ from evloop.app.commands import (
 from evloop.app.limits import SHOWN_LINES_DEFAULT
 from evloop.app.prompt import advised
 from evloop.base.errors import UNCONFIRMED, EvloopError, Refused
-from evloop.base.names import split_place
+from evloop.base.names import fold, split_place
 from evloop.room.limits import HISTORY_MESSAGES_MAX
 from evloop.terminal import report
 
@@ -49,7 +49,7 @@ def _interactive(client: Client) -> None:
 
     def listed(rooms: list[Any], error: EvloopError | None) -> None:
         if error is None:
-            prompt.rooms = {room.fold: room.name for room, _ in rooms}
+            prompt.rooms = {fold(room.name): room.name for room, _ in rooms}
             client.frontend.note(
                 f"evloop: directory {client.link.endpoint}, {report.plural(len(rooms), 'room')}."
                 " help lists the commands, Ctrl-D quits."
