@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -16,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.elsewhere import box
+from tests.support.namespaces import namespaced
 from tests.support.pairs import both
 from tests.support.processes import ROOT, Crew, Program, Seated, fresh_room, no_trace
 from tests.support.pty_run import PtyRun
@@ -138,10 +138,10 @@ def test_terminals_and_pipes_chat(crew: Crew, elsewhere: Prefix, modes: tuple[st
     assert json.loads(listed.lines[0])["members"] == 4, listed.tell()
     for line in piped:
         line.end()
-    for one in seated:
-        one.type("/quit\n")
-    for one in (*piped, *seated):
-        assert crew.finish(one).status == 0, one.tell()
+    for terminal in seated:
+        terminal.type("/quit\n")
+    for program in (*piped, *seated):
+        assert crew.finish(program).status == 0, program.tell()
     no_trace(server, *piped, *seated)
 
 
@@ -311,9 +311,7 @@ def test_macos_keeps_it_from_a_directory(crew: Crew, elsewhere: Prefix) -> None:
 # -- an interface that goes and comes --------------------------------------------------------------
 
 
-@pytest.mark.skipif(
-    shutil.which("unshare") is None or shutil.which("ip") is None, reason="needs unshare and ip"
-)
+@namespaced
 def test_an_interface_that_goes_and_comes(crew: Crew, elsewhere: Prefix, namespace: str) -> None:
     """The address is taken away and given back: trouble is told, and then what was said comes."""
     prefix = ("nsenter", f"--net={namespace}", *elsewhere("darwin"))
