@@ -12,15 +12,20 @@ import os
 import sys
 import time
 
+if not __package__:  # this folder alone, as `python3 -m zipapp evloop` packs it
+    sys.exit("evloop: start this as `python3 -m evloop`; `make pyz` makes one file of it")
+
 from evloop.app.shell import Client
 from evloop.base.addresses import endpoint_of, split_endpoint
 from evloop.base.errors import EvloopError, SetupError
 from evloop.client import run_main
+from evloop.daemon.connection import Connection
 from evloop.daemon.options import parse_options
 from evloop.daemon.server import Server, guard_handlers
 from evloop.directory.client import Unreachable
 from evloop.net.interfaces import choose_interface
 from evloop.system.log import WARNING, Log
+from evloop.system.process import command_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,7 +39,6 @@ def prepare(client: Client) -> None:
     """Let `client` host a directory when none answers."""
     server: Server | None = None
     log = _log(client)
-    guard_handlers(client.loop, log, client.options.debug)
 
     def stop_server() -> None:
         if server is not None:
@@ -48,6 +52,7 @@ def prepare(client: Client) -> None:
             then(error)
             return
         options = parse_options(["--memory"])
+        _survive(client, log)
         server = Server(client.loop, options, log, lambda: None)
         try:
             server.listen([f":{port}"])
@@ -63,13 +68,27 @@ def prepare(client: Client) -> None:
     client.on_end = stop_server
 
 
+def _survive(client: Client, log: Log) -> None:
+    """From now on others depend on this process: no bug ends it, whoever it shows at."""
+    guard_handlers(client.loop, log, client.options.debug)
+    tell = client.loop.on_error
+    assert tell is not None
+
+    def failed(origin: object, error: Exception) -> None:
+        tell(origin, error)
+        if not isinstance(origin, Connection):
+            client.recover()
+
+    client.loop.on_error = failed
+
+
 def _log(client: Client) -> Log:
     """The log of client and directory in one: on the frontend, for nothing else writes there."""
 
     def write(line: str) -> None:
         client.frontend.note(f"evloop: {line}")
 
-    log = Log(write, level=WARNING, journal=False, wall=time.time, clock=time.monotonic)
+    log = Log(write, level=WARNING, journal=False, wall=client.wall, clock=time.monotonic)
     log.schedule = client.loop.call_at
     return log
 
@@ -82,14 +101,14 @@ def _hosting(client: Client, port: int) -> str:
     where = endpoint_of(address, port)
     return (
         f"evloop: no directory answered, so this one hosts it (in memory, on every address);"
-        f" others type: python3 -m evloop.client --server {where}"
+        f" others type: {command_of('client')} --server {where}"
     )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The program; returns the exit status."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    return run_main(arguments, os.environ, prepare, "python3 -m evloop")
+    return run_main(arguments, os.environ, prepare, command_of())
 
 
 if __name__ == "__main__":

@@ -13,16 +13,17 @@ import os
 
 from evloop import __version__
 from evloop.app.commands import UsageError, parse_line
+from evloop.app.limits import FAULTS_MAX, SLOW_S
 from evloop.app.prompt import Prompt
 from evloop.app.style import Stamps, Style
-from evloop.base.errors import INTERRUPTED, EvloopError, Refused
+from evloop.base.errors import INTERNAL, INTERRUPTED, EvloopError, Refused
 from evloop.base.names import place_of, quoted
 from evloop.directory import protocol
 from evloop.directory.client import READY, DirectoryClient
 from evloop.directory.trust import Trust
-from evloop.net.stream import Hub
+from evloop.net.stream import Hub, Stream
 from evloop.system.loop import Loop
-from evloop.system.timers import nothing
+from evloop.system.timers import NEVER, nothing
 from evloop.terminal import report
 from evloop.terminal.frontend import open_frontend
 
@@ -50,6 +51,8 @@ def _plain(**arguments: Any) -> Any:
     return PlainSession(**arguments)
 
 
+URGENT = ("connect", "bye", "quit")  # these do not wait behind a command that takes long
+
 # Loaded with the first room, as all that a chat needs: the prompt comes first, and sooner.
 SESSIONS: dict[str, Any] = {"plain": _plain, "reliable": _reliable}
 
@@ -60,7 +63,7 @@ class Client:
     def __init__(self, loop: Loop, options: Namespace, hub: Hub, wall: Callable[[], float]) -> None:
         self.loop = loop
         self.options = options
-        self._wall = wall
+        self.wall = wall
         self.status = 0
         self.chat: Chat | None = None
         self.on_end: Callable[[], object] = nothing
@@ -69,6 +72,10 @@ class Client:
         # What a one-shot does with its room when it is open, and when it is left.
         self.on_chat: Callable[[Chat], object] = nothing
         self.on_chat_over: Callable[[Chat], object] = nothing
+        self._faults = 0
+        self._slow = loop.call_at(NEVER, self._tell_slow)  # armed while a command waits
+        self._waits = False  # a command, or the start, waits for the directory
+        self._told_slow = False  # and has done so for a while
         self._quitting = False
         self._rooms: set[LiveRoom] = set()  # open; those that were left are still saying goodbye
         self._ending = False
@@ -144,7 +151,7 @@ class Client:
             self.show_prompt()
 
     def interrupt(self) -> None:
-        """Ctrl-C twice: out of the room; at the main prompt out of the program."""
+        """Ctrl-C: a command that waits is given up. Twice: out of the room, or the program."""
         if self.chat is not None:
             self.chat.leave()
         else:
@@ -168,11 +175,19 @@ class Client:
         present = (name for _, name, _ in self.chat.room.session.members(self.loop.now)[1:])
         return in_chat(text[:cursor], list(self.chat.speakers), present)
 
+    def passes(self, text: str) -> bool:
+        """Whether a line need not wait for the command before it: that one takes long already."""
+        word = text.split()[:1]
+        return self._told_slow and bool(word) and word[0].casefold() in URGENT
+
     # -- commands --------------------------------------------------------------------------------
 
     def run(self, word: str, arguments: list[str], options: dict[str, str]) -> None:
         """Run one command of the prompt; lines wait until it is done."""
+        if self._waits:
+            self.link.give_up()  # only what is urgent gets here meanwhile
         self.frontend.hold(True)
+        self.awaiting(True)
         self._away = self._away and word not in ("connect", "bye")
         finished = False
 
@@ -180,6 +195,7 @@ class Client:
             nonlocal finished
             assert not finished, f"{word} ended twice"
             finished = True
+            self.awaiting(False)
             if error is not None:
                 said = self.options.command[0] if self.options.command else word
                 self.failed(" ".join([said, *arguments[:1]]), error)
@@ -194,6 +210,18 @@ class Client:
         except EvloopError as error:
             done(error)
 
+    def awaiting(self, waits: bool) -> None:
+        """A command, or the start, waits for the directory from now on, or no more."""
+        self._waits = waits
+        self._told_slow = False
+        self._slow.move(self.loop.now + SLOW_S if waits else NEVER)
+
+    def _tell_slow(self) -> None:
+        self._told_slow = True
+        if self.frontend.is_terminal:
+            self.frontend.note(report.still_waiting(self.link.endpoint))
+            self.frontend.hold(True)  # what was typed meanwhile and is urgent goes on now
+
     def failed(self, what: str, error: EvloopError, status: int = 0) -> None:
         """Say what failed and why; the first failure decides the exit status."""
         why = str(error)
@@ -205,6 +233,37 @@ class Client:
         one_shot = self.options.command and self.chat is None
         if one_shot or not self.frontend.is_terminal:
             self.status = self.status or status or error.exit_status
+
+    def fault(self, origin: object, error: Exception) -> None:
+        """A bug of ours in a callback of `origin`: said, and the chat goes on.
+
+        A program among others (a command, a pipe) is to end with a status; so is one whose bug
+        comes again and again.
+        """
+        if isinstance(error, EvloopError):
+            self.failed("", error)
+        else:
+            what = f"{type(error).__name__}: {error}"
+            self.frontend.note(f"evloop: internal error: {what}; --debug shows where")
+            if self.options.debug:
+                from traceback import format_exception
+
+                lines = format_exception(type(error), error, error.__traceback__)
+                self.frontend.note("".join(lines).rstrip())
+        if isinstance(origin, Stream):
+            origin.fail()
+        self._faults += 1
+        if self.options.command or not self.frontend.is_terminal or self._faults > FAULTS_MAX:
+            self.signalled(getattr(error, "exit_status", INTERNAL))
+        else:
+            self.recover()
+
+    def recover(self) -> None:
+        """After a bug: the command that runs may never come to its end, so take the next."""
+        if self.chat is None and not self._quitting:
+            self.awaiting(False)
+            self.frontend.hold(False)
+            self.show_prompt()
 
     def show_prompt(self) -> None:
         """Say where Enter will go."""
@@ -269,6 +328,7 @@ class Client:
             on_alone=self._alone,
         )
         self.chat.start()
+        self.awaiting(False)
         self.show_prompt()
         self.frontend.hold(False)
         self.on_chat(self.chat)
@@ -298,7 +358,7 @@ class Client:
         )
         if mode == "plain":
             session.is_own = lambda source: source == transport.source
-        return LiveRoom(self.loop, transport, session, self._wall)
+        return LiveRoom(self.loop, transport, session, self.wall)
 
     def _rng(self) -> Random:
         """The random source. Loaded late, as with all that the first prompt can do without."""
@@ -338,7 +398,14 @@ class Client:
             self.chat.finish()
 
     def signalled(self, status: int) -> None:
-        """A signal: say goodbye in the room and go, with `status`."""
+        """A signal: say goodbye in the room and go, with `status`.
+
+        Ctrl-C of a person whose command waits ends that alone.
+        """
+        person = self.frontend.is_terminal and not self.options.command
+        if status == INTERRUPTED and person and self._waits and not self._quitting:
+            self.link.give_up()
+            return
         self.status = status
         if self._quitting or self.chat is None:
             self._end()

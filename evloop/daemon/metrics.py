@@ -218,8 +218,8 @@ def open_descriptors() -> int:
 
 def publish(loop: Loop, log: Log, path: str, metrics: Metrics) -> None:
     """Write the file now and every METRICS_EVERY_S; a failure is logged, and tried again."""
+    loop.call_at(loop.now + METRICS_EVERY_S, lambda: publish(loop, log, path, metrics))
     try:
         write_file(path, metrics.text())
     except OSError as error:
         log.warning("metrics not written", file=path, why=error.strerror or str(error))
-    loop.call_at(loop.now + METRICS_EVERY_S, lambda: publish(loop, log, path, metrics))

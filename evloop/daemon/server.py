@@ -89,7 +89,12 @@ class Server:
         else:
             self.state = os.path.abspath(options.state or state_path(dict(os.environ)))
             self._store = open_store(self.state)
-        version, rooms = self._store.load()
+        try:
+            version, rooms = self._store.load()
+            self._seen = self._store.load_seen()
+        except BaseException:
+            self._store.close()
+            raise
         self.loop = loop
         self.log = log
         self.directory = Directory(
@@ -140,7 +145,7 @@ class Server:
         if self._options.delete == "owner" and not self.tls and not all(map(is_loopback, hosts)):
             self.log.warning("owner tokens can be overheard: --tls-cert encrypts them")
         if self._options.expire is not None:
-            ran, seen = self._store.load_seen()
+            ran, seen = self._seen
             expiry = Expiry(self._options.expire * DAY_S, ran, seen, self.loop.now)
             self.dispatcher.visited = expiry.visited
             Sweeper(self.loop, self.dispatcher, expiry)
@@ -175,7 +180,7 @@ class Server:
     def _send_away(self, staying: list[Connection], reason: str) -> None:
         """As many in one tick as are sent to in one (5,000 at once: 24 ms)."""
         for connection in staying[:SENDS_PER_TICK]:
-            self.dispatcher.send_away(connection, reason)
+            self.loop.guard(connection, self.dispatcher.send_away, connection, reason)
         del staying[:SENDS_PER_TICK]
         if staying:
             self.loop.defer(lambda: self._send_away(staying, reason))
@@ -184,9 +189,9 @@ class Server:
         """Let go of everything; whoever is still connected is cut off."""
         self._door.abort()
         for stream in list(self.dispatcher.connections.values()):
-            stream.abort("the server has ended")
+            self.loop.guard(stream, stream.abort, "the server has ended")
         self.dispatcher.end_tick()
-        while self.dispatcher.hub.closed:
+        while self.dispatcher.hub.turns.closed:
             self.dispatcher.end_tick()
         self._store.close()
 
@@ -230,14 +235,12 @@ def guard_handlers(loop: Loop, log: Log, debug: bool) -> None:
     """A bug in a handler is logged, and costs the connection that it was about, nothing more."""
 
     def failed(origin: object, error: Exception) -> None:
-        read = getattr(origin, "on_read", None)
-        owner = getattr(read, "__self__", None)
-        peer = getattr(owner, "peer", None)
+        peer = getattr(origin, "peer", None)
         log.error("internal error", peer=peer, what=f"{type(error).__name__}: {error}")
         if debug:
             log.trace(error)
-        if isinstance(owner, Stream):
-            owner.fail()
+        if isinstance(origin, Stream):
+            origin.fail()
 
     loop.on_error = failed
 

@@ -42,6 +42,7 @@ assert KEEPSAKE_LINES_MAX * (KEEPSAKE_KEY_CHARS_MAX + 80) < KEEPSAKE_BYTES_MAX
 # -- the client ----------------------------------------------------------------------------------
 
 CONNECT_S_MAX = 5.0  # for each address, and for the directory's first word
+REQUEST_S_MAX = 10.0  # for an answer; then the connection is as good as gone, and made anew
 RECONNECT_S_MIN = 0.5  # the first back-off; doubled each time
 RECONNECT_S_MAX = 30.0
 SENTENCE_CHARS_MAX = 500  # shown of what a directory says; its own sentences have at most 250

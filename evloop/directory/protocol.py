@@ -224,9 +224,13 @@ def notification(method: bytes, params: bytes) -> bytes:
     return b'{"jsonrpc":"2.0","method":"%b","params":%b}' % (method, params)
 
 
-def closing(reason: str) -> bytes:
-    """Return the notification that the server sends before it ends."""
-    return notification(b"closing", encode({"reason": reason}))
+def closing(reason: str, final: bool = False) -> bytes:
+    """Return the notification that the server sends before it ends a connection.
+
+    `final`: a client that comes back by itself is not welcome.
+    """
+    more = {"final": True} if final else {}
+    return notification(b"closing", encode({"reason": reason, **more}))
 
 
 def room_json(room: RoomEntry, members: int) -> bytes:

@@ -10,6 +10,7 @@ from evloop.net.limits import (
     KEEPALIVE_IDLE_S,
     KEEPALIVE_INTERVAL_S,
     KEEPALIVE_PROBES,
+    USER_TIMEOUT_MS,
 )
 
 __all__ = ["tune", "unacknowledged"]
@@ -22,6 +23,8 @@ _OPTIONS = (
     (socket.IPPROTO_TCP, first_probe(), KEEPALIVE_IDLE_S),
     (socket.IPPROTO_TCP, named_option("TCP_KEEPINTVL"), KEEPALIVE_INTERVAL_S),
     (socket.IPPROTO_TCP, named_option("TCP_KEEPCNT"), KEEPALIVE_PROBES),
+    # RFC 5482: keepalive says nothing about a peer to whom something is under way.
+    (socket.IPPROTO_TCP, named_option("TCP_USER_TIMEOUT"), USER_TIMEOUT_MS),
 )
 
 

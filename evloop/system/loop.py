@@ -180,8 +180,9 @@ class Loop:
 
     `now`: when the tick's events came, on the loop's clock.
     `on_error(origin, error)`: an exception left a callback; origin is the Watch or Timer, or the
-    deferred, hook or signal function itself. While it is None (the default) the exception leaves
-    `tick`, which loses nothing: what was not yet called is called by the next tick.
+    deferred, hook or signal function itself, or what was given to `guard`. While it is None (the
+    default) the exception leaves `tick`, but only at its end: everybody else is served first. Of
+    several each leaves a tick of its own.
     `on_busy(seconds)`: called before each select with the time since the last one ended.
     """
 
@@ -190,6 +191,7 @@ class Loop:
         "_closed",
         "_deferred",
         "_due",
+        "_errors",
         "_fresh",
         "_hooks",
         "_poller",
@@ -219,6 +221,7 @@ class Loop:
         self._due: deque[Timer] = deque()
         self._deferred: deque[Callback] = deque()
         self._hooks: list[Callback] = []
+        self._errors: deque[Exception] = deque()  # that nobody has taken: they leave a tick
         self._signals: _Signals | None = None
         self._ticking = False
         self._stopping = False
@@ -289,7 +292,7 @@ class Loop:
                 self._run_hooks()
             # A fresh reading: `now` is as old as the last tick's callbacks and the hooks took.
             before = self._clock()
-            if self._deferred or self._due or self._stopping:
+            if self._deferred or self._due or self._stopping or self._errors:
                 timeout: float | None = 0
             else:
                 timeout = self._sleep(before) if heap else None
@@ -303,8 +306,32 @@ class Loop:
                 self._run_timers()
             if self._deferred:
                 self._run_deferred()
+            if self._errors:
+                raise self._errors.popleft()
         finally:
             self._ticking = False
+
+    def guard(self, origin: object, fn: Callable[..., object], *args: Any) -> bool:
+        """Call `fn(*args)` in a pass over many; return whether it went well.
+
+        An exception goes to `on_error`, as that of any callback does: the pass goes on.
+        """
+        try:
+            fn(*args)
+        except Exception as error:  # noqa: BLE001 - the owner of the loop decides
+            self.failed(origin, error)
+            return False
+        return True
+
+    def failed(self, origin: object, error: Exception) -> None:
+        """`error` left a callback of `origin`: tell the owner of the loop."""
+        if self.on_error is None:
+            self._errors.append(error)
+            return
+        try:
+            self.on_error(origin, error)
+        except Exception as worse:  # noqa: BLE001 - then the tick ends with it
+            self._errors.append(worse)
 
     def close(self) -> None:
         """Close every watch, with what it is to release; give the signals back.
@@ -319,13 +346,15 @@ class Loop:
         if self._signals is not None:
             self._signals.restore()
         for watch in list(self._watches.values()):
-            watch.close_descriptor()
+            self.guard(watch, watch.close_descriptor)
         self._timers.clear()
         self._due.clear()
         self._deferred.clear()
         self._hooks.clear()
         self._poller.close()
         self._selector.close()
+        if self._errors:
+            raise self._errors.popleft()
 
     def _sleep(self, now: float) -> float | None:
         """Seconds from `now` until the next timer; None: there is none."""
@@ -353,7 +382,7 @@ class Loop:
                 if bits & _WRITABLE and watch._mask & WRITE:
                     watch.on_write()
             except Exception as error:  # noqa: BLE001 - the owner of the loop decides
-                self._failed(watch, error)
+                self.failed(watch, error)
 
     def _run_timers(self) -> None:
         now, due = self.now, self._due
@@ -364,27 +393,17 @@ class Loop:
             try:
                 timer.fire(now)
             except Exception as error:  # noqa: BLE001 - the owner of the loop decides
-                self._failed(timer, error)
+                self.failed(timer, error)
 
     def _run_deferred(self) -> None:
         deferred = self._deferred
         for _ in range(len(deferred)):
-            self._call(deferred.popleft())
+            fn = deferred.popleft()
+            self.guard(fn, fn)
 
     def _run_hooks(self) -> None:
         for hook in self._hooks:
-            self._call(hook)
-
-    def _call(self, fn: Callback) -> None:
-        try:
-            fn()
-        except Exception as error:  # noqa: BLE001 - the owner of the loop decides
-            self._failed(fn, error)
-
-    def _failed(self, origin: object, error: Exception) -> None:
-        if self.on_error is None:
-            raise error
-        self.on_error(origin, error)
+            self.guard(hook, hook)
 
 
 def _poller_of(selector: selectors.BaseSelector) -> Poller:
@@ -479,7 +498,7 @@ class _Signals:
         for signum in self._reader.recv(SIGNALS_PER_WAKE_MAX):
             fn = self._handlers.get(signum)
             if fn is not None:  # Python handlers that are not ours write their numbers too
-                self._loop._call(fn)
+                self._loop.guard(fn, fn)
 
     def restore(self) -> None:
         signal.set_wakeup_fd(self._previous_fd)

@@ -6,7 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evloop.system.limits import LINE_BYTES_MAX
+from evloop.system.loop import Loop
 from evloop.system.stdin import LineReader
+from evloop.terminal.line_mode import LineMode
 
 ESCAPE = b"\x1d"
 
@@ -74,3 +76,61 @@ def test_the_escape_key_acts_from_anywhere_in_a_line() -> None:
 
 def test_without_an_escape_key_its_byte_is_text() -> None:
     assert LineReader().feed(b"a\x1db\n") == [("line", "a\x1db")]
+
+
+class Owner:
+    """Fails at the line "two"."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def line(self, text: str) -> None:
+        if text == "two":
+            raise ZeroDivisionError("planted")
+        self.told.append(text)
+
+    def passes(self, text: str) -> bool:
+        return text == "urgent"
+
+    def bad_line(self, why: str) -> None:
+        self.told.append("bad")
+
+    def leave(self) -> None:
+        self.told.append("escape")
+
+    def interrupt(self) -> None:
+        self.told.append("interrupt")
+
+    def eof(self) -> None:
+        self.told.append("eof")
+
+
+def test_a_bug_at_one_line_loses_no_other() -> None:
+    loop = Loop()
+    faults: list[Exception] = []
+    loop.on_error = lambda origin, error: faults.append(error)
+    mode = LineMode(loop, ESCAPE, lambda why: None)
+    mode.owner = owner = Owner()
+    mode._on_data(b"one\ntwo\nthree\n")
+    mode._on_data(b"")
+    mode.close()
+    loop.close()
+    assert owner.told == ["one", "three", "eof"]
+    assert len(faults) == 1
+
+
+def test_what_is_urgent_passes_a_command_that_takes_long_but_not_in_a_script() -> None:
+    loop = Loop()
+    mode = LineMode(loop, ESCAPE, lambda why: None)
+    mode.owner = owner = Owner()
+    mode.hold(True)
+    mode._on_data(b"next\nurgent\n")
+    assert owner.told == []
+    mode.is_terminal = True
+    mode._hand_out()
+    assert owner.told == ["urgent"]
+    mode.hold(False)
+    mode._hand_out()
+    assert owner.told == ["urgent", "next"]
+    mode.close()
+    loop.close()
