@@ -22,6 +22,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
+from tests.support.elsewhere import box
+
 ROOT = Path(__file__).parents[2]
 PATIENCE_S = 30.0  # far above any honest wait, even on a busy machine of two cores
 PIECE_BYTES = 65_536
@@ -33,7 +35,12 @@ T = TypeVar("T")
 def environment(**more: str) -> dict[str, str]:
     """What a program under test sees: nothing of the developer's own settings."""
     kept = ("PATH", "HOME", "XDG_STATE_HOME", "COVERAGE_PROCESS_START")
+    elsewhere: dict[str, str] = {}
+    if "TESTS_ELSEWHERE" in os.environ:  # python3 -m tests.support.elsewhere
+        folder = Path(os.environ["XDG_STATE_HOME"]).with_name("elsewhere")
+        elsewhere = box(folder, *os.environ["TESTS_ELSEWHERE"].split())
     return {
+        **elsewhere,
         **{name: os.environ[name] for name in kept if name in os.environ},
         "LANG": "C.UTF-8",
         "USER": "guest",
