@@ -60,7 +60,7 @@ def default_name(environ: Mapping[str, str]) -> str:
         return f"guest-{os.urandom(2).hex()}"
 
 
-def _make_parser(program: str) -> ArgumentParser:
+def make_parser(program: str) -> ArgumentParser:
     from argparse import REMAINDER, ArgumentParser, RawDescriptionHelpFormatter
 
     parser = ArgumentParser(
@@ -118,7 +118,7 @@ def _parse(arguments: Sequence[str], program: str) -> Namespace:
         defaults: Any = SimpleNamespace(**DEFAULTS)
         options: Namespace = defaults
         return options
-    parser = _make_parser(program)
+    parser = make_parser(program)
     options = parser.parse_args(arguments)
     _take_options(parser, options)
     return options
