@@ -15,7 +15,6 @@ from evloop.app.chat import (
     OVER,
     TALKING,
     Chat,
-    names_me,
 )
 from evloop.app.commands import UsageError
 from evloop.app.limits import (
@@ -25,12 +24,17 @@ from evloop.app.limits import (
     CONFIRM_S,
     CONFIRM_SETTLE_S,
     FOLD_BURST,
+    HELD_S,
+    HERE_S,
+    HISTORY_S,
     NEWS_FOLD_S,
     OPENING_S,
     PIPE_QUEUE_MAX,
 )
 from evloop.app.style import Stamps, Style
+from evloop.app.view import names_me
 from evloop.base.errors import EvloopError, Refused
+from evloop.directory.protocol import PLAIN, RELIABLE, RoomEntry
 from evloop.room.events import TABLE, TEXT, Said
 from evloop.system.loop import Loop
 from evloop.terminal import report
@@ -47,6 +51,7 @@ class Frontend:
         self.complete: Callable[[str, int], list[str]] = lambda text, cursor: []
         self.lines: list[str] = []
         self.notes: list[str] = []
+        self.manners: list[str] = []
         self.back: list[str] = []
         self.bells = 0
         self.mentions = 0
@@ -55,8 +60,9 @@ class Frontend:
     def show(self, text: str) -> None:
         self.lines.append(text)
 
-    def note(self, text: str) -> None:
+    def note(self, text: str, manner: str = "") -> None:
         self.notes.append(text)
+        self.manners.append(manner)
 
     def message(
         self,
@@ -96,6 +102,8 @@ class Session:
         self.answers = (0, 0)
         self.asked = 0
         self.kept: list[Any] = []
+        self.complete = True
+        self.missing_count = 0
 
     def members(self, now: float) -> list[tuple[bytes, str, float]]:
         return self.present
@@ -115,16 +123,25 @@ class Session:
     def confirmers(self) -> tuple[int, int]:
         return self.answers
 
+    def caught_up(self) -> bool:
+        return self.complete
+
     def confirm(self, now: float) -> None:
         self.asked += 1
 
     def stats(self) -> dict[str, int]:
-        return {"sent": 1, "lost": 0}
+        return {"sent": 1, "lost": 0, "gaps": self.missing_count}
+
+
+class Transport:
+    def describe(self) -> str:
+        return "eth0"
 
 
 class Room:
     def __init__(self) -> None:
         self.session = Session()
+        self.transport = Transport()
         self.said: list[tuple[str, int]] = []
         self.on_pump: Callable[[], object] = lambda: None
         self.on_events: Any = None
@@ -160,7 +177,8 @@ class World:
         self.loop = Loop(clock=lambda: self.time)
         self.over = 0
         self.quits = 0
-        self.alone = 0
+        self.counted = 0  # times that the directory was asked how many are here
+        self.members = 0  # its answer
         self.names: list[str] = []
 
     def enter(self, *, terminal: bool = True, plain: bool = False, **style: Any) -> Chat:
@@ -174,14 +192,13 @@ class World:
             self.loop,
             self.frontend,
             self.room,  # type: ignore[arg-type]
-            "lab",
+            RoomEntry("lab", "239.255.7.1", 5751, PLAIN if plain else RELIABLE),
             Style(**values),
-            plain=plain,
             listed=True,
             on_over=self._over,
             on_quit=self._quit,
             on_renamed=self.names.append,
-            on_alone=self._alone,
+            count=self._count,
         )
         self.chat.start()
         return self.chat
@@ -192,8 +209,9 @@ class World:
     def _quit(self) -> None:
         self.quits += 1
 
-    def _alone(self, chat: Chat) -> None:
-        self.alone += 1
+    def _count(self, chat: Chat, then: Callable[[int], object]) -> None:
+        self.counted += 1
+        then(self.members)
 
     def wait(self, seconds: float) -> None:
         self.time += seconds
@@ -203,6 +221,7 @@ class World:
 
     def hear(self, *events: tuple[Any, ...]) -> None:
         self.chat.events([TABLE[event[0]](*event) for event in events])
+        self.room.on_pump()
 
 
 @pytest.fixture
@@ -212,8 +231,10 @@ def world() -> Iterator[World]:
     world.loop.close()
 
 
-def message(text: str, sender: bytes = BOB, name: str = "Bob", mark: str = "") -> Said:
-    return Said("message", sender, 0, name, TEXT, text, 0, mark, False)
+def message(
+    text: str, sender: bytes = BOB, name: str = "Bob", mark: str = "", seq: int = 0, wall: int = 0
+) -> Said:
+    return Said("message", sender, seq, name, TEXT, text, wall, mark, False)
 
 
 def test_the_first_line_names_who_was_heard_by_then(world: World) -> None:
@@ -225,12 +246,20 @@ def test_the_first_line_names_who_was_heard_by_then(world: World) -> None:
     assert world.frontend.notes == ["-- in lab with Bob, Eve. Ctrl-] or /leave goes back --"]
 
 
-def test_whatever_comes_first_ends_the_opening(world: World) -> None:
+def test_what_comes_at_once_is_shown_behind_the_first_line(world: World) -> None:
     world.enter()
     world.hear(message("hi"))
-    assert world.frontend.notes[0].startswith("-- in lab") and world.frontend.lines == ["Bob: hi"]
+    assert world.frontend.notes == [] and world.frontend.lines == []
     world.wait(OPENING_S)
+    assert world.frontend.notes[0].startswith("-- in lab") and world.frontend.lines == ["Bob: hi"]
     assert len(world.frontend.notes) == 1
+
+
+def test_what_is_typed_at_once_ends_the_opening(world: World) -> None:
+    world.enter().line("hello")
+    assert world.frontend.notes[0].startswith("-- in lab")
+    world.hear(message("early"), message("hello", sender=ME, name="Mel"))
+    assert world.frontend.lines == ["Bob: early", "Mel: hello"]
 
 
 def test_a_plain_room_opens_at_once(world: World) -> None:
@@ -276,12 +305,28 @@ def test_commands_of_a_room(world: World) -> None:
 
 def test_joins_and_parts_are_folded(world: World) -> None:
     world.enter()
-    world.wait(OPENING_S)
+    world.wait(HERE_S)
     world.hear(("joined", BOB, "Bob"))
     world.hear(("left", EVE, "Eve", "bye"))
     assert len(world.frontend.notes) == 1
     world.wait(NEWS_FOLD_S)
     assert world.frontend.notes[1:] == ["-- Bob joined; Eve left --"]
+
+
+def test_who_is_first_heard_soon_after_we_came_was_here_before(world: World) -> None:
+    """In a large room the others make themselves known over some twenty seconds."""
+    world.enter()
+    world.wait(OPENING_S)
+    world.hear(*[("joined", bytes([n]) * 8, f"m{n}") for n in range(30)])
+    world.wait(NEWS_FOLD_S)
+    assert world.frontend.notes[1:] == ["-- m0, m1, m2, m3, m4, m5, 24 more here too --"]
+
+
+def test_the_first_line_does_not_list_everybody(world: World) -> None:
+    world.enter()
+    world.hear(*[("joined", bytes([n]) * 8, f"m{n}") for n in range(30)])
+    world.wait(OPENING_S)
+    assert ", m11, 18 more. Ctrl-]" in world.frontend.notes[0]
 
 
 def test_who_came_and_went_within_the_fold_is_said_so(world: World) -> None:
@@ -305,6 +350,7 @@ def test_renames_losses_and_conflicts_are_told(world: World) -> None:
 
 def test_a_mention_rings_once_in_a_while(world: World) -> None:
     world.enter()
+    world.wait(OPENING_S)
     world.hear(message("mel?"), message("MEL!"), message("melon"))
     assert world.frontend.mentions == 2 and world.frontend.bells == 1
     world.wait(BELL_S)
@@ -330,6 +376,7 @@ def test_names_are_found_at_word_boundaries(text: str, found: bool) -> None:
 
 def test_one_flooder_is_folded_on_a_live_screen_only(world: World) -> None:
     world.enter()
+    world.wait(OPENING_S)
     world.hear(*[message(str(n)) for n in range(100)])
     assert len(world.frontend.lines) == FOLD_BURST
     world.hear(message("from eve", EVE, "Eve"))
@@ -339,6 +386,7 @@ def test_one_flooder_is_folded_on_a_live_screen_only(world: World) -> None:
     world.wait(NEWS_FOLD_S)
     assert "80 more lines from Bob" in world.frontend.notes[-1]
     world.enter(terminal=False)
+    world.wait(OPENING_S)
     world.hear(*[message(str(n)) for n in range(100)])
     assert len(world.frontend.lines) == 100
 
@@ -412,34 +460,101 @@ def test_quitting_from_a_room_leaves_it_first(world: World) -> None:
 
 
 def test_silence_is_noticed_once_and_only_silence(world: World) -> None:
+    world.members = 2
     world.enter()
     world.wait(ALONE_S)
-    assert world.alone == 1
+    assert world.counted == 1 and "you are alone here" in world.frontend.notes[-1]
+    world.wait(ALONE_S)
     world.enter()
     world.hear(message("hi"))
     world.wait(ALONE_S)
-    assert world.alone == 1
+    assert world.counted == 1
+
+
+def test_who_is_rightly_alone_is_told_nothing(world: World) -> None:
+    world.members = 1
+    world.enter()
+    world.wait(ALONE_S)
+    assert world.counted == 1 and len(world.frontend.notes) == 1
 
 
 def test_the_tail_of_the_history_and_no_more(world: World) -> None:
     world.enter(terminal=False, history=2)
-    world.hear(*[message(str(n), mark="history") for n in range(5)])
-    assert world.frontend.lines == []
+    world.room.session.complete = False
+    events = [message(str(n), mark="history", seq=n) for n in range(5)]
+    world.room.session.kept = events
+    world.hear(*reversed(events))
     world.wait(CATCH_UP_S)
+    assert world.frontend.lines == []
+    world.room.session.complete = True
+    world.wait(0.1)
+    world.room.on_pump()
     assert world.frontend.lines == ["Bob: 3 (old)", "Bob: 4 (old)"]
-    world.hear(message("old", mark="history"), message("new"))
+    world.hear(message("old", mark="history", seq=9), message("new", seq=10))
+    world.wait(CATCH_UP_S)
     assert world.frontend.lines[2:] == ["Bob: new"]
 
 
-def test_a_live_message_shows_the_history_before_it(world: World) -> None:
-    world.enter(terminal=False, history=9)
-    world.hear(message("a", mark="history"), message("b"))
+def test_history_waits_for_its_gaps_and_is_shown_in_order(world: World) -> None:
+    """What comes is in any order; a line of now waits for it, and no mark is left of the chaos."""
+    world.enter(terminal=False)
+    session = world.room.session
+    session.complete = False
+    first, second = message("a", mark="history", seq=0), message("b", EVE, "Eve", "early")
+    third, now = message("c", mark="history", seq=1), message("now", seq=2)
+    session.kept = [first, second, third, now]
+    world.hear(("joined", BOB, "Bob"), second, third)
+    world.wait(1.0)
+    world.hear(now)
+    world.wait(1.0)
+    world.hear(first)
+    assert world.frontend.lines == []
+    session.complete = True
+    world.room.on_pump()
+    assert world.frontend.lines == ["Bob: a (old)", "Eve: b", "Bob: c (old)", "Bob: now"]
+
+
+def test_a_line_of_now_does_not_wait_for_ever(world: World) -> None:
+    world.enter()
+    world.room.session.complete = False
+    world.room.session.missing_count = 7
+    world.hear(message("a", mark="history"), message("b", seq=1))
+    world.wait(HELD_S)
     assert world.frontend.lines == ["Bob: a (old)", "Bob: b"]
+    assert "-- 7 messages of the history are still missing --" in world.frontend.notes
+
+
+def test_history_that_never_gets_whole_is_shown_as_it_is_and_that_is_said(world: World) -> None:
+    world.enter(terminal=False, history=9)
+    session = world.room.session
+    session.complete, session.missing_count = False, 1
+    world.hear(message("a", mark="history"))
+    world.wait(HISTORY_S - 0.1)
+    assert world.frontend.lines == []
+    world.wait(0.2)
+    assert world.frontend.lines == ["Bob: a (old)"]
+    assert world.frontend.notes[-1] == "-- 1 message of the history is still missing --"
+    later = [message("c", mark="history", seq=2), message("b", mark="history", seq=1)]
+    session.kept = [message("a"), *reversed(later)]
+    world.hear(*later)
+    session.complete = True
+    world.wait(CATCH_UP_S)
+    assert world.frontend.notes[-1] == "-- 2 messages from before that came late: --"
+    assert world.frontend.lines[1:] == ["Bob: b (old)", "Bob: c (old)"]
+
+
+def test_where_nobody_is_nothing_is_waited_for(world: World) -> None:
+    world.enter(terminal=False)
+    world.room.session.complete = False
+    world.wait(CATCH_UP_S)
+    world.hear(message("first"))
+    assert world.frontend.lines == ["Bob: first"]
 
 
 def test_the_day_is_said_when_it_changes(world: World) -> None:
     wall = [1795348801.0]
     world.enter(stamps=Stamps("HH:MM", lambda: wall[0]))
+    world.wait(OPENING_S)
     world.hear(message("a"))
     wall[0] += 86_400
     world.hear(message("b"), message("c"))
@@ -453,7 +568,8 @@ def test_history_shows_when_it_was_said(world: World, monkeypatch: pytest.Monkey
     time.tzset()
     world.enter(stamps=Stamps("HH:MM", lambda: 1795348801.0))
     old = message("a", mark="history")._replace(wall=1795348801 - 3600)
-    world.hear(old, message("b"))
+    world.hear(old, message("b", seq=1))
+    world.wait(OPENING_S)
     assert world.frontend.lines == ["11:00 Bob: a (old)", "12:00 Bob: b"]
 
 
@@ -484,6 +600,7 @@ def test_stamps_follow_the_clock(style: str, monkeypatch: pytest.MonkeyPatch) ->
 
 def test_json_is_data_for_everything_that_happens(world: World) -> None:
     world.enter(as_json=True)
+    world.wait(OPENING_S)
     world.hear(message("hi"), ("joined", BOB, "Bob"), ("lost", BOB, "Bob", 1))
     world.hear(("renamed", BOB, "Bob", "Rob"), ("conflict", BOB, "Rob", 1))
     kinds = [line.partition('"type":"')[2].partition('"')[0] for line in world.frontend.lines]
@@ -493,7 +610,7 @@ def test_json_is_data_for_everything_that_happens(world: World) -> None:
 def test_names_of_speakers_are_kept_for_completion(world: World) -> None:
     chat = world.enter()
     world.hear(message("a"), message("b", EVE, "Eve"), message("c"), message("d", ME, "Mel"))
-    assert list(chat.speakers) == ["Eve", "Bob"]
+    assert list(chat.view.speakers) == ["Eve", "Bob"]
 
 
 def test_history_asked_for_has_its_time_too(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -509,7 +626,7 @@ def test_history_asked_for_has_its_time_too(world: World, monkeypatch: pytest.Mo
 
 def test_who_talks_has_come_before(world: World) -> None:
     world.enter()
-    world.wait(OPENING_S)
+    world.wait(HERE_S)
     world.hear(("joined", BOB, "Bob"))
     assert world.frontend.notes[1:] == []
     world.hear(message("hi"))

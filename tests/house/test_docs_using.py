@@ -17,10 +17,10 @@ from typing import Any
 
 import pytest
 
-from evloop.app.chat import EVENTS
 from evloop.app.commands import COMMANDS
 from evloop.app.options import parse_options as parse_client_options
 from evloop.app.prompt import HANDLERS, room_object
+from evloop.app.view import EVENTS
 from evloop.base import errors
 from evloop.base.errors import CANT_CREATE, FAILED, INTERNAL, USAGE
 from evloop.daemon.console import ANSWERS
@@ -261,7 +261,7 @@ def json_objects() -> dict[str, set[str]]:
             line = report.json_message("lab", event, kind == ME, "2026-11-22T12:01:07.412Z")
             found.setdefault("message", set()).update(_fields(line))
     for name in EVENTS:
-        if name not in ("message", "trouble"):  # trouble is told to people only
+        if name not in ("message", "trouble", "foreign"):  # these two are told to people only
             found[name] = _fields(_presence(name))
     room = RoomEntry("lab", "239.255.7.1", 5751, "reliable", 0, "", b"")
     found["room"] = _fields(report.json_line("room", **room_object(room, 0)))
