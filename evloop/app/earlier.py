@@ -4,7 +4,7 @@ History comes in any order and from several members. It is complete when the ses
 no gap is open, and somebody's SESSION said what we have. The clock is an argument.
 
     state      a message            caught up, or nobody   a line of now waits   later history
-                                    within CATCH_UP_S      HELD_S, or HISTORY_S
+                                    within CATCH_UP_S      HELD_S, or HISTORY_WAIT_S
                                                            is over
     gathering  held, live ones too  -> shown               -> shown: cut         -
     shown      shown at once        -                      -                     -> healing
@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from evloop.app.limits import CATCH_UP_S, HELD_S, HISTORY_S, OPENING_S
+from evloop.app.limits import CATCH_UP_S, HELD_S, HISTORY_WAIT_S, OPENING_S
 from evloop.room.limits import HISTORY_MESSAGES_MAX
 from evloop.system.timers import NEVER
 
@@ -68,7 +68,7 @@ class Earlier:
             began + OPENING_S,
             began + CATCH_UP_S,
             self._held_live + HELD_S,
-            began + HISTORY_S,
+            began + HISTORY_WAIT_S,
         )
         return min([moment for moment in moments if moment > now], default=NEVER)
 
@@ -76,12 +76,12 @@ class Earlier:
         """Whether to release now. `alone`: nobody is here who could tell more."""
         if self.state == SHOWN:
             return False
-        if now >= min(self._held_live + HELD_S, self._began + HISTORY_S):
+        if now >= min(self._held_live + HELD_S, self._began + HISTORY_WAIT_S):
             return True
         # Whoever came with us knows as little: that we agree says something only when more were
         # heard. And what heals is shown in few blocks.
         soon = OPENING_S if self.state == GATHERING else CATCH_UP_S
-        return now >= self._began + (soon if caught_up else CATCH_UP_S if alone else HISTORY_S)
+        return now >= self._began + (soon if caught_up else CATCH_UP_S if alone else HISTORY_WAIT_S)
 
     def release(self, history: Sequence[Said]) -> tuple[list[Said], bool]:
         """(what was held, in the order of `history`; whether it comes behind what was shown)."""

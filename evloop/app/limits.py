@@ -30,16 +30,15 @@ TTL_MAX = 255  # one byte in the header of IP
 # -- what is shown of a room ---------------------------------------------------------------------
 
 CATCH_UP_S = 1.5  # after entering: who was not heard by then is not there, nor is any history
-HISTORY_S = 10.0  # the longest wait for the rest of the history; then it is shown as it is
+HISTORY_WAIT_S = 10.0  # the longest wait for the rest of the history; then it is shown as it is
 HELD_S = 3.0  # a line of now does not wait longer for the history before it
 REMARKS_PER_S = 1.0  # of all that strangers can make the program say ...
 REMARKS_BURST = 20.0  # ... and so many at once; what is more becomes counts
 NEWS_NAMES_MAX = 1_024  # who came, left or sends too fast, by name, until it is told
-HERE_S = 20.0  # after entering: who is first heard within it was there before
-PLAIN_LINES_PER_S = 20.0  # on a live screen, of a plain room: nothing tells its senders apart
-PLAIN_LINES_BURST = 100.0
+HERE_S = 20.0  # after entering a large room: who is first heard within it was there before
 IGNORED_MAX = 256  # members hidden by /ignore, ids and names each
 LATE_S = 60.0  # a line that came so much later than its sender's lines do shows when it was said
+CLOCK_STEADY_S = 3.0  # two lines that are as late as that are of a slow clock
 CLOCK_WRONG_S = 86_400.0  # a sender that is off by a day has a wrong clock: that is no lateness
 
-assert OPENING_S < CATCH_UP_S < HELD_S < HISTORY_S
+assert OPENING_S < CATCH_UP_S < HELD_S < HISTORY_WAIT_S

@@ -11,6 +11,7 @@ from __future__ import annotations
 from evloop.app.earlier import Earlier
 from evloop.app.limits import (
     BELL_S,
+    CLOCK_STEADY_S,
     CLOCK_WRONG_S,
     FOLD_BURST,
     FOLD_PER_S,
@@ -18,8 +19,7 @@ from evloop.app.limits import (
     HERE_S,
     IGNORED_MAX,
     LATE_S,
-    PLAIN_LINES_BURST,
-    PLAIN_LINES_PER_S,
+    OPENING_S,
 )
 from evloop.app.remarks import Remarks
 from evloop.base.errors import Refused
@@ -27,6 +27,7 @@ from evloop.base.names import fold
 from evloop.base.ratelimit import TokenBucket
 from evloop.room.events import ME, Left
 from evloop.room.limits import HISTORY_MESSAGES_MAX
+from evloop.room.reliable.limits import GREETED_MEMBERS_MAX
 from evloop.terminal import report
 
 TYPE_CHECKING = False
@@ -48,6 +49,16 @@ if TYPE_CHECKING:
     from evloop.room.live import Session
     from evloop.system.loop import Loop
     from evloop.terminal.frontend import Frontend
+
+
+# Kinds of remarks that the session does not count itself -> their names in /stats.
+COUNTED = {
+    "joined": "joins",
+    "left": "leaves",
+    "renamed": "renames",
+    "plain": "plain_texts",
+    "not_shown": "not_shown",
+}
 
 
 def names_me(text: str, nickname: str) -> bool:
@@ -84,7 +95,6 @@ class RoomView:
         "_loop",
         "_namesakes_told",
         "_on_line",
-        "_plain",
         "_session",
         "_style",
         "_timer",
@@ -125,8 +135,8 @@ class RoomView:
         self._day = style.stamps.day()
         self._bell_at = float("-inf")
         self._buckets: dict[bytes, TokenBucket] = {}  # sender: how many lines it may show now
-        self._plain = TokenBucket(PLAIN_LINES_PER_S, PLAIN_LINES_BURST, now) if plain else None
-        self._clocks: dict[bytes, float] = {}  # sender: how late its quickest line came, seconds
+        # sender: (how late its lines mostly come, how late the last one came, and when), seconds
+        self._clocks: dict[bytes, tuple[float, float, float]] = {}
         self._ignored: dict[bytes | str, str] = {}  # sender id or folded name: as it was typed
         self._namesakes_told = False
         if plain:  # it has no history
@@ -171,7 +181,9 @@ class RoomView:
 
     def counts(self) -> dict[str, int]:
         """What was counted here, for /stats."""
-        return {**self.remarks.counts, "ignored": self.hidden}
+        counts = self.remarks.counts
+        told = {COUNTED[kind]: count for kind, count in counts.items() if kind in COUNTED}
+        return {**told, "ignored": self.hidden}
 
     def show(self, event: Event) -> None:
         """An event of the session."""
@@ -298,18 +310,14 @@ class RoomView:
         """Whether this line is one too many; then it is counted, and told as a count."""
         if event.mark == "plain":  # in a reliable room: text that nobody vouches for
             return not self.remarks.allow("plain", now)
-        if not self._live:
+        if not self._live or not event.sender:  # in a plain room nothing tells senders apart
             return False
-        if self._plain is not None:
-            bucket = self._plain
-        else:
-            buckets = self._buckets
-            if event.sender not in buckets:
-                if len(buckets) >= FOLD_SENDERS_MAX:
-                    del buckets[next(iter(buckets))]
-                buckets[event.sender] = TokenBucket(FOLD_PER_S, FOLD_BURST, now)
-            bucket = buckets[event.sender]
-        if bucket.take(now):
+        buckets = self._buckets
+        if event.sender not in buckets:
+            if len(buckets) >= FOLD_SENDERS_MAX:
+                del buckets[next(iter(buckets))]
+            buckets[event.sender] = TokenBucket(FOLD_PER_S, FOLD_BURST, now)
+        if buckets[event.sender].take(now):
             return False
         self.remarks.too_fast(label, now)
         return True
@@ -318,15 +326,20 @@ class RoomView:
         """ "12:01" when `event` came much later than the lines of its sender mostly do; else ""."""
         if not event.wall or event.sender == self._session.sender_id:
             return ""
-        late = self._style.stamps.now() - event.wall
-        clocks = self._clocks
-        usual = clocks.pop(event.sender, None)
-        if usual is None:
+        here = self._style.stamps.now()
+        late = here - event.wall
+        before = self._clocks.pop(event.sender, None)
+        if before is None:
             usual = late if abs(late) > CLOCK_WRONG_S else min(late, 0.0)
-        clocks[event.sender] = min(usual, late)
-        if len(clocks) > FOLD_SENDERS_MAX:
-            del clocks[next(iter(clocks))]
-        # By our clock: its sender's may be wrong, and then is so by what its other lines show.
+        else:
+            usual, last, when = before
+            # As late as the one before, which came some time ago: it is the clock that is slow.
+            steady = abs(late - last) < CLOCK_STEADY_S < here - when
+            usual = late if steady else min(usual, late)
+        self._clocks[event.sender] = usual, late, here
+        if len(self._clocks) > FOLD_SENDERS_MAX:
+            del self._clocks[next(iter(self._clocks))]
+        # By our clock, which its sender's agrees with as its other lines show.
         return self._style.stamps.clock(event.wall + usual) if late - usual > LATE_S else ""
 
     def _tell_day(self, at: float) -> None:
@@ -346,9 +359,17 @@ class RoomView:
             return
         now = self._loop.now
         what = event.why if isinstance(event, Left) else "joined"
-        if what == "joined" and now < self._entered + HERE_S:
+        if what == "joined" and self._was_here(now):
             what = "here"
         self.remarks.presence(event.sender, what, self.label(event), now)
+
+    def _was_here(self, now: float) -> bool:
+        """Whether who is first heard at `now` was most likely there before us."""
+        since = now - self._entered
+        if since < OPENING_S or since >= HERE_S:
+            return since < OPENING_S
+        # In a small room everybody greets a newcomer at once; in a large one each in its turn.
+        return self._session.stats().get("members_estimate", 0) > GREETED_MEMBERS_MAX
 
     def _renamed(self, event: Renamed) -> None:
         self._remark_on(event, "renamed", lambda: report.renamed(event.old, event.name))

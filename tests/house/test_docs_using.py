@@ -20,7 +20,7 @@ import pytest
 from evloop.app.commands import COMMANDS
 from evloop.app.options import parse_options as parse_client_options
 from evloop.app.prompt import HANDLERS, room_object
-from evloop.app.view import EVENTS
+from evloop.app.view import COUNTED, EVENTS
 from evloop.base import errors
 from evloop.base.errors import CANT_CREATE, FAILED, INTERNAL, USAGE
 from evloop.daemon.console import ANSWERS
@@ -310,7 +310,7 @@ def test_every_counter_of_stats_is_described() -> None:
         )
         counted |= set(session.stats())
     sockets = {"send_errors", "dropped_by_kernel", "receive_buffer_bytes"}
-    assert described == counted | sockets | {"dropped_own"}
+    assert described == counted | sockets | {"dropped_own"} | {*COUNTED.values(), "ignored"}
 
 
 def test_every_figure_of_the_server_is_described() -> None:
