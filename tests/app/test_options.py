@@ -48,7 +48,7 @@ def test_time_stamps_are_for_people() -> None:
 
 def test_a_user_name_that_is_no_chat_name_makes_a_guest() -> None:
     for user in ("", "a b", "x" * 40, "a:b"):
-        assert default_name({"USER": user}).startswith("guest-")
+        assert default_name({"USER": user}, False).startswith("guest-")
 
 
 def test_options_may_follow_the_command() -> None:
