@@ -354,7 +354,7 @@ def read_room(value: object) -> tuple[RoomEntry, int]:
     members = _member(value, "members", int)
     if not 0 < port <= PORT_MAX or made < 0 or members < 0:
         raise _no_answer("a number of a room is out of its range")
-    # Not folded: a client looks nothing up by it, and a hostile name folds to 15 times its size.
+    # Not folded: a client looks nothing up by it, and a hostile name's fold is 15 times as long.
     return RoomEntry(name, address, port, mode, made, folded=name), members
 
 

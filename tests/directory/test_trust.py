@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from argparse import Namespace
 from pathlib import Path
 
@@ -15,7 +14,6 @@ from evloop.net.tls import TlsPipe, server_context
 from tests.net.test_tls import Wire
 from tests.support.tls_files import Files
 
-pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl")
 PLACE = "box.lan:44444"
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import re
-import shutil
 import signal
 import socket
 import struct
@@ -129,8 +128,6 @@ def test_an_example_with_a_server_of_its_own(crew: Crew, tmp_path: Path, lines: 
     assert first.startswith(STARTED), first
     options = first.removeprefix(STARTED).split()
     if "FILE" in options:
-        if shutil.which("openssl") is None:
-            pytest.skip("needs openssl")
         from tests.support.tls_files import Files
 
         files = Files(tmp_path)
