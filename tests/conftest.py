@@ -36,6 +36,19 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     os.close(config.stash[_STDERR])
 
 
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """At the very end, for whoever does not read the list: how many were skipped, for want of what."""
+    wants: dict[str, int] = {}
+    for report in terminalreporter.stats.get("skipped", ()):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        reason = reason.removeprefix("Skipped: ")
+        wants[reason] = wants.get(reason, 0) + 1
+    if wants:
+        terminalreporter.section(f"{sum(wants.values())} skipped")
+        for reason, count in sorted(wants.items(), key=lambda want: -want[1]):
+            terminalreporter.write_line(f"{count:5} {reason}")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark as `pure` the tests of pure modules alone: CI runs these on every CPython."""
     known: dict[Path, bool] = {}
