@@ -9,6 +9,7 @@ it by the port: who comes second finds it taken, and connects to the first.
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
 
@@ -22,10 +23,11 @@ from evloop.client import run_main
 from evloop.daemon.connection import Connection
 from evloop.daemon.options import parse_options
 from evloop.daemon.server import Server, guard_handlers
-from evloop.directory.client import Unreachable
+from evloop.directory.client import READY, Unreachable
 from evloop.net.interfaces import choose_interface
 from evloop.system.log import WARNING, Log
 from evloop.system.process import command_of
+from evloop.terminal.line_mode import LineMode
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -53,7 +55,7 @@ def prepare(client: Client) -> None:
             return
         options = parse_options(["--memory"])
         _survive(client, log)
-        server = Server(client.loop, options, log, lambda: None)
+        server = Server(client.loop, options, log, client.loop.stop)
         try:
             server.listen([f":{port}"])
         except SetupError:
@@ -62,10 +64,47 @@ def prepare(client: Client) -> None:
             server = None
         else:
             client.frontend.note(_hosting(client, port))
+            _mind_the_others(client, server)
         client.prompt.connect(place, then)
 
     client.host_directory = host
     client.on_end = stop_server
+
+
+def _mind_the_others(client: Client, server: Server) -> None:
+    """This process is a directory for others too: say so before it ends or stops, and to them."""
+
+    def others() -> int:
+        return max(0, len(server.dispatcher.connections) - (client.link.state == READY))
+
+    def before_quit() -> str:
+        count = others()
+        users = "1 other uses" if count == 1 else f"{count} others use"
+        return f"evloop: {users} this directory: quit again to end it" if count else ""
+
+    def before_stop() -> str:
+        count = others()
+        users = f" for {count} other{'s' * (count != 1)}" if count else " for everybody"
+        return f"evloop: this stops the directory{users}, until fg (or bg) goes on"
+
+    client.before_quit = before_quit
+    client.before_stop = before_stop
+    client.finish = lambda: server.drain("its host has quit")
+    if isinstance(client.frontend, LineMode):
+        _stop_with_a_word(client)
+
+
+def _stop_with_a_word(client: Client) -> None:
+    """Ctrl-Z where the kernel reads the line: said first, then done as the kernel would."""
+
+    def stop() -> None:
+        client.frontend.note(client.suspending())
+        signal.signal(signal.SIGTSTP, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGTSTP)  # we stop in here
+        client.loop.on_signal(signal.SIGTSTP, stop)
+        client.show_prompt()
+
+    client.loop.on_signal(signal.SIGTSTP, stop)
 
 
 def _survive(client: Client, log: Log) -> None:

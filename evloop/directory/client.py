@@ -17,6 +17,7 @@ One that was ready and is lost comes back by itself, with back-off and jitter, f
 
 from __future__ import annotations
 
+import errno
 import socket
 
 from evloop.base.addresses import endpoint_of
@@ -234,7 +235,7 @@ class DirectoryClient:
         assert self._connecting is not None
         sock = self._connecting.fileobj
         assert isinstance(sock, socket.socket)
-        error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) or _connected_to_itself(sock)
         if error:
             self._connecting.close()
             self._connecting = None
@@ -425,6 +426,18 @@ class DirectoryClient:
     def _tell_all(self, pending: dict[int, Done], error: EvloopError) -> None:
         for done in pending.values():
             self._loop.guard(self, done, None, error)
+
+
+def _connected_to_itself(sock: socket.socket) -> int:
+    """ECONNREFUSED when the kernel gave the directory's own port to `sock`, else 0.
+
+    Where nobody listens, TCP's simultaneous open then connects a socket to itself (RFC 9293, 3.5):
+    the directory's port is among those that Linux gives to whoever connects.
+    """
+    try:
+        return errno.ECONNREFUSED if sock.getsockname() == sock.getpeername() else 0
+    except OSError as gone:  # reset at once: the stream will say so
+        return gone.errno or errno.ECONNRESET
 
 
 def _plain(host: str, endpoint: str) -> None:

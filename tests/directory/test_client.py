@@ -17,6 +17,7 @@ from evloop.directory.client import (
     READY,
     WAITING,
     DirectoryClient,
+    NobodyThere,
     ProtocolMismatch,
     Unreachable,
 )
@@ -333,3 +334,22 @@ def test_both_sides_give_up_what_nobody_acknowledges(world: World) -> None:
     for sock in (world.link._wire.fileobj, connection.fileobj):
         timeout = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
         assert 0 < timeout <= 180_000
+
+
+def test_a_socket_that_is_connected_to_itself_is_refused(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel gave it the directory's port, where nobody listens."""
+    connect = socket.socket.connect
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        place = taken.getsockname()
+
+    def to_itself(sock: socket.socket, address: Any) -> None:
+        if address == place:
+            sock.bind(place)
+        connect(sock, address)
+
+    monkeypatch.setattr(socket.socket, "connect", to_itself)
+    error = world.connect(place)
+    assert isinstance(error, NobodyThere) and "refused" in str(error)

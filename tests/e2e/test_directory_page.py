@@ -28,7 +28,7 @@ REPLY_S = 30.0  # far above any honest wait
 
 STARTED = "# a server started with "
 TERM = "# the server gets SIGTERM"
-FREE_PORT_MIN = 49_152  # the server picks places with ports from here on
+FREE_PORT_MIN = 25_000  # the server picks places with ports from here on
 
 # What differs from run to run, and what stands for it in a comparison.
 _MASKS = (

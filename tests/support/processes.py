@@ -216,7 +216,12 @@ class Seated(Program):
 
     ROWS, COLUMNS = 24, 80
 
-    def __init__(self, arguments: Sequence[str], environ: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        arguments: Sequence[str],
+        environ: Mapping[str, str] | None = None,
+        cwd: Path = ROOT,
+    ) -> None:
         self._screen, inner = pty.openpty()
         size = struct.pack("HHHH", self.ROWS, self.COLUMNS, 0, 0)
         fcntl.ioctl(self._screen, termios.TIOCSWINSZ, size)
@@ -228,6 +233,7 @@ class Seated(Program):
                 stdout=inner,
                 stderr=inner,
                 environ={"TERM": "xterm", **(environ or {})},
+                cwd=cwd,
             )
         except BaseException:
             os.close(self._screen)
@@ -396,6 +402,17 @@ class Crew:
 
     def _told(self) -> list[str]:
         return [program.tell() for program in self.programs]
+
+
+def installed(folder: Path) -> Path:
+    """Make `folder`, with the three programs by name as an installation has them."""
+    folder.mkdir()
+    for name in ("evloop", "evloop-client", "evloop-server"):
+        module = name.replace("-", ".")
+        script = folder / name
+        script.write_text(f'#!/bin/sh\nPYTHONPATH={ROOT} exec {sys.executable} -m {module} "$@"\n')
+        script.chmod(0o755)
+    return folder
 
 
 def closed_stdin() -> tuple[str, ...]:

@@ -92,6 +92,9 @@ class Owner:
     def passes(self, text: str) -> bool:
         return text == "urgent"
 
+    def suspending(self) -> str:
+        return ""
+
     def bad_line(self, why: str) -> None:
         self.told.append("bad")
 
