@@ -76,6 +76,7 @@ def make_parser(program: str) -> ArgumentParser:
         epilog="commands (without one: a prompt, or commands from a pipe):\n"
         + "\n".join(help_lines("shell")),
     )
+    parser._optionals.title = "options"  # Python 3.9 calls them "optional arguments"
     add = parser.add_argument
     add("--server", metavar="HOST[:PORT]", help=f"the directory (default {DEFAULT_SERVER})")
     add("--name", metavar="NAME", help="your chat name (default: the last one given, else $USER)")

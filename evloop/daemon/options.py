@@ -44,6 +44,7 @@ def make_parser() -> ArgumentParser:
         description="The directory of evloop's chat rooms.",
         epilog="On a terminal, help lists the commands of the operator's console.",
     )
+    parser._optionals.title = "options"  # Python 3.9 calls them "optional arguments"
     add = parser.add_argument
     add(
         "--listen",
