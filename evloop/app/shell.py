@@ -76,8 +76,6 @@ class Client:
         self._rooms: set[LiveRoom] = set()  # open; those that were left are still saying goodbye
         self._ending = False
         self._away = False  # the directory was lost, and the user was told
-        # Told how many rooms there are, once; the first line of a person's start does that.
-        self.on_rooms: Callable[[int, EvloopError | None], object] = nothing
         self._random: Random | None = None
         self.style = Style(
             options.json,
@@ -231,15 +229,11 @@ class Client:
             self.frontend.note(report.directory_back(self.link.endpoint))
         if not self.options.command:
             self.link.request("watch", {}, _ignore)
-            if self.frontend.is_terminal or self.on_rooms is not nothing:  # for Tab, for the start
-                self.prompt.learn_rooms(self._learned)
+            if self.frontend.is_terminal or self.prompt.awaits_rooms:
+                self.prompt.learn_rooms()
         chat = self.chat
         if chat is not None and chat.listed:
             self._return_to(chat)
-
-    def _learned(self, count: int, error: EvloopError | None) -> None:
-        told, self.on_rooms = self.on_rooms, nothing
-        told(count, error)
 
     def _return_to(self, chat: Chat) -> None:
         """Be counted in the room of `chat` again; it may be another one by now, or none."""
