@@ -242,7 +242,7 @@ class Client:
             if self.chat is not chat:
                 return
             if isinstance(error, Refused):
-                chat.view.note(report.room_gone(chat.name, *chat.place), "")
+                chat.view.told(report.room_gone(chat.name, *chat.place))
             elif error is None:
                 room = value.get("room") if isinstance(value, dict) else None
                 self._follow(chat, protocol.read_room(room)[0])
@@ -252,14 +252,14 @@ class Client:
     def _follow(self, chat: Chat, room: RoomEntry) -> None:
         """The directory says where the room of `chat` is: tell when that is elsewhere."""
         if (room.address, room.port) != chat.place:
-            chat.view.note(report.room_moved(chat.name, room.address, room.port), "")
+            chat.view.told(report.room_moved(chat.name, room.address, room.port))
 
     def _room_changed(self, method: str, room: RoomEntry) -> None:
         """Somebody made or deleted a room."""
         chat = self.chat
         if chat is not None and chat.listed and fold(chat.name) == room.fold:
             if method == "room_deleted":
-                chat.view.note(report.room_gone(chat.name, *chat.place), "")
+                chat.view.told(report.room_gone(chat.name, *chat.place))
             elif (room.address, room.port) == chat.place:
                 self._return_to(chat)
             else:

@@ -156,6 +156,11 @@ class RoomView:
         """Say something about the room, as quiet as can be."""
         self.note(text, "remark")
 
+    def told(self, text: str) -> None:
+        """Say what somebody has done to this room's entry in the directory."""
+        if self.remarks.allow("rooms", self._loop.now):
+            self.note(text, "")
+
     def enter(self) -> None:
         """The first line: where we are, and with whom."""
         names = self.remarks.taken_names("here")
