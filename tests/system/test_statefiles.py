@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import resource
+import signal
 import stat
 from pathlib import Path
 
@@ -12,11 +14,14 @@ from hypothesis import strategies as st
 
 from evloop.system import files
 from evloop.system.files import (
+    keep_name,
+    kept_name,
     load_history,
     read_small,
     save_history,
     state_directory,
     write_atomically,
+    write_new,
 )
 from evloop.system.limits import HISTORY_LINES_MAX
 
@@ -143,3 +148,32 @@ def test_history_is_bounded_and_the_newest_stay(tmp_path: Path) -> None:
 def test_a_damaged_history_does_not_stop_us(tmp_path: Path) -> None:
     (tmp_path / "history").write_bytes(b"good\n\xff\xfe\n\\\nhalf")
     assert load_history(str(tmp_path)) == ["good", "\ufffd\ufffd", "\\"]
+
+
+def test_a_name_is_kept_and_read_back(tmp_path: Path) -> None:
+    environment = {"XDG_STATE_HOME": str(tmp_path)}
+    assert kept_name(environment) == "" and kept_name({}) == ""
+    assert keep_name(environment, "Zoë") == "" and kept_name(environment) == "Zoë"
+    assert mode(tmp_path / "evloop" / "name") == 0o600
+    assert "set HOME" in keep_name({}, "Zoë")
+    (tmp_path / "evloop" / "name").unlink()
+    (tmp_path / "evloop" / "name").mkdir()
+    assert kept_name(environment) == "" and keep_name(environment, "Zoë") == "Is a directory"
+
+
+def test_a_new_file_is_new_and_whole(tmp_path: Path) -> None:
+    path = tmp_path / "talk"
+    write_new(str(path), "a\n")
+    with pytest.raises(FileExistsError):
+        write_new(str(path), "b\n")
+    assert path.read_text() == "a\n"
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000, limit[1]))  # as a disk that fills up
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            write_new(str(tmp_path / "full"), "x" * 100_000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+        signal.signal(signal.SIGXFSZ, before)
+    assert not (tmp_path / "full").exists()
