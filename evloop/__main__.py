@@ -13,6 +13,9 @@ import signal
 import sys
 import time
 
+if not __package__:  # this folder alone, as `python3 -m zipapp evloop` packs it
+    sys.exit("evloop: start this as `python3 -m evloop`; `make pyz` makes one file of it")
+
 from evloop.app.shell import Client
 from evloop.base.addresses import endpoint_of, split_endpoint
 from evloop.base.errors import EvloopError, SetupError
@@ -23,6 +26,7 @@ from evloop.daemon.server import Server, guard_handlers
 from evloop.directory.client import READY, Unreachable
 from evloop.net.interfaces import choose_interface
 from evloop.system.log import WARNING, Log
+from evloop.system.process import command_of
 from evloop.terminal.line_mode import LineMode
 
 TYPE_CHECKING = False
@@ -136,14 +140,14 @@ def _hosting(client: Client, port: int) -> str:
     where = endpoint_of(address, port)
     return (
         f"evloop: no directory answered, so this one hosts it (in memory, on every address);"
-        f" others type: python3 -m evloop.client --server {where}"
+        f" others type: {command_of('client')} --server {where}"
     )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The program; returns the exit status."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    return run_main(arguments, os.environ, prepare, "python3 -m evloop")
+    return run_main(arguments, os.environ, prepare, command_of())
 
 
 if __name__ == "__main__":

@@ -6,11 +6,12 @@ Options first; what serves is loaded once it is known that something is to be se
 
 from __future__ import annotations
 
+import os
 import sys
 
 from evloop.base.errors import INTERNAL, SetupError
 from evloop.daemon.options import parse_options
-from evloop.system.process import fill_standard
+from evloop.system.process import fill_standard, last_words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,24 +27,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from evloop.daemon.certificate import make_certificate  # late: hardly ever asked for
 
             return make_certificate(options.make_cert)
+        if options.backup is not None:
+            from evloop.daemon.backup import make_backup
+            from evloop.daemon.server import state_path
+
+            return make_backup(options.state or state_path(dict(os.environ)), options.backup)
         from evloop.daemon.server import run
 
         return run(options)
     except SetupError as error:
-        _last_words(f"evloop: {error.sentence}")
+        last_words(f"evloop: {error.sentence}")
         return error.exit_status
     except Exception as error:
         if options.debug:
             raise
         what = f"{type(error).__name__}: {error}"
-        _last_words(f"evloop: internal error: {what}; --debug shows where")
+        last_words(f"evloop: internal error: {what}; --debug shows where")
         return INTERNAL
-
-
-def _last_words(text: str) -> None:
-    from evloop.system.stdout import last_words  # late: `--version` has no use for it
-
-    last_words(text)
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ from evloop.app.limits import (
     SHOWN_LINES_DEFAULT,
 )
 from evloop.base.errors import EvloopError, Refused
-from evloop.base.names import check_nickname, display, fold
+from evloop.base.names import check_nickname, display, fold_text
 from evloop.base.ratelimit import TokenBucket
 from evloop.room.events import ME, TEXT, Left
 from evloop.room.limits import HISTORY_MESSAGES_MAX
@@ -59,7 +59,7 @@ OPENING, TALKING, FINISHING, OVER = range(4)
 
 def names_me(text: str, nickname: str) -> bool:
     """Whether `nickname` stands in `text` at word boundaries, whatever its case."""
-    text, nickname = fold(text), fold(nickname)
+    text, nickname = fold_text(text), fold_text(nickname)
     start = text.find(nickname)
     while start >= 0:
         end = start + len(nickname)
@@ -419,7 +419,8 @@ class Chat:
         if self._json:
             self._frontend.show(report.json_presence(self.name, event))
         else:
-            self._note(report.renamed(event.old, event.name))
+            label, sender = self.room.session.label, event.sender
+            self._note(report.renamed(label(sender, event.old), label(sender, event.name)))
 
     def _lost(self, event: Lost) -> None:
         if self._json:
@@ -433,7 +434,8 @@ class Chat:
             self._frontend.show(report.json_presence(self.name, event))
         else:
             mine = event.sender == self.room.session.sender_id
-            self._note(report.conflict(event.name, event.seq, mine))
+            label = self.room.session.label(event.sender, event.name)
+            self._note(report.conflict(label, event.seq, mine))
 
     def _trouble(self, event: Trouble) -> None:
         self._note(report.trouble(event.why))

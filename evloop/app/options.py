@@ -11,7 +11,7 @@ from evloop.app.limits import TTL_MAX
 from evloop.base.addresses import DIRECTORY_PORT
 from evloop.base.errors import Refused
 from evloop.base.names import check_nickname, quoted
-from evloop.system.process import answer_version, formatter
+from evloop.system.process import formatter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -134,7 +134,6 @@ def parse_options(
 
     Leaves with status 2 as argparse does; raises UsageError or Refused (a chat name).
     """
-    answer_version(arguments, VERSION)
     options = _parse(arguments, program)
     options.server = options.server or environ.get("EVLOOP_SERVER") or DEFAULT_SERVER
     name = options.name if options.name is not None else environ.get("EVLOOP_NAME")

@@ -23,6 +23,7 @@ from evloop.base.errors import (
 )
 from evloop.base.names import (
     address_warning,
+    asked_room_name,
     check_address,
     check_nickname,
     check_port,
@@ -42,6 +43,7 @@ from evloop.directory.client import (
 )
 from evloop.directory.limits import PAGE_ROOMS_MAX
 from evloop.directory.trust import is_hex
+from evloop.system.process import command_of
 from evloop.terminal import report
 
 TYPE_CHECKING = False
@@ -230,7 +232,7 @@ class Prompt:
             self._frontend.note(note)
 
     def _deleteroom(self, arguments: list[str], options: Options, done: Done) -> None:
-        name = check_room_name(arguments[0])
+        name = asked_room_name(arguments[0])
         change = ("room_deleted", fold(name))
 
         def deleted(value: object, error: EvloopError | None) -> None:
@@ -272,7 +274,13 @@ class Prompt:
 
     def enter(self, name: str, mode: str | None, done: Done) -> None:
         """Open the room `name`, or the one at ADDRESS:PORT; `done` when it is over."""
-        place = split_place(name)
+        not_a_place: Refused | None = None
+        try:
+            place = split_place(name)
+        except Refused as refused:
+            if self._link.state != READY:
+                raise
+            place, not_a_place = None, refused  # a room may be called 1.2.3.4:80
         if place is not None:
             address, port = place
             self._open_room(place_of(address, port), address, port, mode or DEFAULT_MODE, done)
@@ -280,7 +288,7 @@ class Prompt:
 
         def entered(value: object, error: EvloopError | None) -> None:
             if error is not None:
-                done(error)
+                done(not_a_place or error)
                 return
             try:
                 if not isinstance(value, dict):
@@ -292,7 +300,7 @@ class Prompt:
             except EvloopError as failure:
                 done(failure)
 
-        self._ask("enter", {"name": check_room_name(name)}, entered)
+        self._ask("enter", {"name": asked_room_name(name)}, entered)
 
     def _name(self, arguments: list[str], options: Options, done: Done) -> None:
         if arguments:
@@ -324,7 +332,7 @@ def advised(error: EvloopError | None) -> EvloopError | None:
     """`error`, with what to do next when it says that no directory answers."""
     if not isinstance(error, NobodyThere):
         return error
-    return NobodyThere(f"{error}; is a directory there? python3 -m evloop.server starts one")
+    return NobodyThere(f"{error}; is a directory there? {command_of('server')} starts one")
 
 
 def _port(text: str) -> int:

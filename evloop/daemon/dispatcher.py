@@ -30,7 +30,7 @@ from evloop.base.errors import (
     Refused,
     StoreError,
 )
-from evloop.base.names import fold, place_of
+from evloop.base.names import place_of
 from evloop.base.strictjson import encode
 from evloop.daemon.connection import Connection
 from evloop.daemon.group_commit import (
@@ -42,6 +42,7 @@ from evloop.daemon.group_commit import (
 from evloop.daemon.limits import (
     BAD_MESSAGES_MAX,
     CHANGE_UNITS,
+    CHECKPOINT_S,
     COMMIT_WAIT_TICKS,
     HELLO_CHARS_MAX,
     LEAVES_PER_END,
@@ -135,6 +136,9 @@ class Dispatcher:
         self._numbers = 0
         gave_up = self.hub.gave_up
         self._group_commit = GroupCommit(directory, store, log, metrics, gave_up)
+        self._group_commit.on_stored = self._stored
+        self._checkpoint = loop.call_at(float("inf"), self._copy_log)
+        self._checkpoint_due = False
         self._gathered = 0  # ticks that the commit has waited for more requests
         self._handled_before = 0  # requests until the last look
         self._figures = (-1.0, b"")  # when, and what `stats` said then
@@ -345,6 +349,17 @@ class Dispatcher:
             return error
         return None
 
+    def _stored(self) -> None:
+        if not self._checkpoint_due:
+            self._checkpoint_due = True
+            self._checkpoint.move(self.loop.now + CHECKPOINT_S)
+
+    def _copy_log(self) -> None:
+        """A while after a change: from now on a copy of the state file alone holds it."""
+        self._checkpoint_due = False
+        if not self.store.checkpoint():
+            self._stored()  # a tick's changes wait for their commit, or somebody reads: later
+
     def readings(self) -> dict[str, float]:
         """The gauges that metrics.py names, and the counter of frames, which is kept here."""
         return {
@@ -387,19 +402,20 @@ class Dispatcher:
         name: str,
         maker: str | None,
         token: str | None = None,
-        what: str = "a room was deleted",
+        logged: str | None = None,
         who: Mapping[str, object] | None = None,
     ) -> bytes:
         """Delete a room, or raise Refused or StoreError; `maker` None is the operator.
 
-        `what` and `who` are logged, once it is on the disk.
+        `logged` and `who` are logged, once it is on the disk.
         """
         room = self.directory.check_delete(name)
         if maker is not None:
             if self._owned:
                 check_owner(room, token)
             self._take_change(maker)
-        return self._group_commit.remove(room, what, room=room.name, **(who or {}))
+        fields = {"room": room.name, **(who or {})}
+        return self._group_commit.remove(room, logged or "a room was deleted", **fields)
 
     def note_seen(self, ran_s: float, seen: Mapping[RoomEntry, float]) -> None:
         """Store when rooms were last in use (expiry.py); a failure undoes the tick."""
@@ -461,7 +477,7 @@ class Dispatcher:
         name = requests.read_name(parameters)
         body = self.directory.enter(name, connection)
         if self.visited is not None:
-            self.visited.add(fold(name))
+            self.visited.add(self.directory.find(name).fold)
         return body
 
     def _leave(self, connection: Connection, parameters: dict[str, Any]) -> bytes:

@@ -144,7 +144,7 @@ class Sweeper:
     def _remove_one(self, room: RoomEntry) -> None:
         dispatcher = self._dispatcher
         try:
-            dispatcher.delete_room(room.name, None, what="a room has expired")
+            dispatcher.delete_room(room.name, None, logged="a room has expired")
         except EvloopError as error:  # the disk; the next sweep finds it again
             dispatcher.log.warning("an expired room stays", room=room.name, why=str(error))
             self._left = 0

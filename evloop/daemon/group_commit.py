@@ -26,6 +26,7 @@ from __future__ import annotations
 from evloop.base.errors import STORAGE_FAILED, Refused, StoreError
 from evloop.directory import protocol
 from evloop.framing import pack_frame
+from evloop.system.timers import nothing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ class GroupCommit:
         "_store",
         "_to_log",
         "_watchers",
+        "on_stored",
         "undone",
     )
 
@@ -72,6 +74,7 @@ class GroupCommit:
         """`failed(stream, error)` is told of one that cannot be sent to, for a bug of ours."""
         self._failed = failed
         self.undone = 0  # how often something was taken back
+        self.on_stored: Callable[[], object] = nothing  # something was put on the disk
         self._directory = directory
         self._store = store
         self._log = log
@@ -97,7 +100,8 @@ class GroupCommit:
         except Exception as error:
             self.undo(error)
             raise
-        self._note(b"room_made", body, what, fields)
+        self._to_log.append((what, fields))
+        self._announce(b"room_made", body)
         return body
 
     def remove(self, room: RoomEntry, what: str, /, **fields: object) -> bytes:
@@ -108,7 +112,8 @@ class GroupCommit:
         except Exception as error:
             self.undo(error)
             raise
-        self._note(b"room_deleted", body, what, fields)
+        self._to_log.append((what, fields))
+        self._announce(b"room_deleted", body)
         return body
 
     def note_seen(self, ran_s: float, seen: Mapping[RoomEntry, float]) -> None:
@@ -118,6 +123,7 @@ class GroupCommit:
             self._store.note_seen(ran_s, seen)
             if not self._directory.provisional:
                 self._store.commit(self._directory.version)
+                self.on_stored()
         except StoreError as error:
             self.undo(error)
         except Exception as error:
@@ -134,6 +140,7 @@ class GroupCommit:
         except Exception as error:
             self.undo(error)
             raise
+        self.on_stored()
         self._metrics.count("commits")
         self._directory.commit()
         if self._failing:
@@ -157,8 +164,7 @@ class GroupCommit:
                 self._failing = True
                 self._log.error("the store takes no changes", why=str(error))
 
-    def _note(self, method: bytes, body: bytes, what: str, fields: dict[str, object]) -> None:
-        self._to_log.append((what, fields))
+    def _announce(self, method: bytes, body: bytes) -> None:
         if self._watchers:
             self._news.append(pack_frame(protocol.notification(method, body)))
 

@@ -157,7 +157,8 @@ class Metrics:
         lines: list[str] = []
         numbers = self._numbers()
         for name, words in GAUGES.items():
-            if name in numbers:
+            untold = name in _OF_PROC and not numbers[name]
+            if name in numbers and not untold:
                 _describe(lines, name, "gauge", words)
                 lines.append(f"evloop_{name} {numbers[name]:.15g}")
         for name, (label, words) in COUNTERS.items():
@@ -191,6 +192,10 @@ def _describe(lines: list[str], name: str, kind: str, words: str) -> None:
 
 def _escaped(value: str) -> str:
     return value.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
+
+
+# Only /proc tells these; in the text they are left out where it does not.
+_OF_PROC = ("resident_bytes", "open_descriptors")
 
 
 def resident_bytes() -> int:

@@ -11,7 +11,7 @@ from evloop.daemon.limits import (
     EXPIRE_DAYS_MAX,
 )
 from evloop.directory.limits import ROOMS_MAX, ROOMS_PER_ADDRESS_MAX
-from evloop.system.process import answer_version, formatter
+from evloop.system.process import answer_version, formatter, name_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def parse_options(arguments: Sequence[str]) -> Namespace:
     from argparse import ArgumentParser, HelpFormatter  # late: 6 ms
 
     parser = ArgumentParser(
-        prog="evloop-server",
+        prog=name_of("server"),
         allow_abbrev=False,
         formatter_class=formatter(HelpFormatter),
         description="The directory of evloop's chat rooms.",
@@ -45,6 +45,7 @@ def parse_options(arguments: Sequence[str]) -> Namespace:
     place = parser.add_mutually_exclusive_group()
     place.add_argument("--state", metavar="FILE", help="where the rooms are kept (sqlite3)")
     place.add_argument("--memory", action="store_true", help="keep the rooms in memory only")
+    add("--backup", metavar="FILE", help="copy the state file to FILE, also while a server runs")
     for name, default, what in (
         ("--max-clients", CLIENTS_MAX, "connections at once"),
         ("--max-per-address", CLIENTS_PER_ADDRESS_MAX, "of them from one address; 0: any"),
@@ -62,6 +63,8 @@ def parse_options(arguments: Sequence[str]) -> Namespace:
     options = parser.parse_args(arguments)
     if options.tls_cert is None and (options.tls_key or options.tls_client_ca):
         parser.error("--tls-key and --tls-client-ca need --tls-cert")
+    if options.backup is not None and options.memory:
+        parser.error("--memory keeps nothing that --backup could copy")
     return options
 
 

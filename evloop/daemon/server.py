@@ -89,7 +89,12 @@ class Server:
         else:
             self.state = os.path.abspath(options.state or state_path(dict(os.environ)))
             self._store = open_store(self.state)
-        version, rooms = self._store.load()
+        try:
+            version, rooms = self._store.load()
+            self._seen = self._store.load_seen()
+        except BaseException:
+            self._store.close()
+            raise
         self.loop = loop
         self.log = log
         self.directory = Directory(
@@ -140,7 +145,7 @@ class Server:
         if self._options.delete == "owner" and not self.tls and not all(map(is_loopback, hosts)):
             self.log.warning("owner tokens can be overheard: --tls-cert encrypts them")
         if self._options.expire is not None:
-            ran, seen = self._store.load_seen()
+            ran, seen = self._seen
             expiry = Expiry(self._options.expire * DAY_S, ran, seen, self.loop.now)
             self.dispatcher.visited = expiry.visited
             Sweeper(self.loop, self.dispatcher, expiry)

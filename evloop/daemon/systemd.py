@@ -54,8 +54,8 @@ class Notifier:
         self._socket: socket.socket | None = None
         self.watchdog_s = watchdog_s  # seconds after which silence kills us; 0: it does not
         if address:
-            kind = socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
-            self._socket = socket.socket(socket.AF_UNIX, kind)
+            self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+            self._socket.setblocking(False)
 
     def tell(self, *lines: str) -> bool:
         """Send one datagram of NAME=VALUE lines; True when it was taken."""

@@ -18,7 +18,6 @@ One that was ready and is lost comes back by itself, with back-off and jitter, f
 from __future__ import annotations
 
 import errno
-import os
 import socket
 
 from evloop.base.addresses import endpoint_of
@@ -41,6 +40,7 @@ from evloop.directory.limits import (
     SENTENCE_CHARS_MAX,
 )
 from evloop.framing import pack_frame
+from evloop.net.compat import why_not_connected
 from evloop.net.resolve import Lookup
 from evloop.net.stream import OPEN, Stream
 from evloop.net.tcp import tune
@@ -224,7 +224,7 @@ class DirectoryClient:
                 pass
             except OSError as error:
                 sock.close()
-                self._why = error.strerror or str(error)
+                self._why = why_not_connected(address, error.errno)
                 continue
             self._connecting = self._loop.watch(sock, None, self._connected, sock.close)
             self._connecting.want_write(True)
@@ -239,7 +239,7 @@ class DirectoryClient:
         if error:
             self._connecting.close()
             self._connecting = None
-            self._why = os.strerror(error)
+            self._why = why_not_connected(self.address, error)
             self._next_address()
             return
         self._connecting.release = nothing  # from now on it is the stream's

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from evloop.base.errors import ADDRESS_IN_USE, FULL, NO_SUCH_ROOM, NOT_ALLOWED, ROOM_EXISTS, Refused
 from evloop.base.limits import ROOM_NAME_BYTES_MAX
-from evloop.base.names import fold, place_of, quoted
+from evloop.base.names import fold, normalize, place_of, quoted
 from evloop.base.strictjson import encode
 from evloop.directory.limits import (
     AFTER_CHARS_MAX,
@@ -68,6 +68,7 @@ class Directory:
         "_inside",
         "_listing",
         "_made_by",
+        "_namesakes",
         "_pages",
         "_places",
         "_rooms",
@@ -88,7 +89,15 @@ class Directory:
         self.version = version
         self.rooms_max = rooms_max
         self.rooms_per_address = rooms_per_address
-        self._rooms = {room.fold: room for room in rooms}
+        self._rooms: dict[str, RoomEntry] = {}
+        self._namesakes: dict[str, RoomEntry] = {}  # by name, those whose fold another room has
+        for room in rooms:
+            if room.fold in self._rooms:
+                # Of an older release, or of a Python with an older Unicode, to which the two names
+                # were not the same. Both stay reachable: this one by its exact name only.
+                room.fold = f"{room.fold}\0{room.name}"
+                self._namesakes[room.name] = room
+            self._rooms[room.fold] = room
         self._places = {(room.address, room.port): room for room in self._rooms.values()}
         self._made_by: dict[str, int] = {}  # rooms by maker; a maker of none is not in it
         for room in self._rooms.values():
@@ -118,11 +127,17 @@ class Directory:
     def find(self, name: str) -> RoomEntry:
         """Return the room of that name, however it is written, or raise Refused `no_such_room`."""
         # No name is as long, and folding 64 KiB would cost a peer nothing and us much.
-        room = self._rooms.get(fold(name)) if len(name) <= 4 * ROOM_NAME_BYTES_MAX else None
+        short = len(name) <= 4 * ROOM_NAME_BYTES_MAX
+        room = self._rooms.get(self._key(name)) if short else None
         if room is None:
             sentence = f"there is no room {quoted(name)}"
             raise Refused(NO_SUCH_ROOM, "no_such_room", sentence)
         return room
+
+    def _key(self, name: str) -> str:
+        """The key of the room called `name`, if there is one."""
+        namesake = self._namesakes.get(normalize("NFC", name)) if self._namesakes else None
+        return fold(name) if namesake is None else namesake.fold
 
     def rooms(self) -> list[RoomEntry]:
         """Return all rooms, sorted by fold."""
@@ -138,7 +153,7 @@ class Directory:
         The same bytes are given until the next change.
         """
         # A name is at most 64 bytes; what stands behind so much of `after` decides nothing.
-        key = (None if after is None else fold(after[:AFTER_CHARS_MAX])), limit
+        key = (None if after is None else self._key(after[:AFTER_CHARS_MAX])), limit
         body = self._pages.get(key)
         if body is None:
             rooms, last = self._listing.page(key[0], limit, PAGE_BYTES_MAX)
@@ -225,6 +240,8 @@ class Directory:
         assert room.fold not in self._rooms, "check_make was asked"
         assert (room.address, room.port) not in self._places, "check_make was asked"
         self._rooms[room.fold] = room
+        if "\0" in room.fold:
+            self._namesakes[room.name] = room
         self._places[room.address, room.port] = room
         self._made_by[room.maker] = self._made_by.get(room.maker, 0) + 1
         encoded = room_json(room, self.members(room))
@@ -235,6 +252,8 @@ class Directory:
     def _take(self, room: RoomEntry) -> set[Hashable]:
         assert self._rooms.get(room.fold) is room, "the room is of this directory"
         del self._rooms[room.fold], self._places[room.address, room.port]
+        if "\0" in room.fold:
+            del self._namesakes[room.name]
         self._made_by[room.maker] -= 1
         if not self._made_by[room.maker]:
             del self._made_by[room.maker]

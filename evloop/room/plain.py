@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections import deque
 
 from evloop.base.errors import Refused
-from evloop.base.names import check_nickname, utf8_parts
+from evloop.base.names import check_member_name, check_nickname, utf8_parts
 from evloop.room.events import ME, NO_SENDER, NO_SEQ, TEXT, Said
 from evloop.room.limits import (
     PLAIN_BURST,
@@ -106,7 +106,7 @@ class PlainSession:
         self._counts["received"] += 1
         name, colon, text = line.partition(": ")
         try:
-            check_nickname(name)
+            check_member_name(name)
         except Refused:
             colon = ""
         if not colon:

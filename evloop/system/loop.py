@@ -24,11 +24,11 @@ A timer's life is told in `timers`.
 
 from __future__ import annotations
 
+import errno
 import os
 import selectors
 import signal
 import socket
-import sys
 import time
 from collections import deque
 
@@ -412,25 +412,48 @@ def _poller_of(selector: selectors.BaseSelector) -> Poller:
     epoll is spoken to directly, through a second descriptor of the same one: a key, a tuple and
     two dicts for each descriptor are 117 bytes, and a good part of a selectors loop's own time.
     """
-    if sys.platform == "linux" and isinstance(selector, selectors.EpollSelector):
-        import select  # late: `selectors` has loaded it already
+    import select  # late: `selectors` has loaded it already
 
-        return select.epoll.fromfd(os.dup(selector.fileno()))
+    epoll: Any = getattr(select, "epoll", None)
+    if epoll is not None and isinstance(selector, getattr(selectors, "EpollSelector", ())):
+        inside: Any = selector
+        poller: Poller = epoll.fromfd(os.dup(inside.fileno()))
+        return poller
     return _Portable(selector)
 
 
 class _Portable:
-    """Any selector of the library, spoken to as if it were epoll."""
+    """Any selector of the library, spoken to as if it were epoll.
 
-    __slots__ = ("_selector", "close", "unregister")
+    kqueue refuses a few descriptors that select(2) can wait for (EINVAL: /dev/tty of Darwin, and
+    with it descriptor 0 of some Pythons there): with the first of these all move to select.
+    """
+
+    __slots__ = ("_selector",)
 
     def __init__(self, selector: selectors.BaseSelector) -> None:
         self._selector = selector
-        self.unregister = selector.unregister
-        self.close = selector.close
 
     def register(self, fd: int, bits: int) -> None:
-        self._selector.register(fd, _EVENTS[bits])
+        try:
+            self._selector.register(fd, _EVENTS[bits])
+        except OSError as error:
+            if error.errno == errno.EBADF or isinstance(self._selector, selectors.SelectSelector):
+                raise
+            self._move_to_select()
+            self._selector.register(fd, _EVENTS[bits])
+
+    def _move_to_select(self) -> None:
+        before, self._selector = self._selector, selectors.SelectSelector()
+        for key in before.get_map().values():
+            self._selector.register(key.fd, key.events)
+        before.close()
+
+    def unregister(self, fd: int) -> None:
+        self._selector.unregister(fd)
+
+    def close(self) -> None:
+        self._selector.close()
 
     def modify(self, fd: int, bits: int) -> None:
         self._selector.modify(fd, _EVENTS[bits])

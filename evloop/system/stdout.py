@@ -266,12 +266,3 @@ class Writer:
         if self._watch is not None:
             self._watch.close()
             self._watch = None
-
-
-def last_words(text: str) -> None:
-    """Say `text` on standard error as the process ends; a reader that has stopped is not awaited
-    for long."""
-    writer = Writer(2)
-    writer.line(text)
-    writer.drain(0.5)
-    writer.close()

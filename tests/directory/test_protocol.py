@@ -36,8 +36,9 @@ from tests.support.json_texts import (
 from tests.support.pairs import both
 
 IDS = INTEGERS | st.text(CHARACTERS, max_size=ID_CHARS_MAX)
+NEEDED: dict[str, st.SearchStrategy[Any]] = {"jsonrpc": st.just("2.0"), "method": TEXT}
 REQUESTS = st.fixed_dictionaries(
-    {"jsonrpc": st.just("2.0"), "method": TEXT},
+    NEEDED,
     optional={"id": IDS, "params": st.dictionaries(TEXT, SCALARS, max_size=4)},
 )
 # Requests with a little wrong: members replaced, added, of other types.

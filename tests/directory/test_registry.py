@@ -469,3 +469,39 @@ def test_a_rollback_brings_members_back_but_not_those_who_are_gone() -> None:
     assert directory.members(old) == 1
     directory.leave_all("me")
     assert directory.members(old) == 0
+
+
+# -- names that were not the same when they were made ---------------------------------------------
+
+
+def test_two_rooms_of_one_fold_in_the_state_file_stay_reachable() -> None:
+    """An older release took `lab` and `lab` with a variation selector for two names."""
+    rooms = [
+        RoomEntry(name, "239.255.7.1", 5751 + port, "reliable", 0, "", b"")
+        for port, name in enumerate(["LAB\ufe0f", "lab", "Lab\u034f", "other"])
+    ]
+    directory = Directory(rooms, 9)
+    assert len(directory) == 4
+    assert [directory.find(room.name) for room in rooms] == rooms
+    assert directory.find("laB") is rooms[0]
+    body = directory.page(None, 1)
+    told = []
+    while True:
+        page = json.loads(body)
+        told += [room["name"] for room in page["rooms"]]
+        if page["next"] is None:
+            break
+        body = directory.page(page["next"], 1)
+    assert sorted(told) == sorted(room.name for room in rooms)
+    directory.enter("lab", "somebody")
+    assert directory.members(rooms[1]) == 1
+    directory.remove(directory.check_delete("lab"))
+    directory.rollback()
+    assert directory.find("lab") is rooms[1]
+    assert directory.members(rooms[1]) == 1
+    for room in (rooms[1], rooms[0], rooms[2]):
+        directory.remove(directory.check_delete(room.name))
+    assert directory.rooms() == [rooms[3]]
+    directory.commit()
+    with pytest.raises(Refused):
+        directory.find("lab")

@@ -19,7 +19,8 @@ from typing import Any
 import pytest
 
 from evloop.base.errors import SetupError
-from evloop.net import multicast
+from evloop.net import compat
+from evloop.net.compat import kernel_drops
 from evloop.net.interfaces import Interface, choose_interface
 from evloop.net.limits import (
     DATAGRAM_READ_BYTES,
@@ -29,7 +30,6 @@ from evloop.net.limits import (
 from evloop.net.multicast import (
     destination,
     granted_buffer,
-    kernel_drops,
     open_receiver,
     open_sender,
     receive,
@@ -172,7 +172,7 @@ def test_what_the_kernel_threw_away_is_counted(sockets: Sockets) -> None:
 
 
 def test_a_kernel_that_does_not_count(sockets: Sockets, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(multicast, "_SO_MEMINFO", 9999)
+    monkeypatch.setattr(compat, "_SO_MEMINFO", 9999)
     assert kernel_drops(sockets.receiver()) == 0
 
 
@@ -216,7 +216,7 @@ def test_both_sockets_are_pinned_and_never_block(sockets: Sockets) -> None:
         assert sock.gettimeout() == 0.0
         assert not sock.get_inheritable()
         assert receive(sock) == []
-        assert sock.getsockopt(socket.IPPROTO_IP, multicast._IP_MULTICAST_ALL) == 0
+        assert sock.getsockopt(socket.IPPROTO_IP, compat._IP_MULTICAST_ALL) == 0
 
 
 # -- clear words when it cannot be done -----------------------------------------------------------

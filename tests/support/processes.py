@@ -58,11 +58,12 @@ class Program:
         stdout: int | None = None,
         stderr: int | None = None,
         environ: Mapping[str, str] | None = None,
+        cwd: Path = ROOT,
     ) -> None:
         self.arguments = list(arguments)
         self.process = subprocess.Popen(
             self.arguments,
-            cwd=ROOT,
+            cwd=cwd,
             env=environment(**(environ or {})),
             stdin=subprocess.PIPE if stdin is None else stdin,
             stdout=subprocess.PIPE if stdout is None else stdout,
@@ -312,8 +313,10 @@ class Crew:
         place = server.place if isinstance(server, Server) else server
         arguments = [*prefix, sys.executable, "-m", module]
         arguments += ["--server", place] if place is not None else []
-        streams = {"stdin": stdin, "stdout": stdout, "stderr": stderr}
-        return self.add(Program([*arguments, *words], environ=environ, **streams))
+        program = Program(
+            [*arguments, *words], environ=environ, stdin=stdin, stdout=stdout, stderr=stderr
+        )
+        return self.add(program)
 
     def piped(self, text: str | bytes, *words: str, server: Server | str | None = None) -> Program:
         """A client whose stdin is `text`, run to its end."""
