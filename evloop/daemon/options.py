@@ -11,7 +11,7 @@ from evloop.daemon.limits import (
     EXPIRE_DAYS_MAX,
 )
 from evloop.directory.limits import ROOMS_MAX, ROOMS_PER_ADDRESS_MAX
-from evloop.system.process import answer_version, formatter, name_of
+from evloop.system.process import Printing, answer_version, formatter, name_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -60,7 +60,8 @@ def parse_options(arguments: Sequence[str]) -> Namespace:
     loud.add_argument("-v", "--verbose", action="store_true", help="log every connection")
     add("--debug", action="store_true", help="show the trace of an internal error")
     add("--version", action="version", version=VERSION)
-    options = parser.parse_args(arguments)
+    with Printing():
+        options = parser.parse_args(arguments)
     if options.tls_cert is None and (options.tls_key or options.tls_client_ca):
         parser.error("--tls-key and --tls-client-ca need --tls-cert")
     if options.backup is not None and options.memory:

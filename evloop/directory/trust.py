@@ -25,7 +25,7 @@ from evloop.directory.limits import (
     KEEPSAKE_KEY_CHARS_MAX,
     KEEPSAKE_LINES_MAX,
 )
-from evloop.system.files import read_small, state_directory, write_atomically
+from evloop.system.files import followed, read_small, state_directory, write_private
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -65,14 +65,14 @@ class KeyFile:
                 self._append(f"{key} {value}\n".encode())
                 return
             newest = [*kept.items(), (key, value)][-KEEPSAKE_LINES_MAX:]
-            write_atomically(self.path, "".join(f"{k} {v}\n" for k, v in newest).encode())
+            write_private(self.path, "".join(f"{k} {v}\n" for k, v in newest).encode())
         except OSError as error:
             raise self._unusable(error.strerror or str(error), FAILED) from None
 
     def _append(self, line: bytes) -> None:
         os.makedirs(os.path.dirname(self.path), mode=0o700, exist_ok=True)
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-        descriptor = os.open(self.path, flags | os.O_NONBLOCK, 0o600)
+        descriptor = os.open(followed(self.path), flags | os.O_NONBLOCK, 0o600)
         try:
             written = os.write(descriptor, line)  # one write: lines of two clients do not mix
             if written != len(line):
