@@ -12,7 +12,7 @@ from evloop.base.addresses import DIRECTORY_PORT
 from evloop.base.errors import Refused
 from evloop.base.names import check_nickname, quoted
 from evloop.system.files import kept_name
-from evloop.system.process import formatter
+from evloop.system.process import Printing, formatter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -114,7 +114,8 @@ def _take_options(parser: ArgumentParser, options: Namespace) -> None:
                 found.extend([value] if (value := next(following, None)) is not None else [])
         else:
             rest.append(word)
-    parser.parse_args(found, options)
+    with Printing():
+        parser.parse_args(found, options)
     options.command = rest
 
 
@@ -124,7 +125,8 @@ def _parse(arguments: Sequence[str], program: str) -> Namespace:
         options: Namespace = defaults
         return options
     parser = make_parser(program)
-    options = parser.parse_args(arguments)
+    with Printing():
+        options = parser.parse_args(arguments)
     _take_options(parser, options)
     return options
 

@@ -294,11 +294,13 @@ class Client:
 
     def _load_late(self) -> None:
         """Load what was left for later: under a person's hands a module in each tick."""
+        from importlib import import_module
+
         if self._late is None:
             self._late = list(reversed(LATE))
         while self._late:
             try:
-                __import__(self._late.pop())
+                import_module(self._late.pop())
             except ImportError:  # what needs it will say so
                 self._late.clear()
             if self.frontend.is_terminal:

@@ -11,7 +11,7 @@ from evloop.daemon.limits import (
     EXPIRE_DAYS_MAX,
 )
 from evloop.directory.limits import ROOMS_MAX, ROOMS_PER_ADDRESS_MAX
-from evloop.system.process import answer_version, formatter, name_of
+from evloop.system.process import Printing, answer_version, formatter, name_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,7 +25,8 @@ def parse_options(arguments: Sequence[str]) -> Namespace:
     """The options, complete and checked; leaves with status 2 when they are wrong."""
     answer_version(arguments, VERSION)
     parser = make_parser()
-    options = parser.parse_args(arguments)
+    with Printing():
+        options = parser.parse_args(arguments)
     if options.tls_cert is None and (options.tls_key or options.tls_client_ca):
         parser.error("--tls-key and --tls-client-ca need --tls-cert")
     if options.backup is not None and options.memory:
