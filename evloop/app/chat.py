@@ -19,24 +19,25 @@ from collections import deque
 from evloop.app.commands import (
     UsageError,
     help_lines,
+    mistaken,
     parse_line,
 )
 from evloop.app.limits import (
     ALONE_S,
     BELL_S,
     CATCH_UP_S,
-    CONFIRM_S,
     CONFIRM_SETTLE_S,
     FOLD_BURST,
     FOLD_PER_S,
     FOLD_SENDERS_MAX,
     NEWS_FOLD_S,
     OPENING_S,
+    PASSING_S,
     PIPE_QUEUE_MAX,
     SHOWN_LINES_DEFAULT,
 )
 from evloop.base.errors import EvloopError, Refused
-from evloop.base.names import check_nickname, display, fold_text
+from evloop.base.names import check_nickname, display, fold_text, quoted
 from evloop.base.ratelimit import TokenBucket
 from evloop.room.limits import HISTORY_MESSAGES_MAX
 from evloop.system.timers import nothing
@@ -111,7 +112,11 @@ class Chat:
         self._earlier: deque[Event] | None = None  # history that waits until all of it is here
         if style.history is not None:
             self._earlier = deque(maxlen=style.history)
+        self._asked: set[str] = set()  # lines that were asked about
+        self._passing: dict[bytes, tuple[str, float]] = {}  # who came and spoke: label, until when
         self.outcome = (0, 0)
+        self.sent = 0  # datagrams with something said, counted when the room is left
+        self.plain = False  # the room has no presence
         self.speakers: dict[str, None] = {}  # names, the latest speaker last; for completion
         self._opening = loop.call_at(float("inf"), self._opened)
         self._news = loop.call_at(float("inf"), self._tell_news)
@@ -119,10 +124,12 @@ class Chat:
         self._finish = loop.call_at(float("inf"), self._leave_now)
         self._settle = loop.call_at(float("inf"), self._check_finished)
         self._catch_up = loop.call_at(float("inf"), self._show_earlier)
+        self._stay = loop.call_at(float("inf"), self._tell_who_stayed)
 
     def attach(self, room: LiveRoom, plain: bool) -> None:
         """The room is open: begin."""
         self.room = room
+        self.plain = plain
         room.on_pump = self._pumped
         self._alone.move(self._loop.now + ALONE_S)
         self._catch_up.move(self._loop.now + CATCH_UP_S)
@@ -138,10 +145,23 @@ class Chat:
         if self.state >= FINISHING or not text.strip():
             return
         self._opened()
+        if self._live and self._asks_about(text):
+            return
         if text.startswith("/") and not text.startswith("//"):
             self._command(text[1:])
             return
         self.say(text[1:] if text.startswith("//") else text, report.TEXT, text)
+
+    def _asks_about(self, text: str) -> bool:
+        """Whether a line that reads like a command of the main prompt waits to be typed again."""
+        advice = mistaken(text)
+        if advice is None or text in self._asked:
+            return False
+        self._asked.add(text)
+        self._note(report.note(f"{quoted(text)}: said to everybody? {advice}; the same line"
+                               " once more says it"))  # fmt: skip
+        self._frontend.put_back(text)
+        return True
 
     def say(self, text: str, kind: int, typed: str) -> None:
         """Send `text`; when it is refused, `typed` is put back into the line."""
@@ -241,11 +261,11 @@ class Chat:
             self._finish.move(float("inf"))
             return
         if self._finish.when == float("inf"):
-            if not sent:
+            if not sent or self.plain:  # nothing to be confirmed, or nobody who could
                 self._leave_now()
                 return
             # The last datagram has gone out: now they may confirm it.
-            self._finish.move(now + CONFIRM_S)
+            self._finish.move(now + self._style.patience)
             self._settle.move(now + CONFIRM_SETTLE_S)
             self.room.session.confirm(now)
             self._loop.defer(self.room.pump)
@@ -261,6 +281,7 @@ class Chat:
         self._tell_news()
         self._show_earlier()
         self.outcome = self.room.session.confirmers()
+        self.sent = self.room.session.stats()["sent"]
         self.state = OVER
         for timer in (
             self._opening,
@@ -269,6 +290,7 @@ class Chat:
             self._finish,
             self._settle,
             self._catch_up,
+            self._stay,
         ):
             timer.cancel()
         self._note(report.note(f"left {display(self.name)}"))
@@ -320,7 +342,7 @@ class Chat:
         if self._style.muted:
             return
         if sender in self._presence_news:
-            self._tell_news()  # nobody talks before he has come
+            self._spoke(sender)
         if self._json:
             self._frontend.show(report.json_message(self.name, event, self._style.stamps.utc()))
             return
@@ -345,7 +367,32 @@ class Chat:
             old=mark == "history",
             mention=mention,
             bell=bell,
+            own=mine,
         )
+
+    def _spoke(self, sender: bytes) -> None:
+        """Who has just come says something: a line that tells so can wait. Who then goes has only
+        passed through, as `say` does, and what he said tells enough."""
+        what, label = self._presence_news.pop(sender)
+        if what != "joined":
+            self._presence_news[sender] = (what, label)
+            self._tell_news()
+            return
+        if len(self._passing) >= FOLD_SENDERS_MAX:
+            self._stays(next(iter(self._passing)))
+        self._passing[sender] = (label, self._loop.now + PASSING_S)
+        self._stay.move(min(self._stay.when, self._loop.now + PASSING_S))
+
+    def _stays(self, sender: bytes) -> None:
+        self._presence_news[sender] = ("joined", self._passing.pop(sender)[0])
+
+    def _tell_who_stayed(self) -> None:
+        now = self._loop.now
+        for sender in [who for who, (_, until) in self._passing.items() if until <= now]:
+            self._stays(sender)
+        untils = [until for _, until in self._passing.values()]
+        self._stay.move(min(untils, default=float("inf")))
+        self._tell_news()
 
     def _tell_day(self) -> None:
         day = self._style.stamps.day()
@@ -381,6 +428,8 @@ class Chat:
             self._frontend.show(report.json_presence(self.name, event))
             return
         kind, sender, name, *rest = event
+        if kind == "left" and self._passing.pop(sender, None) is not None:
+            return
         label = self.room.session.label(sender, name)
         change = ("joined", label) if kind == "joined" else (rest[0], label)
         news = self._presence_news

@@ -13,6 +13,7 @@ TOKEN_CHARS_MAX = 128  # that a client keeps; a server of another version may ma
 CONFIRM_S = 5.0  # after the last datagram: how long the end of a pipe waits for confirmation
 PROGRESS_ROOMS = 2_000  # rooms of a listing after which its progress is shown
 NEWS_FOLD_S = 2.0  # joins and parts within it become one line
+PASSING_S = 8.0  # who comes, speaks and goes within it is not announced: CONFIRM_S and some more
 ALONE_S = 30.0  # of silence in a room where others should be, then a hint
 BELL_S = 5.0  # at most one bell in it
 CONFIRM_SETTLE_S = 0.5  # who is present, but not yet heard, makes himself known within it
@@ -28,3 +29,6 @@ SHOWN_LINES_DEFAULT = 20  # of /history and of `tail`
 
 TTL_MAX = 255  # one byte in the header of IP
 CATCH_UP_S = 1.5  # after entering: what of the history has come by then is what `tail -n` shows
+SAY_TIMEOUT_S_MAX = 86_400.0  # of `say --timeout`
+
+assert PASSING_S > CONFIRM_S + CONFIRM_SETTLE_S

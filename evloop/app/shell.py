@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 
 from evloop import __version__
-from evloop.app.commands import UsageError, parse_line
+from evloop.app.commands import UsageError, is_command, parse_line
 from evloop.app.prompt import Prompt
 from evloop.app.style import Stamps, Style
 from evloop.base.errors import INTERRUPTED, EvloopError, Refused
@@ -86,7 +86,9 @@ class Client:
             False,
             False,
         )
-        self.frontend: Frontend = open_frontend(loop, options, self._output_gone)
+        self.frontend: Frontend = open_frontend(
+            loop, options, self._output_gone, is_command
+        )
         self.frontend.owner = self
         self.frontend.complete = self._complete
         self.link = DirectoryClient(
@@ -117,7 +119,8 @@ class Client:
         if self.chat is not None:
             try:
                 if self.verbatim:
-                    self.chat.say(text, report.TEXT, "")
+                    if text.strip():
+                        self.chat.say(text, report.TEXT, "")
                 else:
                     self.chat.line(text)
             except EvloopError as error:

@@ -2,7 +2,9 @@
 
 Lines come in whole, lines go out whole; there is no redraw and no escape byte. On a terminal the
 escape key is the second end-of-line character (VEOL), so that the kernel hands the line over at
-once, without Enter. Results and chat go to stdout, everything else to stderr.
+once, without Enter. Results and chat go to stdout, everything else to stderr. The terminal echoes
+what is typed, so one's own messages are not shown again; a prompt in a room would stand in the way
+of what others say, so an empty line tells where one is.
 
 A frontend tells its owner (set with `owner`): `line(text)`, `leave()` for the escape key, `eof()`
 for the end of input, or Ctrl-D on an empty line, and `bad_line(why)` for what is no line of text.
@@ -12,9 +14,12 @@ from __future__ import annotations
 
 import os
 
+from evloop.system.process import columns
 from evloop.system.stdin import Input, LineReader
 from evloop.system.stdout import Outlet
 from evloop.system.timers import nothing
+from evloop.terminal.graphemes import width
+from evloop.terminal.layout import HANGING_COLUMNS, hung
 from evloop.terminal.limits import LINES_WAITING_MAX
 from evloop.terminal.tty import in_foreground, set_escape
 
@@ -40,6 +45,7 @@ class LineMode:
         self.is_terminal = os.isatty(0) and os.isatty(1)
         self.owner: Owner | None = None
         self.complete: Callable[[str, int], list[str]] = _no_candidates  # no Tab here
+        self._room = ""  # the name of the room that we are in
         self._out = Outlet(loop, 1, on_gone)
         self._err = Outlet(loop, 2, lambda why: None)
         self._escape = escape if os.isatty(0) else b""
@@ -65,7 +71,13 @@ class LineMode:
 
     def note(self, text: str) -> None:
         """A line that is not data."""
-        self._err.line(text)
+        self._err.line(self._hung(text, HANGING_COLUMNS))
+
+    def _hung(self, text: str, indent: int) -> str:
+        if not self.is_terminal:
+            return text
+        wide = columns()
+        return "\n".join([hung(row, 0, wide, indent) for row in text.split("\n")])
 
     def message(
         self,
@@ -75,14 +87,20 @@ class LineMode:
         old: bool,
         mention: bool,
         bell: bool,
+        own: bool,
     ) -> None:
         """A chat line (`parts` of report.message_parts); further lines of it are indented."""
+        if own and self.is_terminal:
+            return  # it stands there, as it was typed
         before, who, after, lines = parts
         head = time + before + who + after
-        self._out.line(head + ("\n" + " " * len(head)).join(lines))
+        indent = width(head)
+        text = self._hung(head + ("\n" + " " * indent).join(lines), indent)
+        self._out.line(text + "\a" if bell and self.is_terminal else text)
 
     def prompt(self, text: str, *, chatting: bool) -> None:
         """Say where Enter will go; only a person is told, and in a room it would be in the way."""
+        self._room = text.removesuffix("> ") if chatting else ""
         if self.is_terminal and not chatting:
             self._out.write(text)
 
@@ -126,13 +144,16 @@ class LineMode:
         self._hand_out()
 
     def _hand_out(self) -> None:
-        owner, waiting = self.owner, self._waiting
-        assert owner is not None
+        waiting = self._waiting
         at = 0
         while at < len(waiting) and (not self._held or waiting[at][0] == "escape"):
+            owner = self.owner  # a line may set another one
+            assert owner is not None
             kind, text = waiting[at]
             at += 1
-            if kind == "line":
+            if kind == "line" and self._room and self.is_terminal and not text.strip():
+                self.note(f"-- in {self._room}: what you type is said here; /leave goes back --")
+            elif kind == "line":
                 owner.line(text)
             elif kind == "bad":
                 owner.bad_line(text)

@@ -7,6 +7,7 @@ text that is safe for a terminal; time comes in as text already, because the clo
 from __future__ import annotations
 
 from evloop.base.names import display, place_of, quoted
+from evloop.terminal.graphemes import padded, width
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def message_line(name: str, kind: int, text: str, mark: str) -> str:
     """A message as one piece of text; further lines of it are indented to where the text begins."""
     before, who, after, lines = message_parts(name, kind, text, mark)
     head = before + who + after
-    return head + ("\n" + " " * len(head)).join(lines)
+    return head + ("\n" + " " * width(head)).join(lines)
 
 
 def note(text: str) -> str:
@@ -141,16 +142,18 @@ def ago(seconds: float) -> str:
 def who_lines(members: Iterable[tuple[str, float]]) -> list[str]:
     """`/who`: (shown name, seconds since last heard), oneself first."""
     rows = [(display(name), ago(age)) for name, age in members]
-    width = max((len(name) for name, _ in rows), default=0)
-    return [f"  {name:{width}}  {age if at else 'you'}" for at, (name, age) in enumerate(rows)]
+    wide = max((width(name) for name, _ in rows), default=0)
+    return [
+        f"  {padded(name, wide)}  {age if at else 'you'}" for at, (name, age) in enumerate(rows)
+    ]
 
 
 def stats_lines(stats: dict[str, int]) -> list[str]:
     """`/stats`: every counter that is not zero, and known, in the order given."""
     known = [(key, value) for key, value in stats.items() if (key, value) != UNKNOWN_LOSS]
     rows = [(key.replace("_", " "), value) for key, value in known if value]
-    width = max((len(key) for key, _ in rows), default=0)
-    return [f"  {key:{width}}  {value}" for key, value in rows] or ["  nothing yet"]
+    wide = max((len(key) for key, _ in rows), default=0)
+    return [f"  {key:{wide}}  {value}" for key, value in rows] or ["  nothing yet"]
 
 
 def room_lines(rooms: Sequence[dict[str, object]]) -> list[str]:
@@ -165,9 +168,12 @@ def room_lines(rooms: Sequence[dict[str, object]]) -> list[str]:
         )
         for room in rooms
     ]
-    wide = max((len(row[0]) for row in rows), default=0)
-    address = max((len(row[1]) for row in rows), default=0)
-    return [f"  {n:{wide}}  {a:{address}}  {p:>5}   {m}{mode}" for n, a, p, m, mode in rows]
+    wide = max((width(row[0]) for row in rows), default=0)
+    address = max((width(row[1]) for row in rows), default=0)
+    return [
+        f"  {padded(name, wide)}  {padded(where, address)}  {port:>5}   {members}{mode}"
+        for name, where, port, members, mode in rows
+    ]
 
 
 def room_made(room: dict[str, object]) -> str:

@@ -27,6 +27,7 @@ from evloop.app.limits import (
     FOLD_BURST,
     NEWS_FOLD_S,
     OPENING_S,
+    PASSING_S,
     PIPE_QUEUE_MAX,
 )
 from evloop.app.style import Stamps, Style
@@ -49,6 +50,7 @@ class Frontend:
         self.back: list[str] = []
         self.bells = 0
         self.mentions = 0
+        self.own = 0
         self.held = False
 
     def show(self, text: str) -> None:
@@ -65,7 +67,9 @@ class Frontend:
         old: bool,
         mention: bool,
         bell: bool,
+        own: bool,
     ) -> None:
+        self.own += own
         before, who, after, lines = parts
         self.lines.append(time + before + who + after + "\n".join(lines) + (" (old)" * old))
         self.bells += bell
@@ -502,10 +506,108 @@ def test_history_asked_for_has_its_time_too(world: World, monkeypatch: pytest.Mo
     assert world.frontend.notes[-3:-1] == ["01:00 Bob: a", "Bob: b"]
 
 
-def test_who_talks_has_come_before(world: World) -> None:
+def test_who_comes_and_talks_is_announced_when_he_stays(world: World) -> None:
     world.enter()
     world.wait(OPENING_S)
     world.hear(("joined", BOB, "Bob"))
     assert world.frontend.notes[1:] == []
     world.hear(message("hi"))
+    assert world.frontend.notes[1:] == []
+    world.wait(PASSING_S - 0.1)
+    assert world.frontend.notes[1:] == []
+    world.wait(0.2)
     assert world.frontend.notes[1:] == ["-- Bob joined --"]
+    world.hear(("left", BOB, "Bob", "bye"))
+    world.wait(NEWS_FOLD_S)
+    assert world.frontend.notes[2:] == ["-- Bob left --"]
+
+
+def test_who_only_says_something_and_goes_is_not_announced(world: World) -> None:
+    """As `say` does, in every release: two lines of presence for each would be noise."""
+    world.enter()
+    world.wait(OPENING_S)
+    for _ in range(3):
+        world.hear(("joined", BOB, "Bob"), message("backup done"))
+        world.wait(CONFIRM_S)
+        world.hear(("left", BOB, "Bob", "bye"))
+        world.wait(PASSING_S + NEWS_FOLD_S)
+    assert world.frontend.lines == ["Bob: backup done"] * 3
+    assert world.frontend.notes[1:] == []
+
+
+def test_those_who_pass_are_counted_only_so_far(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("evloop.app.chat.FOLD_SENDERS_MAX", 2)
+    chat = world.enter()
+    world.wait(OPENING_S)
+    for n in range(4):
+        world.hear(("joined", bytes([n]), f"n{n}"), message("x", bytes([n]), f"n{n}"))
+    assert len(chat._passing) == 2
+    world.wait(PASSING_S)
+    assert world.frontend.notes[1:] == ["-- n0, n1 joined --", "-- n2, n3 joined --"]
+
+
+# -- lines that were meant for the main prompt ----------------------------------------------------
+
+
+@pytest.mark.parametrize("line", ["quit", " Exit ", "help", "getdir", "chat lab"])
+def test_a_command_of_the_main_prompt_is_asked_about_once(world: World, line: str) -> None:
+    chat = world.enter()
+    chat.line(line)
+    assert world.room.said == []
+    assert world.frontend.back == [line]
+    assert "said to everybody? /" in world.frontend.notes[-1]
+    chat.line(line)
+    chat.line(line)
+    assert [text for text, _ in world.room.said] == [line, line]
+
+
+@pytest.mark.parametrize("line", ["bye", "quit smoking!", "help me", "chat is fun today", "hello"])
+def test_what_one_says_is_not_asked_about(world: World, line: str) -> None:
+    world.enter().line(line)
+    assert [text for text, _ in world.room.said] == [line]
+
+
+def test_a_pipe_is_asked_nothing(world: World) -> None:
+    world.enter(terminal=False).line("quit")
+    assert [text for text, _ in world.room.said] == ["quit"]
+
+
+# -- how long a pipe waits ------------------------------------------------------------------------
+
+
+def test_in_a_plain_room_nobody_can_confirm(world: World) -> None:
+    chat = world.enter(terminal=False, plain=True, answered=True, muted=True)
+    chat.say("x", 0, "")
+    chat.finish()
+    assert chat.state == OVER and chat.sent == 1 and world.room.session.asked == 0
+
+
+def test_the_patience_of_the_end_of_a_pipe(world: World) -> None:
+    chat = world.enter(terminal=False, answered=True, muted=True, patience=60.0)
+    chat.say("x", 0, "")
+    chat.finish()
+    world.wait(59.9)
+    assert chat.state == FINISHING
+    world.wait(0.2)
+    assert chat.state == OVER
+
+
+def test_the_frontend_is_told_which_messages_are_ones_own(world: World) -> None:
+    world.enter()
+    world.hear(message("mine", ME, "Mel"), message("his"))
+    assert world.frontend.own == 1
+
+
+class Labelled(Session):
+    def label(self, sender: bytes, name: str) -> str:
+        return f"{name}~{sender[:1].hex()}"
+
+
+def test_names_in_remarks_are_labels_too(world: World) -> None:
+    world.enter()
+    world.room.session = Labelled()
+    world.hear(("renamed", EVE, "Eve", "Bob"), ("conflict", BOB, "Bob", 3))
+    assert world.frontend.notes[-2] == "-- Eve~65 is now Bob~65 --"
+    assert "message 3 of Bob~62" in world.frontend.notes[-1]
