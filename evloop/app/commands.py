@@ -121,7 +121,9 @@ _NO_TOPIC = "rooms have no topic; a room is known by its name"
 _NO_AWAY = "nobody is marked as away; /who in a room tells when each was last heard"
 _IN_A_ROOM = "you are in no room; chat NAME enters one, and /{} works there"
 _AT_THE_PROMPT = "/{} works at the main prompt: /leave goes back there"
-_ROOMS_ELSEWHERE = "one room at a time: /leave goes back to the main prompt, chat NAME enters another"
+_ROOMS_ELSEWHERE = (
+    "one room at a time: /leave goes back to the main prompt, chat NAME enters another"
+)
 _OF_THE_PROMPT = "{} is a command of the main prompt, which comes when no command is given"
 _NOTHING_TO_DO = {"msg": _NOT_PRIVATE, "query": _NOT_PRIVATE, "topic": _NO_TOPIC, "away": _NO_AWAY}
 _ELSEWHERE = {

@@ -58,7 +58,7 @@ def is_on(text: str) -> bool:
 
 
 def check_text(words: Iterable[str]) -> None:
-    """Raise UsageError for what was no text: Python keeps bytes that are not UTF-8 as surrogates."""
+    """Raise UsageError for what was no text: bytes that are not UTF-8 come as surrogates."""
     for word in words:
         wrong = [char for char in word if "\udc80" <= char <= "\udcff"]
         if wrong:

@@ -86,9 +86,7 @@ class Client:
             False,
             False,
         )
-        self.frontend: Frontend = open_frontend(
-            loop, options, self._output_gone, is_command
-        )
+        self.frontend: Frontend = open_frontend(loop, options, self._output_gone, is_command)
         self.frontend.owner = self
         self.frontend.complete = self._complete
         self.link = DirectoryClient(

@@ -80,8 +80,8 @@ _ALT: dict[int, Key] = {
 _LETTERS = {"A": "up", "B": "down", "C": "right", "D": "left", "H": "home", "F": "end"}
 _TILDES = {"1": "home", "3": "delete", "4": "end", "7": "home", "8": "end"}
 _ARROWS_LOWER = {"a": "up", "b": "down", "c": "ctrl-right", "d": "ctrl-left"}  # rxvt with Ctrl
-# Final bytes of the sequences behind which a terminal reports the mouse in bytes of no sequence, and
-# how many (xterm, DECSET 1000 and 1001 without 1006): another program may have left that on.
+# Final bytes of the sequences behind which a terminal reports the mouse in bytes of no sequence,
+# and how many (xterm, DECSET 1000 and 1001 without 1006): another program may have left that on.
 _MOUSE_BYTES = {"M": 3, "t": 2, "T": 6}
 _SEQUENCE_OPENERS = {
     ord("["): "csi",

@@ -116,9 +116,7 @@ class ScreenMode:
             self._come_back()  # what kept us from starting must be told
         if self._directory is not None:
             try:
-                save_history(
-                    self._directory, self._loaded, self._editor.commands, self._kept
-                )
+                save_history(self._directory, self._loaded, self._editor.commands, self._kept)
             except OSError as error:
                 self.note(f"evloop: the history was not kept: {error.strerror}")
         if self._mine:

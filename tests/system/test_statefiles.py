@@ -143,3 +143,15 @@ def test_history_is_bounded_and_the_newest_stay(tmp_path: Path) -> None:
 def test_a_damaged_history_does_not_stop_us(tmp_path: Path) -> None:
     (tmp_path / "history").write_bytes(b"good\n\xff\xfe\n\\\nhalf")
     assert load_history(str(tmp_path)) == ["good", "\ufffd\ufffd", "\\"]
+
+
+def test_what_earlier_releases_kept_of_rooms_is_forgotten(tmp_path: Path) -> None:
+    directory = str(tmp_path)
+    save_history(directory, [], ["getdir", "a secret", "quit"])
+
+    def is_command(line: str) -> bool:
+        return " " not in line
+
+    assert load_history(directory, is_command) == ["getdir", "quit"]
+    save_history(directory, ["getdir", "quit"], ["getdir", "quit", "bye"], is_command)
+    assert load_history(directory) == ["getdir", "quit", "bye"]
