@@ -56,7 +56,16 @@ COMMANDS = (
         "make a room; without an address one is picked",
         "",
     ),
-    Command("deleteroom", _BOTH, "deleteroom NAME", 1, 1, {}, "remove a room", "rooms"),
+    Command(
+        "deleteroom",
+        _BOTH,
+        "deleteroom NAME [--yes]",
+        1,
+        1,
+        {"--yes": ()},
+        "remove a room; --yes: even if others are in it",
+        "rooms",
+    ),
     Command(
         "chat",
         _BOTH,
@@ -96,6 +105,20 @@ COMMANDS = (
     Command("name", _CHAT, "/name NEW", 1, 1, {}, "change your chat name", ""),
     Command("me", _CHAT, "/me TEXT", 1, None, {}, "say what you do: * Mel waves", ""),
     Command("history", _CHAT, "/history [N]", 0, 1, {}, "show the last N messages again", ""),
+    Command(
+        "show", _CHAT, "/show [N]", 0, 1, {}, "print the (Nth) last message alone, to copy", ""
+    ),
+    Command("save", _CHAT, "/save FILE", 1, 1, {}, "write the history into a new file", ""),
+    Command(
+        "ignore",
+        _CHAT,
+        "/ignore [NAME | -NAME]",
+        0,
+        1,
+        {},
+        "hide somebody here; -NAME shows again; or list",
+        "names",
+    ),
     Command("stats", _CHAT, "/stats", 0, 0, {}, "what was sent, received, repaired and lost", ""),
     Command(
         "help", _CHAT, "/help [COMMAND]", 0, 1, {}, "list the commands, or explain one", "commands"
@@ -297,8 +320,8 @@ def _option_value(command: Command, name: str, given: str | None, rest: Iterator
     choices = command.options[name]
     if choices == ():
         if given is not None:
-            raise _usage(command, f'{name} takes no value, not "{quoted(given)}"')
-        return ""
+            raise _usage(command, f"{name} takes no value")
+        return name
     value = next(rest, "") if given is None else given
     if not value or (choices is not None and value not in choices):
         wanted = " or ".join(choices) if choices else "a value"

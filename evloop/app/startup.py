@@ -26,8 +26,8 @@ from evloop.terminal import report
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
 
+    from evloop.app.chat import Chat
     from evloop.app.shell import Client
 
 
@@ -48,35 +48,36 @@ def _interactive(client: Client) -> None:
     """At a terminal: look whether the directory is there, and say so; then the prompt."""
     prompt = client.prompt
 
-    def listed(rooms: list[Any], error: EvloopError | None) -> None:
+    def known(rooms: int, error: EvloopError | None) -> None:
         if error is None:
-            prompt.rooms = {room.fold: room.name for room, _ in rooms}
             client.frontend.note(
-                f"evloop: directory {client.link.endpoint}, {report.plural(len(rooms), 'room')}."
-                " help lists the commands, Ctrl-D quits."
+                f"evloop: directory {client.link.endpoint}, {report.plural(rooms, 'room')}."
+                f" You are {prompt.nickname}. help lists the commands, Ctrl-D quits."
             )
         ready()
 
     def connected(error: EvloopError | None) -> None:
         if error is None:
-            prompt.list_rooms(listed)
+            client.on_rooms = known
             return
         if client.host_directory is not None:
             host, client.host_directory = client.host_directory, None
             host(error, connected)
             return
-        client.frontend.note(f"evloop: {error}")
+        client.frontend.note(f"evloop: {error}", "error")
         client.frontend.note(
-            "evloop: no directory yet. connect HOST[:PORT] tries another,"
+            f"evloop: no directory yet, {prompt.nickname}. connect HOST[:PORT] tries another,"
             " chat ADDRESS:PORT needs none, help lists the commands."
         )
         ready()
 
     def ready() -> None:
+        client.awaiting(False)
         client.frontend.hold(False)
         client.show_prompt()
 
     client.frontend.hold(True)
+    client.awaiting(True)
     prompt.connect(prompt.server, connected)
 
 
@@ -102,6 +103,7 @@ def _connected(client: Client, word: str, room: str, act: Callable[[], object]) 
     if needs_none:
         act()
     else:
+        client.awaiting(True)
         client.prompt.connect(client.prompt.server, connected)
 
 
@@ -143,25 +145,20 @@ def _say(client: Client, word: str, arguments: list[str], options: dict[str, str
 def _send(client: Client, room: str, text: str, options: dict[str, str], anybody: bool) -> None:
     """Enter `room`, say `text`, and the lines behind it if it came from a pipe; then leave."""
     piped = client.frontend.owner is not client
-    chats = []
 
-    def opened() -> None:
-        chat = client.chat
-        assert chat is not None
-        chats.append(chat)
+    def opened(chat: Chat) -> None:
         try:
-            chat.say(text, report.TEXT, "")
+            chat.say(text)
         except EvloopError as error:
             client.failed(f"say {room}", error)
         if piped:
-            client.verbatim = True
+            chat.verbatim = True
             client.frontend.owner = client
             client.frontend.hold(False)
         else:
             chat.finish()
 
-    def over() -> None:
-        chat = chats[0]
+    def over(chat: Chat) -> None:
         confirmed, asked = chat.outcome
         enough = anybody or bool(confirmed)
         if chat.plain or not chat.sent or client.status or (enough and confirmed >= asked):
@@ -169,7 +166,7 @@ def _send(client: Client, room: str, text: str, options: dict[str, str], anybody
         what = "nobody is there" if not asked else f"{asked - confirmed} of {asked} did not"
         client.failed(f"say {room}", EvloopError(f"not confirmed: {what}; try again"), UNCONFIRMED)
 
-    client.on_room_open, client.on_room_over = opened, over
+    client.on_chat, client.on_chat_over = opened, over
     _command(client, "chat", [room], options)
 
 
@@ -184,6 +181,12 @@ class _FirstLine:
         if text.strip():
             self._client.frontend.hold(True)  # the lines behind it, until the room is open
             self._on_text(text)
+
+    def passes(self, text: str) -> bool:
+        return False
+
+    def suspending(self) -> str:
+        return self._client.suspending()
 
     def bad_line(self, why: str) -> None:
         self._client.bad_line(why)

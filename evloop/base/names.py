@@ -62,6 +62,20 @@ def quoted(value: str, most: int = 80) -> str:
     return shown if len(shown) <= most else shown[: most - 1] + "…"
 
 
+def utf8_parts(data: bytes, most: int) -> list[bytes]:
+    """UTF-8 in parts of at most `most` (>= 4) bytes, cut between characters only."""
+    parts = []
+    start = 0
+    while len(data) - start > most:
+        end = start + most
+        while data[end] & 0xC0 == 0x80:  # a continuation byte: the cut would be inside a character
+            end -= 1
+        parts.append(data[start:end])
+        start = end
+    parts.append(data[start:])
+    return parts
+
+
 def normalize(form: Literal["NFC", "NFKC"], text: str) -> str:
     """`unicodedata.normalize`, loaded late; on a box without it the text stays as it is."""
     if text.isascii():

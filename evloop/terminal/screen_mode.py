@@ -28,6 +28,7 @@ from evloop.system.limits import FOREGROUND_POLL_S
 from evloop.system.timers import NEVER
 from evloop.terminal.editor import Editor
 from evloop.terminal.graphemes import width
+from evloop.terminal.layout import broken_at_blanks
 from evloop.terminal.limits import BAUD_SLOW, LINES_WAITING_MAX
 from evloop.terminal.tty import Tty, charset_of
 
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 # SGR codes that are readable on dark and light ground; a nickname keeps its own for good.
 _COLORS = ("31", "32", "33", "34", "35", "36")
 _DIM, _REVERSE = "2", "7"
+_TINTS = {"remark": _DIM, "error": "1;31"}  # what may be overlooked, and what must not
 
 
 def color_of(name: str) -> str:
@@ -74,9 +76,9 @@ class ScreenMode:
         self._kept = lambda text: is_command(text, False)  # of the lines of a history file
         self._loaded = load_history(self._directory, self._kept) if self._directory else []
         self._terminal = Tty()
-        columns, rows = self._terminal.size()
+        self._columns, rows = self._terminal.size()
         self._editor = Editor(
-            columns,
+            self._columns,
             rows,
             prompt="",
             echo=True,
@@ -92,7 +94,8 @@ class ScreenMode:
         self._mine = False  # whether the terminal is ours: in the foreground
         self._full = False  # the terminal had not taken all when it was last looked at
         self._started = False
-        self._watch = loop.watch(self._terminal, self._on_read, self._on_write)
+        terminal = self._terminal
+        self._watch = loop.watch(terminal, self._on_read, self._on_write, terminal.close)
         self._watch.want_read(False)
         self._timer = loop.call_at(NEVER, self._on_timer)
         self._poll = loop.call_at(NEVER, self._come_back)
@@ -130,9 +133,13 @@ class ScreenMode:
         """A line of data: the result of a command."""
         self._editor.above(text, urgent=True)
 
-    def note(self, text: str) -> None:
-        """A line of the program itself."""
-        self._editor.above([(_DIM if self._color else "", text)], urgent=True)
+    def note(self, text: str, manner: str = "") -> None:
+        """A line of the program itself; `manner` as in `Frontend`."""
+        if manner != "text":
+            text = broken_at_blanks(text, self._columns)
+        tint = _TINTS.get(manner, "") if self._color else ""
+        # A remark waits with the chat lines, of which only so many wait for a slow terminal.
+        self._editor.above([(tint, text)], urgent=manner != "remark")
 
     def message(
         self,
@@ -180,14 +187,21 @@ class ScreenMode:
 
     def hold(self, held: bool) -> None:
         """While held, lines wait: the command before them is still running."""
-        self._held = held
-        if not held and self._waiting:
+        self._held = self._editor.busy = held
+        if self._waiting:
             self._loop.defer(self._hand_out)
 
     def _hand_out(self) -> None:
-        while self._waiting and not self._held:
-            assert self.owner is not None
-            self.owner.line(self._waiting.pop(0))
+        assert self.owner is not None
+        waiting = self._waiting
+        while waiting:
+            at = 0
+            if self._held:
+                urgent = (n for n, text in enumerate(waiting) if self.owner.passes(text))
+                at = next(urgent, -1)
+            if at < 0:
+                break
+            self._loop.guard(self, self.owner.line, waiting.pop(at))
         self._watch.want_read(self._mine and len(self._waiting) < LINES_WAITING_MAX)
 
     def _on_read(self) -> None:
@@ -206,7 +220,7 @@ class ScreenMode:
 
     def _handle(self, events: Iterable[tuple[Any, ...]]) -> None:
         for kind, *rest in events:
-            HANDLERS[kind](self, *rest)
+            self._loop.guard(self, HANDLERS[kind], self, *rest)
 
     def _line(self, text: str) -> None:
         self._waiting.append(text)
@@ -249,11 +263,15 @@ class ScreenMode:
         self._terminal.flush()
 
     def _resize(self) -> None:
-        self._editor.resize(*self._terminal.size())
+        self._columns, rows = self._terminal.size()
+        self._editor.resize(self._columns, rows)
 
     def _suspend(self) -> None:
         if not self._mine:
             return
+        sentence = self.owner.suspending() if self.owner is not None else ""
+        if sentence:
+            self.note(sentence)
         self._editor.hide()
         self._terminal.write(self._editor.take(self._loop.now))
         self._mine = False

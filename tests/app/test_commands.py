@@ -19,7 +19,8 @@ def test_every_command_of_the_mission_is_at_the_prompt() -> None:
 
 def test_chat_commands_are_written_with_a_slash() -> None:
     assert set(commands.words_at("chat")) == {
-        "/leave", "/who", "/name", "/me", "/history", "/stats", "/help", "/quit",
+        "/leave", "/who", "/name", "/me", "/history", "/show", "/save", "/ignore", "/stats",
+        "/help", "/quit",
     }  # fmt: skip
 
 
@@ -231,7 +232,11 @@ def test_in_a_room_only_a_slash_makes_a_command(line: str) -> None:
         (["ops", "a", "--", "--mode"], ["ops", "a", "--", "--mode"], {}),
         (["ops", "use", "--mode", "plain", "-h"], ["ops", "use", "--mode", "plain", "-h"], {}),
         (["ops", "--mode", "plain", "x"], ["ops", "x"], {"--mode": "plain"}),
-        (["--timeout=3", "ops", "--anybody"], ["ops"], {"--timeout": "3", "--anybody": ""}),
+        (
+            ["--timeout=3", "ops", "--anybody"],
+            ["ops"],
+            {"--timeout": "3", "--anybody": "--anybody"},
+        ),
         (["ops", "--- done ---"], ["ops", "--- done ---"], {}),
         (["ops", ""], ["ops", ""], {}),
         (["ops", "--help"], [], {"--help": ""}),

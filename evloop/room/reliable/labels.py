@@ -91,7 +91,7 @@ class Labels:
 def _in_common(one: bytes, other: bytes) -> int:
     """With how many equal bytes both begin."""
     count = 0
-    for a, b in zip(one, other):  # noqa: B905  the shorter one ends it
+    for a, b in zip(one, other):
         if a != b:
             break
         count += 1

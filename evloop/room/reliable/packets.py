@@ -45,7 +45,6 @@ if TYPE_CHECKING:
     Packet = tuple[int, int, bytes, int, int, Fields]
 
 DATA, NACK, SESSION, BYE = 1, 2, 3, 4
-TEXT, ME = 0, 1  # kinds of DATA
 RELAYED, SEALED, MORE = 0x01, 0x02, 0x08  # flags
 
 NOBODY = bytes(8)  # the sender id that nobody has: "anyone" in a NACK, "none" in an echo
@@ -88,7 +87,7 @@ def _parse_data(data: bytes, end: int) -> Fields | None:
     name_end = at + 1 + data[at]
     if not name_end < end <= name_end + 1 + PART_BYTES_MAX:
         return None
-    parents = tuple(zip(named[::2], named[1::2], strict=True)) if named else ()
+    parents = tuple(zip(named[::2], named[1::2])) if named else ()
     return lamport, parents, data[at + 1 : name_end], data[name_end], data[name_end + 1 : end]
 
 
