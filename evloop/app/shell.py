@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 
 from evloop import __version__
-from evloop.app.commands import UsageError, parse_line
+from evloop.app.commands import UsageError, is_command, parse_line
 from evloop.app.limits import FAULTS_MAX, SLOW_S
 from evloop.app.prompt import Prompt, room_object
 from evloop.app.remarks import Remarks
@@ -109,7 +109,7 @@ class Client:
             False,
             False,
         )
-        self.frontend: Frontend = open_frontend(loop, options, self._output_gone)
+        self.frontend: Frontend = open_frontend(loop, options, self._output_gone, is_command)
         self.frontend.owner = self
         self.frontend.complete = self._complete
         self.link = DirectoryClient(

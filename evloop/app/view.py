@@ -309,7 +309,9 @@ class RoomView:
         said = "" if old else self._said_at(event)
         self._tell_day(at)
         parts = report.message_parts(label, event.kind == ME, event.text, mark, said)
-        self._frontend.message(stamps.line(at), parts, old=old, mention=mention, bell=bell)
+        self._frontend.message(
+            stamps.line(at), parts, old=old, mention=mention, bell=bell, own=mine
+        )
 
     def _names_me(self, text: str) -> bool:
         return names_me(text, self._session.nickname)
