@@ -247,8 +247,9 @@ class NackRequester:
         for gap in due:
             may = egress.nack_due() if gap.word else min(egress.nack_due(NACK_BURST / 2), later)
             self.gaps.postpone(gap, max(again, may))
-        self._note_more(now)
-        self._more_due = now + 2 * self._delay.value
+        if now >= self._more_due:
+            self._more_due = now + 2 * self._delay.value
+            self._note_more(now)
         return stepped
 
     def _whom(self, due: list[Gap], now: float) -> bytes | None:
