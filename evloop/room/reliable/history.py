@@ -54,12 +54,12 @@ class _Held:
 class History:
     """Messages by (sender, seq), and what was shown of them."""
 
-    __slots__ = ("_members", "_strangers", "_sweep", "count", "size", "strangers_weight")
+    __slots__ = ("_members", "_strangers", "count", "size", "strangers_weight", "sweep_at")
 
     def __init__(self) -> None:
         self._members: dict[bytes, _Held] = {}
         self._strangers: dict[bytes, _Held] = {}
-        self._sweep = float("-inf")  # when to look for what is too old
+        self.sweep_at = float("-inf")  # when to look for what is too old
         self.count = 0
         self.size = 0  # bytes
         self.strangers_weight = 0
@@ -105,7 +105,7 @@ class History:
         gone: list[Key] = []
         while self.count > HISTORY_MESSAGES_MAX or self.size > HISTORY_BYTES_MAX:
             gone.append(self._make_room(sender))
-        return gone + self.expire(now) if now >= self._sweep else gone
+        return gone
 
     def _place(self, sender: bytes, standing: bool) -> _Held:
         """The place of `sender`, which is no longer a stranger once it has `standing`."""
@@ -167,7 +167,7 @@ class History:
 
     def expire(self, now: float) -> list[Key]:
         """Drop what is too old; return the keys. A walk, done once in HISTORY_SWEEP_S."""
-        self._sweep = now + HISTORY_SWEEP_S
+        self.sweep_at = now + HISTORY_SWEEP_S
         gone: list[Key] = []
         for table in (self._members, self._strangers):
             for sender, held in list(table.items()):

@@ -30,8 +30,8 @@ SENDER_KEPT_S = 600.0  # heard so recently, a record never makes room for a new 
 NEW_SENDERS_PER_S = 64
 GAPS_MAX = 2_048  # missing messages remembered for a room
 GAPS_SENDER_MAX = 256  # of one sender at a time: its others are noted as these are closed
-GAPS_NOTED_MAX = 128  # by one datagram: what it costs is bounded
-NAMED_MAX = 640  # numbers that one NACK or SESSION may make me look at
+GAPS_NOTED_MAX = 96  # by one datagram: what it costs is bounded
+NAMED_MAX = 512  # numbers that one NACK or SESSION may make me look at
 HEARSAY_NOTED_MAX = 240  # numbers that one SESSION may make me ask for by hearsay
 HEARSAY_GAPS_MAX = 512  # of these, how many only strangers speak of
 HEARSAY_SENDER_GAPS_MAX = 64  # of one sender
@@ -40,7 +40,7 @@ CLAIMS_MAX = 1_024  # senders without a record of whom somebody spoke
 SKIPPED_MAX = 1_024  # messages stepped over at once that may still be shown late
 SKIPPED_RANGES_MAX = 32  # of one sender: a thousand senders must not fill the memory with them
 HEADS_MAX = 64  # messages that nobody has named as a parent yet
-SHOWN_PER_STEP = 16  # one datagram may free a thousand messages: the rest is shown by the timer
+SHOWN_PER_STEP = 12  # one datagram may free a thousand messages: the rest is shown by the timer
 PARENT_WAIT_S = 1.0  # a message waits so long for its parents
 LAMPORT_JUMP_MAX = 1 << 20  # a larger one is an error or an attack: not followed
 HISTORY_BYTES_MAX = 4 * 2**20
@@ -86,6 +86,7 @@ ASK_REMEMBERED_S = 10.0  # an ask after such a silence is a first ask again
 BULK_GAPS_MIN = 16  # due gaps that make a NACK name one holder
 BULK_ASKED_MAX = 128  # messages one such NACK asks for: what one holder may send in a burst
 BULK_PER_S = 400
+BULK_PER_STEP = 24  # at one time: the next step follows at once
 BULK_BURST = 128  # half of what a default receive buffer holds
 BULK_PER_MINUTE = 1_000  # for one asker
 BULK_ASKERS_MAX = 64  # remembered
@@ -124,7 +125,7 @@ assert 24 + 9 + 16 * NACK_RANGES_MAX + 16 <= DATAGRAM_BYTES_MAX
 assert 24 + 33 + NICKNAME_BYTES_MAX + 1 + 16 * SESSION_ENTRIES_MAX + 16 <= DATAGRAM_BYTES_MAX
 assert HEARSAY_UNHEARD_GAPS_MAX < HEARSAY_SENDER_GAPS_MAX < HEARSAY_GAPS_MAX < GAPS_MAX
 assert HISTORY_ASKED_MAX <= GAPS_SENDER_MAX <= GAPS_MAX
-assert BULK_ASKED_MAX <= GAPS_NOTED_MAX <= GAPS_SENDER_MAX
+assert GAPS_NOTED_MAX <= GAPS_SENDER_MAX
 assert NACK_RANGES_MAX * 9 <= NAMED_MAX  # a NACK of single numbers, each looked for twice
 assert HISTORY_ASKED_MAX <= WINDOW_MESSAGES  # else a newcomer's window could not hold its history
 assert HISTORY_MESSAGES_MAX * DATAGRAM_BYTES_MAX > HISTORY_BYTES_MAX  # so bytes need their own cap

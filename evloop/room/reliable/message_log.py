@@ -88,13 +88,14 @@ def digest_item(sender: bytes, hi: int) -> int:
 class VersionVector:
     """The records, by sender id."""
 
-    __slots__ = ("_cursor", "_recent", "digest", "streams")
+    __slots__ = ("_cursor", "_listed", "_recent", "digest", "streams")
 
     def __init__(self) -> None:
         self.streams: dict[bytes, Sender] = {}
         self.digest = 0
         self._recent: dict[bytes, None] = {}  # the order is that of the last change
         self._cursor = 0
+        self._listed = 0
 
     def full(self) -> bool:
         return len(self.streams) >= SENDERS_MAX
@@ -121,35 +122,46 @@ class VersionVector:
         del self.streams[stream.sender]
         self._recent.pop(stream.sender, None)
         self.digest ^= stream.item
+        self._listed -= stream.item != 0
 
     def moved(self, stream: Sender) -> None:
         """`stream.hi` or `stream.lo` has changed."""
         sender = stream.sender
         item = digest_item(sender, stream.hi) if stream.hi else 0
         self.digest ^= stream.item ^ item
+        self._listed += (item != 0) - (stream.item != 0)
         stream.item = item
         recent = self._recent
         recent.pop(sender, None)
         recent[sender] = None
 
-    def listing(self, count: int, first: bytes) -> list[tuple[bytes, int, int]]:
-        """At most `count` of (sender, lo, hi), that of sender `first` at the head."""
-        ids = [sender for sender in reversed(self._recent) if self.streams[sender].hi]
-        if first in self.streams and self.streams[first].hi:
-            ids.remove(first)
-            ids.insert(0, first)
-        if len(ids) > count:
-            newest = count - count // 4
-            rest = ids[newest:]
+    def listing(self, count: int, first: bytes, own: bytes = b"") -> list[tuple[bytes, int, int]]:
+        """At most `count` of (sender, lo, hi): that of sender `first` at the head, that of `own`
+        always, three quarters that changed most recently, then the others in turn."""
+        streams = self.streams
+        wanted = dict.fromkeys(one for one in (first, own) if one in streams and streams[one].hi)
+        recent = list(reversed(self._recent))
+        newest = count - count // 4
+        at = 0
+        while at < len(recent) and len(wanted) < newest:
+            if streams[recent[at]].hi:
+                wanted[recent[at]] = None
+            at += 1
+        rest = recent[at:]
+        if len(rest) > count - newest:
             start = self._cursor % len(rest)
             self._cursor += count - newest
-            ids = ids[:newest] + (rest[start:] + rest[:start])[: count - newest]
-        streams = self.streams
-        return [(sender, streams[sender].lo, streams[sender].hi) for sender in ids]
+            rest = rest[start:] + rest[:start]
+        for sender in rest[: 2 * count]:
+            if len(wanted) >= count:
+                break
+            if streams[sender].hi:
+                wanted[sender] = None
+        return [(sender, streams[sender].lo, streams[sender].hi) for sender in wanted]
 
     def listed(self) -> int:
         """How many senders a whole list would have."""
-        return sum(stream.hi > 0 for stream in self.streams.values())
+        return self._listed
 
 
 CONFLICT, RATE, FULL = "conflict", "rate", "senders"
@@ -438,6 +450,8 @@ class MessageLog:
         self._advanced(stream, now)
 
     def handle_timer(self, now: float) -> None:
+        if now >= self.history.sweep_at:
+            self.expire(now)
         self.causal_buffer.handle_timer(now)
         self._drain()
 

@@ -162,8 +162,9 @@ class NackRequester:
                 if loser is not None:
                     loser.covered = min(loser.covered, seq)
                     self._short[sender] = None
+            if self.gaps.dropped:
                 self._message_log.full("gaps", now)
-            self.gaps.dropped.clear()
+                self.gaps.dropped.clear()
 
     def _note_more(self, now: float) -> None:
         """Those for whom there was no room before, a few at a time and in turn."""

@@ -36,6 +36,7 @@ from evloop.room.reliable.limits import (
     ASKS_REMEMBERED_MAX,
     BULK_ASKERS_MAX,
     BULK_PER_MINUTE,
+    BULK_PER_STEP,
     NACK_MESSAGES_MAX,
     REPAIR_BURST,
     VOLUNTEERS,
@@ -245,7 +246,9 @@ class Answerer:
         """Send the answers that are due."""
         if self._repairs.due:
             self._send_repairs(now)
-        while self._bulk.queue and self._egress.may_bulk(now):
+        for _ in range(min(BULK_PER_STEP, len(self._bulk.queue))):
+            if not self._egress.may_bulk(now):
+                break
             message = self._message_log.history.get(self._bulk.take())
             if message is not None:
                 self._egress.say_bulk(message.datagram, self._bulk.source, now)
