@@ -90,7 +90,9 @@ class Repairs:
         ask = self._asks.get(key)
         if ask is None:
             if len(self._asks) >= ASKS_REMEMBERED_MAX:
-                oldest = next(iter(self._asks))
+                # Whoever asks for much does not take away the answers owed to others.
+                spare = (known for known in self._asks if known not in self.due)
+                oldest = next(spare, None) or next(iter(self._asks))
                 del self._asks[oldest]
                 self.due.pop(oldest, None)
             ask = self._asks[key] = Ask()
