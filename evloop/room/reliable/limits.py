@@ -76,6 +76,15 @@ BULK_PER_S = 400
 BULK_BURST = 128  # half of what a default receive buffer holds
 BULK_PER_MINUTE = 1_000  # for one asker
 BULK_ASKERS_MAX = 64  # remembered
+# What all members together send by unicast: 64 kB/s over 10 s. Everybody hears who is asked.
+ROOM_BULK_BYTES_PER_S = 24_000
+ROOM_BULK_BYTES_BURST = 400_000
+STRANGERS_BULK_PER_S = 1_000 / 60  # messages that strangers together are sent by unicast
+STRANGERS_BULK_BURST = 2_000  # a newcomer's history, at once
+REPAIRS_PER_NACK = 2.0  # repairs that a NACK to anyone makes the room send on average, and
+REPAIRS_SAVED_MAX = 15.0  # so many more that were not used up before
+REPAIRS_SAVED_PER_S = 0.2
+ANSWERS_SHARE = 0.5  # of the bytes at once: the rest is for what I send of my own accord
 HOLDERS_MAX = 16  # peers remembered that said they hold messages I lack
 LOSS_SAMPLES_MAX = 512  # then both counts are halved: about twenty seconds of a busy room
 LOSS_SAMPLES_MIN = 48  # below, the loss is unknown: in a large room the worst guess rules
@@ -105,6 +114,9 @@ CONFIRM_S_MIN = 0.1  # a confirmation waits at random up to this or
 CONFIRM_MEMBER_S = 0.002  # this for each member
 CONFIRM_ASKERS_MAX = 8  # answered by one SESSION
 CONFIRM_BACKOFF_S_MAX = 8.0
+ANSWERS_PER_S = 1.0  # SESSIONs that answer, to strangers together and to members together
+ANSWERS_BURST = 3  # at once to strangers, and
+ANSWERS_MEMBERS_BURST = 5  # to members of standing
 CONFLICT_EVERY_S = 60.0  # a quarrel over one number is reported so often, for each sender
 
 assert 24 + 5 + 12 * PARENTS_MAX + 1 + NICKNAME_BYTES_MAX + 1 + PART_BYTES_MAX + 16 <= (

@@ -136,7 +136,7 @@ class RoomSession:
         self._outbox = outbox = Outbox()
         self._loss = LossMeter()
         self._trickle = Trickle(rng, now, 1)
-        self._confirm = Confirm(rng)
+        self._confirm = Confirm(rng, now)
         self._asker = NackRequester(Gaps(rng), Holders(rng), message_log, presence, delay, egress)
         self._answerer = Answerer(
             Repairs(rng), BulkServer(), message_log, outbox, presence, delay, egress
@@ -380,7 +380,8 @@ class RoomSession:
             if echo == self.sender_id:
                 self._delay.echoed(sender, echo_sent, held, now, standing)
         if ask & 1:
-            self._confirm.asked_by(sender, now, self._presence.size())
+            standing = member.standing(now)
+            self._confirm.asked_by(sender, now, self._presence.size(), standing)
         if not digest:
             self._message_log.silent(sender)
         if digest != self._message_log.senders.digest:
