@@ -424,6 +424,12 @@ class Chat:
     def _trouble(self, event: Event) -> None:
         self._note(report.trouble(event[1]))
 
+    def _fault(self, event: Event) -> None:
+        self._note(report.fault(event[1]))
+
+    def _full(self, event: Event) -> None:
+        self._note(report.full(event[1]))
+
     # -- time passes -------------------------------------------------------------------------
 
     def _opened(self) -> None:
@@ -449,6 +455,8 @@ EVENTS: dict[str, Callable[[Chat, Event], None]] = {
     "lost": Chat._lost,
     "conflict": Chat._conflict,
     "trouble": Chat._trouble,
+    "fault": Chat._fault,
+    "full": Chat._full,
 }
 
 COMMANDS: dict[str, Callable[[Chat, list[str]], None]] = {

@@ -5,6 +5,9 @@ A datagram's way: `receive` (a bounded burst) -> `session.receive_datagram` for 
 The timer takes the same road. Nothing here knows what a datagram means, nor that there is only
 one room.
 
+A bug in the session, or in who is told, costs the datagram or the event in hand and no more: it is
+counted, told once, and the room goes on.
+
     state     leave()                       session is done or LEAVE_S   close()
     live      -> leaving (goodbyes go out)  -                            -> closed
     leaving   -                             -> closed                    -> closed
@@ -23,7 +26,7 @@ from evloop.net.multicast import (
     open_sender,
     receive,
 )
-from evloop.room.limits import BURST_S, LEAVE_S
+from evloop.room.limits import BURST_S, FAULT_REST_S, LEAVE_S
 from evloop.system.timers import nothing
 
 TYPE_CHECKING = False
@@ -69,12 +72,13 @@ class LiveRoom:
 
     `make_session(own_source)` makes the session, `wall` is unix time. `on_events(events)` gets what
     happened in the session, and ("trouble", why): nothing can be sent because of `why`; "": it is
-    over. `on_pump()` is called whenever the session may have moved, `on_closed()` once, when the
+    over; and once ("fault", what): an exception, which cost no more than what it was about. `on_pump()` is called whenever the session may have moved, `on_closed()` once, when the
     room is left and its sockets are closed. Raises SetupError when these cannot be had.
     """
 
     __slots__ = (
         "_deadline",
+        "_faulty_until",
         "_group",
         "_heard",
         "_loop",
@@ -85,6 +89,7 @@ class LiveRoom:
         "_waiting",
         "_wall",
         "_watches",
+        "faults",
         "interface",
         "on_closed",
         "on_pump",
@@ -123,6 +128,8 @@ class LiveRoom:
         self.on_closed: Callable[[], object] = nothing
         self.state = LIVE
         self.send_errors = 0
+        self.faults = 0  # exceptions that were contained
+        self._faulty_until = float("-inf")  # the timer raised: it rests until then
         self.trouble = ""  # why nothing can be sent to the group
         self._heard = float("-inf")  # when something was last received
         self._waiting: list[tuple[bytes, Any]] = []  # what the kernel had no room for
@@ -155,6 +162,7 @@ class LiveRoom:
         return {
             **self.session.stats(),
             "send_errors": self.send_errors,
+            "faults": self.faults,
             "dropped_by_kernel": kernel_drops(self._receiver) + kernel_drops(self._sender),
             "receive_buffer_bytes": granted_buffer(self._receiver),
         }
@@ -185,12 +193,34 @@ class LiveRoom:
         most = 1 if now > self._heard + BURST_S else DATAGRAMS_PER_WAKE_MAX
         self._heard = now
         for data, source in receive(sock, most):
-            session.receive_datagram(data, source, now)
+            try:
+                session.receive_datagram(data, source, now)
+            except Exception as error:  # the datagram is dropped
+                self._fault(error)
         self.pump()
 
     def _on_timer(self) -> None:
-        self.session.handle_timer(self._loop.now)
+        self._guarded(self.session.handle_timer, self._loop.now)
         self.pump()
+
+    def _guarded(self, act: Callable[..., Any], *arguments: Any) -> Any:
+        """What `act` returns; None when it raises."""
+        try:
+            return act(*arguments)
+        except Exception as error:
+            self._fault(error)
+            self._faulty_until = self._loop.now + FAULT_REST_S
+            return None
+
+    def _fault(self, error: Exception) -> None:
+        """Something raised: count it, and tell of the first."""
+        self.faults += 1
+        if self.faults == 1:
+            kind = type(error).__name__
+            try:
+                self._on_events([("fault", f"{kind}: {error}" if str(error) else kind)])
+            except Exception:
+                self.faults += 1  # who would be told is what is broken
 
     def pump(self) -> None:
         """Carry what the session has for the network, for the user and for the timer."""
@@ -198,20 +228,21 @@ class LiveRoom:
             return
         session = self.session
         waiting = self._waiting
-        waiting += session.datagrams_to_send()
+        waiting += self._guarded(session.datagrams_to_send) or ()
         if waiting:
             self._send(waiting)
-        events = session.events()
-        if events:
-            self._on_events(events)
+        for event in self._guarded(session.events) or ():
+            self._guarded(self._on_events, [event])
         if self.state == CLOSED:  # by who was told
             return
-        deadline = session.next_deadline()
+        deadline = self._guarded(session.next_deadline)
+        if deadline is None or self._faulty_until > self._loop.now:
+            deadline = max(deadline or 0.0, self._faulty_until)
         self._timer.move(deadline)
         if self.state == LEAVING and deadline == float("inf") and not self._waiting:
             self.close()
         else:
-            self.on_pump()
+            self._guarded(self.on_pump)
 
     def _send(self, waiting: list[tuple[bytes, Any]]) -> None:
         group, sendto = self._group, self._sender.sendto

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from evloop.room.limits import LEAVE_S
+from evloop.room.limits import FAULT_REST_S, LEAVE_S
 from evloop.room.live import (
     CLOSED,
     LEAVING,
@@ -210,3 +210,110 @@ def test_closing_from_inside_an_event_is_fine(world: World) -> None:
     room.session.say("hi", 0.0, 0)
     room.pump()
     assert room.state == CLOSED and world.closed == 1
+
+
+# -- containment -----------------------------------------------------------------------------------
+
+
+class Raising(Session):
+    """Raises where the test says, as a bug would."""
+
+    __slots__ = ("raises",)
+
+    def _may_raise(self, where: str) -> None:
+        if where in self.raises:
+            raise OverflowError(where)
+
+    def receive_datagram(self, data: bytes, source: object, now: float) -> None:
+        if data == b"bad":
+            raise OverflowError("bad")
+        super().receive_datagram(data, source, now)
+
+    def handle_timer(self, now: float) -> None:
+        self.timers.append(now)
+        self._may_raise("handle_timer")
+
+    def datagrams_to_send(self) -> list[tuple[bytes, object | None]]:
+        self._may_raise("datagrams_to_send")
+        return super().datagrams_to_send()
+
+    def events(self) -> list[tuple[Any, ...]]:
+        self._may_raise("events")
+        return super().events()
+
+    def next_deadline(self) -> float:
+        self._may_raise("next_deadline")
+        return super().next_deadline()
+
+
+class Faulty(World):
+    def _session(self, own_source: object) -> Session:
+        self.own_source = own_source
+        self.session = session = Raising(self.loop.now)
+        session.raises = set[str]()
+        return session
+
+
+@pytest.fixture
+def faulty() -> Iterator[Faulty]:
+    world = Faulty()
+    yield world
+    world.loop.close()
+
+
+def test_a_datagram_that_raises_is_dropped_and_told_of_once(faulty: Faulty) -> None:
+    room = faulty.room()
+    for _ in range(3):
+        faulty.session.out = [(b"good", None), (b"bad", None), (b"good", None)]
+        room.pump()
+        faulty.ticks(6)
+    assert [data for data, _ in faulty.session.heard] == [b"good"] * 6
+    assert room.stats()["faults"] == room.faults == 3
+    assert faulty.told == [("fault", "OverflowError: bad")]
+
+
+@pytest.mark.parametrize("where", ["handle_timer", "datagrams_to_send", "events", "next_deadline"])
+def test_a_session_that_raises_rests_and_goes_on(faulty: Faulty, where: str) -> None:
+    room = faulty.room()
+    faulty.session.raises = {where}
+    faulty.session.deadline = faulty.time
+    room.pump()
+    faulty.ticks(50)
+    assert 1 <= room.faults <= 8  # not at each tick
+    assert faulty.told == [("fault", f"OverflowError: {where}")]
+    faulty.session.raises = set()
+    faulty.session.deadline = INF
+    faulty.time += FAULT_REST_S
+    faulty.ticks()
+    faulty.session.out = [(b"hello", None)]
+    room.pump()
+    faulty.ticks()
+    assert (b"hello", faulty.own_source) in faulty.session.heard
+    assert room.state != CLOSED
+
+
+def test_who_is_told_may_raise(faulty: Faulty) -> None:
+    room = faulty.room()
+    seen: list[Any] = []
+
+    def told(events: list[tuple[Any, ...]]) -> None:
+        for event in events:
+            if event[0] == "fault":
+                raise ValueError("the screen is broken, too")
+            if event[5] == "2":
+                raise OverflowError("not that one")
+            seen.append(event[5])
+
+    room._on_events = told
+    for n in range(4):
+        faulty.session._keep(b"", "Ann", 0, str(n), 0)
+    room.pump()
+    assert seen == ["0", "1", "3"]
+    assert room.faults == 2
+
+    def pumped() -> None:
+        raise OverflowError
+
+    room.on_pump = pumped
+    room.pump()
+    assert room.faults == 3

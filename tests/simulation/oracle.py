@@ -156,7 +156,7 @@ class Oracle:
                 self.conflicts += 1
                 if not self.conflicts_allowed:
                     raise Violation("conflict", f"m{index} reports {event}, nobody forged", now)
-            elif kind != "renamed":
+            elif kind not in ("renamed", "full"):
                 raise Violation("event", f"m{index} shows an unknown event {event}", now)
 
     def _message(self, index: int, view: _View, event: Event, now: float) -> None:

@@ -57,6 +57,7 @@ if TYPE_CHECKING:
 
     Key = tuple[bytes, int]
 
+ROUNDS_MAX = 32  # counted: by then everybody volunteers, whatever their number
 DUE_MAX = 3 * REPAIR_BURST  # answers waiting: what the rate lets through in two seconds
 
 
@@ -106,7 +107,7 @@ class Repairs:
         if now > ask.heard + ASK_REMEMBERED_S:
             ask.count = 0
         if now > ask.heard + 6 * delay:  # else the same round: several asked at once
-            ask.count += 1
+            ask.count = min(ask.count + 1, ROUNDS_MAX)
             ask.heard = now
         elif not source:
             return

@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evloop.base.errors import Refused
-from evloop.room.reliable.limits import CLAIMS_MAX
 from evloop.room.reliable.message_log import digest_item
 from evloop.room.reliable.packets import (
     DATA,
@@ -67,14 +66,6 @@ def test_what_somebody_says_who_had_said_nothing_is_no_history() -> None:
         room.run(60)
         assert room.shown(ANN) == [(2, "")]
         assert sum(event[3] for event in room.told("lost")) == lost
-
-
-def test_those_who_had_said_nothing_are_bounded() -> None:
-    room = Room()
-    rng = Random(5)
-    for _ in range(2 * CLAIMS_MAX):
-        room.session._message_log.silent(rng.randbytes(8))
-    assert len(room.session._message_log._silent) == CLAIMS_MAX
 
 
 def test_a_replay_shows_nothing_again() -> None:
