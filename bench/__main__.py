@@ -1,5 +1,5 @@
-"""`python3 -m bench [SECTION ...]`: measure; `readme`: write README's section; `baseline`: keep
-the micro-benchmarks of now as the figures to compare with. See `--help`."""
+"""`python3 -m bench [SECTION ...]`: measure; `page`: write the figures into docs/performance.md;
+`baseline`: keep the micro-benchmarks of now as the figures to compare with. See `--help`."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from bench.harness import common, machine
-from bench.report import readme
+from bench.report import page
 
 HERE = Path(__file__).resolve().parent
-SECTIONS = [  # in README's order
+SECTIONS = [  # in the page's order
     "requests",
     "idle",
     "durable",
@@ -33,8 +33,8 @@ SECTIONS = [  # in README's order
 def main() -> int:
     options = _parse()
     words = options.what or SECTIONS
-    if words == ["readme"]:
-        return readme.write()
+    if words == ["page"]:
+        return page.write()
     if words == ["baseline"]:
         return _keep_baseline()
     python = machine.describe_python(options.python) if options.python else machine.choose_python()
@@ -54,8 +54,8 @@ def main() -> int:
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python3 -m bench", description=__doc__)
     parser.add_argument(
-        "what", nargs="*", choices=[*SECTIONS, "readme", "baseline", []], metavar="SECTION",
-        help="sections (default: all): " + " ".join(SECTIONS) + "; or readme, or baseline",
+        "what", nargs="*", choices=[*SECTIONS, "page", "baseline", []], metavar="SECTION",
+        help="sections (default: all): " + " ".join(SECTIONS) + "; or page, or baseline",
     )  # fmt: skip
     parser.add_argument("--python", help="the interpreter to measure on (default: the faster one)")
     parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds (default 5)")
@@ -63,7 +63,7 @@ def _parse() -> argparse.Namespace:
         "--quiet-wait", type=float, default=90.0, help="seconds in all to wait for a quiet machine"
     )
     parser.add_argument(
-        "--results", type=Path, default=readme.RESULTS, help="where to write; plots go beside it"
+        "--results", type=Path, default=page.RESULTS, help="where to write; plots go beside it"
     )
     return parser.parse_args()
 
@@ -117,9 +117,9 @@ def _store(name: str, result: dict[str, Any], context: common.Context, results: 
 
 
 def _keep_baseline() -> int:
-    whole = json.loads(readme.RESULTS.read_text())
+    whole = json.loads(page.RESULTS.read_text())
     kept = {"python": whole["python"], "rows": whole["sections"]["micro"]["rows"]}
-    (HERE / "baseline.json").write_text(json.dumps(kept, indent=1) + "\n")
+    (HERE / "results" / "baseline.json").write_text(json.dumps(kept, indent=1) + "\n")
     return 0
 
 

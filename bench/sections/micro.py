@@ -23,7 +23,7 @@ from bench.harness.processes import (
 )
 
 HERE = Path(__file__).resolve().parent.parent
-BASELINE = HERE / "baseline.json"
+BASELINE = HERE / "results" / "baseline.json"
 TOTALS = re.compile(r"^totals: (\d+)", re.MULTILINE)
 TIME_LIMIT_S = 240
 

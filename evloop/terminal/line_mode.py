@@ -16,12 +16,12 @@ from evloop.system.stdin import Input, LineReader
 from evloop.system.stdout import Outlet
 from evloop.system.timers import nothing
 from evloop.terminal.limits import LINES_WAITING_MAX
-from evloop.terminal.tty import in_foreground
+from evloop.terminal.tty import in_foreground, set_escape
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any, Protocol
+    from typing import Protocol
 
     from evloop.system.loop import Loop
 
@@ -31,29 +31,6 @@ if TYPE_CHECKING:
         def leave(self) -> None: ...
         def interrupt(self) -> None: ...
         def eof(self) -> None: ...
-
-
-try:
-    import termios
-except ImportError:  # Linux first; elsewhere one clear line says what is missing
-    raise SystemExit("evloop: this Python has no termios; evloop needs Linux or a Unix") from None
-_VEOL = termios.VEOL
-
-
-def set_escape(fd: int, escape: bytes) -> Callable[[], None]:
-    """Make `escape` end a line of terminal `fd` at once; return what puts everything back."""
-    before = termios.tcgetattr(fd)
-    attributes: list[Any] = termios.tcgetattr(fd)
-    attributes[6][_VEOL] = escape
-    termios.tcsetattr(fd, termios.TCSANOW, attributes)
-
-    def restore() -> None:
-        try:
-            termios.tcsetattr(fd, termios.TCSANOW, before)
-        except termios.error:
-            return  # the terminal is gone, and its settings with it
-
-    return restore
 
 
 class LineMode:

@@ -28,13 +28,19 @@ import os
 import select
 import signal
 import sys
-import termios
 
 from evloop.terminal.limits import RECEIPT_DRAIN_MS
 
+try:
+    import termios
+except ImportError:  # elsewhere one clear line says what is missing
+    raise SystemExit("evloop: this Python has no termios; evloop needs Linux or a Unix") from None
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
+    from typing import Any
 
 READ_BYTES = 4096
 # On a blocking tty POLLOUT promises room for one byte; a write of two "\\n" (four bytes when each
@@ -132,6 +138,22 @@ def in_foreground(fd: int) -> bool:
     except OSError as error:
         # Not our controlling terminal: no job control. Or gone: let the caller find out.
         return error.errno in (errno.ENOTTY, errno.EIO)
+
+
+def set_escape(fd: int, escape: bytes) -> Callable[[], None]:
+    """Make `escape` end a line of terminal `fd` at once; return what puts everything back."""
+    before = termios.tcgetattr(fd)
+    attributes: list[Any] = termios.tcgetattr(fd)
+    attributes[6][termios.VEOL] = escape
+    termios.tcsetattr(fd, termios.TCSANOW, attributes)
+
+    def restore() -> None:
+        try:
+            termios.tcsetattr(fd, termios.TCSANOW, before)
+        except termios.error:
+            return  # the terminal is gone, and its settings with it
+
+    return restore
 
 
 class Tty:

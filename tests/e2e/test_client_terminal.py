@@ -345,7 +345,8 @@ def test_under_lc_all_c_nothing_but_ascii_is_written() -> None:
 
 # Beyond what an empty package loads. A new name here costs every user at each start.
 ALLOWED = """
-    _bisect _blake2 _bz2 _collections _compression _functools _hashlib _heapq _json _locale _lzma
+    __future__ _bisect _blake2 _bz2 _collections _compression _functools _hashlib _heapq _json
+    _locale _lzma
     _operator _random _sha512 _signal _socket _sre _struct _weakref _weakrefset argparse array
     atexit binascii bisect bz2 collections copyreg enum errno fcntl fnmatch functools gettext heapq
     ipaddress itertools json keyword locale lzma math operator os pwd random re reprlib resource

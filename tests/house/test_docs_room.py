@@ -259,7 +259,7 @@ def test_every_cap_stands_in_the_page_with_its_value() -> None:
     used = {
         name
         for importer, path in modules.items()
-        if importer.startswith("evloop.room.live.") or importer == multicast.__name__
+        if importer.startswith("evloop.room.") or importer == multicast.__name__
         for module, name in imported(path)
         if module.split(".")[-1] == "limits" and name.isupper()
     }

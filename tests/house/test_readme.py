@@ -1,18 +1,18 @@
 """README is true: its transcript is run, its files and options exist."""
 
-from __future__ import annotations
-
+import json
 import os
 import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from evloop import __version__
 from tests.support.live import Process
-from tests.support.sources import MODULES, ROOT
+from tests.support.sources import ROOT
 
 README = (ROOT / "README.md").read_text()
 
@@ -59,10 +59,89 @@ def test_every_file_that_it_links_to_is_there() -> None:
         assert (ROOT / target).exists(), target
 
 
-def test_the_tour_names_modules_that_exist() -> None:
-    tour = README[README.index("## Reading the code") :]
-    for name in re.findall(r"`([a-z_]+)\.py`", tour):
-        assert name in {module.rpartition(".")[2] for module in MODULES}, name
+def test_it_is_short() -> None:
+    lines = README.splitlines()
+    assert len(lines) <= 120
+    assert [line for line in lines if len(line) > 100] == []
+
+
+FIGURES = {  # a command of the table -> the goal in bench/results/results.json that it shows
+    "requests": "CPU per getdir at 50x1, against asyncio Protocol",
+    "idle": "kB of resident memory per idle connection, 10000 held",
+    "durable": "durable makeroom/s from 16 at once, against 1",
+    "startup": "time of --version, against import asyncio",
+}
+
+
+def _figures() -> dict[str, str]:
+    """command -> measured, of the table of figures."""
+    table = README[README.index("## Five figures") : README.index("## Test it")]
+    return {
+        command: measured
+        for measured, command in re.findall(r"^\|.*\| (.*?) \| `(.*?)` \|$", table, re.MULTILINE)
+    }
+
+
+def test_the_figures_are_those_that_were_measured() -> None:
+    figures = _figures()
+    assert len(figures) == 5
+    results = json.loads((ROOT / "bench" / "results" / "results.json").read_text())
+    for name, what in FIGURES.items():
+        (told,) = [told for command, told in figures.items() if f"bench {name}" in command]
+        (goal,) = [goal for goal in results["sections"][name]["goals"] if goal["what"] == what]
+        digits = told.split()[0]
+        places = len(digits.partition(".")[2])
+        assert digits == f"{goal['value']:.{places}f}", name
+
+
+@pytest.mark.slow
+def test_the_figure_of_the_simulator_is_what_it_prints() -> None:
+    (told,) = [told for command, told in _figures().items() if "tests.simulation" in command]
+    delay, lost = re.findall(r"\d+", told)
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.simulation"],
+        check=True,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    printed = dict(word.split("=") for word in done.stdout.split())
+    assert (f"{float(printed['p99_ms']):.0f}", printed["undelivered"]) == (delay, lost)
+
+
+def _install_words(text: str) -> list[str]:
+    """What is handed to pip and pipx in `text`, wherever it says install."""
+    commands = re.findall(r"\bpipx?\s+install\s+([^\n`]+)", text)
+    return [word for words in commands for word in words.split()]
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        *ROOT.glob("*.md"),
+        *(ROOT / "docs").glob("*.md"),
+        *(ROOT / "man").iterdir(),
+        *(path for path in (ROOT / "contrib").rglob("*") if path.is_file()),
+    ],
+    ids=lambda page: page.name,
+)
+def test_nobody_is_told_to_install_the_program_of_that_name(page: Path) -> None:
+    """In the package index that name is a stranger's program."""
+    for word in _install_words(page.read_text()):
+        assert re.split(r"[\[=<>~!@.,;)]", word.strip("'\""))[0].casefold() != "evloop", word
+
+
+def test_the_judge_of_installing_is_awake() -> None:
+    told = "`pip install evloop` or pipx install  -q evloop[test]==1, pip install ./evloop"
+    assert _install_words(told) == [
+        "evloop",
+        "-q",
+        "evloop[test]==1,",
+        "pip",
+        "install",
+        "./evloop",
+    ]
 
 
 @pytest.mark.parametrize("program", ["server", "client"])

@@ -7,12 +7,13 @@ Who must know that everybody has it asks for confirmation (`Confirm`):
     asking     stays                 -> quiet         ask again, wait twice as long
 
 The answerer waits at random, so that N answers do not come at once, and one SESSION answers all who
-asked meanwhile.
+asked meanwhile. A stranger's datagram is answered by everybody, so there is one answer a second
+(ANSWERS_PER_S) for all strangers together, and one for all members of standing together.
 
 A SESSION goes out for one of these reasons, and one SESSION serves all that are due:
 
     reason          when                                     may be suppressed
-    Trickle         its point, unless I am behind            yes, by an equal digest
+    Trickle         its point, unless I am behind (BEHIND_S) yes, by an equal digest
     presence        T after my last one, jittered            no
     an ask of mine  with back-off, until all have confirmed  no
     an ask to me    a drawn wait later                       no
@@ -23,7 +24,12 @@ digest differs for EXPLAIN_S and neither lists nor own changes explain it, the l
 
 from __future__ import annotations
 
+from evloop.base.ratelimit import TokenBucket
 from evloop.room.reliable.limits import (
+    ANSWERS_BURST,
+    ANSWERS_MEMBERS_BURST,
+    ANSWERS_PER_S,
+    BEHIND_S,
     CONFIRM_ASKERS_MAX,
     CONFIRM_BACKOFF_S_MAX,
     CONFIRM_MEMBER_S,
@@ -55,10 +61,15 @@ def answer_window(members: int) -> float:
 class Confirm:
     """Both halves, for one session."""
 
-    __slots__ = ("_rng", "_wait", "answer_due", "ask_due", "askers")
+    __slots__ = ("_leave", "_rng", "_wait", "answer_due", "ask_due", "askers")
 
-    def __init__(self, rng: Random) -> None:
+    def __init__(self, rng: Random, now: float = 0.0) -> None:
         self._rng = rng
+        # Answers to strangers, and to members of standing, each of them together.
+        self._leave = {
+            standing: TokenBucket(ANSWERS_PER_S, burst, now)
+            for standing, burst in ((False, ANSWERS_BURST), (True, ANSWERS_MEMBERS_BURST))
+        }
         self._wait = 0.0
         self.ask_due = NEVER
         self.answer_due = NEVER
@@ -80,12 +91,20 @@ class Confirm:
         """All have confirmed."""
         self.ask_due = NEVER
 
-    def asked_by(self, asker: bytes, now: float, members: int) -> None:
-        """Somebody wants to know what I hold."""
+    def asked_by(self, asker: bytes, now: float, members: int, standing: bool = False) -> None:
+        """Somebody wants to know what I hold.
+
+        One answer serves all who ask until it goes out, and there is one a second: who asks when
+        the bucket is empty waits for it.
+        """
         if asker not in self.askers and len(self.askers) < CONFIRM_ASKERS_MAX:
             self.askers.append(asker)
         if self.answer_due == NEVER:
-            self.answer_due = now + answer_window(members) * self._rng.random()
+            leave = self._leave[standing]
+            leave.level(now)
+            start = max(now, leave.when())
+            leave.spend(now, 1)
+            self.answer_due = start + answer_window(members) * self._rng.random()
 
     def answered(self) -> None:
         """A SESSION was sent."""
@@ -97,6 +116,7 @@ class Announcer:
     """The SESSIONs of one session."""
 
     __slots__ = (
+        "_behind_since",
         "_confirm",
         "_delay",
         "_egress",
@@ -132,6 +152,7 @@ class Announcer:
         self._delay = delay
         self._egress = egress
         self._rng = rng
+        self._behind_since = NEVER  # or since my last SESSION, when that is later
         self._soliciting = True  # nobody has said yet what there is
         self._long_list = False  # the next list has up to SESSION_ENTRIES_MAX
         self._unexplained = NEVER  # since when a digest differs without a reason
@@ -197,7 +218,9 @@ class Announcer:
 
         `behind`: Trickle is to be silent; `ask`: my own ask is due and makes sense now.
         """
-        trickle = self._trickle.handle_timer(now, self._presence.size()) and not behind
+        self._behind_since = min(self._behind_since, now) if behind else NEVER
+        muted = behind and now < self._behind_since + BEHIND_S
+        trickle = self._trickle.handle_timer(now, self._presence.size()) and not muted
         answer = self._confirm.answer_due <= now
         if trickle or ask or answer or self._presence_due() <= now:
             if self._egress.may_session(now):
@@ -225,6 +248,7 @@ class Announcer:
         self._egress.say_session(body, now)
         self._long_list = False
         self._spoke = now
+        self._behind_since = NEVER
         self._patience = 0.8 + 0.2 * self._rng.random()
         if confirm.answer_due <= now:
             confirm.answered()

@@ -2,7 +2,12 @@
 
 Everything that is sent passes `Egress`. Each type of datagram has a bucket, and all share one of
 bytes. `may_...` takes leave to send one datagram of a type, and `say_...` sends it; `..._due` tells
-when leave may be had. Unasked copies give way first: half of the bytes are not theirs.
+when leave may be had. Unasked copies give way first: half of the bytes are not theirs. Nor are they
+those of bulk, and of repairs of what others said: who asks for much cannot keep me from asking and
+telling.
+
+`RoomBudget` counts what everybody sends because of NACKs, as far as it is heard here: a stranger's
+NACK makes a room send in proportion.
 """
 
 from __future__ import annotations
@@ -13,6 +18,7 @@ from heapq import heappop, heappush
 from evloop.base.errors import Refused
 from evloop.base.ratelimit import TokenBucket
 from evloop.room.reliable.limits import (
+    ANSWERS_SHARE,
     BULK_BURST,
     BULK_PER_S,
     BYTES_BURST,
@@ -30,9 +36,16 @@ from evloop.room.reliable.limits import (
     PARTS_MAX,
     REPAIR_BURST,
     REPAIR_PER_S,
+    REPAIRS_PER_NACK,
+    REPAIRS_SAVED_MAX,
+    REPAIRS_SAVED_PER_S,
+    ROOM_BULK_BYTES_BURST,
+    ROOM_BULK_BYTES_PER_S,
     ROOM_REPAIR_PER_S,
     SESSION_BURST,
     SESSION_PER_S,
+    STRANGERS_BULK_BURST,
+    STRANGERS_BULK_PER_S,
 )
 from evloop.room.reliable.packets import (
     BYE,
@@ -51,6 +64,8 @@ if TYPE_CHECKING:
     from evloop.room.reliable.packets import Datagram
 
     Key = tuple[bytes, int]
+
+_OWN_BYTES = BYTES_BURST * (1 - ANSWERS_SHARE)  # what answers to others leave
 
 
 def split(text: str) -> list[bytes]:
@@ -119,6 +134,50 @@ class Outbox:
         return as_copy(datagram, more)
 
 
+class RoomBudget:
+    """What the members together may send because somebody asked, whoever he is.
+
+    Repairs to the room: 100 a second, and REPAIRS_PER_NACK for each NACK to anyone (and some that
+    were saved). Bulk: bytes, and for strangers messages. Everybody hears the NACKs and keeps the
+    same account.
+    """
+
+    __slots__ = ("_bulk", "_credit", "_repairs", "_strangers")
+
+    def __init__(self, now: float) -> None:
+        self._repairs = TokenBucket(ROOM_REPAIR_PER_S, ROOM_REPAIR_PER_S, now)
+        self._credit = TokenBucket(REPAIRS_SAVED_PER_S, REPAIRS_SAVED_MAX, now)
+        self._bulk = TokenBucket(ROOM_BULK_BYTES_PER_S, ROOM_BULK_BYTES_BURST, now)
+        self._strangers = TokenBucket(STRANGERS_BULK_PER_S, STRANGERS_BULK_BURST, now)
+
+    def asked(self, now: float) -> None:
+        """A NACK to anyone was sent, by me or another."""
+        room = REPAIRS_SAVED_MAX - self._credit.level(now)
+        self._credit.spend(now, -min(REPAIRS_PER_NACK, max(room, 0.0)))
+
+    def repaired(self, now: float) -> None:
+        """A repair to the room was sent or heard."""
+        self._repairs.take(now)
+        self._credit.spend(now, 1 if self._credit.level(now) > -REPAIRS_SAVED_MAX else 0)
+
+    def may_repair(self, now: float) -> bool:
+        return self._repairs.level(now) >= 1 and self._credit.level(now) >= 1
+
+    def repair_due(self) -> float:
+        """When `may_repair` will say yes, if nothing is heard until then."""
+        return max(self._repairs.when(), self._credit.when())
+
+    def bulk(self, messages: int, size: int, standing: bool, now: float) -> bool:
+        """Whether one member may be asked for `messages` of `size` bytes each."""
+        size *= messages
+        if self._bulk.level(now) < size:
+            return False
+        if not standing and not self._strangers.take(now, messages):
+            return False
+        self._bulk.spend(now, size)
+        return True
+
+
 class Egress:
     """What one session sends into its room."""
 
@@ -136,7 +195,7 @@ class Egress:
         self.echoes: dict[bytes, None] = {}  # sent, and not yet heard by myself
         self._data = TokenBucket(DATA_PER_S, DATA_BURST, now)
         self._repair = TokenBucket(REPAIR_PER_S, REPAIR_BURST, now)
-        self.room = TokenBucket(ROOM_REPAIR_PER_S, ROOM_REPAIR_PER_S, now)  # of everybody's repairs
+        self.room = RoomBudget(now)
         self._nack = TokenBucket(NACK_PER_S, NACK_BURST, now)
         self._session = TokenBucket(SESSION_PER_S, SESSION_BURST, now)
         self._bulk = TokenBucket(BULK_PER_S, BULK_BURST, now)
@@ -177,6 +236,13 @@ class Egress:
     def say_bye(self, now: float) -> None:
         self.control(BYE, b"", "byes_sent", now)
 
+    def _may_answer(self, bucket: TokenBucket, size: int, now: float) -> bool:
+        """As `_may`, for what others want of me: it leaves half of the bytes."""
+        return self._bytes.level(now) >= size + _OWN_BYTES and bucket.take(now)
+
+    def _answer_due(self, bucket: TokenBucket) -> float:
+        return max(bucket.when(), self._bytes.when(DATAGRAM_BYTES_MAX + _OWN_BYTES))
+
     def _may(self, bucket: TokenBucket, size: int, now: float) -> bool:
         return self._bytes.level(now) >= size and bucket.take(now)
 
@@ -194,6 +260,7 @@ class Egress:
 
     def say_nack(self, body: bytes, now: float) -> None:
         self.control(NACK, body, "nacks_sent", now)
+        self.room.asked(now)
 
     def may_session(self, now: float) -> bool:
         return self._may(self._session, DATAGRAM_BYTES_MAX, now)
@@ -226,21 +293,23 @@ class Egress:
         self._await_echo(datagram)
 
     def repair_due(self) -> float:
-        return max(self._due(self._repair), self.room.when())
+        return max(self._answer_due(self._repair), self.room.repair_due())
 
-    def say_repair(self, datagram: bytes, now: float) -> bool:
-        """Send `datagram` as a repair to the room; False when the caps forbid it now."""
-        if self.room.level(now) < 1 or not self._may(self._repair, len(datagram), now):
+    def say_repair(self, datagram: bytes, own: bool, now: float) -> bool:
+        """Send `datagram` (a message of my `own`?) as a repair to the room; False when the caps
+        forbid it now."""
+        may = self._may if own else self._may_answer
+        if not self.room.may_repair(now) or not may(self._repair, len(datagram), now):
             return False
-        self.room.spend(now, 1)
+        self.room.repaired(now)
         self.emit(as_repair(datagram), None, "repairs_sent", now)
         return True
 
     def bulk_due(self) -> float:
-        return self._due(self._bulk)
+        return self._answer_due(self._bulk)
 
     def may_bulk(self, now: float) -> bool:
-        return self._may(self._bulk, DATAGRAM_BYTES_MAX, now)
+        return self._may_answer(self._bulk, DATAGRAM_BYTES_MAX, now)
 
     def say_bulk(self, datagram: bytes, to: object, now: float) -> None:
         """Send `datagram` as a repair to one asker."""

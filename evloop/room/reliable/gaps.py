@@ -247,7 +247,13 @@ class Gaps:
         return True
 
     def _insert(
-        self, sender: bytes, seqs: Sequence[int], now: float, due: float, word: bool, evidence: float
+        self,
+        sender: bytes,
+        seqs: Sequence[int],
+        now: float,
+        due: float,
+        word: bool,
+        evidence: float,
     ) -> None:
         new = {seq: Gap(sender, seq, now, due, word, evidence) for seq in seqs}
         table = self._words if word else self._rumours
@@ -357,9 +363,7 @@ class Gaps:
             return 1  # each takes the place of another
         return max(1, HEARSAY_NOTED_MAX // max(entries, 1))
 
-    def evidence(
-        self, listed: Mapping[bytes, tuple[int, int]], now: float, due: float
-    ) -> bool:
+    def evidence(self, listed: Mapping[bytes, tuple[int, int]], now: float, due: float) -> bool:
         """A member says that it holds `listed`, [lo, hi) by sender: ask for that at `due`. Whether
         any of it is missing."""
         missing = self._within(

@@ -186,11 +186,12 @@ class History:
             self._members.pop(sender, None)
             self._strangers.pop(sender, None)
 
-    def shown(self, message: Message, event: Event) -> None:
-        """Remember how `message` (the first part, when there are more) was shown."""
+    def shown(self, message: Message, lamport: int, event: Event) -> None:
+        """Remember how `message` (the first part, when there are more) was shown, and by which
+        Lamport time it is sorted."""
         held = self._of(message.sender)
         if held is not None and message.seq in held.messages:
-            held.shown[message.seq] = (message.lamport, event)
+            held.shown[message.seq] = (lamport, event)
 
     def newest(self, count: int) -> list[Event]:
         """The newest `count` events by (lamport, sender, seq): the same order everywhere."""

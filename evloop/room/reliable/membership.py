@@ -3,7 +3,7 @@
 A member is present from its first SESSION until a BYE, or until it was silent for 3.5 T:
 
     T = max(6 s, min(0.4 s N, 20 s), 0.15 s N)
-    N = max(members I count, median of the counts that others told)
+    N = max(members I count, median of the counts that they told last)
 
 so a small room notices soon and a large one spends little. Being present has nothing to do with
 having spoken: sender records live in `senders`. Losses are kept as a histogram of percents, so that
@@ -13,7 +13,6 @@ how many copies to send is found without a walk over all members.
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections import deque
 
 from evloop.base.errors import Refused
 from evloop.base.limits import NICKNAME_BYTES_MAX
@@ -24,8 +23,8 @@ from evloop.room.reliable.limits import (
     FOLLOW_INTERVALS,
     FOLLOW_MAX,
     LABELS_KEPT_MAX,
+    LOSS_BEYOND_MEDIAN,
     LOSS_UNKNOWN,
-    MEMBER_VOTES_MAX,
     MEMBERS_MAX,
     MEMBERS_TRUSTED,
     PRESENCE_S_MIN,
@@ -51,8 +50,22 @@ class Member:
     """
 
     __slots__ = (
-        "counter", "doubted", "followed", "folded", "heard", "holds", "loss", "name", "raw_name",
-        "rival", "said", "said_at", "silent", "since", "words",
+        "counter",
+        "doubted",
+        "folded",
+        "followed",
+        "heard",
+        "holds",
+        "loss",
+        "name",
+        "raw_name",
+        "rival",
+        "said",
+        "said_at",
+        "silent",
+        "since",
+        "vote",
+        "words",
     )  # fmt: skip
 
     def __init__(self, heard: float, raw_name: bytes, counter: int) -> None:
@@ -63,12 +76,12 @@ class Member:
         self.silent = False  # it has said by its own word that it had said nothing yet
         self.doubted = False  # somebody said BYE in its name
         self.folded = ""  # its name as names are compared; "": as no other
+        self.vote = 0  # how many members it counts; 0: it has not told
         self.raw_name = raw_name
         self.name = raw_name.decode(errors="replace")
         self.counter = counter  # of its control datagrams
         self.loss = LOSS_UNKNOWN
         self.holds = 0
-
 
     def standing(self, now: float) -> bool:
         """Whether it has been here for a while, and consistently."""
@@ -102,8 +115,7 @@ class Membership:
 
     __slots__ = (
         "_departed", "_estimate", "_folds", "_hint", "_interval", "_labels", "_loss_known",
-        "_loss_sum", "_once", "_own_name", "_sample", "_sorted", "_sweep", "_votes", "losses",
-        "members", "pushed",
+        "_once", "_own_name", "_sample", "_sweep", "_votes", "losses", "members", "pushed",
     )  # fmt: skip
 
     def __init__(self, own_name: str) -> None:
@@ -115,11 +127,9 @@ class Membership:
         self._sample: list[bytes] = []  # members to be looked at when room must be made
         self.pushed: list[tuple[bytes, Member]] = []  # those that made room
         self._departed: dict[bytes, tuple[int, float]] = {}  # (counter, until) of BYEs heard
-        self._loss_sum = 0
         self._loss_known = 0  # how many members tell their loss
         self.losses: dict[int, int] = {}  # how many members report so many percent
-        self._votes: deque[int] = deque()  # the last counts heard
-        self._sorted: list[int] = []  # the same, in order
+        self._votes: list[int] = []  # how many each member counts, in order
         self._hint = 1
         self._estimate = 0  # N; 0: to be found anew
         self._interval = PRESENCE_S_MIN  # T
@@ -133,8 +143,8 @@ class Membership:
     def size(self) -> int:
         """N, myself included."""
         if not self._estimate:
-            votes = self._sorted
-            median = votes[len(votes) // 2] if votes else 1
+            votes = self._votes
+            median = votes[(len(votes) - 1) // 2] if votes else 1
             counted = len(self.members) + 1
             median = min(median, MEMBERS_TRUSTED * counted)
             size = self._estimate = min(max(counted, median, self._hint), MEMBERS_MAX)
@@ -234,18 +244,16 @@ class Membership:
         self._once.pop(sender, None)
         return True
 
-    def vote(self, members: int) -> None:
-        """A member counts `members`."""
-        votes, ordered = self._votes, self._sorted
-        if len(votes) == MEMBER_VOTES_MAX:
-            oldest = votes.popleft()
-            votes.append(members)
-            if oldest == members:
-                return
-            del ordered[bisect_left(ordered, oldest)]
-        else:
-            votes.append(members)
-        insort(ordered, members)
+    def vote(self, member: Member, members: int) -> None:
+        """`member` counts `members`: everybody has one vote."""
+        votes, before = self._votes, member.vote
+        if before == members:
+            return
+        if before:
+            del votes[bisect_left(votes, before)]
+        member.vote = members
+        if members:
+            insort(votes, members)
         self._estimate = 0
 
     def lossy(self, member: Member, loss: int) -> None:
@@ -253,24 +261,32 @@ class Membership:
         losses = self.losses
         if member.loss != LOSS_UNKNOWN:
             losses[member.loss] -= 1
-            self._loss_sum -= member.loss
             self._loss_known -= 1
         if loss != LOSS_UNKNOWN:
             loss = min(loss, 100)
             losses[loss] = losses.get(loss, 0) + 1
-            self._loss_sum += loss
             self._loss_known += 1
         member.loss = loss
 
     def mean_loss(self) -> float | None:
-        """Mean loss that the others tell, 0 to 1; None when nobody tells any."""
-        return self._loss_sum / self._loss_known / 100 if self._loss_known else None
+        """Mean loss that the others tell, 0 to 1; None when nobody tells any. Nobody counts with
+        more than twice the median and a few percent: one liar would be worth many."""
+        if not self._loss_known:
+            return None
+        below, median = 0, -1
+        while 2 * below < self._loss_known:
+            median += 1
+            below += self.losses.get(median, 0)
+        most = 2 * median + LOSS_BEYOND_MEDIAN
+        told = sum([n * min(percent, most) for percent, n in self.losses.items()])
+        return told / self._loss_known / 100
 
     def remove(self, sender: bytes) -> Member | None:
         """Forget `sender`; return what it was."""
         member = self.members.pop(sender, None)
         if member is not None:
             self.lossy(member, LOSS_UNKNOWN)
+            self.vote(member, 0)
             self._once.pop(sender, None)
             if member.folded:
                 self._count_name(member.folded, -1)

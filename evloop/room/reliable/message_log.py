@@ -26,12 +26,12 @@ from evloop.base.ratelimit import TokenBucket
 from evloop.room.reliable.claims import Claims
 from evloop.room.reliable.delivery import CausalBuffer, event_of
 from evloop.room.reliable.history import History
+from evloop.room.reliable.lamport import LamportClock
 from evloop.room.reliable.limits import (
     CONFLICT_EVERY_S,
     DATA_BURST,
     FULL_TOLD_S,
     HISTORY_ASKED_MAX,
-    LAMPORT_JUMP_MAX,
     NACK_HELD_MAX,
     NAMED_MAX,
     NEW_SENDERS_PER_S,
@@ -40,7 +40,6 @@ from evloop.room.reliable.limits import (
     PARTS_MAX,
     SENDER_KEPT_S,
     SENDERS_MAX,
-    SEQ_END,
     STANDING_S,
     WINDOW_MESSAGES,
 )
@@ -174,17 +173,17 @@ class MessageLog:
         "_codec",
         "_full",
         "_joined",
-        "_lamport",
         "_new_senders",
         "_presence",
         "_verified",
         "causal_buffer",
-        "claims",
         "changed",
+        "claims",
         "conflicts",
         "events",
         "fulls",
         "history",
+        "lamport",
         "late",
         "lost",
         "own",
@@ -206,7 +205,7 @@ class MessageLog:
         self.own.standing = self.own.vouched = True
         self.senders.add(self.own)
         self.said = 0  # the number of my next message
-        self._lamport = 0
+        self.lamport = LamportClock(now)
         self.history = History()
         self.causal_buffer = CausalBuffer(self.streams, verified)
         self.events: list[Event] = []
@@ -227,16 +226,16 @@ class MessageLog:
         self, parts: list[bytes], name: bytes, kind: int, wall: int, now: float
     ) -> list[Message]:
         """Number, date and hold a message in parts; it counts as sent only after `sent`."""
-        self._lamport = min(self._lamport + 1, SEQ_END)
+        lamport = self.lamport.tick()
         parents: Sequence[Key] = self.causal_buffer.parents()
         sender = self.own.sender
         messages = []
         for index, part in enumerate(parts):
             more = index + 1 < len(parts)
-            body = data_body(self._lamport, parents, name, kind, part)
+            body = data_body(lamport, parents, name, kind, part)
             datagram = self._codec.pack(DATA, MORE * more, sender, self.said, wall, body)
             message = Message(
-                self._lamport, sender, self.said, tuple(parents), name, kind, part, wall, more,
+                lamport, sender, self.said, tuple(parents), name, kind, part, wall, more,
                 datagram,
             )  # fmt: skip
             self.said += 1
@@ -246,7 +245,7 @@ class MessageLog:
         self.own.shown = self.said
         self.causal_buffer.put(messages[-1])
         event = event_of(messages, "", self._verified)
-        self.history.shown(messages[0], event)
+        self.history.shown(messages[0], messages[0].lamport, event)
         self.events.append(event)
         return messages
 
@@ -292,8 +291,7 @@ class MessageLog:
             return verdict
         if not flags & RELAYED and seq < stream.history_below:
             stream.history_below = seq  # its sender sends it now, so I was here
-        if 0 < lamport - self._lamport <= LAMPORT_JUMP_MAX:
-            self._lamport = lamport
+        self.lamport.hear(lamport, now)
         if member is not None and not stream.standing:
             stream.standing = member.standing(now)
         self._hold(message, now, stream.standing)
@@ -420,7 +418,7 @@ class MessageLog:
         for message, event in self.causal_buffer.shown:
             self.events.append(event)
             if message is not None:
-                self.history.shown(message, event)
+                self.history.shown(message, self.lamport.placed(message.lamport), event)
         self.causal_buffer.shown.clear()
 
     def _show_late(self, stream: Sender, message: Message) -> None:
@@ -439,7 +437,7 @@ class MessageLog:
         event = event_of(parts, LATE, self._verified)
         self.late += 1
         self.events.append(event)
-        self.history.shown(parts[0], event)
+        self.history.shown(parts[0], self.lamport.placed(parts[0].lamport), event)
 
     def step_over(self, stream: Sender, upto: int, now: float) -> None:
         """Give up what is missing below `upto`; reported unless it was before my time."""

@@ -34,6 +34,7 @@ from collections import deque
 from evloop.room.reliable.limits import (
     ASK_REMEMBERED_S,
     ASKS_REMEMBERED_MAX,
+    BULK_ASKED_MAX,
     BULK_ASKERS_MAX,
     BULK_PER_MINUTE,
     BULK_PER_STEP,
@@ -207,19 +208,32 @@ class Answerer:
     def heard_repair(self, flags: int, key: Key, now: float) -> None:
         """A DATA came; when it was a repair, it counts and I need not send it."""
         if flags & RELAYED:
-            self._egress.room.take(now)
+            self._egress.room.repaired(now)
             self._repairs.answered(key, now, self._delay.value)
 
     def asked(
         self, asker: bytes, to: bytes, listed: list[Range], source: object, now: float
     ) -> None:
         """A NACK of `asker`, sent from `source`, to one member or NOBODY."""
+        room = self._egress.room
         if to == NOBODY:
+            room.asked(now)
             self._volunteer(listed, now)
-        elif to == self._message_log.own.sender and self._bulk.free(asker):
-            for key in self._message_log.held(listed):
-                if not self._bulk.ask(asker, source, key, now):
-                    break
+            return
+        # Everybody counts what anybody is asked for, by guess: what a message has on average.
+        member = self._presence.members.get(asker)
+        standing = member is not None and member.standing(now)
+        history = self._message_log.history
+        size = history.size // max(len(history), 1)
+        if to != self._message_log.own.sender:
+            wanted = sum([max(0, hi - lo) for _, lo, hi in listed])
+            room.bulk(min(wanted, BULK_ASKED_MAX), size, standing, now)
+        elif self._bulk.free(asker):
+            keys = self._message_log.held(listed)
+            if room.bulk(len(keys), size, standing, now):
+                for key in keys:
+                    if not self._bulk.ask(asker, source, key, now):
+                        break
 
     def _volunteer(self, listed: list[Range], now: float) -> None:
         if self._repairs.full():
@@ -258,5 +272,6 @@ class Answerer:
     def _send_repairs(self, now: float) -> None:
         for key in self._repairs.take_due(now):
             message = self._message_log.history.get(key)
-            if message is not None and self._egress.say_repair(message.datagram, now):
+            own = key[0] == self._message_log.own.sender
+            if message is not None and self._egress.say_repair(message.datagram, own, now):
                 self._repairs.answered(key, now, self._delay.value)

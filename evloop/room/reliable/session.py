@@ -139,7 +139,7 @@ class RoomSession:
         self._outbox = outbox = Outbox()
         self._loss = LossMeter()
         self._trickle = Trickle(rng, now, 1)
-        self._confirm = Confirm(rng)
+        self._confirm = Confirm(rng, now)
         self._asker = NackRequester(Gaps(rng), Holders(rng), message_log, presence, delay, egress)
         self._answerer = Answerer(
             Repairs(rng), BulkServer(), message_log, outbox, presence, delay, egress
@@ -319,6 +319,8 @@ class RoomSession:
             member = self._presence.members.get(sender)
             if member is not None:
                 member.heard = now
+                if flags >> 4 and member.standing(now):
+                    self._loss.stands(sender)
         key = sender, seq
         verdict = self._message_log.receive(packet, data, now)
         if verdict == OLD:
@@ -375,18 +377,21 @@ class RoomSession:
                 return False
         else:
             fresh = self._control(sender, member, seq, now)
-        if member.loss != loss:
-            self._presence.lossy(member, loss)
-        self._presence.vote(members)
+        if fresh:
+            if member.loss != loss:
+                self._presence.lossy(member, loss)
+            self._presence.vote(member, members)
         if name != member.raw_name:
             old = self._presence.named(member, name)
             self._message_log.events.append(("renamed", sender, old, member.name))
         if fresh:
-            self._delay.heard(sender, sent, now)
+            standing = member.standing(now)
+            self._delay.heard(sender, sent, now, standing)
             if echo == self.sender_id:
-                self._delay.echoed(echo_sent, held, now)
+                self._delay.echoed(sender, echo_sent, held, now, standing)
         if ask & 1:
-            self._confirm.asked_by(sender, now, self._presence.size())
+            standing = member.standing(now)
+            self._confirm.asked_by(sender, now, self._presence.size(), standing)
         if digest != self._message_log.senders.digest:
             self._compare(sender, member, digest, ranges(raw), fresh, now)
             return True
@@ -401,7 +406,9 @@ class RoomSession:
         last = member.counter
         fresh = self._presence.fresh(sender, member, counter, now)
         if fresh:
-            self._loss.control(last, counter)
+            if member.standing(now):
+                self._loss.stands(sender)
+            self._loss.control(sender, last, counter)
         return fresh
 
     def _join(self, sender: bytes, name: bytes, counter: int, now: float) -> Member | None:
@@ -492,13 +499,14 @@ class RoomSession:
     def _on_bye(self, sender: bytes, seq: int, fields: Fields, source: object, now: float) -> bool:
         member = self._presence.said_bye(sender, seq, now)
         if member is not None:
-            self._loss.control(member.counter, seq)
+            self._loss.control(sender, member.counter, seq)
             self._gone(sender, member.name, "bye")
         return True
 
     def _gone(self, sender: bytes, name: str, why: str) -> None:
         self._message_log.events.append(("left", sender, name, why))
         self._asker.holders.gone(sender)
+        self._delay.gone(sender)
         self._confirmed = None
 
     # -- time ------------------------------------------------------------------------------------
@@ -535,7 +543,8 @@ class RoomSession:
             message = queue.popleft()
             size = len(message.datagram)
             most = self._egress.copies_afforded(size, now)
-            more = copies(self._rng, self._presence.losses, self._presence.size(), most)
+            own = self._loss.percent(now)
+            more = copies(self._rng, self._presence.losses, self._presence.size(), most, own)
             self._egress.reserve(more * size, now)
             self._egress.emit(self._outbox.announce(message, more, now), None, "sent", now)
             self._message_log.sent(message, now)

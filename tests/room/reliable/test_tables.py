@@ -73,18 +73,23 @@ def test_labels_that_are_kept_are_bounded() -> None:
 
 def test_what_others_count_is_believed_by_its_median_and_within_reason() -> None:
     presence = Membership("Mel")
-    for _ in range(20):
-        presence.vote(65_535)
-    assert presence.size() == 16  # alone here, I believe no more
     for n in range(60):
-        presence.add(ident(n), b"x", 0, 0.0)
-    for votes in ([70] * 8, [65_535] * 7):
-        for vote in votes:
-            presence.vote(vote)
+        member = presence.add(ident(n), b"x", 0, 0.0)
+        assert member is not None
+        presence.vote(member, 65_535)
+        if not n:
+            assert presence.size() == 32  # with one other I believe no more
+    members = list(presence.members.values())
+    for vote, voters in ((70, members[:30]), (65_535, members[30:])):
+        for member in voters:
+            presence.vote(member, vote)
+            presence.vote(member, vote)  # everybody has one vote
     assert presence.size() == 70
-    for _ in range(8):
-        presence.vote(2)
-    assert presence.size() == 61  # never below those I count
+    presence.remove(ident(0))
+    assert presence.size() == 16 * 60  # now most say so
+    for member in members[1:]:
+        presence.vote(member, 2)
+    assert presence.size() == 60  # never below those I count
 
 
 def test_members_are_bounded_and_the_silent_go() -> None:
@@ -109,7 +114,7 @@ def test_the_losses_are_a_histogram() -> None:
         assert member is not None
         presence.lossy(member, loss)
     assert {k: n for k, n in presence.losses.items() if n} == {0: 1, 30: 2, 100: 2}
-    assert presence.mean_loss() == pytest.approx(0.52)
+    assert presence.mean_loss() == pytest.approx(0.38)  # of 100, 65 are believed
     for n in range(len(told)):
         presence.remove(ident(n))
     assert not any(presence.losses.values())
@@ -141,9 +146,9 @@ def test_loss_is_measured_without_bias(loss: float) -> None:
 def test_gaps_in_control_counters_count() -> None:
     meter = LossMeter()
     for counter in range(0, 200, 2):
-        meter.control((counter - 2) & 0xFFFFFFFF, counter)
-    meter.control(5, 5_000)  # an outage
-    meter.control(5, 5)  # a duplicate
+        meter.control(ANN, (counter - 2) & 0xFFFFFFFF, counter)
+    meter.control(ANN, 5, 5_000)  # an outage
+    meter.control(ANN, 5, 5)  # a duplicate
     assert meter.percent(0.0) in (50, 49)
     assert LossMeter().percent(0.0) == LOSS_UNKNOWN
     assert meter.percent(0.0, 0.0) < 45  # what the others tell weighs, too
@@ -263,7 +268,7 @@ def test_a_forgotten_sender_leaves_nothing() -> None:
     for n in range(10):
         for sender in (ANN, BOB):
             history.add(message(sender, n), 0.0)
-            history.shown(message(sender, n), (sender, n))
+            history.shown(message(sender, n), 1, (sender, n))
     history.forget(ANN)
     assert len(history) == 10
     assert history.size == 1_000

@@ -1,6 +1,4 @@
-"""README's performance section is what bench/results.json gives, and nothing else."""
-
-from __future__ import annotations
+"""The figures of docs/performance.md are what bench/results/results.json gives, nothing else."""
 
 import copy
 import json
@@ -9,20 +7,18 @@ from typing import Any
 
 import pytest
 
-from bench.report import readme
+from bench.report import page
 
-RESULTS: dict[str, Any] = json.loads(readme.RESULTS.read_text())
+RESULTS: dict[str, Any] = json.loads(page.RESULTS.read_text())
 
 
-def test_readme_says_what_the_results_hold() -> None:
-    text = readme.README.read_text()
-    if readme.BEGIN not in text:
-        pytest.skip("README has no place for the section yet")
-    assert readme.replaced(text, readme.section(RESULTS)) == text, "run: python3 -m bench readme"
+def test_the_page_says_what_the_results_hold() -> None:
+    text = page.PAGE.read_text()
+    assert page.replaced(text, page.section(RESULTS)) == text, "run: python3 -m bench page"
 
 
 def test_every_goal_is_told_with_its_verdict() -> None:
-    text = readme.section(RESULTS)
+    text = page.section(RESULTS)
     goals = [goal for part in RESULTS["sections"].values() for goal in part["goals"]]
     assert {str(goal["goal"]) for goal in goals} >= {str(number) for number in range(1, 11)}
     for goal in goals:
@@ -45,19 +41,19 @@ def test_verdicts_follow_from_the_figures() -> None:
 def test_another_figure_makes_another_section() -> None:
     changed = copy.deepcopy(RESULTS)
     changed["sections"]["requests"]["goals"][0]["value"] = 123_456.0
-    assert "123,456" not in readme.section(RESULTS)
-    assert "123,456" in readme.section(changed)
+    assert "123,456" not in page.section(RESULTS)
+    assert "123,456" in page.section(changed)
 
 
 def test_every_plot_is_there() -> None:
-    plots = Path(readme.RESULTS).parent / "plots"
+    plots = Path(page.RESULTS).parent / "plots"
     for part in RESULTS["sections"].values():
         for plot in part["plots"]:
             assert (plots / f"{plot}.svg").read_text().startswith("<svg")
 
 
 def test_text_outside_of_the_markers_stays() -> None:
-    before = f"# A\n{readme.BEGIN}\nold\n{readme.END}\nafter\n"
-    assert readme.replaced(before, "new\n") == f"# A\n{readme.BEGIN}\nnew\n{readme.END}\nafter\n"
-    with pytest.raises(ValueError, match="README"):
-        readme.replaced("no markers", "new\n")
+    before = f"# A\n{page.BEGIN}\nold\n{page.END}\nafter\n"
+    assert page.replaced(before, "new\n") == f"# A\n{page.BEGIN}\nnew\n{page.END}\nafter\n"
+    with pytest.raises(ValueError, match=r"performance\.md"):
+        page.replaced("no markers", "new\n")

@@ -1,6 +1,6 @@
-"""README's performance section, made from results.json and from nothing else.
+"""The measured part of docs/performance.md, made from results.json and from nothing else.
 
-`python3 -m bench readme` writes what stands between the two markers. The section claims nothing
+`python3 -m bench page` writes what stands between the two markers. The section claims nothing
 that the file does not hold: every figure in it is read from there.
 """
 
@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-README = ROOT / "README.md"
-RESULTS = ROOT / "bench" / "results.json"
+PAGE = ROOT / "docs" / "performance.md"
+RESULTS = ROOT / "bench" / "results" / "results.json"
 BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
 
 Row = dict[str, Any]
@@ -35,11 +35,11 @@ def section(results: Row) -> str:
     minutes = sum(part["seconds"] for part in results["sections"].values()) / 60
     parts = [
         f"How to repeat it: `python3 -m bench` (or `make bench`; {minutes:.0f} minutes here; one:",
-        "`python3 -m bench requests`), then `python3 -m bench readme`. All figures are in",
-        "[bench/results.json](bench/results.json), with ranges, dates and commits (the pure cores'",
-        "micro-benchmarks and instruction counts, too); what they mean is at the head of each",
-        "section in [bench/sections](bench/sections). Servers take turns on one core, the load has",
-        "another; medians are shown.",
+        "`python3 -m bench requests`), then `python3 -m bench page`. All figures are in",
+        "[bench/results/results.json](../bench/results/results.json), with ranges, dates and",
+        "commits, and with the micro-benchmarks and instruction counts of the pure modules. What",
+        "they mean stands at the head of each section in [bench/sections](../bench/sections).",
+        "Servers take turns on one core, the load has another; medians are shown.",
         "",
         f"Measured on {machine['cpu']}, {machine['cores']} cores"
         f"{' (a virtual machine)' if machine['virtual'] else ''}, Linux {machine['kernel']}, with "
@@ -79,7 +79,7 @@ def _goals(sections: Row) -> list[str]:
 
 
 def _section(name: str, part: Row) -> list[str]:
-    lines = [f"![{plot}](bench/plots/{plot}.svg)" for plot in part["plots"]]
+    lines = [f"![{plot}](../bench/results/plots/{plot}.svg)" for plot in part["plots"]]
     missing = [f"- {what}: not here ({_why(why)})" for what, why in part["missing"].items()]
     lines += ["", *missing] if lines and missing else missing
     heading = HEADINGS.get(name, name.capitalize())
@@ -94,21 +94,21 @@ def _figure(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
-def replaced(readme: str, text: str) -> str:
-    """`readme` with `text` between its markers; ValueError when it has none."""
-    head, begin, rest = readme.partition(BEGIN)
+def replaced(page: str, text: str) -> str:
+    """`page` with `text` between its markers; ValueError when it has none."""
+    head, begin, rest = page.partition(BEGIN)
     _, end, tail = rest.partition(END)
     if not begin or not end:
-        raise ValueError(f"README.md has no {BEGIN} ... {END}")
+        raise ValueError(f"{PAGE.name} has no {BEGIN} ... {END}")
     return f"{head}{BEGIN}\n{text}{END}{tail}"
 
 
 def write() -> int:
-    """Rewrite README's section; the exit status."""
+    """Rewrite the section; the exit status."""
     try:
-        new = replaced(README.read_text(), section(json.loads(RESULTS.read_text())))
+        new = replaced(PAGE.read_text(), section(json.loads(RESULTS.read_text())))
     except (OSError, ValueError) as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
-    README.write_text(new)
+    PAGE.write_text(new)
     return 0
