@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.pairs import both
 from tests.support.processes import (
     Crew,
     Program,
@@ -60,7 +61,7 @@ def test_everybody_sees_each_message_once_with_its_senders_name(
     people = [crew.chatter(name, "lab", server=server) for name in names]
     crew.in_room(*people)
     for number in range(3):
-        for name, one in zip(names, people, strict=True):
+        for name, one in both(names, people):
             one.type(f"{number} of {name}\n")
     wanted = [f"{name}: {number} of {name}" for number in range(3) for name in names]
     crew.until(lambda: all(len(one.lines) >= len(wanted) for one in people))

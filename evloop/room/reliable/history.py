@@ -29,10 +29,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from evloop.room.events import Said
     from evloop.room.reliable.reorder import Message
 
     Key = tuple[bytes, int]
-    Event = tuple[object, ...]
 
 _WEIGHT = attrgetter("weight")
 # A message weighs its bytes, and what one may have on average: so both caps count in one number.
@@ -46,7 +46,7 @@ class _Held:
 
     def __init__(self) -> None:
         self.messages: dict[int, tuple[float, Message]] = {}
-        self.shown: dict[int, tuple[int, Event]] = {}
+        self.shown: dict[int, tuple[int, Said]] = {}
         self.size = 0  # bytes
         self.weight = 0
 
@@ -186,14 +186,14 @@ class History:
             self._members.pop(sender, None)
             self._strangers.pop(sender, None)
 
-    def shown(self, message: Message, lamport: int, event: Event) -> None:
+    def shown(self, message: Message, lamport: int, event: Said) -> None:
         """Remember how `message` (the first part, when there are more) was shown, and by which
         Lamport time it is sorted."""
         held = self._of(message.sender)
         if held is not None and message.seq in held.messages:
             held.shown[message.seq] = (lamport, event)
 
-    def newest(self, count: int) -> list[Event]:
+    def newest(self, count: int) -> list[Said]:
         """The newest `count` events by (lamport, sender, seq): the same order everywhere."""
         if count <= 0:
             return []

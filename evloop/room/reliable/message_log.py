@@ -23,6 +23,7 @@ from operator import attrgetter
 from struct import Struct
 
 from evloop.base.ratelimit import TokenBucket
+from evloop.room.events import Conflict, Full
 from evloop.room.reliable.claims import Claims
 from evloop.room.reliable.delivery import CausalBuffer, event_of
 from evloop.room.reliable.history import History
@@ -64,11 +65,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from evloop.room.events import Event
     from evloop.room.reliable.membership import Member, Membership
     from evloop.room.reliable.packets import Packet, Range
     from evloop.room.reliable.reorder import Sender
 
-    Event = tuple[object, ...]
     Key = tuple[bytes, int]
 
 try:
@@ -313,7 +314,7 @@ class MessageLog:
         self.conflicts += 1
         if now >= stream.conflict_at + CONFLICT_EVERY_S:
             stream.conflict_at = now
-            self.events.append(("conflict", stream.sender, name, seq))
+            self.events.append(Conflict("conflict", stream.sender, name, seq))
 
     def _new_stream(
         self, sender: bytes, seq: int, relayed: bool, member: Member | None, now: float
@@ -363,7 +364,7 @@ class MessageLog:
         """Somebody found no room in `table`, or another had to make it: told once a flood."""
         self.fulls[table] = self.fulls.get(table, 0) + 1
         if now > self._full.get(table, -NEVER) + FULL_TOLD_S:
-            self.events.append(("full", table))
+            self.events.append(Full("full", table))
         self._full[table] = now
 
     def vouch(self, stream: Sender, hi: int, now: float) -> bool:
