@@ -59,8 +59,9 @@ if TYPE_CHECKING:
 
     Done = Callable[[EvloopError | None], object]
     Options = dict[str, str]
-    # name, address, port, mode, done: opens the room and leaves it to be talked in
-    OpenRoom = Callable[[str, str, int, str, Done], object]
+    # name, address, port, mode, members that are said to be there, done: opens the room and leaves
+    # it to be talked in
+    OpenRoom = Callable[[str, str, int, str, int, Done], object]
 
 DEFAULT_MODE = protocol.RELIABLE
 
@@ -291,18 +292,19 @@ class Prompt:
             place, not_a_place = None, refused  # a room may be called 1.2.3.4:80
         if place is not None:
             address, port = place
-            self._open_room(place_of(address, port), address, port, mode or DEFAULT_MODE, done)
+            mode = mode or DEFAULT_MODE
+            self._open_room(place_of(address, port), address, port, mode, 0, done)
             return
 
         def entered(value: object, error: EvloopError | None) -> None:
             if error is not None:
                 done(not_a_place or error)
                 return
-            room, _ = protocol.read_room(value.get("room") if isinstance(value, dict) else None)
+            room, members = protocol.read_room(value.get("room") if isinstance(value, dict) else None)
             try:
                 address = check_address(room.address)  # from the network: judged before it is used
                 port = check_port(room.port)
-                self._open_room(display(room.name), address, port, room.mode, done)
+                self._open_room(display(room.name), address, port, room.mode, members, done)
             except EvloopError as failure:
                 done(failure)
 

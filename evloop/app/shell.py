@@ -336,6 +336,7 @@ class Client:
         address: str,
         port: int,
         mode: str,
+        members: int,
         done: Callable[[EvloopError | None], object],
     ) -> None:
         if mode not in SESSIONS:
@@ -349,7 +350,7 @@ class Client:
             if self._quitting:
                 self._end()
 
-        room = self._live_room(address, port, mode)
+        room = self._live_room(address, port, mode, members)
         self._rooms.add(room)
         room.on_closed = lambda: self._room_closed(room)
         self.chat = Chat(
@@ -371,8 +372,9 @@ class Client:
         self.frontend.hold(False)
         self.on_chat(self.chat)
 
-    def _live_room(self, address: str, port: int, mode: str) -> LiveRoom:
-        """The room at `address` and `port` on its sockets; SetupError when they cannot be had."""
+    def _live_room(self, address: str, port: int, mode: str, members: int) -> LiveRoom:
+        """The room at `address` and `port` on its sockets; SetupError when they cannot be had.
+        `members`: how many the directory counts there."""
         from evloop.net.interfaces import choose_interface
         from evloop.net.multicast import MulticastTransport
         from evloop.room.live import LiveRoom
@@ -396,6 +398,8 @@ class Client:
         )
         if mode == "plain":
             session.is_own = lambda source: source == transport.source
+        else:  # else many that come at once would not know of each other, and all speak
+            session.expect(members)
         return LiveRoom(self.loop, transport, session, self.wall)
 
     def _rng(self) -> Random:
