@@ -175,8 +175,8 @@ class Egress:
     """What one session sends into its room."""
 
     __slots__ = (
-        "_bulk", "_bytes", "_codec", "_counter", "_counts", "_data", "_nack", "_repair", "_sender",
-        "_session", "echoes", "out", "room",
+        "_bulk", "_bytes", "_codec", "_counter", "_counts", "_data", "_nack", "_repair", "_reserved",
+        "_sender", "_session", "echoes", "out", "room",
     )  # fmt: skip
 
     def __init__(self, codec: Codec, sender: bytes, counts: dict[str, int], now: float) -> None:
@@ -193,6 +193,7 @@ class Egress:
         self._session = TokenBucket(SESSION_PER_S, SESSION_BURST, now)
         self._bulk = TokenBucket(BULK_PER_S, BULK_BURST, now)
         self._bytes = TokenBucket(BYTES_PER_S, BYTES_BURST, now)
+        self._reserved = 0  # bytes of copies that are announced and not yet sent
 
     def emit(self, datagram: bytes, to: object | None, what: str, now: float) -> None:
         """Send `datagram` (to the group when `to` is None) and count it as `what`."""
@@ -231,13 +232,13 @@ class Egress:
 
     def _may_answer(self, bucket: TokenBucket, size: int, now: float) -> bool:
         """As `_may`, for what others want of me: it leaves half of the bytes."""
-        return self._bytes.level(now) >= size + _OWN_BYTES and bucket.take(now)
+        return self._level(now) >= size + _OWN_BYTES and bucket.take(now)
 
     def _answer_due(self, bucket: TokenBucket) -> float:
         return max(bucket.when(), self._bytes.when(DATAGRAM_BYTES_MAX + _OWN_BYTES))
 
     def _may(self, bucket: TokenBucket, size: int, now: float) -> bool:
-        return self._bytes.level(now) >= size and bucket.take(now)
+        return self._level(now) >= size and bucket.take(now)
 
     def _due(self, bucket: TokenBucket, size: int = DATAGRAM_BYTES_MAX) -> float:
         return max(bucket.when(), self._bytes.when(size))
@@ -272,14 +273,26 @@ class Egress:
 
     def copies_afforded(self, size: int, now: float) -> int:
         """How many copies of `size` bytes fit half of the bytes there are, besides the first."""
-        return max(0, int(self._bytes.level(now) / 2 / size) - 1)
+        return max(0, int(self._level(now) / 2 / size) - 1)
+
+    def _level(self, now: float) -> float:
+        """Bytes that may be sent now. A clock that leaps fills the bucket at once: what is reserved
+        and not yet sent is then still to be paid."""
+        level = self._bytes.level(now)
+        over = level + self._reserved - BYTES_BURST
+        if over > 0:
+            self._bytes.spend(now, over)
+            level -= over
+        return level
 
     def reserve(self, size: int, now: float) -> None:
         """Bytes of the copies that are announced: what was announced must be sendable."""
         self._bytes.spend(now, size)
+        self._reserved += size
 
     def emit_copy(self, datagram: bytes) -> None:
         """Send a copy whose bytes are reserved."""
+        self._reserved -= len(datagram)
         self._counts["copies_sent"] += 1
         self._counts["bytes_sent"] += len(datagram)
         self.out.append((datagram, None))

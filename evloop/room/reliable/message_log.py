@@ -227,7 +227,7 @@ class MessageLog:
         self, parts: list[bytes], name: bytes, kind: int, wall: int, now: float
     ) -> list[Message]:
         """Number, date and hold a message in parts; it counts as sent only after `sent`."""
-        lamport = self.lamport.tick()
+        lamport = self.lamport.tick(self.said, len(parts))
         parents: Sequence[Key] = self.causal_buffer.parents()
         sender = self.own.sender
         messages = []

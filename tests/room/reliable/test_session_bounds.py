@@ -132,6 +132,37 @@ def test_bytes_are_bounded() -> None:
     assert sum(len(d) for _, d, _ in room.sent) <= 64_000 * 11
 
 
+def test_bytes_are_bounded_when_the_clock_leaps() -> None:
+    """Swarm, seed 5527: what was reserved for copies went out beside a bucket that was full again."""
+    room = settled()
+    for n in range(20):
+        room.hear(session(bytes([n + 20]) * 8, 0, [], loss=50, members=21))
+    room.say("x" * 900)
+    room.say("x" * 7_000)
+    announced = sum((d[3] >> 4) * len(d) for _, d, _ in room.sent if d[2] & 15 == DATA)
+    assert announced > 20_000
+    room.sent.clear()
+    room.now += 60.0  # the copies are still to come
+    for _ in range(40):
+        room.say("x" * 6_000)
+    room.run(0.2)
+    assert sum(len(d) for _, d, _ in room.sent) <= 64_000 * 1.2
+
+
+def test_a_part_whose_beginning_is_lost_is_never_shown_alone() -> None:
+    """Swarm, seed 7042: its Lamport time was that of a program that heeds none."""
+    for before in range(6):
+        speaker = settled()
+        for n in range(before):
+            speaker.say(f"line {n}")
+        speaker.say("y" * 7_000)
+        speaker.run(20)
+        opened = {p[3]: p[5] for _, p in speaker.said(DATA)}
+        parts = [seq for seq in opened if seq > before]
+        assert len(parts) == 7
+        assert all(opened[seq][0] != seq + 1 for seq in parts)
+
+
 def test_two_thousand_forged_sessions() -> None:
     room = settled()
     rng = Random(9)
