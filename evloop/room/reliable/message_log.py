@@ -376,6 +376,10 @@ class MessageLog:
         """Whether what I learn of now was likely there before me."""
         return now < self._joined + NEWCOMER_S
 
+    def settled(self, now: float) -> bool:
+        """Whether I have been here for so long that I can tell members from strangers."""
+        return now >= self._joined + STANDING_S
+
     def _hold(self, message: Message, now: float, standing: bool = True) -> None:
         self._gone(self.history.add(message, now, standing))
         if self.history.crowded():
