@@ -26,6 +26,7 @@ from evloop.room.reliable.limits import (
     BULK_PER_S,
     COPY_SPACING_S,
     DATA_BURST,
+    FIRST_ASK_S,
     HEARSAY_SENDER_GAPS_MAX,
     HEARSAY_UNHEARD_GAPS_MAX,
     HOLDERS_MAX,
@@ -266,8 +267,11 @@ class NackRequester:
         only as far as the room's budget goes. (Who is new here cannot tell strangers apart.)"""
         if not self._message_log.settled(now) or self._egress.room.may_retry(now):
             return due, []
+        before = now - max(FIRST_ASK_S, 12 * self._delay.value)  # somebody has asked for these
         waiting = {
-            gap for gap in due if gap.asks and (not gap.word or self._strange(gap.sender, now))
+            gap
+            for gap in due
+            if (gap.asks or gap.first < before) and (not gap.word or self._strange(gap.sender, now))
         }
         return [gap for gap in due if gap not in waiting], list(waiting)
 
