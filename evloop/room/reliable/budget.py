@@ -49,18 +49,22 @@ class RoomBudget:
         room = REPAIRS_SAVED_MAX - self._credit.level(now)
         self._credit.spend(now, -min(REPAIRS_PER_NACK, max(room, 0.0)))
 
-    def repaired(self, now: float) -> None:
-        """A repair to the room was sent or heard."""
+    def repaired(self, asked: bool, now: float) -> None:
+        """A repair to the room was sent or heard; `asked`: I know of an ask that it answers. (Who
+        sends what nobody asked for must not use up what belongs to those who ask.)"""
         self._repairs.take(now)
-        self._retries.spend(now, -1 if self._retries.level(now) <= RETRIES_BURST - 1 else 0)
-        self._credit.spend(now, 1 if self._credit.level(now) > -REPAIRS_SAVED_MAX else 0)
+        if self._retries.level(now) <= RETRIES_BURST - 1:
+            self._retries.spend(now, -1)
+        if asked and self._credit.level(now) > -REPAIRS_SAVED_MAX:
+            self._credit.spend(now, 1)
 
     def may_repair(self, now: float) -> bool:
         return self._repairs.level(now) >= 1 and self._credit.level(now) >= 1
 
     def repair_due(self) -> float:
-        """When `may_repair` will say yes, if nothing is heard until then."""
-        return max(self._repairs.when(), self._credit.when())
+        """When the 100 a second allow another. What has no credit then is not sent at all: if it
+        waited, all would send at the next NACK."""
+        return self._repairs.when()
 
     def bulk(self, messages: int, size: int, standing: bool, now: float) -> bool:
         """Whether one member may be asked for `messages` of `size` bytes each."""

@@ -247,7 +247,7 @@ class Egress:
         may = self._may if own else self._may_answer
         if not self.room.may_repair(now) or not may(self._repair, len(datagram), now):
             return False
-        self.room.repaired(now)
+        self.room.repaired(True, now)
         self.emit(as_repair(datagram), None, "repairs_sent", now)
         return True
 

@@ -394,6 +394,7 @@ class MessageLog:
             if self.history.since(key) < now - OVERTAKEN_S:
                 self.history.remove(key)
                 del stream.ahead[seq]
+                stream.covered = min(stream.covered, seq)  # should it be said after all
         return False
 
     def newcomer(self, now: float) -> bool:
