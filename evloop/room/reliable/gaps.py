@@ -142,7 +142,7 @@ class Gaps:
     def round(self, now: float, delay: float, members: int, after: float) -> float:
         """When a gap found now should be asked for, and not before `after`."""
         after = max(now, after)
-        if not after <= self._round <= now + 12 * delay:
+        if not after < self._round <= now + 12 * delay:
             self._round = after + first_wait(self._rng, delay, members)
         return self._round
 

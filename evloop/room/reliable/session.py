@@ -291,7 +291,7 @@ class RoomSession:
         kind, flags, sender, seq, _, fields = packet
         if sender == self.sender_id:
             self._drop("own")
-            if kind == DATA and self._message_log.own_came_back(seq, data, self.nickname, now):
+            if kind == DATA and self._own_came_back(packet, data, now):
                 self._answerer.heard_repair(flags, (sender, seq), now)
         elif self._byes or self._left:
             self._drop("left")
@@ -299,6 +299,16 @@ class RoomSession:
             self._on_data(packet, data, now)
         else:
             self._stale |= _HANDLERS[kind](self, sender, seq, fields, source, now)
+
+    def _own_came_back(self, packet: Packet, data: bytes, now: float) -> bool:
+        """DATA under my id; whether I said it."""
+        said = self._message_log.said
+        mine = self._message_log.own_came_back(packet, data, self.nickname, now)
+        if self._message_log.said != said:
+            self._confirmed = None
+            self._news(now)
+            self._stale = True
+        return mine
 
     def _drop(self, reason: str) -> None:
         reason = "dropped_" + reason
