@@ -12,7 +12,7 @@ from evloop.base.addresses import DIRECTORY_PORT
 from evloop.base.errors import CLIENT_STATUSES, Refused, status_lines
 from evloop.base.names import check_nickname, quoted
 from evloop.system.files import kept_name
-from evloop.system.process import formatter
+from evloop.system.process import Printing, formatter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,7 +40,8 @@ DEFAULTS: dict[str, Any] = {
 def parse_escape(text: str) -> bytes:
     """The control byte of "^]" or "Ctrl-]"; UsageError when it is none, or is needed elsewhere."""
     letter = text.removeprefix("^") if text.startswith("^") else text.removeprefix("Ctrl-")
-    byte = ord(letter.upper()) ^ 64 if len(letter) == 1 and letter != text else 0
+    known = len(letter) == 1 and letter.isascii() and letter != text
+    byte = ord(letter.upper()) ^ 64 if known else 0
     if not 1 <= byte <= 31 or byte in b"\r\n\x03\x1b":
         raise UsageError(f'--escape takes a control character like ^] or ^X, not "{quoted(text)}"')
     return bytes([byte])
@@ -90,6 +91,7 @@ def make_parser(program: str) -> ArgumentParser:
         epilog="commands (without one: a prompt, or commands from a pipe):\n"
         + "\n".join([*help_lines("shell"), "", *status_lines(CLIENT_STATUSES)]),
     )
+    parser._optionals.title = "options"  # Python 3.9 calls them "optional arguments"
     add = parser.add_argument
     add("--server", metavar="HOST[:PORT]", help=f"the directory (default {DEFAULT_SERVER})")
     add("--name", metavar="NAME", help="your chat name (default: the last one given, else $USER)")
@@ -128,7 +130,8 @@ def _take_options(parser: ArgumentParser, options: Namespace) -> None:
                 found.extend([value] if (value := next(following, None)) is not None else [])
         else:
             rest.append(word)
-    parser.parse_args(found, options)
+    with Printing():
+        parser.parse_args(found, options)
     options.command = rest
 
 
@@ -138,7 +141,8 @@ def _parse(arguments: Sequence[str], program: str) -> Namespace:
         options: Namespace = defaults
         return options
     parser = make_parser(program)
-    options = parser.parse_args(arguments)
+    with Printing():
+        options = parser.parse_args(arguments)
     _take_options(parser, options)
     return options
 
@@ -166,6 +170,8 @@ def parse_options(
     # All but the prompt and a chat print and end: nobody types there, and there is no line to edit.
     options.prints = bool(options.command) and options.command[0].casefold() != "chat"
     options.escape = parse_escape(options.escape)
+    if options.tls_key and not options.tls_cert:
+        raise UsageError("--tls-key needs --tls-cert, the certificate that it belongs to")
     if options.time is None:
         options.time = "HH:MM" if terminal else "off"
     elif options.time not in ("off", "HH:MM", "iso"):

@@ -58,7 +58,7 @@ def _interactive(client: Client) -> None:
 
     def connected(error: EvloopError | None) -> None:
         if error is None:
-            client.on_rooms = known
+            prompt.await_rooms(known)
             return
         if client.host_directory is not None:
             host, client.host_directory = client.host_directory, None

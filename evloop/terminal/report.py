@@ -147,6 +147,12 @@ def came_later(count: int) -> str:
     return note(f"{plural(count, 'message')} from before that came late:")
 
 
+def history_awaited(missing: int) -> str:
+    """The history is not shown yet, because some of it is missing."""
+    verb = "is" if missing == 1 else "are"
+    return note(f"waiting for the history: {plural(missing, 'message')} {verb} still missing")
+
+
 def history_cut(missing: int) -> str:
     """The history was shown although some of it is still missing."""
     verb = "is" if missing == 1 else "are"

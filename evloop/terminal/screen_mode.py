@@ -138,8 +138,9 @@ class ScreenMode:
         if manner != "text":
             text = broken_at_blanks(text, self._columns)
         tint = _TINTS.get(manner, "") if self._color else ""
-        # A remark waits with the chat lines, of which only so many wait for a slow terminal.
-        self._editor.above([(tint, text)], urgent=manner != "remark")
+        # What others can cause waits with the chat lines, of which only so many wait for a slow
+        # terminal; answers to what was typed do not.
+        self._editor.above([(tint, text)], urgent=manner in ("error", "text"))
 
     def message(
         self,

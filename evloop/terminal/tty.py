@@ -205,7 +205,8 @@ class Tty:
             controls[key] = b"\0"
         if _set_attributes(self._stdin, raw):
             self.raw = True
-            self._quit = signal.signal(signal.SIGQUIT, self._on_quit)
+            if signal.getsignal(signal.SIGQUIT) != signal.SIG_IGN:
+                self._quit = signal.signal(signal.SIGQUIT, self._on_quit)
             self.write(PASTE_ON)
 
     def leave(self) -> None:
@@ -229,7 +230,8 @@ class Tty:
 
     def _forget_raw(self) -> None:
         self.raw = False
-        signal.signal(signal.SIGQUIT, self._quit or signal.SIG_DFL)  # type: ignore[arg-type]
+        if signal.getsignal(signal.SIGQUIT) != signal.SIG_IGN:
+            signal.signal(signal.SIGQUIT, self._quit or signal.SIG_DFL)  # type: ignore[arg-type]
 
     def _break_through(self) -> None:
         """Stopped by Ctrl-S, or full: drop what waits, but not what the shell needs.
@@ -312,6 +314,8 @@ class Tty:
 
         Then call `resume`.
         """
+        if signal.getsignal(signal.SIGTSTP) == signal.SIG_IGN:
+            return  # who started us wants us not to be stopped
         self.leave()
         before = signal.signal(signal.SIGTSTP, signal.SIG_DFL)
         os.kill(0, signal.SIGTSTP)  # we stop in here

@@ -341,6 +341,8 @@ def test_history_that_never_gets_whole_is_shown_as_it_is_and_that_is_said(world:
     world.hear(message("a", mark="history"))
     world.wait(HISTORY_WAIT_S - 0.1)
     assert world.frontend.lines == []
+    waiting = "-- waiting for the history: 1 message is still missing --"
+    assert world.frontend.notes[1:] == [waiting]
     world.wait(0.2)
     assert world.frontend.lines == ["Bob: a (old)"]
     assert world.frontend.notes[-1] == "-- 1 message of the history is still missing --"
