@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 Command = namedtuple("Command", "word where usage least most options summary completes")
 # least, most: number of arguments (most None: the rest of the line is one text argument);
-# options: {"--mode": ("reliable", "plain")}, None instead of the choices: any text;
+# options: {"--mode": ("reliable", "plain")}, None instead of the choices: any text, (): no value;
 # completes: what Tab offers for the first argument ("rooms", "names", "commands" or "").
 
 UNLIMITED = 1 << 30
@@ -52,7 +52,16 @@ COMMANDS = (
         "make a room; without an address one is picked",
         "",
     ),
-    Command("deleteroom", _BOTH, "deleteroom NAME", 1, 1, {}, "remove a room", "rooms"),
+    Command(
+        "deleteroom",
+        _BOTH,
+        "deleteroom NAME [--yes]",
+        1,
+        1,
+        {"--yes": ()},
+        "remove a room; --yes: even if others are in it",
+        "rooms",
+    ),
     Command(
         "chat",
         _BOTH,
@@ -92,6 +101,20 @@ COMMANDS = (
     Command("name", _CHAT, "/name NEW", 1, 1, {}, "change your chat name", ""),
     Command("me", _CHAT, "/me TEXT", 1, None, {}, "say what you do: * Mel waves", ""),
     Command("history", _CHAT, "/history [N]", 0, 1, {}, "show the last N messages again", ""),
+    Command(
+        "show", _CHAT, "/show [N]", 0, 1, {}, "print the (Nth) last message alone, to copy", ""
+    ),
+    Command("save", _CHAT, "/save FILE", 1, 1, {}, "write the history into a new file", ""),
+    Command(
+        "ignore",
+        _CHAT,
+        "/ignore [NAME | -NAME]",
+        0,
+        1,
+        {},
+        "hide somebody here; -NAME shows again; or list",
+        "names",
+    ),
     Command("stats", _CHAT, "/stats", 0, 0, {}, "what was sent, received, repaired and lost", ""),
     Command(
         "help", _CHAT, "/help [COMMAND]", 0, 1, {}, "list the commands, or explain one", "commands"
@@ -173,9 +196,14 @@ def parse_arguments(command: Command, words: Iterable[str]) -> tuple[list[str], 
                 raise _usage(command, f'unknown option "{quoted(word)}"')
             arguments.append(word)
             continue
+        choices = command.options[name]
+        if choices == ():
+            if equals:
+                raise _usage(command, f"{name} takes no value")
+            options[name] = name
+            continue
         if not equals:
             value = next(rest, "")
-        choices = command.options[name]
         if not value or (choices is not None and value not in choices):
             wanted = " or ".join(choices) if choices else "a value"
             raise _usage(command, f'{name} takes {wanted}, not "{quoted(value)}"')

@@ -11,6 +11,7 @@ from evloop.app.limits import TTL_MAX
 from evloop.base.addresses import DIRECTORY_PORT
 from evloop.base.errors import Refused
 from evloop.base.names import check_nickname, quoted
+from evloop.system.files import kept_name
 from evloop.system.process import Printing, formatter
 
 TYPE_CHECKING = False
@@ -52,15 +53,17 @@ def parse_ttl(text: str) -> int:
     return int(text)
 
 
-def default_name(environ: Mapping[str, str]) -> str:
-    """$USER if it is fit to be a chat name, else guest-xxxx."""
-    try:
-        return check_nickname(environ.get("USER", ""))
-    except Refused:
-        return f"guest-{os.urandom(2).hex()}"
+def default_name(environ: Mapping[str, str], no_history: bool) -> str:
+    """The name that was given last at a terminal, else $USER if it is one, else guest-xxxx."""
+    for name in ("" if no_history else kept_name(environ), environ.get("USER", "")):
+        try:
+            return check_nickname(name)
+        except Refused:  # also the empty one
+            continue
+    return f"guest-{os.urandom(2).hex()}"
 
 
-def _make_parser(program: str) -> ArgumentParser:
+def make_parser(program: str) -> ArgumentParser:
     from argparse import REMAINDER, ArgumentParser, RawDescriptionHelpFormatter
 
     parser = ArgumentParser(
@@ -74,7 +77,7 @@ def _make_parser(program: str) -> ArgumentParser:
     )
     add = parser.add_argument
     add("--server", metavar="HOST[:PORT]", help=f"the directory (default {DEFAULT_SERVER})")
-    add("--name", metavar="NAME", help="your chat name (default $USER)")
+    add("--name", metavar="NAME", help="your chat name (default: the last one given, else $USER)")
     add("--interface", metavar="NAME|ADDRESS", help="the network interface for multicast")
     add("--ttl", metavar="N", help="how far multicast may go (default 1: this link)")
     add("--tls", action="store_true", help="speak TLS with the directory; trust it at first sight")
@@ -86,7 +89,7 @@ def _make_parser(program: str) -> ArgumentParser:
     add("--time", metavar="off|HH:MM|iso", help="time stamps (default HH:MM, off in pipes)")
     add("--color", choices=("auto", "always", "never"), default="auto")
     add("--escape", metavar="^X", default=ESCAPE, help=f"leaves the room (default {ESCAPE})")
-    add("--no-history", action="store_true", help="keep no history of typed lines")
+    add("--no-history", action="store_true", help="keep no history of typed lines, and no name")
     add("--json", action="store_true", help="one JSON object a line")
     add("--debug", action="store_true", help="show the trace of an internal error")
     add("--version", action="version", version=VERSION)
@@ -119,7 +122,7 @@ def _parse(arguments: Sequence[str], program: str) -> Namespace:
         defaults: Any = SimpleNamespace(**DEFAULTS)
         options: Namespace = defaults
         return options
-    parser = _make_parser(program)
+    parser = make_parser(program)
     with Printing():
         options = parser.parse_args(arguments)
     _take_options(parser, options)
@@ -139,7 +142,7 @@ def parse_options(
     options = _parse(arguments, program)
     options.server = options.server or environ.get("EVLOOP_SERVER") or DEFAULT_SERVER
     name = options.name if options.name is not None else environ.get("EVLOOP_NAME")
-    options.name = default_name(environ) if not name else check_nickname(name)
+    options.name = check_nickname(name) if name else default_name(environ, options.no_history)
     options.interface = options.interface or environ.get("EVLOOP_INTERFACE") or None
     options.ttl = parse_ttl(options.ttl or environ.get("EVLOOP_TTL") or "1")
     options.plain = options.plain or bool(environ.get("EVLOOP_PLAIN"))

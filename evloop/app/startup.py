@@ -24,7 +24,6 @@ from evloop.terminal import report
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
 
     from evloop.app.chat import Chat
     from evloop.app.shell import Client
@@ -47,26 +46,25 @@ def _interactive(client: Client) -> None:
     """At a terminal: look whether the directory is there, and say so; then the prompt."""
     prompt = client.prompt
 
-    def listed(rooms: list[Any], error: EvloopError | None) -> None:
+    def known(rooms: int, error: EvloopError | None) -> None:
         if error is None:
-            prompt.rooms = {room.fold: room.name for room, _ in rooms}
             client.frontend.note(
-                f"evloop: directory {client.link.endpoint}, {report.plural(len(rooms), 'room')}."
-                " help lists the commands, Ctrl-D quits."
+                f"evloop: directory {client.link.endpoint}, {report.plural(rooms, 'room')}."
+                f" You are {prompt.nickname}. help lists the commands, Ctrl-D quits."
             )
         ready()
 
     def connected(error: EvloopError | None) -> None:
         if error is None:
-            prompt.list_rooms(listed)
+            client.on_rooms = known
             return
         if client.host_directory is not None:
             host, client.host_directory = client.host_directory, None
             host(error, connected)
             return
-        client.frontend.note(f"evloop: {error}")
+        client.frontend.note(f"evloop: {error}", "error")
         client.frontend.note(
-            "evloop: no directory yet. connect HOST[:PORT] tries another,"
+            f"evloop: no directory yet, {prompt.nickname}. connect HOST[:PORT] tries another,"
             " chat ADDRESS:PORT needs none, help lists the commands."
         )
         ready()

@@ -53,17 +53,29 @@ class Stamps:
             self._line = since, since + self._step, text
         return text
 
-    def day(self) -> str:
-        """Today: "Sun 22 Nov 2026"; "" when stamps are off."""
+    def now(self) -> float:
+        """Unix time."""
+        return self._wall()
+
+    def clock(self, at: float) -> str:
+        """The time of day of unix time `at` for people: "12:01"; "" when stamps are off."""
+        return time.strftime("%H:%M", time.localtime(at)) if self._format else ""
+
+    def day(self, at: float = 0.0) -> str:
+        """The day of unix time `at` (0: now): "Sun 22 Nov 2026"; "" when stamps are off."""
         if not self._format:
             return ""
-        now = self._wall()
+        at = at or self._wall()
         since, until, text = self._day
-        if not since <= now < until:
-            since = now - now % 60
-            text = time.strftime("%a %d %b %Y", time.localtime(now))
+        if not since <= at < until:
+            since = at - at % 60
+            text = time.strftime("%a %d %b %Y", time.localtime(at))
             self._day = since, since + 60, text
         return text
+
+    def full(self, at: float) -> str:
+        """Unix time `at` for a file, with a blank behind it: "2026-11-22 12:01:07 "."""
+        return time.strftime("%Y-%m-%d %H:%M:%S ", time.localtime(at))
 
     def utc(self) -> str:
         """Now, for JSON: "2026-11-22T12:01:07.412Z"."""

@@ -46,6 +46,7 @@ from evloop.daemon.limits import (
     COMMIT_WAIT_TICKS,
     HELLO_CHARS_MAX,
     LEAVES_PER_END,
+    NETWORK_FACTOR,
 )
 from evloop.directory import protocol, requests
 from evloop.directory.limits import TOKEN_BYTES
@@ -132,6 +133,7 @@ class Dispatcher:
         self._owned = owned
         self._requests = metrics.kinds("requests", HANDLERS)
         self._change_rates = change_rates
+        self._network_rates = change_rates.times(NETWORK_FACTOR)
         self._default_mode = default_mode
         self._numbers = 0
         gave_up = self.hub.gave_up
@@ -424,6 +426,9 @@ class Dispatcher:
     def _take_change(self, maker: str) -> None:
         self.hub.turns.frames_left -= CHANGE_UNITS
         wait = self._change_rates.take(maker, self.loop.now)
+        network = prefix_of(maker)
+        if network != maker and not wait:
+            wait = self._network_rates.take(network, self.loop.now)
         if wait:
             raise Refused(
                 SLOW_DOWN,
@@ -451,7 +456,7 @@ class Dispatcher:
 
     def _makeroom(self, connection: Connection, parameters: dict[str, Any]) -> bytes:
         name, place, mode = requests.read_makeroom(parameters)
-        maker = prefix_of(connection.host)
+        maker = connection.visitor
         who: dict[str, object] = {"peer": connection.peer, "user": connection.name or None}
         if not self._owned:
             return self.make_room(name, place, mode, maker, b"", who)
@@ -467,7 +472,7 @@ class Dispatcher:
         if self._owned:
             who["token"] = "none" if token is None else "shown"  # never what it is
         try:
-            return self.delete_room(name, prefix_of(connection.host), token, who=who)
+            return self.delete_room(name, connection.visitor, token, who=who)
         except Refused as refused:
             if refused.code == NOT_ALLOWED:
                 self.log.notice("a deletion was refused", room=name, **who, why=refused.sentence)

@@ -23,6 +23,7 @@ CHANGES_PER_S = 100  # default of --change-rate: makeroom and deleteroom from on
 
 CLIENTS_MAX = 10_000  # default of --max-clients; 0.4 kB each when idle
 CLIENTS_PER_ADDRESS_MAX = 256  # default of --max-per-address: an office behind one router
+NETWORK_FACTOR = 16  # so many times that, and of other limits per address, for a /64 of ours
 CONNECTIONS_PER_S = 200.0  # new ones from one address; a reconnecting office, not a flood
 CONNECTIONS_BURST = 1_000  # at once, after a pause: a restart of everything at that address
 DESCRIPTORS_RESERVED = 32  # of RLIMIT_NOFILE: listeners, the store, epoll, refused clients

@@ -24,6 +24,18 @@ VERSION = f"evloop {__version__}"
 def parse_options(arguments: Sequence[str]) -> Namespace:
     """The options, complete and checked; leaves with status 2 when they are wrong."""
     answer_version(arguments, VERSION)
+    parser = make_parser()
+    with Printing():
+        options = parser.parse_args(arguments)
+    if options.tls_cert is None and (options.tls_key or options.tls_client_ca):
+        parser.error("--tls-key and --tls-client-ca need --tls-cert")
+    if options.backup is not None and options.memory:
+        parser.error("--memory keeps nothing that --backup could copy")
+    return options
+
+
+def make_parser() -> ArgumentParser:
+    """What the options are, as argparse takes them; `tools/completion.py` reads it too."""
     from argparse import ArgumentParser, HelpFormatter  # late: 6 ms
 
     parser = ArgumentParser(
@@ -60,13 +72,7 @@ def parse_options(arguments: Sequence[str]) -> Namespace:
     loud.add_argument("-v", "--verbose", action="store_true", help="log every connection")
     add("--debug", action="store_true", help="show the trace of an internal error")
     add("--version", action="version", version=VERSION)
-    with Printing():
-        options = parser.parse_args(arguments)
-    if options.tls_cert is None and (options.tls_key or options.tls_client_ca):
-        parser.error("--tls-key and --tls-client-ca need --tls-cert")
-    if options.backup is not None and options.memory:
-        parser.error("--memory keeps nothing that --backup could copy")
-    return options
+    return parser
 
 
 def _add_trust(parser: ArgumentParser) -> None:

@@ -1,7 +1,7 @@
 """Opening the state file: whose it is, whether it is whole, and whether its log belongs to it.
 
 Everything that can be wrong with it is a SetupError with status 73 and says what to do next. What
-is in it is judged before it is believed: of each room every column, and that no two rooms are one.
+is in it is judged before it is believed: of each room every column, and that no two have one place.
 How a log is told from the log of another file: see `store`.
 """
 
@@ -400,17 +400,14 @@ def _read_room(
 
 
 def _check_apart(rooms: Iterable[RoomEntry]) -> None:
-    """No two rooms are the same by name or by place."""
-    names: dict[str, RoomEntry] = {}
+    """No two rooms are at one place. Names that a newer Unicode makes one are the registry's."""
     places: dict[tuple[str, int], RoomEntry] = {}
     for room in rooms:
-        other = names.setdefault(room.fold, room)
-        if other is room:
-            other = places.setdefault((room.address, room.port), room)
+        other = places.setdefault((room.address, room.port), room)
         if other is not room:
             raise ValueError(
-                f'the rooms "{quoted(other.name)}" and "{quoted(room.name)}" are one by name or'
-                " by address and port"
+                f'the rooms "{quoted(other.name)}" and "{quoted(room.name)}" have one address'
+                " and port"
             )
 
 

@@ -240,6 +240,14 @@ def addresses() -> list[Address]:
         return []
 
 
+def interface_names() -> list[str]:
+    """The names of all interfaces, in the kernel's order."""
+    try:
+        return [name for _, name in socket.if_nameindex()]
+    except OSError:  # a sandbox without netlink, by which libc asks
+        return list(dict.fromkeys(entry.name for entry in addresses()))
+
+
 def default_interfaces(ipv6: bool) -> list[str]:
     """Names of the interfaces towards the world, the best first; often none."""
     if LINUX:
@@ -343,7 +351,11 @@ def _addresses_of_linux() -> list[Address]:
     flags: dict[str, int] = {}
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         own = _ipv4_addresses(sock)
-        for _, name in socket.if_nameindex():
+        try:
+            names = [name for _, name in socket.if_nameindex()]
+        except OSError:
+            names = [name for name, _ in own]
+        for name in names:
             flags[name] = _flags(sock, name)
     found = [Address(name, flags.get(name, 0), address, 0) for name, address in own]
     table = _table("/proc/net/if_inet6")

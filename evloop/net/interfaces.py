@@ -19,6 +19,7 @@ from evloop.net.compat import (
     Address,
     addresses,
     default_interfaces,
+    interface_names,
     own_address_towards,
 )
 
@@ -52,6 +53,8 @@ def choose_interface(
     that can do it; loopback. Raises SetupError when there is none, or `wanted` cannot do it.
     """
     known = addresses()
+    if not known:
+        return _untold(wanted)
     if wanted:
         asked = _find_interface(known, wanted)
         _check_fit(known, asked, group)
@@ -68,13 +71,25 @@ def choose_interface(
     return loopback
 
 
+def _untold(wanted: str | None) -> Interface:
+    """Where the system tells nothing about its interfaces, an address names one all the same."""
+    try:
+        address = socket.inet_ntoa(socket.inet_aton(wanted or ""))
+    except OSError:
+        raise SetupError(
+            "this system does not tell its interfaces: give the IPv4 address of one by --interface",
+            FAILED,
+        ) from None
+    return Interface(0, address, address)
+
+
 def _candidates(known: list[Address], group: str, directory: tuple[Any, ...] | None) -> list[str]:
     """Names of interfaces, best first; loopback is none of them."""
     names = []
     if directory is not None:
         names.append(_name_of_address(known, own_address_towards(*directory)))
     names += default_interfaces(":" in group)
-    others = [(name, _flags(known, name)) for _, name in socket.if_nameindex()]
+    others = [(name, _flags(known, name)) for name in interface_names()]
     names += [name for name, flags in others if flags & IFF_RUNNING]
     names += [name for name, _ in others]
     return [name for name in names if name and not _flags(known, name) & IFF_LOOPBACK]
@@ -95,7 +110,7 @@ def _find_interface(known: list[Address], wanted: str) -> Interface:
     name = _name_of_address(known, wanted) or wanted
     interface = _named_interface(known, name)
     if interface is None:
-        names = ", ".join(quoted(name) for _, name in socket.if_nameindex())
+        names = ", ".join(quoted(name) for name in interface_names())
         raise SetupError(
             f'no interface has the name or address "{quoted(wanted)}"; there are: {names}', FAILED
         )

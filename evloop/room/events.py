@@ -8,7 +8,8 @@
     renamed   Renamed   sender old name                           session             a remark
     lost      Lost      sender name count                         delivery            a remark
     conflict  Conflict  sender name seq                           message_log         a remark
-    trouble   Trouble   why                                       live                a remark
+    trouble   Trouble   why                                       live                a sentence
+    foreign   Foreign   mode                                      plain               a sentence
 
     what      the word of the first column: the key of who dispatches, `type` of a JSON object
     sender    8 bytes drawn at each join, or NO_SENDER where nobody can be told from another
@@ -25,9 +26,10 @@
     why       of left: "bye" or "silent" (not heard for too long); of trouble: why nothing can be
               sent, "" when that is over
     count     messages that nobody here holds any more
+    mode      the mode of a room that datagrams here belong to, though ours is another; told once
 
-All of it but `what`, `mark` and `verified` comes from the network and is as true as a stranger
-cares to be. An event equals the bare tuple of its fields.
+All of it but `what`, `mark`, `mode` and `verified` comes from the network and is as true as a
+stranger cares to be. An event equals the bare tuple of its fields.
 """
 
 from __future__ import annotations
@@ -49,6 +51,7 @@ Renamed = namedtuple("Renamed", "what sender old name")
 Lost = namedtuple("Lost", "what sender name count")
 Conflict = namedtuple("Conflict", "what sender name seq")
 Trouble = namedtuple("Trouble", "what why")
+Foreign = namedtuple("Foreign", "what mode")
 
 # The table, for who must know all of it: the word of `what` and its class.
 TABLE: dict[str, Any] = {
@@ -59,7 +62,8 @@ TABLE: dict[str, Any] = {
     "lost": Lost,
     "conflict": Conflict,
     "trouble": Trouble,
+    "foreign": Foreign,
 }
 
 if TYPE_CHECKING:
-    Event = Said | Joined | Left | Renamed | Lost | Conflict | Trouble
+    Event = Said | Joined | Left | Renamed | Lost | Conflict | Trouble | Foreign

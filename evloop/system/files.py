@@ -1,4 +1,4 @@
-"""The user's small files: history, pinned certificates, owner tokens.
+"""The user's small files: history, chat name, pinned certificates, owner tokens.
 
 They live in $XDG_STATE_HOME/evloop (~/.local/state/evloop), for nobody else to read (0700, 0600),
 and are replaced whole: a crash leaves the old file or the new one, never half of one.
@@ -8,7 +8,11 @@ from __future__ import annotations
 
 import os
 
-from evloop.system.limits import HISTORY_FILE_BYTES_MAX, HISTORY_LINES_MAX
+from evloop.system.limits import (
+    HISTORY_FILE_BYTES_MAX,
+    HISTORY_LINES_MAX,
+    NAME_FILE_BYTES_MAX,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,6 +20,7 @@ if TYPE_CHECKING:
 
 
 HISTORY = "history"
+NAME = "name"
 
 
 def state_directory(environment: Mapping[str, str]) -> str | None:
@@ -127,6 +132,42 @@ def sync_directory(directory: str) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def kept_name(environment: Mapping[str, str]) -> str:
+    """The chat name that was kept last, as it stands in the file; "" when there is none."""
+    directory = state_directory(environment)
+    if directory is None:
+        return ""
+    try:
+        data = read_small(os.path.join(directory, NAME), NAME_FILE_BYTES_MAX)
+    except OSError:
+        return ""  # as good as none
+    return data.decode("utf-8", "replace").removesuffix("\n")
+
+
+def keep_name(environment: Mapping[str, str], name: str) -> str:
+    """Keep the chat name for the next start; returns why that is not possible, "" if it is."""
+    directory = state_directory(environment)
+    if directory is None:
+        return "there is no home directory; set HOME"
+    try:
+        write_private(os.path.join(directory, NAME), f"{name}\n".encode())
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""
+
+
+def write_new(path: str, text: str) -> None:
+    """Write `text` into a file that is not there yet, all of it or nothing. Raises OSError."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+    descriptor = os.open(path, flags, 0o666)
+    try:
+        with open(descriptor, "w", encoding="utf-8", errors="replace") as file:
+            file.write(text)
+    except BaseException:
+        os.unlink(path)
+        raise
 
 
 def load_history(directory: str) -> list[str]:

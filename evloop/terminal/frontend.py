@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     class Frontend(Protocol):
         """What the client needs of stdin, stdout and stderr together.
 
-        `show` writes data (stdout), `note` what is not data (stderr). `complete` is set by the
+        `show` writes data (stdout), `note` what is not data (stderr). The `manner` of a note is
+        "" for a sentence to the user, "error" for one that must not be missed, "remark" for what
+        may be overlooked, "text" for what keeps its own line breaks. `complete` is set by the
         owner: (text of the line, cursor) -> candidates for the word at the cursor.
         """
 
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
         def close(self) -> None: ...
         def hold(self, held: bool) -> None: ...
         def show(self, text: str) -> None: ...
-        def note(self, text: str) -> None: ...
+        def note(self, text: str, manner: str = "") -> None: ...
         def message(
             self,
             time: str,

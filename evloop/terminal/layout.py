@@ -4,7 +4,8 @@ A row is a list with one entry a column: the text of the cluster that begins the
 the rest of a wide one. So a column is an index, and comparing rows is comparing lists.
 The last column is never used: writing it leaves terminals in a state that they disagree about.
 
-What Tab does with the candidates that it is handed is here too: their common prefix, or a list.
+What Tab does with the candidates that it is handed is here too: their common prefix, or a list;
+and where a sentence of the program itself is broken.
 """
 
 from __future__ import annotations
@@ -16,6 +17,28 @@ from evloop.terminal.limits import CANDIDATES_SHOWN_MAX
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     Row = list[str]
+
+
+def broken_at_blanks(text: str, columns: int) -> str:
+    """`text` with line breaks where it would not fit `columns`, between words only.
+
+    Further rows are indented as the first one, and by two more. A word that is wider than a row is
+    left whole: a terminal breaks it, and it can still be copied.
+    """
+    if "\n" in text:
+        return "\n".join([broken_at_blanks(line, columns) for line in text.split("\n")])
+    if width(text) < columns:
+        return text
+    words = text.lstrip(" ").split(" ")
+    indent = len(text) - len(text.lstrip(" "))
+    rows, row = [], " " * indent + words[0]
+    for word in words[1:]:
+        if width(row) + 1 + width(word) < columns:
+            row += " " + word
+        else:
+            rows.append(row)
+            row = " " * (indent + 2) + word
+    return "\n".join([*rows, row])
 
 
 def one_row(clusters: list[str], columns: int, charset: str) -> Row:

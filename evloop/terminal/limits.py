@@ -34,6 +34,14 @@ assert PASTE_GUARD_S < SEQUENCE_SILENCE_S < PASTE_SILENCE_S
 assert BATCH_BYTES_MIN <= BATCH_BYTES_START <= BATCH_BYTES_MAX <= FLUSH_BYTES_MAX
 assert RECEIPT_QUICK_S < RECEIPT_SLOW_S < RECEIPT_LOST_S
 
+COLUMNS_DEFAULT = 80  # of a terminal that does not tell
+
+# -- words ---------------------------------------------------------------------------------------
+
+NAMES_ENTERED_MAX = 12  # names on the first line of a room; the rest is counted
+NAMES_FOLDED_MAX = 6  # names of one kind of news
+NAMES_FLOOD_MAX = 3  # of those who send too fast
+
 # -- the client's standard streams ---------------------------------------------------------------
 
 LINES_WAITING_MAX = 1_000  # lines read ahead while a command runs; then stdin is not read

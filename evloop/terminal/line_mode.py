@@ -16,7 +16,8 @@ from collections import deque
 from evloop.system.stdin import Input, LineReader
 from evloop.system.stdout import Writer
 from evloop.system.timers import nothing
-from evloop.terminal.limits import LINES_WAITING_MAX
+from evloop.terminal.layout import broken_at_blanks
+from evloop.terminal.limits import COLUMNS_DEFAULT, LINES_WAITING_MAX
 from evloop.terminal.tty import in_foreground, set_escape
 
 TYPE_CHECKING = False
@@ -66,8 +67,10 @@ class LineMode:
         """A line of data: a chat line or a result."""
         self._out.line(text)
 
-    def note(self, text: str) -> None:
-        """A line that is not data."""
+    def note(self, text: str, manner: str = "") -> None:
+        """A line that is not data; a sentence on a terminal is broken between words only."""
+        if manner != "text" and os.isatty(2):
+            text = broken_at_blanks(text, _columns())
         self._err.line(text)
 
     def message(
@@ -159,6 +162,14 @@ class LineMode:
                 self._loop.guard(self, ends[kind])
         if self._input is not None:
             self._input.want_read(len(waiting) < LINES_WAITING_MAX)
+
+
+def _columns() -> int:
+    """The width of the terminal on stderr."""
+    try:
+        return os.get_terminal_size(2).columns or COLUMNS_DEFAULT
+    except OSError:  # it has just gone
+        return COLUMNS_DEFAULT
 
 
 def _no_candidates(text: str, cursor: int) -> list[str]:

@@ -28,6 +28,7 @@ from evloop.system.limits import FOREGROUND_POLL_S
 from evloop.system.timers import NEVER
 from evloop.terminal.editor import Editor
 from evloop.terminal.graphemes import width
+from evloop.terminal.layout import broken_at_blanks
 from evloop.terminal.limits import BAUD_SLOW, LINES_WAITING_MAX
 from evloop.terminal.tty import Tty, charset_of
 
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 # SGR codes that are readable on dark and light ground; a nickname keeps its own for good.
 _COLORS = ("31", "32", "33", "34", "35", "36")
 _DIM, _REVERSE = "2", "7"
+_TINTS = {"remark": _DIM, "error": "1;31"}  # what may be overlooked, and what must not
 
 
 def color_of(name: str) -> str:
@@ -65,9 +67,9 @@ class ScreenMode:
         self._directory = state_directory(os.environ) if history else None
         self._loaded = load_history(self._directory) if self._directory else []
         self._terminal = Tty()
-        columns, rows = self._terminal.size()
+        self._columns, rows = self._terminal.size()
         self._editor = Editor(
-            columns,
+            self._columns,
             rows,
             prompt="",
             echo=True,
@@ -121,9 +123,13 @@ class ScreenMode:
         """A line of data: the result of a command."""
         self._editor.above(text, urgent=True)
 
-    def note(self, text: str) -> None:
-        """A line of the program itself."""
-        self._editor.above([(_DIM if self._color else "", text)], urgent=True)
+    def note(self, text: str, manner: str = "") -> None:
+        """A line of the program itself; `manner` as in `Frontend`."""
+        if manner != "text":
+            text = broken_at_blanks(text, self._columns)
+        tint = _TINTS.get(manner, "") if self._color else ""
+        # A remark waits with the chat lines, of which only so many wait for a slow terminal.
+        self._editor.above([(tint, text)], urgent=manner != "remark")
 
     def message(
         self,
@@ -245,7 +251,8 @@ class ScreenMode:
         self._terminal.flush()
 
     def _resize(self) -> None:
-        self._editor.resize(*self._terminal.size())
+        self._columns, rows = self._terminal.size()
+        self._editor.resize(self._columns, rows)
 
     def _suspend(self) -> None:
         if not self._mine:

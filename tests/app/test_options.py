@@ -11,8 +11,8 @@ from evloop.app.commands import UsageError
 from evloop.app.options import (
     DEFAULTS,
     PROGRAM,
-    _make_parser,
     default_name,
+    make_parser,
     parse_escape,
     parse_options,
 )
@@ -48,7 +48,7 @@ def test_time_stamps_are_for_people() -> None:
 
 def test_a_user_name_that_is_no_chat_name_makes_a_guest() -> None:
     for user in ("", "a b", "x" * 40, "a:b"):
-        assert default_name({"USER": user}).startswith("guest-")
+        assert default_name({"USER": user}, False).startswith("guest-")
 
 
 def test_options_may_follow_the_command() -> None:
@@ -98,7 +98,7 @@ def test_an_unknown_option_is_usage(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_the_defaults_are_those_of_the_parser() -> None:
     """Without arguments no parser is made: nobody would notice that they differ."""
-    assert vars(_make_parser(PROGRAM).parse_args([])) == DEFAULTS
+    assert vars(make_parser(PROGRAM).parse_args([])) == DEFAULTS
 
 
 @pytest.mark.parametrize(("given", "wide"), [("40", 40), ("", 80), ("0", 80), ("x", 80)])

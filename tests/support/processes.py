@@ -22,6 +22,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
+from tests.support.elsewhere import box
+
 ROOT = Path(__file__).parents[2]
 PATIENCE_S = 30.0  # far above any honest wait, even on a busy machine of two cores
 PIECE_BYTES = 65_536
@@ -33,7 +35,12 @@ T = TypeVar("T")
 def environment(**more: str) -> dict[str, str]:
     """What a program under test sees: nothing of the developer's own settings."""
     kept = ("PATH", "HOME", "XDG_STATE_HOME", "COVERAGE_PROCESS_START")
+    elsewhere: dict[str, str] = {}
+    if "TESTS_ELSEWHERE" in os.environ:  # python3 -m tests.support.elsewhere
+        folder = Path(os.environ["XDG_STATE_HOME"]).with_name("elsewhere")
+        elsewhere = box(folder, *os.environ["TESTS_ELSEWHERE"].split())
     return {
+        **elsewhere,
         **{name: os.environ[name] for name in kept if name in os.environ},
         "LANG": "C.UTF-8",
         "USER": "guest",
@@ -201,7 +208,12 @@ class Seated(Program):
 
     ROWS, COLUMNS = 24, 80
 
-    def __init__(self, arguments: Sequence[str], environ: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        arguments: Sequence[str],
+        environ: Mapping[str, str] | None = None,
+        cwd: Path = ROOT,
+    ) -> None:
         self._screen, inner = pty.openpty()
         size = struct.pack("HHHH", self.ROWS, self.COLUMNS, 0, 0)
         fcntl.ioctl(self._screen, termios.TIOCSWINSZ, size)
@@ -213,6 +225,7 @@ class Seated(Program):
                 stdout=inner,
                 stderr=inner,
                 environ={"TERM": "xterm", **(environ or {})},
+                cwd=cwd,
             )
         except BaseException:
             os.close(self._screen)
@@ -381,6 +394,17 @@ class Crew:
 
     def _told(self) -> list[str]:
         return [program.tell() for program in self.programs]
+
+
+def installed(folder: Path) -> Path:
+    """Make `folder`, with the three programs by name as an installation has them."""
+    folder.mkdir()
+    for name in ("evloop", "evloop-client", "evloop-server"):
+        module = name.replace("-", ".")
+        script = folder / name
+        script.write_text(f'#!/bin/sh\nPYTHONPATH={ROOT} exec {sys.executable} -m {module} "$@"\n')
+        script.chmod(0o755)
+    return folder
 
 
 def closed_stdin() -> tuple[str, ...]:

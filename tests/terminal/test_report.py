@@ -91,7 +91,11 @@ def test_a_listing_lines_up_and_says_what_is_plain() -> None:
 
 
 def test_who_and_stats() -> None:
-    assert report.who_lines([("Mel", 0.0), ("Bobby", 3.2)]) == ["  Mel    you", "  Bobby  3 s ago"]
+    rows = ["  Mel    you", "  Bobby  3 s ago"]
+    present = [("Mel", 0.0), ("Bobby", 3.2)]
+    assert report.who_lines("lab", present, 0) == ["-- lab: 2 heard, you included --", *rows]
+    head = "-- lab: 2 heard, you included, the directory counts 40 --"
+    assert report.who_lines("lab", present, 40) == [head, *rows]
     assert report.stats_lines({"sent": 3, "lost": 0, "repairs_sent": 12}) == [
         "  sent          3",
         "  repairs sent  12",

@@ -86,6 +86,7 @@ class RoomSession:
     """
 
     __slots__ = (
+        "_agreed",
         "_announcer",
         "_answerer",
         "_asker",
@@ -149,6 +150,7 @@ class RoomSession:
         self._deadline = now
         self._stale = True  # something is due earlier than _deadline: find it anew
         self._confirmed: int | None = None  # least number of mine that all hold
+        self._agreed = False  # by the newest SESSIONs nobody has what I lack
 
     # -- what a client does ----------------------------------------------------------------------
 
@@ -245,6 +247,10 @@ class RoomSession:
         """(present members that hold all I said, present members)."""
         members = self._presence.members.values()
         return sum(member.holds >= self._message_log.said for member in members), len(members)
+
+    def caught_up(self) -> bool:
+        """Whether no gap is open, and what I have is all that somebody here has."""
+        return self._agreed and not self._asker.gaps.count
 
     def stats(self) -> dict[str, int]:
         """Counters since joining, and the present sizes; `loss_percent` 255 is unknown."""
@@ -385,6 +391,7 @@ class RoomSession:
         if digest != self._message_log.senders.digest:
             self._compare(sender, member, ranges(raw), now)
             return True
+        self._agreed = True
         moved = self._announcer.heard_equal(len(raw) // 16, now)
         self._holds(member, self._message_log.own.hi)
         return moved or joins or ask & 1 == 1
@@ -437,6 +444,7 @@ class RoomSession:
         if listed and len(listed) < SESSION_ENTRIES and known < message_log.senders.listed():
             behind = True  # a whole list, and a sender of mine is not in it
         ahead |= asker.evidence(sender, listed, now)
+        self._agreed &= not ahead
         self._announcer.heard_other(len(listed), ahead, behind, now)
 
     def _on_bye(self, sender: bytes, seq: int, fields: Fields, source: object, now: float) -> bool:
