@@ -109,7 +109,7 @@ class KeyFile:
         if not (0 < len(key) <= KEEPSAKE_KEY_CHARS_MAX and is_hex(value)) or "\n" in key:
             raise self._unusable(f'"{quoted(key)}" cannot be a key in it', FAILED)
         try:
-            os.makedirs(os.path.dirname(self.path), mode=0o700, exist_ok=True)
+            os.makedirs(os.path.dirname(followed(self.path)), mode=0o700, exist_ok=True)
             while not self._put(key, value):
                 pass  # another client has replaced the file meanwhile
         except OSError as error:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import pwd
+import resource
+import signal
 import stat
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,11 +18,14 @@ from evloop.base.errors import CANT_CREATE, SetupError
 from evloop.daemon.server import state_path
 from evloop.system import files
 from evloop.system.files import (
+    keep_name,
+    kept_name,
     load_history,
     read_small,
     save_history,
     state_directory,
     write_atomically,
+    write_new,
     write_private,
 )
 from evloop.system.limits import HISTORY_LINES_MAX
@@ -181,6 +186,35 @@ def test_a_damaged_history_does_not_stop_us(tmp_path: Path) -> None:
     assert load_history(str(tmp_path)) == ["good", "\ufffd\ufffd", "\\"]
 
 
+def test_a_name_is_kept_and_read_back(tmp_path: Path) -> None:
+    environment = {"XDG_STATE_HOME": str(tmp_path)}
+    assert kept_name(environment) == "" and kept_name({}) == ""
+    assert keep_name(environment, "Zoë") == "" and kept_name(environment) == "Zoë"
+    assert mode(tmp_path / "evloop" / "name") == 0o600
+    assert "set HOME" in keep_name({}, "Zoë")
+    (tmp_path / "evloop" / "name").unlink()
+    (tmp_path / "evloop" / "name").mkdir()
+    assert kept_name(environment) == "" and keep_name(environment, "Zoë") == "Is a directory"
+
+
+def test_a_new_file_is_new_and_whole(tmp_path: Path) -> None:
+    path = tmp_path / "talk"
+    write_new(str(path), "a\n")
+    with pytest.raises(FileExistsError):
+        write_new(str(path), "b\n")
+    assert path.read_text() == "a\n"
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000, limit[1]))  # as a disk that fills up
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            write_new(str(tmp_path / "full"), "x" * 100_000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+        signal.signal(signal.SIGXFSZ, before)
+    assert not (tmp_path / "full").exists()
+
+
 def test_a_file_for_others_is_readable_whatever_the_umask(tmp_path: Path) -> None:
     path = tmp_path / "evloop.prom"
     before = os.umask(0o077)
@@ -236,3 +270,15 @@ def test_a_strangers_link_is_replaced_and_not_followed(tmp_path: Path) -> None:
     write_atomically(str(link), b"figures")
     assert victim.read_text() == "precious"
     assert not link.is_symlink() and link.read_bytes() == b"figures"
+
+
+def test_what_earlier_releases_kept_of_rooms_is_forgotten(tmp_path: Path) -> None:
+    directory = str(tmp_path)
+    save_history(directory, [], ["getdir", "a secret", "quit"])
+
+    def is_command(line: str) -> bool:
+        return " " not in line
+
+    assert load_history(directory, is_command) == ["getdir", "quit"]
+    save_history(directory, ["getdir", "quit"], ["getdir", "quit", "bye"], is_command)
+    assert load_history(directory) == ["getdir", "quit", "bye"]
