@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from evloop.app.limits import CATCH_UP_S, HELD_S, HISTORY_WAIT_S, OPENING_S
+from evloop.app.limits import CATCH_UP_S, HELD_S, HISTORY_WAIT_S, OPENING_S, WAIT_TOLD_S
 from evloop.room.limits import HISTORY_MESSAGES_MAX
 from evloop.system.timers import NEVER
 
@@ -35,7 +35,7 @@ GATHERING, SHOWN, HEALING = range(3)
 class Earlier:
     """At most `most` messages of the history are shown in all."""
 
-    __slots__ = ("_began", "_held", "_held_live", "_most", "state")
+    __slots__ = ("_began", "_held", "_held_live", "_most", "_told", "state")
 
     def __init__(self, most: int, now: float) -> None:
         self.state = GATHERING
@@ -43,6 +43,7 @@ class Earlier:
         self._began = now
         self._held: deque[Said] = deque(maxlen=HISTORY_MESSAGES_MAX)
         self._held_live = NEVER  # since when a line of now waits
+        self._told = False  # that the history is awaited
 
     def hold(self, event: Said, now: float) -> bool:
         """Whether `event` waits here for the rest of the history."""
@@ -67,6 +68,7 @@ class Earlier:
         moments = (
             began + OPENING_S,
             began + CATCH_UP_S,
+            began + WAIT_TOLD_S,
             self._held_live + HELD_S,
             began + HISTORY_WAIT_S,
         )
@@ -82,6 +84,13 @@ class Earlier:
         # heard. And what heals is shown in few blocks.
         soon = OPENING_S if self.state == GATHERING else CATCH_UP_S
         return now >= self._began + (soon if caught_up else CATCH_UP_S if alone else HISTORY_WAIT_S)
+
+    def long_wait(self, now: float) -> bool:
+        """Whether the history is awaited so long that this is worth a word; True only once."""
+        if self.state != GATHERING or self._told or now < self._began + WAIT_TOLD_S:
+            return False
+        self._told = True
+        return True
 
     def release(self, history: Sequence[Said]) -> tuple[list[Said], bool]:
         """(what was held, in the order of `history`; whether it comes behind what was shown)."""

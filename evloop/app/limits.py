@@ -32,6 +32,7 @@ TTL_MAX = 255  # one byte in the header of IP
 # -- what is shown of a room ---------------------------------------------------------------------
 
 CATCH_UP_S = 1.5  # after entering: who was not heard by then is not there, nor is any history
+WAIT_TOLD_S = 2.0  # when history is still missing then, it is said that it is waited for
 HISTORY_WAIT_S = 10.0  # the longest wait for the rest of the history; then it is shown as it is
 HELD_S = 3.0  # a line of now does not wait longer for the history before it
 REMARKS_PER_S = 1.0  # of all that strangers can make the program say ...
@@ -43,4 +44,8 @@ LATE_S = 60.0  # a line that came so much later than its sender's lines do shows
 CLOCK_STEADY_S = 3.0  # two lines that are as late as that are of a slow clock
 CLOCK_WRONG_S = 86_400.0  # a sender that is off by a day has a wrong clock: that is no lateness
 
-assert OPENING_S < CATCH_UP_S < HELD_S < HISTORY_WAIT_S
+PASSING_S = 8.0  # who comes, speaks and goes within it is not announced: CONFIRM_S and some more
+SAY_TIMEOUT_S_MAX = 86_400.0  # of `say --timeout`
+
+assert PASSING_S > CONFIRM_S + CONFIRM_SETTLE_S
+assert OPENING_S < CATCH_UP_S < WAIT_TOLD_S < HELD_S < HISTORY_WAIT_S

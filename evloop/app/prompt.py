@@ -46,6 +46,7 @@ from evloop.directory.limits import PAGE_ROOMS_MAX
 from evloop.directory.protocol import RoomEntry
 from evloop.directory.trust import is_hex
 from evloop.system.process import command_of
+from evloop.system.timers import nothing
 from evloop.terminal import report
 
 TYPE_CHECKING = False
@@ -101,6 +102,7 @@ class Prompt:
     ) -> None:
         self.nickname = nickname
         self.server = server
+        self.makes_rooms = False  # `enter` makes a room that is not there
         self.rooms: dict[str, RoomEntry] = {}  # kept by the notifications
         self.all_known = False  # the whole list is in `rooms`
         self._frontend = frontend
@@ -112,6 +114,7 @@ class Prompt:
         self._on_change = on_change
         self._on_renamed = on_renamed
         self._doubted = ""  # the room, folded, that the last command did not delete unasked
+        self._on_known: Callable[[int, EvloopError | None], object] = nothing
         self._own_changes: set[tuple[str, str]] = set()
 
     def run(self, word: str, arguments: list[str], options: Options, done: Done) -> None:
@@ -130,10 +133,17 @@ class Prompt:
     # -- the connection ----------------------------------------------------------------------
 
     def _connect(self, arguments: list[str], options: Options, done: Done) -> None:
+        def known(rooms: int, error: EvloopError | None) -> None:
+            if error is None:
+                many = report.plural(rooms, "room")
+                self._frontend.note(f"evloop: directory {self._link.endpoint}, {many}")
+            done(error)
+
         def connected(error: EvloopError | None) -> None:
             if error is None and self._frontend.is_terminal:
-                self._frontend.note(f"evloop: directory {self._link.endpoint}")
-            done(advised(error))
+                self.await_rooms(known)  # so that Tab knows them when the next line is typed
+            else:
+                done(advised(error))
 
         self.connect(arguments[0] if arguments else self.server, connected)
 
@@ -208,8 +218,17 @@ class Prompt:
 
         self._ask("getdir", {}, read)
 
-    def learn_rooms(self, done: Callable[[int, EvloopError | None], object]) -> None:
-        """Know the directory's rooms from now on: done(how many, error).
+    @property
+    def awaits_rooms(self) -> bool:
+        """Whether somebody waits for `learn_rooms`."""
+        return self._on_known is not nothing
+
+    def await_rooms(self, known: Callable[[int, EvloopError | None], object]) -> None:
+        """Call `known(how many, error)` once, when the rooms of this connection are known."""
+        self._on_known = known
+
+    def learn_rooms(self) -> None:
+        """Know the directory's rooms from now on, and tell who waits for that.
 
         The directory must have been asked to tell of changes before: a page holds what was so when
         it was made, and what changes later is told later.
@@ -226,7 +245,8 @@ class Prompt:
 
         def over(error: EvloopError | None) -> None:
             self.all_known = error is None and count < ROOMS_KNOWN_MAX
-            done(count, error)
+            known, self._on_known = self._on_known, nothing
+            known(count, error)
 
         self._pages(page, over)
 
@@ -378,7 +398,7 @@ class Prompt:
 
         def entered(value: object, error: EvloopError | None) -> None:
             if error is not None:
-                done(not_a_place or error)
+                self._not_entered(name, mode, not_a_place or error, done)
                 return
             room, members = protocol.read_room(_room_of(value))
             # From here on it is called as it was asked for: the answer is from the network.
@@ -427,6 +447,30 @@ class Prompt:
             if counted and self._link.state == READY:
                 self._link.request("leave", {"name": room.name}, _ignore)
             done(failure)
+
+    def _not_entered(self, name: str, mode: str | None, error: EvloopError, done: Done) -> None:
+        """There is no such room: make it where that was asked for, else say how."""
+        if not isinstance(error, Refused) or error.reason != "no_such_room":
+            done(error)
+            return
+        try:
+            made = check_room_name(name)
+        except EvloopError:  # it cannot be made either
+            done(error)
+            return
+        if not self.makes_rooms:
+            advice = f"makeroom {quoted(made)} makes it"
+            done(Refused(error.code, error.reason, f"{error.sentence}; {advice}"))
+            return
+
+        def then(failure: EvloopError | None) -> None:
+            self.makes_rooms = False
+            if failure is None:
+                self.enter(name, mode, done)
+            else:
+                done(failure)
+
+        self._makeroom([name], {} if mode is None else {"--mode": mode}, then)
 
     def _name(self, arguments: list[str], options: Options, done: Done) -> None:
         if arguments:

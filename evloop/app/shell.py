@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 
 from evloop import __version__
-from evloop.app.commands import UsageError, parse_line
+from evloop.app.commands import UsageError, is_command, parse_line
 from evloop.app.limits import FAULTS_MAX, SLOW_S
 from evloop.app.prompt import Prompt, room_object
 from evloop.app.remarks import Remarks
@@ -100,8 +100,6 @@ class Client:
         self._rooms: set[LiveRoom] = set()  # open; those that were left are still saying goodbye
         self._ending = False
         self._away = False  # the directory was lost, and the user was told
-        # Told how many rooms there are, once; the first line of a person's start does that.
-        self.on_rooms: Callable[[int, EvloopError | None], object] = nothing
         self._random: Random | None = None
         self.style = Style(
             options.json,
@@ -111,7 +109,7 @@ class Client:
             False,
             False,
         )
-        self.frontend: Frontend = open_frontend(loop, options, self._output_gone)
+        self.frontend: Frontend = open_frontend(loop, options, self._output_gone, is_command)
         self.frontend.owner = self
         self.frontend.complete = self._complete
         self.link = DirectoryClient(
@@ -296,11 +294,13 @@ class Client:
 
     def _load_late(self) -> None:
         """Load what was left for later: under a person's hands a module in each tick."""
+        from importlib import import_module
+
         if self._late is None:
             self._late = list(reversed(LATE))
         while self._late:
             try:
-                __import__(self._late.pop())
+                import_module(self._late.pop())
             except ImportError:  # what needs it will say so
                 self._late.clear()
             if self.frontend.is_terminal:
@@ -328,15 +328,11 @@ class Client:
             self.link.request("watch", {}, _ignore)
             if not self.frontend.is_terminal:
                 self._load_late()
-            if self.frontend.is_terminal or self.on_rooms is not nothing:  # for Tab, for the start
-                self.prompt.learn_rooms(self._learned)
+            if self.frontend.is_terminal or self.prompt.awaits_rooms:
+                self.prompt.learn_rooms()
         chat = self.chat
         if chat is not None and chat.listed:
             self._return_to(chat)
-
-    def _learned(self, count: int, error: EvloopError | None) -> None:
-        told, self.on_rooms = self.on_rooms, nothing
-        told(count, error)
 
     def _return_to(self, chat: Chat) -> None:
         """Be counted in the room of `chat` again; it may be another one by now, or none."""
@@ -345,7 +341,7 @@ class Client:
             if self.chat is not chat:
                 return
             if isinstance(error, Refused):
-                chat.view.note(report.room_gone(chat.name, *chat.place), "")
+                chat.view.told(report.room_gone(chat.name, *chat.place))
             elif error is None:
                 room = value.get("room") if isinstance(value, dict) else None
                 self._follow(chat, protocol.read_room(room)[0])
@@ -355,14 +351,14 @@ class Client:
     def _follow(self, chat: Chat, room: RoomEntry) -> None:
         """The directory says where the room of `chat` is: tell when that is elsewhere."""
         if (room.address, room.port) != chat.place:
-            chat.view.note(report.room_moved(chat.name, room.address, room.port), "")
+            chat.view.told(report.room_moved(chat.name, room.address, room.port))
 
     def _room_changed(self, method: str, room: RoomEntry) -> None:
         """Somebody made or deleted a room."""
         chat = self.chat
         if chat is not None and chat.listed and fold(chat.name) == fold(room.name):
             if method == "room_deleted":
-                chat.view.note(report.room_gone(chat.name, *chat.place), "")
+                chat.view.told(report.room_gone(chat.name, *chat.place))
             elif (room.address, room.port) == chat.place:
                 self._return_to(chat)
             else:
@@ -422,7 +418,7 @@ class Client:
             if self._quitting:
                 self._end()
 
-        room = self._live_room(entry.address, entry.port, mode)
+        room = self._live_room(entry.address, entry.port, mode, counted)
         self._rooms.add(room)
         room.on_closed = lambda: self._room_closed(room)
         self.chat = Chat(
@@ -443,8 +439,9 @@ class Client:
         self.frontend.hold(False)
         self.on_chat(self.chat)
 
-    def _live_room(self, address: str, port: int, mode: str) -> LiveRoom:
-        """The room at `address` and `port` on its sockets; SetupError when they cannot be had."""
+    def _live_room(self, address: str, port: int, mode: str, members: int) -> LiveRoom:
+        """The room at `address` and `port` on its sockets; SetupError when they cannot be had.
+        `members`: how many the directory counts there."""
         from evloop.net.interfaces import choose_interface
         from evloop.net.multicast import MulticastTransport
         from evloop.room.live import LiveRoom
@@ -468,6 +465,8 @@ class Client:
         )
         if mode == "plain":
             session.is_own = lambda source: source == transport.source
+        else:  # else many that come at once would not know of each other, and all speak
+            session.expect(members)
         return LiveRoom(self.loop, transport, session, self.wall)
 
     def _rng(self) -> Random:

@@ -8,7 +8,7 @@ ignored, and a word where a line comes long after it was said.
 
 from __future__ import annotations
 
-from evloop.app.earlier import Earlier
+from evloop.app.earlier import SHOWN, Earlier
 from evloop.app.limits import (
     BELL_S,
     CLOCK_STEADY_S,
@@ -39,7 +39,9 @@ if TYPE_CHECKING:
     from evloop.room.events import (
         Conflict,
         Event,
+        Fault,
         Foreign,
+        Full,
         Joined,
         Lost,
         Renamed,
@@ -156,6 +158,11 @@ class RoomView:
         """Say something about the room, as quiet as can be."""
         self.note(text, "remark")
 
+    def told(self, text: str) -> None:
+        """Say what somebody has done to this room's entry in the directory."""
+        if self.remarks.allow("rooms", self._loop.now):
+            self.note(text, "")
+
     def enter(self) -> None:
         """The first line: where we are, and with whom."""
         names = self.remarks.taken_names("here")
@@ -165,12 +172,21 @@ class RoomView:
     def pumped(self) -> None:
         """The session has moved: the history may be complete."""
         now = self._loop.now
-        session = self._session
-        if self._earlier.due(session.caught_up(), not self.heard, now):
-            self._release(session.caught_up() or not self.heard)
+        if self._earlier.state != SHOWN:
+            self._look_at_history(now)
         due = min(self._earlier.next_deadline(now), self.remarks.next_deadline())
         if due != self._timer.when:
             self._timer.move(due)
+
+    def _look_at_history(self, now: float) -> None:
+        whole, alone = self._session.caught_up(), not self.heard
+        if self._earlier.due(whole, alone, now):
+            self._release(whole or alone)
+        elif self._earlier.long_wait(now):
+            missing = self._session.stats().get("gaps", 0)
+            if missing:
+                self._on_line()
+                self.remarks.remark("history", report.history_awaited(missing), now)
 
     def leave(self) -> None:
         """Show what still waits; nothing is shown any more."""
@@ -262,8 +278,8 @@ class RoomView:
             self.remarks.remark("history", report.came_later(len(events)), self._loop.now)
         for event in events:
             self._show(event)
-        if not whole and not self._style.muted:
-            missing = self._session.stats().get("gaps", 0)
+        missing = 0 if whole else self._session.stats().get("gaps", 0)
+        if missing:
             self.remarks.remark("history", report.history_cut(missing), self._loop.now)
 
     def _show(self, event: Said) -> None:
@@ -295,7 +311,9 @@ class RoomView:
         said = "" if old else self._said_at(event)
         self._tell_day(at)
         parts = report.message_parts(label, event.kind == ME, event.text, mark, said)
-        self._frontend.message(stamps.line(at), parts, old=old, mention=mention, bell=bell)
+        self._frontend.message(
+            stamps.line(at), parts, old=old, mention=mention, bell=bell, own=mine
+        )
 
     def _names_me(self, text: str) -> bool:
         return names_me(text, self._session.nickname)
@@ -397,6 +415,12 @@ class RoomView:
     def _foreign(self, event: Foreign) -> None:
         self.note(report.foreign(event.mode), "")
 
+    def _fault(self, event: Fault) -> None:
+        self.note(report.fault(event.error), "")
+
+    def _full(self, event: Full) -> None:
+        self.note(report.full(event.table), "")
+
     def _tell_namesakes(self) -> None:
         """Once: how many others have our name."""
         mine = fold(self._session.nickname)
@@ -422,4 +446,6 @@ EVENTS: dict[str, Callable[[RoomView, Any], None]] = {
     "conflict": RoomView._conflict,
     "trouble": RoomView._trouble,
     "foreign": RoomView._foreign,
+    "fault": RoomView._fault,
+    "full": RoomView._full,
 }

@@ -138,7 +138,7 @@ def test_the_mode_of_a_place_is_looked_up(learned: bool) -> None:
             f"r{n}", port=6000 + n, mode="plain" if n == 3 else "reliable"
         )
     if learned:
-        world.prompt.learn_rooms(lambda count, error: None)
+        world.prompt.learn_rooms()
     asked = len(world.link.asked)
     for line in ("chat 239.255.7.1:6003", "chat 239.255.7.1:6004", "chat 239.255.7.1:7000"):
         assert world.run(line) is None
@@ -160,14 +160,15 @@ def test_rooms_are_known_and_follow_the_notifications() -> None:
     for name in ("a", "b", "c", "d", "e"):
         world.link.rooms[name] = room(name)
     told: list[Any] = []
-    world.prompt.learn_rooms(lambda count, error: told.append((count, error)))
+    world.prompt.await_rooms(lambda count, error: told.append((count, error)))
+    world.prompt.learn_rooms()
     assert told == [(5, None)] and sorted(world.prompt.rooms) == ["a", "b", "c", "d", "e"]
     world.prompt.news("room_deleted", {"version": 2, "room": room("b")})
     world.prompt.news("room_made", {"version": 3, "room": room("F")})
     assert sorted(world.prompt.rooms) == ["a", "c", "d", "e", "f"]
     assert world.changes == [("room_deleted", "b"), ("room_made", "F")]
     world.link.rooms = {"z": room("z")}
-    world.prompt.learn_rooms(lambda count, error: None)  # as after a reconnect
+    world.prompt.learn_rooms()  # as after a reconnect
     assert list(world.prompt.rooms) == ["z"]
 
 
@@ -183,7 +184,7 @@ def test_a_room_deleted_while_the_list_is_read_is_not_known() -> None:
         true_request(method, params, done)
 
     world.link.request = request  # type: ignore[method-assign]
-    world.prompt.learn_rooms(lambda count, error: None)
+    world.prompt.learn_rooms()
     assert sorted(world.prompt.rooms) == ["b", "c"]
 
 
@@ -191,7 +192,7 @@ def test_only_so_many_rooms_are_known() -> None:
     world = World()
     world.link.page = 5_000
     world.link.rooms = {f"r{n:06}": room(f"r{n:06}") for n in range(ROOMS_KNOWN_MAX + 10_000)}
-    world.prompt.learn_rooms(lambda count, error: None)
+    world.prompt.learn_rooms()
     assert len(world.prompt.rooms) == ROOMS_KNOWN_MAX and not world.prompt.all_known
     world.prompt.news("room_made", {"version": 2, "room": room("more")})
     assert len(world.prompt.rooms) == ROOMS_KNOWN_MAX
