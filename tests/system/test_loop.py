@@ -982,7 +982,7 @@ class Refusing(selectors.PollSelector):
 def test_with_the_first_refused_all_move_to_select() -> None:
     selector = Refusing()
     loop = Loop(selector=selector)
-    seen = []
+    seen: list[int] = []
     pipes = [os.pipe() for _ in range(2)]
     for readable, writable in pipes:
         os.write(writable, b"x")
