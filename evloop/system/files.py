@@ -16,7 +16,7 @@ from evloop.system.limits import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
 
 HISTORY = "history"
@@ -170,17 +170,26 @@ def write_new(path: str, text: str) -> None:
         raise
 
 
-def load_history(directory: str) -> list[str]:
-    """The typed lines of earlier runs, oldest first. A damaged file is as good as none."""
+def load_history(directory: str, is_command: Callable[[str], bool] = bool) -> list[str]:
+    """The commands of earlier runs, oldest first. A damaged file is as good as none.
+
+    Releases before 0.2 kept what was said in rooms too: it is left out, and gone from the file when
+    that is written next.
+    """
     try:
         data = read_small(os.path.join(directory, HISTORY), HISTORY_FILE_BYTES_MAX)
     except OSError:
         return []  # a history that cannot be read is no reason not to chat
     lines = data.decode("utf-8", "replace").split("\n")[:-1]
-    return [_unescape(line) for line in lines[-HISTORY_LINES_MAX:]]
+    return [*filter(is_command, map(_unescape, lines))][-HISTORY_LINES_MAX:]
 
 
-def save_history(directory: str, before: Iterable[str], lines: Iterable[str]) -> None:
+def save_history(
+    directory: str,
+    before: Iterable[str],
+    lines: Iterable[str],
+    is_command: Callable[[str], bool] = bool,
+) -> None:
     """Write the history. Raises OSError.
 
     `before` is what `load_history` gave, `lines` what it has become. What another run has added
@@ -193,7 +202,7 @@ def save_history(directory: str, before: Iterable[str], lines: Iterable[str]) ->
         if now[: len(kept)] == kept:
             added = now[len(kept) :]
             break
-    merged = [*load_history(directory), *added][-HISTORY_LINES_MAX:]
+    merged = [*load_history(directory, is_command), *added][-HISTORY_LINES_MAX:]
     text = "".join(_escape(line) + "\n" for line in merged)
     write_private(os.path.join(directory, HISTORY), text.encode("utf-8", "replace"))
 

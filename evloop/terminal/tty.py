@@ -57,7 +57,9 @@ def charset_of(environment: dict[str, str] | os._Environ[str]) -> str:
     for variable in ("LC_ALL", "LC_CTYPE", "LANG"):
         value = environment.get(variable, "")
         if value:
-            name = value.partition("@")[0].partition(".")[2].lower().replace("-", "")
+            language, dot, name = value.partition("@")[0].partition(".")
+            # A Mac's ssh hands over LC_CTYPE=UTF-8: a character set without a language.
+            name = (name if dot else language).lower().replace("-", "")
             if name in ("utf8", "utf"):
                 return "utf-8"
             if name in ("iso88591", "iso885915", "latin1"):

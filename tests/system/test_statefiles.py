@@ -270,3 +270,15 @@ def test_a_strangers_link_is_replaced_and_not_followed(tmp_path: Path) -> None:
     write_atomically(str(link), b"figures")
     assert victim.read_text() == "precious"
     assert not link.is_symlink() and link.read_bytes() == b"figures"
+
+
+def test_what_earlier_releases_kept_of_rooms_is_forgotten(tmp_path: Path) -> None:
+    directory = str(tmp_path)
+    save_history(directory, [], ["getdir", "a secret", "quit"])
+
+    def is_command(line: str) -> bool:
+        return " " not in line
+
+    assert load_history(directory, is_command) == ["getdir", "quit"]
+    save_history(directory, ["getdir", "quit"], ["getdir", "quit", "bye"], is_command)
+    assert load_history(directory) == ["getdir", "quit", "bye"]
