@@ -147,7 +147,8 @@ def test_values(ask: Callable[..., set[str]]) -> None:
     assert ask("evloop-client", "--color", "") == {"auto", "always", "never"}
     assert ask("evloop-client", "--time", "i") == {"iso"}
     assert ask("evloop-server", "--delete", "") == {"anyone", "owner"}
-    assert "lo" in ask("evloop", "--interface", "")
+    if Path("/sys/class/net/lo").exists():  # a bare chroot has no /sys
+        assert "lo" in ask("evloop", "--interface", "")
     assert ask("evloop-client", "--name", "") == set()
     assert ask("evloop-client", "makeroom", "lab", "--mode", "p") == {"plain"}
 
