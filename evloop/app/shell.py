@@ -418,7 +418,7 @@ class Client:
             if self._quitting:
                 self._end()
 
-        room = self._live_room(entry.address, entry.port, mode)
+        room = self._live_room(entry.address, entry.port, mode, counted)
         self._rooms.add(room)
         room.on_closed = lambda: self._room_closed(room)
         self.chat = Chat(
@@ -439,8 +439,9 @@ class Client:
         self.frontend.hold(False)
         self.on_chat(self.chat)
 
-    def _live_room(self, address: str, port: int, mode: str) -> LiveRoom:
-        """The room at `address` and `port` on its sockets; SetupError when they cannot be had."""
+    def _live_room(self, address: str, port: int, mode: str, members: int) -> LiveRoom:
+        """The room at `address` and `port` on its sockets; SetupError when they cannot be had.
+        `members`: how many the directory counts there."""
         from evloop.net.interfaces import choose_interface
         from evloop.net.multicast import MulticastTransport
         from evloop.room.live import LiveRoom
@@ -464,6 +465,8 @@ class Client:
         )
         if mode == "plain":
             session.is_own = lambda source: source == transport.source
+        else:  # else many that come at once would not know of each other, and all speak
+            session.expect(members)
         return LiveRoom(self.loop, transport, session, self.wall)
 
     def _rng(self) -> Random:
