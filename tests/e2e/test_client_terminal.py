@@ -106,7 +106,7 @@ def test_ctrl_bracket_leaves_at_once_from_anywhere(server: Process) -> None:
         mel.expect_line("-- left lab --")
         mel.expect_last("evloop>")
         mel.send("connect\r")
-        mel.expect(lambda screen: f"evloop: directory 127.0.0.1:{server.address[1]}" in rows(mel))
+        mel.expect_line(f"evloop: directory 127.0.0.1:{server.address[1]}, 1 room")
         mel.send("getdir\r")
         mel.expect_line("  lab  ")
         mel.send("\x04")
@@ -442,8 +442,8 @@ def test_only_what_is_needed_is_loaded_before_the_first_prompt(
         ("GETDIR", "  lab  239.255.7.1   5751   0 here", 0),
         ("makeroom lab", "evloop: makeroom lab: room lab exists already (239.255.7.1:5751)", 1),
         ("deleteroom nope", "evloop: deleteroom nope: there is no room nope", 1),
-        ("chat nope", "evloop: chat nope: there is no room nope", 1),
-        ("say nope hello", "evloop: say nope: there is no room nope", 1),
+        ("chat nope", "evloop: chat nope: there is no room nope; makeroom nope makes it", 1),
+        ("say nope hello", "evloop: say nope: there is no room nope; makeroom nope makes it", 1),
         ("getdr", 'evloop: unknown command "getdr": did you mean getdir?', 2),
         ("chat", "evloop: chat: too few arguments; usage: chat NAME | ADDRESS:PORT", 2),
         ("--server 127.0.0.1:99999", None, 2),
