@@ -423,6 +423,9 @@ def test_a_flood_is_drawn_20_times_a_second_and_keys_are_quick(seconds: int) -> 
         ({"LC_CTYPE": "de_DE.utf8", "LANG": "C"}, "utf-8"),
         ({"LANG": "en_US.UTF-8"}, "utf-8"),
         ({"LC_ALL": "", "LANG": "C.UTF-8"}, "utf-8"),
+        ({"LC_CTYPE": "UTF-8"}, "utf-8"),  # what a Mac's ssh hands over
+        ({"LC_CTYPE": "UTF-8", "LANG": "en_US.UTF-8"}, "utf-8"),
+        ({"LC_CTYPE": "C"}, "ascii"),
         ({"LANG": "de_DE.ISO-8859-1"}, "latin-1"),
         ({"LANG": "de_DE@euro"}, "ascii"),
         ({}, "ascii"),
