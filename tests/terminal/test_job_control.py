@@ -68,6 +68,10 @@ class Tmux:
     def lines(self) -> list[str]:
         return self.run("capture-pane", "-p").rstrip("\n").split("\n")
 
+    def shows(self, end: str) -> bool:
+        """Whether a line ends so; what was typed ahead is answered behind a prompt."""
+        return any(line.endswith(end) for line in self.lines())
+
     def expect(self, last: str) -> list[str]:
         """Wait until the last line is `last`."""
         self.wait_for(lambda: self.lines()[-1].rstrip() == last)
@@ -76,7 +80,7 @@ class Tmux:
     def wait_for(self, condition: Callable[[], bool]) -> None:
         end = time.monotonic() + PATIENCE_S
         while not condition():
-            assert time.monotonic() < end, self.lines()
+            assert time.monotonic() < end, "\n".join(self.lines())
             if select.select([self.signs], [], [], LOOK_AGAIN_S)[0]:
                 os.read(self.signs, 65_536)
 
@@ -149,7 +153,7 @@ def test_background_then_foreground(tmux: Tmux) -> None:
     tmux.expect("sh>")
     tmux.type("bg")
     tmux.type("echo the shell''s")
-    tmux.wait_for(lambda: "the shells" in tmux.lines())
+    tmux.wait_for(lambda: tmux.shows("the shells"))
     tmux.wait_for(lambda: tmux.settings() == before)
     tmux.type("fg")
     tmux.expect("lab>")  # though no signal has said so
@@ -164,7 +168,7 @@ def test_started_in_the_background(tmux: Tmux) -> None:
     before = tmux.settings()
     start(tmux, "--say 20 &")
     tmux.type("echo the shell''s")
-    tmux.wait_for(lambda: "the shells" in tmux.lines())
+    tmux.wait_for(lambda: tmux.shows("the shells"))
     tmux.wait_for(lambda: tmux.settings() == before)
     tmux.type("fg")
     tmux.wait_for(lambda: any("bob: line 20 " in line for line in tmux.lines()))
@@ -264,7 +268,7 @@ def test_a_server_in_the_background_leaves_what_is_typed_to_the_shell(tmux: Tmux
     child = tmux.child()
     for word in ("one", "two"):
         tmux.type(f"echo the shell''s {word}")
-        tmux.wait_for(partial(lambda line: line in tmux.lines(), f"the shells {word}"))
+        tmux.wait_for(partial(tmux.shows, f"the shells {word}"))
     assert state(child) in "RS", "reading the terminal has stopped it"
     tmux.type("fg")
     tmux.wait_for(lambda: in_foreground(child))  # or the shell's editor takes what is typed
