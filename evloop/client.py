@@ -12,7 +12,7 @@ import sys
 
 from evloop.app.options import VERSION, parse_options
 from evloop.base.errors import HUNG_UP, INTERNAL, INTERRUPTED, TERMINATED, EvloopError
-from evloop.system.process import answer_version, fill_standard, name_of
+from evloop.system.process import answer_version, fill_standard, last_words, name_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ def run(options: Namespace, prepare: Callable[[Client], object]) -> int:
     hub = Hub(loop)
     loop.before_sleep(hub.flush)
     client = Client(loop, options, hub, time.time)
+    loop.on_error = client.fault
     try:
         for signum, status in signals.items():
             loop.on_signal(signum, partial(client.signalled, status))
@@ -68,13 +69,13 @@ def run_main(
 
         return run(parse_options(arguments, environ, is_tty(), program), prepare)
     except EvloopError as error:
-        sys.stderr.write(f"evloop: {error}\n")
+        last_words(f"evloop: {error}")
         return error.exit_status
     except Exception as error:
         if "--debug" in arguments:
             raise
         what = f"{type(error).__name__}: {error}"
-        sys.stderr.write(f"evloop: internal error: {what}; --debug shows where\n")
+        last_words(f"evloop: internal error: {what}; --debug shows where")
         return INTERNAL
 
 

@@ -19,12 +19,12 @@ import time
 
 from evloop import __version__
 from evloop.base.addresses import endpoint_of, is_loopback
-from evloop.base.errors import FAILED, USAGE, SetupError
+from evloop.base.errors import CANT_CREATE, FAILED, USAGE, SetupError
 from evloop.base.ratelimit import AddressRates, change_burst
 from evloop.daemon.admission import Admission, Guard, clients_that_fit
 from evloop.daemon.dispatcher import Dispatcher
 from evloop.daemon.expiry import Expiry, Sweeper
-from evloop.daemon.limits import DESCRIPTORS_MIN, DRAIN_S
+from evloop.daemon.limits import CLIENTS_MAX, DESCRIPTORS_MIN, DRAIN_S, RELOAD_PAUSE_S
 from evloop.daemon.metrics import Metrics, publish
 from evloop.daemon.store import MemoryStore, open_store
 from evloop.daemon.systemd import Watchman, listening_sockets, notifier_from, status_of
@@ -33,14 +33,17 @@ from evloop.directory.registry import Directory
 from evloop.net.acceptor import open_listeners
 from evloop.net.limits import SENDS_PER_TICK
 from evloop.net.stream import Stream
+from evloop.system.files import state_directory
 from evloop.system.log import (
     DEBUG,
     INFO,
     WARNING,
+    log_writer,
     stderr_log,
 )
 from evloop.system.loop import Loop
 from evloop.system.process import raise_limit
+from evloop.system.timers import Paced
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -49,19 +52,29 @@ if TYPE_CHECKING:
     from typing import Any
 
     from evloop.daemon.connection import Connection
+    from evloop.daemon.console import Console
     from evloop.net.tls import ServerTls
     from evloop.system.log import Log
 
 DAY_S = 86_400.0
+ANY_GROUP = "239.255.1.1"  # for asking whether an interface can do multicast
 
 
 def state_path(environ: dict[str, str]) -> str:
-    """Where the rooms are kept when nobody says: systemd's place, else XDG's."""
-    directory = environ.get("STATE_DIRECTORY", "").partition(":")[0]
-    if directory:
-        return os.path.join(directory, "directory.db")
-    home = environ.get("XDG_STATE_HOME") or os.path.join(os.path.expanduser("~"), ".local/state")
-    return os.path.join(home, "evloop", "directory.db")
+    """Where the rooms are kept when nobody says: systemd's place, else XDG's. SetupError: nowhere.
+
+    Never in the working directory: after a start from another one all rooms would be gone.
+    """
+    directory: str | None = environ.get("STATE_DIRECTORY", "").partition(":")[0]
+    if not directory or not directory.startswith("/"):
+        directory = state_directory(environ)
+    if directory is None:
+        raise SetupError(
+            "this user has no home directory to keep the rooms in: --state FILE says where,"
+            " --memory keeps none",
+            CANT_CREATE,
+        )
+    return os.path.join(directory, "directory.db")
 
 
 class Server:
@@ -76,6 +89,8 @@ class Server:
     ) -> None:
         # First what can be wrong without touching the store.
         self.tls = tls_of(options)
+        if options.interface is not None:
+            check_interface(options.interface)
         descriptors = raise_limit()
         if descriptors < DESCRIPTORS_MIN:
             sentence = f"the limit of {descriptors} open files is too low; see ulimit -n"
@@ -85,9 +100,14 @@ class Server:
             self.state = "memory"  # what the operator is told of where the rooms are kept
             self._store: Any = MemoryStore(int(wall()))
         else:
-            self.state = os.path.abspath(options.state or state_path(dict(os.environ)))
+            self.state = os.path.realpath(options.state or state_path(dict(os.environ)))
             self._store = open_store(self.state)
-        version, rooms = self._store.load()
+        try:
+            version, rooms = self._store.load()
+            self._seen = self._store.load_seen()
+        except BaseException:
+            self._store.close()
+            raise
         self.loop = loop
         self.log = log
         self.directory = Directory(
@@ -117,7 +137,7 @@ class Server:
         self.dispatcher.on_forget = self._forget
         self.dispatcher.stats_for.update(options.stats_from)
         clients = clients_that_fit(options.max_clients, descriptors)
-        if clients < options.max_clients:
+        if clients < (options.max_clients or CLIENTS_MAX):
             log.warning("fewer clients fit the limit of open files", clients=clients)
         guard = Guard(clients, options.max_per_address)
         self._door = Admission(loop, self.dispatcher, guard, self.tls)
@@ -138,7 +158,7 @@ class Server:
         if self._options.delete == "owner" and not self.tls and not all(map(is_loopback, hosts)):
             self.log.warning("owner tokens can be overheard: --tls-cert encrypts them")
         if self._options.expire is not None:
-            ran, seen = self._store.load_seen()
+            ran, seen = self._seen
             expiry = Expiry(self._options.expire * DAY_S, ran, seen, self.loop.now)
             self.dispatcher.visited = expiry.visited
             Sweeper(self.loop, self.dispatcher, expiry)
@@ -173,7 +193,7 @@ class Server:
     def _send_away(self, staying: list[Connection], reason: str) -> None:
         """As many in one tick as are sent to in one (5,000 at once: 24 ms)."""
         for connection in staying[:SENDS_PER_TICK]:
-            self.dispatcher.send_away(connection, reason)
+            self.loop.guard(connection, self.dispatcher.send_away, connection, reason)
         del staying[:SENDS_PER_TICK]
         if staying:
             self.loop.defer(lambda: self._send_away(staying, reason))
@@ -182,9 +202,9 @@ class Server:
         """Let go of everything; whoever is still connected is cut off."""
         self._door.abort()
         for stream in list(self.dispatcher.connections.values()):
-            stream.abort("the server has ended")
+            self.loop.guard(stream, stream.abort, "the server has ended")
         self.dispatcher.end_tick()
-        while self.dispatcher.hub.closed:
+        while self.dispatcher.hub.turns.closed:
             self.dispatcher.end_tick()
         self._store.close()
 
@@ -210,6 +230,13 @@ class Server:
         }
 
 
+def check_interface(wanted: str) -> None:
+    """Raise SetupError when no interface of this machine has that name or address."""
+    from evloop.net.interfaces import choose_interface  # late: hardly ever asked for
+
+    choose_interface(ANY_GROUP, wanted, None)
+
+
 def tls_of(options: Namespace) -> ServerTls | None:
     """The server's TLS, or None; SetupError when its files cannot be used."""
     if options.tls_cert is None:
@@ -228,16 +255,12 @@ def guard_handlers(loop: Loop, log: Log, debug: bool) -> None:
     """A bug in a handler is logged, and costs the connection that it was about, nothing more."""
 
     def failed(origin: object, error: Exception) -> None:
-        read = getattr(origin, "on_read", None)
-        owner = getattr(read, "__self__", None)
-        peer = getattr(owner, "peer", None)
+        peer = getattr(origin, "peer", None)
         log.error("internal error", peer=peer, what=f"{type(error).__name__}: {error}")
         if debug:
-            from traceback import print_exception
-
-            print_exception(error)
-        if isinstance(owner, Stream):
-            owner.fail()
+            log.trace(error)
+        if isinstance(origin, Stream):
+            origin.fail()
 
     loop.on_error = failed
 
@@ -253,25 +276,18 @@ def collect_the_young_only() -> None:
     gc.set_threshold(young, middle, 2**31 - 1)
 
 
-def tell_ready(places: Sequence[str]) -> None:
-    """The ready line, one an address. Who cannot be told (a full disk) is served all the same."""
-    for place in places:
-        try:
-            os.write(2, f"evloop.server: listening on {place}\n".encode())
-        except OSError:
-            return
-
-
 def run(options: Namespace) -> int:
     """Serve until told to stop; return the exit status."""
     collect_the_young_only()
-    log = stderr_log(WARNING if options.quiet else DEBUG if options.verbose else INFO)
     notifier = notifier_from(os.environ, os.getpid())
     handed_over = listening_sockets(os.environ, os.getpid())
     loop = Loop()
+    errors = log_writer(loop)
+    log = stderr_log(errors, WARNING if options.quiet else DEBUG if options.verbose else INFO)
     log.schedule = loop.call_at
     guard_handlers(loop, log, options.debug)
     server = Server(loop, options, log, loop.stop)
+    console: Console | None = None
 
     def drain(reason: str) -> None:
         notifier.stopping()
@@ -285,7 +301,7 @@ def run(options: Namespace) -> int:
     try:
         for signum in (signal.SIGTERM, signal.SIGINT):
             loop.on_signal(signum, lambda: drain("the server was told to end"))
-        loop.on_signal(signal.SIGHUP, reload)
+        loop.on_signal(signal.SIGHUP, Paced(loop, RELOAD_PAUSE_S, reload).ask)
         if handed_over:
             places = server.serve_on([sock for _, sock in handed_over])
         else:
@@ -293,8 +309,11 @@ def run(options: Namespace) -> int:
         if os.isatty(0):
             from evloop.daemon.console import Console  # late: no service has one
 
-            Console(loop, server.dispatcher, lambda: drain("the operator ended the server"))
-        tell_ready(places)
+            console = Console(
+                loop, server.dispatcher, lambda: drain("the operator ended the server")
+            )
+        for place in places:  # who cannot be told (a full disk) is served all the same
+            errors.line(f"evloop.server: listening on {place}")
         # Behind the ready lines: those are read by programs, which expect them first.
         log.notice("started", version=__version__, state=server.state, rooms=len(server.directory))
         Watchman(loop, server.dispatcher, notifier).ready()
@@ -304,4 +323,8 @@ def run(options: Namespace) -> int:
         loop.close()
         log.close()
         notifier.close()
+        if console is not None:
+            console.close()
+        errors.drain(0.5)
+        errors.close()
     return 0

@@ -8,6 +8,7 @@ from evloop.base.limits import FRAME_BYTES_MAX
 # -- the loop and its sources --------------------------------------------------------------------
 
 DATAGRAMS_PER_WAKE_MAX = 64  # measured: draining up to 64 takes 1.5 to 1.7 times more under flood
+BURST_S = 0.003  # what comes so soon after a datagram belongs to a burst, and is drained
 DATAGRAM_READ_BYTES = 2_048  # ours have 1,200 at most; the rest of a longer one is not read
 ACCEPT_BATCH_MAX = 64  # a storm of connections shares the loop with those who are in
 ACCEPT_PAUSE_S = 0.1  # out of descriptors: try again soon, but do not spin
@@ -22,6 +23,9 @@ assert RESOLVE_ADDRESSES_MAX * 80 < RESOLVE_ANSWER_BYTES_MAX
 
 OUT_HIGH_WATER_BYTES = 256 * 1024  # above it nothing more is read from this peer
 OUT_QUEUE_BYTES_MAX = 1024 * 1024  # above it (notifications alone get there) the peer is cut off
+HELD_BYTES_MAX = 64 * 2**20  # of all connections together: half frames, and what is not read
+HELD_FREE_BYTES = 4_096  # so much of one connection does not count: 10,000 of them are 40 MB
+HELD_AFTER_BYTES = 48 * 2**20  # when it is too much: those that hold most go, down to this
 FRAMES_PER_TICK = 1_024  # of all streams together: about 5 ms, until timers and the rest come
 FRAMES_PER_WAKE = 64  # of one stream, then the others' turn
 FRAMES_FREE = 4  # of each stream in each tick, whatever the others do
@@ -40,6 +44,7 @@ LINGER_BYTES_MAX = 1024 * 1024  # what it may still send meanwhile; dropped unre
 
 # One reply may come on top of the high-water mark; the rest is room for notifications.
 assert SENDS_BEHIND_MIN < SENDS_PER_TICK
+assert OUT_QUEUE_BYTES_MAX < HELD_AFTER_BYTES < HELD_BYTES_MAX
 assert ENDS_PER_TICK > 2 * ACCEPT_BATCH_MAX  # else a storm on two listeners would pile up
 assert FRAMES_FREE <= FRAMES_PER_WAKE <= FRAMES_PER_TICK
 assert OUT_HIGH_WATER_BYTES + FRAME_BYTES_MAX < OUT_QUEUE_BYTES_MAX
@@ -57,6 +62,9 @@ TLS_READ_BYTES_MAX = 65_536  # of one read from the record layer; a record holds
 KEEPALIVE_IDLE_S = 60  # a silent client is asked whether it is there (the default: 2 hours) ...
 KEEPALIVE_INTERVAL_S = 15  # ... so often ...
 KEEPALIVE_PROBES = 4  # ... so many times; then its connection, and its place, are given up
+# What was sent and is not acknowledged for so long ends a connection too: while there is such,
+# the kernel asks no keepalive, and would try for 15 minutes.
+USER_TIMEOUT_MS = (KEEPALIVE_IDLE_S + KEEPALIVE_INTERVAL_S * KEEPALIVE_PROBES) * 1000
 
 # -- the server ----------------------------------------------------------------------------------
 

@@ -17,11 +17,15 @@ The states of a stream, and what moves it on:
 `lingering` (our side is shut, theirs is read and dropped for a moment) is there because closing a
 socket with unread bytes makes the kernel send a reset, which destroys the last reply on its way.
 
-Who is served in which tick is decided in `turns`.
+Who is served in which tick is decided in `scheduler`.
 
 Backpressure: above OUT_HIGH_WATER_BYTES no more frames are handled and nothing is read until the
 queue is empty again; above OUT_QUEUE_BYTES_MAX (only notifications can get there) the peer
 is too slow: its queue is dropped, and it goes from open or closing to lingering.
+
+What all streams hold together has a budget too (half frames that came, queues that are not read):
+above HELD_BYTES_MAX those that hold most are cut off until it is HELD_AFTER_BYTES. A thousand
+readers that do not read are within all limits of one, and would be 290 MB.
 
 With TLS the bytes pass a pipe (tls.TlsPipe) on their way: opened before the decoder, sealed in
 `flush`, because until the end of the tick a queued frame may still be replaced.
@@ -47,7 +51,7 @@ from evloop.net.limits import (
     UNFINISHED_FRAME_S,
     WRITE_PROGRESS_S,
 )
-from evloop.net.scheduler import FairScheduler
+from evloop.net.scheduler import FairScheduler, Holdings
 from evloop.net.tcp import unacknowledged
 from evloop.system.limits import READ_BYTES_PER_WAKE
 from evloop.system.loop import READ, Watched
@@ -61,23 +65,26 @@ if TYPE_CHECKING:
 OPEN, CLOSING, LINGERING, CLOSED = range(4)
 
 
-class Hub(FairScheduler):
-    """What the streams of one loop share."""
+class Hub:
+    """What the streams of one loop share; `turns` are the budgets of a tick."""
 
     __slots__ = (
         "dirty",
+        "holdings",
         "lingering",
         "loop",
         "shaken",
         "shaking",
+        "turns",
         "unfinished",
         "unsent",
     )
 
     def __init__(self, loop: Loop) -> None:
-        super().__init__(loop.defer)
         self.loop = loop
+        self.turns = FairScheduler(loop.defer, self.gave_up)
         self.dirty: list[Stream] = []
+        self.holdings = Holdings()
         self.unfinished = Timeouts(loop, UNFINISHED_FRAME_S, _expired_unfinished)
         self.unsent = Timeouts(loop, WRITE_PROGRESS_S, _expired_unsent)
         self.lingering = Timeouts(loop, LINGER_S, _expired_lingering)
@@ -91,16 +98,27 @@ class Hub(FairScheduler):
         a stream never ends while one of its methods is running.
         """
         self.shaken = 0
-        self.refill()
+        turns = self.turns
+        turns.refill()
         dirty, self.dirty = self.dirty, []
-        dirty = self.to_send(dirty)
-        while dirty or (self.closed and self.ends_left > 0):
+        dirty = turns.to_send(dirty)
+        self.holdings.relieve()
+        while dirty or (turns.closed and turns.ends_left > 0):
             for stream in dirty:
-                stream.flush()
-            if self.closed:
-                for stream in self.to_end():
-                    stream.ended(stream.why)
+                try:
+                    stream.flush()
+                except Exception as error:  # noqa: BLE001 - it costs this stream alone
+                    self.gave_up(stream, error)
+            self.holdings.relieve()
+            if turns.closed:
+                for stream in turns.to_end():
+                    self.loop.guard(stream, stream.ended, stream.why)
             dirty, self.dirty = self.dirty, []
+
+    def gave_up(self, stream: Stream, error: Exception) -> None:
+        """A bug of ours shows at `stream`: it is told to the loop's owner, and hung up."""
+        self.loop.failed(stream, error)
+        self.loop.guard(stream, stream.abort, "internal error")
 
 
 def _expired_unfinished(stream: Stream) -> None:
@@ -195,6 +213,10 @@ class Stream(Watched):
         """The first frame, or the rest of a started one, did not come in UNFINISHED_FRAME_S."""
         self.abort("a frame was not finished in time")
 
+    def overloaded(self) -> None:
+        """All streams together hold too much, and this one most."""
+        self.abort("too much waits for slow readers")
+
     def ended(self, why: str) -> None:
         """The stream is closed; called at the end of the tick."""
 
@@ -250,6 +272,7 @@ class Stream(Watched):
     def _lose(self, state: int, why: str) -> None:
         self.state, self.why = state, why
         self._out, self._sealed, self.queued = (), b"", 0
+        self._hub.holdings.note(self, 0)
 
     def abort(self, why: str) -> None:
         """Close at once; what is queued is lost."""
@@ -262,7 +285,7 @@ class Stream(Watched):
         hub.unfinished.stop(self)
         hub.unsent.stop(self)
         hub.lingering.stop(self)
-        hub.closed.append(self)
+        hub.turns.closed.append(self)
         self.close_descriptor()
 
     def fail(self) -> None:
@@ -282,6 +305,9 @@ class Stream(Watched):
             self._hub.unsent.start(self)
         else:
             self.abort("it does not read what is sent to it")
+
+    def release(self) -> None:
+        self.fileobj.close()
 
     # -- reading -----------------------------------------------------------------------------
 
@@ -309,10 +335,10 @@ class Stream(Watched):
         else:
             self._eof = True
             self.want_read(False)
-        share = hub.share()
+        share = hub.turns.share()
         if share == FRAMES_FREE and self._decoder.next_size() > LARGE_FRAME_BYTES:
             self.want_read(False)
-            hub.wait(self)
+            hub.turns.wait(self)
         else:
             self._handle(share)
 
@@ -346,7 +372,7 @@ class Stream(Watched):
                 if left <= 0 and (ahead or decoder.rest):
                     # The others' turn; the rest of what was read waits for ours.
                     self.want_read(False)
-                    hub.wait(self)
+                    hub.turns.wait(self)
                     return
                 if ahead:
                     frames = ahead[:left]
@@ -375,9 +401,9 @@ class Stream(Watched):
             self.broken(error)
             return
         finally:
-            hub.frames_left -= share - left
+            hub.turns.frames_left -= share - left
             if self.queued - before >= REPLY_UNIT_BYTES:
-                hub.replied((self.queued - before) // REPLY_UNIT_BYTES)
+                hub.turns.replied((self.queued - before) // REPLY_UNIT_BYTES)
         self._watch_reading()
 
     def go_on(self, share: int) -> None:
@@ -395,6 +421,7 @@ class Stream(Watched):
         if self.state != OPEN:
             return
         full = self.queued > OUT_HIGH_WATER_BYTES
+        self._account()
         if self._eof and not full:
             self.close("the peer closed the connection")
             return
@@ -406,6 +433,9 @@ class Stream(Watched):
             self._hub.unfinished.start(self)
         else:
             self._in_time()
+
+    def _account(self) -> None:
+        self._hub.holdings.note(self, self.queued + len(self._decoder.rest))
 
     def _drop(self, data: bytes) -> None:
         self.queued += len(data)  # nothing is sent any more: the counter is free for this
@@ -453,6 +483,8 @@ class Stream(Watched):
                 return
             self.queued = 0
             self._out = ()
+            if self._hub.holdings.total:
+                self._account()
         elif self.state == CLOSED:
             return
         if self._unacknowledged >= 0:
@@ -463,7 +495,7 @@ class Stream(Watched):
             self._finish()
         elif self._paused:
             self._paused = False
-            self._hub.wait(self)
+            self._hub.turns.wait(self)
 
     def _keep(self, data: bytes, sent: int) -> None:
         if sent or self._unacknowledged < 0:
@@ -476,6 +508,7 @@ class Stream(Watched):
             self._out = ()
             self._sealed = data[sent:]
         self.queued = len(data) - sent
+        self._account()
         self.want_write(True)
 
     def _finish(self) -> None:

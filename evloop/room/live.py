@@ -1,9 +1,9 @@
-"""One room live: a session on its two sockets and its one timer.
+"""One room live: a session on its transport and its one timer.
 
-A datagram's way: `receive` (a bounded burst) -> `session.receive_datagram` for each, then once
-`pump`: send what the session wants sent, hand its events up, set the timer to its next deadline.
-The timer takes the same road. Nothing here knows what a datagram means, nor that there is only
-one room.
+A datagram's way: the transport delivers a bounded burst -> `session.receive_datagram` for each,
+then once `pump`: send what the session wants sent, hand its events up, set the timer to its next
+deadline. The timer takes the same road. Nothing here knows what a datagram means, by which road it
+came, nor that there is only one room: a room needs no terminal and no sockets.
 
     state     leave()                       session is done or LEAVE_S   close()
     live      -> leaving (goodbyes go out)  -                            -> closed
@@ -13,29 +13,39 @@ one room.
 
 from __future__ import annotations
 
-from evloop.net.interfaces import choose_interface
-from evloop.net.limits import DATAGRAMS_PER_WAKE_MAX
-from evloop.net.multicast import (
-    destination,
-    granted_buffer,
-    kernel_drops,
-    open_receiver,
-    open_sender,
-    receive,
-)
-from evloop.room.limits import BURST_S, LEAVE_S
+from evloop.room.events import Trouble
+from evloop.room.limits import FAULT_PAUSE_S, LEAVE_S
 from evloop.system.timers import nothing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Callable
     from typing import Any, Protocol
 
+    from evloop.room.events import Event, Said
     from evloop.system.loop import Loop
     from evloop.system.timers import Timer
 
-    Event = tuple[Any, ...]
+    class Transport(Protocol):
+        """The road of a room's datagrams; `evloop.net.multicast.MulticastTransport` is one.
+
+        `source` is where our own datagrams seem to come from, if they come back. `receive` begins:
+        `deliver` is called with each burst of (datagram, source), `ready` when `send` has returned
+        False and would take something again. `send` to None is to everybody, to a source to that
+        one alone; OSError: it is lost, and so may be what follows. `reopen` opens anew after the
+        network has changed, or raises SetupError. `describe` says for people by which way.
+        """
+
+        @property
+        def source(self) -> object: ...
+        def receive(
+            self, deliver: Callable[[list[tuple[bytes, Any]]], object], ready: Callable[[], object]
+        ) -> None: ...
+        def send(self, data: bytes, target: Any) -> bool: ...
+        def reopen(self) -> None: ...
+        def close(self) -> None: ...
+        def describe(self) -> str: ...
+        def stats(self) -> dict[str, int]: ...
 
     class Session(Protocol):
         """What `RoomSession` and `PlainSession` have in common; see there."""
@@ -51,13 +61,14 @@ if TYPE_CHECKING:
         def datagrams_to_send(self) -> list[tuple[bytes, object | None]]: ...
         def events(self) -> list[Event]: ...
         def members(self, now: float) -> list[tuple[bytes, str, float]]: ...
-        def history(self, count: int) -> list[Event]: ...
+        def history(self, count: int) -> list[Said]: ...
         def stats(self) -> dict[str, int]: ...
         def label(self, sender: bytes, name: str) -> str: ...
         def queued(self) -> int: ...
         def confirm(self, now: float) -> None: ...
         def unconfirmed(self) -> int: ...
         def confirmers(self) -> tuple[int, int]: ...
+        def caught_up(self) -> bool: ...
         def leave(self, now: float, wall: int) -> None: ...
 
 
@@ -65,74 +76,54 @@ LIVE, LEAVING, CLOSED = range(3)
 
 
 class LiveRoom:
-    """A member of the room at (`address`, `port`), both canonical.
+    """A member of one room: `session` on `transport`, which are the room's own from now on.
 
-    `make_session(own_source)` makes the session, `wall` is unix time. `on_events(events)` gets what
-    happened in the session, and ("trouble", why): nothing can be sent because of `why`; "": it is
-    over. `on_pump()` is called whenever the session may have moved, `on_closed()` once, when the
-    room is left and its sockets are closed. Raises SetupError when these cannot be had.
+    `wall` is unix time. Nothing moves before `start`. `on_events(events)` then gets what happened
+    in the session, and Trouble: nothing can be sent because of `why`; "": it is over. `on_pump()`
+    is called whenever the session may have moved, `on_closed()` once, when the room is left and its
+    transport is closed.
     """
 
     __slots__ = (
         "_deadline",
-        "_group",
-        "_heard",
         "_loop",
-        "_on_events",
-        "_receiver",
-        "_sender",
         "_timer",
         "_waiting",
         "_wall",
-        "_watches",
-        "interface",
         "on_closed",
+        "on_events",
         "on_pump",
         "send_errors",
         "session",
         "state",
+        "transport",
         "trouble",
     )
 
     def __init__(
         self,
         loop: Loop,
-        address: str,
-        port: int,
-        *,
-        make_session: Callable[[Any], Session],
-        interface: str | None,
-        directory: tuple[Any, ...] | None,
-        ttl: int,
+        transport: Transport,
+        session: Session,
         wall: Callable[[], float],
-        on_events: Callable[[list[Event]], object],
     ) -> None:
-        self.interface = choose_interface(address, interface, directory)
-        receiver = open_receiver(address, port, self.interface)
-        try:
-            self._sender = open_sender(address, port, self.interface, ttl)
-        except BaseException:
-            receiver.close()
-            raise
-        self._receiver = receiver
-        self._group = destination(address, port, self.interface)
         self._loop = loop
         self._wall = wall
-        self._on_events = on_events
+        self.transport = transport
+        self.session = session
+        self.on_events: Callable[[list[Event]], object] = nothing
         self.on_pump: Callable[[], object] = nothing
         self.on_closed: Callable[[], object] = nothing
         self.state = LIVE
         self.send_errors = 0
         self.trouble = ""  # why nothing can be sent to the group
-        self._heard = float("-inf")  # when something was last received
-        self._waiting: list[tuple[bytes, Any]] = []  # what the kernel had no room for
-        self.session = make_session(self._sender.getsockname())
-        self._watches = [
-            loop.watch(receiver, lambda: self._receive(receiver)),
-            loop.watch(self._sender, lambda: self._receive(self._sender), self.pump),
-        ]
+        self._waiting: list[tuple[bytes, Any]] = []  # what the transport had no room for
         self._timer: Timer = loop.call_at(float("inf"), self._on_timer)
         self._deadline: Timer = loop.call_at(float("inf"), self.close)
+
+    def start(self) -> None:
+        """Begin to send and to receive."""
+        self.transport.receive(self._receive, self.pump)
         self.pump()
 
     def say(self, text: str, kind: int) -> None:
@@ -151,12 +142,11 @@ class LiveRoom:
         self.pump()
 
     def stats(self) -> dict[str, int]:
-        """The session's counters and those of the sockets."""
+        """The session's counters and those of the transport."""
         return {
             **self.session.stats(),
             "send_errors": self.send_errors,
-            "dropped_by_kernel": kernel_drops(self._receiver) + kernel_drops(self._sender),
-            "receive_buffer_bytes": granted_buffer(self._receiver),
+            **self.transport.stats(),
         }
 
     def leave(self) -> None:
@@ -174,23 +164,27 @@ class LiveRoom:
         self.state = CLOSED
         self._timer.cancel()
         self._deadline.cancel()
-        for watch in self._watches:
-            watch.close()
+        self.transport.close()
         self.on_closed()
 
-    def _receive(self, sock: socket.socket) -> None:
+    def reopen(self) -> None:
+        """The network has changed: open the transport anew; SetupError: all is as before."""
+        self.transport.reopen()
+        self.pump()
+
+    def _receive(self, burst: list[tuple[bytes, Any]]) -> None:
         session, now = self.session, self._loop.now
-        # A lone datagram is read alone: to be told that there is no second one costs a system call
-        # and an exception. What came with it wakes us again, and then all is drained.
-        most = 1 if now > self._heard + BURST_S else DATAGRAMS_PER_WAKE_MAX
-        self._heard = now
-        for data, source in receive(sock, most):
-            session.receive_datagram(data, source, now)
+        guard, take = self._loop.guard, session.receive_datagram
+        for data, source in burst:
+            guard(self, take, data, source, now)
         self.pump()
 
     def _on_timer(self) -> None:
-        self.session.handle_timer(self._loop.now)
+        now = self._loop.now
+        went_well = self._loop.guard(self, self.session.handle_timer, now)
         self.pump()
+        if not went_well and self.state != CLOSED:  # not at once, if it is due still
+            self._timer.move(max(self._timer.when, now + FAULT_PAUSE_S))
 
     def pump(self) -> None:
         """Carry what the session has for the network, for the user and for the timer."""
@@ -203,7 +197,7 @@ class LiveRoom:
             self._send(waiting)
         events = session.events()
         if events:
-            self._on_events(events)
+            self._loop.guard(self, self.on_events, events)
         if self.state == CLOSED:  # by who was told
             return
         deadline = session.next_deadline()
@@ -214,13 +208,12 @@ class LiveRoom:
             self.on_pump()
 
     def _send(self, waiting: list[tuple[bytes, Any]]) -> None:
-        group, sendto = self._group, self._sender.sendto
+        send = self.transport.send
         done = 0
         for data, target in waiting:
             try:
-                sendto(data, group if target is None else target)
-            except BlockingIOError:
-                break
+                if not send(data, target):
+                    break
             except OSError as error:
                 # As good as lost on the way, which the session repairs. To a single member it is
                 # mostly an ICMP answer to an earlier datagram; to the group, the network is away.
@@ -232,10 +225,9 @@ class LiveRoom:
                     self._tell_trouble("")
             done += 1
         del waiting[:done]
-        self._watches[1].want_write(bool(waiting))
 
     def _tell_trouble(self, why: str) -> None:
         """Nothing can be sent because of `why`, or again ("")."""
         if bool(why) != bool(self.trouble):
-            self._on_events([("trouble", why)])
+            self.on_events([Trouble("trouble", why)])
         self.trouble = why

@@ -57,17 +57,34 @@ def name_of(program: str) -> str:
     return command_of(program)
 
 
+def last_words(text: str) -> None:
+    """Say `text` on standard error as the process ends; a reader that has stopped is not awaited
+    for long."""
+    from evloop.system.stdout import Writer  # late: `--version` has no use for it
+
+    writer = Writer(2)
+    writer.line(text)
+    writer.drain(0.5)
+    writer.close()
+
+
 def raise_limit() -> int:
     """Raise the soft limit of open files to the hard one; return what it is then."""
     from resource import RLIM_INFINITY, RLIMIT_NOFILE, getrlimit, setrlimit
 
     soft, hard = getrlimit(RLIMIT_NOFILE)
-    if soft != hard:
+    if soft == hard:
+        return 1 << 20 if hard == RLIM_INFINITY else hard
+    # Some systems have a lower ceiling than they say; Darwin's is OPEN_MAX of <sys/syslimits.h>.
+    for ceiling in (hard, 10_240):
+        above = soft != RLIM_INFINITY and (ceiling == RLIM_INFINITY or ceiling > soft)
         try:
-            setrlimit(RLIMIT_NOFILE, (hard, hard))
-        except (OSError, ValueError):  # some systems have a lower ceiling than they say
-            return soft
-    return 1 << 20 if hard == RLIM_INFINITY else hard
+            if above:
+                setrlimit(RLIMIT_NOFILE, (ceiling, hard))
+                return 1 << 20 if ceiling == RLIM_INFINITY else ceiling
+        except (OSError, ValueError):
+            continue
+    return soft
 
 
 def columns() -> int:
@@ -95,10 +112,33 @@ def answer_version(arguments: Sequence[str], text: str) -> None:
     """Print `text` and leave, when `--version` is all that was asked. Scripts ask this, and need
     not wait for argparse (measured: 0.8x the time)."""
     if list(arguments) == ["--version"]:
-        try:
+        with Printing():
             sys.stdout.write(f"{text}\n")
+            raise SystemExit(0)
+
+
+class Printing:
+    """A context in which something may be printed and the program be left (`--help`).
+
+    What was printed goes out here and not when the interpreter ends, which would report its
+    failure with a trace. That nobody reads it (`| true`) is no failure.
+    """
+
+    __slots__ = ()
+
+    def __enter__(self) -> None:
+        """Nothing is to be done yet."""
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
+        if not isinstance(error, (SystemExit, OSError)):
+            return
+        try:
+            if isinstance(error, OSError):
+                raise error
             sys.stdout.flush()
-        except OSError as error:
+        except BrokenPipeError:
             sys.stdout = None  # or the interpreter tries once more
-            raise SystemExit(f"evloop: standard output: {error.strerror}") from None
-        raise SystemExit(0)
+            raise SystemExit(0) from None
+        except OSError as failure:
+            sys.stdout = None
+            raise SystemExit(f"evloop: standard output: {failure.strerror}") from None

@@ -35,14 +35,19 @@ if TYPE_CHECKING:
 
     class Owner(Protocol):
         def line(self, text: str) -> None: ...
+        def passes(self, text: str) -> bool: ...
+        def suspending(self) -> str: ...
         def bad_line(self, why: str) -> None: ...
         def leave(self) -> None: ...
         def interrupt(self) -> None: ...
         def eof(self) -> None: ...
 
 
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # what editors on Windows put before the first line of a file
+
+
 class Input:
-    """Reads `fd` for as long as it lasts, and never closes 0, 1 or 2.
+    """Reads `fd` for as long as it lasts. It is not closed here, but by who opened it.
 
     `on_data(data)` gets at most `READ_BYTES_PER_WAKE` bytes; b"" is the end, told once. On a
     terminal b"" is Ctrl-D: reading goes on, and the owner may close. `ours(fd)` says whether we
@@ -86,12 +91,10 @@ class Input:
         """Read no more; a second call does nothing."""
         if self._fd < 0:
             return
-        fd, self._fd = self._fd, -1
+        self._fd = -1
         self._want = False
         if self._watch is not None:
             self._watch.close()
-        elif fd > 2:
-            os.close(fd)
 
     def _defer(self) -> None:
         if not self._deferred:
@@ -130,6 +133,7 @@ class LineReader:
     """Cuts bytes into lines of text, each at most LINE_BYTES_MAX bytes.
 
     `feed` returns (kind, text) pairs: "line" and its text, "bad" and why it is none, "escape".
+    A byte order mark before the first line is no part of it.
     """
 
     __slots__ = ("_escape", "_partial", "_skipping", "number")
@@ -172,6 +176,8 @@ class LineReader:
     def _judge(line: bytes, number: int) -> tuple[str, str]:
         if len(line) > LINE_BYTES_MAX:
             return "bad", f"line {number} is longer than {LINE_BYTES_MAX} bytes"
+        if number == 1:
+            line = line.removeprefix(BYTE_ORDER_MARK)
         try:
             return "line", line.removesuffix(b"\r").decode()
         except UnicodeDecodeError as error:

@@ -9,7 +9,7 @@ Events are tuples:
     ("leave",)        the escape key (Ctrl-])
     ("eof",)          Ctrl-D on an empty line
     ("hint", text)    Ctrl-C on an empty line: say this
-    ("interrupt",)    a second Ctrl-C within two seconds
+    ("interrupt",)    a second Ctrl-C within two seconds, or the first while `busy`
     ("suspend",)      Ctrl-Z
     ("abort",)        Ctrl-\\, where the driver lets it through
 
@@ -34,7 +34,7 @@ from evloop.terminal.layout import lay_out, one_row
 from evloop.terminal.limits import INTERRUPT_TWICE_S, SEARCH_CHARACTERS_MAX
 from evloop.terminal.line import Line, LineHistory
 from evloop.terminal.pacing import Pacer
-from evloop.terminal.renderer import Renderer
+from evloop.terminal.renderer import TYPED, Renderer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -67,6 +67,7 @@ class Editor:
         "_echo",
         "_hidden",
         "_interrupted",
+        "_is_command",
         "_keys",
         "_laid_out",
         "_line",
@@ -79,6 +80,7 @@ class Editor:
         "_screen",
         "_search",
         "_urgent",
+        "busy",
         "touched",
     )
 
@@ -90,6 +92,7 @@ class Editor:
         prompt: str = "",
         echo: bool = False,
         complete: Complete = _no_completion,
+        is_command: Callable[[str], bool] = bool,
         history: Iterable[str] = (),
         escape: int = 0x1D,
         charset: str = "utf-8",
@@ -99,6 +102,7 @@ class Editor:
         self._columns = max(2, columns)
         self._rows = max(1, rows)
         self._complete = complete
+        self._is_command = is_command
         self._charset = charset
         self._decoder = KeyDecoder(escape=escape, charset=charset)
         self._screen = Renderer(self._columns, charset=charset, shift=shift)
@@ -109,6 +113,7 @@ class Editor:
         self._laid_out: tuple[list[list[str]], int, int] = [], 0, 0  # as last drawn
         self._urgent: list[tuple[Styled, int]] = []  # echoes and answers to keys: not paced
         self._bell = False
+        self.busy = False  # a command runs: Ctrl-C on an empty line is for it, at once
         self._changed = True  # prompt, line or window: they are to be laid out anew
         self.touched = True  # a `take` may have something to draw, or `next_deadline` has moved
         self._cleared = False
@@ -135,6 +140,11 @@ class Editor:
     def history(self) -> list[str]:
         """The lines submitted, oldest first, at most HISTORY_LINES_MAX."""
         return self._line_history.lines
+
+    @property
+    def commands(self) -> list[str]:
+        """Those of them that are fit for a file: what was said in a room is not."""
+        return self._line_history.commands
 
     def next_deadline(self, drawing: bool = True) -> float:
         """When `handle_timer` or `take` has something to do without a key; inf: never.
@@ -329,10 +339,10 @@ class Editor:
 
     def _submit(self) -> Event:
         text = self._line.text.rstrip("\n")
-        self._line_history.add(text)
+        self._line_history.add(text, self._is_command(text))
         if self._echo:
             shown = display(text.replace("\n", " "))
-            self.above(self._prompt + shown, urgent=True)
+            self.above(self._prompt + shown, TYPED, urgent=True)
         self._line.clear()
         return ("line", text)
 
@@ -416,7 +426,7 @@ class Editor:
             line.kill(0, len(line.clusters))
             self._interrupted = -NEVER
             return None
-        if self._now - self._interrupted <= INTERRUPT_TWICE_S:
+        if self.busy or self._now - self._interrupted <= INTERRUPT_TWICE_S:
             self._interrupted = -NEVER
             return ("interrupt",)
         self._interrupted = self._now

@@ -28,6 +28,7 @@ from evloop.system.limits import FOREGROUND_POLL_S
 from evloop.system.timers import NEVER
 from evloop.terminal.editor import Editor
 from evloop.terminal.graphemes import width
+from evloop.terminal.layout import broken_at_blanks
 from evloop.terminal.limits import BAUD_SLOW, LINES_WAITING_MAX
 from evloop.terminal.tty import Tty, charset_of
 
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 # SGR codes that are readable on dark and light ground; a nickname keeps its own for good.
 _COLORS = ("31", "32", "33", "34", "35", "36")
 _DIM, _REVERSE = "2", "7"
+_TINTS = {"remark": _DIM, "error": "1;31"}  # what may be overlooked, and what must not
 
 
 def color_of(name: str) -> str:
@@ -53,7 +55,14 @@ class ScreenMode:
     """A person at a terminal. `complete` is set by the owner: (text, cursor) -> candidates."""
 
     def __init__(
-        self, loop: Loop, *, escape: bytes, color: bool, slow: bool, history: bool
+        self,
+        loop: Loop,
+        *,
+        escape: bytes,
+        color: bool,
+        slow: bool,
+        history: bool,
+        is_command: Callable[[str, bool], bool],
     ) -> None:
         self.is_terminal = True
         self.owner: Owner | None = None
@@ -63,15 +72,18 @@ class ScreenMode:
         self._waiting: list[str] = []
         self._held = False
         self._directory = state_directory(os.environ) if history else None
-        self._loaded = load_history(self._directory) if self._directory else []
+        self._chatting = False
+        self._kept = lambda text: is_command(text, False)  # of the lines of a history file
+        self._loaded = load_history(self._directory, self._kept) if self._directory else []
         self._terminal = Tty()
-        columns, rows = self._terminal.size()
+        self._columns, rows = self._terminal.size()
         self._editor = Editor(
-            columns,
+            self._columns,
             rows,
             prompt="",
             echo=True,
             complete=self._candidates,
+            is_command=lambda text: is_command(text, self._chatting),
             history=list(self._loaded),
             escape=escape[0],
             charset=charset_of(os.environ),
@@ -82,7 +94,8 @@ class ScreenMode:
         self._mine = False  # whether the terminal is ours: in the foreground
         self._full = False  # the terminal had not taken all when it was last looked at
         self._started = False
-        self._watch = loop.watch(self._terminal, self._on_read, self._on_write)
+        terminal = self._terminal
+        self._watch = loop.watch(terminal, self._on_read, self._on_write, terminal.close)
         self._watch.want_read(False)
         self._timer = loop.call_at(NEVER, self._on_timer)
         self._poll = loop.call_at(NEVER, self._come_back)
@@ -106,7 +119,7 @@ class ScreenMode:
             self._come_back()  # what kept us from starting must be told
         if self._directory is not None:
             try:
-                save_history(self._directory, self._loaded, self._editor.history)
+                save_history(self._directory, self._loaded, self._editor.commands, self._kept)
             except OSError as error:
                 self.note(f"evloop: the history was not kept: {error.strerror}")
         if self._mine:
@@ -120,9 +133,14 @@ class ScreenMode:
         """A line of data: the result of a command."""
         self._editor.above(text, urgent=True)
 
-    def note(self, text: str) -> None:
-        """A line of the program itself."""
-        self._editor.above([(_DIM if self._color else "", text)], urgent=True)
+    def note(self, text: str, manner: str = "") -> None:
+        """A line of the program itself; `manner` as in `Frontend`."""
+        if manner != "text":
+            text = broken_at_blanks(text, self._columns)
+        tint = _TINTS.get(manner, "") if self._color else ""
+        # What others can cause waits with the chat lines, of which only so many wait for a slow
+        # terminal; answers to what was typed do not.
+        self._editor.above([(tint, text)], urgent=manner in ("error", "text"))
 
     def message(
         self,
@@ -132,11 +150,12 @@ class ScreenMode:
         old: bool,
         mention: bool,
         bell: bool,
+        own: bool,
     ) -> None:
         """A chat line (`parts` of report.message_parts); further lines of it are indented."""
         before, who, after, lines = parts
         text = "\n".join(lines)
-        indent = width(time + before + who + after) if len(lines) > 1 else 0
+        indent = width(time + before + who + after)
         if old and self._color:
             pieces = [(_DIM, time + before + who + after + text)]
         elif mention:
@@ -150,6 +169,7 @@ class ScreenMode:
 
     def prompt(self, text: str, *, chatting: bool) -> None:
         """Say where Enter will go. A message is printed once, as others see it: no echo."""
+        self._chatting = chatting
         self._editor.set_prompt(text, echo=not chatting)
 
     def progress(self, text: str) -> None:
@@ -168,14 +188,21 @@ class ScreenMode:
 
     def hold(self, held: bool) -> None:
         """While held, lines wait: the command before them is still running."""
-        self._held = held
-        if not held and self._waiting:
+        self._held = self._editor.busy = held
+        if self._waiting:
             self._loop.defer(self._hand_out)
 
     def _hand_out(self) -> None:
-        while self._waiting and not self._held:
-            assert self.owner is not None
-            self.owner.line(self._waiting.pop(0))
+        assert self.owner is not None
+        waiting = self._waiting
+        while waiting:
+            at = 0
+            if self._held:
+                urgent = (n for n, text in enumerate(waiting) if self.owner.passes(text))
+                at = next(urgent, -1)
+            if at < 0:
+                break
+            self._loop.guard(self, self.owner.line, waiting.pop(at))
         self._watch.want_read(self._mine and len(self._waiting) < LINES_WAITING_MAX)
 
     def _on_read(self) -> None:
@@ -194,7 +221,7 @@ class ScreenMode:
 
     def _handle(self, events: Iterable[tuple[Any, ...]]) -> None:
         for kind, *rest in events:
-            HANDLERS[kind](self, *rest)
+            self._loop.guard(self, HANDLERS[kind], self, *rest)
 
     def _line(self, text: str) -> None:
         self._waiting.append(text)
@@ -237,11 +264,15 @@ class ScreenMode:
         self._terminal.flush()
 
     def _resize(self) -> None:
-        self._editor.resize(*self._terminal.size())
+        self._columns, rows = self._terminal.size()
+        self._editor.resize(self._columns, rows)
 
     def _suspend(self) -> None:
         if not self._mine:
             return
+        sentence = self.owner.suspending() if self.owner is not None else ""
+        if sentence:
+            self.note(sentence)
         self._editor.hide()
         self._terminal.write(self._editor.take(self._loop.now))
         self._mine = False

@@ -162,4 +162,7 @@ def test_version_does_not_wait_for_what_serves_or_chats(program: str) -> None:
 
 
 def test_the_client_comes_to_its_prompt_with_nothing_heavy() -> None:
-    assert not loaded_by("client", typed="quit\n") & (HEAVY | NOT_YET)
+    loaded = loaded_by("client", typed="quit\n")
+    assert not loaded & (HEAVY | NOT_YET)
+    rooms = {name for name in loaded if name.startswith("evloop.room.")}
+    assert rooms <= {"evloop.room.limits"}, "a room is loaded when the first one is entered"

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from evloop.room.events import TEXT
 from evloop.room.reliable.packets import (
     BYE,
     DATA,
@@ -18,7 +19,6 @@ from evloop.room.reliable.packets import (
     NOBODY,
     RELAYED,
     SESSION,
-    TEXT,
     Codec,
     data_body,
     nack_body,

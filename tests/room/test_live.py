@@ -1,7 +1,8 @@
-"""One room live: a session of the test's own on real sockets, on loopback."""
+"""One room live: sessions of the test's own on real sockets (loopback) and on none at all."""
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import socket
@@ -10,13 +11,18 @@ from typing import Any
 
 import pytest
 
-from evloop.room.limits import LEAVE_S
+from evloop.base.errors import SetupError
+from evloop.net.interfaces import choose_interface
+from evloop.net.multicast import MulticastTransport
+from evloop.room.events import Joined, Said, Trouble
+from evloop.room.limits import FAULT_PAUSE_S, LEAVE_S
 from evloop.room.live import (
     CLOSED,
     LEAVING,
     LiveRoom,
 )
 from evloop.room.plain import PlainSession
+from evloop.room.reliable.session import RoomSession
 from evloop.system.loop import Loop
 
 INF = float("inf")
@@ -59,31 +65,23 @@ class World:
     def __init__(self) -> None:
         self.time = 50.0
         self.loop = Loop(clock=lambda: self.time)
-        self.told: list[tuple[Any, ...]] = []
+        self.told: list[Any] = []
         self.pumps = 0
         self.closed = 0
         low, high = os.urandom(2)
         self.place = (f"239.255.{low % 254 + 1}.{high}", 49152 + os.getpid() % 16000)
 
     def room(self) -> LiveRoom:
-        room = LiveRoom(
-            self.loop,
-            *self.place,
-            make_session=self._session,
-            interface="127.0.0.1",
-            directory=None,
-            ttl=1,
-            wall=lambda: 7.0,
-            on_events=self.told.extend,
+        self.transport = MulticastTransport(
+            self.loop, *self.place, lambda: choose_interface(self.place[0], "127.0.0.1", None), 1
         )
+        self.session = Session(self.loop.now)
+        room = LiveRoom(self.loop, self.transport, self.session, lambda: 7.0)
+        room.on_events = self.told.extend
         room.on_pump = self._pumped
         room.on_closed = self._closed
+        room.start()
         return room
-
-    def _session(self, own_source: object) -> Session:
-        self.own_source = own_source
-        self.session = Session(self.loop.now)
-        return self.session
 
     def _pumped(self) -> None:
         self.pumps += 1
@@ -109,7 +107,10 @@ def test_what_is_said_is_heard_and_the_source_is_our_own(world: World) -> None:
     world.session.out = [(b"hello", None), (b"", None)]
     room.pump()
     world.ticks()
-    assert world.session.heard == [(b"hello", world.own_source), (b"", world.own_source)]
+    assert world.session.heard == [
+        (b"hello", world.transport.source),
+        (b"", world.transport.source),
+    ]
     assert world.pumps >= 2
 
 
@@ -138,7 +139,7 @@ def test_a_single_member_is_answered_where_it_sends_from(world: World) -> None:
         world.session.out = [(b"for you alone", other.getsockname())]
         room.pump()
         data, source = other.recvfrom(100)
-        assert data == b"for you alone" and source == world.own_source
+        assert data == b"for you alone" and source == world.transport.source
         other.sendto(b"thanks", source)
         world.ticks()
     assert world.session.heard[0][0] == b"thanks"
@@ -161,7 +162,7 @@ def test_events_go_up_once(world: World) -> None:
     room.session.say("hi", 0.0, 0)
     room.pump()
     room.pump()
-    assert [event[5] for event in world.told] == ["hi"]
+    assert [event.text for event in world.told] == ["hi"]
 
 
 def test_leaving_waits_for_the_goodbyes(world: World) -> None:
@@ -191,22 +192,225 @@ def test_a_network_that_is_away_is_told_once_and_its_return(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     room = world.room()
-    group = room._group
-    room._group = ("127.0.0.1", 0)  # EINVAL: port 0 cannot be sent to
+
+    def lost(transport: MulticastTransport, data: bytes, target: object) -> bool:
+        raise OSError(errno.ENETUNREACH, "Network is unreachable")
+
+    monkeypatch.setattr(MulticastTransport, "send", lost)
     for _ in range(3):
         world.session.out = [(b"x", None)]
         room.pump()
-    assert [event[0] for event in world.told] == ["trouble"] and world.told[0][1]
+    assert world.told == [Trouble("trouble", "Network is unreachable")]
     assert room.send_errors == 3
-    room._group = group
+    monkeypatch.undo()
     world.session.out = [(b"x", None)]
     room.pump()
-    assert world.told[1:] == [("trouble", "")]
+    assert world.told[1:] == [Trouble("trouble", "")]
 
 
 def test_closing_from_inside_an_event_is_fine(world: World) -> None:
     room = world.room()
-    room._on_events = lambda events: room.close()
+    room.on_events = lambda events: room.close()
     room.session.say("hi", 0.0, 0)
     room.pump()
     assert room.state == CLOSED and world.closed == 1
+
+
+def test_a_bug_at_one_datagram_loses_no_other(world: World) -> None:
+    faults: list[Exception] = []
+    world.loop.on_error = lambda origin, error: faults.append(error)
+    room = world.room()
+    take = world.session.heard.append
+
+    class Picky(list[Any]):
+        def append(self, datagram: Any) -> None:
+            if datagram[0] == b"two":
+                raise ZeroDivisionError("planted")
+            take(datagram)
+
+    world.session.heard = Picky()
+    world.session.out = [(b"one", None), (b"two", None), (b"three", None)]
+    room.pump()
+    world.ticks()
+    world.ticks()
+    room.close()
+    assert len(faults) == 1
+
+
+def test_a_bug_at_an_event_or_a_deadline_stops_no_room(world: World) -> None:
+    faults: list[str] = []
+    world.loop.on_error = lambda origin, error: faults.append(str(error))
+    room = world.room()
+
+    def planted(*_: object) -> None:
+        raise ZeroDivisionError("planted")
+
+    room.on_events = planted
+    world.session._events.append(Trouble("trouble", "planted"))
+    world.session.deadline = world.time + 5.0
+    room.pump()
+    assert faults == ["planted"]
+    world.time += 6.0
+    world.ticks()
+    assert world.session.timers == [world.time]  # the timer was set, although the screen failed
+    room.close()
+
+
+def test_a_deadline_that_fails_comes_again_but_not_at_once(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    faults: list[Exception] = []
+    world.loop.on_error = lambda origin, error: faults.append(error)
+    room = world.room()
+
+    def planted(session: Session, now: float) -> None:
+        raise ZeroDivisionError("planted")
+
+    monkeypatch.setattr(Session, "handle_timer", planted)
+    world.session.deadline = world.time
+    room.pump()
+    world.ticks(5)
+    assert len(faults) == 1
+    world.time += FAULT_PAUSE_S
+    world.ticks(5)
+    assert len(faults) == 2
+    room.close()
+
+
+def test_sockets_that_are_opened_anew_are_heard_and_sent_from(world: World) -> None:
+    room = world.room()
+    before = world.transport.source
+    room.reopen()
+    assert world.transport.source != before
+    world.session.out = [(b"hello", None)]
+    room.pump()
+    world.ticks()
+    assert world.session.heard == [(b"hello", world.transport.source)]
+
+
+def test_sockets_that_cannot_be_opened_anew_stay(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room = world.room()
+    before = world.transport.source
+
+    def refused(*arguments: object) -> None:
+        raise SetupError("no such interface", 1)
+
+    monkeypatch.setattr("evloop.net.multicast.open_sender", refused)
+    with pytest.raises(SetupError):
+        room.reopen()
+    monkeypatch.undo()
+    world.session.out = [(b"hello", None)]
+    room.pump()
+    world.ticks()
+    assert world.session.heard == [(b"hello", before)]
+
+
+def test_what_the_kernel_has_no_room_for_goes_when_there_is(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room = world.room()
+    full = [True]
+    true_send = MulticastTransport.send
+
+    def send(transport: MulticastTransport, data: bytes, target: object) -> bool:
+        if full[0]:
+            transport._watches[1].want_write(True)
+            return False
+        return true_send(transport, data, target)
+
+    monkeypatch.setattr(MulticastTransport, "send", send)
+    world.session.out = [(b"first", None), (b"second", None)]
+    room.pump()
+    world.ticks(1)
+    assert world.session.heard == []
+    full[0] = False
+    room.pump()
+    world.ticks()
+    assert [data for data, _ in world.session.heard] == [b"first", b"second"]
+
+
+# -- no sockets, no terminal -----------------------------------------------------------------------
+
+
+class Ether:
+    """The air of a room in memory: who is on it hears everybody, himself too, in the next tick."""
+
+    def __init__(self, loop: Loop) -> None:
+        self.loop = loop
+        self.ears: list[InMemory] = []
+        self.carried = 0
+
+
+class InMemory:
+    """One member's transport on an `Ether`."""
+
+    def __init__(self, ether: Ether) -> None:
+        self.source: object = object()
+        self._ether = ether
+        self._deliver: Any = None
+        self.closed = False
+        ether.ears.append(self)
+
+    def receive(self, deliver: Any, ready: Any) -> None:
+        self._deliver = deliver
+
+    def send(self, data: bytes, target: Any) -> bool:
+        ether = self._ether
+        ether.carried += 1
+        for ear in ether.ears:
+            if target is None or ear.source is target:
+                ether.loop.defer(lambda ear=ear: ear.hear(data, self.source))  # type: ignore[misc]
+        return True
+
+    def hear(self, data: bytes, source: object) -> None:
+        if not self.closed:
+            self._deliver([(data, source)])
+
+    def reopen(self) -> None: ...
+
+    def close(self) -> None:
+        self.closed = True
+
+    def describe(self) -> str:
+        return "memory"
+
+    def stats(self) -> dict[str, int]:
+        return {"carried": self._ether.carried}
+
+
+def test_two_members_talk_without_sockets_and_without_a_terminal(world: World) -> None:
+    """What a relay, a keeper or a door to other chats is: a room, a transport, a listener."""
+    ether = Ether(world.loop)
+    heard: dict[str, list[Any]] = {"Ann": [], "Bob": []}
+    rooms = {}
+    for number, name in enumerate(heard):
+        session = RoomSession(
+            place="nowhere",
+            sender_id=bytes([number + 1]) * 8,
+            nickname=name,
+            rng=random.Random(number),
+            now=world.time,
+        )
+        rooms[name] = room = LiveRoom(world.loop, InMemory(ether), session, lambda: 7.0)
+        room.on_events = heard[name].extend
+        room.on_closed = world._closed
+        room.start()
+    rooms["Ann"].say("Good morning!", 0)
+    for _ in range(20):
+        world.time += 0.1
+        world.ticks(2)
+    rooms["Bob"].leave()
+    for _ in range(10):
+        world.time += 0.1
+        world.ticks(2)
+    assert [e.name for e in heard["Bob"] if isinstance(e, Joined)] == ["Ann"]
+    assert [(e.name, e.text) for e in heard["Bob"] if isinstance(e, Said)] == [
+        ("Ann", "Good morning!")
+    ]
+    assert [(e.what, e.name) for e in heard["Ann"]] == [
+        ("message", "Ann"), ("joined", "Bob"), ("left", "Bob"),
+    ]  # fmt: skip
+    assert rooms["Bob"].state == CLOSED and world.closed == 1
+    assert rooms["Ann"].stats()["carried"] == ether.carried > 2

@@ -43,8 +43,6 @@ RATES = {
 }
 BYTES_RATE = (64_000.0, 64_000.0)
 
-Event = tuple[Any, ...]  # (kind, sender, ...), as the session's `events` returns them
-
 
 class Violation(AssertionError):
     """The session broke a rule: `kind` of rule, what happened, virtual second."""
@@ -138,18 +136,18 @@ class Oracle:
         self.have.append(0)
         return number
 
-    def shown(self, index: int, events: list[Event], now: float) -> None:
+    def shown(self, index: int, events: list[Any], now: float) -> None:
         """Member `index` shows `events`."""
         view = self._views[index]
         for event in events:
-            kind = event[0]
+            kind = event.what
             if kind == "message":
-                if event[7] != "plain":
+                if event.mark != "plain":
                     self._message(index, view, event, now)
             elif kind == "joined" or kind == "left":
                 self._presence(index, view, event, now)
             elif kind == "lost":
-                sender, count = event[1], event[3]
+                sender, count = event.sender, event.count
                 view.reported[sender] = view.reported.get(sender, 0) + count
                 self.lost += count
             elif kind == "conflict":
@@ -159,7 +157,7 @@ class Oracle:
             elif kind != "renamed":
                 raise Violation("event", f"m{index} shows an unknown event {event}", now)
 
-    def _message(self, index: int, view: _View, event: Event, now: float) -> None:
+    def _message(self, index: int, view: _View, event: Any, now: float) -> None:
         _, sender, seq, name, kind, text, _, mark, _ = event
         body = (name, kind, text)
         if sender == view.sender:
@@ -225,11 +223,11 @@ class Oracle:
             for skipped in over:
                 state[skipped] = SKIPPED
 
-    def _presence(self, index: int, view: _View, event: Event, now: float) -> None:
-        number = self._senders.setdefault(event[1], len(self._senders))
-        if (number in view.present) == (event[0] == "joined"):
+    def _presence(self, index: int, view: _View, event: Any, now: float) -> None:
+        number = self._senders.setdefault(event.sender, len(self._senders))
+        if (number in view.present) == (event.what == "joined"):
             raise Violation("presence", f"m{index} shows {event} a second time", now)
-        if event[0] == "joined":
+        if event.what == "joined":
             view.present.add(number)
         else:
             view.present.discard(number)

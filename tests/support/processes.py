@@ -22,6 +22,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
+from tests.support.elsewhere import box
+
 ROOT = Path(__file__).parents[2]
 PATIENCE_S = 30.0  # far above any honest wait, even on a busy machine of two cores
 PIECE_BYTES = 65_536
@@ -33,7 +35,12 @@ T = TypeVar("T")
 def environment(**more: str) -> dict[str, str]:
     """What a program under test sees: nothing of the developer's own settings."""
     kept = ("PATH", "HOME", "XDG_STATE_HOME", "COVERAGE_PROCESS_START")
+    elsewhere: dict[str, str] = {}
+    if "TESTS_ELSEWHERE" in os.environ:  # python3 -m tests.support.elsewhere
+        folder = Path(os.environ["XDG_STATE_HOME"]).with_name("elsewhere")
+        elsewhere = box(folder, *os.environ["TESTS_ELSEWHERE"].split())
     return {
+        **elsewhere,
         **{name: os.environ[name] for name in kept if name in os.environ},
         "LANG": "C.UTF-8",
         "USER": "guest",
@@ -61,8 +68,12 @@ class Program:
         cwd: Path = ROOT,
     ) -> None:
         self.arguments = list(arguments)
+        # Readable once it has ended. Not on Linux: a pipe whose other end it holds.
+        lacking = not hasattr(os, "pidfd_open")
+        self._exit, held = os.pipe() if lacking else (-1, -1)
         self.process = subprocess.Popen(
             self.arguments,
+            pass_fds=(held,) if lacking else (),
             cwd=cwd,
             env=environment(**(environ or {})),
             stdin=subprocess.PIPE if stdin is None else stdin,
@@ -70,7 +81,10 @@ class Program:
             stderr=subprocess.PIPE if stderr is None else stderr,
         )
         self.pid = self.process.pid
-        self._exit = os.pidfd_open(self.pid)
+        if lacking:
+            os.close(held)
+        elif sys.platform == "linux":
+            self._exit = os.pidfd_open(self.pid)
         self._taken: dict[str, bytearray] = {"out": bytearray(), "err": bytearray()}
         self._sources: dict[int, str] = {}
         for name, pipe in (("out", self.process.stdout), ("err", self.process.stderr)):
@@ -154,7 +168,8 @@ class Program:
     def ready(self, fd: int) -> None:
         """One of its descriptors is ready."""
         if fd == self._exit:
-            self.process.poll()
+            if self.process.poll() is None:
+                self.process.wait()  # it has closed all that it had, so it ends just now
         elif fd in self._sources:
             self._read(fd)
         elif self._to_write:
@@ -286,12 +301,14 @@ class Crew:
         listen: str = "127.0.0.1:0",
         prefix: Sequence[str] = (),
         stdin: int = subprocess.DEVNULL,
+        stdout: int | None = None,
+        stderr: int | None = None,
         memory: bool = True,
     ) -> Server:
         """Start a directory, and wait for nothing. In memory, unless `options` have `--state`."""
         store = ("--memory",) if memory and "--state" not in options else ()
         words = [*prefix, sys.executable, "-m", "evloop.server", "--listen", listen]
-        server = Server([*words, *store, *options], stdin=stdin)
+        server = Server([*words, *store, *options], stdin=stdin, stdout=stdout, stderr=stderr)
         self.add(server)
         return server
 
@@ -310,13 +327,17 @@ class Crew:
         prefix: Sequence[str] = (),
         stdin: int | None = None,
         stdout: int | None = None,
+        stderr: int | None = None,
         **environ: str,
     ) -> Program:
         """A client with options and a command, its stdin a pipe unless told."""
         place = server.place if isinstance(server, Server) else server
         arguments = [*prefix, sys.executable, "-m", module]
         arguments += ["--server", place] if place is not None else []
-        return self.add(Program([*arguments, *words], stdin=stdin, stdout=stdout, environ=environ))
+        program = Program(
+            [*arguments, *words], environ=environ, stdin=stdin, stdout=stdout, stderr=stderr
+        )
+        return self.add(program)
 
     def piped(self, text: str | bytes, *words: str, server: Server | str | None = None) -> Program:
         """A client whose stdin is `text`, run to its end."""

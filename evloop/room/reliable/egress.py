@@ -11,6 +11,7 @@ from collections import deque
 from heapq import heappop, heappush
 
 from evloop.base.errors import Refused
+from evloop.base.names import utf8_parts
 from evloop.base.ratelimit import TokenBucket
 from evloop.room.reliable.limits import (
     BULK_BURST,
@@ -59,15 +60,7 @@ def split(text: str) -> list[bytes]:
     Raises Refused `too_long` when that makes more than PARTS_MAX parts.
     """
     data = text.encode(errors="replace")
-    parts = []
-    start = 0
-    while len(data) - start > PART_BYTES_MAX:
-        end = start + PART_BYTES_MAX
-        while data[end] & 0xC0 == 0x80:  # a continuation byte: inside a character
-            end -= 1
-        parts.append(data[start:end])
-        start = end
-    parts.append(data[start:])
+    parts = utf8_parts(data, PART_BYTES_MAX)
     if len(parts) > PARTS_MAX:
         raise Refused(
             1,

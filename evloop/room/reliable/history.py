@@ -12,10 +12,10 @@ from evloop.room.reliable.limits import HISTORY_BYTES_MAX, HISTORY_S
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from evloop.room.events import Said
     from evloop.room.reliable.reorder import Message
 
     Key = tuple[bytes, int]
-    Event = tuple[object, ...]
 
 
 class History:
@@ -25,7 +25,7 @@ class History:
 
     def __init__(self) -> None:
         self._messages: dict[Key, Message] = {}
-        self._shown: dict[Key, tuple[int, Event]] = {}
+        self._shown: dict[Key, tuple[int, Said]] = {}
         self._arrivals: deque[tuple[float, Key]] = deque()
         self.size = 0  # bytes
 
@@ -67,13 +67,14 @@ class History:
                 self._shown.pop(key, None)
         self._arrivals = deque(kept)
 
-    def shown(self, message: Message, event: Event) -> None:
-        """Remember how `message` (the first part, when there are more) was shown."""
+    def shown(self, message: Message, lamport: int, event: Said) -> None:
+        """Remember how `message` (the first part, when there are more) was shown, and by which
+        Lamport time it is sorted."""
         key = message.sender, message.seq
         if key in self._messages:
-            self._shown[key] = (message.lamport, event)
+            self._shown[key] = (lamport, event)
 
-    def newest(self, count: int) -> list[Event]:
+    def newest(self, count: int) -> list[Said]:
         """The newest `count` events by (lamport, sender, seq): the same order everywhere."""
         if count <= 0:
             return []

@@ -22,14 +22,15 @@ from __future__ import annotations
 from struct import Struct
 
 from evloop.base.ratelimit import TokenBucket
+from evloop.room.events import Conflict
 from evloop.room.reliable.delivery import CausalBuffer, event_of
 from evloop.room.reliable.history import History
+from evloop.room.reliable.lamport import LamportClock
 from evloop.room.reliable.limits import (
     CLAIMS_MAX,
     CONFLICT_EVERY_S,
     DATA_BURST,
     HISTORY_ASKED_MAX,
-    LAMPORT_JUMP_MAX,
     NACK_MESSAGES_MAX,
     NEW_SENDERS_PER_S,
     NEWCOMER_S,
@@ -58,10 +59,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from evloop.room.events import Event
     from evloop.room.reliable.packets import Packet, Range
     from evloop.room.reliable.reorder import Sender
 
-    Event = tuple[object, ...]
     Key = tuple[bytes, int]
 
 try:
@@ -145,7 +146,6 @@ class MessageLog:
         "_claims",
         "_codec",
         "_joined",
-        "_lamport",
         "_new_senders",
         "_silent",
         "_verified",
@@ -154,6 +154,7 @@ class MessageLog:
         "conflicts",
         "events",
         "history",
+        "lamport",
         "late",
         "lost",
         "own",
@@ -171,7 +172,7 @@ class MessageLog:
         self.own = Sender(sender, 0, 0, float("inf"))  # `hi` is what I have sent; never idle
         self.senders.add(self.own)
         self.said = 0  # the number of my next message
-        self._lamport = 0
+        self.lamport = LamportClock(now)
         self.history = History()
         self.causal_buffer = CausalBuffer(self.streams, verified)
         self.events: list[Event] = []
@@ -187,16 +188,16 @@ class MessageLog:
         self, parts: list[bytes], name: bytes, kind: int, wall: int, now: float
     ) -> list[Message]:
         """Number, date and hold a message in parts; it counts as sent only after `sent`."""
-        self._lamport = min(self._lamport + 1, SEQ_END)
+        lamport = self.lamport.tick()
         parents: Sequence[Key] = self.causal_buffer.parents()
         sender = self.own.sender
         messages = []
         for index, part in enumerate(parts):
             more = index + 1 < len(parts)
-            body = data_body(self._lamport, parents, name, kind, part)
+            body = data_body(lamport, parents, name, kind, part)
             datagram = self._codec.pack(DATA, MORE * more, sender, self.said, wall, body)
             message = Message(
-                self._lamport, sender, self.said, tuple(parents), name, kind, part, wall, more,
+                lamport, sender, self.said, tuple(parents), name, kind, part, wall, more,
                 datagram,
             )  # fmt: skip
             self.said += 1
@@ -206,7 +207,7 @@ class MessageLog:
         self.own.shown = self.said
         self.causal_buffer.put(messages[-1])
         event = event_of(messages, "", self._verified)
-        self.history.shown(messages[0], event)
+        self.history.shown(messages[0], messages[0].lamport, event)
         self.events.append(event)
         return messages
 
@@ -251,8 +252,7 @@ class MessageLog:
             return verdict
         if not flags & RELAYED and seq < stream.history_below:
             stream.history_below = seq  # its sender sends it now, so I was here
-        if 0 < lamport - self._lamport <= LAMPORT_JUMP_MAX:
-            self._lamport = lamport
+        self.lamport.hear(lamport, now)
         self._hold(message, now)
         if verdict == LATE:
             self._show_late(stream, message)
@@ -272,7 +272,7 @@ class MessageLog:
         self.conflicts += 1
         if now >= stream.conflict_at + CONFLICT_EVERY_S:
             stream.conflict_at = now
-            self.events.append(("conflict", stream.sender, name, seq))
+            self.events.append(Conflict("conflict", stream.sender, name, seq))
 
     def _new_stream(self, sender: bytes, seq: int, relayed: bool, now: float) -> str:
         if not self._new_senders.take(now):
@@ -319,7 +319,7 @@ class MessageLog:
         for message, event in self.causal_buffer.shown:
             self.events.append(event)
             if message is not None:
-                self.history.shown(message, event)
+                self.history.shown(message, self.lamport.placed(message.lamport), event)
         self.causal_buffer.shown.clear()
 
     def _show_late(self, stream: Sender, message: Message) -> None:
@@ -338,7 +338,7 @@ class MessageLog:
         event = event_of(parts, LATE, self._verified)
         self.late += 1
         self.events.append(event)
-        self.history.shown(parts[0], event)
+        self.history.shown(parts[0], self.lamport.placed(parts[0].lamport), event)
 
     def step_over(self, stream: Sender, upto: int, now: float) -> None:
         """Give up what is missing below `upto`; reported unless it was before my time."""

@@ -45,7 +45,6 @@ if TYPE_CHECKING:
     Packet = tuple[int, int, bytes, int, int, Fields]
 
 DATA, NACK, SESSION, BYE = 1, 2, 3, 4
-TEXT, ME = 0, 1  # kinds of DATA
 RELAYED, SEALED, MORE = 0x01, 0x02, 0x08  # flags
 
 NOBODY = bytes(8)  # the sender id that nobody has: "anyone" in a NACK, "none" in an echo

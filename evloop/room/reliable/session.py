@@ -23,7 +23,8 @@ is answered once.
 
 from __future__ import annotations
 
-from evloop.base.names import check_nickname
+from evloop.base.names import check_nickname, display
+from evloop.room.events import NO_SENDER, NO_SEQ, TEXT, Joined, Left, Renamed, Said
 from evloop.room.reliable.announce import Announcer, Confirm
 from evloop.room.reliable.egress import Egress, Outbox, split
 from evloop.room.reliable.estimators import Delay, LossMeter, copies
@@ -44,7 +45,6 @@ from evloop.room.reliable.packets import (
     NOBODY,
     RELAYED,
     SESSION,
-    TEXT,
     Codec,
     ranges,
 )
@@ -63,14 +63,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from random import Random
 
+    from evloop.room.events import Event
     from evloop.room.reliable.packets import (
         Datagram,
         Fields,
         Packet,
         Range,
     )
-
-    Event = tuple[object, ...]
 
 
 _COUNTERS = (
@@ -87,6 +86,7 @@ class RoomSession:
     """
 
     __slots__ = (
+        "_agreed",
         "_announcer",
         "_answerer",
         "_asker",
@@ -130,7 +130,7 @@ class RoomSession:
         self._counts = dict.fromkeys(_COUNTERS, 0)
         self._codec = Codec(place, key)
         self._message_log = message_log = MessageLog(self._codec, sender_id, bool(key), now)
-        self._presence = presence = Membership(self.nickname)
+        self._presence = presence = Membership(self.nickname, sender_id)
         self._delay = delay = Delay()
         self._egress = egress = Egress(self._codec, sender_id, self._counts, now)
         self._outbox = outbox = Outbox()
@@ -150,6 +150,7 @@ class RoomSession:
         self._deadline = now
         self._stale = True  # something is due earlier than _deadline: find it anew
         self._confirmed: int | None = None  # least number of mine that all hold
+        self._agreed = False  # by the newest SESSIONs nobody has what I lack
 
     # -- what a client does ----------------------------------------------------------------------
 
@@ -222,7 +223,7 @@ class RoomSession:
         """How to show `name` of `sender`; see `Membership.label`."""
         return self._presence.label(sender, name)
 
-    def history(self, count: int) -> list[Event]:
+    def history(self, count: int) -> list[Said]:
         """The newest `count` "message" events, sorted by (lamport, sender, seq)."""
         self._message_log.history.expire(self._now)
         return self._message_log.history.newest(count)
@@ -246,6 +247,10 @@ class RoomSession:
         """(present members that hold all I said, present members)."""
         members = self._presence.members.values()
         return sum(member.holds >= self._message_log.said for member in members), len(members)
+
+    def caught_up(self) -> bool:
+        """Whether no gap is open, and what I have is all that somebody here has."""
+        return self._agreed and not self._asker.gaps.count
 
     def stats(self) -> dict[str, int]:
         """Counters since joining, and the present sizes; `loss_percent` 255 is unknown."""
@@ -302,8 +307,8 @@ class RoomSession:
                 text = data.decode().rstrip("\0\r\n")
             except UnicodeDecodeError:
                 text = ""
-            if text and text.isprintable():
-                event = ("message", b"", -1, "", TEXT, text, 0, "plain", False)
+            if text and display(text) == text:
+                event = Said("message", NO_SENDER, NO_SEQ, "", TEXT, text, 0, "plain", False)
                 self._message_log.events.append(event)
                 return
         self._drop(reason)
@@ -315,6 +320,8 @@ class RoomSession:
             member = self._presence.members.get(sender)
             if member is not None:
                 member.heard = now
+                if flags >> 4 and member.standing(now):
+                    self._loss.stands(sender)
         key = sender, seq
         verdict = self._message_log.receive(packet, data, now)
         if verdict == OLD:
@@ -368,14 +375,15 @@ class RoomSession:
             return False
         if member.loss != loss:
             self._presence.lossy(member, loss)
-        self._presence.vote(members)
+        self._presence.vote(member, members)
         if name != member.raw_name:
-            old = self._presence.named(member, name)
-            self._message_log.events.append(("renamed", sender, old, member.name))
+            old = self._presence.named(sender, member, name)
+            self._message_log.events.append(Renamed("renamed", sender, old, member.name))
         if fresh:
-            self._delay.heard(sender, sent, now)
+            standing = member.standing(now)
+            self._delay.heard(sender, sent, now, standing)
             if echo == self.sender_id:
-                self._delay.echoed(echo_sent, held, now)
+                self._delay.echoed(sender, echo_sent, held, now, standing)
         if ask & 1:
             self._confirm.asked_by(sender, now, self._presence.size())
         if not digest:
@@ -383,6 +391,7 @@ class RoomSession:
         if digest != self._message_log.senders.digest:
             self._compare(sender, member, ranges(raw), now)
             return True
+        self._agreed = True
         moved = self._announcer.heard_equal(len(raw) // 16, now)
         self._holds(member, self._message_log.own.hi)
         return moved or joins or ask & 1 == 1
@@ -391,14 +400,17 @@ class RoomSession:
         member = self._presence.members.get(sender)
         if member is not None:
             member.heard = now
-            self._loss.control(member.counter, counter)
+            member.words += 1
+            if member.standing(now):
+                self._loss.stands(sender)
+            self._loss.control(sender, member.counter, counter)
             member.counter = counter
         return member
 
     def _join(self, sender: bytes, name: bytes, counter: int, now: float) -> Member | None:
         member = self._presence.add(sender, name, counter, now)
         if member is not None:
-            self._message_log.events.append(("joined", sender, member.name))
+            self._message_log.events.append(Joined("joined", sender, member.name))
             self._confirmed = None
             if self._presence.size() <= GREETED_MEMBERS_MAX:
                 self._confirm.asked_by(sender, now, self._presence.size())
@@ -432,6 +444,7 @@ class RoomSession:
         if listed and len(listed) < SESSION_ENTRIES and known < message_log.senders.listed():
             behind = True  # a whole list, and a sender of mine is not in it
         ahead |= asker.evidence(sender, listed, now)
+        self._agreed &= not ahead
         self._announcer.heard_other(len(listed), ahead, behind, now)
 
     def _on_bye(self, sender: bytes, seq: int, fields: Fields, source: object, now: float) -> bool:
@@ -442,8 +455,9 @@ class RoomSession:
         return True
 
     def _gone(self, sender: bytes, name: str, why: str) -> None:
-        self._message_log.events.append(("left", sender, name, why))
+        self._message_log.events.append(Left("left", sender, name, why))
         self._asker.holders.gone(sender)
+        self._delay.gone(sender)
         self._confirmed = None
 
     # -- time ------------------------------------------------------------------------------------
@@ -480,7 +494,8 @@ class RoomSession:
             message = queue.popleft()
             size = len(message.datagram)
             most = self._egress.copies_afforded(size, now)
-            more = copies(self._rng, self._presence.losses, self._presence.size(), most)
+            own = self._loss.percent(now)
+            more = copies(self._rng, self._presence.losses, self._presence.size(), most, own)
             self._egress.reserve(more * size, now)
             self._egress.emit(self._outbox.announce(message, more, now), None, "sent", now)
             self._message_log.sent(message, now)

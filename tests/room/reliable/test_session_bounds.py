@@ -66,7 +66,7 @@ def test_what_somebody_says_who_had_said_nothing_is_no_history() -> None:
         assert not room.shown()  # it waits for 0 and 1
         room.run(60)
         assert room.shown(ANN) == [(2, "")]
-        assert sum(event[3] for event in room.told("lost")) == lost
+        assert sum(event.count for event in room.told("lost")) == lost
 
 
 def test_those_who_had_said_nothing_are_bounded() -> None:
@@ -277,13 +277,13 @@ def test_every_state_takes_every_input(state: str, steps: list[bytes | str]) -> 
     room.run(3.0)
     seen: dict[bytes, list[int]] = {}
     for event in room.told("message"):
-        if event[7] == "plain":
+        if event.mark == "plain":
             continue
-        numbers = seen.setdefault(event[1], [])
-        assert event[2] not in numbers, "shown twice"
-        if event[7] != "late":
-            assert all(event[2] > earlier for earlier in numbers[-1:]), "out of order"
-            numbers.append(event[2])
+        numbers = seen.setdefault(event.sender, [])
+        assert event.seq not in numbers, "shown twice"
+        if event.mark != "late":
+            assert all(event.seq > earlier for earlier in numbers[-1:]), "out of order"
+            numbers.append(event.seq)
     stats = room.session.stats()
     assert stats["gaps"] <= 2_048
     assert stats["history"] <= 4_096
