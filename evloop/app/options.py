@@ -9,7 +9,7 @@ from evloop import __version__
 from evloop.app.commands import UsageError, help_lines
 from evloop.app.limits import TTL_MAX
 from evloop.base.addresses import DIRECTORY_PORT
-from evloop.base.errors import Refused
+from evloop.base.errors import CLIENT_STATUSES, Refused, status_lines
 from evloop.base.names import check_nickname, quoted
 from evloop.system.files import kept_name
 from evloop.system.process import Printing, formatter
@@ -89,7 +89,7 @@ def make_parser(program: str) -> ArgumentParser:
         description="Chat in the rooms of the local network.",
         formatter_class=formatter(RawDescriptionHelpFormatter),
         epilog="commands (without one: a prompt, or commands from a pipe):\n"
-        + "\n".join(help_lines("shell")),
+        + "\n".join([*help_lines("shell"), "", *status_lines(CLIENT_STATUSES)]),
     )
     parser._optionals.title = "options"  # Python 3.9 calls them "optional arguments"
     add = parser.add_argument

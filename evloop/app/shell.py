@@ -32,7 +32,7 @@ from evloop.terminal.frontend import open_frontend
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import Namespace
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from random import Random
     from typing import Any
 
@@ -54,18 +54,6 @@ def _plain(**arguments: Any) -> Any:
     return PlainSession(**arguments)
 
 
-# What the prompt did without, in the order of its loading. A session at a prompt lasts for hours,
-# and the files may be another release's by then, or gone: they are loaded while they are ours.
-LATE = (
-    "evloop.terminal.layout",
-    "evloop.app.completion",
-    "evloop.app.chat",
-    "evloop.net.interfaces",
-    "evloop.net.multicast",
-    "evloop.room.live",
-    "evloop.room.reliable.session",
-    "evloop.room.plain",
-)
 URGENT = ("connect", "bye", "quit")  # these do not wait behind a command that takes long
 
 # Loaded with the first room, as all that a chat needs: the prompt comes first, and sooner.
@@ -92,7 +80,7 @@ class Client:
         self.finish: Callable[[], object] = loop.stop  # the very end, when all rooms are left
         self._asked = False  # `before_quit` had something to say
         self._faults = 0
-        self._late: list[str] | None = None  # modules still to be loaded, the next one last
+        self._late: Iterator[None] | None = None  # loads what the prompt did without
         self._slow = loop.call_at(NEVER, self._tell_slow)  # armed while a command waits
         self._waits = False  # a command, or the start, waits for the directory
         self._told_slow = False  # and has done so for a while
@@ -293,25 +281,23 @@ class Client:
             self.show_prompt()
 
     def _load_late(self) -> None:
-        """Load what was left for later: under a person's hands a module in each tick."""
-        from importlib import import_module
-
+        """Load what was left for later; at a terminal a step in each tick."""
         if self._late is None:
-            self._late = list(reversed(LATE))
-        while self._late:
-            try:
-                import_module(self._late.pop())
-            except ImportError:  # what needs it will say so
-                self._late.clear()
-            if self.frontend.is_terminal:
-                self.loop.defer(self._load_late)
-                return
+            from evloop.app.late import steps
+
+            self._late = steps()
+        try:
+            for _ in self._late:
+                if self.frontend.is_terminal:
+                    self.loop.defer(self._load_late)
+                    return
+        except ImportError:  # what needs it will say so
+            return
 
     def show_prompt(self) -> None:
         """Say where Enter will go."""
-        if (
-            self._late is None and self.frontend.is_terminal
-        ):  # in the tick after this one: the prompt is drawn before
+        if self._late is None and self.frontend.is_terminal:
+            # In the tick after this one: the prompt is drawn before.
             self.loop.defer(lambda: self.loop.defer(self._load_late))
         chatting = self.chat is not None
         name = self.chat.name if self.chat is not None else "evloop"
@@ -418,7 +404,7 @@ class Client:
             if self._quitting:
                 self._end()
 
-        room = self._live_room(entry.address, entry.port, mode)
+        room = self._live_room(entry.address, entry.port, mode, counted)
         self._rooms.add(room)
         room.on_closed = lambda: self._room_closed(room)
         self.chat = Chat(
@@ -439,8 +425,9 @@ class Client:
         self.frontend.hold(False)
         self.on_chat(self.chat)
 
-    def _live_room(self, address: str, port: int, mode: str) -> LiveRoom:
-        """The room at `address` and `port` on its sockets; SetupError when they cannot be had."""
+    def _live_room(self, address: str, port: int, mode: str, members: int) -> LiveRoom:
+        """The room at `address` and `port` on its sockets; SetupError when they cannot be had.
+        `members`: how many the directory counts there."""
         from evloop.net.interfaces import choose_interface
         from evloop.net.multicast import MulticastTransport
         from evloop.room.live import LiveRoom
@@ -464,6 +451,8 @@ class Client:
         )
         if mode == "plain":
             session.is_own = lambda source: source == transport.source
+        else:  # else many that come at once would not know of each other, and all speak
+            session.expect(members)
         return LiveRoom(self.loop, transport, session, self.wall)
 
     def _rng(self) -> Random:

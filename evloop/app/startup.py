@@ -173,6 +173,8 @@ def _send(client: Client, room: str, text: str, options: dict[str, str], anybody
 class _FirstLine:
     """Reads for `say` until there is something to say: a pipe that stays empty enters no room."""
 
+    __slots__ = ("_client", "_on_text")
+
     def __init__(self, client: Client, on_text: Callable[[str], object]) -> None:
         self._client = client
         self._on_text = on_text

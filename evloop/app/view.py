@@ -39,7 +39,9 @@ if TYPE_CHECKING:
     from evloop.room.events import (
         Conflict,
         Event,
+        Fault,
         Foreign,
+        Full,
         Joined,
         Lost,
         Renamed,
@@ -413,6 +415,12 @@ class RoomView:
     def _foreign(self, event: Foreign) -> None:
         self.note(report.foreign(event.mode), "")
 
+    def _fault(self, event: Fault) -> None:
+        self.note(report.fault(event.error), "")
+
+    def _full(self, event: Full) -> None:
+        self.note(report.full(event.table), "")
+
     def _tell_namesakes(self) -> None:
         """Once: how many others have our name."""
         mine = fold(self._session.nickname)
@@ -438,4 +446,6 @@ EVENTS: dict[str, Callable[[RoomView, Any], None]] = {
     "conflict": RoomView._conflict,
     "trouble": RoomView._trouble,
     "foreign": RoomView._foreign,
+    "fault": RoomView._fault,
+    "full": RoomView._full,
 }

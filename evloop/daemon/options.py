@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from evloop import __version__
 from evloop.base.addresses import DIRECTORY_PORT
+from evloop.base.errors import SERVER_STATUSES, status_lines
 from evloop.daemon.limits import (
     CHANGES_PER_S,
     CLIENTS_MAX,
@@ -36,14 +37,15 @@ def parse_options(arguments: Sequence[str]) -> Namespace:
 
 def make_parser() -> ArgumentParser:
     """What the options are, as argparse takes them; `tools/completion.py` reads it too."""
-    from argparse import ArgumentParser, HelpFormatter  # late: 6 ms
+    from argparse import ArgumentParser, RawDescriptionHelpFormatter  # late: 6 ms
 
     parser = ArgumentParser(
         prog=name_of("server"),
         allow_abbrev=False,
-        formatter_class=formatter(HelpFormatter),
+        formatter_class=formatter(RawDescriptionHelpFormatter),
         description="The directory of evloop's chat rooms.",
-        epilog="On a terminal, help lists the commands of the operator's console.",
+        epilog="On a terminal, help lists the commands of the operator's console.\n\n"
+        + "\n".join(status_lines(SERVER_STATUSES)),
     )
     parser._optionals.title = "options"  # Python 3.9 calls them "optional arguments"
     add = parser.add_argument

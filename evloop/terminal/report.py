@@ -197,6 +197,32 @@ def trouble(why: str) -> str:
     return note("the network is back")
 
 
+def fault(error: str) -> str:
+    """A bug of ours was contained."""
+    return note(
+        f"internal error: {display(error)}; what it was about is lost, the room goes on"
+        " (/stats counts them as faults; please report it)"
+    )
+
+
+# What somebody has filled -> what comes of it. The names are those of a session's "full" event.
+_FULL = {
+    "gaps": "what is missing is asked for in turns",
+    "senders": "somebody new may not be heard",
+    "members": "some who are here may not be listed",
+    "claims": "of what was said before, some may not be asked for",
+    "history": "those that fill it lose their own messages first",
+}
+
+
+def full(table: str) -> str:
+    """Somebody floods the room: one of its tables is full."""
+    return note(
+        f"this room is flooded: too many {display(table)}; {_FULL.get(table, '')}"
+        " (/stats counts; it passes when the flood ends)"
+    )
+
+
 def renamed(old: str, new: str) -> str:
     return note(f"{display(old)} is now {display(new)}")
 

@@ -157,7 +157,7 @@ def test_columns_are_those_of_the_terminal() -> None:
     ]
     lines = report.room_lines(rooms)
     assert {width(line[: line.index("239.")]) for line in lines} == {10}
-    who = report.who_lines([("\u7f8e", 0.0), ("Bob", 10.0)])
+    who = report.who_lines("lab", [("\u7f8e", 0.0), ("Bob", 10.0)], 0)[1:]
     assert [width(who[0].partition("you")[0]), width(who[1].partition("10 s")[0])] == [7, 7]
-    line = report.message_line("\u7f8e", 0, "one\ntwo", "")
+    line = report.message_line("\u7f8e", False, "one\ntwo", "")
     assert line == "\u7f8e: one\n    two"
