@@ -221,7 +221,7 @@ class Chat:
             why = error.strerror if isinstance(error, OSError) else str(error)
             raise EvloopError(f"save: {quoted(path)}: {why}") from None
         saved = report.plural(len(events), "message")
-        self._note(report.note(f"saved {saved} in {quoted(path)}"))
+        self._note(report.note(f"saved {saved} in {quoted(path, 4_096)}"))
 
     def _do_ignore(self, arguments: list[str]) -> None:
         if not arguments:
@@ -323,7 +323,7 @@ class Chat:
         """What the session reports."""
         for event in events:
             if self.state != OVER:
-                self.view.show(event)
+                self._loop.guard(self, self.view.show, event)
 
     def _opened(self) -> None:
         """Something is about to be shown: say first where we are."""

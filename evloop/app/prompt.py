@@ -17,6 +17,7 @@ from evloop.app.limits import (
 from evloop.base.addresses import split_endpoint
 from evloop.base.errors import (
     INVALID_PARAMS,
+    NOT_ALLOWED,
     EvloopError,
     Refused,
     RemoteProtocolError,
@@ -24,6 +25,7 @@ from evloop.base.errors import (
 )
 from evloop.base.names import (
     address_warning,
+    asked_room_name,
     check_address,
     check_nickname,
     check_port,
@@ -43,6 +45,7 @@ from evloop.directory.client import (
 from evloop.directory.limits import PAGE_ROOMS_MAX
 from evloop.directory.protocol import RoomEntry
 from evloop.directory.trust import is_hex
+from evloop.system.process import command_of
 from evloop.system.timers import nothing
 from evloop.terminal import report
 
@@ -236,7 +239,7 @@ class Prompt:
             nonlocal count
             count += len(rooms)
             for room, _ in rooms[: ROOMS_KNOWN_MAX - len(self.rooms)]:
-                self.rooms[room.fold] = room
+                self.rooms[fold(room.name)] = room
             return count < ROOMS_KNOWN_MAX
 
         def over(error: EvloopError | None) -> None:
@@ -301,7 +304,7 @@ class Prompt:
             self._frontend.note(note)
 
     def _deleteroom(self, arguments: list[str], options: Options, done: Done) -> None:
-        name = check_room_name(arguments[0])
+        name = asked_room_name(arguments[0])
         if "--yes" in options or not self._frontend.is_terminal or self._doubted == fold(name):
             self._delete(name, done)
             return
@@ -332,21 +335,28 @@ class Prompt:
     def _delete(self, name: str, done: Done) -> None:
         change = ("room_deleted", fold(name))
 
+        try:
+            tokens = self._trust.tokens(self._link.endpoint, name)
+        except SetupError as error:  # anyone may delete, perhaps
+            self._frontend.note(f"evloop: {error.sentence}")
+            tokens = []
+
+        def ask() -> None:
+            token = {"token": tokens.pop(0)} if tokens else {}
+            self._ask("deleteroom", {"name": name, **token}, deleted)
+
         def deleted(value: object, error: EvloopError | None) -> None:
+            # The token of a room that was called so, and is no more, or is of another directory.
+            if tokens and isinstance(error, Refused) and error.code == NOT_ALLOWED:
+                ask()
+                return
             self._own_changes.discard(change)
             if error is None:
                 _, room, members = protocol.read_change(value)
                 self._show_room(room, members, report.room_deleted(room_object(room, members)))
             done(error)
 
-        params = {"name": name}
-        try:
-            token = self._trust.token(self._link.endpoint, name)
-        except SetupError as error:  # anyone may delete, perhaps
-            self._frontend.note(f"evloop: {error.sentence}")
-        else:
-            params.update({} if token is None else {"token": token})
-        self._ask("deleteroom", params, deleted)
+        ask()
         self._own_changes.add(change)
 
     def news(self, method: str, params: dict[str, Any]) -> None:
@@ -355,10 +365,10 @@ class Prompt:
             return  # `closing` is told as the reason of the loss; others are of a later version
         _, room, _ = protocol.read_change(params)
         if method == "room_deleted":
-            self.rooms.pop(room.fold, None)
+            self.rooms.pop(fold(room.name), None)
         elif len(self.rooms) < ROOMS_KNOWN_MAX:
-            self.rooms[room.fold] = room
-        if (method, room.fold) not in self._own_changes:
+            self.rooms[fold(room.name)] = room
+        if (method, fold(room.name)) not in self._own_changes:
             self._on_change(method, room)
 
     # -- rooms and the user ------------------------------------------------------------------
@@ -368,11 +378,17 @@ class Prompt:
 
     def enter(self, name: str, mode: str | None, done: Done) -> None:
         """Open the room `name`, or the one at ADDRESS:PORT; `done` when it is over."""
-        place = split_place(name)
+        not_a_place: Refused | None = None
+        try:
+            place = split_place(name)
+        except Refused as refused:
+            if self._link.state != READY:
+                raise
+            place, not_a_place = None, refused  # a room may be called 1.2.3.4:80
         if place is not None:
             self._enter_place(*place, mode, done)
             return
-        name = check_room_name(name)
+        name = asked_room_name(name)
         known = self.rooms.get(fold(name))
         if known is not None and self._link.state not in (IDLE, READY):
             self._frontend.note(f"evloop: going by what {self._link.endpoint} said of it last")
@@ -381,13 +397,13 @@ class Prompt:
 
         def entered(value: object, error: EvloopError | None) -> None:
             if error is not None:
-                done(error)
+                done(not_a_place or error)
                 return
             room, members = protocol.read_room(_room_of(value))
             # From here on it is called as it was asked for: the answer is from the network.
             room = RoomEntry(name, room.address, room.port, room.mode)
             if len(self.rooms) < ROOMS_KNOWN_MAX:
-                self.rooms[room.fold] = room
+                self.rooms[fold(room.name)] = room
             self._open(room, members, done)
 
         self._ask("enter", {"name": name}, entered)
@@ -471,7 +487,7 @@ def advised(error: EvloopError | None) -> EvloopError | None:
     """`error`, with what to do next when it says that no directory answers."""
     if not isinstance(error, NobodyThere):
         return error
-    return NobodyThere(f"{error}; is a directory there? python3 -m evloop.server starts one")
+    return NobodyThere(f"{error}; is a directory there? {command_of('server')} starts one")
 
 
 def _port(text: str) -> int:

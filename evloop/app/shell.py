@@ -13,18 +13,18 @@ import os
 
 from evloop import __version__
 from evloop.app.commands import UsageError, parse_line
-from evloop.app.prompt import Prompt, room_object
-from evloop.app.remarks import Remarks
+from evloop.app.limits import FAULTS_MAX, SLOW_S
+from evloop.app.presence import Presence
+from evloop.app.prompt import Prompt
 from evloop.app.style import Stamps, Style
-from evloop.base.errors import INTERRUPTED, EvloopError, Refused
-from evloop.base.names import fold, place_of, quoted
-from evloop.directory import protocol
+from evloop.base.errors import INTERNAL, INTERRUPTED, EvloopError, Refused
+from evloop.base.names import place_of, quoted
 from evloop.directory.client import READY, DirectoryClient
 from evloop.directory.trust import Trust
-from evloop.net.stream import Hub
+from evloop.net.stream import Hub, Stream
 from evloop.system.files import keep_name
 from evloop.system.loop import Loop
-from evloop.system.timers import nothing
+from evloop.system.timers import NEVER, nothing
 from evloop.terminal import report
 from evloop.terminal.frontend import open_frontend
 
@@ -53,6 +53,20 @@ def _plain(**arguments: Any) -> Any:
     return PlainSession(**arguments)
 
 
+# What the prompt did without, in the order of its loading. A session at a prompt lasts for hours,
+# and the files may be another release's by then, or gone: they are loaded while they are ours.
+LATE = (
+    "evloop.terminal.layout",
+    "evloop.app.completion",
+    "evloop.app.chat",
+    "evloop.net.interfaces",
+    "evloop.net.multicast",
+    "evloop.room.live",
+    "evloop.room.reliable.session",
+    "evloop.room.plain",
+)
+URGENT = ("connect", "bye", "quit")  # these do not wait behind a command that takes long
+
 # Loaded with the first room, as all that a chat needs: the prompt comes first, and sooner.
 SESSIONS: dict[str, Any] = {"plain": _plain, "reliable": _reliable}
 
@@ -63,7 +77,7 @@ class Client:
     def __init__(self, loop: Loop, options: Namespace, hub: Hub, wall: Callable[[], float]) -> None:
         self.loop = loop
         self.options = options
-        self._wall = wall
+        self.wall = wall
         self.status = 0
         self.chat: Chat | None = None
         self.on_end: Callable[[], object] = nothing
@@ -72,6 +86,15 @@ class Client:
         # What a one-shot does with its room when it is open, and when it is left.
         self.on_chat: Callable[[Chat], object] = nothing
         self.on_chat_over: Callable[[Chat], object] = nothing
+        self.before_quit: Callable[[], str] = str  # a person is told it, once; "": nothing
+        self.before_stop: Callable[[], str] = str  # what Ctrl-Z has to say; "": nothing
+        self.finish: Callable[[], object] = loop.stop  # the very end, when all rooms are left
+        self._asked = False  # `before_quit` had something to say
+        self._faults = 0
+        self._late: list[str] | None = None  # modules still to be loaded, the next one last
+        self._slow = loop.call_at(NEVER, self._tell_slow)  # armed while a command waits
+        self._waits = False  # a command, or the start, waits for the directory
+        self._told_slow = False  # and has done so for a while
         self._quitting = False
         self._rooms: set[LiveRoom] = set()  # open; those that were left are still saying goodbye
         self._ending = False
@@ -93,6 +116,7 @@ class Client:
         )
         trust = Trust(options, os.environ, lambda text: self.frontend.note(report.note(text)))
         self.link.make_pipe = trust.pipe
+        self._presence = Presence(loop, self.link, self._remark)
         self.prompt = Prompt(
             self.frontend,
             self.link,
@@ -102,12 +126,9 @@ class Client:
             as_json=options.json,
             open_room=self._open_room,
             on_quit=self.quit,
-            on_change=self._room_changed,
+            on_change=self._presence.changed,
             on_renamed=self._keep_name,
         )
-        # Anybody may make and delete rooms: what is said of it shares a budget.
-        self._changes = Remarks(loop.now, lambda text: self.frontend.note(text, "remark"))
-        self._changes_timer = loop.call_at(float("inf"), self._tell_changes)
         self.link.on_ready = self._ready
         self.link.on_lost = self._lost
         self.link.on_news = self.prompt.news
@@ -152,7 +173,7 @@ class Client:
             self.show_prompt()
 
     def interrupt(self) -> None:
-        """Ctrl-C twice: out of the room; at the main prompt out of the program."""
+        """Ctrl-C: a command that waits is given up. Twice: out of the room, or the program."""
         if self.chat is not None:
             self.chat.leave()
         else:
@@ -162,6 +183,8 @@ class Client:
         """The end of input, or Ctrl-D."""
         if self.chat is None:
             self.quit()
+            if not self._quitting:
+                self.show_prompt()
             return
         if not self.frontend.is_terminal:
             self._quitting = True
@@ -176,11 +199,19 @@ class Client:
         present = (name for _, name, _ in self.chat.room.session.members(self.loop.now)[1:])
         return in_chat(text[:cursor], list(self.chat.view.speakers), present)
 
+    def passes(self, text: str) -> bool:
+        """Whether a line need not wait for the command before it: that one takes long already."""
+        word = text.split()[:1]
+        return self._told_slow and bool(word) and word[0].casefold() in URGENT
+
     # -- commands --------------------------------------------------------------------------------
 
     def run(self, word: str, arguments: list[str], options: dict[str, str]) -> None:
         """Run one command of the prompt; lines wait until it is done."""
+        if self._waits:
+            self.link.give_up()  # only what is urgent gets here meanwhile
         self.frontend.hold(True)
+        self.awaiting(True)
         self._away = self._away and word not in ("connect", "bye")
         finished = False
 
@@ -188,6 +219,7 @@ class Client:
             nonlocal finished
             assert not finished, f"{word} ended twice"
             finished = True
+            self.awaiting(False)
             if error is not None:
                 said = self.options.command[0] if self.options.command else word
                 self.failed(" ".join([said, *arguments[:1]]), error)
@@ -202,6 +234,18 @@ class Client:
         except EvloopError as error:
             done(error)
 
+    def awaiting(self, waits: bool) -> None:
+        """A command, or the start, waits for the directory from now on, or no more."""
+        self._waits = waits
+        self._told_slow = False
+        self._slow.move(self.loop.now + SLOW_S if waits else NEVER)
+
+    def _tell_slow(self) -> None:
+        self._told_slow = True
+        if self.frontend.is_terminal:
+            self.frontend.note(report.still_waiting(self.link.endpoint))
+            self.frontend.hold(True)  # what was typed meanwhile and is urgent goes on now
+
     def failed(self, what: str, error: EvloopError, status: int = 0) -> None:
         """Say what failed and why; the first failure decides the exit status."""
         why = str(error)
@@ -214,8 +258,56 @@ class Client:
         if one_shot or not self.frontend.is_terminal:
             self.status = self.status or status or error.exit_status
 
+    def fault(self, origin: object, error: Exception) -> None:
+        """A bug of ours in a callback of `origin`: said, and the chat goes on.
+
+        A program among others (a command, a pipe) is to end with a status; so is one whose bug
+        comes again and again.
+        """
+        if isinstance(error, EvloopError):
+            self.failed("", error)
+        else:
+            what = f"{type(error).__name__}: {error}"
+            self.frontend.note(f"evloop: internal error: {what}; --debug shows where")
+            if self.options.debug:
+                from traceback import format_exception
+
+                lines = format_exception(type(error), error, error.__traceback__)
+                self.frontend.note("".join(lines).rstrip())
+        if isinstance(origin, Stream):
+            origin.fail()
+        self._faults += 1
+        if self.options.command or not self.frontend.is_terminal or self._faults > FAULTS_MAX:
+            self.signalled(getattr(error, "exit_status", INTERNAL))
+        else:
+            self.recover()
+
+    def recover(self) -> None:
+        """After a bug: the command that runs may never come to its end, so take the next."""
+        if self.chat is None and not self._quitting:
+            self.awaiting(False)
+            self.frontend.hold(False)
+            self.show_prompt()
+
+    def _load_late(self) -> None:
+        """Load what was left for later: under a person's hands a module in each tick."""
+        if self._late is None:
+            self._late = list(reversed(LATE))
+        while self._late:
+            try:
+                __import__(self._late.pop())
+            except ImportError:  # what needs it will say so
+                self._late.clear()
+            if self.frontend.is_terminal:
+                self.loop.defer(self._load_late)
+                return
+
     def show_prompt(self) -> None:
         """Say where Enter will go."""
+        if (
+            self._late is None and self.frontend.is_terminal
+        ):  # in the tick after this one: the prompt is drawn before
+            self.loop.defer(lambda: self.loop.defer(self._load_late))
         chatting = self.chat is not None
         name = self.chat.name if self.chat is not None else "evloop"
         self.frontend.prompt(f"{name}> ", chatting=chatting)
@@ -229,62 +321,15 @@ class Client:
             self.frontend.note(report.directory_back(self.link.endpoint))
         if not self.options.command:
             self.link.request("watch", {}, _ignore)
+            if not self.frontend.is_terminal:
+                self._load_late()
             if self.frontend.is_terminal or self.prompt.awaits_rooms:
                 self.prompt.learn_rooms()
-        chat = self.chat
-        if chat is not None and chat.listed:
-            self._return_to(chat)
+        self._presence.ready()
 
-    def _return_to(self, chat: Chat) -> None:
-        """Be counted in the room of `chat` again; it may be another one by now, or none."""
-
-        def entered(value: Any, error: EvloopError | None) -> None:
-            if self.chat is not chat:
-                return
-            if isinstance(error, Refused):
-                chat.view.told(report.room_gone(chat.name, *chat.place))
-            elif error is None:
-                room = value.get("room") if isinstance(value, dict) else None
-                self._follow(chat, protocol.read_room(room)[0])
-
-        self.link.request("enter", {"name": chat.name}, entered)
-
-    def _follow(self, chat: Chat, room: RoomEntry) -> None:
-        """The directory says where the room of `chat` is: tell when that is elsewhere."""
-        if (room.address, room.port) != chat.place:
-            chat.view.told(report.room_moved(chat.name, room.address, room.port))
-
-    def _room_changed(self, method: str, room: RoomEntry) -> None:
-        """Somebody made or deleted a room."""
-        chat = self.chat
-        if chat is not None and chat.listed and fold(chat.name) == room.fold:
-            if method == "room_deleted":
-                chat.view.told(report.room_gone(chat.name, *chat.place))
-            elif (room.address, room.port) == chat.place:
-                self._return_to(chat)
-            else:
-                self._follow(chat, room)
-        elif not self.options.json:
-            words = report.room_made if method == "room_made" else report.room_deleted
-            text = report.note(words(room_object(room, 0)))
-            self._changes.remark("rooms", text, self.loop.now)
-            self._changes_timer.move(self._changes.next_deadline())
-
-    def _tell_changes(self) -> None:
-        self._changes.handle_timer(self.loop.now)
-        self._changes_timer.move(self._changes.next_deadline())
-
-    def _count(self, chat: Chat, then: Callable[[int], object]) -> None:
-        """Ask the directory how many are in the room of `chat`; 0 where it does not tell."""
-        if not chat.listed or self.link.state != READY:
-            then(0)
-            return
-
-        def counted(value: Any, error: EvloopError | None) -> None:
-            room = value.get("room") if isinstance(value, dict) else None
-            then(protocol.read_room(room)[1] if error is None else 0)
-
-        self.link.request("enter", {"name": chat.name}, counted)
+    def _remark(self, text: str) -> None:
+        if not self.options.json:
+            self.frontend.note(text, "remark")
 
     def _keep_name(self, name: str) -> None:
         """The user has another name from now on, and at the next start."""
@@ -332,9 +377,11 @@ class Client:
             on_over=over,
             on_quit=self.quit,
             on_renamed=self._keep_name,
-            count=self._count,
+            count=self._presence.count,
         )
+        self._presence.chat = self.chat
         self.chat.start()
+        self.awaiting(False)
         self.show_prompt()
         self.frontend.hold(False)
         self.on_chat(self.chat)
@@ -364,7 +411,7 @@ class Client:
         )
         if mode == "plain":
             session.is_own = lambda source: source == transport.source
-        return LiveRoom(self.loop, transport, session, self._wall)
+        return LiveRoom(self.loop, transport, session, self.wall)
 
     def _rng(self) -> Random:
         """The random source. Loaded late, as with all that the first prompt can do without."""
@@ -376,14 +423,29 @@ class Client:
 
     def _chat_over(self, chat: Chat) -> None:
         self.chat = None
-        if chat.listed and self.link.state == READY:
-            self.link.request("leave", {"name": chat.name}, _ignore)
+        self._presence.left(chat)
         self.on_chat_over(chat)
 
     # -- the end ---------------------------------------------------------------------------------
 
+    def _stays(self) -> bool:
+        """Whether a person who wants to quit is told first what that means for others."""
+        if self._asked or self._quitting or not self.frontend.is_terminal or self.options.command:
+            return False
+        sentence = self.before_quit()
+        if sentence:
+            self._asked = True
+            self.frontend.note(sentence)
+        return bool(sentence)
+
+    def suspending(self) -> str:
+        """The terminal is given back and the process stopped: what is to be said; "": nothing."""
+        return self.before_stop()
+
     def quit(self) -> None:
         """Leave the room, if any, then the program."""
+        if self._stays():
+            return
         self._quitting = True
         if self.chat is None:
             self._end()
@@ -391,7 +453,16 @@ class Client:
             self.chat.finish()
 
     def signalled(self, status: int) -> None:
-        """A signal: say goodbye in the room and go, with `status`."""
+        """A signal: say goodbye in the room and go, with `status`.
+
+        Ctrl-C of a person whose command waits ends that alone.
+        """
+        person = self.frontend.is_terminal and not self.options.command
+        if status == INTERRUPTED and person and self._waits and not self._quitting:
+            self.link.give_up()
+            return
+        if status == INTERRUPTED and self._stays():
+            return
         self.status = status
         if self._quitting or self.chat is None:
             self._end()
@@ -418,7 +489,7 @@ class Client:
         self._ending = True
         if not self._rooms:
             self.link.close()
-            self.loop.stop()
+            self.finish()
 
 
 def _ignore(value: object, error: object) -> None:

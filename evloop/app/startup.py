@@ -70,30 +70,35 @@ def _interactive(client: Client) -> None:
         ready()
 
     def ready() -> None:
+        client.awaiting(False)
         client.frontend.hold(False)
         client.show_prompt()
 
     client.frontend.hold(True)
+    client.awaiting(True)
     prompt.connect(prompt.server, connected)
 
 
 def _connected(client: Client, word: str, room: str, act: Callable[[], object]) -> None:
     """Act once a directory is connected; at once when ADDRESS:PORT says where the room is."""
 
+    not_a_place: Refused | None = None
+
     def connected(error: EvloopError | None) -> None:
         if error is None:
             act()
         else:
-            client.failed(word, advised(error) or error)
+            client.failed(word, not_a_place or advised(error) or error)
             client.quit()
 
     try:
-        needs_none = split_place(room) is not None
-    except Refused:  # the command itself will say so
-        needs_none = True
+        needs_none = word == "chat" and split_place(room) is not None
+    except Refused as refused:  # or it is the name of a room: the directory knows
+        needs_none, not_a_place = False, refused
     if needs_none:
         act()
     else:
+        client.awaiting(True)
         client.prompt.connect(client.prompt.server, connected)
 
 

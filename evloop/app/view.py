@@ -23,7 +23,7 @@ from evloop.app.limits import (
 )
 from evloop.app.remarks import Remarks
 from evloop.base.errors import Refused
-from evloop.base.names import fold
+from evloop.base.names import fold, fold_text
 from evloop.base.ratelimit import TokenBucket
 from evloop.room.events import ME, Left
 from evloop.room.limits import HISTORY_MESSAGES_MAX
@@ -63,7 +63,7 @@ COUNTED = {
 
 def names_me(text: str, nickname: str) -> bool:
     """Whether `nickname` stands in `text` at word boundaries, whatever its case."""
-    text, nickname = fold(text), fold(nickname)
+    text, nickname = fold_text(text), fold_text(nickname)
     start = text.find(nickname)
     while start >= 0:
         end = start + len(nickname)
@@ -386,14 +386,16 @@ class RoomView:
         return self._session.stats().get("members_estimate", 0) > GREETED_MEMBERS_MAX
 
     def _renamed(self, event: Renamed) -> None:
-        self._remark_on(event, "renamed", lambda: report.renamed(event.old, event.name))
+        label, sender = self._session.label, event.sender
+        words = label(sender, event.old), label(sender, event.name)
+        self._remark_on(event, "renamed", lambda: report.renamed(*words))
 
     def _lost(self, event: Lost) -> None:
         self._remark_on(event, "lost", lambda: report.lost(self.label(event), event.count))
 
     def _conflict(self, event: Conflict) -> None:
         mine = event.sender == self._session.sender_id
-        words = (event.name, event.seq, mine)
+        words = (self.label(event), event.seq, mine)
         self._remark_on(event, "conflict", lambda: report.conflict(*words))
 
     def _remark_on(self, event: Any, kind: str, words: Callable[[], str]) -> None:

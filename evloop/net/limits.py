@@ -58,6 +58,9 @@ TLS_READ_BYTES_MAX = 65_536  # of one read from the record layer; a record holds
 KEEPALIVE_IDLE_S = 60  # a silent client is asked whether it is there (the default: 2 hours) ...
 KEEPALIVE_INTERVAL_S = 15  # ... so often ...
 KEEPALIVE_PROBES = 4  # ... so many times; then its connection, and its place, are given up
+# What was sent and is not acknowledged for so long ends a connection too: while there is such,
+# the kernel asks no keepalive, and would try for 15 minutes.
+USER_TIMEOUT_MS = (KEEPALIVE_IDLE_S + KEEPALIVE_INTERVAL_S * KEEPALIVE_PROBES) * 1000
 
 # -- the server ----------------------------------------------------------------------------------
 

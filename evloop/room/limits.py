@@ -15,6 +15,8 @@ PLAIN_HISTORY_MAX = 1_000  # messages kept for /history
 
 assert PLAIN_DATAGRAM_BYTES_MAX > NICKNAME_BYTES_MAX + 8
 
+FAULT_PAUSE_S = 1.0  # after a bug of ours in a session's timer: the loop is not kept busy by it
+
 # -- the reliable room ---------------------------------------------------------------------------
 
 HISTORY_MESSAGES_MAX = 4_096

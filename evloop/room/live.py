@@ -14,7 +14,7 @@ came, nor that there is only one room: a room needs no terminal and no sockets.
 from __future__ import annotations
 
 from evloop.room.events import Trouble
-from evloop.room.limits import LEAVE_S
+from evloop.room.limits import FAULT_PAUSE_S, LEAVE_S
 from evloop.system.timers import nothing
 
 TYPE_CHECKING = False
@@ -174,13 +174,17 @@ class LiveRoom:
 
     def _receive(self, burst: list[tuple[bytes, Any]]) -> None:
         session, now = self.session, self._loop.now
+        guard, take = self._loop.guard, session.receive_datagram
         for data, source in burst:
-            session.receive_datagram(data, source, now)
+            guard(self, take, data, source, now)
         self.pump()
 
     def _on_timer(self) -> None:
-        self.session.handle_timer(self._loop.now)
+        now = self._loop.now
+        went_well = self._loop.guard(self, self.session.handle_timer, now)
         self.pump()
+        if not went_well and self.state != CLOSED:  # not at once, if it is due still
+            self._timer.move(max(self._timer.when, now + FAULT_PAUSE_S))
 
     def pump(self) -> None:
         """Carry what the session has for the network, for the user and for the timer."""
@@ -193,7 +197,7 @@ class LiveRoom:
             self._send(waiting)
         events = session.events()
         if events:
-            self.on_events(events)
+            self._loop.guard(self, self.on_events, events)
         if self.state == CLOSED:  # by who was told
             return
         deadline = session.next_deadline()

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections import deque
 
 from evloop.base.errors import Refused
-from evloop.base.names import check_nickname, cut_utf8
+from evloop.base.names import check_member_name, check_nickname, utf8_parts
 from evloop.room.events import ME, NO_SENDER, NO_SEQ, TEXT, Foreign, Said
 from evloop.room.limits import (
     PLAIN_BURST,
@@ -37,7 +37,7 @@ _AHEAD_S = (PLAIN_BURST - 1) / PLAIN_PER_S + 1e-6  # the last so that rounding h
 
 def cut(text: str, most: int) -> list[str]:
     """Cut `text` into parts of at most `most` (>= 4) UTF-8 bytes, between characters only."""
-    return [part.decode() for part in cut_utf8(text.encode(errors="replace"), most)]
+    return [part.decode() for part in utf8_parts(text.encode(errors="replace"), most)]
 
 
 class PlainSession:
@@ -118,7 +118,7 @@ class PlainSession:
         self._counts["received"] += 1
         name, colon, text = line.partition(": ")
         try:
-            check_nickname(name)
+            check_member_name(name)
         except Refused:
             colon = ""
         if not colon:

@@ -173,9 +173,16 @@ def foreign(mode: str) -> str:
 
 
 def directory_away(endpoint: str, why: str, delay: float) -> str:
-    """The connection was lost; the next try is in `delay` seconds."""
+    """The connection was lost; the next try is in `delay` seconds, inf: there will be none."""
+    if delay == float("inf"):
+        return note(f"the directory {endpoint} is left ({quoted(why)}); connect goes back")
     when = f"in {delay:.0f} s" if delay >= 1 else "at once"
     return note(f"the directory {endpoint} is away ({quoted(why)}); next try {when}, chats go on")
+
+
+def still_waiting(endpoint: str) -> str:
+    """A command waits for the directory for longer than it should."""
+    return note(f"still waiting for {endpoint} (Ctrl-C gives up)")
 
 
 def directory_back(endpoint: str) -> str:

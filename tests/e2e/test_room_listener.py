@@ -3,6 +3,8 @@
 It must print what was said, each sender in order and nothing twice, and ask for what it misses.
 """
 
+from __future__ import annotations
+
 import re
 import shutil
 import socket
@@ -21,7 +23,7 @@ LISTENER = Path(__file__).parent / "room_listener.pl"
 MODULES = "Encode", "Socket", "Time::HiRes"
 
 
-def run(*words: str) -> "subprocess.CompletedProcess[str]":
+def run(*words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(words, check=False, capture_output=True, text=True)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import json
 import random
-import shutil
 import socket
 import struct
 from functools import partial
@@ -176,7 +175,6 @@ def _crowd(house: House, context: SSLContext, rng: random.Random, count: int) ->
     house.until(lambda: not house.dispatcher.connections)
 
 
-@pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl")
 def test_tls_connections_leave_nothing(tmp_path: Path) -> None:
     files = Files(tmp_path)
     house = House("--max-per-address", "0", "--tls-cert", files.cert, "--tls-key", files.key)
@@ -204,8 +202,6 @@ def test_nothing_is_left_to_the_collector(kind: str, tmp_path: Path) -> None:
     if kind == "disk":
         options += ["--state", f"{tmp_path}/directory.db"]
     if kind == "tls":
-        if shutil.which("openssl") is None:
-            pytest.skip("needs openssl")
         files = Files(tmp_path)
         options += ["--tls-cert", files.cert, "--tls-key", files.key]
         context = client_context(files.ca)

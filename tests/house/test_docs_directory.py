@@ -201,7 +201,7 @@ def _last_name(node: ast.expr) -> str | None:
 def test_the_page_has_every_notification_and_no_other() -> None:
     sent = set()
     for name, arguments in _calls():
-        if name in ("announce", "notification") and isinstance(arguments[0], ast.Constant):
+        if name in ("_announce", "notification") and isinstance(arguments[0], ast.Constant):
             method = arguments[0].value
             assert isinstance(method, bytes)
             sent.add(method.decode())

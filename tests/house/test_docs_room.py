@@ -3,6 +3,8 @@
 The vectors are read out of the page, and everything that is a table there is compared as a table.
 """
 
+from __future__ import annotations
+
 import ast
 import re
 from importlib import import_module

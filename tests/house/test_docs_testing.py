@@ -1,5 +1,7 @@
 """docs/testing.md against the tests that there are: folders, commands, names to change."""
 
+from __future__ import annotations
+
 import ast
 import re
 

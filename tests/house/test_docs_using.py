@@ -4,6 +4,8 @@ Commands, options, variables, exit codes, JSON objects, keys, counters, figures 
 taken from the code's own objects, or from its syntax trees where it has none.
 """
 
+from __future__ import annotations
+
 import argparse
 import ast
 import contextlib
@@ -328,7 +330,13 @@ def test_every_log_event_is_described() -> None:
     for node in (node for path in FILES for node in ast.walk(tree_of(path))):
         if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
             continue
+        for keyword in node.keywords:  # of a change, logged when it is on the disk
+            if keyword.arg == "logged" and isinstance(keyword.value, ast.Constant):
+                logged.add(str(keyword.value.value))
         name, of = node.func.attr, ast.unparse(node.func.value)
+        if name in ("add", "remove") and of.endswith("group_commit"):
+            texts = [one for one in ast.walk(node.args[1]) if isinstance(one, ast.Constant)]
+            logged.update(str(one.value) for one in texts)
         logs = name in ("error", "warning", "notice", "info", "debug") and of.endswith("log")
         # A connection that ends for a fault of its peer is logged by `blame`.
         for argument in node.args[:1] if logs else node.args[1:2] if name == "blame" else []:

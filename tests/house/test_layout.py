@@ -155,6 +155,12 @@ def test_version_loads_nothing_heavy(program: str) -> None:
     assert not loaded_by(program, "--version") & HEAVY
 
 
+@pytest.mark.parametrize("program", ["server", "client"])
+def test_version_does_not_wait_for_what_serves_or_chats(program: str) -> None:
+    parts = {"socket", "selectors", "evloop.system.loop", "evloop.net.stream", "argparse"}
+    assert not loaded_by(program, "--version") & parts
+
+
 def test_the_client_comes_to_its_prompt_with_nothing_heavy() -> None:
     loaded = loaded_by("client", typed="quit\n")
     assert not loaded & (HEAVY | NOT_YET)

@@ -15,7 +15,7 @@ from evloop.base.errors import SetupError
 from evloop.net.interfaces import choose_interface
 from evloop.net.multicast import MulticastTransport
 from evloop.room.events import Joined, Said, Trouble
-from evloop.room.limits import LEAVE_S
+from evloop.room.limits import FAULT_PAUSE_S, LEAVE_S
 from evloop.room.live import (
     CLOSED,
     LEAVING,
@@ -214,6 +214,67 @@ def test_closing_from_inside_an_event_is_fine(world: World) -> None:
     room.session.say("hi", 0.0, 0)
     room.pump()
     assert room.state == CLOSED and world.closed == 1
+
+
+def test_a_bug_at_one_datagram_loses_no_other(world: World) -> None:
+    faults: list[Exception] = []
+    world.loop.on_error = lambda origin, error: faults.append(error)
+    room = world.room()
+    take = world.session.heard.append
+
+    class Picky(list[Any]):
+        def append(self, datagram: Any) -> None:
+            if datagram[0] == b"two":
+                raise ZeroDivisionError("planted")
+            take(datagram)
+
+    world.session.heard = Picky()
+    world.session.out = [(b"one", None), (b"two", None), (b"three", None)]
+    room.pump()
+    world.ticks()
+    world.ticks()
+    room.close()
+    assert len(faults) == 1
+
+
+def test_a_bug_at_an_event_or_a_deadline_stops_no_room(world: World) -> None:
+    faults: list[str] = []
+    world.loop.on_error = lambda origin, error: faults.append(str(error))
+    room = world.room()
+
+    def planted(*_: object) -> None:
+        raise ZeroDivisionError("planted")
+
+    room.on_events = planted
+    world.session._events.append(Trouble("trouble", "planted"))
+    world.session.deadline = world.time + 5.0
+    room.pump()
+    assert faults == ["planted"]
+    world.time += 6.0
+    world.ticks()
+    assert world.session.timers == [world.time]  # the timer was set, although the screen failed
+    room.close()
+
+
+def test_a_deadline_that_fails_comes_again_but_not_at_once(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    faults: list[Exception] = []
+    world.loop.on_error = lambda origin, error: faults.append(error)
+    room = world.room()
+
+    def planted(session: Session, now: float) -> None:
+        raise ZeroDivisionError("planted")
+
+    monkeypatch.setattr(Session, "handle_timer", planted)
+    world.session.deadline = world.time
+    room.pump()
+    world.ticks(5)
+    assert len(faults) == 1
+    world.time += FAULT_PAUSE_S
+    world.ticks(5)
+    assert len(faults) == 2
+    room.close()
 
 
 def test_sockets_that_are_opened_anew_are_heard_and_sent_from(world: World) -> None:

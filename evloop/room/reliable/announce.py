@@ -12,7 +12,7 @@ asked meanwhile.
 A SESSION goes out for one of these reasons, and one SESSION serves all that are due:
 
     reason          when                                     may be suppressed
-    Trickle         its point, unless I am behind            yes, by an equal digest
+    Trickle         its point, unless I am behind (BEHIND_S) yes, by an equal digest
     presence        T after my last one, jittered            no
     an ask of mine  with back-off, until all have confirmed  no
     an ask to me    a drawn wait later                       no
@@ -24,6 +24,7 @@ digest differs for EXPLAIN_S and neither lists nor own changes explain it, the l
 from __future__ import annotations
 
 from evloop.room.reliable.limits import (
+    BEHIND_S,
     CONFIRM_ASKERS_MAX,
     CONFIRM_BACKOFF_S_MAX,
     CONFIRM_MEMBER_S,
@@ -97,6 +98,7 @@ class Announcer:
     """The SESSIONs of one session."""
 
     __slots__ = (
+        "_behind_since",
         "_confirm",
         "_delay",
         "_egress",
@@ -132,6 +134,7 @@ class Announcer:
         self._delay = delay
         self._egress = egress
         self._rng = rng
+        self._behind_since = NEVER  # or since my last SESSION, when that is later
         self._soliciting = True  # nobody has said yet what there is
         self._long_list = False  # the next list has up to SESSION_ENTRIES_MAX
         self._unexplained = NEVER  # since when a digest differs without a reason
@@ -197,7 +200,9 @@ class Announcer:
 
         `behind`: Trickle is to be silent; `ask`: my own ask is due and makes sense now.
         """
-        trickle = self._trickle.handle_timer(now, self._presence.size()) and not behind
+        self._behind_since = min(self._behind_since, now) if behind else NEVER
+        muted = behind and now < self._behind_since + BEHIND_S
+        trickle = self._trickle.handle_timer(now, self._presence.size()) and not muted
         answer = self._confirm.answer_due <= now
         if trickle or ask or answer or self._presence_due() <= now:
             if self._egress.may_session(now):
@@ -224,6 +229,7 @@ class Announcer:
         self._egress.say_session(body, now)
         self._long_list = False
         self._spoke = now
+        self._behind_since = NEVER
         self._patience = 0.8 + 0.2 * self._rng.random()
         if confirm.answer_due <= now:
             confirm.answered()

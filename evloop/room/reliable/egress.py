@@ -11,7 +11,7 @@ from collections import deque
 from heapq import heappop, heappush
 
 from evloop.base.errors import Refused
-from evloop.base.names import cut_utf8
+from evloop.base.names import utf8_parts
 from evloop.base.ratelimit import TokenBucket
 from evloop.room.reliable.limits import (
     BULK_BURST,
@@ -60,7 +60,7 @@ def split(text: str) -> list[bytes]:
     Raises Refused `too_long` when that makes more than PARTS_MAX parts.
     """
     data = text.encode(errors="replace")
-    parts = cut_utf8(data, PART_BYTES_MAX)
+    parts = utf8_parts(data, PART_BYTES_MAX)
     if len(parts) > PARTS_MAX:
         raise Refused(
             1,

@@ -1,14 +1,21 @@
-"""How long a datagram takes one way, and how much is lost.
+"""How long a datagram takes one way, how much is lost, and how many copies that calls for.
+
+Nobody is believed alone: in an open room one of those who tell may be a liar.
 
 `Delay`: each SESSION tells when it was sent, and repeats that time of the last SESSION heard with
 how long ago that was: half of the rest is the delay. Only times at which I did send, and lately,
 are taken for an echo, and only from news of its sender (the caller sees to that): a replay must not
-make me slow. Up fast and down slowly: timers that are too short cost everybody, too long ones only
-me.
+make me slow. An echo can be held back, so the newest of each member counts once, and the median
+rules. Up fast and down slowly: timers that are too short cost everybody, too long ones only me.
 
 `LossMeter`: loss is measured where the number of datagrams is known beforehand: copies of a DATA
 say how many follow, and control datagrams are counted by their sender. Of a DATA only what follows
-the first copy that arrived is counted: given that one arrived, the rest is a fair sample.
+the first copy that arrived is counted: given that one arrived, the rest is a fair sample. A sender
+can announce what it never sends. So each has an account of its own, with a share of the samples and
+no more loss than the better half of the room makes likely.
+
+Members of standing (here for a while, and consistently) are asked first: strangers count only
+while there are none, or too few, of them.
 """
 
 from __future__ import annotations
@@ -17,17 +24,22 @@ from collections import deque
 
 from evloop.room.reliable.limits import (
     CONTROL_GAP_MAX,
+    COPIES_DOUBTED,
     COPIES_MAX,
     COPY_SPACING_S,
+    DELAY_PEERS_MAX,
     DELAY_S_MAX,
     DELAY_S_MIN,
     DELAY_S_START,
     ECHOES_AWAITED_MAX,
     LOSS_ASSUMED,
+    LOSS_DOUBT,
+    LOSS_DOUBT_SAMPLES,
     LOSS_PENDING_MAX,
     LOSS_PRIOR_SAMPLES,
     LOSS_SAMPLES_MAX,
     LOSS_SAMPLES_MIN,
+    LOSS_SHARE_MIN,
     LOSS_UNKNOWN,
     MISS_MAX,
     MISS_MEMBERS,
@@ -45,20 +57,30 @@ if TYPE_CHECKING:
 
 
 class Delay:
-    """The estimate in seconds (`value`), and the echo owed to the last SESSION heard."""
+    """The estimate in seconds (`value`), and the echo owed to the last SESSION heard.
 
-    __slots__ = ("_heard", "_known", "_mine", "_peer", "_sent", "value")
+    The echo goes to a member of standing if one was heard since the last: a stranger that speaks
+    after everybody must not keep their echoes from them.
+    """
+
+    __slots__ = ("_heard", "_known", "_mine", "_owed", "_peer", "_samples", "_sent", "value")
 
     def __init__(self) -> None:
         self.value = DELAY_S_START
         self._known = False
         self._mine: deque[int] = deque(maxlen=ECHOES_AWAITED_MAX)  # when I sent, in us
         self._peer = NOBODY
+        self._owed = False  # to a member of standing
         self._sent = 0
         self._heard = 0.0
+        # (seconds, of standing) of each member's newest echo; the order is that of hearing
+        self._samples: dict[bytes, tuple[float, bool]] = {}
 
-    def heard(self, peer: bytes, sent: int, now: float) -> None:
+    def heard(self, peer: bytes, sent: int, now: float, standing: bool = False) -> None:
         """A SESSION of `peer`, sent at `sent` us of its clock."""
+        if self._owed and not standing:
+            return
+        self._owed = standing
         self._peer = peer
         self._sent = sent
         self._heard = now
@@ -70,43 +92,139 @@ class Delay:
         return sent
 
     def echo(self, now: float) -> tuple[bytes, int, int]:
-        """(peer, its time of sending, us held since); NOBODY when none was heard."""
+        """(peer, its time of sending, us held since) of what goes out now; NOBODY when none was
+        heard."""
+        self._owed = False
         held = int((now - self._heard) * 1e6) & 0xFFFFFFFF if self._peer != NOBODY else 0
         return self._peer, self._sent, held
 
-    def echoed(self, sent: int, held: int, now: float) -> None:
-        """My SESSION sent at `sent` us of my clock came back after having been held `held` us."""
+    def echoed(self, peer: bytes, sent: int, held: int, now: float, standing: bool = False) -> None:
+        """My SESSION sent at `sent` us of my clock came back by `peer`, which held it `held` us."""
         one_way = ((int(now * 1e6) - sent - held) & 0xFFFFFFFF) / 2e6
         if one_way > ROUND_TRIP_S_MAX / 2 or sent not in self._mine:
             return
-        one_way = min(max(one_way, DELAY_S_MIN), DELAY_S_MAX)
-        if self._known:
-            self.value += (one_way - self.value) / (2 if one_way > self.value else 16)
-        else:
-            self.value = one_way
+        samples = self._samples
+        samples.pop(peer, None)
+        if len(samples) >= DELAY_PEERS_MAX:
+            strangers = (other for other, (_, stands) in samples.items() if not stands)
+            del samples[next(strangers, None) or next(iter(samples))]
+        samples[peer] = min(max(one_way, DELAY_S_MIN), DELAY_S_MAX), standing
+        self._move(self._median())
+
+    def _median(self) -> float:
+        told = [value for value, stands in self._samples.values() if stands]
+        told = sorted(told or [value for value, _ in self._samples.values()])
+        return told[(len(told) - 1) // 2]
+
+    def _move(self, median: float) -> None:
+        if not self._known:
+            self.value = median
             self._known = True
+            return
+        # Far too long is no noise: it was the first echo that was false, or the network changed.
+        pace = 2 if median > self.value else 4 if median < self.value / 2 else 16
+        self.value += (median - self.value) / pace
+
+    def gone(self, peer: bytes) -> None:
+        """`peer` left."""
+        self._samples.pop(peer, None)
 
 
 LATE_S = 0.25  # a copy that comes later than this after its time counts as lost
 
 
+class _Account:
+    """What was seen, and what was lost, of one sender."""
+
+    __slots__ = ("lost", "seen")
+
+    def __init__(self) -> None:
+        self.seen = 0.0
+        self.lost = 0.0
+
+
+class _Accounts:
+    """Those of one class of senders: a window of the last LOSS_SAMPLES_MAX samples."""
+
+    __slots__ = ("by_sender", "total")
+
+    def __init__(self) -> None:
+        self.by_sender: dict[bytes, _Account] = {}
+        self.total = 0.0
+
+    def count(self, sender: bytes, seen: float, lost: float) -> None:
+        """`sender` sent `seen` + `lost`, of which `lost` did not arrive."""
+        account = self.by_sender.get(sender)
+        if account is None:
+            account = self.by_sender[sender] = _Account()
+        account.seen += seen
+        account.lost += lost
+        self.total += seen + lost
+        # Nobody has more than twice a fair share: k liars of N fill 2 k / N of the window.
+        share = max(LOSS_SHARE_MIN, 2 * LOSS_SAMPLES_MAX / len(self.by_sender))
+        if account.seen + account.lost > share:
+            self._halve(account)
+        if self.total > LOSS_SAMPLES_MAX:
+            for account in self.by_sender.values():
+                self._halve(account)
+            kept = {
+                sender: account
+                for sender, account in self.by_sender.items()
+                if account.seen + account.lost >= 0.5
+            }
+            self.by_sender = kept
+            self.total = sum([account.seen + account.lost for account in kept.values()])
+
+    def _halve(self, account: _Account) -> None:
+        account.seen /= 2
+        account.lost /= 2
+        self.total -= account.seen + account.lost
+
+
+def _believed(accounts: list[_Account]) -> tuple[float, float]:
+    """(seen, lost) in all, of which each account's loss counts as far as it is likely.
+
+    The better half tells the odds of a loss. Twice these and a few more are believed of anybody:
+    honest accounts stay below that (they differ by chance, and by no more).
+    """
+    ordered = sorted(accounts, key=lambda account: account.lost / (account.seen + account.lost))
+    half = sum([account.seen + account.lost for account in ordered]) / 2
+    seen = lost = 0.0
+    for account in ordered:
+        seen += account.seen
+        lost += account.lost
+        if seen + lost >= half:
+            break
+    odds = LOSS_DOUBT + 2 * lost / max(seen, 1.0)
+    seen = lost = 0.0
+    for account in ordered:
+        seen += account.seen
+        lost += min(account.lost, LOSS_DOUBT_SAMPLES + odds * account.seen)
+    return seen, lost
+
+
 class LossMeter:
     """My own loss, from the last few hundred datagrams that I know were sent."""
 
-    __slots__ = ("_awaited", "_expiry", "_lost", "_seen")
+    __slots__ = ("_awaited", "_expiry", "_members", "_strangers")
 
     def __init__(self) -> None:
-        self._seen = 0.0
-        self._lost = 0.0
+        self._members = _Accounts()  # those of standing
+        self._strangers = _Accounts()
         self._awaited: dict[Key, int] = {}  # copies still to come
         self._expiry: deque[tuple[float, Key]] = deque()
 
-    def _count(self, seen: int, lost: int) -> None:
-        self._seen += seen
-        self._lost += lost
-        if self._seen + self._lost > LOSS_SAMPLES_MAX:
-            self._seen /= 2
-            self._lost /= 2
+    def _count(self, sender: bytes, seen: float, lost: float) -> None:
+        class_ = self._members if sender in self._members.by_sender else self._strangers
+        class_.count(sender, seen, lost)
+
+    def stands(self, sender: bytes) -> None:
+        """`sender` has been here for a while, and consistently."""
+        if sender in self._members.by_sender:
+            return
+        account = self._strangers.by_sender.pop(sender, None) or _Account()
+        self._strangers.total -= account.seen + account.lost
+        self._members.count(sender, account.seen, account.lost)
 
     def first(self, key: Key, more: int, now: float) -> None:
         """The first copy of a new DATA: `more` are announced."""
@@ -122,20 +240,21 @@ class LossMeter:
         """Another copy of a known DATA."""
         awaited = self._awaited.get(key, 0)
         if awaited > more:  # else a duplicate made on the way, or one that was overtaken
-            self._count(1, awaited - more - 1)
+            self._count(key[0], 1, awaited - more - 1)
             self._awaited[key] = more
 
-    def control(self, last: int, counter: int) -> None:
+    def control(self, sender: bytes, last: int, counter: int) -> None:
         """A control datagram number `counter` after number `last` of the same sender."""
         step = (counter - last) & 0xFFFFFFFF
         if 0 < step <= CONTROL_GAP_MAX:
-            self._count(1, step - 1)
+            self._count(sender, 1, step - 1)
 
     def _expire(self, now: float) -> None:
         while self._expiry and self._expiry[0][0] <= now:
-            missed = self._awaited.pop(self._expiry.popleft()[1], 0)
+            key = self._expiry.popleft()[1]
+            missed = self._awaited.pop(key, 0)
             if missed:
-                self._count(0, missed)
+                self._count(key[0], 0, missed)
 
     def percent(self, now: float, others: float | None = None) -> int:
         """Loss in percent, or LOSS_UNKNOWN.
@@ -146,7 +265,14 @@ class LossMeter:
         whoever is furthest off.
         """
         self._expire(now)
-        lost, total = self._lost, self._seen + self._lost
+        accounts = list(self._members.by_sender.values())
+        if self._members.total < LOSS_SAMPLES_MIN:
+            accounts += self._strangers.by_sender.values()
+        accounts = [account for account in accounts if account.seen + account.lost]
+        if not accounts:
+            return LOSS_UNKNOWN
+        seen, lost = _believed(accounts)
+        total = seen + lost
         if total < LOSS_SAMPLES_MIN:
             return LOSS_UNKNOWN
         if others is not None:
@@ -155,26 +281,52 @@ class LossMeter:
         return int(100 * lost / total + 0.3)
 
 
-def copies(rng: Random, losses: dict[int, int], members: int, most: int) -> int:
+def copies(
+    rng: Random, losses: dict[int, int], members: int, most: int, own: int = LOSS_UNKNOWN
+) -> int:
     """How many unasked copies of a DATA to send.
 
-    `losses`: how many members lose so many percent. With r copies a member that loses p misses all
-    with p^(r+1); the aim for the mean over the members is m. The smallest r that reaches it, or one
-    less with the probability that makes the expected mean m.
+    `losses`: how many members tell that they lose so many percent; `own`: what I lose. With r
+    copies a member that loses p misses all with p^(r+1); the aim for the mean over the members is
+    m. The smallest r that reaches it, or one less with the probability that makes the expected
+    mean m. The quarter that tells most may be liars: it gets no more than COPIES_DOUBTED copies
+    beyond those that the others call for.
     """
-    known = sum(losses.values())
-    if not known:
-        losses, known = {LOSS_ASSUMED: 1}, 1
+    if not any(losses.values()):
+        losses = {LOSS_ASSUMED: 1}
     aim = min(MISS_MAX, MISS_MEMBERS / max(members, 1))
     if members < SMALL_ROOM_MEMBERS:
         aim = MISS_SMALL_MAX
     most = min(most, COPIES_MAX)
+    if max(losses) > 0 and most > COPIES_DOUBTED:
+        most = min(most, COPIES_DOUBTED + _extra(_trimmed(losses, own), aim, most)[0])
+    extra, worse, miss = _extra(losses, aim, most)
+    if extra and miss <= aim < worse and rng.random() < (aim - miss) / (worse - miss):
+        return extra - 1
+    return extra
+
+
+def _extra(losses: dict[int, int], aim: float, most: int) -> tuple[int, float, float]:
+    """(how many copies, the mean miss with one less, and with these)."""
+    known = sum(losses.values())
     worse = 1.0
     for extra in range(most + 1):
-        miss = sum(n * (percent / 100) ** (extra + 1) for percent, n in losses.items()) / known
+        miss = sum([n * (percent / 100) ** (extra + 1) for percent, n in losses.items()]) / known
         if miss <= aim:
-            if extra and worse > miss and rng.random() < (aim - miss) / (worse - miss):
-                return extra - 1
-            return extra
+            break
         worse = miss
-    return most
+    return extra, worse, miss
+
+
+def _trimmed(losses: dict[int, int], own: int) -> dict[int, int]:
+    """`losses` and `own`, without the quarter that tells most; one is always left."""
+    told = dict(losses)
+    if own != LOSS_UNKNOWN:
+        told[own] = told.get(own, 0) + 1
+    known = sum(told.values())
+    spare = min((known + 3) // 4, known - 1)
+    for percent in sorted(told, reverse=True):
+        taken = min(spare, told[percent])
+        told[percent] -= taken
+        spare -= taken
+    return told

@@ -67,11 +67,12 @@ class History:
                 self._shown.pop(key, None)
         self._arrivals = deque(kept)
 
-    def shown(self, message: Message, event: Said) -> None:
-        """Remember how `message` (the first part, when there are more) was shown."""
+    def shown(self, message: Message, lamport: int, event: Said) -> None:
+        """Remember how `message` (the first part, when there are more) was shown, and by which
+        Lamport time it is sorted."""
         key = message.sender, message.seq
         if key in self._messages:
-            self._shown[key] = (message.lamport, event)
+            self._shown[key] = (lamport, event)
 
     def newest(self, count: int) -> list[Said]:
         """The newest `count` events by (lamport, sender, seq): the same order everywhere."""

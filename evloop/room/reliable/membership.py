@@ -3,7 +3,7 @@
 A member is present from its first SESSION until a BYE, or until it was silent for 3.5 T:
 
     T = max(6 s, min(0.4 s N, 20 s), 0.15 s N)
-    N = max(members I count, median of the counts that others told)
+    N = max(members I count, median of the counts that they told last)
 
 so a small room notices soon and a large one spends little. Being present has nothing to do with
 having spoken: sender records live in `senders`. Losses are kept as a histogram of percents, so that
@@ -13,19 +13,17 @@ how many copies to send is found without a walk over all members.
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections import deque
 
-from evloop.base.errors import Refused
-from evloop.base.names import check_nickname, fold
+from evloop.room.reliable.labels import Labels
 from evloop.room.reliable.limits import (
     DEPARTED_MAX,
     DEPARTED_S,
-    LABELS_KEPT_MAX,
+    LOSS_BEYOND_MEDIAN,
     LOSS_UNKNOWN,
-    MEMBER_VOTES_MAX,
     MEMBERS_MAX,
     MEMBERS_TRUSTED,
     PRESENCE_S_MIN,
+    STANDING_S,
 )
 
 SILENT_INTERVALS = 3.5  # of T; three lost SESSIONs in a row are no silence yet
@@ -34,36 +32,41 @@ SILENT_INTERVALS = 3.5  # of T; three lost SESSIONs in a row are no silence yet
 class Member:
     """One present member. `holds`: next number of mine that it is known to have reached."""
 
-    __slots__ = ("counter", "heard", "holds", "loss", "name", "raw_name")
+    __slots__ = ("counter", "heard", "holds", "loss", "name", "raw_name", "since", "vote", "words")
 
     def __init__(self, heard: float, raw_name: bytes, counter: int) -> None:
-        self.heard = heard
+        self.since = self.heard = heard
+        self.words = 1
+        self.vote = 0  # how many members it counts; 0: it has not told
         self.raw_name = raw_name
         self.name = raw_name.decode(errors="replace")
         self.counter = counter  # of its control datagrams
         self.loss = LOSS_UNKNOWN
         self.holds = 0
 
+    def standing(self, now: float) -> bool:
+        """Whether it has been here for a while, and consistently."""
+        return self.words > 1 and now >= self.since + STANDING_S
+
 
 class Membership:
     """The present members but for myself, by sender id."""
 
     __slots__ = (
-        "_departed", "_estimate", "_folds", "_hint", "_interval", "_labels", "_loss_known",
-        "_loss_sum", "_own_name", "_sorted", "_sweep", "_votes", "losses", "members",
+        "_departed", "_estimate", "_hint", "_interval", "_labels", "_loss_known",
+        "_own_id", "_own_name", "_sweep", "_votes", "losses", "members",
     )  # fmt: skip
 
-    def __init__(self, own_name: str) -> None:
+    def __init__(self, own_name: str, own_id: bytes = b"") -> None:
         self._own_name = own_name
-        self._folds: dict[str, int] | None = None  # how many have names equal under fold
-        self._labels: dict[tuple[bytes, str], str] = {}  # those found since a name last changed
+        self._own_id = own_id
+        self._labels = Labels()
+        self._labels.put(own_id, own_name)
         self.members: dict[bytes, Member] = {}
         self._departed: dict[bytes, tuple[int, float]] = {}  # (counter, until) of BYEs heard
-        self._loss_sum = 0
         self._loss_known = 0  # how many members tell their loss
         self.losses: dict[int, int] = {}  # how many members report so many percent
-        self._votes: deque[int] = deque()  # the last counts heard
-        self._sorted: list[int] = []  # the same, in order
+        self._votes: list[int] = []  # how many each member counts, in order
         self._hint = 1
         self._estimate = 0  # N; 0: to be found anew
         self._interval = PRESENCE_S_MIN  # T
@@ -77,8 +80,8 @@ class Membership:
     def size(self) -> int:
         """N, myself included."""
         if not self._estimate:
-            votes = self._sorted
-            median = votes[len(votes) // 2] if votes else 1
+            votes = self._votes
+            median = votes[(len(votes) - 1) // 2] if votes else 1
             counted = len(self.members) + 1
             median = min(median, MEMBERS_TRUSTED * counted)
             size = self._estimate = min(max(counted, median, self._hint), MEMBERS_MAX)
@@ -93,66 +96,43 @@ class Membership:
 
     def rename(self, own_name: str) -> None:
         """I am called otherwise from now on."""
+        self._labels.drop(self._own_id, self._own_name)
         self._own_name = own_name
-        self._forget_labels()
+        self._labels.put(self._own_id, own_name)
 
-    def named(self, member: Member, raw_name: bytes) -> str:
-        """`member` is called otherwise from now on; returns the old name."""
+    def named(self, sender: bytes, member: Member, raw_name: bytes) -> str:
+        """`member`, whose id is `sender`, is called otherwise from now on; returns the old name."""
         old = member.name
+        self._labels.drop(sender, old)
         member.raw_name = raw_name
         member.name = raw_name.decode(errors="replace")
-        self._forget_labels()
+        self._labels.put(sender, member.name)
         return old
 
     def label(self, sender: bytes, name: str) -> str:
-        """How to show `name` of `sender`: told apart from a present one that looks the same; the
-        id alone when it breaks the rules."""
-        # Kept: to find it costs 11,000 instructions, and every message shown asks for one.
-        found = self._labels.get((sender, name))
-        if found is None:
-            if len(self._labels) >= LABELS_KEPT_MAX:
-                self._labels.clear()
-            found = self._labels[sender, name] = self._find_label(sender, name)
-        return found
-
-    def _forget_labels(self) -> None:
-        self._folds = None
-        self._labels.clear()
-
-    def _find_label(self, sender: bytes, name: str) -> str:
-        try:
-            check_nickname(name)
-        except Refused:
-            return sender.hex()
-        if self._folds is None:
-            self._folds = {fold(self._own_name): 1}
-            for member in self.members.values():
-                key = fold(member.name)
-                self._folds[key] = self._folds.get(key, 0) + 1
-        return f"{name}~{sender[-2:].hex()}" if self._folds.get(fold(name), 0) > 1 else name
+        """How to show `name` of `sender`; see `Labels`."""
+        return self._labels.label(sender, name)
 
     def add(self, sender: bytes, raw_name: bytes, counter: int, now: float) -> Member | None:
         """A new member, or None when there are too many: those here are likelier to be real."""
         if len(self.members) >= MEMBERS_MAX:
             return None
         member = self.members[sender] = Member(now, raw_name, counter)
-        self._forget_labels()
+        self._labels.put(sender, member.name)
         self._estimate = 0
         self._sweep = min(self._sweep, now + SILENT_INTERVALS * self.interval())
         return member
 
-    def vote(self, members: int) -> None:
-        """A member counts `members`."""
-        votes, ordered = self._votes, self._sorted
-        if len(votes) == MEMBER_VOTES_MAX:
-            oldest = votes.popleft()
-            votes.append(members)
-            if oldest == members:
-                return
-            del ordered[bisect_left(ordered, oldest)]
-        else:
-            votes.append(members)
-        insort(ordered, members)
+    def vote(self, member: Member, members: int) -> None:
+        """`member` counts `members`: everybody has one vote."""
+        votes, before = self._votes, member.vote
+        if before == members:
+            return
+        if before:
+            del votes[bisect_left(votes, before)]
+        member.vote = members
+        if members:
+            insort(votes, members)
         self._estimate = 0
 
     def lossy(self, member: Member, loss: int) -> None:
@@ -160,26 +140,34 @@ class Membership:
         losses = self.losses
         if member.loss != LOSS_UNKNOWN:
             losses[member.loss] -= 1
-            self._loss_sum -= member.loss
             self._loss_known -= 1
         if loss != LOSS_UNKNOWN:
             loss = min(loss, 100)
             losses[loss] = losses.get(loss, 0) + 1
-            self._loss_sum += loss
             self._loss_known += 1
         member.loss = loss
 
     def mean_loss(self) -> float | None:
-        """Mean loss that the others tell, 0 to 1; None when nobody tells any."""
-        return self._loss_sum / self._loss_known / 100 if self._loss_known else None
+        """Mean loss that the others tell, 0 to 1; None when nobody tells any. Nobody counts with
+        more than twice the median and a few percent: one liar would be worth many."""
+        if not self._loss_known:
+            return None
+        below, median = 0, -1
+        while 2 * below < self._loss_known:
+            median += 1
+            below += self.losses.get(median, 0)
+        most = 2 * median + LOSS_BEYOND_MEDIAN
+        told = sum([n * min(percent, most) for percent, n in self.losses.items()])
+        return told / self._loss_known / 100
 
     def remove(self, sender: bytes) -> Member | None:
         """Forget `sender`; return what it was."""
         member = self.members.pop(sender, None)
         if member is not None:
             self.lossy(member, LOSS_UNKNOWN)
+            self.vote(member, 0)
             self._estimate = 0
-            self._forget_labels()
+            self._labels.drop(sender, member.name)
         return member
 
     def said_bye(self, sender: bytes, counter: int, now: float) -> None:

@@ -25,12 +25,12 @@ from evloop.base.ratelimit import TokenBucket
 from evloop.room.events import Conflict
 from evloop.room.reliable.delivery import CausalBuffer, event_of
 from evloop.room.reliable.history import History
+from evloop.room.reliable.lamport import LamportClock
 from evloop.room.reliable.limits import (
     CLAIMS_MAX,
     CONFLICT_EVERY_S,
     DATA_BURST,
     HISTORY_ASKED_MAX,
-    LAMPORT_JUMP_MAX,
     NACK_MESSAGES_MAX,
     NEW_SENDERS_PER_S,
     NEWCOMER_S,
@@ -146,7 +146,6 @@ class MessageLog:
         "_claims",
         "_codec",
         "_joined",
-        "_lamport",
         "_new_senders",
         "_silent",
         "_verified",
@@ -155,6 +154,7 @@ class MessageLog:
         "conflicts",
         "events",
         "history",
+        "lamport",
         "late",
         "lost",
         "own",
@@ -172,7 +172,7 @@ class MessageLog:
         self.own = Sender(sender, 0, 0, float("inf"))  # `hi` is what I have sent; never idle
         self.senders.add(self.own)
         self.said = 0  # the number of my next message
-        self._lamport = 0
+        self.lamport = LamportClock(now)
         self.history = History()
         self.causal_buffer = CausalBuffer(self.streams, verified)
         self.events: list[Event] = []
@@ -188,16 +188,16 @@ class MessageLog:
         self, parts: list[bytes], name: bytes, kind: int, wall: int, now: float
     ) -> list[Message]:
         """Number, date and hold a message in parts; it counts as sent only after `sent`."""
-        self._lamport = min(self._lamport + 1, SEQ_END)
+        lamport = self.lamport.tick()
         parents: Sequence[Key] = self.causal_buffer.parents()
         sender = self.own.sender
         messages = []
         for index, part in enumerate(parts):
             more = index + 1 < len(parts)
-            body = data_body(self._lamport, parents, name, kind, part)
+            body = data_body(lamport, parents, name, kind, part)
             datagram = self._codec.pack(DATA, MORE * more, sender, self.said, wall, body)
             message = Message(
-                self._lamport, sender, self.said, tuple(parents), name, kind, part, wall, more,
+                lamport, sender, self.said, tuple(parents), name, kind, part, wall, more,
                 datagram,
             )  # fmt: skip
             self.said += 1
@@ -207,7 +207,7 @@ class MessageLog:
         self.own.shown = self.said
         self.causal_buffer.put(messages[-1])
         event = event_of(messages, "", self._verified)
-        self.history.shown(messages[0], event)
+        self.history.shown(messages[0], messages[0].lamport, event)
         self.events.append(event)
         return messages
 
@@ -252,8 +252,7 @@ class MessageLog:
             return verdict
         if not flags & RELAYED and seq < stream.history_below:
             stream.history_below = seq  # its sender sends it now, so I was here
-        if 0 < lamport - self._lamport <= LAMPORT_JUMP_MAX:
-            self._lamport = lamport
+        self.lamport.hear(lamport, now)
         self._hold(message, now)
         if verdict == LATE:
             self._show_late(stream, message)
@@ -320,7 +319,7 @@ class MessageLog:
         for message, event in self.causal_buffer.shown:
             self.events.append(event)
             if message is not None:
-                self.history.shown(message, event)
+                self.history.shown(message, self.lamport.placed(message.lamport), event)
         self.causal_buffer.shown.clear()
 
     def _show_late(self, stream: Sender, message: Message) -> None:
@@ -339,7 +338,7 @@ class MessageLog:
         event = event_of(parts, LATE, self._verified)
         self.late += 1
         self.events.append(event)
-        self.history.shown(parts[0], event)
+        self.history.shown(parts[0], self.lamport.placed(parts[0].lamport), event)
 
     def step_over(self, stream: Sender, upto: int, now: float) -> None:
         """Give up what is missing below `upto`; reported unless it was before my time."""

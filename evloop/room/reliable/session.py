@@ -23,7 +23,7 @@ is answered once.
 
 from __future__ import annotations
 
-from evloop.base.names import check_nickname
+from evloop.base.names import check_nickname, display
 from evloop.room.events import NO_SENDER, NO_SEQ, TEXT, Joined, Left, Renamed, Said
 from evloop.room.reliable.announce import Announcer, Confirm
 from evloop.room.reliable.egress import Egress, Outbox, split
@@ -130,7 +130,7 @@ class RoomSession:
         self._counts = dict.fromkeys(_COUNTERS, 0)
         self._codec = Codec(place, key)
         self._message_log = message_log = MessageLog(self._codec, sender_id, bool(key), now)
-        self._presence = presence = Membership(self.nickname)
+        self._presence = presence = Membership(self.nickname, sender_id)
         self._delay = delay = Delay()
         self._egress = egress = Egress(self._codec, sender_id, self._counts, now)
         self._outbox = outbox = Outbox()
@@ -307,7 +307,7 @@ class RoomSession:
                 text = data.decode().rstrip("\0\r\n")
             except UnicodeDecodeError:
                 text = ""
-            if text and text.isprintable():
+            if text and display(text) == text:
                 event = Said("message", NO_SENDER, NO_SEQ, "", TEXT, text, 0, "plain", False)
                 self._message_log.events.append(event)
                 return
@@ -320,6 +320,8 @@ class RoomSession:
             member = self._presence.members.get(sender)
             if member is not None:
                 member.heard = now
+                if flags >> 4 and member.standing(now):
+                    self._loss.stands(sender)
         key = sender, seq
         verdict = self._message_log.receive(packet, data, now)
         if verdict == OLD:
@@ -373,14 +375,15 @@ class RoomSession:
             return False
         if member.loss != loss:
             self._presence.lossy(member, loss)
-        self._presence.vote(members)
+        self._presence.vote(member, members)
         if name != member.raw_name:
-            old = self._presence.named(member, name)
+            old = self._presence.named(sender, member, name)
             self._message_log.events.append(Renamed("renamed", sender, old, member.name))
         if fresh:
-            self._delay.heard(sender, sent, now)
+            standing = member.standing(now)
+            self._delay.heard(sender, sent, now, standing)
             if echo == self.sender_id:
-                self._delay.echoed(echo_sent, held, now)
+                self._delay.echoed(sender, echo_sent, held, now, standing)
         if ask & 1:
             self._confirm.asked_by(sender, now, self._presence.size())
         if not digest:
@@ -397,7 +400,10 @@ class RoomSession:
         member = self._presence.members.get(sender)
         if member is not None:
             member.heard = now
-            self._loss.control(member.counter, counter)
+            member.words += 1
+            if member.standing(now):
+                self._loss.stands(sender)
+            self._loss.control(sender, member.counter, counter)
             member.counter = counter
         return member
 
@@ -451,6 +457,7 @@ class RoomSession:
     def _gone(self, sender: bytes, name: str, why: str) -> None:
         self._message_log.events.append(Left("left", sender, name, why))
         self._asker.holders.gone(sender)
+        self._delay.gone(sender)
         self._confirmed = None
 
     # -- time ------------------------------------------------------------------------------------
@@ -487,7 +494,8 @@ class RoomSession:
             message = queue.popleft()
             size = len(message.datagram)
             most = self._egress.copies_afforded(size, now)
-            more = copies(self._rng, self._presence.losses, self._presence.size(), most)
+            own = self._loss.percent(now)
+            more = copies(self._rng, self._presence.losses, self._presence.size(), most, own)
             self._egress.reserve(more * size, now)
             self._egress.emit(self._outbox.announce(message, more, now), None, "sent", now)
             self._message_log.sent(message, now)

@@ -15,15 +15,18 @@ speak and for nothing else (of 10 wake-ups for a line said in a room of 100 it s
     resting ends with the interval; the next, twice as long, is `waiting` with its point drawn
 
 News in the shortest interval keep a point that is still ahead: otherwise steady talk would put
-every SESSION off for ever. That somebody is behind shortens the interval like news, but does
-nothing in the shortest one (RFC 6206, 4.2, step 6): what everybody needs is being said just then.
+every SESSION off for ever. Nor do announced copies put it off for longer than TRICKLE_HELD_S: a
+stranger announces what never comes. That somebody is behind shortens the interval like news, but
+does nothing in the shortest one (RFC 6206, 4.2, step 6): what everybody needs is being said just
+then.
 """
 
 from __future__ import annotations
 
 from math import e, log
 
-from evloop.room.reliable.limits import TRICKLE_S_MAX, TRICKLE_S_MIN
+from evloop.room.reliable.limits import TRICKLE_HELD_S, TRICKLE_S_MAX, TRICKLE_S_MIN
+from evloop.system.timers import NEVER
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,10 +46,11 @@ def window_wait(rng: Random, window: float, members: int) -> float:
 class Trickle:
     """One room's timer. `members` is the estimate of those who draw likewise."""
 
-    __slots__ = ("_end", "_interval", "_point", "_resting_until", "_rng")
+    __slots__ = ("_end", "_held_until", "_interval", "_point", "_resting_until", "_rng")
 
     def __init__(self, rng: Random, now: float, members: int) -> None:
         self._rng = rng
+        self._held_until = NEVER  # news since the last word put its successor off until then
         self._begin(TRICKLE_S_MIN, now, now, members)
 
     def _begin(self, interval: float, start: float, resting_until: float, members: int) -> None:
@@ -59,6 +63,7 @@ class Trickle:
     def _rest(self, now: float, members: int) -> None:
         """Nothing more will be said in this interval."""
         end = max(self._end, now)
+        self._held_until = NEVER
         self._begin(min(2 * self._interval, TRICKLE_S_MAX), end, end, members)
 
     def deadline(self) -> float:
@@ -76,7 +81,8 @@ class Trickle:
         Until then it is still being said, so the interval begins there. A point before that is
         drawn again, not clamped, or everybody would speak at once.
         """
-        if self._interval > TRICKLE_S_MIN or self._point < after:
+        self._held_until = min(self._held_until, now + TRICKLE_HELD_S)
+        if self._interval > TRICKLE_S_MIN or (self._point < after and now < self._held_until):
             self._begin(TRICKLE_S_MIN, max(now, after), now, members)
 
     def heard_equal(self, now: float, members: int) -> bool:

@@ -106,28 +106,30 @@ def test_somebody_behind_shortens_only_a_long_interval() -> None:
 def test_the_delay_is_half_of_the_trip_less_the_time_held() -> None:
     delay = Delay()
     sent = delay.sending(100.0)
-    delay.echoed(sent, 500_000, 100.54)
+    delay.echoed(ANN, sent, 500_000, 100.54)
     assert delay.value == pytest.approx(0.02, abs=1e-5)
     sent = delay.sending(200.0)
-    delay.echoed(sent, 0, 200.08)
+    delay.echoed(ANN, sent, 0, 200.08)
     assert delay.value == pytest.approx(0.03, abs=1e-5)  # up by a half
-    delay.echoed(sent, 0, 200.012)
-    assert delay.value == pytest.approx(0.03 - 0.024 / 16, abs=1e-5)  # down by a sixteenth
+    delay.echoed(ANN, sent, 0, 200.044)
+    assert delay.value == pytest.approx(0.03 - 0.008 / 16, abs=1e-5)  # down by a sixteenth
+    delay.echoed(ANN, sent, 0, 200.01)
+    assert delay.value == pytest.approx(0.0295 - 0.0245 / 4, abs=1e-5)  # or a quarter, when far
 
 
 def test_the_delay_believes_only_what_was_sent() -> None:
     delay = Delay()
     before = delay.value
-    delay.echoed(12_345, 0, 100.0)  # never sent
+    delay.echoed(ANN, 12_345, 0, 100.0)  # never sent
     stamp = delay.sending(100.0)
-    delay.echoed(stamp, 0, 103.0)  # a pause, not the network
+    delay.echoed(ANN, stamp, 0, 103.0)  # a pause, not the network
     assert delay.value == before
     for n in range(20):
         delay.sending(200.0 + n)
-    delay.echoed(stamp, 0, 100.01)  # long ago
+    delay.echoed(ANN, stamp, 0, 100.01)  # long ago
     assert delay.value == before
     stamp = delay.sending(4294.9672)  # the clock of 32 bits wraps here
-    delay.echoed(stamp, 0, 4294.9872)
+    delay.echoed(ANN, stamp, 0, 4294.9872)
     assert delay.value == pytest.approx(0.01, abs=1e-5)
 
 

@@ -1,0 +1,62 @@
+"""Lamport time: what the look back is sorted by (rule 1).
+
+A message is one later than all that its sender has seen, so an honest room goes forward by one a
+message. A stranger may name any number, and a room that believed it would be at the end of its 32
+bits after some datagrams: then all later messages would have the same time, and be sorted by sender
+for good. So what I hear moves my clock no faster than people talk:
+
+    when                              it follows
+    within NEWCOMER_S of the first    up to LAMPORT_JUMP_MAX: the room is older than I am
+    later, one ahead                  always
+    later, further ahead              as far as a bucket goes (LAMPORT_BURST, LAMPORT_PER_S)
+    beyond LAMPORT_JUMP_MAX           never
+
+What is not followed is sorted where it was shown: as if its sender had named my own time.
+"""
+
+from __future__ import annotations
+
+from evloop.base.ratelimit import TokenBucket
+from evloop.room.reliable.limits import (
+    LAMPORT_BURST,
+    LAMPORT_JUMP_MAX,
+    LAMPORT_PER_S,
+    NEWCOMER_S,
+)
+from evloop.system.timers import NEVER
+
+END = 2**32 - 1
+
+
+class LamportClock:
+    """The largest time that I have used or believed (`value`)."""
+
+    __slots__ = ("_ahead", "_begun", "value")
+
+    def __init__(self, now: float) -> None:
+        self.value = 0
+        self._begun = NEVER  # when I first heard of any
+        self._ahead = TokenBucket(LAMPORT_PER_S, LAMPORT_BURST, now)
+
+    def tick(self) -> int:
+        """The time of a message of my own."""
+        self.value = min(self.value + 1, END)
+        return self.value
+
+    def hear(self, lamport: int, now: float) -> None:
+        """A message of another has this time."""
+        step = lamport - self.value
+        if step <= 0 or step > LAMPORT_JUMP_MAX:
+            return
+        if self._begun == NEVER:
+            self._begun = now
+        if step > 1 and now >= self._begun + NEWCOMER_S:
+            step = min(step, int(self._ahead.level(now)))
+            if step < 1:
+                return
+            self._ahead.spend(now, step)
+        self.value += step
+
+    def placed(self, lamport: int) -> int:
+        """Where a message with this time is sorted."""
+        return lamport if lamport < self.value else self.value
