@@ -8,7 +8,7 @@ function __evloop_words --description 'The words before the cursor that are no o
         if test $wants = yes
             set wants no
         else if string match -q -- '-*' $one
-            contains -- $one --server --name --interface --ttl --tls-ca --tls-cert --tls-key --time --color --escape --mode --yes --mode --mode -n --mode; and set wants yes
+            contains -- $one --server --name --interface --ttl --tls-ca --tls-cert --tls-key --time --color --escape --mode --mode --mode -n --mode; and set wants yes
         else
             echo $one
         end
@@ -58,7 +58,7 @@ complete -c evloop-client -n '__evloop_at' -a getdir -d 'list the rooms'
 complete -c evloop-client -n '__evloop_at' -a makeroom -d 'make a room; without an address one is picked'
 complete -c evloop-client -n '__evloop_at makeroom' -l mode -x -a 'reliable plain'
 complete -c evloop-client -n '__evloop_at' -a deleteroom -d 'remove a room; --yes: even if others are in it'
-complete -c evloop-client -n '__evloop_at deleteroom' -l yes -x
+complete -c evloop-client -n '__evloop_at deleteroom' -l yes
 complete -c evloop-client -n '__evloop_at' -a chat -d 'talk in a room; ADDRESS:PORT needs no directory'
 complete -c evloop-client -n '__evloop_at chat' -l mode -x -a 'reliable plain'
 complete -c evloop-client -n '__evloop_at' -a say -d 'send lines; wait until they are confirmed'

@@ -6,7 +6,7 @@ complete -c evloop-server -l interface -x -a '(command ls /sys/class/net 2>/dev/
 complete -c evloop-server -l state -r -F -d 'where the rooms are kept (sqlite3)'
 complete -c evloop-server -l memory -d 'keep the rooms in memory only'
 complete -c evloop-server -l backup -r -F -d 'copy the state file to FILE, also while a server runs'
-complete -c evloop-server -l max-clients -x -d 'connections at once (default 10000)'
+complete -c evloop-server -l max-clients -x -d 'connections at once; 0: as many as the system allows (default 10000)'
 complete -c evloop-server -l max-per-address -x -d 'of them from one address; 0: any (default 256)'
 complete -c evloop-server -l max-rooms -x -d 'rooms; 0: any number (default 10000)'
 complete -c evloop-server -l rooms-per-address -x -d 'rooms made from one address; 0: any (default 2000)'

@@ -49,7 +49,7 @@ _evloop_look() {
 _evloop_client() {
     local word=${COMP_WORDS[COMP_CWORD]} command arguments before own= server
     COMPREPLY=()
-    _evloop_look "--server --name --interface --ttl --tls-ca --tls-cert --tls-key --time --color --escape --mode --yes -n"
+    _evloop_look "--server --name --interface --ttl --tls-ca --tls-cert --tls-key --time --color --escape --mode -n"
     case $before in
         --server) :; return 0 ;;
         --name) :; return 0 ;;
@@ -62,7 +62,6 @@ _evloop_client() {
         --color) _evloop_fits auto always never; return 0 ;;
         --escape) :; return 0 ;;
         --mode) _evloop_fits reliable plain; return 0 ;;
-        --yes) :; return 0 ;;
         -n) :; return 0 ;;
     esac
     case $command in

@@ -40,7 +40,8 @@ DEFAULTS: dict[str, Any] = {
 def parse_escape(text: str) -> bytes:
     """The control byte of "^]" or "Ctrl-]"; UsageError when it is none, or is needed elsewhere."""
     letter = text.removeprefix("^") if text.startswith("^") else text.removeprefix("Ctrl-")
-    byte = ord(letter.upper()) ^ 64 if len(letter) == 1 and letter != text else 0
+    known = len(letter) == 1 and letter.isascii() and letter != text
+    byte = ord(letter.upper()) ^ 64 if known else 0
     if not 1 <= byte <= 31 or byte in b"\r\n\x03\x1b":
         raise UsageError(f'--escape takes a control character like ^] or ^X, not "{quoted(text)}"')
     return bytes([byte])
@@ -75,6 +76,7 @@ def make_parser(program: str) -> ArgumentParser:
         epilog="commands (without one: a prompt, or commands from a pipe):\n"
         + "\n".join(help_lines("shell")),
     )
+    parser._optionals.title = "options"  # Python 3.9 calls them "optional arguments"
     add = parser.add_argument
     add("--server", metavar="HOST[:PORT]", help=f"the directory (default {DEFAULT_SERVER})")
     add("--name", metavar="NAME", help="your chat name (default: the last one given, else $USER)")
@@ -147,6 +149,8 @@ def parse_options(
     # All but the prompt and a chat print and end: nobody types there, and there is no line to edit.
     options.prints = bool(options.command) and options.command[0].casefold() != "chat"
     options.escape = parse_escape(options.escape)
+    if options.tls_key and not options.tls_cert:
+        raise UsageError("--tls-key needs --tls-cert, the certificate that it belongs to")
     if options.time is None:
         options.time = "HH:MM" if terminal else "off"
     elif options.time not in ("off", "HH:MM", "iso"):

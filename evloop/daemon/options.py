@@ -44,6 +44,7 @@ def make_parser() -> ArgumentParser:
         description="The directory of evloop's chat rooms.",
         epilog="On a terminal, help lists the commands of the operator's console.",
     )
+    parser._optionals.title = "options"  # Python 3.9 calls them "optional arguments"
     add = parser.add_argument
     add(
         "--listen",
@@ -58,7 +59,7 @@ def make_parser() -> ArgumentParser:
     place.add_argument("--memory", action="store_true", help="keep the rooms in memory only")
     add("--backup", metavar="FILE", help="copy the state file to FILE, also while a server runs")
     for name, default, what in (
-        ("--max-clients", CLIENTS_MAX, "connections at once"),
+        ("--max-clients", CLIENTS_MAX, "connections at once; 0: as many as the system allows"),
         ("--max-per-address", CLIENTS_PER_ADDRESS_MAX, "of them from one address; 0: any"),
         ("--max-rooms", ROOMS_MAX, "rooms; 0: any number"),
         ("--rooms-per-address", ROOMS_PER_ADDRESS_MAX, "rooms made from one address; 0: any"),

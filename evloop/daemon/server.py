@@ -24,7 +24,7 @@ from evloop.base.ratelimit import AddressRates, change_burst
 from evloop.daemon.admission import Admission, Guard, clients_that_fit
 from evloop.daemon.dispatcher import Dispatcher
 from evloop.daemon.expiry import Expiry, Sweeper
-from evloop.daemon.limits import DESCRIPTORS_MIN, DRAIN_S
+from evloop.daemon.limits import CLIENTS_MAX, DESCRIPTORS_MIN, DRAIN_S, RELOAD_PAUSE_S
 from evloop.daemon.metrics import Metrics, publish
 from evloop.daemon.store import MemoryStore, open_store
 from evloop.daemon.systemd import Watchman, listening_sockets, notifier_from, status_of
@@ -42,6 +42,7 @@ from evloop.system.log import (
 )
 from evloop.system.loop import Loop
 from evloop.system.process import raise_limit
+from evloop.system.timers import Paced
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
     from evloop.system.log import Log
 
 DAY_S = 86_400.0
+ANY_GROUP = "239.255.1.1"  # for asking whether an interface can do multicast
 
 
 def state_path(environ: dict[str, str]) -> str:
@@ -78,6 +80,8 @@ class Server:
     ) -> None:
         # First what can be wrong without touching the store.
         self.tls = tls_of(options)
+        if options.interface is not None:
+            check_interface(options.interface)
         descriptors = raise_limit()
         if descriptors < DESCRIPTORS_MIN:
             sentence = f"the limit of {descriptors} open files is too low; see ulimit -n"
@@ -124,7 +128,7 @@ class Server:
         self.dispatcher.on_forget = self._forget
         self.dispatcher.stats_for.update(options.stats_from)
         clients = clients_that_fit(options.max_clients, descriptors)
-        if clients < options.max_clients:
+        if clients < (options.max_clients or CLIENTS_MAX):
             log.warning("fewer clients fit the limit of open files", clients=clients)
         guard = Guard(clients, options.max_per_address)
         self._door = Admission(loop, self.dispatcher, guard, self.tls)
@@ -217,6 +221,13 @@ class Server:
         }
 
 
+def check_interface(wanted: str) -> None:
+    """Raise SetupError when no interface of this machine has that name or address."""
+    from evloop.net.interfaces import choose_interface  # late: hardly ever asked for
+
+    choose_interface(ANY_GROUP, wanted, None)
+
+
 def tls_of(options: Namespace) -> ServerTls | None:
     """The server's TLS, or None; SetupError when its files cannot be used."""
     if options.tls_cert is None:
@@ -281,7 +292,7 @@ def run(options: Namespace) -> int:
     try:
         for signum in (signal.SIGTERM, signal.SIGINT):
             loop.on_signal(signum, lambda: drain("the server was told to end"))
-        loop.on_signal(signal.SIGHUP, reload)
+        loop.on_signal(signal.SIGHUP, Paced(loop, RELOAD_PAUSE_S, reload).ask)
         if handed_over:
             places = server.serve_on([sock for _, sock in handed_over])
         else:

@@ -144,3 +144,14 @@ def test_help_and_usage_name_what_was_called(capsys: pytest.CaptureFixture[str])
             parse_options(arguments, {}, True, "python3 -m evloop")
         said = capsys.readouterr()
         assert (said.out + said.err).startswith("usage: python3 -m evloop ")
+
+
+def test_a_key_without_its_certificate_is_no_plain_connection() -> None:
+    with pytest.raises(UsageError, match="--tls-key needs --tls-cert"):
+        options("--tls-key", "key.pem")
+
+
+@pytest.mark.parametrize("text", ["^é", "^ß", "^ı", "^ﬁ", "^Ａ", "Ctrl-é", "^😀", "^€"])
+def test_an_escape_key_that_is_no_ascii_letter_is_usage(text: str) -> None:
+    with pytest.raises(UsageError, match="--escape"):
+        parse_escape(text)
