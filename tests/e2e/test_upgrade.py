@@ -11,14 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from evloop.app.shell import LATE
 from tests.support.processes import ROOT, Crew, Program, fresh_room
 from tests.support.pty_run import PtyRun
 from tests.support.sources import MODULES, module_path
 
+STEPS = 12  # ticks in which the modules left for later are loaded, at most
+
 # Loaded late too, but within the same moment: at the start, or with the first connection by TLS.
 AT_ONCE = {
     "app.startup",
+    "daemon.backup",
     "daemon.certificate",
     "daemon.console",
     "daemon.server",
@@ -40,27 +42,32 @@ def late_imports(module: str) -> set[str]:
     return found
 
 
-def test_every_module_that_is_loaded_late_is_loaded_soon() -> None:
-    late = {name for module in MODULES for name in late_imports(module)}
-    assert late - AT_ONCE <= {name.removeprefix("evloop.") for name in LATE}
-
-
-def test_the_list_loads_all_that_a_room_needs(tmp_path: Path) -> None:
-    """Whatever a chat in a reliable and in a plain room imports is there already."""
+def loaded_soon() -> set[str]:
+    """All modules of ours that a client has loaded soon after its prompt is there."""
     program = (
         "import sys\n"
         "import evloop.client\n"
-        "from evloop.app.shell import LATE\n"
-        "for name in LATE: __import__(name)\n"
+        "from evloop.app.shell import left_for_later\n"
+        "print(len(list(left_for_later())))\n"
         "print(*sorted(name for name in sys.modules if name.startswith('evloop')))\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    loaded = set(done.stdout.split())
-    for module in MODULES:
-        if module.split(".")[0] == "room" and module != "room":
-            assert f"evloop.{module}" in loaded
+    steps, *loaded = done.stdout.split()
+    assert int(steps) <= STEPS
+    return {name.removeprefix("evloop.") for name in loaded}
+
+
+def test_every_module_that_is_loaded_late_is_loaded_soon() -> None:
+    late = {name for module in MODULES for name in late_imports(module)}
+    assert late - AT_ONCE <= loaded_soon()
+
+
+def test_all_that_a_room_needs_is_loaded_soon() -> None:
+    """Whatever a chat in a reliable and in a plain room imports is there already."""
+    rooms = {name for name in MODULES if name.split(".")[0] == "room" and name != "room"}
+    assert rooms <= loaded_soon()
 
 
 @pytest.mark.parametrize("module", ["evloop.client", "evloop"])
@@ -77,9 +84,10 @@ def test_the_files_go_away_under_a_prompt(crew: Crew, tmp_path: Path, module: st
         run.expect_line("help lists the commands")
         run.send("name\r")
         run.expect_line("Mel")
-        for number in range(len(LATE)):  # each takes a tick at least, in which a module is loaded
-            run.send(f"name Cyd{number}\rname\r")
-            run.expect(lambda screen, name=f"Cyd{number}": name in screen.used())  # type: ignore[misc]
+        for number in range(STEPS):  # each takes a tick at least, in which a module is loaded
+            name = f"Cyd{number}"
+            run.send(f"name {name}\rname\r")
+            run.expect(lambda screen, name=name: name in screen.used())  # type: ignore[misc]
         os.rename(tmp_path / "evloop", tmp_path / "evloop.old")
         room = fresh_room()
         run.send(f"chat {room}\r")
