@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import faulthandler
 import os
+import pwd
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -71,6 +72,10 @@ def _is_pure(name: str) -> bool:
     return top != "evloop" or is_pure(rest)
 
 
+def _unknown_user(number: int) -> object:
+    raise KeyError(number)
+
+
 @pytest.fixture(autouse=True)
 def surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Multicast stays on loopback, state goes to a directory of the test's own."""
@@ -78,6 +83,7 @@ def surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.delenv(name)
     monkeypatch.setenv("EVLOOP_INTERFACE", "127.0.0.1")
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setattr(pwd, "getpwuid", _unknown_user)  # nor by way of the user database
 
 
 def _open_descriptors() -> dict[int, str]:

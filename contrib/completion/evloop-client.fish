@@ -8,7 +8,7 @@ function __evloop_words --description 'The words before the cursor that are no o
         if test $wants = yes
             set wants no
         else if string match -q -- '-*' $one
-            contains -- $one --server --name --interface --ttl --tls-ca --tls-cert --tls-key --time --color --escape --mode --mode --mode -n --mode; and set wants yes
+            contains -- $one --server --name --interface --ttl --tls-ca --tls-cert --tls-key --time --color --escape --mode --mode --mode --timeout -n --mode; and set wants yes
         else
             echo $one
         end
@@ -47,6 +47,7 @@ complete -c evloop-client -n 'not __evloop_at say' -l tls-cert -r -F -d 'show th
 complete -c evloop-client -n 'not __evloop_at say' -l tls-key -r -F -d 'its key, where it is not in the same file'
 complete -c evloop-client -n 'not __evloop_at say' -l plain -d 'no line editor: for screen readers, slow terminals'
 complete -c evloop-client -n 'not __evloop_at say' -l slow -d 'draw as for a slow line'
+complete -c evloop-client -n 'not __evloop_at say' -l wide -d 'Greek, arrows... take two columns (CJK terminals)'
 complete -c evloop-client -n 'not __evloop_at say' -l time -x -a 'off HH:MM iso' -d 'time stamps (default HH:MM, off in pipes)'
 complete -c evloop-client -n 'not __evloop_at say' -l color -x -a 'auto always never'
 complete -c evloop-client -n 'not __evloop_at say' -l escape -x -d 'leaves the room (default ^])'
@@ -63,6 +64,8 @@ complete -c evloop-client -n '__evloop_at' -a chat -d 'talk in a room; ADDRESS:P
 complete -c evloop-client -n '__evloop_at chat' -l mode -x -a 'reliable plain'
 complete -c evloop-client -n '__evloop_at' -a say -d 'send lines; wait until they are confirmed'
 complete -c evloop-client -n '__evloop_at say' -l mode -x -a 'reliable plain'
+complete -c evloop-client -n '__evloop_at say' -l timeout -x
+complete -c evloop-client -n '__evloop_at say' -l anybody
 complete -c evloop-client -n '__evloop_at' -a tail -d 'follow a room, after its last N messages'
 complete -c evloop-client -n '__evloop_at tail' -s n -x
 complete -c evloop-client -n '__evloop_at tail' -l mode -x -a 'reliable plain'

@@ -49,7 +49,7 @@ _evloop_look() {
 _evloop_client() {
     local word=${COMP_WORDS[COMP_CWORD]} command arguments before own= server
     COMPREPLY=()
-    _evloop_look "--server --name --interface --ttl --tls-ca --tls-cert --tls-key --time --color --escape --mode -n"
+    _evloop_look "--server --name --interface --ttl --tls-ca --tls-cert --tls-key --time --color --escape --mode --timeout -n"
     case $before in
         --server) :; return 0 ;;
         --name) :; return 0 ;;
@@ -62,18 +62,19 @@ _evloop_client() {
         --color) _evloop_fits auto always never; return 0 ;;
         --escape) :; return 0 ;;
         --mode) _evloop_fits reliable plain; return 0 ;;
+        --timeout) :; return 0 ;;
         -n) :; return 0 ;;
     esac
     case $command in
         makeroom) own='--mode' ;;
         deleteroom) own='--yes' ;;
         chat) own='--mode' ;;
-        say) own='--mode' ;;
+        say) own='--mode --timeout --anybody' ;;
         tail) own='-n --mode' ;;
     esac
     if [[ $word == -* ]]; then
         if [[ $command == say ]]; then _evloop_fits $own; return 0; fi
-        _evloop_fits $own -h --help --server --name --interface --ttl --tls --tls-ca --tls-cert --tls-key --plain --slow --time --color --escape --no-history --json --debug --version
+        _evloop_fits $own -h --help --server --name --interface --ttl --tls --tls-ca --tls-cert --tls-key --plain --slow --wide --time --color --escape --no-history --json --debug --version
     elif [[ -z $command ]]; then
         _evloop_fits getdir makeroom deleteroom chat say tail help
     elif ((arguments == 0)); then

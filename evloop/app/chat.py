@@ -19,11 +19,11 @@ import os
 from evloop.app.commands import (
     UsageError,
     help_lines,
+    mistaken,
     parse_line,
 )
 from evloop.app.limits import (
     ALONE_S,
-    CONFIRM_S,
     CONFIRM_SETTLE_S,
     OPENING_S,
     PIPE_QUEUE_MAX,
@@ -88,6 +88,8 @@ class Chat:
         self.verbatim = False
         self.state = OPENING
         self.outcome = (0, 0)
+        self.sent = 0  # datagrams with something said, counted when the room is left
+        self._asked: set[str] = set()  # lines that were asked about
         self.view = RoomView(
             loop, frontend, room.session, entry.name, style, plain=plain, on_line=self._opened
         )
@@ -120,15 +122,29 @@ class Chat:
     def line(self, text: str) -> None:
         """A typed line: a message or a /command."""
         if self.verbatim:
-            self.say(text)
+            if text.strip():
+                self.say(text)
             return
         if self.state >= FINISHING or not text.strip():
             return
         self._opened()
+        if self._live and self._asks_about(text):
+            return
         if text.startswith("/") and not text.startswith("//"):
             self._command(text[1:])
             return
         self.say(text[1:] if text.startswith("//") else text, typed=text)
+
+    def _asks_about(self, text: str) -> bool:
+        """Whether a line that reads like a command of the main prompt waits to be typed again."""
+        advice = mistaken(text)
+        if advice is None or text in self._asked:
+            return False
+        self._asked.add(text)
+        self._note(report.note(f"{quoted(text)}: said to everybody? {advice}; the same line once"
+                               " more says it"))  # fmt: skip
+        self._frontend.put_back(text)
+        return True
 
     def say(self, text: str, kind: int = TEXT, typed: str = "") -> None:
         """Send `text`; when it is refused, `typed` is put back into the line."""
@@ -277,11 +293,11 @@ class Chat:
             self._finish.move(float("inf"))
             return
         if self._finish.when == float("inf"):
-            if not sent:
+            if not sent or self.plain:  # nothing to be confirmed, or nobody who could
                 self._leave_now()
                 return
             # The last datagram has gone out: now they may confirm it.
-            self._finish.move(now + CONFIRM_S)
+            self._finish.move(now + self._style.patience)
             self._settle.move(now + CONFIRM_SETTLE_S)
             self.room.session.confirm(now)
             self._loop.defer(self.room.pump)
@@ -296,6 +312,7 @@ class Chat:
         self.view.leave()
         self._opened()
         self.outcome = self.room.session.confirmers()
+        self.sent = self.room.session.stats()["sent"]
         self.state = OVER
         for timer in (self._opening, self._alone, self._finish, self._settle):
             timer.cancel()

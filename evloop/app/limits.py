@@ -44,4 +44,8 @@ LATE_S = 60.0  # a line that came so much later than its sender's lines do shows
 CLOCK_STEADY_S = 3.0  # two lines that are as late as that are of a slow clock
 CLOCK_WRONG_S = 86_400.0  # a sender that is off by a day has a wrong clock: that is no lateness
 
+PASSING_S = 8.0  # who comes, speaks and goes within it is not announced: CONFIRM_S and some more
+SAY_TIMEOUT_S_MAX = 86_400.0  # of `say --timeout`
+
+assert PASSING_S > CONFIRM_S + CONFIRM_SETTLE_S
 assert OPENING_S < CATCH_UP_S < WAIT_TOLD_S < HELD_S < HISTORY_WAIT_S

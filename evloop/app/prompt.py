@@ -102,6 +102,7 @@ class Prompt:
     ) -> None:
         self.nickname = nickname
         self.server = server
+        self.makes_rooms = False  # `enter` makes a room that is not there
         self.rooms: dict[str, RoomEntry] = {}  # kept by the notifications
         self.all_known = False  # the whole list is in `rooms`
         self._frontend = frontend
@@ -397,7 +398,7 @@ class Prompt:
 
         def entered(value: object, error: EvloopError | None) -> None:
             if error is not None:
-                done(not_a_place or error)
+                self._not_entered(name, mode, not_a_place or error, done)
                 return
             room, members = protocol.read_room(_room_of(value))
             # From here on it is called as it was asked for: the answer is from the network.
@@ -446,6 +447,30 @@ class Prompt:
             if counted and self._link.state == READY:
                 self._link.request("leave", {"name": room.name}, _ignore)
             done(failure)
+
+    def _not_entered(self, name: str, mode: str | None, error: EvloopError, done: Done) -> None:
+        """There is no such room: make it where that was asked for, else say how."""
+        if not isinstance(error, Refused) or error.reason != "no_such_room":
+            done(error)
+            return
+        try:
+            made = check_room_name(name)
+        except EvloopError:  # it cannot be made either
+            done(error)
+            return
+        if not self.makes_rooms:
+            advice = f"makeroom {quoted(made)} makes it"
+            done(Refused(error.code, error.reason, f"{error.sentence}; {advice}"))
+            return
+
+        def then(failure: EvloopError | None) -> None:
+            self.makes_rooms = False
+            if failure is None:
+                self.enter(name, mode, done)
+            else:
+                done(failure)
+
+        self._makeroom([name], {} if mode is None else {"--mode": mode}, then)
 
     def _name(self, arguments: list[str], options: Options, done: Done) -> None:
         if arguments:

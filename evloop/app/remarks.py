@@ -10,6 +10,8 @@ one bucket: REMARKS_BURST at once, then REMARKS_PER_S. What is more becomes one 
     folding   counted                     the counts are told as one line -> telling
 
 Joins and parts wait NEWS_FOLD_S in any case: who comes and goes within it is one piece of news.
+Who comes and says something at once is told of only when PASSING_S have passed and he is still
+there: a `say` passes through, and what it said tells enough.
 `counts` goes on whatever is told; `/stats` shows it.
 """
 
@@ -18,6 +20,7 @@ from __future__ import annotations
 from evloop.app.limits import (
     NEWS_FOLD_S,
     NEWS_NAMES_MAX,
+    PASSING_S,
     REMARKS_BURST,
     REMARKS_PER_S,
 )
@@ -33,12 +36,16 @@ if TYPE_CHECKING:
 class Remarks:
     """`tell(text)` says one remark; `counts` holds how often each kind came, told or not."""
 
-    __slots__ = ("_bucket", "_due", "_floods", "_folded", "_news", "_tell", "counts")
+    __slots__ = (
+        "_bucket", "_due", "_floods", "_folded", "_news", "_passing", "_stays", "_tell", "counts",
+    )  # fmt: skip
 
     def __init__(self, now: float, tell: Callable[[str], object]) -> None:
         self._tell = tell
         self._bucket = TokenBucket(REMARKS_PER_S, REMARKS_BURST, now)
         self._news: dict[bytes, tuple[str, str]] = {}  # sender: what became of whom
+        self._passing: dict[bytes, tuple[str, float]] = {}  # who came and spoke: label, until when
+        self._stays = NEVER  # when the first of these counts as one who stays
         self._floods: dict[str, int] = {}  # label: lines that were not shown
         self._folded: dict[str, int] = {}  # kind: remarks that were not told
         self._due = NEVER
@@ -46,7 +53,7 @@ class Remarks:
 
     def next_deadline(self) -> float:
         """When `handle_timer` has something to tell; inf while nothing waits."""
-        return self._due
+        return min(self._due, self._stays)
 
     def remark(self, kind: str, text: str, now: float) -> None:
         """Tell `text`, which is of `kind` (a word of `report.FOLDED`), or count it."""
@@ -74,6 +81,8 @@ class Remarks:
         """`sender` came or went; `what` is a key of `report.PRESENCE`."""
         kind = "joined" if what in ("joined", "here") else "left"
         self.counts[kind] = self.counts.get(kind, 0) + 1
+        if self._passing.pop(sender, None) is not None and kind == "left":
+            return
         news = self._news
         before = news.pop(sender, ("", ""))[0]
         if not before:
@@ -103,9 +112,21 @@ class Remarks:
         self._wake(now)
 
     def precede(self, sender: bytes, now: float) -> None:
-        """`sender` is about to be shown: nobody talks before he has come."""
-        if sender in self._news:
+        """`sender` is about to be shown: nobody talks before he has come, but who has come just
+        now may only pass through."""
+        what, label = self._news.get(sender, ("", ""))
+        if what == "joined":
+            del self._news[sender]
+            if len(self._passing) >= NEWS_NAMES_MAX:
+                self._stay(next(iter(self._passing)), now)
+            self._passing[sender] = label, now + PASSING_S
+            self._stays = min(self._stays, now + PASSING_S)
+        elif what:
             self.flush(now)
+
+    def _stay(self, sender: bytes, now: float) -> None:
+        self._news[sender] = ("joined", self._passing.pop(sender)[0])
+        self._wake(now)
 
     def flush(self, now: float) -> None:
         """Tell what waits, or count it where there is no token."""
@@ -125,6 +146,10 @@ class Remarks:
 
     def handle_timer(self, now: float) -> None:
         """Tell what has waited long enough."""
+        if now >= self._stays:
+            for sender in [who for who, (_, until) in self._passing.items() if until <= now]:
+                self._stay(sender, now)
+            self._stays = min([until for _, until in self._passing.values()], default=NEVER)
         if now < self._due:
             return
         self._due = NEVER

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 
 from evloop import __version__
-from evloop.app.commands import UsageError, parse_line
+from evloop.app.commands import UsageError, is_command, parse_line
 from evloop.app.limits import FAULTS_MAX, SLOW_S
 from evloop.app.presence import Presence
 from evloop.app.prompt import Prompt
@@ -128,7 +128,7 @@ class Client:
             False,
             False,
         )
-        self.frontend: Frontend = open_frontend(loop, options, self._output_gone)
+        self.frontend: Frontend = open_frontend(loop, options, self._output_gone, is_command)
         self.frontend.owner = self
         self.frontend.complete = self._complete
         self.link = DirectoryClient(
@@ -382,7 +382,7 @@ class Client:
             if self._quitting:
                 self._end()
 
-        room = self._live_room(entry.address, entry.port, mode)
+        room = self._live_room(entry.address, entry.port, mode, counted)
         self._rooms.add(room)
         room.on_closed = lambda: self._room_closed(room)
         self.chat = Chat(
@@ -404,8 +404,9 @@ class Client:
         self.frontend.hold(False)
         self.on_chat(self.chat)
 
-    def _live_room(self, address: str, port: int, mode: str) -> LiveRoom:
-        """The room at `address` and `port` on its sockets; SetupError when they cannot be had."""
+    def _live_room(self, address: str, port: int, mode: str, members: int) -> LiveRoom:
+        """The room at `address` and `port` on its sockets; SetupError when they cannot be had.
+        `members`: how many the directory counts there."""
         from evloop.net.interfaces import choose_interface
         from evloop.net.multicast import MulticastTransport
         from evloop.room.live import LiveRoom
@@ -429,6 +430,8 @@ class Client:
         )
         if mode == "plain":
             session.is_own = lambda source: source == transport.source
+        else:  # else many that come at once would not know of each other, and all speak
+            session.expect(members)
         return LiveRoom(self.loop, transport, session, self.wall)
 
     def _rng(self) -> Random:

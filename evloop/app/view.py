@@ -39,7 +39,9 @@ if TYPE_CHECKING:
     from evloop.room.events import (
         Conflict,
         Event,
+        Fault,
         Foreign,
+        Full,
         Joined,
         Lost,
         Renamed,
@@ -309,7 +311,9 @@ class RoomView:
         said = "" if old else self._said_at(event)
         self._tell_day(at)
         parts = report.message_parts(label, event.kind == ME, event.text, mark, said)
-        self._frontend.message(stamps.line(at), parts, old=old, mention=mention, bell=bell)
+        self._frontend.message(
+            stamps.line(at), parts, old=old, mention=mention, bell=bell, own=mine
+        )
 
     def _names_me(self, text: str) -> bool:
         return names_me(text, self._session.nickname)
@@ -411,6 +415,12 @@ class RoomView:
     def _foreign(self, event: Foreign) -> None:
         self.note(report.foreign(event.mode), "")
 
+    def _fault(self, event: Fault) -> None:
+        self.note(report.fault(event.error), "")
+
+    def _full(self, event: Full) -> None:
+        self.note(report.full(event.table), "")
+
     def _tell_namesakes(self) -> None:
         """Once: how many others have our name."""
         mine = fold(self._session.nickname)
@@ -436,4 +446,6 @@ EVENTS: dict[str, Callable[[RoomView, Any], None]] = {
     "conflict": RoomView._conflict,
     "trouble": RoomView._trouble,
     "foreign": RoomView._foreign,
+    "fault": RoomView._fault,
+    "full": RoomView._full,
 }

@@ -19,7 +19,7 @@ import time
 
 from evloop import __version__
 from evloop.base.addresses import endpoint_of, is_loopback
-from evloop.base.errors import FAILED, USAGE, SetupError
+from evloop.base.errors import CANT_CREATE, FAILED, USAGE, SetupError
 from evloop.base.ratelimit import AddressRates, change_burst
 from evloop.daemon.admission import Admission, Guard, clients_that_fit
 from evloop.daemon.dispatcher import Dispatcher
@@ -33,6 +33,7 @@ from evloop.directory.registry import Directory
 from evloop.net.acceptor import open_listeners
 from evloop.net.limits import SENDS_PER_TICK
 from evloop.net.stream import Stream
+from evloop.system.files import state_directory
 from evloop.system.log import (
     DEBUG,
     INFO,
@@ -60,12 +61,20 @@ ANY_GROUP = "239.255.1.1"  # for asking whether an interface can do multicast
 
 
 def state_path(environ: dict[str, str]) -> str:
-    """Where the rooms are kept when nobody says: systemd's place, else XDG's."""
-    directory = environ.get("STATE_DIRECTORY", "").partition(":")[0]
-    if directory:
-        return os.path.join(directory, "directory.db")
-    home = environ.get("XDG_STATE_HOME") or os.path.join(os.path.expanduser("~"), ".local/state")
-    return os.path.join(home, "evloop", "directory.db")
+    """Where the rooms are kept when nobody says: systemd's place, else XDG's. SetupError: nowhere.
+
+    Never in the working directory: after a start from another one all rooms would be gone.
+    """
+    directory: str | None = environ.get("STATE_DIRECTORY", "").partition(":")[0]
+    if not directory or not directory.startswith("/"):
+        directory = state_directory(environ)
+    if directory is None:
+        raise SetupError(
+            "this user has no home directory to keep the rooms in: --state FILE says where,"
+            " --memory keeps none",
+            CANT_CREATE,
+        )
+    return os.path.join(directory, "directory.db")
 
 
 class Server:
@@ -91,7 +100,7 @@ class Server:
             self.state = "memory"  # what the operator is told of where the rooms are kept
             self._store: Any = MemoryStore(int(wall()))
         else:
-            self.state = os.path.abspath(options.state or state_path(dict(os.environ)))
+            self.state = os.path.realpath(options.state or state_path(dict(os.environ)))
             self._store = open_store(self.state)
         try:
             version, rooms = self._store.load()

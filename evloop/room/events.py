@@ -10,6 +10,8 @@
     conflict  Conflict  sender name seq                           message_log         a remark
     trouble   Trouble   why                                       live                a sentence
     foreign   Foreign   mode                                      plain               a sentence
+    full      Full      table                                     message_log         a sentence
+    fault     Fault     error                                     live                a sentence
 
     what      the word of the first column: the key of who dispatches, `type` of a JSON object
     sender    8 bytes drawn at each join, or NO_SENDER where nobody can be told from another
@@ -25,6 +27,9 @@
     verified  whether a key of the room proves the sender
     why       of left: "bye" or "silent" (not heard for too long); of trouble: why nothing can be
               sent, "" when that is over
+    table     what strangers filled: "gaps", "senders", "members", "claims" or "history"; told once
+              a flood
+    error     a bug of ours that was contained, told once a room
     count     messages that nobody here holds any more
     mode      the mode of a room that datagrams here belong to, though ours is another; told once
 
@@ -52,6 +57,8 @@ Lost = namedtuple("Lost", "what sender name count")
 Conflict = namedtuple("Conflict", "what sender name seq")
 Trouble = namedtuple("Trouble", "what why")
 Foreign = namedtuple("Foreign", "what mode")
+Full = namedtuple("Full", "what table")
+Fault = namedtuple("Fault", "what error")
 
 # The table, for who must know all of it: the word of `what` and its class.
 TABLE: dict[str, Any] = {
@@ -63,7 +70,9 @@ TABLE: dict[str, Any] = {
     "conflict": Conflict,
     "trouble": Trouble,
     "foreign": Foreign,
+    "full": Full,
+    "fault": Fault,
 }
 
 if TYPE_CHECKING:
-    Event = Said | Joined | Left | Renamed | Lost | Conflict | Trouble | Foreign
+    Event = Said | Joined | Left | Renamed | Lost | Conflict | Trouble | Foreign | Full | Fault

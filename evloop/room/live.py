@@ -5,6 +5,9 @@ then once `pump`: send what the session wants sent, hand its events up, set the 
 deadline. The timer takes the same road. Nothing here knows what a datagram means, by which road it
 came, nor that there is only one room: a room needs no terminal and no sockets.
 
+A bug in the session, or in who is told, costs the datagram or the event in hand and no more: it is
+counted, told once, and the room goes on.
+
     state     leave()                       session is done or LEAVE_S   close()
     live      -> leaving (goodbyes go out)  -                            -> closed
     leaving   -                             -> closed                    -> closed
@@ -13,7 +16,8 @@ came, nor that there is only one room: a room needs no terminal and no sockets.
 
 from __future__ import annotations
 
-from evloop.room.events import Trouble
+from evloop.base.errors import EvloopError
+from evloop.room.events import Fault, Trouble
 from evloop.room.limits import FAULT_PAUSE_S, LEAVE_S
 from evloop.system.timers import nothing
 
@@ -79,17 +83,20 @@ class LiveRoom:
     """A member of one room: `session` on `transport`, which are the room's own from now on.
 
     `wall` is unix time. Nothing moves before `start`. `on_events(events)` then gets what happened
-    in the session, and Trouble: nothing can be sent because of `why`; "": it is over. `on_pump()`
+    in the session, and Trouble: nothing can be sent because of `why`; "": it is over; and Fault: a
+    bug was contained. `on_pump()`
     is called whenever the session may have moved, `on_closed()` once, when the room is left and its
     transport is closed.
     """
 
     __slots__ = (
         "_deadline",
+        "_faulty",
         "_loop",
         "_timer",
         "_waiting",
         "_wall",
+        "faults",
         "on_closed",
         "on_events",
         "on_pump",
@@ -116,6 +123,8 @@ class LiveRoom:
         self.on_closed: Callable[[], object] = nothing
         self.state = LIVE
         self.send_errors = 0
+        self.faults = 0  # exceptions that were contained
+        self._faulty = float("-inf")  # when the session last raised: it rests a little
         self.trouble = ""  # why nothing can be sent to the group
         self._waiting: list[tuple[bytes, Any]] = []  # what the transport had no room for
         self._timer: Timer = loop.call_at(float("inf"), self._on_timer)
@@ -146,6 +155,7 @@ class LiveRoom:
         return {
             **self.session.stats(),
             "send_errors": self.send_errors,
+            "faults": self.faults,
             **self.transport.stats(),
         }
 
@@ -174,17 +184,44 @@ class LiveRoom:
 
     def _receive(self, burst: list[tuple[bytes, Any]]) -> None:
         session, now = self.session, self._loop.now
-        guard, take = self._loop.guard, session.receive_datagram
+        take = session.receive_datagram
         for data, source in burst:
-            guard(self, take, data, source, now)
+            try:
+                take(data, source, now)
+            except Exception as error:  # noqa: BLE001 - the datagram is dropped
+                self._fault(error)
         self.pump()
 
     def _on_timer(self) -> None:
-        now = self._loop.now
-        went_well = self._loop.guard(self, self.session.handle_timer, now)
+        self._ask(self.session.handle_timer, self._loop.now)
         self.pump()
-        if not went_well and self.state != CLOSED:  # not at once, if it is due still
-            self._timer.move(max(self._timer.when, now + FAULT_PAUSE_S))
+
+    def _fault(self, error: Exception) -> None:
+        """A bug: what it was about is lost. It is told once: it may be a stranger who makes it come
+        again and again, and he is to end no program. (Our own errors are no bugs: the owner of the
+        loop judges them.)"""
+        if isinstance(error, EvloopError):
+            self._loop.failed(self, error)
+            return
+        self.faults += 1
+        if self.faults == 1:
+            kind = type(error).__name__
+            self._tell(Fault("fault", f"{kind}: {error}" if str(error) else kind))
+
+    def _ask(self, act: Callable[..., Any], *arguments: Any) -> Any:
+        """What `act`, of the session, returns; None when it raises: then it rests."""
+        try:
+            return act(*arguments)
+        except Exception as error:  # noqa: BLE001 - the room goes on
+            self._faulty = self._loop.now
+            self._fault(error)
+            return None
+
+    def _tell(self, event: Event) -> None:
+        try:
+            self.on_events([event])
+        except Exception as error:  # noqa: BLE001 - the others are told all the same
+            self._fault(error)
 
     def pump(self) -> None:
         """Carry what the session has for the network, for the user and for the timer."""
@@ -192,20 +229,25 @@ class LiveRoom:
             return
         session = self.session
         waiting = self._waiting
-        waiting += session.datagrams_to_send()
+        waiting += self._ask(session.datagrams_to_send) or ()
         if waiting:
             self._send(waiting)
-        events = session.events()
-        if events:
-            self._loop.guard(self, self.on_events, events)
+        for event in self._ask(session.events) or ():
+            self._tell(event)
         if self.state == CLOSED:  # by who was told
             return
-        deadline = session.next_deadline()
+        deadline = self._ask(session.next_deadline)
+        rested = self._faulty + FAULT_PAUSE_S
+        if deadline is None or (deadline < rested and rested > self._loop.now):
+            deadline = rested  # not at once, if it is due still
         self._timer.move(deadline)
         if self.state == LEAVING and deadline == float("inf") and not self._waiting:
             self.close()
         else:
-            self.on_pump()
+            try:
+                self.on_pump()
+            except Exception as error:  # noqa: BLE001 - no business of the room
+                self._fault(error)
 
     def _send(self, waiting: list[tuple[bytes, Any]]) -> None:
         send = self.transport.send

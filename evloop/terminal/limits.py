@@ -16,6 +16,10 @@ CLUSTER_CHARACTERS_MAX = 32  # code points of one cluster; piled-up accents beyo
 CELLS_CACHED_MAX = 4_096  # clusters beyond ASCII whose width is remembered
 UNDO_STEPS_MAX = 64
 SEARCH_CHARACTERS_MAX = 128
+HUNG_COLUMNS_MIN = (
+    20  # in a narrower window every row begins anywhere, and nothing can be told apart
+)
+LINE_START_CHARACTERS_MAX = 64  # a time, a tag, and the longest name; of a row that is looked at
 CANDIDATES_SHOWN_MAX = 100  # completions listed
 INTERRUPT_TWICE_S = 2.0  # two Ctrl-C on an empty line within this time leave
 FLUSH_INTERVAL_S = 0.05  # messages are drawn at most 20 times a second

@@ -9,6 +9,7 @@ plain values, or as the event itself, of which only the names of its fields are 
 from __future__ import annotations
 
 from evloop.base.names import display, place_of, quoted
+from evloop.terminal.graphemes import padded, width
 from evloop.terminal.limits import NAMES_ENTERED_MAX, NAMES_FLOOD_MAX, NAMES_FOLDED_MAX
 
 TYPE_CHECKING = False
@@ -55,7 +56,7 @@ def message_line(name: str, action: bool, text: str, mark: str) -> str:
     """A message as one piece of text; further lines of it are indented to where the text begins."""
     before, who, after, lines = message_parts(name, action, text, mark)
     head = before + who + after
-    return head + ("\n" + " " * len(head)).join(lines)
+    return head + ("\n" + " " * width(head)).join(lines)
 
 
 def note(text: str) -> str:
@@ -196,6 +197,32 @@ def trouble(why: str) -> str:
     return note("the network is back")
 
 
+def fault(error: str) -> str:
+    """A bug of ours was contained."""
+    return note(
+        f"internal error: {display(error)}; what it was about is lost, the room goes on"
+        " (/stats counts them as faults; please report it)"
+    )
+
+
+# What somebody has filled -> what comes of it. The names are those of a session's "full" event.
+_FULL = {
+    "gaps": "what is missing is asked for in turns",
+    "senders": "somebody new may not be heard",
+    "members": "some who are here may not be listed",
+    "claims": "of what was said before, some may not be asked for",
+    "history": "those that fill it lose their own messages first",
+}
+
+
+def full(table: str) -> str:
+    """Somebody floods the room: one of its tables is full."""
+    return note(
+        f"this room is flooded: too many {display(table)}; {_FULL.get(table, '')}"
+        " (/stats counts; it passes when the flood ends)"
+    )
+
+
 def renamed(old: str, new: str) -> str:
     return note(f"{display(old)} is now {display(new)}")
 
@@ -225,19 +252,21 @@ def who_lines(room: str, members: Iterable[tuple[str, float]], counted: int) -> 
     `counted`: how many the directory counts there, 0 where none is asked.
     """
     rows = [(display(name), ago(age)) for name, age in members]
-    width = max((len(name) for name, _ in rows), default=0)
+    wide = max((width(name) for name, _ in rows), default=0)
     asked = f", the directory counts {counted}" if counted else ""
     head = note(f"{display(room)}: {len(rows)} heard, you included{asked}")
-    lines = [f"  {name:{width}}  {age if at else 'you'}" for at, (name, age) in enumerate(rows)]
-    return [head, *lines]
+    return [
+        head,
+        *(f"  {padded(name, wide)}  {age if at else 'you'}" for at, (name, age) in enumerate(rows)),
+    ]
 
 
 def stats_lines(stats: dict[str, int]) -> list[str]:
     """`/stats`: every counter that is not zero, and known, in the order given."""
     known = [(key, value) for key, value in stats.items() if (key, value) != UNKNOWN_LOSS]
     rows = [(key.replace("_", " "), value) for key, value in known if value]
-    width = max((len(key) for key, _ in rows), default=0)
-    return [f"  {key:{width}}  {value}" for key, value in rows] or ["  nothing yet"]
+    wide = max((len(key) for key, _ in rows), default=0)
+    return [f"  {key:{wide}}  {value}" for key, value in rows] or ["  nothing yet"]
 
 
 def room_lines(rooms: Sequence[dict[str, object]]) -> list[str]:
@@ -252,9 +281,12 @@ def room_lines(rooms: Sequence[dict[str, object]]) -> list[str]:
         )
         for room in rooms
     ]
-    wide = max((len(row[0]) for row in rows), default=0)
-    address = max((len(row[1]) for row in rows), default=0)
-    return [f"  {n:{wide}}  {a:{address}}  {p:>5}   {m}{mode}" for n, a, p, m, mode in rows]
+    wide = max((width(row[0]) for row in rows), default=0)
+    address = max((width(row[1]) for row in rows), default=0)
+    return [
+        f"  {padded(name, wide)}  {padded(where, address)}  {port:>5}   {members}{mode}"
+        for name, where, port, members, mode in rows
+    ]
 
 
 def room_made(room: dict[str, object]) -> str:

@@ -55,7 +55,14 @@ class ScreenMode:
     """A person at a terminal. `complete` is set by the owner: (text, cursor) -> candidates."""
 
     def __init__(
-        self, loop: Loop, *, escape: bytes, color: bool, slow: bool, history: bool
+        self,
+        loop: Loop,
+        *,
+        escape: bytes,
+        color: bool,
+        slow: bool,
+        history: bool,
+        is_command: Callable[[str, bool], bool],
     ) -> None:
         self.is_terminal = True
         self.owner: Owner | None = None
@@ -65,7 +72,9 @@ class ScreenMode:
         self._waiting: list[str] = []
         self._held = False
         self._directory = state_directory(os.environ) if history else None
-        self._loaded = load_history(self._directory) if self._directory else []
+        self._chatting = False
+        self._kept = lambda text: is_command(text, False)  # of the lines of a history file
+        self._loaded = load_history(self._directory, self._kept) if self._directory else []
         self._terminal = Tty()
         self._columns, rows = self._terminal.size()
         self._editor = Editor(
@@ -74,6 +83,7 @@ class ScreenMode:
             prompt="",
             echo=True,
             complete=self._candidates,
+            is_command=lambda text: is_command(text, self._chatting),
             history=list(self._loaded),
             escape=escape[0],
             charset=charset_of(os.environ),
@@ -109,7 +119,7 @@ class ScreenMode:
             self._come_back()  # what kept us from starting must be told
         if self._directory is not None:
             try:
-                save_history(self._directory, self._loaded, self._editor.history)
+                save_history(self._directory, self._loaded, self._editor.commands, self._kept)
             except OSError as error:
                 self.note(f"evloop: the history was not kept: {error.strerror}")
         if self._mine:
@@ -140,11 +150,12 @@ class ScreenMode:
         old: bool,
         mention: bool,
         bell: bool,
+        own: bool,
     ) -> None:
         """A chat line (`parts` of report.message_parts); further lines of it are indented."""
         before, who, after, lines = parts
         text = "\n".join(lines)
-        indent = width(time + before + who + after) if len(lines) > 1 else 0
+        indent = width(time + before + who + after)
         if old and self._color:
             pieces = [(_DIM, time + before + who + after + text)]
         elif mention:
@@ -158,6 +169,7 @@ class ScreenMode:
 
     def prompt(self, text: str, *, chatting: bool) -> None:
         """Say where Enter will go. A message is printed once, as others see it: no echo."""
+        self._chatting = chatting
         self._editor.set_prompt(text, echo=not chatting)
 
     def progress(self, text: str) -> None:

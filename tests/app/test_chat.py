@@ -27,6 +27,7 @@ from evloop.app.limits import (
     HISTORY_WAIT_S,
     NEWS_FOLD_S,
     OPENING_S,
+    PASSING_S,
     PIPE_QUEUE_MAX,
 )
 from evloop.app.style import Stamps
@@ -435,10 +436,90 @@ def test_history_asked_for_has_its_time_too(world: World, monkeypatch: pytest.Mo
     assert world.frontend.notes[-3:-1] == ["01:00 Bob: a", "Bob: b"]
 
 
-def test_who_talks_has_come_before(world: World) -> None:
+def test_who_comes_and_talks_is_announced_when_he_stays(world: World) -> None:
     world.enter()
     world.wait(HERE_S)
     world.hear(("joined", BOB, "Bob"))
     assert world.frontend.notes[1:] == []
     world.hear(message("hi"))
+    assert world.frontend.notes[1:] == []
+    world.wait(PASSING_S)
+    world.wait(NEWS_FOLD_S)
     assert world.frontend.notes[1:] == ["-- Bob joined --"]
+    world.hear(("left", BOB, "Bob", "bye"))
+    world.wait(NEWS_FOLD_S)
+    assert world.frontend.notes[2:] == ["-- Bob left --"]
+
+
+def test_who_only_says_something_and_goes_is_not_announced(world: World) -> None:
+    """As `say` does, in every release: two lines of presence for each would be noise."""
+    world.enter()
+    world.wait(HERE_S)
+    for _ in range(3):
+        world.hear(("joined", BOB, "Bob"), message("backup done"))
+        world.wait(CONFIRM_S)
+        world.hear(("left", BOB, "Bob", "bye"))
+        world.wait(PASSING_S + NEWS_FOLD_S)
+    assert world.frontend.lines == ["Bob: backup done"] * 3
+    assert world.frontend.notes[1:] == []
+
+
+# -- lines that were meant for the main prompt ----------------------------------------------------
+
+
+@pytest.mark.parametrize("line", ["quit", " Exit ", "help", "getdir", "chat lab"])
+def test_a_command_of_the_main_prompt_is_asked_about_once(world: World, line: str) -> None:
+    chat = world.enter()
+    chat.line(line)
+    assert world.room.said == []
+    assert world.frontend.back == [line]
+    assert "said to everybody? /" in world.frontend.notes[-1]
+    chat.line(line)
+    chat.line(line)
+    assert [text for text, _ in world.room.said] == [line, line]
+
+
+@pytest.mark.parametrize("line", ["bye", "quit smoking!", "help me", "chat is fun today", "hello"])
+def test_what_one_says_is_not_asked_about(world: World, line: str) -> None:
+    world.enter().line(line)
+    assert [text for text, _ in world.room.said] == [line]
+
+
+def test_a_pipe_is_asked_nothing(world: World) -> None:
+    world.enter(terminal=False).line("quit")
+    assert [text for text, _ in world.room.said] == ["quit"]
+
+
+# -- how long a pipe waits ------------------------------------------------------------------------
+
+
+def test_in_a_plain_room_nobody_can_confirm(world: World) -> None:
+    chat = world.enter(terminal=False, plain=True, answered=True, muted=True)
+    chat.say("x")
+    chat.finish()
+    assert chat.state == OVER and chat.sent == 1 and world.room.session.asked == 0
+
+
+def test_the_patience_of_the_end_of_a_pipe(world: World) -> None:
+    chat = world.enter(terminal=False, answered=True, muted=True, patience=60.0)
+    chat.say("x")
+    chat.finish()
+    world.wait(59.9)
+    assert chat.state == FINISHING
+    world.wait(0.2)
+    assert chat.state == OVER
+
+
+def test_blank_lines_of_a_pipe_are_not_said(world: World) -> None:
+    chat = world.enter(terminal=False)
+    chat.verbatim = True
+    for line in ("", "  ", "/x", "quit"):
+        chat.line(line)
+    assert [text for text, _ in world.room.said] == ["/x", "quit"]
+
+
+def test_the_frontend_is_told_which_messages_are_ones_own(world: World) -> None:
+    world.enter()
+    world.wait(HERE_S)
+    world.hear(message("mine", ME, "Mel"), message("his"))
+    assert world.frontend.own == 1

@@ -7,7 +7,7 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evloop.app.limits import NEWS_FOLD_S, NEWS_NAMES_MAX, REMARKS_BURST, REMARKS_PER_S
+from evloop.app.limits import NEWS_FOLD_S, NEWS_NAMES_MAX, PASSING_S, REMARKS_BURST, REMARKS_PER_S
 from evloop.app.remarks import Remarks
 from evloop.terminal import report
 
@@ -122,3 +122,47 @@ def test_who_leaves_hears_what_waited() -> None:
     assert screen.lines[BURST] == "-- Bob left --" and "3 renames" in screen.lines[BURST + 1]
     screen.wait(60)
     assert len(screen.lines) == BURST + 2
+
+
+# -- who comes, speaks and goes -------------------------------------------------------------------
+
+
+def test_who_spoke_at_once_is_told_of_when_he_stays() -> None:
+    screen = Screen()
+    screen.remarks.presence(b"b", "joined", "Bob", screen.now)
+    screen.remarks.precede(b"b", screen.now)
+    screen.wait(PASSING_S - 0.1)
+    assert screen.lines == []
+    screen.wait(NEWS_FOLD_S + 0.1)
+    assert screen.lines == ["-- Bob joined --"]
+    assert screen.remarks.next_deadline() == float("inf")
+
+
+def test_who_passes_through_is_counted_and_not_told_of() -> None:
+    screen = Screen()
+    for _ in range(3):
+        screen.remarks.presence(b"b", "joined", "Bob", screen.now)
+        screen.remarks.precede(b"b", screen.now)
+        screen.wait(PASSING_S - 0.1)
+        screen.remarks.presence(b"b", "bye", "Bob", screen.now)
+        screen.wait(PASSING_S)
+    assert screen.lines == []
+    assert screen.remarks.counts == {"joined": 3, "left": 3}
+
+
+def test_who_was_here_before_is_told_of_before_he_talks() -> None:
+    screen = Screen()
+    screen.remarks.presence(b"b", "here", "Bob", screen.now)
+    screen.remarks.precede(b"b", screen.now)
+    assert len(screen.lines) == 1
+
+
+def test_those_who_pass_are_bounded() -> None:
+    screen = Screen()
+    for n in range(NEWS_NAMES_MAX + 5):
+        sender = n.to_bytes(8, "big")
+        screen.remarks.presence(sender, "joined", f"n{n}", screen.now)
+        screen.remarks.precede(sender, screen.now)
+    assert len(screen.remarks._passing) == NEWS_NAMES_MAX
+    screen.wait(NEWS_FOLD_S)
+    assert screen.lines == ["-- n0, n1, n2, n3, n4 joined --"]

@@ -7,20 +7,26 @@ import os
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from tests.support.processes import ROOT, Crew, Program, fresh_room
 from tests.support.pty_run import PtyRun
+from tests.support.screen import Emulator
 from tests.support.sources import MODULES, module_path
 
 STEPS = 12  # ticks in which the modules left for later are loaded, at most
 
 # Loaded late too, but within the same moment: at the start, or with the first connection by TLS.
 AT_ONCE = {
-    "app.startup",
+    "app.shell",
     "daemon.backup",
+    "net.stream",
+    "system.loop",
+    "terminal.frontend",
+    "app.startup",
     "daemon.certificate",
     "daemon.console",
     "daemon.server",
@@ -70,6 +76,10 @@ def test_all_that_a_room_needs_is_loaded_soon() -> None:
     assert rooms <= loaded_soon()
 
 
+def shows(text: str, screen: Emulator) -> bool:
+    return text in screen.used()
+
+
 @pytest.mark.parametrize("module", ["evloop.client", "evloop"])
 def test_the_files_go_away_under_a_prompt(crew: Crew, tmp_path: Path, module: str) -> None:
     server = crew.server()
@@ -85,9 +95,8 @@ def test_the_files_go_away_under_a_prompt(crew: Crew, tmp_path: Path, module: st
         run.send("name\r")
         run.expect_line("Mel")
         for number in range(STEPS):  # each takes a tick at least, in which a module is loaded
-            name = f"Cyd{number}"
-            run.send(f"name {name}\rname\r")
-            run.expect(lambda screen, name=name: name in screen.used())  # type: ignore[misc]
+            run.send(f"name Cyd{number}\rname\r")
+            run.expect(partial(shows, f"Cyd{number}"))
         os.rename(tmp_path / "evloop", tmp_path / "evloop.old")
         room = fresh_room()
         run.send(f"chat {room}\r")

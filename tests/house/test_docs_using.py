@@ -220,7 +220,7 @@ def test_the_variables_of_the_client_are_on_its_page() -> None:
 def exit_statuses() -> set[int]:
     """Those of the table in base/errors.py, which also holds the codes of the protocol."""
     text = (ROOT / "evloop" / "base" / "errors.py").read_text()
-    table = text[text.index("# Exit statuses") : text.index("# Error codes")]
+    table = text[text.index("# Exit statuses") : text.index("# What --help")]
     names = re.findall(r"\b[A-Z][A-Z_]+\b(?=[A-Z_, ]* =)", table)
     assert len(names) >= 11
     return {getattr(errors, name) for name in names}

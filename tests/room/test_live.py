@@ -6,7 +6,7 @@ import errno
 import os
 import random
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -14,7 +14,7 @@ import pytest
 from evloop.base.errors import SetupError
 from evloop.net.interfaces import choose_interface
 from evloop.net.multicast import MulticastTransport
-from evloop.room.events import Joined, Said, Trouble
+from evloop.room.events import Fault, Joined, Said, Trouble
 from evloop.room.limits import FAULT_PAUSE_S, LEAVE_S
 from evloop.room.live import (
     CLOSED,
@@ -216,64 +216,113 @@ def test_closing_from_inside_an_event_is_fine(world: World) -> None:
     assert room.state == CLOSED and world.closed == 1
 
 
-def test_a_bug_at_one_datagram_loses_no_other(world: World) -> None:
-    faults: list[Exception] = []
-    world.loop.on_error = lambda origin, error: faults.append(error)
+def _raise_in(
+    monkeypatch: pytest.MonkeyPatch, world: World, name: str, when: Callable[..., bool]
+) -> list[bool]:
+    """`name` of a session raises `when` it is called so, as long as [True] is returned so.
+    Nothing of it may leave the room."""
+    world.loop.on_error = lambda origin, error: pytest.fail(f"{error!r} left the room")
+    true = getattr(Session, name)
+    on = [True]
+
+    def planted(session: Session, *arguments: Any) -> Any:
+        if on[0] and when(*arguments):
+            raise ZeroDivisionError("planted")
+        return true(session, *arguments)
+
+    monkeypatch.setattr(Session, name, planted)
+    return on
+
+
+PLANTED = Fault("fault", "ZeroDivisionError: planted")
+
+
+def test_a_bug_at_one_datagram_loses_no_other_and_is_told_once(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _raise_in(monkeypatch, world, "receive_datagram", lambda data, *_: data == b"two")
     room = world.room()
-    take = world.session.heard.append
+    for _ in range(3):
+        world.session.out = [(b"one", None), (b"two", None), (b"three", None)]
+        room.pump()
+        world.ticks(6)
+    assert [data for data, _ in world.session.heard] == [b"one", b"three"] * 3
+    assert room.stats()["faults"] == 3
+    assert world.told == [PLANTED]
+    room.close()
 
-    class Picky(list[Any]):
-        def append(self, datagram: Any) -> None:
-            if datagram[0] == b"two":
-                raise ZeroDivisionError("planted")
-            take(datagram)
 
-    world.session.heard = Picky()
-    world.session.out = [(b"one", None), (b"two", None), (b"three", None)]
+@pytest.mark.parametrize("name", ["handle_timer", "datagrams_to_send", "events", "next_deadline"])
+def test_a_session_that_raises_rests_and_goes_on(
+    world: World, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    on = _raise_in(monkeypatch, world, name, lambda *_: True)
+    room = world.room()
+    world.session.deadline = world.time
+    room.pump()
+    world.ticks(50)
+    assert 1 <= room.faults <= 6  # not at each tick
+    assert world.told == [PLANTED]
+    world.time += FAULT_PAUSE_S
+    before = room.faults
+    world.ticks(5)
+    assert room.faults > before  # it comes again, but not at once
+    on[0] = False
+    world.time += FAULT_PAUSE_S
+    world.ticks(5)
+    world.session.out = [(b"hello", None)]
     room.pump()
     world.ticks()
-    world.ticks()
+    assert [data for data, _ in world.session.heard] == [b"hello"]
     room.close()
-    assert len(faults) == 1
 
 
-def test_a_bug_at_an_event_or_a_deadline_stops_no_room(world: World) -> None:
-    faults: list[str] = []
-    world.loop.on_error = lambda origin, error: faults.append(str(error))
+def test_who_is_told_may_raise(world: World) -> None:
+    world.loop.on_error = lambda origin, error: pytest.fail(f"{error!r} left the room")
     room = world.room()
+    seen: list[str] = []
 
-    def planted(*_: object) -> None:
-        raise ZeroDivisionError("planted")
+    def told(events: list[Any]) -> None:
+        for event in events:
+            if event.what == "fault" or event.text == "2":
+                raise ZeroDivisionError("the screen")
+            seen.append(event.text)
 
-    room.on_events = planted
-    world.session._events.append(Trouble("trouble", "planted"))
+    room.on_events = told
+    for n in range(4):
+        said = Said("message", b"", n, "Ann", 0, str(n), 0, "", False)
+        world.session._events.append(said)
     world.session.deadline = world.time + 5.0
     room.pump()
-    assert faults == ["planted"]
+    assert seen == ["0", "1", "3"]
+    assert room.faults == 2
     world.time += 6.0
     world.ticks()
     assert world.session.timers == [world.time]  # the timer was set, although the screen failed
+
+    def pumped() -> None:
+        raise ZeroDivisionError("the program")
+
+    room.on_pump = pumped
+    room.pump()
+    assert room.faults >= 3
     room.close()
 
 
-def test_a_deadline_that_fails_comes_again_but_not_at_once(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    faults: list[Exception] = []
-    world.loop.on_error = lambda origin, error: faults.append(error)
+def test_an_error_of_our_own_is_no_bug(world: World) -> None:
+    """A pipe that was closed, a setting that cannot be: the program is told, as ever."""
+    judged: list[Exception] = []
+    world.loop.on_error = lambda origin, error: judged.append(error)
     room = world.room()
 
-    def planted(session: Session, now: float) -> None:
-        raise ZeroDivisionError("planted")
+    def told(events: list[Any]) -> None:
+        raise SetupError("stdout is closed", 1)
 
-    monkeypatch.setattr(Session, "handle_timer", planted)
-    world.session.deadline = world.time
+    room.on_events = told
+    world.session._events.append(Trouble("trouble", "planted"))
     room.pump()
-    world.ticks(5)
-    assert len(faults) == 1
-    world.time += FAULT_PAUSE_S
-    world.ticks(5)
-    assert len(faults) == 2
+    assert [str(error) for error in judged] == ["stdout is closed"]
+    assert room.faults == 0
     room.close()
 
 

@@ -79,6 +79,10 @@ class Oracle:
         self.latencies = array("d")
         self.measure_from = 0  # number of the first message whose latency counts
         self.conflicts_allowed = False
+        self.strange = 0  # messages of invented members that were shown out of place
+        self.forgiving = False  # strangers say what they like: what nobody said may be shown
+        self.contested: set[tuple[bytes, int]] = set()  # numbers of members that strangers used
+        self.gone: set[bytes] = set()  # senders of messages that were reported as gone
         self.conflicts = 0
         self.lost = 0  # messages reported as gone, over all members
         self.early = 0  # messages shown before their parents
@@ -87,6 +91,7 @@ class Oracle:
         self.live = 0
         self._views: list[_View] = []
         self._numbers: dict[tuple[bytes, int], int] = {}
+        self._keys: list[tuple[bytes, int]] = []  # the same, by number
         self._last: dict[bytes, int] = {}  # newest message of each sender
         self._bodies: list[tuple[str, int, str]] = []  # name, kind, text
         self._twins: dict[int, set[tuple[str, int, str]]] = {}  # further bodies forgers made
@@ -129,6 +134,7 @@ class Oracle:
     def _said(self, sender: bytes, seq: int, body: tuple[str, int, str], now: float) -> int:
         number = len(self._bodies)
         self._numbers[sender, seq] = number
+        self._keys.append((sender, seq))
         self._bodies.append(body)
         self._before.append(self._last.get(sender, -1))
         self._last[sender] = number
@@ -148,13 +154,14 @@ class Oracle:
                 self._presence(index, view, event, now)
             elif kind == "lost":
                 sender, count = event.sender, event.count
+                self.gone.add(sender)
                 view.reported[sender] = view.reported.get(sender, 0) + count
                 self.lost += count
             elif kind == "conflict":
                 self.conflicts += 1
                 if not self.conflicts_allowed:
                     raise Violation("conflict", f"m{index} reports {event}, nobody forged", now)
-            elif kind != "renamed":
+            elif kind not in ("renamed", "full"):
                 raise Violation("event", f"m{index} shows an unknown event {event}", now)
 
     def _message(self, index: int, view: _View, event: Any, now: float) -> None:
@@ -166,7 +173,11 @@ class Oracle:
         number = self._numbers.get((sender, seq))
         where = f"m{index}: {sender.hex()[-4:]}/{seq}"
         if number is None:
+            if self.forgiving:
+                return
             raise Violation("invented", f"{where} {text!r} was never said", now)
+        if (sender, seq) in self.contested:
+            return
         if self._bodies[number] != body and body not in self._twins.get(number, ()):
             raise Violation("invented", f"{where} is {body}, not {self._bodies[number]}", now)
         state = view.state
@@ -176,7 +187,7 @@ class Oracle:
             raise Violation("twice", f"{where} is shown again, marked {mark!r}", now)
         # What was before its time may have been stepped over without a word, and come after all.
         late = state[number] in (SKIPPED, BEFORE)
-        if late != (mark == "late"):
+        if late != (mark == "late") and not self._spared(sender):
             raise Violation("order", f"{where} comes too late, marked {mark!r}", now)
         if mark != "late":
             self._step_over(view, self._before[number], sender, where, now)
@@ -186,6 +197,17 @@ class Oracle:
         self.have[number] += 1
         if number >= self.measure_from and self.said_at[number] >= view.joined:
             self.latencies.append(now - self.said_at[number])
+
+    def invented(self, sender: bytes) -> bool:
+        """Whether `sender` is nobody: a forger made it up."""
+        return all(view.sender != sender for view in self._views)
+
+    def _spared(self, sender: bytes) -> bool:
+        """Whether a message of `sender` may be out of place: counted, when nobody ever said it."""
+        if not self.invented(sender):
+            return False
+        self.strange += 1
+        return True
 
     def _own(
         self, index: int, view: _View, seq: int, body: tuple[str, int, str], now: float
@@ -207,14 +229,15 @@ class Oracle:
             return
         over = []
         while number >= 0 and state[number] == OPEN:
-            over.append(number)
+            if not self.contested or self._keys[number] not in self.contested:
+                over.append(number)
             number = self._before[number]
         for early in over:
             if self.said_at[early] < view.joined + NEWCOMER_S:
                 state[early] = BEFORE
         over = [later for later in over if state[later] == OPEN]
         credit = view.reported.get(sender, 0)
-        if len(over) > credit:
+        if len(over) > credit and not self._spared(sender):
             raise Violation(
                 "order", f"{where} is shown over a gap of {len(over)}, reported {credit}", now
             )
@@ -321,6 +344,27 @@ class Oracle:
                     continue
                 lacks.append((index, number))
         return lacks
+
+    def by_people(self, lacks: list[tuple[int, int]]) -> list[tuple[int, int]]:
+        """Those of `lacks` whose message somebody real has said."""
+        invented = {
+            number for (sender, _), number in self._numbers.items() if self.invented(sender)
+        }
+        return [(index, number) for index, number in lacks if number not in invented]
+
+    def numbers(self) -> list[tuple[bytes, int]]:
+        """(sender, seq) of every message that was said."""
+        return self._keys
+
+    def lacking_uncontested(self) -> list[tuple[int, int]]:
+        """(member, message) for what a live member lacks, though no stranger used its number."""
+        return [
+            (index, number)
+            for number, key in enumerate(self._keys)
+            if key not in self.contested and self.have[number] != self.live
+            for index, view in enumerate(self._views)
+            if not view.gone and self.state(index, number) != SHOWN
+        ]
 
     def undelivered(self) -> int:
         """Messages that live members lack although they were present when they were said.

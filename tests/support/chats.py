@@ -28,6 +28,7 @@ class Frontend:
         self.back: list[str] = []
         self.bells = 0
         self.mentions = 0
+        self.own = 0
         self.held = False
 
     def show(self, text: str) -> None:
@@ -45,7 +46,9 @@ class Frontend:
         old: bool,
         mention: bool,
         bell: bool,
+        own: bool,
     ) -> None:
+        self.own += own
         before, who, after, lines = parts
         self.lines.append(time + before + who + after + "\n".join(lines) + (" (old)" * old))
         self.bells += bell

@@ -7,7 +7,8 @@ Who must know that everybody has it asks for confirmation (`Confirm`):
     asking     stays                 -> quiet         ask again, wait twice as long
 
 The answerer waits at random, so that N answers do not come at once, and one SESSION answers all who
-asked meanwhile.
+asked meanwhile. A stranger's datagram is answered by everybody, so there is one answer a second
+(ANSWERS_PER_S) for all strangers together, and one for all members of standing together.
 
 A SESSION goes out for one of these reasons, and one SESSION serves all that are due:
 
@@ -23,7 +24,11 @@ digest differs for EXPLAIN_S and neither lists nor own changes explain it, the l
 
 from __future__ import annotations
 
+from evloop.base.ratelimit import TokenBucket
 from evloop.room.reliable.limits import (
+    ANSWERS_BURST,
+    ANSWERS_MEMBERS_BURST,
+    ANSWERS_PER_S,
     BEHIND_S,
     CONFIRM_ASKERS_MAX,
     CONFIRM_BACKOFF_S_MAX,
@@ -56,10 +61,15 @@ def answer_window(members: int) -> float:
 class Confirm:
     """Both halves, for one session."""
 
-    __slots__ = ("_rng", "_wait", "answer_due", "ask_due", "askers")
+    __slots__ = ("_leave", "_rng", "_wait", "answer_due", "ask_due", "askers")
 
-    def __init__(self, rng: Random) -> None:
+    def __init__(self, rng: Random, now: float = 0.0) -> None:
         self._rng = rng
+        # Answers to strangers, and to members of standing, each of them together.
+        self._leave = {
+            standing: TokenBucket(ANSWERS_PER_S, burst, now)
+            for standing, burst in ((False, ANSWERS_BURST), (True, ANSWERS_MEMBERS_BURST))
+        }
         self._wait = 0.0
         self.ask_due = NEVER
         self.answer_due = NEVER
@@ -81,12 +91,20 @@ class Confirm:
         """All have confirmed."""
         self.ask_due = NEVER
 
-    def asked_by(self, asker: bytes, now: float, members: int) -> None:
-        """Somebody wants to know what I hold."""
+    def asked_by(self, asker: bytes, now: float, members: int, standing: bool = False) -> None:
+        """Somebody wants to know what I hold.
+
+        One answer serves all who ask until it goes out, and there is one a second: who asks when
+        the bucket is empty waits for it.
+        """
         if asker not in self.askers and len(self.askers) < CONFIRM_ASKERS_MAX:
             self.askers.append(asker)
         if self.answer_due == NEVER:
-            self.answer_due = now + answer_window(members) * self._rng.random()
+            leave = self._leave[standing]
+            leave.level(now)
+            start = max(now, leave.when())
+            leave.spend(now, 1)
+            self.answer_due = start + answer_window(members) * self._rng.random()
 
     def answered(self) -> None:
         """A SESSION was sent."""
@@ -215,7 +233,8 @@ class Announcer:
         listed: list[Range] = []
         if senders.digest or not self._soliciting:
             most = SESSION_ENTRIES_MAX if self._long_list else SESSION_ENTRIES
-            listed = senders.listing(most, confirm.askers[0] if confirm.askers else NOBODY)
+            first = confirm.askers[0] if confirm.askers else NOBODY
+            listed = senders.listing(most, first, self._message_log.own.sender)
         body = session_body(
             senders.digest,
             self._delay.sending(now),

@@ -7,6 +7,7 @@ PARENT_WAIT_S; a message in parts waits for its last part. The head of a stream'
     gone (an int)                   "lost" event; a message begun before it is broken off
     further part of a broken one    dropped: the message was reported as one
     a part, more to come            kept in `parts`
+    no further part of those        these are shown as they are, then as below
     parents not shown               waits; when PARENT_WAIT_S is over: shown, marked "early"
     else                            shown; whoever waits for it is looked at again
 
@@ -21,6 +22,7 @@ from evloop.room.reliable.limits import (
     PARENT_WAIT_S,
     PARENTS_MAX,
     PARTS_MAX,
+    SHOWN_PER_STEP,
 )
 from evloop.system.timers import NEVER
 
@@ -50,17 +52,35 @@ def event_of(parts: list[Message], mark: str, verified: bool) -> Said:
     )
 
 
+def _belongs(first: Message, message: Message) -> bool:
+    """Whether `message` can be a further part of one that began with `first`: else somebody wants
+    what another says to be read as the end of his own words."""
+    return (
+        message.lamport == first.lamport
+        and message.wall == first.wall
+        and message.kind == first.kind
+        and message.name == first.name
+        and not message.parents
+    )
+
+
 class CausalBuffer:
     """Messages on their way to the screen; `streams` is the table of senders (not changed)."""
 
-    __slots__ = ("_heads", "_soonest", "_streams", "_verified", "_waiters", "_waiting", "shown")
+    __slots__ = (
+        "_heads", "_ready", "_ready_at", "_soonest", "_streams", "_verified", "_waiters",
+        "_waiting", "shown",
+    )  # fmt: skip
 
     def __init__(self, streams: dict[bytes, Sender], verified: bool) -> None:
         self._streams = streams
         self._verified = verified
         self._heads: dict[Key, None] = {}
         self._waiting: dict[bytes, tuple[float, Key]] = {}  # sender: (until when, for what)
-        self._waiters: dict[Key, list[Sender]] = {}  # the same, by what is waited for
+        # The same by what is waited for: sender, number.
+        self._waiters: dict[bytes, dict[int, list[Sender]]] = {}
+        self._ready: list[Sender] = []  # may have something to show; the last one first
+        self._ready_at = NEVER  # since when: a step shows SHOWN_PER_STEP at most
         self._soonest = NEVER  # no wait ends before
         self.shown: list[tuple[Message | None, Any]] = []  # Said of it, or Lost; drained
 
@@ -87,11 +107,17 @@ class CausalBuffer:
         return None
 
     def offer(self, stream: Sender, now: float) -> None:
-        """`stream.backlog` has grown: show what can be shown, there and wherever it helps."""
-        ready = [stream]
-        while ready:
+        """`stream.backlog` has grown: show what can be shown, there and wherever it helps.
+
+        A datagram that closes a hole may free a thousand messages: a step shows some of them, and
+        `handle_timer`, which is due at once, the others.
+        """
+        ready = self._ready
+        ready.append(stream)
+        left = SHOWN_PER_STEP
+        while ready and left:
             stream = ready.pop()
-            while stream.backlog:
+            while stream.backlog and left:
                 since, head = stream.backlog[0]
                 if isinstance(head, int):
                     self._lose(stream, head)
@@ -102,34 +128,51 @@ class CausalBuffer:
                         self._wait(stream, parent, since + PARENT_WAIT_S)
                         break
                     self._show(stream, head, "" if parent is None else "early")
+                left -= 1
                 stream.backlog.popleft()
                 if self._waiters:
-                    ready += self._waiters.pop((stream.sender, stream.shown - 1), ())
+                    waiters = self._waiters.get(stream.sender)
+                    if waiters:
+                        ready += waiters.pop(stream.shown - 1, ())
             else:
                 if self._waiting:
                     self._unwait(stream)
+                if stream.backlog:
+                    ready.append(stream)
+        self._ready_at = now if ready else NEVER
 
     def _wait(self, stream: Sender, parent: Key, until: float) -> None:
         self._unwait(stream)
         self._waiting[stream.sender] = (until, parent)
-        self._waiters.setdefault(parent, []).append(stream)
+        self._waiters.setdefault(parent[0], {}).setdefault(parent[1], []).append(stream)
         self._soonest = min(self._soonest, until)
 
     def _unwait(self, stream: Sender) -> None:
         waiting = self._waiting.pop(stream.sender, None)
-        waiters = self._waiters.get(waiting[1]) if waiting else None
-        if waiting and waiters and stream in waiters:
-            waiters.remove(stream)
-            if not waiters:
-                del self._waiters[waiting[1]]
+        if waiting is None:
+            return
+        origin, seq = waiting[1]
+        waiters = self._waiters.get(origin)
+        if waiters is None:
+            return
+        streams = waiters.get(seq)
+        if streams and stream in streams:
+            streams.remove(stream)
+            if not streams:
+                del waiters[seq]
+        if not waiters:
+            del self._waiters[origin]
 
     def forget(self, stream: Sender) -> None:
         """The record of `stream` is dropped."""
         self._unwait(stream)
+        if self._ready:
+            self._ready = [other for other in self._ready if other is not stream]
 
     def _released(self, stream: Sender) -> list[Sender]:
-        keys = [key for key in self._waiters if key[0] == stream.sender and key[1] < stream.shown]
-        return [waiter for key in keys for waiter in self._waiters.pop(key)]
+        waiters = self._waiters.get(stream.sender, {})
+        seqs = [seq for seq in waiters if seq < stream.shown]
+        return [waiter for seq in seqs for waiter in waiters.pop(seq)]
 
     def _lose(self, stream: Sender, count: int) -> None:
         if stream.parts:
@@ -163,26 +206,35 @@ class CausalBuffer:
             return
         stream.names_parents = bool(message.parents) or (stream.names_parents and stream.name != "")
         stream.name = message.name.decode(errors="replace")
+        if stream.parts and not _belongs(stream.parts[0], message):
+            self._finish(stream, "")
         if stream.parts:
             self._heads.pop((message.sender, message.seq - 1), None)
         self.put(message)
         stream.parts.append(message)
-        if message.more and len(stream.parts) < PARTS_MAX:
-            return
+        if not message.more or len(stream.parts) >= PARTS_MAX:
+            self._finish(stream, mark)
+
+    def _finish(self, stream: Sender, mark: str) -> None:
         parts, stream.parts = stream.parts, []
-        if message.seq < stream.history_below:
+        if parts[-1].seq < stream.history_below:
             mark = "history"
         self.shown.append((parts[0], event_of(parts, mark, self._verified)))
 
     def deadline(self) -> float:
         """When a wait may end; it may also have ended before."""
-        return self._soonest
+        return min(self._soonest, self._ready_at)
 
     def handle_timer(self, now: float) -> None:
-        """Show what waited for its parents long enough."""
+        """Go on with what a step left, and show what waited for its parents long enough."""
+        if self._ready:
+            self.offer(self._ready.pop(), now)
         if now < self._soonest:
             return
-        due = [sender for sender, (until, _) in self._waiting.items() if until <= now]
-        for sender in due:
-            self.offer(self._streams[sender], now)
+        over = [sender for sender, (until, _) in self._waiting.items() if until <= now]
+        for sender in over[:SHOWN_PER_STEP]:
+            if self._ready:
+                break
+            if sender in self._waiting:
+                self.offer(self._streams[sender], now)
         self._soonest = min([until for until, _ in self._waiting.values()], default=NEVER)

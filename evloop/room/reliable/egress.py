@@ -2,7 +2,9 @@
 
 Everything that is sent passes `Egress`. Each type of datagram has a bucket, and all share one of
 bytes. `may_...` takes leave to send one datagram of a type, and `say_...` sends it; `..._due` tells
-when leave may be had. Unasked copies give way first: half of the bytes are not theirs.
+when leave may be had. Unasked copies give way first: half of the bytes are not theirs. Nor are they
+those of bulk, and of repairs of what others said: who asks for much cannot keep me from asking and
+telling.
 """
 
 from __future__ import annotations
@@ -13,7 +15,9 @@ from heapq import heappop, heappush
 from evloop.base.errors import Refused
 from evloop.base.names import utf8_parts
 from evloop.base.ratelimit import TokenBucket
+from evloop.room.reliable.budget import RoomBudget
 from evloop.room.reliable.limits import (
+    ANSWERS_SHARE,
     BULK_BURST,
     BULK_PER_S,
     BYTES_BURST,
@@ -31,7 +35,6 @@ from evloop.room.reliable.limits import (
     PARTS_MAX,
     REPAIR_BURST,
     REPAIR_PER_S,
-    ROOM_REPAIR_PER_S,
     SESSION_BURST,
     SESSION_PER_S,
 )
@@ -52,6 +55,8 @@ if TYPE_CHECKING:
     from evloop.room.reliable.packets import Datagram
 
     Key = tuple[bytes, int]
+
+_OWN_BYTES = BYTES_BURST * (1 - ANSWERS_SHARE)  # what answers to others leave
 
 
 def split(text: str) -> list[bytes]:
@@ -116,8 +121,8 @@ class Egress:
     """What one session sends into its room."""
 
     __slots__ = (
-        "_bulk", "_bytes", "_codec", "_counter", "_counts", "_data", "_nack", "_repair", "_sender",
-        "_session", "echoes", "out", "room",
+        "_bulk", "_bytes", "_codec", "_counter", "_counts", "_data", "_nack", "_repair",
+        "_reserved", "_sender", "_session", "echoes", "out", "room",
     )  # fmt: skip
 
     def __init__(self, codec: Codec, sender: bytes, counts: dict[str, int], now: float) -> None:
@@ -129,11 +134,12 @@ class Egress:
         self.echoes: dict[bytes, None] = {}  # sent, and not yet heard by myself
         self._data = TokenBucket(DATA_PER_S, DATA_BURST, now)
         self._repair = TokenBucket(REPAIR_PER_S, REPAIR_BURST, now)
-        self.room = TokenBucket(ROOM_REPAIR_PER_S, ROOM_REPAIR_PER_S, now)  # of everybody's repairs
+        self.room = RoomBudget(now)
         self._nack = TokenBucket(NACK_PER_S, NACK_BURST, now)
         self._session = TokenBucket(SESSION_PER_S, SESSION_BURST, now)
         self._bulk = TokenBucket(BULK_PER_S, BULK_BURST, now)
         self._bytes = TokenBucket(BYTES_PER_S, BYTES_BURST, now)
+        self._reserved = 0  # bytes of copies that are announced and not yet sent
 
     def emit(self, datagram: bytes, to: object | None, what: str, now: float) -> None:
         """Send `datagram` (to the group when `to` is None) and count it as `what`."""
@@ -170,8 +176,15 @@ class Egress:
     def say_bye(self, now: float) -> None:
         self.control(BYE, b"", "byes_sent", now)
 
+    def _may_answer(self, bucket: TokenBucket, size: int, now: float) -> bool:
+        """As `_may`, for what others want of me: it leaves half of the bytes."""
+        return self._level(now) >= size + _OWN_BYTES and bucket.take(now)
+
+    def _answer_due(self, bucket: TokenBucket) -> float:
+        return max(bucket.when(), self._bytes.when(DATAGRAM_BYTES_MAX + _OWN_BYTES))
+
     def _may(self, bucket: TokenBucket, size: int, now: float) -> bool:
-        return self._bytes.level(now) >= size and bucket.take(now)
+        return self._level(now) >= size and bucket.take(now)
 
     def _due(self, bucket: TokenBucket, size: int = DATAGRAM_BYTES_MAX) -> float:
         return max(bucket.when(), self._bytes.when(size))
@@ -187,6 +200,7 @@ class Egress:
 
     def say_nack(self, body: bytes, now: float) -> None:
         self.control(NACK, body, "nacks_sent", now)
+        self.room.asked(now)
 
     def may_session(self, now: float) -> bool:
         return self._may(self._session, DATAGRAM_BYTES_MAX, now)
@@ -205,35 +219,49 @@ class Egress:
 
     def copies_afforded(self, size: int, now: float) -> int:
         """How many copies of `size` bytes fit half of the bytes there are, besides the first."""
-        return max(0, int(self._bytes.level(now) / 2 / size) - 1)
+        return max(0, int(self._level(now) / 2 / size) - 1)
+
+    def _level(self, now: float) -> float:
+        """Bytes that may be sent now. A clock that leaps fills the bucket at once: what is reserved
+        and not yet sent is then still to be paid."""
+        level = self._bytes.level(now)
+        over = level + self._reserved - BYTES_BURST
+        if over > 0:
+            self._bytes.spend(now, over)
+            level -= over
+        return level
 
     def reserve(self, size: int, now: float) -> None:
         """Bytes of the copies that are announced: what was announced must be sendable."""
         self._bytes.spend(now, size)
+        self._reserved += size
 
     def emit_copy(self, datagram: bytes) -> None:
         """Send a copy whose bytes are reserved."""
+        self._reserved -= len(datagram)
         self._counts["copies_sent"] += 1
         self._counts["bytes_sent"] += len(datagram)
         self.out.append((datagram, None))
         self._await_echo(datagram)
 
     def repair_due(self) -> float:
-        return max(self._due(self._repair), self.room.when())
+        return max(self._answer_due(self._repair), self.room.repair_due())
 
-    def say_repair(self, datagram: bytes, now: float) -> bool:
-        """Send `datagram` as a repair to the room; False when the caps forbid it now."""
-        if self.room.level(now) < 1 or not self._may(self._repair, len(datagram), now):
+    def say_repair(self, datagram: bytes, own: bool, now: float) -> bool:
+        """Send `datagram` (a message of my `own`?) as a repair to the room; False when the caps
+        forbid it now."""
+        may = self._may if own else self._may_answer
+        if not self.room.may_repair(now) or not may(self._repair, len(datagram), now):
             return False
-        self.room.spend(now, 1)
+        self.room.repaired(True, now)
         self.emit(as_repair(datagram), None, "repairs_sent", now)
         return True
 
     def bulk_due(self) -> float:
-        return self._due(self._bulk)
+        return self._answer_due(self._bulk)
 
     def may_bulk(self, now: float) -> bool:
-        return self._may(self._bulk, DATAGRAM_BYTES_MAX, now)
+        return self._may_answer(self._bulk, DATAGRAM_BYTES_MAX, now)
 
     def say_bulk(self, datagram: bytes, to: object, now: float) -> None:
         """Send `datagram` as a repair to one asker."""

@@ -18,15 +18,22 @@ asked for in one NACK share the next wait: so they stay together, and one NACK a
 
 from __future__ import annotations
 
+from operator import attrgetter
+
 from evloop.room.reliable.limits import (
+    DELAY_S_MAX,
     EVIDENCE_EVERY_S,
     GAPS_MAX,
+    GAPS_NOTED_MAX,
+    GAPS_SENDER_MAX,
     GONE_ASKS,
     GONE_S,
     HEARSAY_GAPS_MAX,
+    HEARSAY_NOTED_MAX,
     NACK_BACKOFF_S_MAX,
     NACK_HELD_S_MAX,
     NACK_RETRY_S_MAX,
+    NAMED_MAX,
     STUCK_ASKS,
 )
 from evloop.room.reliable.suppression import window_wait
@@ -34,8 +41,12 @@ from evloop.system.timers import NEVER
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable, Iterator, Sequence
+    from collections.abc import Container, Iterable, Mapping, Sequence
     from random import Random
+
+    from evloop.room.reliable.packets import Range
+
+SLACK_S_MAX = max(NACK_BACKOFF_S_MAX / 8, DELAY_S_MAX)  # who would be due so soon may go along
 
 
 class Gap:
@@ -43,7 +54,9 @@ class Gap:
 
     __slots__ = ("asks", "due", "evidence", "first", "sender", "seq", "tries", "word")
 
-    def __init__(self, sender: bytes, seq: int, now: float, due: float, word: bool) -> None:
+    def __init__(
+        self, sender: bytes, seq: int, now: float, due: float, word: bool, evidence: float
+    ) -> None:
         self.sender = sender
         self.seq = seq
         self.first = now
@@ -51,7 +64,7 @@ class Gap:
         self.word = word
         self.asks = 0
         self.tries = 0  # asks since the last evidence: they make the back-off
-        self.evidence = -NEVER
+        self.evidence = evidence  # when a member last said that it holds it
 
     @property
     def key(self) -> tuple[bytes, int]:
@@ -86,128 +99,216 @@ def jitter(rng: Random) -> float:
     return 0.75 + 0.5 * rng.random()
 
 
+IN_ORDER = attrgetter("sender", "seq")
+_WORD = attrgetter("word")
+_NONE: Mapping[int, Gap] = {}
+
+
 class Gaps:
-    """The table of gaps of one room."""
+    """The table of gaps of one room.
+
+    What is certain (its sender's word) and what is hearsay are kept apart, by sender. When the
+    table is full, who is missing least takes a place from who is missing most: the highest number
+    goes, for it would be shown last, and `dropped` tells whose. What one call may note or look at
+    has a bound, so that no datagram costs much by what it names.
+    """
 
     __slots__ = (
-        "_by_sender", "_recovered", "_rng", "_round", "count", "hearsay", "next_due", "pressing",
+        "_due", "_recovered", "_rng", "_round", "_rumours", "_spent", "_words", "count", "dropped",
+        "hearsay", "next_due", "pressing",
     )  # fmt: skip
 
     def __init__(self, rng: Random) -> None:
         self._rng = rng
-        self._by_sender: dict[bytes, dict[int, Gap]] = {}
+        self._words: dict[bytes, dict[int, Gap]] = {}
+        self._rumours: dict[bytes, dict[int, Gap]] = {}
+        # Rumours that were asked for: a false one must not keep out a true one.
+        self._spent: dict[tuple[bytes, int], None] = {}
+        self._due: dict[bytes, float] = {}  # of each sender: none of its gaps is due before
         self._round = -NEVER  # when the NACK that is being waited for is due
         self._recovered = -NEVER  # when a repair last closed a gap
+        self.dropped: list[tuple[bytes, int]] = []  # (sender, number) that had to make room
         self.count = 0
         self.hearsay = 0  # how many of them are hearsay
         self.pressing = 0  # how many make me "behind"
         self.next_due = NEVER  # never later than the earliest; may be earlier
 
     def of(self, sender: bytes) -> dict[int, Gap]:
-        """The gaps of one sender by number (do not change)."""
-        return self._by_sender.get(sender, {})
-
-    def _all(self) -> Iterator[Gap]:
-        for gaps in self._by_sender.values():
-            yield from gaps.values()
+        """The gaps of one sender by number (a copy)."""
+        return {**self._words.get(sender, {}), **self._rumours.get(sender, {})}
 
     # -- what is missing -------------------------------------------------------------------------
 
     def round(self, now: float, delay: float, members: int, after: float) -> float:
         """When a gap found now should be asked for, and not before `after`."""
         after = max(now, after)
-        if not after <= self._round <= now + 12 * delay:
+        if not after < self._round <= now + 12 * delay:
             self._round = after + first_wait(self._rng, delay, members)
         return self._round
 
     def add(
         self,
         sender: bytes,
-        seqs: Iterable[int],
+        seqs: Sequence[int],
         held: Container[int],
         now: float,
         due: float,
     ) -> int:
         """By its sender's word `seqs` (rising) exist; note those that are not in `held`.
 
-        Returns the number behind the last one noted or held (-1: there was no room for any).
+        Returns the number behind the last one noted or held (-1: there was no room for any): at
+        most GAPS_NOTED_MAX are noted in one call, and GAPS_SENDER_MAX of one sender at a time.
         """
-        top = -1
-        for seq in seqs:
-            if seq not in held:
-                gap = self.of(sender).get(seq)
-                if gap is None:
-                    if self.count >= GAPS_MAX and not self._drop_rumour(None, ()):
-                        break
-                    self._insert(Gap(sender, seq, now, due, True))
-                elif not gap.word:
-                    self._believe(gap)
-            top = seq + 1
-        return top
+        words, rumours = self._words.get(sender, _NONE), self._rumours.get(sender)
+        seqs = seqs[:NAMED_MAX]
+        room = min(GAPS_NOTED_MAX, GAPS_SENDER_MAX - len(words))
+        missing = [seq for seq in seqs if seq not in held and seq not in words]
+        cut = missing[max(room, 0) :]  # of these none is noted
+        del missing[max(room, 0) :]
+        if rumours and missing:
+            known = [rumours[seq] for seq in missing if seq in rumours]
+            missing = [seq for seq in missing if seq not in rumours]
+            for gap in known:
+                self._believe(gap)
+        if missing:
+            mine = len(words)
+            for index in range(max(0, GAPS_MAX - self.count), len(missing)):
+                if not self._make_room(mine + index):
+                    cut = missing[index:]
+                    del missing[index:]
+                    break
+            self._insert(sender, missing, now, due, True, -NEVER)
+        if cut:
+            return cut[0] if cut[0] > seqs[0] else -1
+        return seqs[-1] + 1 if seqs else -1
+
+    def _make_room(self, mine: int) -> bool:
+        """Drop hearsay that was asked for, or a gap of whoever has most: two more than `mine`."""
+        if self._spent:
+            self.remove(*next(iter(self._spent)))
+            return True
+        largest = max(self._words.values(), key=len, default={})
+        if len(largest) <= mine + 1:  # else two would take one place from each other for ever
+            return False
+        seq = max(largest)
+        sender = largest[seq].sender
+        self.remove(sender, seq)
+        self.dropped.append((sender, seq))
+        return True
 
     def hear_of(
-        self, sender: bytes, seqs: Sequence[int], most: int, now: float, due: float
-    ) -> None:
+        self,
+        sender: bytes,
+        seqs: Sequence[int],
+        most: int,
+        now: float,
+        due: float,
+        held: bool = False,
+    ) -> int:
         """Somebody says that `seqs` exist: note them, so that `sender` has at most `most` such.
+        `held`: it holds them itself, which is evidence.
 
-        Rumours that were asked for already make room: a false one must not keep out a true one.
+        Rumours that were asked for already make room, then those of whoever has most. Returns how
+        many were noted.
         """
-        mine = sum(not gap.word for gap in self.of(sender).values())
-        for seq in seqs:
-            if seq in self.of(sender):
-                continue
-            if mine >= most:
-                if not self._drop_rumour(sender, seqs):
-                    return
-                mine -= 1
-            full = self.hearsay >= HEARSAY_GAPS_MAX or self.count >= GAPS_MAX
-            if full and not self._drop_rumour(None, seqs):
-                return
-            self._insert(Gap(sender, seq, now, due, False))
-            mine += 1
+        room = min(HEARSAY_GAPS_MAX - self.hearsay, GAPS_MAX - self.count)
+        if sender not in self._due and len(seqs) <= min(room, most):
+            if seqs:
+                self._insert(sender, seqs, now, due, False, now if held else -NEVER)
+            return len(seqs)
+        rumours, words = self._rumours.get(sender, _NONE), self._words.get(sender, _NONE)
+        new = [seq for seq in seqs if seq not in rumours and seq not in words][:most]
+        mine = len(rumours)
+        for seq in [seq for seq, gap in rumours.items() if gap.asks and seq not in seqs]:
+            if mine + len(new) <= most:
+                break
+            self.remove(sender, seq)
+            mine -= 1
+        del new[max(0, most - mine) :]
+        room = min(HEARSAY_GAPS_MAX - self.hearsay, GAPS_MAX - self.count)  # more by now, maybe
+        for index in range(max(0, room), len(new)):
+            if not self._drop_rumour(mine + index):
+                del new[index:]
+                break
+        if new:
+            self._insert(sender, new, now, due, False, now if held else -NEVER)
+        return len(new)
 
-    def _drop_rumour(self, sender: bytes | None, spare: Container[int]) -> bool:
-        """Drop a rumour (of `sender`, if given) that was asked for; any, when there is no word."""
-        gaps = self._all() if sender is None else iter(self.of(sender).values())
-        for gap in gaps:
-            if not gap.word and gap.asks and gap.seq not in spare:
-                self.remove(gap.sender, gap.seq)
-                return True
-        return False
+    def _drop_rumour(self, mine: int) -> bool:
+        """Make room for a rumour of somebody who has `mine`."""
+        if self._spent:
+            self.remove(*next(iter(self._spent)))
+            return True
+        largest = max(self._rumours.values(), key=len, default={})
+        if len(largest) <= mine + 1:
+            return False
+        gap = largest[max(largest)]
+        self.remove(gap.sender, gap.seq)
+        return True
 
-    def _insert(self, gap: Gap) -> None:
-        self._by_sender.setdefault(gap.sender, {})[gap.seq] = gap
-        self.count += 1
-        if gap.word:
-            self.pressing += 1
+    def _insert(
+        self,
+        sender: bytes,
+        seqs: Sequence[int],
+        now: float,
+        due: float,
+        word: bool,
+        evidence: float,
+    ) -> None:
+        new = {seq: Gap(sender, seq, now, due, word, evidence) for seq in seqs}
+        table = self._words if word else self._rumours
+        if sender in table:
+            table[sender].update(new)
         else:
-            self.hearsay += 1
-        self.next_due = min(self.next_due, gap.due)
+            table[sender] = new
+        self.count += len(new)
+        if word:
+            self.pressing += len(new)
+        else:
+            self.hearsay += len(new)
+        if due < self._due.get(sender, NEVER):
+            self._due[sender] = due
+        if due < self.next_due:
+            self.next_due = due
 
     def _believe(self, gap: Gap) -> None:
+        rumours = self._rumours[gap.sender]
+        del rumours[gap.seq]
+        if not rumours:
+            del self._rumours[gap.sender]
+        self._spent.pop(gap.key, None)
         gap.word = True
+        self._words.setdefault(gap.sender, {})[gap.seq] = gap
         self.hearsay -= 1
         self.pressing += gap.asks < STUCK_ASKS
 
     def believe(self, sender: bytes, below: int) -> None:
         """The sender's own word now says that all numbers below `below` exist."""
-        for gap in self.of(sender).values():
-            if not gap.word and gap.seq < below:
+        rumours = self._rumours.get(sender)
+        if rumours:
+            for gap in [gap for gap in rumours.values() if gap.seq < below]:
                 self._believe(gap)
 
     def remove(self, sender: bytes, seq: int) -> bool:
         """The message came, or is given up. Whether it was missing."""
-        gaps = self._by_sender.get(sender)
+        table = self._words
+        gaps = table.get(sender)
         gap = gaps.pop(seq, None) if gaps else None
         if gap is None:
-            return False
-        self.count -= 1
-        if gap.word:
-            self.pressing -= gap.asks < STUCK_ASKS
-        else:
+            table = self._rumours
+            gaps = table.get(sender)
+            gap = gaps.pop(seq, None) if gaps else None
+            if gap is None:
+                return False
             self.hearsay -= 1
+            self._spent.pop((sender, seq), None)
+        else:
+            self.pressing -= gap.asks < STUCK_ASKS
+        self.count -= 1
         if not gaps:
-            del self._by_sender[sender]
+            del table[sender]
+            if sender not in self._words and sender not in self._rumours:
+                self._due.pop(sender, None)
         return True
 
     def recovered(self, sender: bytes, seq: int, now: float) -> bool:
@@ -219,30 +320,63 @@ class Gaps:
 
     def forget(self, sender: bytes, start: int = 0) -> None:
         """Remove the gaps of `sender` from number `start` on."""
-        for seq in [seq for seq in self.of(sender) if seq >= start]:
-            self.remove(sender, seq)
+        for table in (self._words, self._rumours):
+            for seq in [seq for seq in table.get(sender, ()) if seq >= start]:
+                self.remove(sender, seq)
 
-    # -- when to ask -----------------------------------------------------------------------------
+    def _within(self, listed: Iterable[Range]) -> Iterable[Gap]:
+        """The gaps in `listed`, each once; at most NAMED_MAX numbers are looked at, those of
+        overlaps again: what a datagram names is counted whether it is missing or not."""
+        found: list[Gap] = []
+        budget = NAMED_MAX
+        for sender, lo, hi in listed:
+            if sender not in self._due or hi <= lo:
+                continue
+            for table in (self._words, self._rumours):
+                gaps = table.get(sender)
+                if gaps is None:
+                    continue
+                budget -= 4 + min(hi - lo, len(gaps))
+                if budget < 0:
+                    return dict.fromkeys(found)
+                if hi - lo < len(gaps):
+                    found += [gaps[seq] for seq in range(lo, hi) if seq in gaps]
+                else:
+                    found += [gap for gap in gaps.values() if lo <= gap.seq < hi]
+        return dict.fromkeys(found)
 
-    def heard_nack(self, sender: bytes, lo: int, hi: int, now: float, delay: float) -> None:
-        """Somebody else asked anyone for [lo, hi): its answer will serve me too."""
+    def heard_nack(self, listed: Sequence[Range], now: float, delay: float) -> None:
+        """Somebody else asked anyone for `listed`: its answer will serve me too."""
         factor = jitter(self._rng)
-        for gap in self.of(sender).values():
-            if lo <= gap.seq < hi:
-                later = now + factor * retry_wait(max(gap.tries, 1), delay)
-                gap.due = max(gap.due, min(later, gap.first + NACK_HELD_S_MAX))
+        waits = [now + factor * retry_wait(max(tries, 1), delay) for tries in range(STUCK_ASKS + 1)]
+        for gap in self._within(listed):
+            later = waits[gap.tries if gap.tries < STUCK_ASKS else STUCK_ASKS]
+            held = gap.first + NACK_HELD_S_MAX
+            if later > held:
+                later = held
+            if later > gap.due:
+                gap.due = later
 
-    def evidence(self, sender: bytes, lo: int, hi: int, now: float, due: float) -> bool:
-        """A member says that it holds [lo, hi): ask at `due`. Whether any of these is missing."""
-        missing = False
-        for gap in self.of(sender).values():
-            if lo <= gap.seq < hi:
-                missing = True
-                if now >= gap.evidence + EVIDENCE_EVERY_S:
-                    gap.evidence = now
-                    gap.tries = 0
-                    self.postpone(gap, min(gap.due, due))
-        return missing
+    def hearsay_room(self, entries: int) -> int:
+        """How many rumours each of so many entries of one SESSION may make."""
+        if self.hearsay + HEARSAY_NOTED_MAX > HEARSAY_GAPS_MAX:
+            return 1  # each takes the place of another
+        return max(1, HEARSAY_NOTED_MAX // max(entries, 1))
+
+    def evidence(self, listed: Mapping[bytes, tuple[int, int]], now: float, due: float) -> bool:
+        """A member says that it holds `listed`, [lo, hi) by sender: ask for that at `due`. Whether
+        any of it is missing."""
+        missing = self._within(
+            [(sender, *listed[sender]) for sender in listed if sender in self._due]
+        )
+        before = now - EVIDENCE_EVERY_S
+        for gap in missing:
+            if gap.evidence <= before:
+                gap.evidence = now
+                gap.tries = 0
+                if due < gap.due:
+                    self.postpone(gap, due)
+        return bool(missing)
 
     def take_due(self, now: float, delay: float) -> tuple[list[Gap], list[Gap]]:
         """(those to ask for now, those that are gone); hearsay last, else in order.
@@ -255,16 +389,26 @@ class Gaps:
             return asking, gone
         soonest = NEVER
         overdue = False
-        for gap in self._all():
-            if gap.due > now and gap.due > now + self._slack(gap, delay):
-                soonest = min(soonest, gap.due)
-            elif gap.asks >= GONE_ASKS and now >= gap.first + GONE_S:
-                gone.append(gap)
-            else:
-                overdue = overdue or gap.due <= now
-                asking.append(gap)
+        for sender, first in list(self._due.items()):
+            if first > now + SLACK_S_MAX:
+                soonest = min(soonest, first)
+                continue
+            rest = NEVER
+            for table in (self._words, self._rumours):
+                for gap in table.get(sender, _NONE).values():
+                    if gap.due > now and gap.due > now + self._slack(gap, delay):
+                        rest = min(rest, gap.due)
+                    elif gap.asks >= GONE_ASKS and now >= gap.first + GONE_S:
+                        gone.append(gap)
+                    else:
+                        overdue = overdue or gap.due <= now
+                        asking.append(gap)
+            self._due[sender] = rest
+            soonest = min(soonest, rest)
         if not overdue:
-            soonest = min([soonest, *[gap.due for gap in asking]])
+            for gap in asking:
+                self._due[gap.sender] = min(self._due[gap.sender], gap.due)
+                soonest = min(soonest, gap.due)
             asking = []
         self.next_due = soonest
         return self.in_order(asking), gone
@@ -272,7 +416,9 @@ class Gaps:
     @staticmethod
     def in_order(gaps: Iterable[Gap]) -> list[Gap]:
         """As they go into NACKs: hearsay last, else by sender and number."""
-        return sorted(gaps, key=lambda gap: (not gap.word, gap.sender, gap.seq))
+        rising = sorted(gaps, key=IN_ORDER)
+        rising.sort(key=_WORD, reverse=True)  # of equals the order stays
+        return rising
 
     def _slack(self, gap: Gap, delay: float) -> float:
         return retry_wait(gap.tries, delay) / 8 if gap.tries else delay
@@ -284,11 +430,16 @@ class Gaps:
         for gap in gaps:
             gap.asks += 1
             gap.tries += 1
-            if gap.word and gap.asks == STUCK_ASKS:
+            if not gap.word:
+                self._spent[gap.key] = None
+            elif gap.asks == STUCK_ASKS:
                 self.pressing -= 1
             self.postpone(gap, now + factor * retry_wait(gap.tries, delay, flowing))
 
     def postpone(self, gap: Gap, due: float) -> None:
         """Ask for `gap` at `due` instead."""
         gap.due = due
-        self.next_due = min(self.next_due, due)
+        if due < self.next_due:
+            self.next_due = due
+        if due < self._due[gap.sender]:
+            self._due[gap.sender] = due

@@ -1,82 +1,206 @@
 """The messages held: to repair from, to tell copies from conflicts, to look back on.
 
-At most HISTORY_MESSAGES_MAX, HISTORY_BYTES_MAX and HISTORY_S; the oldest by arrival goes first.
+At most HISTORY_MESSAGES_MAX, HISTORY_BYTES_MAX and HISTORY_S. Over the caps whoever fills the
+history loses his own first:
+
+    the message is from      and strangers hold         what goes
+    a stranger               anything                   the oldest of the stranger that has most
+    a member of standing     more than their half       the same
+    a member of standing     less                       the oldest of the member that has most
+
+A stranger is who has not been present for a while (`Membership.standing`). What is held ahead of a
+gap is among all this: there is no other place where messages are kept.
 """
 
 from __future__ import annotations
 
-from collections import deque
+from operator import attrgetter
 
 from evloop.room.limits import HISTORY_MESSAGES_MAX
-from evloop.room.reliable.limits import HISTORY_BYTES_MAX, HISTORY_S
+from evloop.room.reliable.limits import (
+    DATAGRAM_BYTES_MAX,
+    HISTORY_BYTES_MAX,
+    HISTORY_S,
+    HISTORY_SWEEP_S,
+    STRANGERS_SHARE,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from evloop.room.events import Said
     from evloop.room.reliable.reorder import Message
 
     Key = tuple[bytes, int]
 
+_WEIGHT = attrgetter("weight")
+# A message weighs its bytes, and what one may have on average: so both caps count in one number.
+_BASE_WEIGHT = HISTORY_BYTES_MAX // HISTORY_MESSAGES_MAX
+
+
+class _Held:
+    """What is held of one sender; the order is that of arrival."""
+
+    __slots__ = ("messages", "shown", "size", "weight")
+
+    def __init__(self) -> None:
+        self.messages: dict[int, tuple[float, Message]] = {}
+        self.shown: dict[int, tuple[int, Said]] = {}
+        self.size = 0  # bytes
+        self.weight = 0
+
 
 class History:
     """Messages by (sender, seq), and what was shown of them."""
 
-    __slots__ = ("_arrivals", "_messages", "_shown", "size")
+    __slots__ = ("_members", "_strangers", "count", "size", "strangers_weight", "sweep_at")
 
     def __init__(self) -> None:
-        self._messages: dict[Key, Message] = {}
-        self._shown: dict[Key, tuple[int, Said]] = {}
-        self._arrivals: deque[tuple[float, Key]] = deque()
+        self._members: dict[bytes, _Held] = {}
+        self._strangers: dict[bytes, _Held] = {}
+        self.sweep_at = float("-inf")  # when to look for what is too old
+        self.count = 0
         self.size = 0  # bytes
+        self.strangers_weight = 0
 
     def __len__(self) -> int:
-        return len(self._messages)
+        return self.count
+
+    def _of(self, sender: bytes) -> _Held | None:
+        return self._members.get(sender) or self._strangers.get(sender)
 
     def get(self, key: Key) -> Message | None:
-        return self._messages.get(key)
+        held = self._members.get(key[0]) or self._strangers.get(key[0])
+        found = held.messages.get(key[1]) if held else None
+        return found[1] if found else None
 
-    def add(self, message: Message, now: float) -> list[Key]:
-        """Hold `message`, which is not held yet; return the keys of those that had to go."""
-        key = message.sender, message.seq
-        self._messages[key] = message
-        self._arrivals.append((now, key))
-        self.size += len(message.datagram)
-        return self.expire(now)
+    def of(self, sender: bytes) -> Mapping[int, object]:
+        """What is held of `sender`, by number (do not change)."""
+        held = self._of(sender)
+        return held.messages if held else {}
+
+    def since(self, key: Key) -> float:
+        """When the message `key` arrived; -inf when it is not held."""
+        held = self._of(key[0])
+        found = held.messages.get(key[1]) if held else None
+        return found[0] if found else float("-inf")
+
+    def add(self, message: Message, now: float, standing: bool = True) -> list[Key]:
+        """Hold `message`, which is not held yet; return the keys of those that had to go, which
+        may be its own. `standing`: its sender has been here for a while."""
+        sender = message.sender
+        held = self._members.get(sender)
+        if held is None:
+            held = self._place(sender, standing)
+        size = len(message.datagram)
+        held.messages[message.seq] = (now, message)
+        held.size += size
+        weight = size + _BASE_WEIGHT
+        held.weight += weight
+        if sender in self._strangers:
+            self.strangers_weight += weight
+        self.count += 1
+        self.size += size
+        gone: list[Key] = []
+        while self.count > HISTORY_MESSAGES_MAX or self.size > HISTORY_BYTES_MAX:
+            gone.append(self._make_room(sender))
+        return gone
+
+    def _place(self, sender: bytes, standing: bool) -> _Held:
+        """The place of `sender`, which is no longer a stranger once it has `standing`."""
+        held = self._strangers.get(sender)
+        if not standing:
+            if held is None:
+                held = self._strangers[sender] = _Held()
+            return held
+        if held is None:
+            held = _Held()
+        else:
+            del self._strangers[sender]
+            self.strangers_weight -= held.weight
+        self._members[sender] = held
+        return held
+
+    def crowded(self) -> bool:
+        """Whether it is full, and strangers have more than their share."""
+        if self.count < HISTORY_MESSAGES_MAX and self.size < HISTORY_BYTES_MAX - DATAGRAM_BYTES_MAX:
+            return False
+        return self.strangers_weight >= self._strangers_most()
+
+    def _strangers_most(self) -> float:
+        return STRANGERS_SHARE * (self.size + self.count * _BASE_WEIGHT)
+
+    def _make_room(self, sender: bytes) -> Key:
+        """Drop one message because of one by `sender`; see the table above."""
+        table = self._members
+        crowded = self.strangers_weight > self._strangers_most()
+        if self._strangers and (sender in self._strangers or crowded or not table):
+            table = self._strangers
+        largest = max(table.values(), key=_WEIGHT)
+        seq, (_, message) = next(iter(largest.messages.items()))
+        self.remove((message.sender, seq))
+        return message.sender, seq
+
+    def remove(self, key: Key) -> None:
+        """Drop one message, if it is held."""
+        sender, seq = key
+        held = self._of(sender)
+        found = held.messages.pop(seq, None) if held else None
+        if held is None or found is None:
+            return
+        held.shown.pop(seq, None)
+        size = len(found[1].datagram)
+        self._lighter(sender, held, 1, size)
+        if not held.messages:
+            self._members.pop(sender, None)
+            self._strangers.pop(sender, None)
+
+    def _lighter(self, sender: bytes, held: _Held, count: int, size: int) -> None:
+        weight = size + count * _BASE_WEIGHT
+        held.size -= size
+        held.weight -= weight
+        self.count -= count
+        self.size -= size
+        if sender in self._strangers:
+            self.strangers_weight -= weight
 
     def expire(self, now: float) -> list[Key]:
-        """Drop what is over the caps; return the keys."""
-        arrivals = self._arrivals
-        gone = []
-        while arrivals and (
-            len(arrivals) > HISTORY_MESSAGES_MAX
-            or self.size > HISTORY_BYTES_MAX
-            or arrivals[0][0] < now - HISTORY_S
-        ):
-            key = arrivals.popleft()[1]
-            self.size -= len(self._messages.pop(key).datagram)
-            self._shown.pop(key, None)
-            gone.append(key)
+        """Drop what is too old; return the keys. A walk, done once in HISTORY_SWEEP_S."""
+        self.sweep_at = now + HISTORY_SWEEP_S
+        gone: list[Key] = []
+        for table in (self._members, self._strangers):
+            for sender, held in list(table.items()):
+                for seq, (since, _) in list(held.messages.items()):
+                    if since >= now - HISTORY_S:
+                        break
+                    self.remove((sender, seq))
+                    gone.append((sender, seq))
         return gone
 
     def forget(self, sender: bytes) -> None:
         """Drop all of one sender: its record is gone, so nobody could tell a replay."""
-        kept = [arrival for arrival in self._arrivals if arrival[1][0] != sender]
-        for _, key in self._arrivals:
-            if key[0] == sender:
-                self.size -= len(self._messages.pop(key).datagram)
-                self._shown.pop(key, None)
-        self._arrivals = deque(kept)
+        held = self._of(sender)
+        if held is not None:
+            self._lighter(sender, held, len(held.messages), held.size)
+            self._members.pop(sender, None)
+            self._strangers.pop(sender, None)
 
     def shown(self, message: Message, lamport: int, event: Said) -> None:
         """Remember how `message` (the first part, when there are more) was shown, and by which
         Lamport time it is sorted."""
-        key = message.sender, message.seq
-        if key in self._messages:
-            self._shown[key] = (lamport, event)
+        held = self._of(message.sender)
+        if held is not None and message.seq in held.messages:
+            held.shown[message.seq] = (lamport, event)
 
     def newest(self, count: int) -> list[Said]:
         """The newest `count` events by (lamport, sender, seq): the same order everywhere."""
         if count <= 0:
             return []
-        order = sorted((lamport, *key, event) for key, (lamport, event) in self._shown.items())
+        order = sorted(
+            (lamport, sender, seq, event)
+            for table in (self._members, self._strangers)
+            for sender, held in table.items()
+            for seq, (lamport, event) in held.shown.items()
+        )
         return [event for *_, event in order[-count:]]

@@ -18,25 +18,59 @@ from evloop.room.reliable.labels import Labels
 from evloop.room.reliable.limits import (
     DEPARTED_MAX,
     DEPARTED_S,
+    FOLLOW_INTERVALS,
+    FOLLOW_MAX,
     LOSS_BEYOND_MEDIAN,
     LOSS_UNKNOWN,
     MEMBERS_MAX,
     MEMBERS_TRUSTED,
     PRESENCE_S_MIN,
+    REACH_MESSAGES,
+    REACH_PER_S,
+    ROOM_SAMPLE,
     STANDING_S,
 )
+from evloop.room.reliable.packets import NOBODY
 
 SILENT_INTERVALS = 3.5  # of T; three lost SESSIONs in a row are no silence yet
 
 
 class Member:
-    """One present member. `holds`: next number of mine that it is known to have reached."""
+    """One present member.
 
-    __slots__ = ("counter", "heard", "holds", "loss", "name", "raw_name", "since", "vote", "words")
+    `holds`: next number of mine that it is known to have reached. `said`: next number of its own,
+    by its newest SESSION; -1: it has told none yet.
+
+    Its control datagrams are counted, so a forged one is mostly out of step. What continues the
+    count is `fresh`; another count is taken for its own only when that has stood still for longer
+    than its sender may be silent, and the other went on meanwhile.
+    """
+
+    __slots__ = (
+        "counter",
+        "doubted",
+        "followed",
+        "heard",
+        "holds",
+        "loss",
+        "name",
+        "raw_name",
+        "rival",
+        "said",
+        "said_at",
+        "silent",
+        "since",
+        "vote",
+        "words",
+    )  # fmt: skip
 
     def __init__(self, heard: float, raw_name: bytes, counter: int) -> None:
-        self.since = self.heard = heard
-        self.words = 1
+        self.since = self.heard = self.followed = self.said_at = heard
+        self.words = 1  # control datagrams that continued the count, and the first
+        self.rival = counter  # the newest counter that did not continue the count
+        self.said = -1
+        self.silent = False  # it has said by its own word that it had said nothing yet
+        self.doubted = False  # somebody said BYE in its name
         self.vote = 0  # how many members it counts; 0: it has not told
         self.raw_name = raw_name
         self.name = raw_name.decode(errors="replace")
@@ -48,13 +82,35 @@ class Member:
         """Whether it has been here for a while, and consistently."""
         return self.words > 1 and now >= self.since + STANDING_S
 
+    def reach(self, now: float) -> float:
+        """The largest number that DATA of it can have by now, judged by its own word."""
+        return self.said + REACH_MESSAGES + REACH_PER_S * (now - self.said_at)
+
+    def fresh(self, counter: int, now: float, patience: float) -> bool:
+        """Note a control datagram; whether it continues the count, or one that takes its place
+        because this one stood still for `patience` seconds."""
+        step = (counter - self.counter) & 0xFFFFFFFF
+        if 0 < step <= FOLLOW_MAX:
+            follows = True
+        elif now > self.followed + patience:
+            follows = 0 < (counter - self.rival) & 0xFFFFFFFF <= FOLLOW_MAX
+        else:
+            follows = False
+        if not follows:
+            self.rival = counter
+            return False
+        self.counter = counter
+        self.followed = now
+        self.words += 1
+        return True
+
 
 class Membership:
     """The present members but for myself, by sender id."""
 
     __slots__ = (
-        "_departed", "_estimate", "_hint", "_interval", "_labels", "_loss_known",
-        "_own_id", "_own_name", "_sweep", "_votes", "losses", "members",
+        "_departed", "_estimate", "_hint", "_interval", "_labels", "_loss_known", "_once",
+        "_own_id", "_own_name", "_sample", "_sweep", "_votes", "losses", "members", "pushed",
     )  # fmt: skip
 
     def __init__(self, own_name: str, own_id: bytes = b"") -> None:
@@ -63,6 +119,9 @@ class Membership:
         self._labels = Labels()
         self._labels.put(own_id, own_name)
         self.members: dict[bytes, Member] = {}
+        self._once: dict[bytes, None] = {}  # members heard once: the first to make room
+        self._sample: list[bytes] = []  # members to be looked at when room must be made
+        self.pushed: list[tuple[bytes, Member]] = []  # those that made room
         self._departed: dict[bytes, tuple[int, float]] = {}  # (counter, until) of BYEs heard
         self._loss_known = 0  # how many members tell their loss
         self.losses: dict[int, int] = {}  # how many members report so many percent
@@ -114,14 +173,43 @@ class Membership:
         return self._labels.label(sender, name)
 
     def add(self, sender: bytes, raw_name: bytes, counter: int, now: float) -> Member | None:
-        """A new member, or None when there are too many: those here are likelier to be real."""
-        if len(self.members) >= MEMBERS_MAX:
+        """A new member, or None when there are too many that are likelier to be real."""
+        if len(self.members) >= MEMBERS_MAX and not self._make_room(now):
             return None
         member = self.members[sender] = Member(now, raw_name, counter)
+        self._once[sender] = None
+        member.doubted = sender in self._departed
+        self._departed.pop(sender, None)
         self._labels.put(sender, member.name)
         self._estimate = 0
         self._sweep = min(self._sweep, now + SILENT_INTERVALS * self.interval())
         return member
+
+    def _make_room(self, now: float) -> bool:
+        """Let one go for a newcomer: of those heard once the one that came first, else whoever of a
+        sample was not heard for longest, if it was not heard for STANDING_S."""
+        if self._once:
+            sender = next(iter(self._once))
+        else:
+            if not self._sample:
+                self._sample = list(self.members)
+            sample, self._sample = self._sample[-ROOM_SAMPLE:], self._sample[:-ROOM_SAMPLE]
+            here = [(self.members[one].heard, one) for one in sample if one in self.members]
+            heard, sender = min(here, default=(now, NOBODY))
+            if heard > now - STANDING_S:
+                return False
+        member = self.remove(sender)
+        if member is not None:
+            self.pushed.append((sender, member))
+        return member is not None
+
+    def fresh(self, sender: bytes, member: Member, counter: int, now: float) -> bool:
+        """`member` sent a control datagram; whether it continues the count of those before."""
+        member.heard = now
+        if not member.fresh(counter, now, FOLLOW_INTERVALS * self.interval()):
+            return False
+        self._once.pop(sender, None)
+        return True
 
     def vote(self, member: Member, members: int) -> None:
         """`member` counts `members`: everybody has one vote."""
@@ -166,25 +254,32 @@ class Membership:
         if member is not None:
             self.lossy(member, LOSS_UNKNOWN)
             self.vote(member, 0)
+            self._once.pop(sender, None)
             self._estimate = 0
             self._labels.drop(sender, member.name)
         return member
 
-    def said_bye(self, sender: bytes, counter: int, now: float) -> None:
-        """`sender` left with control datagram number `counter`."""
+    def said_bye(self, sender: bytes, counter: int, now: float) -> Member | None:
+        """`sender` left with control datagram number `counter`; what it was, if it was here.
+
+        Who was heard after a BYE in its name never said that one: from then on only silence tells
+        that it is gone.
+        """
+        member = self.members.get(sender)
+        if member is not None and member.doubted:
+            return None
         self.remove(sender)
-        self._departed.pop(sender, None)
-        self._departed[sender] = (counter, now + DEPARTED_S)
-        if len(self._departed) > DEPARTED_MAX:
-            del self._departed[next(iter(self._departed))]
+        if member is not None or len(self._departed) < DEPARTED_MAX:
+            self._departed.pop(sender, None)
+            self._departed[sender] = (counter, now + DEPARTED_S)
+            if len(self._departed) > DEPARTED_MAX:
+                del self._departed[next(iter(self._departed))]
+        return member
 
     def overtaken(self, sender: bytes, counter: int, now: float) -> bool:
         """Whether a SESSION is older than its sender's BYE of just now; else that BYE is void."""
         last, until = self._departed.get(sender, (0, 0.0))
-        if now < until and (last - counter) & 0xFFFFFFFF < 0x80000000:
-            return True
-        self._departed.pop(sender, None)
-        return False
+        return now < until and (last - counter) & 0xFFFFFFFF < 0x80000000
 
     def listing(self, now: float) -> list[tuple[bytes, str, float]]:
         """(sender id, name, seconds since last heard) of all."""
@@ -214,5 +309,6 @@ class Membership:
         for sender, _ in quiet:
             self.remove(sender)
         oldest = min([member.heard for member in self.members.values()], default=float("inf"))
-        self._sweep = oldest + patience
+        # Soon again: with those who go the patience gets shorter.
+        self._sweep = min(oldest + patience, now + self._interval) if self.members else oldest
         return quiet

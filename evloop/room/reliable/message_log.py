@@ -19,24 +19,30 @@ and listing), `history` (what is held), `causal_buffer` (what is shown). What be
 
 from __future__ import annotations
 
+from operator import attrgetter
 from struct import Struct
 
 from evloop.base.ratelimit import TokenBucket
-from evloop.room.events import Conflict
+from evloop.room.events import Conflict, Full
+from evloop.room.reliable.claims import Claims
 from evloop.room.reliable.delivery import CausalBuffer, event_of
 from evloop.room.reliable.history import History
 from evloop.room.reliable.lamport import LamportClock
 from evloop.room.reliable.limits import (
-    CLAIMS_MAX,
     CONFLICT_EVERY_S,
     DATA_BURST,
+    FULL_TOLD_S,
     HISTORY_ASKED_MAX,
-    NACK_MESSAGES_MAX,
+    NACK_HELD_MAX,
+    NAMED_MAX,
     NEW_SENDERS_PER_S,
     NEWCOMER_S,
+    OVERTAKEN_S,
     PARTS_MAX,
+    POSED_MAX,
     SENDER_KEPT_S,
     SENDERS_MAX,
+    STANDING_S,
     WINDOW_MESSAGES,
 )
 from evloop.room.reliable.packets import (
@@ -54,12 +60,14 @@ from evloop.room.reliable.reorder import (
     Message,
     Sender,
 )
+from evloop.system.timers import NEVER
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from evloop.room.events import Event
+    from evloop.room.reliable.membership import Member, Membership
     from evloop.room.reliable.packets import Packet, Range
     from evloop.room.reliable.reorder import Sender
 
@@ -70,6 +78,7 @@ try:
 except ImportError:
     from hashlib import blake2b
 _ITEM = Struct(">8sI")
+_SPARE = attrgetter("standing", "heard")
 
 
 def digest_item(sender: bytes, hi: int) -> int:
@@ -80,21 +89,31 @@ def digest_item(sender: bytes, hi: int) -> int:
 class VersionVector:
     """The records, by sender id."""
 
-    __slots__ = ("_cursor", "_recent", "digest", "streams")
+    __slots__ = ("_cursor", "_listed", "_recent", "digest", "streams")
 
     def __init__(self) -> None:
         self.streams: dict[bytes, Sender] = {}
         self.digest = 0
         self._recent: dict[bytes, None] = {}  # the order is that of the last change
         self._cursor = 0
+        self._listed = 0
 
     def full(self) -> bool:
         return len(self.streams) >= SENDERS_MAX
 
-    def idle(self, now: float) -> Sender | None:
-        """The record that may go when there are too many; None when all were heard of late."""
-        oldest = min(self.streams.values(), key=lambda stream: stream.heard)
-        return oldest if oldest.heard < now - SENDER_KEPT_S else None
+    def spare(self, since: float, standing: bool, now: float) -> Sender | None:
+        """The record that makes room for a sender that is present since `since` (inf: it is not),
+        or None.
+
+        The one not heard for longest of those that were never present for a while goes when it is
+        younger than the newcomer, or not heard for STANDING_S; one of standing when it was not
+        heard for SENDER_KEPT_S.
+        """
+        stream = min(self.streams.values(), key=_SPARE)
+        if stream.standing:
+            return stream if stream.heard < now - SENDER_KEPT_S else None
+        quiet = stream.heard < now - STANDING_S
+        return stream if quiet or standing or since < stream.began else None
 
     def add(self, stream: Sender) -> None:
         self.streams[stream.sender] = stream
@@ -104,55 +123,68 @@ class VersionVector:
         del self.streams[stream.sender]
         self._recent.pop(stream.sender, None)
         self.digest ^= stream.item
+        self._listed -= stream.item != 0
 
     def moved(self, stream: Sender) -> None:
         """`stream.hi` or `stream.lo` has changed."""
         sender = stream.sender
         item = digest_item(sender, stream.hi) if stream.hi else 0
         self.digest ^= stream.item ^ item
+        self._listed += (item != 0) - (stream.item != 0)
         stream.item = item
         recent = self._recent
         recent.pop(sender, None)
         recent[sender] = None
 
-    def listing(self, count: int, first: bytes) -> list[tuple[bytes, int, int]]:
-        """At most `count` of (sender, lo, hi), that of sender `first` at the head."""
-        ids = [sender for sender in reversed(self._recent) if self.streams[sender].hi]
-        if first in self.streams and self.streams[first].hi:
-            ids.remove(first)
-            ids.insert(0, first)
-        if len(ids) > count:
-            newest = count - count // 4
-            rest = ids[newest:]
+    def listing(self, count: int, first: bytes, own: bytes = b"") -> list[tuple[bytes, int, int]]:
+        """At most `count` of (sender, lo, hi): that of sender `first` at the head, that of `own`
+        always, three quarters that changed most recently, then the others in turn."""
+        streams = self.streams
+        wanted = dict.fromkeys(one for one in (first, own) if one in streams and streams[one].hi)
+        recent = list(reversed(self._recent))
+        newest = count - count // 4
+        at = 0
+        while at < len(recent) and len(wanted) < newest:
+            if streams[recent[at]].hi:
+                wanted[recent[at]] = None
+            at += 1
+        rest = recent[at:]
+        if len(rest) > count - newest:
             start = self._cursor % len(rest)
             self._cursor += count - newest
-            ids = ids[:newest] + (rest[start:] + rest[:start])[: count - newest]
-        streams = self.streams
-        return [(sender, streams[sender].lo, streams[sender].hi) for sender in ids]
+            rest = rest[start:] + rest[:start]
+        for sender in rest[: 2 * count]:
+            if len(wanted) >= count:
+                break
+            if streams[sender].hi:
+                wanted[sender] = None
+        return [(sender, streams[sender].lo, streams[sender].hi) for sender in wanted]
 
     def listed(self) -> int:
         """How many senders a whole list would have."""
-        return sum(stream.hi > 0 for stream in self.streams.values())
+        return self._listed
 
 
 CONFLICT, RATE, FULL = "conflict", "rate", "senders"
-SEQ_END = 2**32 - 1  # numbers and Lamport times are 32 bits
 
 
 class MessageLog:
     """The messages of one room, seen by member `sender`."""
 
     __slots__ = (
-        "_claims",
         "_codec",
+        "_full",
         "_joined",
         "_new_senders",
-        "_silent",
+        "_posed",
+        "_presence",
         "_verified",
         "causal_buffer",
         "changed",
+        "claims",
         "conflicts",
         "events",
+        "fulls",
         "history",
         "lamport",
         "late",
@@ -163,24 +195,34 @@ class MessageLog:
         "streams",
     )  # fmt: skip
 
-    def __init__(self, codec: Codec, sender: bytes, verified: bool, now: float) -> None:
+    def __init__(
+        self, codec: Codec, sender: bytes, presence: Membership, verified: bool, now: float
+    ) -> None:
         self._codec = codec
+        self._presence = presence
         self._joined = now
         self._verified = verified
         self.senders = VersionVector()
         self.streams = self.senders.streams
         self.own = Sender(sender, 0, 0, float("inf"))  # `hi` is what I have sent; never idle
+        self.own.standing = self.own.vouched = True
         self.senders.add(self.own)
         self.said = 0  # the number of my next message
+        self._posed: dict[int, tuple[Packet, bytes]] = {}  # others' DATA under my next numbers
         self.lamport = LamportClock(now)
         self.history = History()
         self.causal_buffer = CausalBuffer(self.streams, verified)
         self.events: list[Event] = []
         self.changed = now  # when the digest last changed
-        self._claims: dict[bytes, tuple[int, int]] = {}  # (lo, hi) of senders without a record
-        self._silent: dict[bytes, None] = {}  # senders that had said nothing by their own word
-        self._new_senders = TokenBucket(NEW_SENDERS_PER_S, NEW_SENDERS_PER_S, now)
+        self.claims = Claims()
+        # New senders, those that are present apart: a flood of others does not keep them out.
+        self._new_senders = {
+            present: TokenBucket(NEW_SENDERS_PER_S, NEW_SENDERS_PER_S, now)
+            for present in (False, True)
+        }
         self.conflicts = self.late = self.lost = 0
+        self.fulls: dict[str, int] = {}  # how often each table was full
+        self._full: dict[str, float] = {}  # when each last was
 
     # -- my own ----------------------------------------------------------------------------------
 
@@ -188,7 +230,8 @@ class MessageLog:
         self, parts: list[bytes], name: bytes, kind: int, wall: int, now: float
     ) -> list[Message]:
         """Number, date and hold a message in parts; it counts as sent only after `sent`."""
-        lamport = self.lamport.tick()
+        self._give_way(now)
+        lamport = self.lamport.tick(self.said, len(parts))
         parents: Sequence[Key] = self.causal_buffer.parents()
         sender = self.own.sender
         messages = []
@@ -217,26 +260,47 @@ class MessageLog:
         self.senders.moved(self.own)
         self.changed = now
 
-    def own_came_back(self, seq: int, data: bytes, name: str, now: float) -> bool:
+    def own_came_back(self, packet: Packet, data: bytes, name: str, now: float) -> bool:
         """DATA under my own id: whether it is mine. If not, somebody claims to be me."""
+        seq = packet[3]
         held = self.history.get((self.own.sender, seq))
         if held is None and seq < self.own.lo:
             return True  # too old to tell
-        if held is None or held.datagram[-TAG_BYTES:] != data[-TAG_BYTES:]:
-            self._conflict(self.own, name, seq, now)
-            return False
-        return True
+        if held is not None and held.datagram[-TAG_BYTES:] == data[-TAG_BYTES:]:
+            return True
+        self._conflict(self.own, name, seq, now)
+        if held is None and self.own.hi <= seq < self.said + POSED_MAX:
+            self._posed[seq] = packet, data
+            if len(self._posed) > POSED_MAX:
+                del self._posed[min(self._posed)]
+            self._give_way(now)
+        return False
+
+    def _give_way(self, now: float) -> None:
+        """Numbers of mine that a stranger used before me are his: mine would not be shown by those
+        who heard his. (I hold them, and repair them, as any other: so all have the same.)"""
+        while self.said == self.own.hi and self.said in self._posed:
+            (_, flags, sender, seq, wall, fields), data = self._posed.pop(self.said)
+            lamport, parents, name, kind, text = fields
+            message = Message(
+                lamport, sender, seq, parents, name, kind, text, wall, bool(flags & MORE), data
+            )
+            self.said += 1
+            self._hold(message, now)
+            self.own.shown = self.said
+            self.sent(message, now)
 
     # -- others' ---------------------------------------------------------------------------------
 
     def receive(self, packet: Packet, data: bytes, now: float) -> str:
         """Take in one DATA of another; see the table for what is returned."""
         _, flags, sender, seq, wall, fields = packet
-        if seq == SEQ_END:
-            return BEYOND  # `hi` would not fit its field
         stream = self.streams.get(sender)
+        member = self._presence.members.get(sender)
+        if member is not None and seq >= member.said >= 0 and seq > member.reach(now):
+            return BEYOND  # its own word is that it has not come so far
         if stream is None:
-            refused = self._new_stream(sender, seq, bool(flags & RELAYED), now)
+            refused = self._new_stream(sender, seq, bool(flags & RELAYED), member, now)
             if refused:
                 return refused
             stream = self.streams[sender]
@@ -253,7 +317,9 @@ class MessageLog:
         if not flags & RELAYED and seq < stream.history_below:
             stream.history_below = seq  # its sender sends it now, so I was here
         self.lamport.hear(lamport, now)
-        self._hold(message, now)
+        if member is not None and not stream.standing:
+            stream.standing = member.standing(now)
+        self._hold(message, now, stream.standing)
         if verdict == LATE:
             self._show_late(stream, message)
         elif stream.backlog:
@@ -274,40 +340,103 @@ class MessageLog:
             stream.conflict_at = now
             self.events.append(Conflict("conflict", stream.sender, name, seq))
 
-    def _new_stream(self, sender: bytes, seq: int, relayed: bool, now: float) -> str:
-        if not self._new_senders.take(now):
+    def _new_stream(
+        self, sender: bytes, seq: int, relayed: bool, member: Member | None, now: float
+    ) -> str:
+        standing = member is not None and member.standing(now)
+        if not self._new_senders[member is not None].take(now):
             return RATE
         if self.senders.full():
-            idle = self.senders.idle(now)
-            if idle is None:
+            self.full("senders", now)
+            spare = self.senders.spare(member.since if member else NEVER, standing, now)
+            if spare is None:
                 return FULL
-            self.senders.remove(idle)
-            self.causal_buffer.forget(idle)
-            self.history.forget(idle.sender)
-        lo, hi = self._claims.pop(sender, (0, seq + 1))
+            self.forget(spare)
+        silent = member is not None and member.silent
+        base, before = self._base(sender, seq, relayed, silent, now)
+        stream = Sender(sender, base, before, now)
+        stream.claimed = range(*(self.claims.take(sender) or (0, 0)))
+        stream.vouched = member is not None and member.said >= base
+        stream.standing = standing
+        self.senders.add(stream)
+        return ""
+
+    def _base(
+        self, sender: bytes, seq: int, relayed: bool, silent: bool, now: float
+    ) -> tuple[int, int]:
+        """(the first number that is wanted of a new sender, below which number is history).
+
+        `silent`: by its own word it had said nothing when I was here already.
+        """
+        lo, hi = self.claims.look(sender) or (0, seq + 1)
         if lo > seq or (not relayed and hi > seq + 1 + DATA_BURST):
             lo, hi = 0, seq + 1  # a false claim: this one is held, and is the sender's newest
-        if self.newcomer(now):
-            base = min(seq, max(lo, seq + 1 - HISTORY_ASKED_MAX))
-            if sender in self._silent:
-                before = base
-            else:
-                before = max(hi, seq + 1) if relayed else seq
-        else:
-            base, before = max(0, seq + 1 - WINDOW_MESSAGES), 0
-        self._silent.pop(sender, None)
-        self.senders.add(Sender(sender, base, before, now))
-        return ""
+        if not self.newcomer(now):
+            return max(0, seq + 1 - WINDOW_MESSAGES), 0
+        base = min(seq, max(lo, seq + 1 - HISTORY_ASKED_MAX))
+        if silent:
+            return base, base  # all was said in my time
+        return base, max(hi, seq + 1) if relayed else seq
+
+    def forget(self, stream: Sender) -> None:
+        """Drop the record of a sender and all that is held of it."""
+        self.senders.remove(stream)
+        self.causal_buffer.forget(stream)
+        self.history.forget(stream.sender)
+
+    def full(self, table: str, now: float) -> None:
+        """Somebody found no room in `table`, or another had to make it: told once a flood."""
+        self.fulls[table] = self.fulls.get(table, 0) + 1
+        if now > self._full.get(table, -NEVER) + FULL_TOLD_S:
+            self.events.append(Full("full", table))
+        self._full[table] = now
+
+    def vouch(self, stream: Sender, hi: int, now: float) -> bool:
+        """The present sender of `stream` says that `hi` is its next number.
+
+        What is held behind that was never said by it, and goes; when all of the record is behind
+        it, the record goes, and True is returned. (What came just now may have overtaken its word.)
+        """
+        if hi >= stream.base:
+            stream.vouched = True
+        elif not stream.vouched and stream.began < now - OVERTAKEN_S:
+            self.forget(stream)
+            return True
+        for seq in [seq for seq in stream.ahead if seq >= hi]:
+            key = stream.sender, seq
+            if self.history.since(key) < now - OVERTAKEN_S:
+                self.history.remove(key)
+                del stream.ahead[seq]
+                stream.covered = min(stream.covered, seq)  # should it be said after all
+        return False
 
     def newcomer(self, now: float) -> bool:
         """Whether what I learn of now was likely there before me."""
         return now < self._joined + NEWCOMER_S
 
-    def _hold(self, message: Message, now: float) -> None:
-        for sender, seq in self.history.add(message, now):
+    def settled(self, now: float) -> bool:
+        """Whether I have been here for so long that I can tell members from strangers."""
+        return now >= self._joined + STANDING_S
+
+    def _hold(self, message: Message, now: float, standing: bool = True) -> None:
+        self._gone(self.history.add(message, now, standing))
+        if self.history.crowded():
+            self.full("history", now)
+
+    def _gone(self, keys: list[Key]) -> None:
+        """The history had no room for `keys`, or they are too old."""
+        for sender, seq in keys:
             stream = self.streams.get(sender)
-            if stream is not None and stream.lo <= seq:
+            if stream is None:
+                continue
+            if stream.lo <= seq:
                 stream.lo = min(seq + 1, stream.hi)
+            if stream.ahead.pop(seq, None) is not None:
+                stream.covered = min(stream.covered, seq)  # it is missing again
+
+    def expire(self, now: float) -> None:
+        """Forget what is too old."""
+        self._gone(self.history.expire(now))
 
     def _advanced(self, stream: Sender, now: float) -> None:
         self.senders.moved(stream)
@@ -349,38 +478,30 @@ class MessageLog:
         self._advanced(stream, now)
 
     def handle_timer(self, now: float) -> None:
+        if now >= self.history.sweep_at:
+            self.expire(now)
         self.causal_buffer.handle_timer(now)
         self._drain()
 
     # -- what others say they hold, and ask for --------------------------------------------------
 
-    def silent(self, sender: bytes) -> None:
-        """`sender` knows of no message, not of its own either: all that it will say is of my time,
-        and is reported when it is gone."""
-        if sender not in self.streams:
-            self._silent[sender] = None
-            if len(self._silent) > CLAIMS_MAX:
-                del self._silent[next(iter(self._silent))]
-
-    def claimed(self, origin: bytes, lo: int, hi: int) -> bool:
-        """A member holds [lo, hi) of `origin`, of whom there is no record; False: never mind."""
-        before = self._claims.get(origin)
-        if hi <= lo or (before is None and len(self._claims) >= CLAIMS_MAX):
-            return False
-        self._claims[origin] = (min(lo, before[0]) if before else lo, hi)
-        return True
-
     def held(self, listed: Sequence[Range]) -> list[Key]:
-        """The keys of `listed` that can be repaired; NACK_MESSAGES_MAX at most are looked for."""
-        budget = NACK_MESSAGES_MAX
-        keys = []
+        """The keys of `listed` that can be repaired, NACK_HELD_MAX at most; NAMED_MAX numbers at
+        most are looked at, those of overlaps again."""
+        budget = NAMED_MAX
+        keys: list[Key] = []
         for sender, lo, hi in listed:
-            if sender not in self.streams:
+            stream = self.streams.get(sender)
+            if stream is None or hi <= lo:
                 continue
-            if sender == self.own.sender:
-                hi = min(hi, self.own.hi)  # the rest waits for its turn
-            for seq in range(lo, min(hi, lo + budget)):
-                budget -= 1
-                if self.history.get((sender, seq)) is not None:
-                    keys.append((sender, seq))
-        return keys
+            if stream is self.own:
+                hi = min(hi, stream.hi)  # the rest waits for its turn
+            if hi - lo > budget:
+                lo = max(lo, stream.lo)
+                hi = min(hi, lo + budget)
+            held = self.history.of(sender)
+            keys += [(sender, seq) for seq in range(lo, hi) if seq in held]
+            budget -= 4 + max(hi - lo, 0)
+            if budget < 0 or len(keys) >= NACK_HELD_MAX:
+                break
+        return keys[:NACK_HELD_MAX]

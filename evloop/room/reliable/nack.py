@@ -17,12 +17,16 @@ once, which one holder answers by unicast: late joiners, healed partitions.
 
 from __future__ import annotations
 
+from itertools import islice
+
+from evloop.room.reliable.gaps import IN_ORDER
 from evloop.room.reliable.limits import (
     BULK_ASKED_MAX,
     BULK_GAPS_MIN,
     BULK_PER_S,
     COPY_SPACING_S,
     DATA_BURST,
+    FIRST_ASK_S,
     HEARSAY_SENDER_GAPS_MAX,
     HEARSAY_UNHEARD_GAPS_MAX,
     HOLDERS_MAX,
@@ -38,9 +42,11 @@ from evloop.room.reliable.packets import (
 )
 from evloop.system.timers import NEVER
 
+SHORT_PER_STEP = 4  # senders whose gaps are looked for at one time
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from random import Random
 
     from evloop.room.reliable.egress import Egress
@@ -61,7 +67,9 @@ class NackRequester:
         "_delay",
         "_egress",
         "_message_log",
+        "_more_due",
         "_presence",
+        "_short",
         "_streams",
         "copies_until",
         "gaps",
@@ -86,6 +94,8 @@ class NackRequester:
         self._delay = delay
         self._egress = egress
         self.copies_until = -NEVER  # announced copies of the newest DATA have had their time
+        self._short: dict[bytes, None] = {}  # senders some of whose gaps found no room yet
+        self._more_due = -NEVER  # when to look again for some, while there are no gaps at all
         self.recovered = 0  # messages that were missing and came by repair
 
     def behind(self) -> bool:
@@ -117,7 +127,9 @@ class NackRequester:
         for origin, seq in parents:
             stream = self._streams.get(origin)
             if stream is not None and seq >= stream.hi and seq >= stream.word:
-                self.hear_of(origin, 0, seq + 1, now)
+                self.hear_of(
+                    origin, 0, seq + 1, HEARSAY_SENDER_GAPS_MAX, now, self.round(now), False
+                )
 
     def told(self, stream: Sender, hi: int, now: float) -> None:
         """Its sender says that `hi` is its next number."""
@@ -125,7 +137,8 @@ class NackRequester:
             self._take_back(stream, hi)
         self._believe(stream, hi, now)
 
-    def _round(self, now: float) -> float:
+    def round(self, now: float) -> float:
+        """When to ask for what is found missing now."""
         members = self._presence.size()
         return self.gaps.round(now, self._delay.value, members, self.copies_until)
 
@@ -135,11 +148,32 @@ class NackRequester:
             if self.gaps.hearsay:
                 self.gaps.believe(stream.sender, hi)
         if stream.word > stream.hi:
-            wanted = stream.wanted()
-            if wanted:
-                due = self._round(now)
-                top = self.gaps.add(stream.sender, wanted, stream.ahead, now, due)
-                stream.covered = max(stream.covered, top)
+            self._note(stream, now)
+
+    def _note(self, stream: Sender, now: float) -> None:
+        """Take what `stream` lacks into the table, as far as that has room for it just now."""
+        wanted = stream.wanted()
+        if wanted:
+            top = self.gaps.add(stream.sender, wanted, stream.ahead, now, self.round(now))
+            stream.covered = max(stream.covered, top)
+            if stream.covered < wanted.stop:
+                self._short[stream.sender] = None
+            for sender, seq in self.gaps.dropped:
+                loser = self._streams.get(sender)
+                if loser is not None:
+                    loser.covered = min(loser.covered, seq)
+                    self._short[sender] = None
+            if self.gaps.dropped:
+                self._message_log.full("gaps", now)
+                self.gaps.dropped.clear()
+
+    def _note_more(self, now: float) -> None:
+        """Those for whom there was no room before, a few at a time and in turn."""
+        for sender in list(islice(self._short, SHORT_PER_STEP)):
+            del self._short[sender]
+            stream = self._streams.get(sender)
+            if stream is not None:
+                self._note(stream, now)
 
     def _take_back(self, stream: Sender, hi: int) -> None:
         hi = max(hi, stream.hi, max(stream.ahead, default=-1) + 1)
@@ -148,44 +182,41 @@ class NackRequester:
             stream.covered = min(stream.covered, hi)
             self.gaps.forget(stream.sender, hi)
 
-    def hear_of(self, origin: bytes, lo: int, hi: int, now: float) -> bool:
-        """Hearsay: somebody holds [lo, hi) of `origin`. Whether that is of interest."""
+    def hear_of(
+        self, origin: bytes, lo: int, hi: int, most: int, now: float, due: float, held: bool
+    ) -> int:
+        """Hearsay: [lo, hi) of `origin` exist; note at most `most`, to be asked for at `due` (see
+        `round`). How many were noted. `held`: whoever says so holds them.
+        """
         stream = self._streams.get(origin)
         if stream is None:
-            if not self._message_log.claimed(origin, lo, hi):
-                return False
             # The newest: when one of them comes, it is its sender's word for the others.
-            most = HEARSAY_UNHEARD_GAPS_MAX
-            seqs = range(max(lo, hi - most), hi)
+            allowed = HEARSAY_UNHEARD_GAPS_MAX
+            seqs = range(max(lo, hi - min(most, allowed)), hi)
         else:
-            most = HEARSAY_SENDER_GAPS_MAX
+            allowed = HEARSAY_SENDER_GAPS_MAX
             start = max(stream.word, stream.hi)
-            seqs = range(start, min(hi, start + most))
-        self.gaps.hear_of(origin, seqs, most, now, self._round(now))
-        return True
+            seqs = range(start, min(hi, start + min(most, allowed)))
+        return self.gaps.hear_of(origin, seqs, allowed, now, due, held)
 
-    def evidence(self, member: bytes, listed: list[Range], now: float) -> bool:
-        """`member` says that it holds `listed`. Whether I lack any of it."""
-        if not self.gaps.count:
-            return False
-        due = self._round(now)
-        lacking = [self.gaps.evidence(origin, lo, hi, now, due) for origin, lo, hi in listed]
-        if not any(lacking):
-            return False
-        self.holders.claimed(member, listed)
-        return True
+    def evidence(self, listed: Mapping[bytes, tuple[int, int]], now: float) -> bool:
+        """A member holds `listed`, [lo, hi) by sender. Whether I lack any of it."""
+        return self.gaps.evidence(listed, now, self.round(now))
 
     def heard_nack(self, listed: list[Range], now: float) -> None:
         """Another member asks anyone for `listed`."""
+        if listed and self._strange(listed[0][0], now):
+            self._egress.room.retried(now)
         if self.gaps.count:
-            for origin, lo, hi in listed:
-                self.gaps.heard_nack(origin, lo, hi, now, self._delay.value)
+            self.gaps.heard_nack(listed, now, self._delay.value)
 
     # -- asking ----------------------------------------------------------------------------------
 
     def deadline(self) -> float:
         """When to call `handle_timer`."""
-        return max(self.gaps.next_due, self._egress.nack_due()) if self.gaps.count else NEVER
+        if not self.gaps.count:
+            return self._more_due if self._short else NEVER
+        return max(self.gaps.next_due, self._egress.nack_due())
 
     def handle_timer(self, now: float) -> bool:
         """Ask for what is due, give up what is gone; whether anything new can be shown."""
@@ -197,17 +228,24 @@ class NackRequester:
             due = self.gaps.in_order([*lasting, *due])
             gone = [gap for gap in gone if gap not in lasting]
         gone += [gap for gap in due if self._let_go(gap)]
-        stepped = [self._give_up(gap, now) for gap in gone]
+        stepped = self._give_up(gone, now)
         dropped = set(gone)
         due = [gap for gap in due if gap not in dropped]
         egress, again = self._egress, now
+        due, waiting = self._afford(due, now)
+        for gap in waiting:
+            self.gaps.postpone(gap, max(egress.room.retry_due(), now + 10 * self._delay.value))
         while due:
             # Rumours may have half of the burst; the rest is for what surely exists.
             spare = 0.0 if due[0].word else NACK_BURST / 2
             if egress.nack_due(spare) > now:
                 break
             to = self._whom(due, now)
-            if to is None or not egress.may_nack(now, spare):
+            if to is None:
+                free = self.holders.free_at(12 * self._delay.value)
+                again = max(free, now + 2 * self._delay.value)
+                break
+            if not egress.may_nack(now, spare):
                 again = now + 2 * self._delay.value
                 break
             due = self._ask(due, to, now)
@@ -216,14 +254,37 @@ class NackRequester:
         for gap in due:
             may = egress.nack_due() if gap.word else min(egress.nack_due(NACK_BURST / 2), later)
             self.gaps.postpone(gap, max(again, may))
-        return any(stepped)
+        if now >= self._more_due:
+            self._more_due = now + 2 * self._delay.value
+            self._note_more(now)
+        return stepped
+
+    def _strange(self, sender: bytes, now: float) -> bool:
+        """Whether `sender` is nobody that has been here for a while."""
+        member = self._presence.members.get(sender)
+        return member is None or not member.standing(now)
+
+    def _afford(self, due: list[Gap], now: float) -> tuple[list[Gap], list[Gap]]:
+        """(what is asked for, what waits): what strangers promise is asked for once, and again
+        only as far as the room's budget goes. (Who is new here cannot tell strangers apart.)"""
+        if not self._message_log.settled(now) or self._egress.room.may_retry(now):
+            return due, []
+        before = now - max(FIRST_ASK_S, 12 * self._delay.value)  # somebody has asked for these
+        waiting = {
+            gap
+            for gap in due
+            if (gap.asks or gap.first < before) and (not gap.word or self._strange(gap.sender, now))
+        }
+        return [gap for gap in due if gap not in waiting], list(waiting)
 
     def _whom(self, due: list[Gap], now: float) -> bytes | None:
         """NOBODY (anyone), or for much one that holds it; None: all that do are busy with me."""
         if len(due) < BULK_GAPS_MIN:
             return NOBODY
         keys = [gap.key for gap in due[: 2 * BULK_ASKED_MAX]]
-        return self.holders.choose(keys, now, 12 * self._delay.value)
+        missing, _ = as_ranges(keys, NACK_RANGES_MAX)
+        strangers = not self._message_log.settled(now)
+        return self.holders.choose(missing, now, 12 * self._delay.value, strangers)
 
     def _ask(self, due: list[Gap], to: bytes, now: float) -> list[Gap]:
         """One NACK for the first of `due`; return those that found no place."""
@@ -231,6 +292,8 @@ class NackRequester:
         if to != NOBODY:
             asking = [gap for gap in due if self.holders.covers(to, gap.key)][:BULK_ASKED_MAX]
         listed, taken = as_ranges([gap.key for gap in asking], NACK_RANGES_MAX)
+        if self._strange(asking[0].sender, now) or not asking[0].word:
+            self._egress.room.retried(now)
         self.gaps.asked(asking[:taken], now, self._delay.value)
         self._egress.say_nack(nack_body(to, listed), now)
         asked = set(asking[:taken])
@@ -248,78 +311,114 @@ class NackRequester:
     def _let_go(self, gap: Gap) -> bool:
         """What is from before my time and nobody says to hold is given up early, silently."""
         stream = self._streams.get(gap.sender)
-        if stream is None or gap.seq >= stream.history_below:
+        if stream is None or gap.seq >= stream.history_below or gap.seq in stream.claimed:
             return False
         return gap.asks >= STUCK_ASKS and gap.evidence == -NEVER
 
-    def _give_up(self, gap: Gap, now: float) -> bool:
-        """Step over what is gone for good; whether that was possible.
+    def _give_up(self, gone: list[Gap], now: float) -> bool:
+        """Step over what is gone for good; whether anything was.
 
         Where nothing is held behind it nothing waits, and it may be a lie, which its sender's next
-        word takes back. When its sender is not there any more, its own word is reported and hearsay
-        forgotten.
+        word takes back. What its present sender does not say itself to have said is never given up,
+        whatever is held behind it. When its sender is not there any more, its own word is reported
+        and hearsay forgotten.
         """
-        stream = self._streams.get(gap.sender)
-        here = gap.sender in self._presence.members
-        if (
-            stream is not None
-            and gap.seq == stream.hi
-            and (stream.ahead or (gap.word and not here))
-        ):
-            self.gaps.remove(gap.sender, gap.seq)
-            self._message_log.step_over(stream, gap.seq + 1, now)
-            return True
-        if stream is not None and (gap.seq > stream.hi or here):
-            self.gaps.postpone(gap, now + 1.0)
-        else:
-            self.gaps.remove(gap.sender, gap.seq)
-        return False
+        stepped = False
+        run: Sender | None = None  # numbers in a row are given up, and told, as one
+        end = 0
+        for gap in sorted(gone, key=IN_ORDER):
+            stream = self._streams.get(gap.sender)
+            if run is not None and (stream is not run or gap.seq != end):
+                self._message_log.step_over(run, end, now)
+                run = None
+            if stream is not None and gap.seq == (end if run else stream.hi) and self._lost(gap):
+                self.gaps.remove(gap.sender, gap.seq)
+                run, end = stream, gap.seq + 1
+                stepped = True
+            elif stream is not None and (
+                gap.seq > stream.hi or gap.sender in self._presence.members
+            ):
+                self.gaps.postpone(gap, now + 1.0)
+            else:
+                self.gaps.remove(gap.sender, gap.seq)
+        if run is not None:
+            self._message_log.step_over(run, end, now)
+        return stepped
+
+    def _lost(self, gap: Gap) -> bool:
+        """Whether `gap`, the next number to be shown, is to be given up."""
+        member = self._presence.members.get(gap.sender)
+        ahead = bool(self._streams[gap.sender].ahead)
+        if member is None:
+            return ahead or gap.word
+        return ahead and (member.said < 0 or gap.seq < member.said)
 
 
 class Holders:
     """Members that said they hold messages I lack."""
 
-    __slots__ = ("_asked", "_claims", "_fruitless", "_rng")
+    __slots__ = ("_asked", "_claims", "_fruitless", "_rng", "_standing")
 
     def __init__(self, rng: Random) -> None:
         self._rng = rng
-        self._claims: dict[bytes, dict[bytes, tuple[int, int]]] = {}
+        self._claims: dict[bytes, Mapping[bytes, tuple[int, int]]] = {}
+        self._standing: dict[bytes, None] = {}  # those of them that have been here for a while
         self._asked: dict[bytes, float] = {}  # when each was last asked
         self._fruitless = NEVER  # since when somebody was asked and nothing came
 
-    def claimed(self, member: bytes, listed: Sequence[Range]) -> None:
-        """`member` says that it holds `listed`."""
-        self._claims.pop(member, None)
-        self._claims[member] = {sender: (lo, hi) for sender, lo, hi in listed}
+    def claimed(
+        self, member: bytes, listed: Mapping[bytes, tuple[int, int]], standing: bool = False
+    ) -> None:
+        """`member` says that it holds `listed`, [lo, hi) by sender.
+
+        Of too many the one goes that said so longest ago, and first of those that have not been
+        here for a while.
+        """
+        self.gone(member, asked=True)
+        self._claims[member] = listed
+        if standing:
+            self._standing[member] = None
         if len(self._claims) > HOLDERS_MAX:
-            oldest = next(iter(self._claims))
-            self.gone(oldest)
+            strangers = (other for other in self._claims if other not in self._standing)
+            self.gone(next(strangers, None) or next(iter(self._claims)))
 
     def bore_fruit(self) -> None:
         """A message that was missing came."""
         self._fruitless = NEVER
 
-    def gone(self, member: bytes) -> None:
-        """`member` left."""
+    def gone(self, member: bytes, asked: bool = False) -> None:
+        """`member` left; `asked`: when it was asked is remembered all the same."""
         self._claims.pop(member, None)
-        self._asked.pop(member, None)
+        self._standing.pop(member, None)
+        if not asked:
+            self._asked.pop(member, None)
 
-    def choose(self, missing: Sequence[Key], now: float, patience: float) -> bytes | None:
+    def free_at(self, patience: float) -> float:
+        """When `choose` (with the same `patience`) will name somebody again."""
+        answered = min(self._asked.values(), default=-NEVER) + BULK_ASKED_MAX / BULK_PER_S
+        return min(answered, self._fruitless + patience)
+
+    def choose(
+        self, missing: Sequence[Range], now: float, patience: float, strangers: bool = True
+    ) -> bytes | None:
         """The member to ask for `missing`: of those that hold at least half as much as the best,
         the one that was not asked for the longest time; None when all were asked just now.
 
         NOBODY when none holds any, and once after an ask that brought nothing for `patience`
-        seconds: who was named may be a liar, or busy with another.
+        seconds: who was named may be a liar, or busy with another. Without `strangers` only members
+        of standing are named: all would ask the same liar, each for himself.
         """
         if self._fruitless + patience <= now:
             self._fruitless = NEVER
             return NOBODY
         shares = []
         for member, claims in self._claims.items():
+            if not strangers and member not in self._standing:
+                continue
             share = 0
-            for sender, seq in missing:
+            for sender, first, end in missing:
                 lo, hi = claims.get(sender, (0, 0))
-                share += lo <= seq < hi
+                share += max(0, min(hi, end) - max(lo, first))
             if share:
                 shares.append((share, member))
         if not shares:

@@ -27,6 +27,8 @@ from evloop.room.reliable.limits import (
     NACK_RANGES_MAX,
     PARENTS_MAX,
     PART_BYTES_MAX,
+    SEQ_END,
+    SESSION_ENTRIES_MAX,
 )
 
 try:  # the extension itself: hashlib costs start-up time and, with some OpenSSLs, much more
@@ -64,7 +66,7 @@ _PARENT = Struct(">8sI")
 _NACK_HEAD = Struct(">8sB")
 _SESSION_HEAD = Struct(">QI8sIIBBHB")
 
-REASONS = ("short", "magic", "version", "type", "flags", "length", "tag", "body")
+REASONS = ("short", "magic", "version", "type", "flags", "length", "tag", "body", "number")
 
 
 def as_repair(datagram: bytes) -> bytes:
@@ -77,7 +79,7 @@ def as_copy(datagram: bytes, more: int) -> bytes:
     return b"%b%c%b" % (datagram[:3], datagram[3] & _UNDER_TAG | more << 4, datagram[4:])
 
 
-def _parse_data(data: bytes, end: int) -> Fields | None:
+def _parse_data(data: bytes, end: int) -> Fields | str | None:
     """(lamport, parents as ((sender, seq), ...), name bytes, kind, text bytes)"""
     count = data[_PARENT_COUNT_AT]
     if count > PARENTS_MAX:
@@ -88,6 +90,9 @@ def _parse_data(data: bytes, end: int) -> Fields | None:
     if not name_end < end <= name_end + 1 + PART_BYTES_MAX:
         return None
     parents = tuple(zip(named[::2], named[1::2])) if named else ()
+    for _, seq in parents:
+        if seq >= SEQ_END:
+            return "number"
     return lamport, parents, data[at + 1 : name_end], data[name_end], data[name_end + 1 : end]
 
 
@@ -107,6 +112,8 @@ def _parse_session(data: bytes, end: int) -> Fields | None:
     at = HEADER_BYTES + _SESSION_HEAD.size
     name_end = at + name_length
     if name_end >= end or name_end + 1 + 16 * data[name_end] != end:
+        return None
+    if data[name_end] > SESSION_ENTRIES_MAX:
         return None
     return *head, data[at:name_end], data[name_end + 1 : end]
 
@@ -192,8 +199,10 @@ class Codec:
             fields = parse(data, end)
         except struct.error:  # the fixed part alone is longer than the body
             fields = None
-        if fields is None:
-            return "body"
+        if not isinstance(fields, tuple):
+            return fields or "body"
+        if seq == SEQ_END and kind & 0x0F == DATA:
+            return "number"
         return kind & 0x0F, flags, sender, seq, wall, fields
 
 

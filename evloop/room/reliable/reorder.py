@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections import deque, namedtuple
 
-from evloop.room.reliable.limits import SKIPPED_MAX, WINDOW_MESSAGES
+from evloop.room.reliable.limits import SKIPPED_MAX, SKIPPED_RANGES_MAX, WINDOW_MESSAGES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,7 +50,10 @@ class Sender:
     __slots__ = (
         "ahead",
         "backlog",
+        "base",
+        "began",
         "broken",
+        "claimed",
         "conflict_at",
         "covered",
         "gap_before",
@@ -65,20 +68,26 @@ class Sender:
         "sender",
         "shown",
         "skipped",
+        "standing",
+        "vouched",
         "word",
     )
 
     def __init__(self, sender: bytes, base: int, history_below: int, now: float) -> None:
         """`base`: the first number that is wanted; below `history_below` is before my time."""
         self.sender = sender
-        self.lo = self.hi = self.shown = base
+        self.base = self.lo = self.hi = self.shown = base
+        self.vouched = False  # its own SESSION has said that its numbers reach as far as `base`
+        self.standing = False  # it has been present for a while, when it last spoke or earlier
         self.word = base  # next number by the sender's own word: DATA and SESSION
         self.covered = base  # missing numbers below are in the gap table
         self.history_below = history_below
-        self.heard = now
+        self.claimed = range(0)  # what a member said to hold of it before its first DATA came
+        self.began = self.heard = now
         self.item = 0  # what this sender adds to the digest
         self.ahead: dict[int, Message] = {}
-        self.skipped: dict[int, None] = {}
+        # What was stepped over and may come late: ranges, the newest last.
+        self.skipped: list[tuple[int, int]] = []
         # (since when it is in order, message); an int for so many that are gone, < 0: tell nobody
         self.backlog: deque[tuple[float, Message | int]] = deque()
         self.parts: list[Message] = []  # of a message whose last part is yet to come
@@ -92,8 +101,15 @@ class Sender:
     def knows(self, seq: int) -> bool:
         """Whether `accept` would call `seq` OLD."""
         if seq < self.hi:
-            return seq not in self.skipped
+            return not self.skipped or self._skipped_at(seq) < 0
         return seq in self.ahead
+
+    def _skipped_at(self, seq: int) -> int:
+        """Which of the ranges in `skipped` has `seq`; -1: none."""
+        for index, (lo, hi) in enumerate(self.skipped):
+            if lo <= seq < hi:
+                return index
+        return -1
 
     def accept(self, seq: int, message: Message, now: float) -> str:
         """Take `message` in; see the table above for what is returned."""
@@ -104,10 +120,15 @@ class Sender:
                 self._advance(now)
             return NEW
         if seq < self.hi:
-            if seq in self.skipped:
-                del self.skipped[seq]
-                return LATE
-            return OLD
+            at = self._skipped_at(seq)
+            if at < 0:
+                return OLD
+            lo, hi = self.skipped[at]
+            self.skipped[at : at + 1] = [
+                rest for rest in ((lo, seq), (seq + 1, hi)) if rest[0] < rest[1]
+            ]
+            del self.skipped[:-SKIPPED_RANGES_MAX]
+            return LATE
         if seq in self.ahead:
             return OLD
         if not self._in_window(seq):
@@ -119,19 +140,17 @@ class Sender:
         return seq < self.hi + WINDOW_MESSAGES
 
     def _advance(self, now: float) -> None:
-        message = self.ahead.pop(self.hi, None)
-        while message is not None:
-            self.backlog.append((now, message))
-            self.hi += 1
-            message = self.ahead.pop(self.hi, None)
+        ahead, append, seq = self.ahead, self.backlog.append, self.hi
+        while seq in ahead:  # a thousand in a row, maybe: with as few steps as can be
+            append((now, ahead.pop(seq)))
+            seq += 1
+        self.hi = seq
 
     def step_over(self, upto: int, report: bool, now: float) -> None:
         """Give up [hi, upto), of which nothing is held, and go on behind it."""
         count = upto - self.hi
-        for seq in range(max(self.hi, upto - SKIPPED_MAX), upto):
-            self.skipped[seq] = None
-            if len(self.skipped) > SKIPPED_MAX:
-                del self.skipped[next(iter(self.skipped))]
+        self.skipped.append((max(self.hi, upto - SKIPPED_MAX), upto))
+        del self.skipped[:-SKIPPED_RANGES_MAX]
         self.backlog.append((now, count if report else -count))
         self.lo = self.hi = upto
         self._advance(now)

@@ -34,8 +34,10 @@ from collections import deque
 from evloop.room.reliable.limits import (
     ASK_REMEMBERED_S,
     ASKS_REMEMBERED_MAX,
+    BULK_ASKED_MAX,
     BULK_ASKERS_MAX,
     BULK_PER_MINUTE,
+    BULK_PER_STEP,
     NACK_MESSAGES_MAX,
     REPAIR_BURST,
     VOLUNTEERS,
@@ -56,18 +58,20 @@ if TYPE_CHECKING:
 
     Key = tuple[bytes, int]
 
+ROUNDS_MAX = 32  # counted: by then everybody volunteers, whatever their number
 DUE_MAX = 3 * REPAIR_BURST  # answers waiting: what the rate lets through in two seconds
 
 
 class Ask:
     """What is remembered of one message that was asked for."""
 
-    __slots__ = ("count", "heard", "held_until")
+    __slots__ = ("count", "heard", "held_until", "open")
 
     def __init__(self) -> None:
         self.count = 0
         self.heard = float("-inf")  # the last ask that counted
         self.held_until = float("-inf")
+        self.open = False  # asked for, and not answered since
 
 
 class Repairs:
@@ -88,7 +92,9 @@ class Repairs:
         ask = self._asks.get(key)
         if ask is None:
             if len(self._asks) >= ASKS_REMEMBERED_MAX:
-                oldest = next(iter(self._asks))
+                # Whoever asks for much does not take away the answers owed to others.
+                spare = (known for known in self._asks if known not in self.due)
+                oldest = next(spare, None) or next(iter(self._asks))
                 del self._asks[oldest]
                 self.due.pop(oldest, None)
             ask = self._asks[key] = Ask()
@@ -102,10 +108,11 @@ class Repairs:
         ask = self._ask(key)
         if self._held(ask, now):
             return
+        ask.open = True
         if now > ask.heard + ASK_REMEMBERED_S:
             ask.count = 0
         if now > ask.heard + 6 * delay:  # else the same round: several asked at once
-            ask.count += 1
+            ask.count = min(ask.count + 1, ROUNDS_MAX)
             ask.heard = now
         elif not source:
             return
@@ -119,10 +126,13 @@ class Repairs:
     def _held(self, ask: Ask, now: float) -> bool:
         return now < ask.held_until
 
-    def answered(self, key: Key, now: float, delay: float) -> None:
-        """A repair of `key` was heard or sent: hold down."""
+    def answered(self, key: Key, now: float, delay: float) -> bool:
+        """A repair of `key` was heard or sent: hold down. Whether that answers an ask."""
         self.due.pop(key, None)
-        self._ask(key).held_until = now + 20 * delay
+        ask = self._ask(key)
+        ask.held_until = now + 20 * delay
+        was_open, ask.open = ask.open, False
+        return was_open
 
     def deadline(self) -> float:
         """When the next answer (one of `due`) is to be sent."""
@@ -203,19 +213,32 @@ class Answerer:
     def heard_repair(self, flags: int, key: Key, now: float) -> None:
         """A DATA came; when it was a repair, it counts and I need not send it."""
         if flags & RELAYED:
-            self._egress.room.take(now)
-            self._repairs.answered(key, now, self._delay.value)
+            asked = self._repairs.answered(key, now, self._delay.value)
+            self._egress.room.repaired(asked, now)
 
     def asked(
         self, asker: bytes, to: bytes, listed: list[Range], source: object, now: float
     ) -> None:
         """A NACK of `asker`, sent from `source`, to one member or NOBODY."""
+        room = self._egress.room
         if to == NOBODY:
+            room.asked(now)
             self._volunteer(listed, now)
-        elif to == self._message_log.own.sender and self._bulk.free(asker):
-            for key in self._message_log.held(listed):
-                if not self._bulk.ask(asker, source, key, now):
-                    break
+            return
+        # Everybody counts what anybody is asked for, by guess: what a message has on average.
+        member = self._presence.members.get(asker)
+        standing = member is not None and member.standing(now)
+        history = self._message_log.history
+        size = history.size // max(len(history), 1)
+        if to != self._message_log.own.sender:
+            wanted = sum([max(0, hi - lo) for _, lo, hi in listed])
+            room.bulk(min(wanted, BULK_ASKED_MAX), size, standing, now)
+        elif self._bulk.free(asker):
+            keys = self._message_log.held(listed)
+            if room.bulk(len(keys), size, standing, now):
+                for key in keys:
+                    if not self._bulk.ask(asker, source, key, now):
+                        break
 
     def _volunteer(self, listed: list[Range], now: float) -> None:
         if self._repairs.full():
@@ -244,7 +267,9 @@ class Answerer:
         """Send the answers that are due."""
         if self._repairs.due:
             self._send_repairs(now)
-        while self._bulk.queue and self._egress.may_bulk(now):
+        for _ in range(min(BULK_PER_STEP, len(self._bulk.queue))):
+            if not self._egress.may_bulk(now):
+                break
             message = self._message_log.history.get(self._bulk.take())
             if message is not None:
                 self._egress.say_bulk(message.datagram, self._bulk.source, now)
@@ -252,5 +277,6 @@ class Answerer:
     def _send_repairs(self, now: float) -> None:
         for key in self._repairs.take_due(now):
             message = self._message_log.history.get(key)
-            if message is not None and self._egress.say_repair(message.datagram, now):
+            own = key[0] == self._message_log.own.sender
+            if message is not None and self._egress.say_repair(message.datagram, own, now):
                 self._repairs.answered(key, now, self._delay.value)

@@ -70,6 +70,7 @@ if TYPE_CHECKING:
         Packet,
         Range,
     )
+    from evloop.room.reliable.reorder import Sender
 
 
 _COUNTERS = (
@@ -109,14 +110,16 @@ class RoomSession:
         self._now = now
         self._counts = dict.fromkeys(_COUNTERS, 0)
         self._codec = Codec(place, key)
-        self._message_log = message_log = MessageLog(self._codec, sender_id, bool(key), now)
         self._presence = presence = Membership(self.nickname, sender_id)
+        self._message_log = message_log = MessageLog(
+            self._codec, sender_id, presence, bool(key), now
+        )
         self._delay = delay = Delay()
         self._egress = egress = Egress(self._codec, sender_id, self._counts, now)
         self._outbox = outbox = Outbox()
         self._loss = LossMeter()
         self._trickle = Trickle(rng, now, 1)
-        self._confirm = Confirm(rng)
+        self._confirm = Confirm(rng, now)
         self._asker = NackRequester(Gaps(rng), Holders(rng), message_log, presence, delay, egress)
         self._answerer = Answerer(
             Repairs(rng), BulkServer(), message_log, outbox, presence, delay, egress
@@ -205,7 +208,7 @@ class RoomSession:
 
     def history(self, count: int) -> list[Said]:
         """The newest `count` "message" events, sorted by (lamport, sender, seq)."""
-        self._message_log.history.expire(self._now)
+        self._message_log.expire(self._now)
         return self._message_log.history.newest(count)
 
     def digest(self) -> int:
@@ -250,6 +253,7 @@ class RoomSession:
             "members_estimate": self._presence.size(),
             "loss_percent": self._loss.percent(self._now),
             "delay_us": int(self._delay.value * 1e6),
+            **{f"full_{table}": count for table, count in message_log.fulls.items()},
         }
 
     # -- receiving -------------------------------------------------------------------------------
@@ -267,7 +271,7 @@ class RoomSession:
         kind, flags, sender, seq, _, fields = packet
         if sender == self.sender_id:
             self._drop("own")
-            if kind == DATA and self._message_log.own_came_back(seq, data, self.nickname, now):
+            if kind == DATA and self._own_came_back(packet, data, now):
                 self._answerer.heard_repair(flags, (sender, seq), now)
         elif self._byes or self._left:
             self._drop("left")
@@ -275,6 +279,16 @@ class RoomSession:
             self._on_data(packet, data, now)
         else:
             self._stale |= _HANDLERS[kind](self, sender, seq, fields, source, now)
+
+    def _own_came_back(self, packet: Packet, data: bytes, now: float) -> bool:
+        """DATA under my id; whether I said it."""
+        said = self._message_log.said
+        mine = self._message_log.own_came_back(packet, data, self.nickname, now)
+        if self._message_log.said != said:
+            self._confirmed = None
+            self._news(now)
+            self._stale = True
+        return mine
 
     def _drop(self, reason: str) -> None:
         reason = "dropped_" + reason
@@ -333,7 +347,9 @@ class RoomSession:
 
     def _on_nack(self, sender: bytes, seq: int, fields: Fields, source: object, now: float) -> bool:
         to, raw = fields
-        self._control(sender, seq, now)
+        member = self._presence.members.get(sender)
+        if member is not None:
+            self._control(sender, member, seq, now)
         listed = ranges(raw)
         if to == NOBODY:
             self._asker.heard_nack(listed, now)
@@ -347,15 +363,19 @@ class RoomSession:
         if self._presence.overtaken(sender, seq, now):
             return False
         member = self._presence.members.get(sender)
-        fresh = member is None or 0 < (seq - member.counter) & 0xFFFFFFFF < 0x80000000
         joins = member is None
-        member = self._control(sender, seq, now) or self._join(sender, name, seq, now)
         if member is None:
-            self._drop("members")
-            return False
-        if member.loss != loss:
-            self._presence.lossy(member, loss)
-        self._presence.vote(member, members)
+            fresh = True
+            member = self._join(sender, name, seq, now)
+            if member is None:
+                self._drop("members")
+                return False
+        else:
+            fresh = self._control(sender, member, seq, now)
+        if fresh:
+            if member.loss != loss:
+                self._presence.lossy(member, loss)
+            self._presence.vote(member, members)
         if name != member.raw_name:
             old = self._presence.named(sender, member, name)
             self._message_log.events.append(Renamed("renamed", sender, old, member.name))
@@ -365,72 +385,118 @@ class RoomSession:
             if echo == self.sender_id:
                 self._delay.echoed(sender, echo_sent, held, now, standing)
         if ask & 1:
-            self._confirm.asked_by(sender, now, self._presence.size())
-        if not digest:
-            self._message_log.silent(sender)
+            standing = member.standing(now)
+            self._confirm.asked_by(sender, now, self._presence.size(), standing)
         if digest != self._message_log.senders.digest:
-            self._compare(sender, member, ranges(raw), now)
+            self._compare(sender, member, digest, ranges(raw), fresh, now)
             return True
         self._agreed = True
+        stream = self._message_log.streams.get(sender)
+        self._own_word(member, stream, stream.hi if stream else 0, fresh, now)
         moved = self._announcer.heard_equal(len(raw) // 16, now)
-        self._holds(member, self._message_log.own.hi)
+        self._holds(member, self._message_log.own.hi, fresh)
         return moved or joins or ask & 1 == 1
 
-    def _control(self, sender: bytes, counter: int, now: float) -> Member | None:
-        member = self._presence.members.get(sender)
-        if member is not None:
-            member.heard = now
-            member.words += 1
+    def _control(self, sender: bytes, member: Member, counter: int, now: float) -> bool:
+        """A control datagram of `member`; whether it continues the count of its others."""
+        last = member.counter
+        fresh = self._presence.fresh(sender, member, counter, now)
+        if fresh:
             if member.standing(now):
                 self._loss.stands(sender)
-            self._loss.control(sender, member.counter, counter)
-            member.counter = counter
-        return member
+            self._loss.control(sender, last, counter)
+        return fresh
 
     def _join(self, sender: bytes, name: bytes, counter: int, now: float) -> Member | None:
         member = self._presence.add(sender, name, counter, now)
-        if member is not None:
-            self._message_log.events.append(Joined("joined", sender, member.name))
-            self._confirmed = None
-            if self._presence.size() <= GREETED_MEMBERS_MAX:
-                self._confirm.asked_by(sender, now, self._presence.size())
+        for other, pushed in self._presence.pushed:
+            self._message_log.full("members", now)
+            self._gone(other, pushed.name, "silent")
+        self._presence.pushed.clear()
+        if member is None:
+            self._message_log.full("members", now)
+            return None
+        self._message_log.events.append(Joined("joined", sender, member.name))
+        self._confirmed = None
+        if self._presence.size() <= GREETED_MEMBERS_MAX:
+            self._confirm.asked_by(sender, now, self._presence.size())
         return member
 
-    def _holds(self, member: Member, hi: int) -> None:
-        if hi > member.holds:
+    def _holds(self, member: Member, hi: int, fresh: bool) -> None:
+        # The newest word counts; more than I have said is no word about me.
+        if hi != member.holds and hi <= self._message_log.own.hi and (fresh or hi > member.holds):
             member.holds = hi
             self._confirmed = None
 
-    def _compare(self, sender: bytes, member: Member, listed: list[Range], now: float) -> None:
+    def _own_word(
+        self, member: Member, stream: Sender | None, hi: int, fresh: bool, now: float
+    ) -> None:
+        """`member` says that `hi` is the next number of its own: nobody knows better."""
+        if not fresh:
+            if stream is not None and hi > stream.word:
+                self._asker.told(stream, hi, now)
+            return
+        member.said, member.said_at = hi, now
+        member.silent = member.silent or not hi
+        if stream is not None and self._message_log.vouch(stream, hi, now):
+            self._asker.gaps.forget(stream.sender)
+        elif stream is not None:
+            self._asker.told(stream, hi, now)
+
+    def _compare(
+        self,
+        sender: bytes,
+        member: Member,
+        digest: int,
+        entries: list[Range],
+        fresh: bool,
+        now: float,
+    ) -> None:
         """The digest of `sender` differs from mine: who lacks what?"""
-        ahead = behind = False
-        known = 0
         message_log, asker = self._message_log, self._asker
-        for origin, lo, hi in listed:
+        # Of two claims to one sender's messages the first counts.
+        once = {origin: (lo, hi) for origin, lo, hi in reversed(entries)}
+        whole = len(once) < SESSION_ENTRIES
+        if sender in once or (whole and once) or not digest:
+            # Where all that it knows of is told, and nothing of its own is, it has said nothing.
+            hi = once[sender][1] if sender in once else 0
+            self._own_word(member, message_log.streams.get(sender), hi, fresh, now)
+        ahead = bool(asker.gaps.count) and asker.evidence(once, now)
+        behind = False
+        known = noted = 0
+        standing = member.standing(now)
+        each = asker.gaps.hearsay_room(len(once))
+        due = 0.0  # of what is found missing: drawn when there is any
+        for origin, (lo, hi) in once.items():
             stream = message_log.streams.get(origin)
             if stream is None:
-                ahead |= asker.hear_of(origin, lo, hi, now)
+                if hi > lo:
+                    if message_log.claims.make(sender, standing, origin, lo, hi):
+                        message_log.full("claims", now)
+                    due = due or asker.round(now)
+                    noted += asker.hear_of(origin, lo, hi, each, now, due, True)
+                    ahead = True
                 continue
             known += 1
             if stream is message_log.own:
-                self._holds(member, min(hi, stream.hi))
+                self._holds(member, hi, fresh)
             else:
                 ahead |= hi > stream.hi
-                if origin == sender:
-                    asker.told(stream, hi, now)
-                elif hi > stream.word:
-                    asker.hear_of(origin, lo, hi, now)
+                if origin != sender and hi > stream.word:
+                    due = due or asker.round(now)
+                    noted += asker.hear_of(origin, lo, hi, each, now, due, True)
             behind |= stream.lo <= hi < stream.hi
-        if listed and len(listed) < SESSION_ENTRIES and known < message_log.senders.listed():
+        if once and whole and known < message_log.senders.listed():
             behind = True  # a whole list, and a sender of mine is not in it
-        ahead |= asker.evidence(sender, listed, now)
-        self._agreed &= not ahead
-        self._announcer.heard_other(len(listed), ahead, behind, now)
+        if noted or ahead:
+            asker.holders.claimed(sender, once, standing)
+        self._agreed &= not (noted or ahead)
+        self._announcer.heard_other(len(once), ahead, behind, now)
 
     def _on_bye(self, sender: bytes, seq: int, fields: Fields, source: object, now: float) -> bool:
-        member = self._control(sender, seq, now)
-        self._presence.said_bye(sender, seq, now)
+        member = self._presence.said_bye(sender, seq, now)
         if member is not None:
+            self._loss.control(sender, member.counter, seq)
             self._gone(sender, member.name, "bye")
         return True
 

@@ -230,7 +230,7 @@ def test_a_newcomer_catches_up_at_once_and_then_goes_at_the_pace_of_talk() -> No
         clock.hear(clock.value + LAMPORT_JUMP_MAX, now)
     assert clock.value <= 700_000 + LAMPORT_BURST + 9 * LAMPORT_PER_S
     clock.hear(clock.value + 1, now)
-    assert clock.tick() == clock.value
+    assert clock.tick(0, 1) == clock.value
     assert clock.placed(END) == clock.value and clock.placed(5) == 5
     # At the greatest pace the end of 32 bits is more than two years away.
     assert END / LAMPORT_PER_S > 2 * 365 * 86_400

@@ -15,6 +15,8 @@ from evloop.room.reliable.gaps import (
 )
 from evloop.room.reliable.limits import (
     GAPS_MAX,
+    GAPS_NOTED_MAX,
+    GAPS_SENDER_MAX,
     HEARSAY_GAPS_MAX,
     STUCK_ASKS,
 )
@@ -28,6 +30,12 @@ def counted(gaps: Gaps) -> tuple[int, int, int]:
     every = [gap for sender in (ANN, BOB) for gap in gaps.of(sender).values()]
     pressing = sum(gap.word and gap.asks < STUCK_ASKS for gap in every)
     return len(every), sum(not gap.word for gap in every), pressing
+
+
+def fill(gaps: Gaps, sender: bytes) -> None:
+    """As many gaps of one sender as there may be, the lowest numbers."""
+    for start in range(0, GAPS_SENDER_MAX, GAPS_NOTED_MAX):
+        gaps.add(sender, range(start, start + GAPS_NOTED_MAX), (), 0.0, 0.0)
 
 
 def test_waits() -> None:
@@ -82,13 +90,13 @@ def test_evidence_resets_the_back_off_but_not_the_count() -> None:
     for _ in range(7):
         gaps.asked([gap], 1.0, D)
     assert gap.due > 5 and gaps.pressing == 0
-    assert gaps.evidence(ANN, 0, 2, 1.5, 1.52)
+    assert gaps.evidence({ANN: (0, 2)}, 1.5, 1.52)
     assert (gap.due, gap.asks, gap.tries) == (1.52, 7, 0)
     gaps.asked([gap], 1.52, D)
     assert gap.due < 1.7
-    assert gaps.evidence(ANN, 0, 2, 2.0, 2.01)  # missing, but told less than a second ago
+    assert gaps.evidence({ANN: (0, 2)}, 2.0, 2.01)  # missing, but told less than a second ago
     assert gap.tries == 1
-    assert not gaps.evidence(ANN, 2, 9, 3.0, 3.01)
+    assert not gaps.evidence({ANN: (2, 9)}, 3.0, 3.01)
 
 
 def test_gone_needs_eight_asks_and_thirty_seconds() -> None:
@@ -111,13 +119,46 @@ def test_hearsay_makes_room_for_words() -> None:
     for n in range(20):
         gaps.hear_of(bytes([n]) * 8, range(64), 64, 0.0, 0.0)
     assert gaps.hearsay == gaps.count == HEARSAY_GAPS_MAX
-    assert gaps.add(ANN, range(GAPS_MAX), (), 0.0, 0.0) == GAPS_MAX - HEARSAY_GAPS_MAX
-    assert gaps.count == GAPS_MAX
+    senders = [bytes([n]) * 8 for n in range(100, 106)]
+    for sender in senders:
+        fill(gaps, sender)
+    words = len(senders) * GAPS_SENDER_MAX
+    assert (gaps.count, gaps.hearsay) == (GAPS_MAX, GAPS_MAX - words)
     due, _ = gaps.take_due(0.0, D)
-    assert [gap.word for gap in due] == [True] * (GAPS_MAX - HEARSAY_GAPS_MAX) + [False] * 512
+    assert [gap.word for gap in due] == [True] * words + [False] * 512
     gaps.asked(due, 0.0, D)
-    assert gaps.add(BOB, range(600), (), 0.0, 0.0) == 512  # those asked for went first
-    assert (gaps.count, gaps.hearsay) == (GAPS_MAX, 0)
+    assert gaps.add(BOB, range(60), (), 0.0, 0.0) == 60  # those asked for went first
+    assert (gaps.count, gaps.hearsay, gaps.dropped) == (GAPS_MAX, 452, [])
+
+
+def test_what_one_call_notes_and_what_one_sender_may_have_is_bounded() -> None:
+    gaps = Gaps(Random(1))
+    assert gaps.add(ANN, range(1_000), (), 0.0, 0.0) == GAPS_NOTED_MAX
+    fill(gaps, ANN)
+    assert gaps.add(ANN, range(GAPS_SENDER_MAX, 1_000), (), 0.0, 0.0) == -1
+    gaps.remove(ANN, 5)
+    top = gaps.add(ANN, range(GAPS_SENDER_MAX, 1_000), {GAPS_SENDER_MAX}, 0.0, 0.0)
+    assert top == GAPS_SENDER_MAX + 2
+    assert gaps.count == GAPS_SENDER_MAX
+
+
+def test_in_a_full_table_who_lacks_little_takes_a_place_from_who_lacks_most() -> None:
+    gaps = Gaps(Random(1))
+    many = [bytes([n]) * 8 for n in range(100, 100 + GAPS_MAX // GAPS_SENDER_MAX)]
+    for sender in many:
+        fill(gaps, sender)
+    assert gaps.count == GAPS_MAX
+    assert gaps.add(ANN, [7], (), 1.0, 1.0) == 8
+    assert gaps.count == GAPS_MAX
+    assert 7 in gaps.of(ANN)
+    assert gaps.dropped == [(many[0], GAPS_SENDER_MAX - 1)]  # it would be shown last
+    # Of as many as there are, each gets its share and no more.
+    for _ in range(4):
+        top = gaps.add(ANN, range(8, 500), gaps.of(ANN), 1.0, 1.0)
+    assert top == len(gaps.of(ANN)) + 7  # the first that found no room
+    shares = [len(gaps.of(sender)) for sender in [*many, ANN]]
+    assert max(shares) - min(shares) <= 1
+    assert sum(shares) == GAPS_MAX
 
 
 _STEPS = st.lists(
@@ -153,9 +194,9 @@ def test_the_counters_agree_with_a_walk(steps: list[tuple[str, bytes, int, int]]
         elif what == "forget":
             gaps.forget(sender, a)
         elif what == "nack":
-            gaps.heard_nack(sender, a, a + b, now, D)
+            gaps.heard_nack([(sender, a, a + b)], now, D)
         else:
-            gaps.evidence(sender, a, a + b, now, now + 0.01)
+            gaps.evidence({sender: (a, a + b)}, now, now + 0.01)
         assert (gaps.count, gaps.hearsay, gaps.pressing) == counted(gaps)
         every = [gap.due for one in (ANN, BOB) for gap in gaps.of(one).values()]
         assert gaps.next_due <= min(every, default=gaps.next_due)

@@ -145,8 +145,8 @@ def test_bulk_goes_only_to_the_asker_within_its_caps() -> None:
     room = settled()
     room.hear(*[data(ANN, seq) for seq in range(1_200)])
     room.sent.clear()
-    room.hear(nack(BOB, 0, [(ANN, 0, 1_200)], to=ME), source="bob")
-    room.hear(nack(EVE, 0, [(ANN, 0, 9)], to=ME), source="eve")
+    room.session.receive_datagram(nack(BOB, 0, [(ANN, 0, 1_200)], to=ME), "bob", room.now)
+    room.session.receive_datagram(nack(EVE, 0, [(ANN, 0, 9)], to=ME), "eve", room.now)
     room.run(1.0)
     targets = {to for _, d, to in room.sent if d[3] & 1}
     assert targets == {"bob"}

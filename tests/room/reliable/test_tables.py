@@ -90,7 +90,9 @@ def test_what_others_count_is_believed_by_its_median_and_within_reason() -> None
 def test_members_are_bounded_and_the_silent_go() -> None:
     presence = Membership("Mel")
     for n in range(MEMBERS_MAX):
-        assert presence.add(ident(n), b"x", 0, float(n % 7))
+        member = presence.add(ident(n), b"x", 0, float(n % 7))
+        assert member is not None
+        assert presence.fresh(ident(n), member, 1, float(n % 7))
     assert presence.add(ANN, b"x", 0, 0.0) is None
     patience = 3.5 * presence.interval()
     assert presence.silent(patience - 0.1) == []
@@ -214,10 +216,10 @@ def test_remembered_asks_are_bounded() -> None:
 
 def test_holders_take_turns_and_a_liar_gets_no_second() -> None:
     holders = Holders(Random(1))
-    missing = [(ANN, seq) for seq in range(40)]
+    missing = [(ANN, 0, 40)]
     assert holders.choose(missing, 0.0, 0.06) == NOBODY
-    holders.claimed(BOB, [(ANN, 0, 40)])
-    holders.claimed(EVE, [(ANN, 0, 2**31)])
+    holders.claimed(BOB, {ANN: (0, 40)})
+    holders.claimed(EVE, {ANN: (0, 2**31)})
     first = holders.choose(missing, 0.0, 0.06)
     second = holders.choose(missing, 0.0, 0.06)
     assert {first, second} == {BOB, EVE}

@@ -1,0 +1,77 @@
+"""What members say they hold of senders from whom nothing was accepted here yet.
+
+A claim tells where a newcomer's record of that sender begins. There are CLAIMS_MAX; each belongs to
+the member that made it first, and of too many the oldest goes of whoever has most of them, first
+of those that have not been here for a while: who claims much loses his own.
+"""
+
+from __future__ import annotations
+
+from operator import attrgetter
+
+from evloop.room.reliable.limits import CLAIMS_MAX
+
+_SHARE = attrgetter("stranger", "count")
+
+
+class _Claimant:
+    """One member's claims; the order is that of their making."""
+
+    __slots__ = ("count", "origins", "stranger")
+
+    def __init__(self) -> None:
+        self.origins: dict[bytes, None] = {}
+        self.count = 0
+        self.stranger = True
+
+
+class Claims:
+    """(lo, hi) by sender."""
+
+    __slots__ = ("_claimants", "_claims")
+
+    def __init__(self) -> None:
+        self._claims: dict[bytes, tuple[int, int, bytes]] = {}
+        self._claimants: dict[bytes, _Claimant] = {}
+
+    def __len__(self) -> int:
+        return len(self._claims)
+
+    def make(self, member: bytes, standing: bool, origin: bytes, lo: int, hi: int) -> bool:
+        """`member` holds [lo, hi) of `origin`; whether another claim had to make room."""
+        before = self._claims.get(origin)
+        if before is not None:
+            self._claims[origin] = (min(lo, before[0]), hi, before[2])
+            return False
+        full = len(self._claims) >= CLAIMS_MAX
+        mine = self._claimants.get(member)
+        if mine is None:
+            mine = self._claimants[member] = _Claimant()
+        mine.stranger = not standing
+        if full:
+            largest = max(self._claimants.values(), key=_SHARE)
+            if mine.origins and _SHARE(largest) <= _SHARE(mine):
+                largest = mine
+            self.take(next(iter(largest.origins)))
+            self._claimants[member] = mine  # it went with the last of its claims
+        self._claims[origin] = (lo, hi, member)
+        mine.origins[origin] = None
+        mine.count += 1
+        return full
+
+    def look(self, origin: bytes) -> tuple[int, int] | None:
+        """The claim on `origin`."""
+        claim = self._claims.get(origin)
+        return claim[:2] if claim else None
+
+    def take(self, origin: bytes) -> tuple[int, int] | None:
+        """The claim on `origin`, which is forgotten."""
+        claim = self._claims.pop(origin, None)
+        if claim is None:
+            return None
+        claimant = self._claimants[claim[2]]
+        del claimant.origins[origin]
+        claimant.count -= 1
+        if not claimant.count:
+            del self._claimants[claim[2]]
+        return claim[:2]
