@@ -53,38 +53,6 @@ def _plain(**arguments: Any) -> Any:
     return PlainSession(**arguments)
 
 
-def left_for_later() -> Iterator[object]:
-    """Load what the prompt did without, a module a step, in the order in which it is needed.
-
-    A session at a prompt lasts for hours, and the files may be another release's by then, or gone:
-    they are loaded while they are ours.
-    """
-    from evloop.terminal import layout
-
-    yield layout
-    from evloop.app import completion
-
-    yield completion
-    from evloop.app import earlier, remarks
-
-    yield earlier, remarks
-    from evloop.app import chat
-
-    yield chat
-    from evloop.net import interfaces, multicast
-
-    yield interfaces, multicast
-    from evloop.room import live
-
-    yield live
-    from evloop.room.reliable import session
-
-    yield session
-    from evloop.room import plain
-
-    yield plain
-
-
 URGENT = ("connect", "bye", "quit")  # these do not wait behind a command that takes long
 
 # Loaded with the first room, as all that a chat needs: the prompt comes first, and sooner.
@@ -111,7 +79,7 @@ class Client:
         self.finish: Callable[[], object] = loop.stop  # the very end, when all rooms are left
         self._asked = False  # `before_quit` had something to say
         self._faults = 0
-        self._late: Iterator[object] | None = None  # loads the modules that were left for later
+        self._late: Iterator[None] | None = None  # loads what the prompt did without
         self._slow = loop.call_at(NEVER, self._tell_slow)  # armed while a command waits
         self._waits = False  # a command, or the start, waits for the directory
         self._told_slow = False  # and has done so for a while
@@ -310,21 +278,23 @@ class Client:
             self.show_prompt()
 
     def _load_late(self) -> None:
-        """Load what was left for later: under a person's hands a module in each tick."""
+        """Load what was left for later; at a terminal a step in each tick."""
         if self._late is None:
-            self._late = left_for_later()
+            from evloop.app.late import steps
+
+            self._late = steps()
         try:
             for _ in self._late:
                 if self.frontend.is_terminal:
                     self.loop.defer(self._load_late)
                     return
-        except ImportError:
-            pass  # what needs it will say so
+        except ImportError:  # what needs it will say so
+            return
 
     def show_prompt(self) -> None:
         """Say where Enter will go."""
         if self._late is None and self.frontend.is_terminal:
-            # In the tick after the next one: the prompt is drawn before.
+            # In the tick after this one: the prompt is drawn before.
             self.loop.defer(lambda: self.loop.defer(self._load_late))
         chatting = self.chat is not None
         name = self.chat.name if self.chat is not None else "evloop"

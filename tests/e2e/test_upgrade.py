@@ -17,10 +17,9 @@ from tests.support.pty_run import PtyRun
 from tests.support.screen import Emulator
 from tests.support.sources import MODULES, module_path
 
-STEPS = 12  # ticks in which the modules left for later are loaded, at most
-
 # Loaded late too, but within the same moment: at the start, or with the first connection by TLS.
 AT_ONCE = {
+    "app.late",
     "app.shell",
     "daemon.backup",
     "net.stream",
@@ -37,6 +36,15 @@ AT_ONCE = {
 }
 
 
+def steps() -> list[str]:
+    """The modules that are loaded soon after the prompt."""
+    tree = ast.parse(module_path("app.late").read_text(encoding="utf-8"))
+    return [node.names[0].name for node in ast.walk(tree) if isinstance(node, ast.Import)]
+
+
+LATE = steps()
+
+
 def late_imports(module: str) -> set[str]:
     """Our own modules that functions of `module` import."""
     found = set()
@@ -48,32 +56,27 @@ def late_imports(module: str) -> set[str]:
     return found
 
 
-def loaded_soon() -> set[str]:
-    """All modules of ours that a client has loaded soon after its prompt is there."""
+def test_every_module_that_is_loaded_late_is_loaded_soon() -> None:
+    late = {name for module in MODULES for name in late_imports(module)}
+    assert late - AT_ONCE <= {name.removeprefix("evloop.") for name in LATE}
+
+
+def test_the_list_loads_all_that_a_room_needs(tmp_path: Path) -> None:
+    """Whatever a chat in a reliable and in a plain room imports is there already."""
     program = (
         "import sys\n"
         "import evloop.client\n"
-        "from evloop.app.shell import left_for_later\n"
-        "print(len(list(left_for_later())))\n"
+        "from evloop.app.late import steps\n"
+        "for step in steps(): pass\n"
         "print(*sorted(name for name in sys.modules if name.startswith('evloop')))\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    steps, *loaded = done.stdout.split()
-    assert int(steps) <= STEPS
-    return {name.removeprefix("evloop.") for name in loaded}
-
-
-def test_every_module_that_is_loaded_late_is_loaded_soon() -> None:
-    late = {name for module in MODULES for name in late_imports(module)}
-    assert late - AT_ONCE <= loaded_soon()
-
-
-def test_all_that_a_room_needs_is_loaded_soon() -> None:
-    """Whatever a chat in a reliable and in a plain room imports is there already."""
-    rooms = {name for name in MODULES if name.split(".")[0] == "room" and name != "room"}
-    assert rooms <= loaded_soon()
+    loaded = set(done.stdout.split())
+    for module in MODULES:
+        if module.split(".")[0] == "room" and module != "room":
+            assert f"evloop.{module}" in loaded
 
 
 def shows(text: str, screen: Emulator) -> bool:
@@ -91,10 +94,10 @@ def test_the_files_go_away_under_a_prompt(crew: Crew, tmp_path: Path, module: st
         ]
     )
     with run:
-        run.expect_line("help lists the commands")
+        run.expect_line("You are Mel")
         run.send("name\r")
         run.expect_line("Mel")
-        for number in range(STEPS):  # each takes a tick at least, in which a module is loaded
+        for number in range(len(LATE)):  # each takes a tick at least, in which a module is loaded
             run.send(f"name Cyd{number}\rname\r")
             run.expect(partial(shows, f"Cyd{number}"))
         os.rename(tmp_path / "evloop", tmp_path / "evloop.old")
