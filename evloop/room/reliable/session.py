@@ -87,29 +87,9 @@ class RoomSession:
     """
 
     __slots__ = (
-        "_agreed",
-        "_announcer",
-        "_answerer",
-        "_asker",
-        "_bye_due",
-        "_byes",
-        "_codec",
-        "_confirm",
-        "_confirmed",
-        "_counts",
-        "_deadline",
-        "_delay",
-        "_egress",
-        "_left",
-        "_loss",
-        "_message_log",
-        "_now",
-        "_outbox",
-        "_presence",
-        "_rng",
-        "_stale",
-        "_trickle",
-        "nickname",
+        "_agreed", "_announcer", "_answerer", "_asker", "_bye_due", "_byes", "_codec", "_confirm",
+        "_confirmed", "_counts", "_deadline", "_delay", "_egress", "_left", "_loss",
+        "_message_log", "_now", "_outbox", "_presence", "_rng", "_stale", "_trickle", "nickname",
         "sender_id",
     )  # fmt: skip
 
