@@ -28,6 +28,7 @@ from evloop.room.events import NO_SENDER, NO_SEQ, TEXT, Joined, Left, Renamed, S
 from evloop.room.reliable.announce import Announcer, Confirm
 from evloop.room.reliable.egress import Egress, Outbox, split
 from evloop.room.reliable.estimators import Delay, LossMeter, copies
+from evloop.room.reliable.first_word import FirstWord
 from evloop.room.reliable.gaps import Gaps
 from evloop.room.reliable.limits import (
     BYE_SPACING_S,
@@ -99,6 +100,7 @@ class RoomSession:
         "_deadline",
         "_delay",
         "_egress",
+        "_first_word",
         "_left",
         "_loss",
         "_message_log",
@@ -139,6 +141,7 @@ class RoomSession:
         self._loss = LossMeter()
         self._trickle = Trickle(rng, now, 1)
         self._confirm = Confirm(rng, now)
+        self._first_word = FirstWord(message_log, egress, now)
         self._asker = NackRequester(Gaps(rng), Holders(rng), message_log, presence, delay, egress)
         self._answerer = Answerer(
             Repairs(rng), BulkServer(), message_log, outbox, presence, delay, egress
@@ -534,10 +537,22 @@ class RoomSession:
             self._presence.deadline(),
             self._message_log.causal_buffer.deadline(),
         )
-        return min(due, self._egress.data_due()) if self._outbox.queue else due
+        if self._outbox.queue:
+            due = min(due, self._data_due())
+        return due
+
+    def _data_due(self) -> float:
+        due = self._egress.data_due()
+        if self._message_log.own.hi:
+            return due
+        return max(due, self._first_word.due(self._announcer.soliciting))
 
     def _send_data(self, now: float) -> None:
         queue = self._outbox.queue
+        if queue and not self._message_log.own.hi:
+            if self._first_word.waits(self._announcer.soliciting, now):
+                return
+            self._message_log.date_again(queue)
         while queue and self._egress.may_data(now):
             message = queue.popleft()
             size = len(message.datagram)
