@@ -104,7 +104,8 @@ def _stop_with_a_word(client: Client) -> None:
         client.loop.on_signal(signal.SIGTSTP, stop)
         client.show_prompt()
 
-    client.loop.on_signal(signal.SIGTSTP, stop)
+    if signal.getsignal(signal.SIGTSTP) != signal.SIG_IGN:
+        client.loop.on_signal(signal.SIGTSTP, stop)
 
 
 def _survive(client: Client, log: Log) -> None:

@@ -31,7 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from evloop.daemon.backup import make_backup
             from evloop.daemon.server import state_path
 
-            return make_backup(options.state or state_path(dict(os.environ)), options.backup)
+            state = os.path.realpath(options.state or state_path(dict(os.environ)))
+            return make_backup(state, options.backup)
         from evloop.daemon.server import run
 
         return run(options)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import faulthandler
 import os
+import pwd
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,8 @@ from tests.support.sources import imports, is_pure
 
 # Of the tests' own helpers, those that need nothing but text.
 PURE_HELPERS = ("support.json_texts", "support.pairs", "support.screen")
+LINUX = sys.platform == "linux"
+OWN_DESCRIPTORS = "/proc/self/fd" if LINUX else "/dev/fd"
 STUCK_S = 60.0  # then every thread's stack is printed, though the test goes on
 BUSY_S_MAX = 2.0  # of one tick; far above any honest one, even on a busy machine of two cores
 
@@ -34,6 +38,19 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     os.close(config.stash[_STDERR])
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """At the end, for whoever reads no list: how many were skipped, and for want of what."""
+    wants: dict[str, int] = {}
+    for report in terminalreporter.stats.get("skipped", ()):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        reason = reason.removeprefix("Skipped: ")
+        wants[reason] = wants.get(reason, 0) + 1
+    if wants:
+        terminalreporter.section(f"{sum(wants.values())} skipped")
+        for reason, count in sorted(wants.items(), key=lambda want: -want[1]):
+            terminalreporter.write_line(f"{count:5} {reason}")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -55,6 +72,10 @@ def _is_pure(name: str) -> bool:
     return top != "evloop" or is_pure(rest)
 
 
+def _unknown_user(number: int) -> object:
+    raise KeyError(number)
+
+
 @pytest.fixture(autouse=True)
 def surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Multicast stays on loopback, state goes to a directory of the test's own."""
@@ -62,13 +83,14 @@ def surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.delenv(name)
     monkeypatch.setenv("EVLOOP_INTERFACE", "127.0.0.1")
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setattr(pwd, "getpwuid", _unknown_user)  # nor by way of the user database
 
 
 def _open_descriptors() -> dict[int, str]:
     found = {}
-    for name in os.listdir("/proc/self/fd"):
+    for name in os.listdir(OWN_DESCRIPTORS):
         try:
-            found[int(name)] = os.readlink(f"/proc/self/fd/{name}")
+            found[int(name)] = os.readlink(f"{OWN_DESCRIPTORS}/{name}") if LINUX else name
         except FileNotFoundError:  # the listing's own
             continue
     return found

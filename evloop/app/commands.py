@@ -3,6 +3,10 @@
 A command is a row of `COMMANDS`; `where` says at which doors it is taken: "prompt" (typed or
 piped), "shell" (one-shot, as arguments of the program), "chat" (written `/word` in a room). What a
 command does lives in the client; what it is called, takes and means lives here.
+
+Who comes from IRC types what is known there: `ALIASES` are such words for a row of the table,
+`_ELSEWHERE` are words for which there is nothing to do where they were typed, with the sentence
+that says why and what to type instead. At the prompt every word may have a `/` before it.
 """
 
 from __future__ import annotations
@@ -14,11 +18,11 @@ from evloop.base.names import quoted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 Command = namedtuple("Command", "word where usage least most options summary completes")
 # least, most: number of arguments (most None: the rest of the line is one text argument);
-# options: {"--mode": ("reliable", "plain")}, None instead of the choices: any text;
+# options: {"--mode": ("reliable", "plain")}, None instead of the choices: any text, (): no value;
 # completes: what Tab offers for the first argument ("rooms", "names", "commands" or "").
 
 UNLIMITED = 1 << 30
@@ -52,7 +56,16 @@ COMMANDS = (
         "make a room; without an address one is picked",
         "",
     ),
-    Command("deleteroom", _BOTH, "deleteroom NAME", 1, 1, {}, "remove a room", "rooms"),
+    Command(
+        "deleteroom",
+        _BOTH,
+        "deleteroom NAME [--yes]",
+        1,
+        1,
+        {"--yes": ()},
+        "remove a room; --yes: even if others are in it",
+        "rooms",
+    ),
     Command(
         "chat",
         _BOTH,
@@ -66,10 +79,10 @@ COMMANDS = (
     Command(
         "say",
         _SHELL,
-        "say ROOM [TEXT...]",
+        "say ROOM [--timeout S] [--anybody] [--] [TEXT...]",
         1,
         UNLIMITED,
-        {"--mode": ("reliable", "plain")},
+        {"--mode": ("reliable", "plain"), "--timeout": None, "--anybody": ()},
         "send lines; wait until they are confirmed",
         "rooms",
     ),
@@ -92,6 +105,20 @@ COMMANDS = (
     Command("name", _CHAT, "/name NEW", 1, 1, {}, "change your chat name", ""),
     Command("me", _CHAT, "/me TEXT", 1, None, {}, "say what you do: * Mel waves", ""),
     Command("history", _CHAT, "/history [N]", 0, 1, {}, "show the last N messages again", ""),
+    Command(
+        "show", _CHAT, "/show [N]", 0, 1, {}, "print the (Nth) last message alone, to copy", ""
+    ),
+    Command("save", _CHAT, "/save FILE", 1, 1, {}, "write the history into a new file", ""),
+    Command(
+        "ignore",
+        _CHAT,
+        "/ignore [NAME | -NAME]",
+        0,
+        1,
+        {},
+        "hide somebody here; -NAME shows again; or list",
+        "names",
+    ),
     Command("stats", _CHAT, "/stats", 0, 0, {}, "what was sent, received, repaired and lost", ""),
     Command(
         "help", _CHAT, "/help [COMMAND]", 0, 1, {}, "list the commands, or explain one", "commands"
@@ -105,6 +132,58 @@ _TABLES = {
 }
 
 
+# What is typed out of habit, and the word of the table that does it.
+ALIASES = {
+    "prompt": {"join": "chat", "list": "getdir", "nick": "name", "exit": "quit", "q": "quit"},
+    "shell": {"join": "chat", "list": "getdir"},
+    "chat": {"part": "leave", "nick": "name", "names": "who", "exit": "quit", "q": "quit"},
+}
+
+_NOT_PRIVATE = "rooms have no private messages: everybody in a room reads what is said there"
+_NO_TOPIC = "rooms have no topic; a room is known by its name"
+_NO_AWAY = "nobody is marked as away; /who in a room tells when each was last heard"
+_IN_A_ROOM = "you are in no room; chat NAME enters one, and /{} works there"
+_AT_THE_PROMPT = "/{} works at the main prompt: /leave goes back there"
+_ROOMS_ELSEWHERE = (
+    "one room at a time: /leave goes back to the main prompt, chat NAME enters another"
+)
+_OF_THE_PROMPT = "{} is a command of the main prompt, which comes when no command is given"
+_NOTHING_TO_DO = {"msg": _NOT_PRIVATE, "query": _NOT_PRIVATE, "topic": _NO_TOPIC, "away": _NO_AWAY}
+_ELSEWHERE = {
+    "prompt": {
+        **_NOTHING_TO_DO,
+        **dict.fromkeys(("leave", "part", "who", "names", "me", "history", "stats"), _IN_A_ROOM),
+        **dict.fromkeys(("say", "tail"), "{} is a command for scripts; chat NAME enters a room"),
+    },
+    "shell": {
+        "connect": _OF_THE_PROMPT + "; here --server HOST[:PORT] says which directory to take",
+        **dict.fromkeys(("bye", "name", "nick", "quit", "exit"), _OF_THE_PROMPT),
+    },
+    "chat": {
+        **_NOTHING_TO_DO,
+        **dict.fromkeys(("join", "chat"), _ROOMS_ELSEWHERE),
+        **dict.fromkeys(
+            ("list", "getdir", "makeroom", "deleteroom", "connect", "bye"), _AT_THE_PROMPT
+        ),
+    },
+}
+_WHERE = {
+    "prompt": "at the main prompt",
+    "shell": "for scripts, as an argument of the program",
+    "chat": "in a room",
+}
+# A lone line of these in a room was most likely meant for the main prompt.
+_MISTAKEN = {
+    "quit": "/quit leaves evloop",
+    "exit": "/quit leaves evloop",
+    "help": "/help lists the commands",
+    "leave": "/leave goes back",
+    "getdir": "/leave goes back to where getdir works",
+    "connect": "/leave goes back to where connect works",
+}
+_MISTAKEN_WITH_A_NAME = ("chat", "makeroom", "deleteroom")
+
+
 class UsageError(EvloopError):
     """The words are off; the sentence says which and what would be right. Exit status 2."""
 
@@ -116,19 +195,62 @@ def words_at(door: str) -> list[str]:
     return [("/" if door == "chat" else "") + word for word in _TABLES[door]]
 
 
+def _known(door: str, word: str) -> tuple[str, Command | None]:
+    """The word without case, habits and, at the prompt, its `/`; and its row at `door`."""
+    word = word.casefold()
+    if door == "prompt":
+        word = word.removeprefix("/")
+    return word, _TABLES[door].get(ALIASES[door].get(word, word))
+
+
 def find(door: str, word: str) -> Command:
     """The row of `word` (any case) at `door`; UsageError with a guess when there is none."""
-    command = _TABLES[door].get(word.casefold())
+    known, command = _known(door, word)
     if command is not None:
         return command
     slash = "/" if door == "chat" else ""
+    if known in _ELSEWHERE[door]:
+        raise UsageError(f"{slash}{known}: {_ELSEWHERE[door][known].format(known)}")
     from difflib import get_close_matches  # late: only for who mistyped
 
-    near = get_close_matches(word.casefold()[:40], list(_TABLES[door]), 1)
+    near = get_close_matches(known[:40], list(_TABLES[door]), 1)
     advice = f"did you mean {slash}{near[0]}?" if near else f"{slash}help lists the commands"
     if door == "chat":
         advice += "; begin with // to send a line that begins with /"
     raise UsageError(f'unknown command "{slash}{quoted(word)}": {advice}')
+
+
+def is_command(line: str, chatting: bool) -> bool:
+    """Whether a typed line is a command and nothing said: what a history file may keep.
+
+    At the prompt those of a room count too, for they come from the file of an earlier run.
+    """
+    line = line.strip()
+    return _is_command_at("chat", line) or (not chatting and _is_command_at("prompt", line))
+
+
+def _is_command_at(door: str, line: str) -> bool:
+    if door == "chat":
+        if not line.startswith("/") or line.startswith("//"):
+            return False
+        line = line[1:]
+    try:
+        parsed = parse_line(door, line)
+    except UsageError:
+        return False
+    return parsed is not None and parsed[0].most is not None  # a row with a text is something said
+
+
+def mistaken(line: str) -> str | None:
+    """What to type instead of a line of a room that was meant for the main prompt; None: it is no
+    such line."""
+    words = line.split()
+    word = words[0].casefold() if words else ""
+    if len(words) == 1:
+        return _MISTAKEN.get(word)
+    if len(words) == 2 and word in _MISTAKEN_WITH_A_NAME:
+        return f"/leave goes back to where {word} works"
+    return None
 
 
 def split_words(line: str) -> list[str]:
@@ -162,29 +284,49 @@ def _usage(command: Command, why: str) -> UsageError:
 
 
 def parse_arguments(command: Command, words: Iterable[str]) -> tuple[list[str], dict[str, str]]:
-    """Sort `words` into arguments and options; UsageError when they do not fit the row."""
+    """Sort `words` into arguments and options; UsageError when they do not fit the row.
+
+    Behind `--` everything is an argument, and where a text is said, everything from its first word
+    on is text. `--help` before it is handed out alone: the parser of the program never saw it.
+    """
     arguments: list[str] = []
     options: dict[str, str] = {}
     rest = iter(words)
+    says = command.most == UNLIMITED
     for word in rest:
         name, equals, value = word.partition("=")
-        if name not in command.options:
-            if word.startswith("--") and len(word) > 2 and command.most != UNLIMITED:
-                raise _usage(command, f'unknown option "{quoted(word)}"')
+        if says and len(arguments) > 1:
+            arguments += [word, *rest]
+        elif word == "--":
+            arguments += rest
+        elif says and word in ("--help", "-h"):
+            return [], {"--help": ""}
+        elif name in command.options:
+            options[name] = _option_value(command, name, value if equals else None, rest)
+        elif word.startswith("--") and word[2:3].isalpha():
+            hint = "; behind -- it is text" if says else ""
+            raise _usage(command, f'unknown option "{quoted(word)}"{hint}')
+        else:
             arguments.append(word)
-            continue
-        if not equals:
-            value = next(rest, "")
-        choices = command.options[name]
-        if not value or (choices is not None and value not in choices):
-            wanted = " or ".join(choices) if choices else "a value"
-            raise _usage(command, f'{name} takes {wanted}, not "{quoted(value)}"')
-        options[name] = value
     if len(arguments) < command.least:
         raise _usage(command, "too few arguments")
     if len(arguments) > command.most:
         raise _usage(command, f'too many arguments from "{quoted(arguments[command.most])}" on')
     return arguments, options
+
+
+def _option_value(command: Command, name: str, given: str | None, rest: Iterator[str]) -> str:
+    """The value of an option, given behind `=` or as the next word; "" where it takes none."""
+    choices = command.options[name]
+    if choices == ():
+        if given is not None:
+            raise _usage(command, f"{name} takes no value")
+        return name
+    value = next(rest, "") if given is None else given
+    if not value or (choices is not None and value not in choices):
+        wanted = " or ".join(choices) if choices else "a value"
+        raise _usage(command, f'{name} takes {wanted}, not "{quoted(value)}"')
+    return value
 
 
 def parse_line(door: str, line: str) -> tuple[Command, list[str], dict[str, str]] | None:
@@ -209,8 +351,15 @@ def parse_line(door: str, line: str) -> tuple[Command, list[str], dict[str, str]
 def help_lines(door: str, word: str | None = None) -> list[str]:
     """The lines of `help` at `door`, for all commands or for one."""
     if word is not None:
-        command = find(door, word.removeprefix("/") if door == "chat" else word)
-        return [f"  {command.usage}", f"      {command.summary}"]
+        where = ""
+        word = word.removeprefix("/")
+        command = _known(door, word)[1]
+        if command is None:
+            others = (other for other in _TABLES if _known(other, word)[1] is not None)
+            other = next(others, door)
+            command = find(other, word)  # raises with a guess when it is nowhere
+            where = f" ({_WHERE[other]})"
+        return [f"  {command.usage}", f"      {command.summary}{where}"]
     rows = [(command.usage, command.summary) for command in _TABLES[door].values()]
     width = min(24, max(len(usage) for usage, _ in rows))
     lines = []

@@ -48,6 +48,8 @@ def in_chat(before: str, speakers: list[str], present: Iterable[str]) -> list[st
     if before.startswith("/help "):
         return _commands("chat", word)
     after = ": " if first else " "
+    if before.startswith("/ignore ") and word.startswith("-"):
+        return [f"-{name} " for name in [*reversed(speakers), *present] if _begins(name, word[1:])]
     names = dict.fromkeys([*reversed(speakers), *present])
     return [name + after for name in names if _begins(name, word)]
 

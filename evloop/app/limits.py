@@ -18,6 +18,7 @@ BELL_S = 5.0  # at most one bell in it
 CONFIRM_SETTLE_S = 0.5  # who is present, but not yet heard, makes himself known within it
 OPENING_S = 0.4  # after entering: the first line names who was heard by then
 PIPE_QUEUE_MAX = 32  # messages that wait to be sent; then the pipe waits too
+ROOMS_KNOWN_MAX = 20_000  # of the directory, for Tab and to find a room again
 LISTED_ROOMS_MAX = 1_000_000  # of one directory; a longer list is told without end
 FOLD_PER_S = 5.0  # lines of one sender on a live screen; what is more becomes one line
 FOLD_BURST = 20.0
@@ -27,4 +28,24 @@ FAULTS_MAX = 100  # bugs of ours that a client at a terminal outlives
 SHOWN_LINES_DEFAULT = 20  # of /history and of `tail`
 
 TTL_MAX = 255  # one byte in the header of IP
-CATCH_UP_S = 1.5  # after entering: what of the history has come by then is what `tail -n` shows
+
+# -- what is shown of a room ---------------------------------------------------------------------
+
+CATCH_UP_S = 1.5  # after entering: who was not heard by then is not there, nor is any history
+WAIT_TOLD_S = 2.0  # when history is still missing then, it is said that it is waited for
+HISTORY_WAIT_S = 10.0  # the longest wait for the rest of the history; then it is shown as it is
+HELD_S = 3.0  # a line of now does not wait longer for the history before it
+REMARKS_PER_S = 1.0  # of all that strangers can make the program say ...
+REMARKS_BURST = 20.0  # ... and so many at once; what is more becomes counts
+NEWS_NAMES_MAX = 1_024  # who came, left or sends too fast, by name, until it is told
+HERE_S = 20.0  # after entering a large room: who is first heard within it was there before
+IGNORED_MAX = 256  # members hidden by /ignore, ids and names each
+LATE_S = 60.0  # a line that came so much later than its sender's lines do shows when it was said
+CLOCK_STEADY_S = 3.0  # two lines that are as late as that are of a slow clock
+CLOCK_WRONG_S = 86_400.0  # a sender that is off by a day has a wrong clock: that is no lateness
+
+PASSING_S = 8.0  # who comes, speaks and goes within it is not announced: CONFIRM_S and some more
+SAY_TIMEOUT_S_MAX = 86_400.0  # of `say --timeout`
+
+assert PASSING_S > CONFIRM_S + CONFIRM_SETTLE_S
+assert OPENING_S < CATCH_UP_S < WAIT_TOLD_S < HELD_S < HISTORY_WAIT_S

@@ -9,14 +9,15 @@ from evloop import __version__
 from evloop.app.commands import UsageError, help_lines
 from evloop.app.limits import TTL_MAX
 from evloop.base.addresses import DIRECTORY_PORT
-from evloop.base.errors import Refused
+from evloop.base.errors import CLIENT_STATUSES, Refused, status_lines
 from evloop.base.names import check_nickname, quoted
-from evloop.system.process import formatter
+from evloop.system.files import kept_name
+from evloop.system.process import Printing, formatter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from typing import Any
 
 DEFAULT_SERVER = f"127.0.0.1:{DIRECTORY_PORT}"
@@ -29,7 +30,7 @@ DEFAULTS: dict[str, Any] = {
     **dict.fromkeys(
         ("server", "name", "interface", "ttl", "time", "tls_ca", "tls_cert", "tls_key")
     ),
-    **dict.fromkeys(("tls", "plain", "slow", "no_history", "json", "debug"), False),
+    **dict.fromkeys(("tls", "plain", "slow", "wide", "no_history", "json", "debug"), False),
     "color": "auto",
     "escape": ESCAPE,
     "command": [],
@@ -39,7 +40,8 @@ DEFAULTS: dict[str, Any] = {
 def parse_escape(text: str) -> bytes:
     """The control byte of "^]" or "Ctrl-]"; UsageError when it is none, or is needed elsewhere."""
     letter = text.removeprefix("^") if text.startswith("^") else text.removeprefix("Ctrl-")
-    byte = ord(letter.upper()) ^ 64 if len(letter) == 1 and letter != text else 0
+    known = len(letter) == 1 and letter.isascii() and letter != text
+    byte = ord(letter.upper()) ^ 64 if known else 0
     if not 1 <= byte <= 31 or byte in b"\r\n\x03\x1b":
         raise UsageError(f'--escape takes a control character like ^] or ^X, not "{quoted(text)}"')
     return bytes([byte])
@@ -52,12 +54,29 @@ def parse_ttl(text: str) -> int:
     return int(text)
 
 
-def default_name(environ: Mapping[str, str]) -> str:
-    """$USER if it is fit to be a chat name, else guest-xxxx."""
-    try:
-        return check_nickname(environ.get("USER", ""))
-    except Refused:
-        return f"guest-{os.urandom(2).hex()}"
+def is_on(text: str) -> bool:
+    """Whether a variable of the environment switches something on: not when empty, 0, no, off."""
+    return text.strip().casefold() not in ("", "0", "no", "off", "false")
+
+
+def check_text(words: Iterable[str]) -> None:
+    """Raise UsageError for what was no text: bytes that are not UTF-8 come as surrogates."""
+    for word in words:
+        wrong = [char for char in word if "\udc80" <= char <= "\udcff"]
+        if wrong:
+            shown = word.encode(errors="surrogateescape").decode(errors="replace")
+            byte = ord(wrong[0]) - 0xDC00
+            raise UsageError(f'"{quoted(shown)}" is not UTF-8 (byte {byte:02x}); it was not taken')
+
+
+def default_name(environ: Mapping[str, str], no_history: bool) -> str:
+    """The name that was given last at a terminal, else $USER if it is one, else guest-xxxx."""
+    for name in ("" if no_history else kept_name(environ), environ.get("USER", "")):
+        try:
+            return check_nickname(name)
+        except Refused:  # also the empty one
+            continue
+    return f"guest-{os.urandom(2).hex()}"
 
 
 def make_parser(program: str) -> ArgumentParser:
@@ -70,11 +89,12 @@ def make_parser(program: str) -> ArgumentParser:
         description="Chat in the rooms of the local network.",
         formatter_class=formatter(RawDescriptionHelpFormatter),
         epilog="commands (without one: a prompt, or commands from a pipe):\n"
-        + "\n".join(help_lines("shell")),
+        + "\n".join([*help_lines("shell"), "", *status_lines(CLIENT_STATUSES)]),
     )
+    parser._optionals.title = "options"  # Python 3.9 calls them "optional arguments"
     add = parser.add_argument
     add("--server", metavar="HOST[:PORT]", help=f"the directory (default {DEFAULT_SERVER})")
-    add("--name", metavar="NAME", help="your chat name (default $USER)")
+    add("--name", metavar="NAME", help="your chat name (default: the last one given, else $USER)")
     add("--interface", metavar="NAME|ADDRESS", help="the network interface for multicast")
     add("--ttl", metavar="N", help="how far multicast may go (default 1: this link)")
     add("--tls", action="store_true", help="speak TLS with the directory; trust it at first sight")
@@ -83,10 +103,11 @@ def make_parser(program: str) -> ArgumentParser:
     add("--tls-key", metavar="FILE", help="its key, where it is not in the same file")
     add("--plain", action="store_true", help="no line editor: for screen readers, slow terminals")
     add("--slow", action="store_true", help="draw as for a slow line")
+    add("--wide", action="store_true", help="Greek, arrows... take two columns (CJK terminals)")
     add("--time", metavar="off|HH:MM|iso", help="time stamps (default HH:MM, off in pipes)")
     add("--color", choices=("auto", "always", "never"), default="auto")
     add("--escape", metavar="^X", default=ESCAPE, help=f"leaves the room (default {ESCAPE})")
-    add("--no-history", action="store_true", help="keep no history of typed lines")
+    add("--no-history", action="store_true", help="keep no history of typed lines, and no name")
     add("--json", action="store_true", help="one JSON object a line")
     add("--debug", action="store_true", help="show the trace of an internal error")
     add("--version", action="version", version=VERSION)
@@ -109,7 +130,8 @@ def _take_options(parser: ArgumentParser, options: Namespace) -> None:
                 found.extend([value] if (value := next(following, None)) is not None else [])
         else:
             rest.append(word)
-    parser.parse_args(found, options)
+    with Printing():
+        parser.parse_args(found, options)
     options.command = rest
 
 
@@ -119,7 +141,8 @@ def _parse(arguments: Sequence[str], program: str) -> Namespace:
         options: Namespace = defaults
         return options
     parser = make_parser(program)
-    options = parser.parse_args(arguments)
+    with Printing():
+        options = parser.parse_args(arguments)
     _take_options(parser, options)
     return options
 
@@ -135,15 +158,20 @@ def parse_options(
     Leaves with status 2 as argparse does; raises UsageError or Refused (a chat name).
     """
     options = _parse(arguments, program)
+    # Names of files may be any bytes; these are sent, or shown to others.
+    check_text(word or "" for word in (*options.command, options.name, options.server))
     options.server = options.server or environ.get("EVLOOP_SERVER") or DEFAULT_SERVER
     name = options.name if options.name is not None else environ.get("EVLOOP_NAME")
-    options.name = default_name(environ) if not name else check_nickname(name)
+    options.name = check_nickname(name) if name else default_name(environ, options.no_history)
     options.interface = options.interface or environ.get("EVLOOP_INTERFACE") or None
     options.ttl = parse_ttl(options.ttl or environ.get("EVLOOP_TTL") or "1")
-    options.plain = options.plain or bool(environ.get("EVLOOP_PLAIN"))
+    options.plain = options.plain or is_on(environ.get("EVLOOP_PLAIN", ""))
+    options.wide = options.wide or is_on(environ.get("EVLOOP_WIDE", ""))
     # All but the prompt and a chat print and end: nobody types there, and there is no line to edit.
     options.prints = bool(options.command) and options.command[0].casefold() != "chat"
     options.escape = parse_escape(options.escape)
+    if options.tls_key and not options.tls_cert:
+        raise UsageError("--tls-key needs --tls-cert, the certificate that it belongs to")
     if options.time is None:
         options.time = "HH:MM" if terminal else "off"
     elif options.time not in ("off", "HH:MM", "iso"):

@@ -11,6 +11,7 @@ from evloop.app.commands import UsageError, help_lines
 from evloop.app.limits import (
     LISTED_ROOMS_MAX,
     PROGRESS_ROOMS,
+    ROOMS_KNOWN_MAX,
     TOKEN_CHARS_MAX,
 )
 from evloop.base.addresses import split_endpoint
@@ -29,7 +30,6 @@ from evloop.base.names import (
     check_nickname,
     check_port,
     check_room_name,
-    display,
     fold,
     place_of,
     quoted,
@@ -43,8 +43,10 @@ from evloop.directory.client import (
     Unreachable,
 )
 from evloop.directory.limits import PAGE_ROOMS_MAX
+from evloop.directory.protocol import RoomEntry
 from evloop.directory.trust import is_hex
 from evloop.system.process import command_of
+from evloop.system.timers import nothing
 from evloop.terminal import report
 
 TYPE_CHECKING = False
@@ -53,15 +55,14 @@ if TYPE_CHECKING:
     from typing import Any
 
     from evloop.directory.client import DirectoryClient
-    from evloop.directory.protocol import RoomEntry
     from evloop.directory.trust import Trust
     from evloop.terminal.frontend import Frontend
 
     Done = Callable[[EvloopError | None], object]
     Options = dict[str, str]
-    # name, address, port, mode, members that are said to be there, done: opens the room and leaves
-    # it to be talked in
-    OpenRoom = Callable[[str, str, int, str, int, Done], object]
+    # room, how many the directory counts (0: it lists no such room), done: opens the room and
+    # leaves it to be talked in
+    OpenRoom = Callable[[RoomEntry, int, Done], object]
 
 DEFAULT_MODE = protocol.RELIABLE
 
@@ -79,7 +80,11 @@ def room_object(room: RoomEntry, members: int) -> dict[str, Any]:
 
 
 class Prompt:
-    """The commands, on one link and one frontend. `nickname` is the chat name."""
+    """The commands, on one link and one frontend. `nickname` is the chat name.
+
+    `on_change(method, room)` is told of each change of the list of rooms, `on_renamed(name)` of a
+    new chat name. `rooms` holds what is known of the directory's rooms, by folded name.
+    """
 
     def __init__(
         self,
@@ -92,21 +97,32 @@ class Prompt:
         trust: Trust,
         open_room: OpenRoom,
         on_quit: Callable[[], object],
+        on_change: Callable[[str, RoomEntry], object],
+        on_renamed: Callable[[str], object],
     ) -> None:
         self.nickname = nickname
         self.server = server
-        self.rooms: dict[str, str] = {}  # fold -> name, kept by the notifications
+        self.makes_rooms = False  # `enter` makes a room that is not there
+        self.rooms: dict[str, RoomEntry] = {}  # kept by the notifications
+        self.all_known = False  # the whole list is in `rooms`
         self._frontend = frontend
         self._link = link
         self._json = as_json
         self._trust = trust
         self._open_room = open_room
         self._on_quit = on_quit
+        self._on_change = on_change
+        self._on_renamed = on_renamed
+        self._doubted = ""  # the room, folded, that the last command did not delete unasked
+        self._on_known: Callable[[int, EvloopError | None], object] = nothing
         self._own_changes: set[tuple[str, str]] = set()
 
     def run(self, word: str, arguments: list[str], options: Options, done: Done) -> None:
         """Do one command; raises EvloopError when it fails at once."""
+        doubted = self._doubted
         HANDLERS[word](self, arguments, options, done)
+        if self._doubted == doubted:
+            self._doubted = ""  # only the very next command is a second one
 
     def _show_room(self, room: RoomEntry, members: int, text: str) -> None:
         if self._json:
@@ -117,10 +133,17 @@ class Prompt:
     # -- the connection ----------------------------------------------------------------------
 
     def _connect(self, arguments: list[str], options: Options, done: Done) -> None:
+        def known(rooms: int, error: EvloopError | None) -> None:
+            if error is None:
+                many = report.plural(rooms, "room")
+                self._frontend.note(f"evloop: directory {self._link.endpoint}, {many}")
+            done(error)
+
         def connected(error: EvloopError | None) -> None:
             if error is None and self._frontend.is_terminal:
-                self._frontend.note(f"evloop: directory {self._link.endpoint}")
-            done(advised(error))
+                self.await_rooms(known)  # so that Tab knows them when the next line is typed
+            else:
+                done(advised(error))
 
         self.connect(arguments[0] if arguments else self.server, connected)
 
@@ -135,15 +158,19 @@ class Prompt:
                 self.server = server
             done(error)
 
-        self.rooms.clear()
+        self._forget_rooms()
         self._link.connect(host, port, connected)
 
     def _bye(self, arguments: list[str], options: Options, done: Done) -> None:
         if self._link.state == IDLE:
             raise Unconnected()
         self._link.close()
-        self.rooms.clear()
+        self._forget_rooms()
         done(None)
+
+    def _forget_rooms(self) -> None:
+        self.rooms.clear()
+        self.all_known = False
 
     def _ask(self, method: str, params: dict[str, Any], done: Any) -> None:
         if self._link.state == IDLE:
@@ -160,24 +187,68 @@ class Prompt:
         """Read the whole directory, page by page: done([(Room, members), ...], error)."""
         found: list[Any] = []
 
-        def page(value: object, error: EvloopError | None) -> None:
-            if error is not None:
-                self._frontend.progress("")
-                done(found, error)
-                return
-            _, rooms, following = protocol.read_page(value)
+        def page(rooms: list[Any]) -> bool:
             found.extend(rooms)
-            if following is not None and not (rooms and len(found) < LISTED_ROOMS_MAX):
+            if len(found) >= LISTED_ROOMS_MAX:
                 raise RemoteProtocolError("its list of rooms does not end")
-            if following is None:
-                self._frontend.progress("")
-                done(found, None)
-                return
             if len(found) >= PROGRESS_ROOMS:
                 self._frontend.progress(f"{len(found)} rooms read ...")
-            self._link.request("getdir", {"after": following, "limit": PAGE_ROOMS_MAX}, page)
+            return True
 
-        self._ask("getdir", {}, page)
+        def over(error: EvloopError | None) -> None:
+            self._frontend.progress("")
+            done(found, error)
+
+        self._pages(page, over)
+
+    def _pages(self, page: Callable[[list[Any]], bool], done: Done) -> None:
+        """Read the directory: `page(rooms)` for each page, until it returns False."""
+
+        def read(value: object, error: EvloopError | None) -> None:
+            if error is not None:
+                done(error)
+                return
+            _, rooms, following = protocol.read_page(value)
+            if following is not None and not rooms:
+                raise RemoteProtocolError("its list of rooms does not end")
+            if page(rooms) and following is not None:
+                self._link.request("getdir", {"after": following, "limit": PAGE_ROOMS_MAX}, read)
+            else:
+                done(None)
+
+        self._ask("getdir", {}, read)
+
+    @property
+    def awaits_rooms(self) -> bool:
+        """Whether somebody waits for `learn_rooms`."""
+        return self._on_known is not nothing
+
+    def await_rooms(self, known: Callable[[int, EvloopError | None], object]) -> None:
+        """Call `known(how many, error)` once, when the rooms of this connection are known."""
+        self._on_known = known
+
+    def learn_rooms(self) -> None:
+        """Know the directory's rooms from now on, and tell who waits for that.
+
+        The directory must have been asked to tell of changes before: a page holds what was so when
+        it was made, and what changes later is told later.
+        """
+        self._forget_rooms()
+        count = 0
+
+        def page(rooms: list[Any]) -> bool:
+            nonlocal count
+            count += len(rooms)
+            for room, _ in rooms[: ROOMS_KNOWN_MAX - len(self.rooms)]:
+                self.rooms[fold(room.name)] = room
+            return count < ROOMS_KNOWN_MAX
+
+        def over(error: EvloopError | None) -> None:
+            self.all_known = error is None and count < ROOMS_KNOWN_MAX
+            known, self._on_known = self._on_known, nothing
+            known(count, error)
+
+        self._pages(page, over)
 
     def _getdir(self, arguments: list[str], options: Options, done: Done) -> None:
         def listed(rooms: list[Any], error: EvloopError | None) -> None:
@@ -235,6 +306,34 @@ class Prompt:
 
     def _deleteroom(self, arguments: list[str], options: Options, done: Done) -> None:
         name = asked_room_name(arguments[0])
+        if "--yes" in options or not self._frontend.is_terminal or self._doubted == fold(name):
+            self._delete(name, done)
+            return
+
+        def others(count: int) -> None:
+            if not count:
+                self._delete(name, done)
+                return
+            self._doubted = fold(name)
+            there = "1 other is" if count == 1 else f"{count} others are"
+            done(EvloopError(f"{there} in it; deleteroom {name} again, or with --yes, deletes it"))
+
+        self._count_others(name, others, done)
+
+    def _count_others(self, name: str, then: Callable[[int], object], done: Done) -> None:
+        """`then` gets how many are in a room, or `done` why that is not known."""
+
+        def entered(value: object, error: EvloopError | None) -> None:
+            if error is not None:
+                done(error)
+                return
+            members = protocol.read_room(_room_of(value))[1]
+            self._link.request("leave", {"name": name}, _ignore)
+            then(max(0, members - 1))
+
+        self._ask("enter", {"name": name}, entered)  # it counts us now, too
+
+    def _delete(self, name: str, done: Done) -> None:
         change = ("room_deleted", fold(name))
 
         try:
@@ -262,19 +361,16 @@ class Prompt:
         self._own_changes.add(change)
 
     def news(self, method: str, params: dict[str, Any]) -> None:
-        """A notification of the directory: keep the names for completion, tell the user."""
+        """A notification of the directory: keep what is known, tell the user."""
         if method not in ("room_made", "room_deleted"):
             return  # `closing` is told as the reason of the loss; others are of a later version
         _, room, _ = protocol.read_change(params)
-        key = fold(room.name)
-        if method == "room_made":
-            if len(self.rooms) < LISTED_ROOMS_MAX:
-                self.rooms[key] = room.name
-        else:
-            self.rooms.pop(key, None)
-        if (method, key) not in self._own_changes and not self._json:
-            words = report.room_made if method == "room_made" else report.room_deleted
-            self._frontend.note(report.note(words(room_object(room, 0))))
+        if method == "room_deleted":
+            self.rooms.pop(fold(room.name), None)
+        elif len(self.rooms) < ROOMS_KNOWN_MAX:
+            self.rooms[fold(room.name)] = room
+        if (method, fold(room.name)) not in self._own_changes:
+            self._on_change(method, room)
 
     # -- rooms and the user ------------------------------------------------------------------
 
@@ -291,28 +387,95 @@ class Prompt:
                 raise
             place, not_a_place = None, refused  # a room may be called 1.2.3.4:80
         if place is not None:
-            address, port = place
-            mode = mode or DEFAULT_MODE
-            self._open_room(place_of(address, port), address, port, mode, 0, done)
+            self._enter_place(*place, mode, done)
+            return
+        name = asked_room_name(name)
+        known = self.rooms.get(fold(name))
+        if known is not None and self._link.state not in (IDLE, READY):
+            self._frontend.note(f"evloop: going by what {self._link.endpoint} said of it last")
+            self._open(known, 1, done)
             return
 
         def entered(value: object, error: EvloopError | None) -> None:
             if error is not None:
-                done(not_a_place or error)
+                self._not_entered(name, mode, not_a_place or error, done)
                 return
-            room, members = protocol.read_room(value.get("room") if isinstance(value, dict) else None)
-            try:
-                address = check_address(room.address)  # from the network: judged before it is used
-                port = check_port(room.port)
-                self._open_room(display(room.name), address, port, room.mode, members, done)
-            except EvloopError as failure:
+            room, members = protocol.read_room(_room_of(value))
+            # From here on it is called as it was asked for: the answer is from the network.
+            room = RoomEntry(name, room.address, room.port, room.mode)
+            if len(self.rooms) < ROOMS_KNOWN_MAX:
+                self.rooms[fold(room.name)] = room
+            self._open(room, members, done)
+
+        self._ask("enter", {"name": name}, entered)
+
+    def _enter_place(self, address: str, port: int, mode: str | None, done: Done) -> None:
+        """Open the room at a place; a directory that is connected knows of which mode it is."""
+        found = [mode or DEFAULT_MODE]
+        wanted = address, port
+
+        def here(room: RoomEntry) -> bool:
+            if (room.address, room.port) != wanted:
+                return False
+            found[0] = room.mode
+            return True
+
+        looked_at = 0
+
+        def look(rooms: list[Any]) -> bool:
+            nonlocal looked_at
+            looked_at += len(rooms)
+            return not any(here(room) for room, _ in rooms) and looked_at < ROOMS_KNOWN_MAX
+
+        def opened(error: EvloopError | None) -> None:
+            self._open(RoomEntry(place_of(address, port), address, port, found[0]), 0, done)
+
+        told = mode is not None or any(map(here, self.rooms.values()))
+        if told or self.all_known or self._link.state != READY:
+            opened(None)
+        else:
+            self._pages(look, opened)
+
+    def _open(self, room: RoomEntry, counted: int, done: Done) -> None:
+        """Open `room`; where that fails the directory does not count us in it either."""
+        try:
+            # From the network: judged before it is used.
+            address, port = check_address(room.address), check_port(room.port)
+            entry = RoomEntry(room.name, address, port, room.mode)
+            self._open_room(entry, counted, done)
+        except EvloopError as failure:
+            if counted and self._link.state == READY:
+                self._link.request("leave", {"name": room.name}, _ignore)
+            done(failure)
+
+    def _not_entered(self, name: str, mode: str | None, error: EvloopError, done: Done) -> None:
+        """There is no such room: make it where that was asked for, else say how."""
+        if not isinstance(error, Refused) or error.reason != "no_such_room":
+            done(error)
+            return
+        try:
+            made = check_room_name(name)
+        except EvloopError:  # it cannot be made either
+            done(error)
+            return
+        if not self.makes_rooms:
+            advice = f"makeroom {quoted(made)} makes it"
+            done(Refused(error.code, error.reason, f"{error.sentence}; {advice}"))
+            return
+
+        def then(failure: EvloopError | None) -> None:
+            self.makes_rooms = False
+            if failure is None:
+                self.enter(name, mode, done)
+            else:
                 done(failure)
 
-        self._ask("enter", {"name": asked_room_name(name)}, entered)
+        self._makeroom([name], {} if mode is None else {"--mode": mode}, then)
 
     def _name(self, arguments: list[str], options: Options, done: Done) -> None:
         if arguments:
             self.nickname = check_nickname(arguments[0])
+            self._on_renamed(self.nickname)
         elif self._json:
             self._frontend.show(report.json_line("name", name=self.nickname))
         else:
@@ -334,6 +497,15 @@ class Unconnected(EvloopError):
 
     def __init__(self) -> None:
         super().__init__("not connected; connect [HOST[:PORT]] connects to a directory")
+
+
+def _room_of(value: object) -> object:
+    """The ROOM object in the result of `enter`."""
+    return value.get("room") if isinstance(value, dict) else None
+
+
+def _ignore(value: object, error: object) -> None:
+    """Nothing depends on the answer."""
 
 
 def advised(error: EvloopError | None) -> EvloopError | None:

@@ -12,16 +12,18 @@ from __future__ import annotations
 import os
 
 from evloop import __version__
-from evloop.app.commands import UsageError, parse_line
+from evloop.app.commands import UsageError, is_command, parse_line
 from evloop.app.limits import FAULTS_MAX, SLOW_S
-from evloop.app.prompt import Prompt
+from evloop.app.prompt import Prompt, room_object
+from evloop.app.remarks import Remarks
 from evloop.app.style import Stamps, Style
 from evloop.base.errors import INTERNAL, INTERRUPTED, EvloopError, Refused
-from evloop.base.names import place_of, quoted
+from evloop.base.names import fold, place_of, quoted
 from evloop.directory import protocol
 from evloop.directory.client import READY, DirectoryClient
 from evloop.directory.trust import Trust
 from evloop.net.stream import Hub, Stream
+from evloop.system.files import keep_name
 from evloop.system.loop import Loop
 from evloop.system.timers import NEVER, nothing
 from evloop.terminal import report
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from evloop.app.chat import Chat
+    from evloop.directory.protocol import RoomEntry
     from evloop.room.live import LiveRoom
     from evloop.terminal.frontend import Frontend
 
@@ -106,7 +109,7 @@ class Client:
             False,
             False,
         )
-        self.frontend: Frontend = open_frontend(loop, options, self._output_gone)
+        self.frontend: Frontend = open_frontend(loop, options, self._output_gone, is_command)
         self.frontend.owner = self
         self.frontend.complete = self._complete
         self.link = DirectoryClient(
@@ -123,7 +126,12 @@ class Client:
             as_json=options.json,
             open_room=self._open_room,
             on_quit=self.quit,
+            on_change=self._room_changed,
+            on_renamed=self._keep_name,
         )
+        # Anybody may make and delete rooms: what is said of it shares a budget.
+        self._changes = Remarks(loop.now, lambda text: self.frontend.note(text, "remark"))
+        self._changes_timer = loop.call_at(float("inf"), self._tell_changes)
         self.link.on_ready = self._ready
         self.link.on_lost = self._lost
         self.link.on_news = self.prompt.news
@@ -190,9 +198,9 @@ class Client:
         from evloop.app.completion import at_prompt, in_chat
 
         if self.chat is None:
-            return at_prompt(text[:cursor], self.prompt.rooms.values())
+            return at_prompt(text[:cursor], (room.name for room in self.prompt.rooms.values()))
         present = (name for _, name, _ in self.chat.room.session.members(self.loop.now)[1:])
-        return in_chat(text[:cursor], list(self.chat.speakers), present)
+        return in_chat(text[:cursor], list(self.chat.view.speakers), present)
 
     def passes(self, text: str) -> bool:
         """Whether a line need not wait for the command before it: that one takes long already."""
@@ -245,10 +253,10 @@ class Client:
         """Say what failed and why; the first failure decides the exit status."""
         why = str(error)
         if self.options.json:
-            self.frontend.note(report.json_line("error", what=what, why=why))
+            self.frontend.note(report.json_line("error", what=what, why=why), "text")
         else:
             begin = f"evloop: {quoted(what)}: " if what and not why.startswith(what) else "evloop: "
-            self.frontend.note(begin + why)
+            self.frontend.note(begin + why, "error")
         one_shot = self.options.command and self.chat is None
         if one_shot or not self.frontend.is_terminal:
             self.status = self.status or status or error.exit_status
@@ -286,11 +294,13 @@ class Client:
 
     def _load_late(self) -> None:
         """Load what was left for later: under a person's hands a module in each tick."""
+        from importlib import import_module
+
         if self._late is None:
             self._late = list(reversed(LATE))
         while self._late:
             try:
-                __import__(self._late.pop())
+                import_module(self._late.pop())
             except ImportError:  # what needs it will say so
                 self._late.clear()
             if self.frontend.is_terminal:
@@ -318,8 +328,70 @@ class Client:
             self.link.request("watch", {}, _ignore)
             if not self.frontend.is_terminal:
                 self._load_late()
-        if self.chat is not None and self.chat.listed:
-            self.link.request("enter", {"name": self.chat.name}, _ignore)
+            if self.frontend.is_terminal or self.prompt.awaits_rooms:
+                self.prompt.learn_rooms()
+        chat = self.chat
+        if chat is not None and chat.listed:
+            self._return_to(chat)
+
+    def _return_to(self, chat: Chat) -> None:
+        """Be counted in the room of `chat` again; it may be another one by now, or none."""
+
+        def entered(value: Any, error: EvloopError | None) -> None:
+            if self.chat is not chat:
+                return
+            if isinstance(error, Refused):
+                chat.view.told(report.room_gone(chat.name, *chat.place))
+            elif error is None:
+                room = value.get("room") if isinstance(value, dict) else None
+                self._follow(chat, protocol.read_room(room)[0])
+
+        self.link.request("enter", {"name": chat.name}, entered)
+
+    def _follow(self, chat: Chat, room: RoomEntry) -> None:
+        """The directory says where the room of `chat` is: tell when that is elsewhere."""
+        if (room.address, room.port) != chat.place:
+            chat.view.told(report.room_moved(chat.name, room.address, room.port))
+
+    def _room_changed(self, method: str, room: RoomEntry) -> None:
+        """Somebody made or deleted a room."""
+        chat = self.chat
+        if chat is not None and chat.listed and fold(chat.name) == fold(room.name):
+            if method == "room_deleted":
+                chat.view.told(report.room_gone(chat.name, *chat.place))
+            elif (room.address, room.port) == chat.place:
+                self._return_to(chat)
+            else:
+                self._follow(chat, room)
+        elif not self.options.json:
+            words = report.room_made if method == "room_made" else report.room_deleted
+            text = report.note(words(room_object(room, 0)))
+            self._changes.remark("rooms", text, self.loop.now)
+            self._changes_timer.move(self._changes.next_deadline())
+
+    def _tell_changes(self) -> None:
+        self._changes.handle_timer(self.loop.now)
+        self._changes_timer.move(self._changes.next_deadline())
+
+    def _count(self, chat: Chat, then: Callable[[int], object]) -> None:
+        """Ask the directory how many are in the room of `chat`; 0 where it does not tell."""
+        if not chat.listed or self.link.state != READY:
+            then(0)
+            return
+
+        def counted(value: Any, error: EvloopError | None) -> None:
+            room = value.get("room") if isinstance(value, dict) else None
+            then(protocol.read_room(room)[1] if error is None else 0)
+
+        self.link.request("enter", {"name": chat.name}, counted)
+
+    def _keep_name(self, name: str) -> None:
+        """The user has another name from now on, and at the next start."""
+        self.prompt.nickname = name
+        if self.frontend.is_terminal and not self.options.no_history:
+            why = keep_name(os.environ, name)
+            if why:
+                self.frontend.note(f"evloop: the name is not kept for the next start: {why}")
 
     def _lost(self, why: str, delay: float) -> None:
         if self.options.command and self.chat is None:
@@ -331,16 +403,12 @@ class Client:
     # -- rooms -----------------------------------------------------------------------------------
 
     def _open_room(
-        self,
-        name: str,
-        address: str,
-        port: int,
-        mode: str,
-        members: int,
-        done: Callable[[EvloopError | None], object],
+        self, entry: RoomEntry, counted: int, done: Callable[[EvloopError | None], object]
     ) -> None:
+        """Open `entry` for the user; `counted`: how many the directory counts, 0: not its room."""
+        mode = entry.mode
         if mode not in SESSIONS:
-            raise Refused(1, "bad_mode", f'room {name} has mode "{quoted(mode)}", which this'
+            raise Refused(1, "bad_mode", f'room {entry.name} has mode "{quoted(mode)}", which this'
                           " client does not know; use a newer release")  # fmt: skip
         from evloop.app.chat import Chat
 
@@ -350,21 +418,20 @@ class Client:
             if self._quitting:
                 self._end()
 
-        room = self._live_room(address, port, mode, members)
+        room = self._live_room(entry.address, entry.port, mode, counted)
         self._rooms.add(room)
         room.on_closed = lambda: self._room_closed(room)
         self.chat = Chat(
             self.loop,
             self.frontend,
             room,
-            name,
+            entry,
             self.style,
-            plain=mode == "plain",
-            listed=name != place_of(address, port),
+            listed=counted > 0,
             on_over=over,
             on_quit=self.quit,
-            on_renamed=lambda new: setattr(self.prompt, "nickname", new),
-            on_alone=self._alone,
+            on_renamed=self._keep_name,
+            count=self._count,
         )
         self.chat.start()
         self.awaiting(False)
@@ -415,19 +482,6 @@ class Client:
         if chat.listed and self.link.state == READY:
             self.link.request("leave", {"name": chat.name}, _ignore)
         self.on_chat_over(chat)
-
-    def _alone(self, chat: Chat) -> None:
-        """Nothing was heard for a while: ask the directory whether somebody should be."""
-        if not chat.listed or self.link.state != READY:
-            return
-
-        def counted(value: Any, error: EvloopError | None) -> None:
-            room = value.get("room") if isinstance(value, dict) else None
-            members = protocol.read_room(room)[1] if error is None else 0
-            if members > 1 and self.chat is chat:
-                self.frontend.note(report.alone(members, chat.room.transport.describe()))
-
-        self.link.request("enter", {"name": chat.name}, counted)
 
     # -- the end ---------------------------------------------------------------------------------
 

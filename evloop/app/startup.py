@@ -3,7 +3,8 @@
 no command, a terminal    connect if a directory answers, then the prompt until `quit` or Ctrl-D
 no command, a pipe        each line is a command; at the end the status of the first that failed
 a command                 connect, run it, leave with its status
-say                       enter, send, wait until it is confirmed: nothing is shown
+say                       enter with the first line, send, wait until it is confirmed: nothing is
+                          shown
 tail                      enter and show, until interrupted; stdin is not read
 """
 
@@ -12,19 +13,19 @@ from __future__ import annotations
 from evloop.app.commands import (
     UsageError,
     find,
+    help_lines,
     parse_arguments,
 )
-from evloop.app.limits import SHOWN_LINES_DEFAULT
+from evloop.app.limits import CONFIRM_S, SAY_TIMEOUT_S_MAX, SHOWN_LINES_DEFAULT
 from evloop.app.prompt import advised
 from evloop.base.errors import UNCONFIRMED, EvloopError, Refused
-from evloop.base.names import fold, split_place
+from evloop.base.names import quoted, split_place
 from evloop.room.limits import HISTORY_MESSAGES_MAX
 from evloop.terminal import report
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
 
     from evloop.app.chat import Chat
     from evloop.app.shell import Client
@@ -47,26 +48,25 @@ def _interactive(client: Client) -> None:
     """At a terminal: look whether the directory is there, and say so; then the prompt."""
     prompt = client.prompt
 
-    def listed(rooms: list[Any], error: EvloopError | None) -> None:
+    def known(rooms: int, error: EvloopError | None) -> None:
         if error is None:
-            prompt.rooms = {fold(room.name): room.name for room, _ in rooms}
             client.frontend.note(
-                f"evloop: directory {client.link.endpoint}, {report.plural(len(rooms), 'room')}."
-                " help lists the commands, Ctrl-D quits."
+                f"evloop: directory {client.link.endpoint}, {report.plural(rooms, 'room')}."
+                f" You are {prompt.nickname}. help lists the commands, Ctrl-D quits."
             )
         ready()
 
     def connected(error: EvloopError | None) -> None:
         if error is None:
-            prompt.list_rooms(listed)
+            prompt.await_rooms(known)
             return
         if client.host_directory is not None:
             host, client.host_directory = client.host_directory, None
             host(error, connected)
             return
-        client.frontend.note(f"evloop: {error}")
+        client.frontend.note(f"evloop: {error}", "error")
         client.frontend.note(
-            "evloop: no directory yet. connect HOST[:PORT] tries another,"
+            f"evloop: no directory yet, {prompt.nickname}. connect HOST[:PORT] tries another,"
             " chat ADDRESS:PORT needs none, help lists the commands."
         )
         ready()
@@ -87,8 +87,11 @@ def _connected(client: Client, word: str, room: str, act: Callable[[], object]) 
     not_a_place: Refused | None = None
 
     def connected(error: EvloopError | None) -> None:
+        host, client.host_directory = client.host_directory, None
         if error is None:
             act()
+        elif host is not None and client.prompt.makes_rooms:
+            host(error, connected)
         else:
             client.failed(word, not_a_place or advised(error) or error)
             client.quit()
@@ -108,43 +111,123 @@ def _command(client: Client, word: str, arguments: list[str], options: dict[str,
     def act() -> None:
         client.run(word, arguments, options)
 
-    if word == "help":
-        act()
-        return
     _connected(client, word, arguments[0] if arguments else "", act)
 
 
 def _chat(client: Client, word: str, arguments: list[str], options: dict[str, str]) -> None:
+    # `python3 -m evloop chat lab` is a first try: there need be neither a directory nor a room.
+    client.prompt.makes_rooms = client.host_directory is not None
     client.frontend.hold(True)  # until the room is open, which may be at once
     _command(client, word, arguments, options)
     client.frontend.start()
 
 
 def _say(client: Client, word: str, arguments: list[str], options: dict[str, str]) -> None:
+    if "--help" in options:
+        _show_help(client, ["say"])
+        return
     room, *words = arguments
-    client.style = client.style._replace(answered=True, history=0, muted=True)
+    anybody = options.pop("--anybody", None) is not None
+    patience = _seconds(options.pop("--timeout", str(CONFIRM_S)))
+    client.style = client.style._replace(
+        answered=not anybody, history=0, muted=True, patience=patience
+    )
+    if not words:
+        first = _FirstLine(client, lambda text: _send(client, room, text, options, anybody))
+        client.frontend.owner = first
+        client.frontend.start()
+    elif " ".join(words).strip():
+        _send(client, room, " ".join(words), options, anybody)
+    else:
+        client.quit()  # there is nothing to say: nobody is told, and nobody need confirm
+
+
+def _send(client: Client, room: str, text: str, options: dict[str, str], anybody: bool) -> None:
+    """Enter `room`, say `text`, and the lines behind it if it came from a pipe; then leave."""
+    piped = client.frontend.owner is not client
 
     def opened(chat: Chat) -> None:
-        if words:
-            try:
-                chat.say(" ".join(words))
-            except EvloopError as error:
-                client.failed(f"say {room}", error)
-            chat.finish()
-        else:
+        try:
+            chat.say(text)
+        except EvloopError as error:
+            client.failed(f"say {room}", error)
+        if piped:
             chat.verbatim = True
-            client.frontend.start()
+            client.frontend.owner = client
+            client.frontend.hold(False)
+        else:
+            chat.finish()
 
     def over(chat: Chat) -> None:
         confirmed, asked = chat.outcome
-        if not chat.plain and (not confirmed or confirmed < asked) and not client.status:
-            what = "nobody is there" if not asked else f"{asked - confirmed} of {asked} did not"
-            client.failed(
-                f"say {room}", EvloopError(f"not confirmed: {what}; try again"), UNCONFIRMED
-            )
+        enough = anybody or bool(confirmed)
+        if chat.plain or not chat.sent or client.status or (enough and confirmed >= asked):
+            return
+        what = "nobody is there" if not asked else f"{asked - confirmed} of {asked} did not"
+        client.failed(f"say {room}", EvloopError(f"not confirmed: {what}; try again"), UNCONFIRMED)
 
     client.on_chat, client.on_chat_over = opened, over
     _command(client, "chat", [room], options)
+
+
+class _FirstLine:
+    """Reads for `say` until there is something to say: a pipe that stays empty enters no room."""
+
+    __slots__ = ("_client", "_on_text")
+
+    def __init__(self, client: Client, on_text: Callable[[str], object]) -> None:
+        self._client = client
+        self._on_text = on_text
+
+    def line(self, text: str) -> None:
+        if text.strip():
+            self._client.frontend.hold(True)  # the lines behind it, until the room is open
+            self._on_text(text)
+
+    def passes(self, text: str) -> bool:
+        return False
+
+    def suspending(self) -> str:
+        return self._client.suspending()
+
+    def bad_line(self, why: str) -> None:
+        self._client.bad_line(why)
+
+    def leave(self) -> None:
+        self._client.quit()
+
+    def interrupt(self) -> None:
+        self._client.interrupt()
+
+    def eof(self) -> None:
+        self._client.quit()
+
+
+def _seconds(text: str) -> float:
+    whole, _, part = text.partition(".")
+    good = (whole + part).isascii() and (whole + part).isdigit() and len(text) <= 9
+    if not good or float(text) > SAY_TIMEOUT_S_MAX:
+        raise UsageError(f'say: --timeout takes a number of seconds, not "{quoted(text)}"')
+    return float(text)
+
+
+def _help(client: Client, word: str, arguments: list[str], options: dict[str, str]) -> None:
+    _show_help(client, arguments)
+
+
+def _show_help(client: Client, arguments: list[str]) -> None:
+    """Of one command, wherever it is taken; else of both tables that this program has."""
+    lines = help_lines("shell", *arguments[:1])
+    if not arguments:
+        lines = [
+            "commands for scripts, as an argument of the program (--help has the options too):",
+            *lines,
+            "commands of the main prompt, which comes when no command is given:",
+            *help_lines("prompt"),
+        ]
+    for line in lines:
+        client.frontend.show(line)
+    client.quit()
 
 
 def _tail(client: Client, word: str, arguments: list[str], options: dict[str, str]) -> None:
@@ -157,6 +240,7 @@ def _tail(client: Client, word: str, arguments: list[str], options: dict[str, st
 
 ONE_SHOTS: dict[str, Callable[[Client, str, list[str], dict[str, str]], None]] = {
     "chat": _chat,
+    "help": _help,
     "say": _say,
     "tail": _tail,
 }

@@ -10,14 +10,19 @@ from __future__ import annotations
 import time
 from collections import namedtuple
 
+from evloop.app.limits import CONFIRM_S
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 # as_json; escape: the name of the key that leaves; stamps: see `Stamps`; history: how many messages
 # from before our time are shown (None: all that come); answered: whether somebody must have
-# confirmed what was said; muted: nothing is shown at all.
-Style = namedtuple("Style", "as_json escape stamps history answered muted")
+# confirmed what was said; muted: nothing is shown at all; patience: seconds for which the end of a
+# pipe waits for confirmation.
+Style = namedtuple(
+    "Style", "as_json escape stamps history answered muted patience", defaults=(CONFIRM_S,)
+)
 _FORMATS = {"off": "", "HH:MM": "%H:%M ", "iso": "%Y-%m-%dT%H:%M:%S "}
 _STEPS_S = {"off": 60, "HH:MM": 60, "iso": 1}  # the same text within; no zone is off by seconds
 
@@ -49,24 +54,46 @@ class Stamps:
         since, until, text = self._line
         if not since <= at < until:
             since = at - at % self._step
-            text = time.strftime(self._format, time.localtime(at))
+            text = time.strftime(self._format, _local(at))
             self._line = since, since + self._step, text
         return text
 
-    def day(self) -> str:
-        """Today: "Sun 22 Nov 2026"; "" when stamps are off."""
+    def now(self) -> float:
+        """Unix time."""
+        return self._wall()
+
+    def clock(self, at: float) -> str:
+        """The time of day of unix time `at` for people: "12:01"; "" when stamps are off."""
+        return time.strftime("%H:%M", _local(at)) if self._format else ""
+
+    def day(self, at: float = 0.0) -> str:
+        """The day of unix time `at` (0: now): "Sun 22 Nov 2026"; "" when stamps are off."""
         if not self._format:
             return ""
-        now = self._wall()
+        at = at or self._wall()
         since, until, text = self._day
-        if not since <= now < until:
-            since = now - now % 60
-            text = time.strftime("%a %d %b %Y", time.localtime(now))
+        if not since <= at < until:
+            since = at - at % 60
+            text = time.strftime("%a %d %b %Y", _local(at))
             self._day = since, since + 60, text
         return text
+
+    def full(self, at: float) -> str:
+        """Unix time `at` for a file, with a blank behind it: "2026-11-22 12:01:07 "."""
+        return time.strftime("%Y-%m-%d %H:%M:%S ", _local(at))
 
     def utc(self) -> str:
         """Now, for JSON: "2026-11-22T12:01:07.412Z"."""
         now = self._wall()
         begin = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now))
         return f"{begin}.{int(now * 1000) % 1000:03}Z"
+
+
+def _local(at: float) -> time.struct_time:
+    """`at` in the zone that the machine is in today: a laptop travels while a chat is open.
+
+    The C library looks at /etc/localtime once, and tzset() has it look again: a stat when nothing
+    has changed. Callers keep what they made of it for a second or a minute.
+    """
+    time.tzset()
+    return time.localtime(at)

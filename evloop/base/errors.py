@@ -26,6 +26,28 @@ MISMATCH = 76  # what answered speaks another protocol
 REFUSED = 77  # it is about who one is: a certificate, a token
 HUNG_UP, INTERRUPTED, TERMINATED = 129, 130, 143  # 128 and the signal, as shells count
 
+# What --help of each program tells of them; the pages and the man pages say more.
+CLIENT_STATUSES = {
+    0: "done",
+    FAILED: "the command failed, or was refused",
+    USAGE: "an unknown word or option, or a wrong number of arguments",
+    UNREACHABLE: "the directory cannot be reached",
+    INTERNAL: "an internal error",
+    UNCONFIRMED: "say: not confirmed by everybody; try again",
+    MISMATCH: "the other side speaks another protocol",
+    REFUSED: "not allowed, or the certificate is not accepted",
+    HUNG_UP: "hang-up (SIGHUP)",
+    INTERRUPTED: "Ctrl-C (SIGINT)",
+    TERMINATED: "SIGTERM",
+}
+SERVER_STATUSES = {
+    0: "ended as it was asked to",
+    FAILED: "it cannot serve",
+    USAGE: "an option is wrong, or its file cannot be used",
+    INTERNAL: "an internal error",
+    CANT_CREATE: "the state file cannot be used",
+}
+
 # Error codes of the directory protocol: JSON-RPC's own, then ours.
 PARSE_ERROR = -32700
 INVALID_REQUEST = -32600
@@ -39,6 +61,11 @@ NOT_ALLOWED = 4
 FULL = 5
 SLOW_DOWN = 6
 STORAGE_FAILED = 7
+
+
+def status_lines(statuses: dict[int, str]) -> list[str]:
+    """The table of exit codes as `--help` prints it."""
+    return ["exit codes:", *(f"  {status:3}  {meaning}" for status, meaning in statuses.items())]
 
 
 class EvloopError(Exception):

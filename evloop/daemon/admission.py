@@ -125,8 +125,9 @@ class Guard:
 
 
 def clients_that_fit(wanted: int, descriptors: int) -> int:
-    """`wanted` clients, or as many as a limit of `descriptors` open files leaves room for."""
-    return max(0, min(wanted, descriptors - DESCRIPTORS_RESERVED))
+    """`wanted` clients (0: any number), or as many as `descriptors` open files leave room for."""
+    fit = max(0, descriptors - DESCRIPTORS_RESERVED)
+    return min(wanted, fit) if wanted else fit
 
 
 class TurnedAway(Stream):

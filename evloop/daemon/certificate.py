@@ -11,13 +11,23 @@ import socket
 import sys
 
 from evloop.base.errors import FAILED
+from evloop.daemon.limits import CERT_ADDRESSES_MAX
 
 _DAYS = "3650"
 
 
-def openssl_command(cert: str, key: str, host: str) -> list[str]:
+def own_addresses() -> list[str]:
+    """The addresses by which clients may reach this machine, without those of one link only."""
+    from evloop.net.compat import addresses
+
+    there = [entry.address for entry in addresses() if entry.address and not entry.scope]
+    return list(dict.fromkeys([*there, "127.0.0.1", "::1"]))[:CERT_ADDRESSES_MAX]
+
+
+def openssl_command(cert: str, key: str, host: str, addresses: list[str]) -> list[str]:
     """The command that makes `cert` and `key` for a machine called `host`."""
-    names = f"subjectAltName=DNS:{host},DNS:localhost,IP:127.0.0.1,IP:::1"
+    reached = "".join(f",IP:{address}" for address in addresses)
+    names = f"subjectAltName=DNS:{host},DNS:localhost{reached}"
     kind = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
     # It signs itself, so it is an authority; strict readers want that said (RFC 5280, 4.2.1.3).
     usage = "keyUsage=critical,digitalSignature,keyCertSign"
@@ -30,7 +40,9 @@ def make_certificate(cert: str) -> int:
     """Make `cert` and its key beside it, and say what to do with them; return the exit status."""
     key = f"{cert}.key"
     host = "".join(c for c in socket.gethostname() if c.isascii() and (c.isalnum() or c in "-."))
-    command = openssl_command(cert, key, host[:63] or "localhost")
+    host = host[:63] or "localhost"
+    addresses = own_addresses()
+    command = openssl_command(cert, key, host, addresses)
     for path in (cert, key):
         if os.path.lexists(path):
             sys.stderr.write(f"evloop: cannot make a certificate: {path} exists already\n")
@@ -52,7 +64,8 @@ def make_certificate(cert: str) -> int:
         return FAILED
     os.chmod(cert, 0o644)  # it is no secret: clients may name it with --tls-ca
     sys.stdout.write(
-        f"made {cert} and its key {key}, good for {host} and for ten years; start the server with\n"
+        f"made {cert} and its key {key}, good for ten years, for {host}, localhost and"
+        f" {', '.join(addresses)}; start the server with\n"
         f"  --tls-cert {cert} --tls-key {key}\n"
         f"Clients: --tls (trust at first sight), or --tls-ca with a copy of {cert}\n"
     )

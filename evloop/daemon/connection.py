@@ -92,5 +92,9 @@ class Connection(Stream):
         self.server.blame(self, "timed out", None)
         super().expired()
 
+    def overloaded(self) -> None:
+        self.server.blame(self, "cut off", "too much waits for slow readers")
+        super().overloaded()
+
     def ended(self, why: str) -> None:
         self.server.forget(self)

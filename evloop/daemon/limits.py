@@ -43,6 +43,7 @@ METRIC_KINDS_MAX = 64  # values of one label; all are names of ours, this is for
 
 COMMIT_WAIT_TICKS = 3  # without sleep, that a commit waits for more changes to share its sync
 TURNED_AWAY_MAX = 16  # told why, at one time; more are only closed
+RELOAD_PAUSE_S = 1.0  # between two readings of the TLS files, 6 ms each, however often SIGHUP comes
 DRAIN_S = 2.0  # for goodbyes, after SIGTERM
 
 assert TURNED_AWAY_MAX < DESCRIPTORS_RESERVED
@@ -56,6 +57,8 @@ EXPIRY_PIECE_ROOMS = 1_000  # looked at in one tick: 0.5 ms, and 2.5 us for each
 EXPIRED_PER_SWEEP_MAX = 100  # rooms removed at once; the rest a moment later
 EXPIRY_PAUSE_S = 1.0
 STATUS_EVERY_S = 10.0  # the service manager is told the figures at most so often
+
+CERT_ADDRESSES_MAX = 64  # in a certificate of --make-cert; a host of containers has hundreds
 
 # -- the state file ------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ import os
 from bisect import bisect_left
 
 from evloop.daemon.limits import METRIC_KINDS_MAX, METRICS_EVERY_S
-from evloop.system.files import write_file
+from evloop.system.files import write_atomically
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -220,6 +220,7 @@ def publish(loop: Loop, log: Log, path: str, metrics: Metrics) -> None:
     """Write the file now and every METRICS_EVERY_S; a failure is logged, and tried again."""
     loop.call_at(loop.now + METRICS_EVERY_S, lambda: publish(loop, log, path, metrics))
     try:
-        write_file(path, metrics.text())
+        # Read by another program's user, whatever our umask; old figures are no loss.
+        write_atomically(path, metrics.text().encode(), mode=0o644, durable=False)
     except OSError as error:
         log.warning("metrics not written", file=path, why=error.strerror or str(error))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from evloop import __version__
 from evloop.base.addresses import DIRECTORY_PORT
+from evloop.base.errors import SERVER_STATUSES, status_lines
 from evloop.daemon.limits import (
     CHANGES_PER_S,
     CLIENTS_MAX,
@@ -11,7 +12,7 @@ from evloop.daemon.limits import (
     EXPIRE_DAYS_MAX,
 )
 from evloop.directory.limits import ROOMS_MAX, ROOMS_PER_ADDRESS_MAX
-from evloop.system.process import answer_version, formatter, name_of
+from evloop.system.process import Printing, answer_version, formatter, name_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,7 +26,8 @@ def parse_options(arguments: Sequence[str]) -> Namespace:
     """The options, complete and checked; leaves with status 2 when they are wrong."""
     answer_version(arguments, VERSION)
     parser = make_parser()
-    options = parser.parse_args(arguments)
+    with Printing():
+        options = parser.parse_args(arguments)
     if options.tls_cert is None and (options.tls_key or options.tls_client_ca):
         parser.error("--tls-key and --tls-client-ca need --tls-cert")
     if options.backup is not None and options.memory:
@@ -35,15 +37,17 @@ def parse_options(arguments: Sequence[str]) -> Namespace:
 
 def make_parser() -> ArgumentParser:
     """What the options are, as argparse takes them; `tools/completion.py` reads it too."""
-    from argparse import ArgumentParser, HelpFormatter  # late: 6 ms
+    from argparse import ArgumentParser, RawDescriptionHelpFormatter  # late: 6 ms
 
     parser = ArgumentParser(
         prog=name_of("server"),
         allow_abbrev=False,
-        formatter_class=formatter(HelpFormatter),
+        formatter_class=formatter(RawDescriptionHelpFormatter),
         description="The directory of evloop's chat rooms.",
-        epilog="On a terminal, help lists the commands of the operator's console.",
+        epilog="On a terminal, help lists the commands of the operator's console.\n\n"
+        + "\n".join(status_lines(SERVER_STATUSES)),
     )
+    parser._optionals.title = "options"  # Python 3.9 calls them "optional arguments"
     add = parser.add_argument
     add(
         "--listen",
@@ -58,7 +62,7 @@ def make_parser() -> ArgumentParser:
     place.add_argument("--memory", action="store_true", help="keep the rooms in memory only")
     add("--backup", metavar="FILE", help="copy the state file to FILE, also while a server runs")
     for name, default, what in (
-        ("--max-clients", CLIENTS_MAX, "connections at once"),
+        ("--max-clients", CLIENTS_MAX, "connections at once; 0: as many as the system allows"),
         ("--max-per-address", CLIENTS_PER_ADDRESS_MAX, "of them from one address; 0: any"),
         ("--max-rooms", ROOMS_MAX, "rooms; 0: any number"),
         ("--rooms-per-address", ROOMS_PER_ADDRESS_MAX, "rooms made from one address; 0: any"),

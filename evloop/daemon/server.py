@@ -19,12 +19,12 @@ import time
 
 from evloop import __version__
 from evloop.base.addresses import endpoint_of, is_loopback
-from evloop.base.errors import FAILED, USAGE, SetupError
+from evloop.base.errors import CANT_CREATE, FAILED, USAGE, SetupError
 from evloop.base.ratelimit import AddressRates, change_burst
 from evloop.daemon.admission import Admission, Guard, clients_that_fit
 from evloop.daemon.dispatcher import Dispatcher
 from evloop.daemon.expiry import Expiry, Sweeper
-from evloop.daemon.limits import DESCRIPTORS_MIN, DRAIN_S
+from evloop.daemon.limits import CLIENTS_MAX, DESCRIPTORS_MIN, DRAIN_S, RELOAD_PAUSE_S
 from evloop.daemon.metrics import Metrics, publish
 from evloop.daemon.store import MemoryStore, open_store
 from evloop.daemon.systemd import Watchman, listening_sockets, notifier_from, status_of
@@ -33,6 +33,7 @@ from evloop.directory.registry import Directory
 from evloop.net.acceptor import open_listeners
 from evloop.net.limits import SENDS_PER_TICK
 from evloop.net.stream import Stream
+from evloop.system.files import state_directory
 from evloop.system.log import (
     DEBUG,
     INFO,
@@ -42,6 +43,7 @@ from evloop.system.log import (
 )
 from evloop.system.loop import Loop
 from evloop.system.process import raise_limit
+from evloop.system.timers import Paced
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -55,15 +57,24 @@ if TYPE_CHECKING:
     from evloop.system.log import Log
 
 DAY_S = 86_400.0
+ANY_GROUP = "239.255.1.1"  # for asking whether an interface can do multicast
 
 
 def state_path(environ: dict[str, str]) -> str:
-    """Where the rooms are kept when nobody says: systemd's place, else XDG's."""
-    directory = environ.get("STATE_DIRECTORY", "").partition(":")[0]
-    if directory:
-        return os.path.join(directory, "directory.db")
-    home = environ.get("XDG_STATE_HOME") or os.path.join(os.path.expanduser("~"), ".local/state")
-    return os.path.join(home, "evloop", "directory.db")
+    """Where the rooms are kept when nobody says: systemd's place, else XDG's. SetupError: nowhere.
+
+    Never in the working directory: after a start from another one all rooms would be gone.
+    """
+    directory: str | None = environ.get("STATE_DIRECTORY", "").partition(":")[0]
+    if not directory or not directory.startswith("/"):
+        directory = state_directory(environ)
+    if directory is None:
+        raise SetupError(
+            "this user has no home directory to keep the rooms in: --state FILE says where,"
+            " --memory keeps none",
+            CANT_CREATE,
+        )
+    return os.path.join(directory, "directory.db")
 
 
 class Server:
@@ -78,6 +89,8 @@ class Server:
     ) -> None:
         # First what can be wrong without touching the store.
         self.tls = tls_of(options)
+        if options.interface is not None:
+            check_interface(options.interface)
         descriptors = raise_limit()
         if descriptors < DESCRIPTORS_MIN:
             sentence = f"the limit of {descriptors} open files is too low; see ulimit -n"
@@ -87,7 +100,7 @@ class Server:
             self.state = "memory"  # what the operator is told of where the rooms are kept
             self._store: Any = MemoryStore(int(wall()))
         else:
-            self.state = os.path.abspath(options.state or state_path(dict(os.environ)))
+            self.state = os.path.realpath(options.state or state_path(dict(os.environ)))
             self._store = open_store(self.state)
         try:
             version, rooms = self._store.load()
@@ -124,7 +137,7 @@ class Server:
         self.dispatcher.on_forget = self._forget
         self.dispatcher.stats_for.update(options.stats_from)
         clients = clients_that_fit(options.max_clients, descriptors)
-        if clients < options.max_clients:
+        if clients < (options.max_clients or CLIENTS_MAX):
             log.warning("fewer clients fit the limit of open files", clients=clients)
         guard = Guard(clients, options.max_per_address)
         self._door = Admission(loop, self.dispatcher, guard, self.tls)
@@ -217,6 +230,13 @@ class Server:
         }
 
 
+def check_interface(wanted: str) -> None:
+    """Raise SetupError when no interface of this machine has that name or address."""
+    from evloop.net.interfaces import choose_interface  # late: hardly ever asked for
+
+    choose_interface(ANY_GROUP, wanted, None)
+
+
 def tls_of(options: Namespace) -> ServerTls | None:
     """The server's TLS, or None; SetupError when its files cannot be used."""
     if options.tls_cert is None:
@@ -281,7 +301,7 @@ def run(options: Namespace) -> int:
     try:
         for signum in (signal.SIGTERM, signal.SIGINT):
             loop.on_signal(signum, lambda: drain("the server was told to end"))
-        loop.on_signal(signal.SIGHUP, reload)
+        loop.on_signal(signal.SIGHUP, Paced(loop, RELOAD_PAUSE_S, reload).ask)
         if handed_over:
             places = server.serve_on([sock for _, sock in handed_over])
         else:

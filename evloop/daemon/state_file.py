@@ -53,6 +53,7 @@ _CODES_BY_WORDS = {"locked": _BUSY, "malformed": _CORRUPT, "not a database": _NO
 _CACHE_KIB = 512  # sqlite's own 2 MiB are for queries; we read once and then only write
 _LOCKS_AT = 0x40000000  # where sqlite's locks lie in its file (its "pending byte"), and how many
 _LOCKS_LENGTH = 512
+_PAGE_BYTES_MIN = 512  # no database is smaller
 _TOKEN_LENGTHS = (0, 32)  # of a SHA-256, where the room has an owner
 
 BESIDE = ("-wal", "-shm")  # the log, and what readers share about it
@@ -122,8 +123,11 @@ def _make_file(path: str) -> None:
     try:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     except FileExistsError:
-        if not stat.S_ISREG(os.stat(path).st_mode):
+        status = os.stat(path)
+        if not stat.S_ISREG(status.st_mode):
             raise OSError(0, "it is not a regular file") from None
+        if 0 < status.st_size < _PAGE_BYTES_MIN:  # to sqlite it is as good as empty
+            raise damaged(path, f"it has {status.st_size} bytes") from None
 
 
 def check_beside(path: str) -> None:

@@ -32,7 +32,7 @@ from evloop.directory.limits import (
     KEEPSAKE_LINES_MAX,
     TOKENS_TRIED_MAX,
 )
-from evloop.system.files import read_small, state_directory, write_atomically
+from evloop.system.files import followed, read_small, state_directory, write_atomically
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ class KeyFile:
         if not (0 < len(key) <= KEEPSAKE_KEY_CHARS_MAX and is_hex(value)) or "\n" in key:
             raise self._unusable(f'"{quoted(key)}" cannot be a key in it', FAILED)
         try:
-            os.makedirs(os.path.dirname(self.path), mode=0o700, exist_ok=True)
+            os.makedirs(os.path.dirname(followed(self.path)), mode=0o700, exist_ok=True)
             while not self._put(key, value):
                 pass  # another client has replaced the file meanwhile
         except OSError as error:
@@ -117,7 +117,7 @@ class KeyFile:
 
     def _put(self, key: str, value: str) -> bool:
         flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-        descriptor = os.open(self.path, flags | os.O_NONBLOCK, 0o600)
+        descriptor = os.open(followed(self.path), flags | os.O_NONBLOCK, 0o600)
         try:
             locked = _lock(descriptor)
             if not _is_at(descriptor, self.path):

@@ -13,27 +13,32 @@ import errno
 import os
 import socket
 import sys
-from collections import namedtuple
 from struct import calcsize, pack, unpack_from
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import Any, NamedTuple
+    from typing import Any
 
     from evloop.net.interfaces import Interface
 
-    class Address(NamedTuple):
-        name: str
-        flags: int
-        address: str
-        scope: int
 
-else:
-    # name: the interface's, without the label of an alias; flags: its IFF_* bits; address: IPv4 or
-    # IPv6 as text without a zone, "" for an interface alone; scope: its number for an address that
-    # holds on one link only, else 0
-    Address = namedtuple("Address", "name flags address scope")
+class Address:
+    """One address of an interface.
+
+    `name`: the interface's, without the label of an alias; `flags`: its IFF_* bits; `address`: IPv4
+    or IPv6 as text without a zone, "" for an interface alone; `scope`: the interface's number for
+    an address that holds on one link only, else 0.
+    """
+
+    __slots__ = ("address", "flags", "name", "scope")
+
+    def __init__(self, name: str, flags: int, address: str, scope: int) -> None:
+        self.name = name
+        self.flags = flags
+        self.address = address
+        self.scope = scope
+
 
 LINUX = sys.platform in ("linux", "android")
 DARWIN = sys.platform == "darwin"

@@ -23,6 +23,9 @@ assert RESOLVE_ADDRESSES_MAX * 80 < RESOLVE_ANSWER_BYTES_MAX
 
 OUT_HIGH_WATER_BYTES = 256 * 1024  # above it nothing more is read from this peer
 OUT_QUEUE_BYTES_MAX = 1024 * 1024  # above it (notifications alone get there) the peer is cut off
+HELD_BYTES_MAX = 64 * 2**20  # of all connections together: half frames, and what is not read
+HELD_FREE_BYTES = 4_096  # so much of one connection does not count: 10,000 of them are 40 MB
+HELD_AFTER_BYTES = 48 * 2**20  # when it is too much: those that hold most go, down to this
 FRAMES_PER_TICK = 1_024  # of all streams together: about 5 ms, until timers and the rest come
 FRAMES_PER_WAKE = 64  # of one stream, then the others' turn
 FRAMES_FREE = 4  # of each stream in each tick, whatever the others do
@@ -41,6 +44,7 @@ LINGER_BYTES_MAX = 1024 * 1024  # what it may still send meanwhile; dropped unre
 
 # One reply may come on top of the high-water mark; the rest is room for notifications.
 assert SENDS_BEHIND_MIN < SENDS_PER_TICK
+assert OUT_QUEUE_BYTES_MAX < HELD_AFTER_BYTES < HELD_BYTES_MAX
 assert ENDS_PER_TICK > 2 * ACCEPT_BATCH_MAX  # else a storm on two listeners would pile up
 assert FRAMES_FREE <= FRAMES_PER_WAKE <= FRAMES_PER_TICK
 assert OUT_HIGH_WATER_BYTES + FRAME_BYTES_MAX < OUT_QUEUE_BYTES_MAX

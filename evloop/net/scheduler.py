@@ -22,6 +22,9 @@ from evloop.net.limits import (
     FRAMES_PER_TICK,
     FRAMES_PER_WAKE,
     FREE_REPLY_UNITS,
+    HELD_AFTER_BYTES,
+    HELD_BYTES_MAX,
+    HELD_FREE_BYTES,
     SEND_UNIT_BYTES,
     SENDS_BEHIND_MIN,
     SENDS_LIGHT,
@@ -139,6 +142,41 @@ class FairScheduler:
             yield closed.popleft()
         if closed:
             self._defer(nothing)
+
+
+class Holdings:
+    """What streams hold together: half frames that came, and queues that are not read.
+
+    A thousand readers that do not read are within all limits of one, and would be 290 MB. So above
+    HELD_BYTES_MAX those that hold most are cut off, until it is HELD_AFTER_BYTES: who wants to
+    have somebody else cut off must hold less than he does.
+    """
+
+    __slots__ = ("_amounts", "total")
+
+    def __init__(self) -> None:
+        self.total = 0  # bytes, of those that hold more than HELD_FREE_BYTES
+        self._amounts: dict[Any, int] = {}
+
+    def note(self, stream: Any, amount: int) -> None:
+        """`stream` holds so many bytes now."""
+        if amount <= HELD_FREE_BYTES:
+            if not self.total:
+                return
+            amount = 0
+        self.total += amount - self._amounts.pop(stream, 0)
+        if amount:
+            self._amounts[stream] = amount
+
+    def relieve(self) -> None:
+        """Cut off (`stream.overloaded()`) some of those that hold most, if it is too much."""
+        if self.total <= HELD_BYTES_MAX:
+            return
+        most = sorted(self._amounts, key=self._amounts.__getitem__, reverse=True)
+        for stream in most[:ENDS_PER_TICK]:
+            if self.total <= HELD_AFTER_BYTES:
+                return
+            stream.overloaded()
 
 
 def _that_fit(streams: Iterable[Any], units: int) -> tuple[int, int]:

@@ -23,6 +23,10 @@ Backpressure: above OUT_HIGH_WATER_BYTES no more frames are handled and nothing 
 queue is empty again; above OUT_QUEUE_BYTES_MAX (only notifications can get there) the peer
 is too slow: its queue is dropped, and it goes from open or closing to lingering.
 
+What all streams hold together has a budget too (half frames that came, queues that are not read):
+above HELD_BYTES_MAX those that hold most are cut off until it is HELD_AFTER_BYTES. A thousand
+readers that do not read are within all limits of one, and would be 290 MB.
+
 With TLS the bytes pass a pipe (tls.TlsPipe) on their way: opened before the decoder, sealed in
 `flush`, because until the end of the tick a queued frame may still be replaced.
 """
@@ -47,7 +51,7 @@ from evloop.net.limits import (
     UNFINISHED_FRAME_S,
     WRITE_PROGRESS_S,
 )
-from evloop.net.scheduler import FairScheduler
+from evloop.net.scheduler import FairScheduler, Holdings
 from evloop.net.tcp import unacknowledged
 from evloop.system.limits import READ_BYTES_PER_WAKE
 from evloop.system.loop import READ, Watched
@@ -66,6 +70,7 @@ class Hub:
 
     __slots__ = (
         "dirty",
+        "holdings",
         "lingering",
         "loop",
         "shaken",
@@ -79,6 +84,7 @@ class Hub:
         self.loop = loop
         self.turns = FairScheduler(loop.defer, self.gave_up)
         self.dirty: list[Stream] = []
+        self.holdings = Holdings()
         self.unfinished = Timeouts(loop, UNFINISHED_FRAME_S, _expired_unfinished)
         self.unsent = Timeouts(loop, WRITE_PROGRESS_S, _expired_unsent)
         self.lingering = Timeouts(loop, LINGER_S, _expired_lingering)
@@ -96,12 +102,14 @@ class Hub:
         turns.refill()
         dirty, self.dirty = self.dirty, []
         dirty = turns.to_send(dirty)
+        self.holdings.relieve()
         while dirty or (turns.closed and turns.ends_left > 0):
             for stream in dirty:
                 try:
                     stream.flush()
                 except Exception as error:  # noqa: BLE001 - it costs this stream alone
                     self.gave_up(stream, error)
+            self.holdings.relieve()
             if turns.closed:
                 for stream in turns.to_end():
                     self.loop.guard(stream, stream.ended, stream.why)
@@ -205,6 +213,10 @@ class Stream(Watched):
         """The first frame, or the rest of a started one, did not come in UNFINISHED_FRAME_S."""
         self.abort("a frame was not finished in time")
 
+    def overloaded(self) -> None:
+        """All streams together hold too much, and this one most."""
+        self.abort("too much waits for slow readers")
+
     def ended(self, why: str) -> None:
         """The stream is closed; called at the end of the tick."""
 
@@ -260,6 +272,7 @@ class Stream(Watched):
     def _lose(self, state: int, why: str) -> None:
         self.state, self.why = state, why
         self._out, self._sealed, self.queued = (), b"", 0
+        self._hub.holdings.note(self, 0)
 
     def abort(self, why: str) -> None:
         """Close at once; what is queued is lost."""
@@ -408,6 +421,7 @@ class Stream(Watched):
         if self.state != OPEN:
             return
         full = self.queued > OUT_HIGH_WATER_BYTES
+        self._account()
         if self._eof and not full:
             self.close("the peer closed the connection")
             return
@@ -419,6 +433,9 @@ class Stream(Watched):
             self._hub.unfinished.start(self)
         else:
             self._in_time()
+
+    def _account(self) -> None:
+        self._hub.holdings.note(self, self.queued + len(self._decoder.rest))
 
     def _drop(self, data: bytes) -> None:
         self.queued += len(data)  # nothing is sent any more: the counter is free for this
@@ -466,6 +483,8 @@ class Stream(Watched):
                 return
             self.queued = 0
             self._out = ()
+            if self._hub.holdings.total:
+                self._account()
         elif self.state == CLOSED:
             return
         if self._unacknowledged >= 0:
@@ -489,6 +508,7 @@ class Stream(Watched):
             self._out = ()
             self._sealed = data[sent:]
         self.queued = len(data) - sent
+        self._account()
         self.want_write(True)
 
     def _finish(self) -> None:

@@ -8,9 +8,10 @@
     renamed   Renamed   sender old name                           session             a remark
     lost      Lost      sender name count                         delivery            a remark
     conflict  Conflict  sender name seq                           message_log         a remark
-    trouble   Trouble   why                                       live                a remark
-    full      Full      table                                     message_log         a remark
-    fault     Fault     error                                     live                a remark
+    trouble   Trouble   why                                       live                a sentence
+    foreign   Foreign   mode                                      plain               a sentence
+    full      Full      table                                     message_log         a sentence
+    fault     Fault     error                                     live                a sentence
 
     what      the word of the first column: the key of who dispatches, `type` of a JSON object
     sender    8 bytes drawn at each join, or NO_SENDER where nobody can be told from another
@@ -30,9 +31,10 @@
               a flood
     error     a bug of ours that was contained, told once a room
     count     messages that nobody here holds any more
+    mode      the mode of a room that datagrams here belong to, though ours is another; told once
 
-All of it but `what`, `mark` and `verified` comes from the network and is as true as a stranger
-cares to be. An event equals the bare tuple of its fields.
+All of it but `what`, `mark`, `mode` and `verified` comes from the network and is as true as a
+stranger cares to be. An event equals the bare tuple of its fields.
 """
 
 from __future__ import annotations
@@ -54,6 +56,7 @@ Renamed = namedtuple("Renamed", "what sender old name")
 Lost = namedtuple("Lost", "what sender name count")
 Conflict = namedtuple("Conflict", "what sender name seq")
 Trouble = namedtuple("Trouble", "what why")
+Foreign = namedtuple("Foreign", "what mode")
 Full = namedtuple("Full", "what table")
 Fault = namedtuple("Fault", "what error")
 
@@ -66,9 +69,10 @@ TABLE: dict[str, Any] = {
     "lost": Lost,
     "conflict": Conflict,
     "trouble": Trouble,
+    "foreign": Foreign,
     "full": Full,
     "fault": Fault,
 }
 
 if TYPE_CHECKING:
-    Event = Said | Joined | Left | Renamed | Lost | Conflict | Trouble | Full | Fault
+    Event = Said | Joined | Left | Renamed | Lost | Conflict | Trouble | Foreign | Full | Fault

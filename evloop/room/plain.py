@@ -15,7 +15,7 @@ from collections import deque
 
 from evloop.base.errors import Refused
 from evloop.base.names import check_member_name, check_nickname, utf8_parts
-from evloop.room.events import ME, NO_SENDER, NO_SEQ, TEXT, Said
+from evloop.room.events import ME, NO_SENDER, NO_SEQ, TEXT, Foreign, Said
 from evloop.room.limits import (
     PLAIN_BURST,
     PLAIN_DATAGRAM_BYTES_MAX,
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from evloop.room.events import Event
 
+RELIABLE_MAGIC = b"\xf5\x45"  # how a datagram of a reliable room begins; F5 is never in UTF-8
 _AHEAD_S = (PLAIN_BURST - 1) / PLAIN_PER_S + 1e-6  # the last so that rounding holds nothing back
 
 
@@ -76,7 +77,13 @@ class PlainSession:
         self._now = now
         self._pace = now  # when the bucket will be full again (GCRA, ITU-T I.371)
         self._leaving = False
-        self._counts = {"sent": 0, "received": 0, "dropped_empty": 0, "dropped_own": 0}
+        self._counts = {
+            "sent": 0,
+            "received": 0,
+            "dropped_empty": 0,
+            "dropped_own": 0,
+            "dropped_reliable": 0,
+        }
 
     def say(self, text: str, now: float, wall: int, kind: int = TEXT) -> None:
         """Queue `text`, a line a message, cut where too long; Refused when the queue is full."""
@@ -95,9 +102,14 @@ class PlainSession:
         self.nickname = check_nickname(nickname)
 
     def receive_datagram(self, data: bytes, source: object, now: float) -> None:
-        """Any bytes are a message; only nothing, and our own words coming back, are not."""
+        """Any bytes are a message; nothing, our own words, and those of a reliable room are not."""
         if self.is_own(source):
             self._counts["dropped_own"] += 1
+            return
+        if data[:2] == RELIABLE_MAGIC:  # it is no text: somebody has entered with the other mode
+            if not self._counts["dropped_reliable"]:
+                self._events.append(Foreign("foreign", "reliable"))
+            self._counts["dropped_reliable"] += 1
             return
         line = data.decode(errors="replace").rstrip("\0\r\n")  # C programs send the NUL along
         if not line:
@@ -172,6 +184,10 @@ class PlainSession:
     def confirmers(self) -> tuple[int, int]:
         """(members that confirmed, members asked): nobody."""
         return (0, 0)
+
+    def caught_up(self) -> bool:
+        """Nobody tells what was said before."""
+        return True
 
     def leave(self, now: float, wall: int) -> None:
         """Send what is queued at once: there is no later."""

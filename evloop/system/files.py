@@ -1,4 +1,4 @@
-"""The user's small files: history, pinned certificates, owner tokens.
+"""The user's small files: history, chat name, pinned certificates, owner tokens.
 
 They live in $XDG_STATE_HOME/evloop (~/.local/state/evloop), for nobody else to read (0700, 0600),
 and are replaced whole: a crash leaves the old file or the new one, never half of one.
@@ -8,28 +8,45 @@ from __future__ import annotations
 
 import os
 
-from evloop.system.limits import HISTORY_FILE_BYTES_MAX, HISTORY_LINES_MAX
+from evloop.system.limits import (
+    HISTORY_FILE_BYTES_MAX,
+    HISTORY_LINES_MAX,
+    NAME_FILE_BYTES_MAX,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
 
 HISTORY = "history"
+NAME = "name"
 
 
 def state_directory(environment: Mapping[str, str]) -> str | None:
-    """The directory, which need not exist; None when there is no home to put it in.
+    """The directory of both programs, which need not exist; None when there is no home for it.
 
-    A relative $XDG_STATE_HOME is ignored, as the XDG Base Directory Specification says.
+    A relative $XDG_STATE_HOME is ignored, as the XDG Base Directory Specification says; so is a
+    relative $HOME. Without $HOME the user database tells; a container's user may not be in it.
     """
     base = environment.get("XDG_STATE_HOME", "")
     if not base.startswith("/"):
         home = environment.get("HOME", "")
         if not home.startswith("/"):
+            home = _home_of_user()
+        if not home.startswith("/"):
             return None
         base = os.path.join(home, ".local", "state")
     return os.path.join(base, "evloop")
+
+
+def _home_of_user() -> str:
+    try:
+        from pwd import getpwuid  # late: nearly always $HOME says it
+
+        return getpwuid(os.geteuid()).pw_dir
+    except (ImportError, KeyError):
+        return ""
 
 
 def read_small(path: str, most: int) -> bytes:
@@ -55,10 +72,34 @@ def read_small(path: str, most: int) -> bytes:
         os.close(fd)
 
 
-def write_atomically(path: str, data: bytes) -> None:
-    """Replace the file by `data`, mode 0600; its directory is made with 0700. Raises OSError."""
-    directory = os.path.dirname(path)
-    os.makedirs(directory, mode=0o700, exist_ok=True)
+def followed(path: str) -> str:
+    """`path`, or where the symbolic link at `path` leads, if it is one of ours or of root's.
+
+    Who keeps settings elsewhere has put a link there, and it is to stay one. A stranger's link, in
+    a directory where others may write, is replaced like any file.
+    """
+    try:
+        status = os.lstat(path)
+    except OSError:
+        return path
+    if os.path.islink(path) and status.st_uid in (0, os.geteuid()):
+        return os.path.realpath(path)
+    return path
+
+
+def write_private(path: str, data: bytes) -> None:
+    """Replace the file by `data`, for us alone; its directory is made. Raises OSError."""
+    os.makedirs(os.path.dirname(followed(path)), mode=0o700, exist_ok=True)
+    write_atomically(path, data)
+
+
+def write_atomically(path: str, data: bytes, *, mode: int = 0o600, durable: bool = True) -> None:
+    """Replace the file by `data`. Raises OSError.
+
+    `mode` holds whatever the umask is. `durable`: it is on the disk afterwards.
+    """
+    path = followed(path)
+    directory = os.path.dirname(path) or "."
     temporary = f"{path}.{os.getpid()}.new"
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
     try:
@@ -68,17 +109,20 @@ def write_atomically(path: str, data: bytes) -> None:
         fd = os.open(temporary, flags, 0o600)
     try:
         try:
+            os.fchmod(fd, mode)
             view = memoryview(data)
             while view:
                 view = view[os.write(fd, view) :]
-            os.fsync(fd)
+            if durable:
+                os.fsync(fd)
         finally:
             os.close(fd)
         os.rename(temporary, path)
     except BaseException:
         os.unlink(temporary)
         raise
-    sync_directory(directory)
+    if durable:
+        sync_directory(directory)
 
 
 def sync_directory(directory: str) -> None:
@@ -90,17 +134,62 @@ def sync_directory(directory: str) -> None:
         os.close(fd)
 
 
-def load_history(directory: str) -> list[str]:
-    """The typed lines of earlier runs, oldest first. A damaged file is as good as none."""
+def kept_name(environment: Mapping[str, str]) -> str:
+    """The chat name that was kept last, as it stands in the file; "" when there is none."""
+    directory = state_directory(environment)
+    if directory is None:
+        return ""
+    try:
+        data = read_small(os.path.join(directory, NAME), NAME_FILE_BYTES_MAX)
+    except OSError:
+        return ""  # as good as none
+    return data.decode("utf-8", "replace").removesuffix("\n")
+
+
+def keep_name(environment: Mapping[str, str], name: str) -> str:
+    """Keep the chat name for the next start; returns why that is not possible, "" if it is."""
+    directory = state_directory(environment)
+    if directory is None:
+        return "there is no home directory; set HOME"
+    try:
+        write_private(os.path.join(directory, NAME), f"{name}\n".encode())
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""
+
+
+def write_new(path: str, text: str) -> None:
+    """Write `text` into a file that is not there yet, all of it or nothing. Raises OSError."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+    descriptor = os.open(path, flags, 0o666)
+    try:
+        with open(descriptor, "w", encoding="utf-8", errors="replace") as file:
+            file.write(text)
+    except BaseException:
+        os.unlink(path)
+        raise
+
+
+def load_history(directory: str, is_command: Callable[[str], bool] = bool) -> list[str]:
+    """The commands of earlier runs, oldest first. A damaged file is as good as none.
+
+    Releases before 0.2 kept what was said in rooms too: it is left out, and gone from the file when
+    that is written next.
+    """
     try:
         data = read_small(os.path.join(directory, HISTORY), HISTORY_FILE_BYTES_MAX)
     except OSError:
         return []  # a history that cannot be read is no reason not to chat
     lines = data.decode("utf-8", "replace").split("\n")[:-1]
-    return [_unescape(line) for line in lines[-HISTORY_LINES_MAX:]]
+    return [*filter(is_command, map(_unescape, lines))][-HISTORY_LINES_MAX:]
 
 
-def save_history(directory: str, before: Iterable[str], lines: Iterable[str]) -> None:
+def save_history(
+    directory: str,
+    before: Iterable[str],
+    lines: Iterable[str],
+    is_command: Callable[[str], bool] = bool,
+) -> None:
     """Write the history. Raises OSError.
 
     `before` is what `load_history` gave, `lines` what it has become. What another run has added
@@ -113,9 +202,9 @@ def save_history(directory: str, before: Iterable[str], lines: Iterable[str]) ->
         if now[: len(kept)] == kept:
             added = now[len(kept) :]
             break
-    merged = [*load_history(directory), *added][-HISTORY_LINES_MAX:]
+    merged = [*load_history(directory, is_command), *added][-HISTORY_LINES_MAX:]
     text = "".join(_escape(line) + "\n" for line in merged)
-    write_atomically(os.path.join(directory, HISTORY), text.encode("utf-8", "replace"))
+    write_private(os.path.join(directory, HISTORY), text.encode("utf-8", "replace"))
 
 
 def _escape(line: str) -> str:
@@ -124,18 +213,3 @@ def _escape(line: str) -> str:
 
 def _unescape(line: str) -> str:
     return "\\".join(part.replace("\\n", "\n") for part in line.split("\\\\"))
-
-
-def write_file(path: str, text: str) -> None:
-    """Replace the file at `path` by `text` at once: a reader sees the old or the new. OSError."""
-    folder, name = os.path.split(path)
-    temporary = os.path.join(folder, f".{name}.new")
-    try:
-        os.unlink(temporary)
-    except FileNotFoundError:
-        pass
-    # O_EXCL: what somebody else puts there meanwhile, a link or a pipe, is not followed.
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-    with open(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
-    os.rename(temporary, path)

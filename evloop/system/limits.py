@@ -36,6 +36,7 @@ EXPIRED_PER_TICK_MAX = 64  # of one deadline; the rest in the next tick
 
 HISTORY_LINES_MAX = 500  # typed lines kept, in memory and in the file
 HISTORY_FILE_BYTES_MAX = 4_194_304  # a longer file is not ours: read no further
+NAME_FILE_BYTES_MAX = 256  # a chat name has 32
 FOREGROUND_POLL_S = 0.25  # in the background: `fg` after `bg` sends no signal
 
 # -- the client's standard streams ---------------------------------------------------------------

@@ -263,7 +263,10 @@ class Loop:
         self._hooks.append(fn)
 
     def on_signal(self, signum: int, fn: Callback) -> None:
-        """Call `fn` from a tick, once for each time that the signal came."""
+        """Call `fn` from a tick, once for each time that the signal came.
+
+        A signal that was ignored when we started (nohup, a script's `&`) stays ignored.
+        """
         if self._signals is None:
             self._signals = _Signals(self)
         self._signals.add(signum, fn)
@@ -490,6 +493,8 @@ class _Signals:
         self._previous_fd = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
 
     def add(self, signum: int, fn: Callback) -> None:
+        if signal.getsignal(signum) == signal.SIG_IGN:
+            return
         self._handlers[signum] = fn
         previous = signal.signal(signum, _ignore_signal)
         self._previous.setdefault(signum, previous)

@@ -112,10 +112,33 @@ def answer_version(arguments: Sequence[str], text: str) -> None:
     """Print `text` and leave, when `--version` is all that was asked. Scripts ask this, and need
     not wait for argparse (measured: 0.8x the time)."""
     if list(arguments) == ["--version"]:
-        try:
+        with Printing():
             sys.stdout.write(f"{text}\n")
+            raise SystemExit(0)
+
+
+class Printing:
+    """A context in which something may be printed and the program be left (`--help`).
+
+    What was printed goes out here and not when the interpreter ends, which would report its
+    failure with a trace. That nobody reads it (`| true`) is no failure.
+    """
+
+    __slots__ = ()
+
+    def __enter__(self) -> None:
+        """Nothing is to be done yet."""
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
+        if not isinstance(error, (SystemExit, OSError)):
+            return
+        try:
+            if isinstance(error, OSError):
+                raise error
             sys.stdout.flush()
-        except OSError as error:
+        except BrokenPipeError:
             sys.stdout = None  # or the interpreter tries once more
-            raise SystemExit(f"evloop: standard output: {error.strerror}") from None
-        raise SystemExit(0)
+            raise SystemExit(0) from None
+        except OSError as failure:
+            sys.stdout = None
+            raise SystemExit(f"evloop: standard output: {failure.strerror}") from None

@@ -43,6 +43,9 @@ if TYPE_CHECKING:
         def eof(self) -> None: ...
 
 
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # what editors on Windows put before the first line of a file
+
+
 class Input:
     """Reads `fd` for as long as it lasts. It is not closed here, but by who opened it.
 
@@ -130,6 +133,7 @@ class LineReader:
     """Cuts bytes into lines of text, each at most LINE_BYTES_MAX bytes.
 
     `feed` returns (kind, text) pairs: "line" and its text, "bad" and why it is none, "escape".
+    A byte order mark before the first line is no part of it.
     """
 
     __slots__ = ("_escape", "_partial", "_skipping", "number")
@@ -172,6 +176,8 @@ class LineReader:
     def _judge(line: bytes, number: int) -> tuple[str, str]:
         if len(line) > LINE_BYTES_MAX:
             return "bad", f"line {number} is longer than {LINE_BYTES_MAX} bytes"
+        if number == 1:
+            line = line.removeprefix(BYTE_ORDER_MARK)
         try:
             return "line", line.removesuffix(b"\r").decode()
         except UnicodeDecodeError as error:

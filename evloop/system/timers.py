@@ -187,3 +187,29 @@ class Timeouts:
                 self._loop.guard(member, self._expire, member)
         if since:
             self._timer.move(now)  # the next tick goes on
+
+
+class Paced:
+    """Calls `fn` when asked, but not again before `pause_s` have passed: then once, for all who
+    asked meanwhile."""
+
+    __slots__ = ("_asked", "_fn", "_loop", "_pause", "_ready", "_timer")
+
+    def __init__(self, loop: Loop, pause_s: float, fn: Callable[[], object]) -> None:
+        self._loop = loop
+        self._pause = pause_s
+        self._fn = fn
+        self._ready = loop.now  # when it may be called
+        self._asked = False
+        self._timer = loop.call_at(float("inf"), self._call)
+
+    def ask(self) -> None:
+        """Call it, now or when it may be called."""
+        if not self._asked:
+            self._asked = True
+            self._timer.move(max(self._loop.now, self._ready))
+
+    def _call(self) -> None:
+        self._asked = False
+        self._ready = self._loop.now + self._pause
+        self._fn()

@@ -34,7 +34,7 @@ from evloop.terminal.layout import lay_out, one_row
 from evloop.terminal.limits import INTERRUPT_TWICE_S, SEARCH_CHARACTERS_MAX
 from evloop.terminal.line import Line, LineHistory
 from evloop.terminal.pacing import Pacer
-from evloop.terminal.renderer import Renderer
+from evloop.terminal.renderer import TYPED, Renderer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -67,6 +67,7 @@ class Editor:
         "_echo",
         "_hidden",
         "_interrupted",
+        "_is_command",
         "_keys",
         "_laid_out",
         "_line",
@@ -91,6 +92,7 @@ class Editor:
         prompt: str = "",
         echo: bool = False,
         complete: Complete = _no_completion,
+        is_command: Callable[[str], bool] = bool,
         history: Iterable[str] = (),
         escape: int = 0x1D,
         charset: str = "utf-8",
@@ -100,6 +102,7 @@ class Editor:
         self._columns = max(2, columns)
         self._rows = max(1, rows)
         self._complete = complete
+        self._is_command = is_command
         self._charset = charset
         self._decoder = KeyDecoder(escape=escape, charset=charset)
         self._screen = Renderer(self._columns, charset=charset, shift=shift)
@@ -137,6 +140,11 @@ class Editor:
     def history(self) -> list[str]:
         """The lines submitted, oldest first, at most HISTORY_LINES_MAX."""
         return self._line_history.lines
+
+    @property
+    def commands(self) -> list[str]:
+        """Those of them that are fit for a file: what was said in a room is not."""
+        return self._line_history.commands
 
     def next_deadline(self, drawing: bool = True) -> float:
         """When `handle_timer` or `take` has something to do without a key; inf: never.
@@ -331,10 +339,10 @@ class Editor:
 
     def _submit(self) -> Event:
         text = self._line.text.rstrip("\n")
-        self._line_history.add(text)
+        self._line_history.add(text, self._is_command(text))
         if self._echo:
             shown = display(text.replace("\n", " "))
-            self.above(self._prompt + shown, urgent=True)
+            self.above(self._prompt + shown, TYPED, urgent=True)
         self._line.clear()
         return ("line", text)
 

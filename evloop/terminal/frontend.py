@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from evloop.terminal.graphemes import set_ambiguous
 from evloop.terminal.line_mode import LineMode
 from evloop.terminal.tty import is_smart
 
@@ -20,7 +21,9 @@ if TYPE_CHECKING:
     class Frontend(Protocol):
         """What the client needs of stdin, stdout and stderr together.
 
-        `show` writes data (stdout), `note` what is not data (stderr). `complete` is set by the
+        `show` writes data (stdout), `note` what is not data (stderr). The `manner` of a note is
+        "" for a sentence to the user, "error" for one that must not be missed, "remark" for what
+        may be overlooked, "text" for what keeps its own line breaks. `complete` is set by the
         owner: (text of the line, cursor) -> candidates for the word at the cursor.
         """
 
@@ -32,7 +35,7 @@ if TYPE_CHECKING:
         def close(self) -> None: ...
         def hold(self, held: bool) -> None: ...
         def show(self, text: str) -> None: ...
-        def note(self, text: str) -> None: ...
+        def note(self, text: str, manner: str = "") -> None: ...
         def message(
             self,
             time: str,
@@ -41,6 +44,7 @@ if TYPE_CHECKING:
             old: bool,
             mention: bool,
             bell: bool,
+            own: bool,
         ) -> None: ...
         def prompt(self, text: str, *, chatting: bool) -> None: ...
         def progress(self, text: str) -> None: ...
@@ -48,9 +52,18 @@ if TYPE_CHECKING:
 
 
 def open_frontend(
-    loop: Loop, options: Namespace, on_gone: Callable[[str], object]
+    loop: Loop,
+    options: Namespace,
+    on_gone: Callable[[str], object],
+    is_command: Callable[[str, bool], bool],
 ) -> ScreenMode | LineMode:
-    """The frontend for this terminal, or these pipes, and for what the user asked for."""
+    """The frontend for this terminal, or these pipes, and for what the user asked for.
+
+    `is_command(line, chatting)`: whether a line that is submitted in a room or at the main prompt
+    is a command. Only commands go into the history file: what was said in a room is not for who
+    sits here next.
+    """
+    set_ambiguous(options.wide)
     if options.plain or options.json or options.prints or not is_smart(os.environ, 0, 1):
         return LineMode(loop, options.escape, on_gone)
     from evloop.terminal.screen_mode import ScreenMode  # late: pipes and scripts need no editor
@@ -61,6 +74,7 @@ def open_frontend(
         color=wants_color(options.color, os.environ),
         slow=options.slow,
         history=not options.no_history,
+        is_command=is_command,
     )
 
 

@@ -15,6 +15,7 @@ blocks from a short table.
 
 from __future__ import annotations
 
+from evloop.base.names import display, ignorable
 from evloop.terminal.limits import CELLS_CACHED_MAX, CLUSTER_CHARACTERS_MAX
 
 TYPE_CHECKING = False
@@ -71,13 +72,27 @@ def _load_traits() -> Callable[[str], Traits]:
             return 0, True
         if kind == "Cn":  # unassigned when this Python was made: newer emoji, most likely
             return _traits_from_table(char)
-        return 2 if east_asian_width(char) in "WF" else 1, kind == "Mc"
+        wide = "WFA" if _ambiguous_is_wide else "WF"
+        return 2 if east_asian_width(char) in wide else 1, kind == "Mc"
 
     return traits
 
 
 _traits: Callable[[str], Traits] | None = None
 _cells: dict[tuple[str, str], Cell] = {}
+_ambiguous_is_wide = False
+
+
+def set_ambiguous(wide: bool) -> None:
+    """Say how the terminal draws what Unicode calls ambiguous (East Asian Width A).
+
+    Terminals that are set up for Chinese, Japanese or Korean give such characters (Greek and
+    Cyrillic letters, arrows, circled numbers) two columns, others one; none can be asked.
+    """
+    global _ambiguous_is_wide  # noqa: PLW0603  of the terminal, and there is one
+    if wide != _ambiguous_is_wide:
+        _ambiguous_is_wide = wide
+        _cells.clear()
 
 
 def _traits_of(char: str) -> Traits:
@@ -141,6 +156,18 @@ def cell(cluster: str, charset: str = "utf-8") -> Cell:
     return found
 
 
+def _is_drawn(char: str) -> bool:
+    """Whether `char` is written to the terminal when it is typed.
+
+    More than isprintable(), which is false for all white space but U+0020, for private use and for
+    all that this Python's Unicode does not know: people type ideographic and no-break spaces, icons
+    and newer emoji.
+    """
+    if char.isprintable() or char == ZWJ or char >= FIRST_TAG:
+        return True
+    return display(char) == char and not ignorable(char)
+
+
 def _measure(cluster: str, charset: str) -> Cell:
     if cluster == "\n":
         return (RETURN_SIGN if charset == "utf-8" else "^J"), (1 if charset == "utf-8" else 2), True
@@ -150,12 +177,10 @@ def _measure(cluster: str, charset: str) -> Cell:
             base.encode(charset)
         except UnicodeEncodeError:
             return "?", 1, True
-        return (base if base.isprintable() else "?"), 1, True
+        return (base if _is_drawn(base) else "?"), 1, True
     # Invisible characters are kept in the text and left out of the drawing; only what holds a
     # cluster together is written.
-    shown = "".join(
-        char for char in cluster if char.isprintable() or char == ZWJ or char >= FIRST_TAG
-    ).strip(ZWJ)
+    shown = "".join(char for char in cluster if _is_drawn(char)).strip(ZWJ)
     if not shown:
         return REPLACEMENT, 1, True
     if len(shown) == 1 and _is_flag_letter(shown):
@@ -166,10 +191,16 @@ def _measure(cluster: str, charset: str) -> Cell:
     columns = sum(_traits_of(char)[0] for char in shown)
     if "\ufe0f" in shown:
         columns = max(columns, 2)  # drawn as an emoji
-    certain = len(shown) == 1 or all(
+    known = shown[0].isprintable() or shown[0].isspace()  # private or newer: terminals differ
+    certain = known and all(
         "\u0300" <= char <= "\u036f" or "\u3099" <= char <= "\u309a" for char in shown[1:]
     )
     return shown, columns, certain
+
+
+def padded(text: str, columns: int) -> str:
+    """`text` with blanks behind it up to `columns` columns."""
+    return text + " " * (columns - width(text))
 
 
 def width(text: str) -> int:

@@ -20,6 +20,7 @@ States, and what a byte does in them (ECMA-48 names; `C0` are the control bytes 
     ss3       -> ground, a key   escape   final byte -> ground   -> ground
     skip      -> ground, a key   escape   final byte -> ground   -> ground (too long a csi)
     function  -> ground, a key   escape   -> ground (the Linux console's ESC [ [ A)
+    report    -> ground, a key   escape   -> ground after 3 bytes (a mouse's: ESC [ M)
     string    BEL -> ground,     escape   nothing                -> ground
               else a key
     paste     kept as text       ESC[201~ -> ground, guarded     a lone leave, Ctrl-C end it
@@ -79,6 +80,9 @@ _ALT: dict[int, Key] = {
 _LETTERS = {"A": "up", "B": "down", "C": "right", "D": "left", "H": "home", "F": "end"}
 _TILDES = {"1": "home", "3": "delete", "4": "end", "7": "home", "8": "end"}
 _ARROWS_LOWER = {"a": "up", "b": "down", "c": "ctrl-right", "d": "ctrl-left"}  # rxvt with Ctrl
+# Final bytes of the sequences behind which a terminal reports the mouse in bytes of no sequence,
+# and how many (xterm, DECSET 1000 and 1001 without 1006): another program may have left that on.
+_MOUSE_BYTES = {"M": 3, "t": 2, "T": 6}
 _SEQUENCE_OPENERS = {
     ord("["): "csi",
     ord("O"): "ss3",
@@ -88,6 +92,7 @@ _SEQUENCE_OPENERS = {
 # What a paste may not hold: C0 but LF, DEL, C1. CR is dealt with before, tabs become spaces.
 _PASTE_CLEAN: dict[int, str | None] = dict.fromkeys([*range(32), *range(0x7F, 0xA0)])
 _PASTE_CLEAN.update({0x0A: "\n", 0x09: " " * TAB_COLUMNS})
+_PASTE_CLEAN[0xFEFF] = None  # a byte order mark: of a file, not of its text
 _TEXT_CLEAN = dict.fromkeys(range(0x80, 0xA0))
 
 
@@ -107,6 +112,7 @@ class KeyDecoder:
         "_guarded",
         "_held",
         "_keys",
+        "_report",
         "_state",
         "_stuck",
     )
@@ -121,6 +127,7 @@ class KeyDecoder:
         self._decoder = getincrementaldecoder(self._charset)("replace")
         self._state = "ground"
         self._held = bytearray()  # csi, ss3: parameters; paste: what may begin PASTE_END
+        self._report = 0  # bytes of a mouse's report that are still to come
         self._guarded = False
         self._stuck = False  # in a paste that has been silent for PASTE_SILENCE_S
         self._after_cr = False  # in a paste: a LF now belongs to the CR before
@@ -228,6 +235,15 @@ class KeyDecoder:
         self._state = "ground"
         return at + 1 if 0x20 <= data[at] < 0x7F else at
 
+    def _in_report(self, data: bytes, at: int) -> int:
+        if data[at] < 0x20:
+            self._state = "ground"
+            return at
+        self._report -= 1
+        if not self._report:
+            self._state = "ground"
+        return at + 1
+
     def _string(self, data: bytes, at: int) -> int:
         while at < len(data) and data[at] >= 0x20:
             at += 1
@@ -275,6 +291,9 @@ class KeyDecoder:
             self._emit((name if state == "ss3" else name.removeprefix("ctrl-"), ""))
         elif state == "ss3" and final == "M":
             self._emit(("enter", ""))  # the keypad's
+        elif final in _MOUSE_BYTES and not parameters:
+            self._state = "report"
+            self._report = _MOUSE_BYTES[final]
 
     def _emit_named(self, name: str, modifier: str) -> None:
         if not name:
@@ -347,6 +366,7 @@ _STATES: dict[str, Callable[[KeyDecoder, bytes, int], int]] = {
     "ss3": KeyDecoder._sequence,
     "skip": KeyDecoder._sequence,
     "function": KeyDecoder._function,
+    "report": KeyDecoder._in_report,
     "string": KeyDecoder._string,
     "paste": KeyDecoder._paste,
 }

@@ -4,18 +4,50 @@ A row is a list with one entry a column: the text of the cluster that begins the
 the rest of a wide one. So a column is an index, and comparing rows is comparing lists.
 The last column is never used: writing it leaves terminals in a state that they disagree about.
 
-What Tab does with the candidates that it is handed is here too: their common prefix, or a list.
+A chat line is wrapped by the terminal itself, so where its second row begins is up to its sender:
+`hung` keeps such a row from looking like a line of somebody else.
+
+What Tab does with the candidates that it is handed is here too: their common prefix, or a list;
+and where a sentence of the program itself is broken.
 """
 
 from __future__ import annotations
 
 from evloop.base.names import display
-from evloop.terminal.graphemes import cell, width
-from evloop.terminal.limits import CANDIDATES_SHOWN_MAX
+from evloop.terminal.graphemes import cell, split, width
+from evloop.terminal.limits import (
+    CANDIDATES_SHOWN_MAX,
+    HUNG_COLUMNS_MIN,
+    LINE_START_CHARACTERS_MAX,
+)
+
+HANGING_COLUMNS = 4  # of a wrapped row that would look like a line of its own, without an indent
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     Row = list[str]
+
+
+def broken_at_blanks(text: str, columns: int) -> str:
+    """`text` with line breaks where it would not fit `columns`, between words only.
+
+    Further rows are indented as the first one, and by two more. A word that is wider than a row is
+    left whole: a terminal breaks it, and it can still be copied.
+    """
+    if "\n" in text:
+        return "\n".join([broken_at_blanks(line, columns) for line in text.split("\n")])
+    if width(text) < columns:
+        return text
+    words = text.lstrip(" ").split(" ")
+    indent = len(text) - len(text.lstrip(" "))
+    rows, row = [], " " * indent + words[0]
+    for word in words[1:]:
+        if width(row) + 1 + width(word) < columns:
+            row += " " + word
+        else:
+            rows.append(row)
+            row = " " * (indent + 2) + word
+    return "\n".join([*rows, row])
 
 
 def one_row(clusters: list[str], columns: int, charset: str) -> Row:
@@ -65,6 +97,52 @@ def lay_out(
     if cursor == len(everything):
         at = (len(rows) - 1, len(row))
     return rows, at[0], at[1]
+
+
+def hung(text: str, start: int, columns: int, indent: int) -> str:
+    """One row of a chat line, which a window of `columns` columns may have to wrap.
+
+    It begins in column `start`. Where a row that the terminal wraps would begin as a line of a chat
+    does (a time, a name and a colon, `-- `, `* `, `? `), a line break and `indent` blanks are put
+    in: who pads a text to the width of a window cannot have the next row say what he likes. All
+    other text is left to the terminal, so that it can be copied as it was said.
+    """
+    if columns < HUNG_COLUMNS_MIN:
+        return text
+    indent = min(indent, columns // 2)
+    column = start % columns or (columns if start else 0)
+    if column + (len(text) if text.isascii() else 2 * len(text)) <= columns:
+        return text
+    rows = []
+    begin = at = 0  # of the row; of what is looked at
+    while text.isascii() and at + columns - column < len(text):
+        at += columns - column
+        column = 0
+        if _looks_like_a_line(text[at : at + LINE_START_CHARACTERS_MAX]):
+            rows.append(text[begin:at])
+            begin, column = at, indent
+    for cluster in () if text.isascii() else split(text):
+        wide = cell(cluster)[1]
+        if column + wide > columns:
+            column = 0
+            if _looks_like_a_line(text[at : at + LINE_START_CHARACTERS_MAX]):
+                rows.append(text[begin:at])
+                begin, column = at, indent
+        column += wide
+        at += len(cluster)
+    return ("\n" + " " * indent).join([*rows, text[begin:]])
+
+
+def _looks_like_a_line(text: str) -> bool:
+    """Whether `text`, at the start of a row, could be taken for a line of its own."""
+    text = text.lstrip()
+    word = text.partition(" ")[0]
+    if word in ("--", "*", "?"):
+        return True
+    if word.endswith((":", "\uff1a")):
+        return True
+    digits = word.replace(":", "").replace("-", "").replace("T", "")
+    return ":" in word and digits.isdecimal()
 
 
 def common_prefix(candidates: list[str]) -> str:

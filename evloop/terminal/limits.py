@@ -16,6 +16,10 @@ CLUSTER_CHARACTERS_MAX = 32  # code points of one cluster; piled-up accents beyo
 CELLS_CACHED_MAX = 4_096  # clusters beyond ASCII whose width is remembered
 UNDO_STEPS_MAX = 64
 SEARCH_CHARACTERS_MAX = 128
+HUNG_COLUMNS_MIN = (
+    20  # in a narrower window every row begins anywhere, and nothing can be told apart
+)
+LINE_START_CHARACTERS_MAX = 64  # a time, a tag, and the longest name; of a row that is looked at
 CANDIDATES_SHOWN_MAX = 100  # completions listed
 INTERRUPT_TWICE_S = 2.0  # two Ctrl-C on an empty line within this time leave
 FLUSH_INTERVAL_S = 0.05  # messages are drawn at most 20 times a second
@@ -33,6 +37,14 @@ BAUD_SLOW = 38_400  # below this the line itself says that it is slow
 assert PASTE_GUARD_S < SEQUENCE_SILENCE_S < PASTE_SILENCE_S
 assert BATCH_BYTES_MIN <= BATCH_BYTES_START <= BATCH_BYTES_MAX <= FLUSH_BYTES_MAX
 assert RECEIPT_QUICK_S < RECEIPT_SLOW_S < RECEIPT_LOST_S
+
+COLUMNS_DEFAULT = 80  # of a terminal that does not tell
+
+# -- words ---------------------------------------------------------------------------------------
+
+NAMES_ENTERED_MAX = 12  # names on the first line of a room; the rest is counted
+NAMES_FOLDED_MAX = 6  # names of one kind of news
+NAMES_FLOOD_MAX = 3  # of those who send too fast
 
 # -- the client's standard streams ---------------------------------------------------------------
 

@@ -187,19 +187,21 @@ def _in_word(cluster: str, blank_only: bool) -> bool:
 class LineHistory:
     """The history of one prompt."""
 
-    __slots__ = ("_at", "_draft", "lines")
+    __slots__ = ("_at", "_draft", "commands", "lines")
 
     def __init__(self, lines: Iterable[str] = ()) -> None:
         self.lines = list(lines)[-HISTORY_LINES_MAX:]
+        self.commands = list(self.lines)  # of these, what may be kept on disk
         self._at = len(self.lines)
         self._draft = ""
 
-    def add(self, text: str) -> None:
+    def add(self, text: str, command: bool) -> None:
         """Remember a line that was submitted; blank ones and repeats are not worth it."""
-        if text.strip() and self.lines[-1:] != [text]:
-            self.lines.append(text)
-            if len(self.lines) > HISTORY_LINES_MAX:
-                del self.lines[0]
+        for lines in (self.lines, self.commands) if command else (self.lines,):
+            if text.strip() and lines[-1:] != [text]:
+                lines.append(text)
+                if len(lines) > HISTORY_LINES_MAX:
+                    del lines[0]
         self._at = len(self.lines)
         self._draft = ""
 

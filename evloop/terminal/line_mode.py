@@ -16,7 +16,9 @@ from collections import deque
 from evloop.system.stdin import Input, LineReader
 from evloop.system.stdout import Writer
 from evloop.system.timers import nothing
-from evloop.terminal.limits import LINES_WAITING_MAX
+from evloop.terminal.graphemes import width
+from evloop.terminal.layout import HANGING_COLUMNS, broken_at_blanks, hung
+from evloop.terminal.limits import COLUMNS_DEFAULT, LINES_WAITING_MAX
 from evloop.terminal.tty import in_foreground, set_escape
 
 TYPE_CHECKING = False
@@ -43,6 +45,7 @@ class LineMode:
         self.is_terminal = os.isatty(0) and os.isatty(1)
         self.owner: Owner | None = None
         self.complete: Callable[[str, int], list[str]] = _no_candidates  # no Tab here
+        self._room = ""  # the name of the room that we are in
         self._out = Writer(1, loop, on_gone)
         self._err = Writer(2, loop)
         self._escape = escape if os.isatty(0) else b""
@@ -66,9 +69,19 @@ class LineMode:
         """A line of data: a chat line or a result."""
         self._out.line(text)
 
-    def note(self, text: str) -> None:
-        """A line that is not data."""
+    def note(self, text: str, manner: str = "") -> None:
+        """A line that is not data; a sentence on a terminal is broken between words only."""
+        if manner != "text" and os.isatty(2):
+            text = broken_at_blanks(text, _columns())
+        else:
+            text = self._hung(text, HANGING_COLUMNS)
         self._err.line(text)
+
+    def _hung(self, text: str, indent: int) -> str:
+        if not self.is_terminal:
+            return text
+        wide = _columns()
+        return "\n".join([hung(row, 0, wide, indent) for row in text.split("\n")])
 
     def message(
         self,
@@ -78,14 +91,20 @@ class LineMode:
         old: bool,
         mention: bool,
         bell: bool,
+        own: bool,
     ) -> None:
         """A chat line (`parts` of report.message_parts); further lines of it are indented."""
+        if own and self.is_terminal:
+            return  # it stands there, as it was typed
         before, who, after, lines = parts
         head = time + before + who + after
-        self._out.line(head + ("\n" + " " * len(head)).join(lines))
+        indent = width(head)
+        text = self._hung(head + ("\n" + " " * indent).join(lines), indent)
+        self._out.line(text + "\a" if bell and self.is_terminal else text)
 
     def prompt(self, text: str, *, chatting: bool) -> None:
         """Say where Enter will go; only a person is told, and in a room it would be in the way."""
+        self._room = text.removesuffix("> ") if chatting else ""
         if self.is_terminal and not chatting:
             self._out.write(text)
 
@@ -143,22 +162,33 @@ class LineMode:
         return -1
 
     def _hand_out(self) -> None:
-        owner, waiting = self.owner, self._waiting
-        assert owner is not None
-        tell = {"line": owner.line, "bad": owner.bad_line}
-        ends: dict[str, Callable[[], object]] = {"escape": owner.leave, "eof": owner.eof}
+        waiting = self._waiting
         while waiting:
             at = self._next()
             if at < 0:
                 break
             kind, text = waiting[at]
             del waiting[at]
-            if kind in tell:
+            owner = self.owner  # a line may set another one
+            assert owner is not None
+            tell = {"line": owner.line, "bad": owner.bad_line}
+            ends: dict[str, Callable[[], object]] = {"escape": owner.leave, "eof": owner.eof}
+            if kind == "line" and self._room and self.is_terminal and not text.strip():
+                self.note(f"-- in {self._room}: what you type is said here; /leave goes back --")
+            elif kind in tell:
                 self._loop.guard(self, tell[kind], text)
             else:
                 self._loop.guard(self, ends[kind])
         if self._input is not None:
             self._input.want_read(len(waiting) < LINES_WAITING_MAX)
+
+
+def _columns() -> int:
+    """The width of the terminal on stderr."""
+    try:
+        return os.get_terminal_size(2).columns or COLUMNS_DEFAULT
+    except OSError:  # it has just gone
+        return COLUMNS_DEFAULT
 
 
 def _no_candidates(text: str, cursor: int) -> list[str]:

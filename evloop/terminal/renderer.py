@@ -11,7 +11,8 @@ It writes `\\r \\n \\b BEL ESC[A B C D H J K @ P` and text, nothing else (and SG
 from __future__ import annotations
 
 from evloop.base.names import display
-from evloop.terminal.graphemes import cell
+from evloop.terminal.graphemes import cell, width
+from evloop.terminal.layout import HANGING_COLUMNS, hung
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     # A chat line: text, or pieces of (SGR parameters, text); "\n" breaks it.
     Styled = str | list[tuple[str, str]]
 
+TYPED = -1  # instead of an indent: a line that was typed here, and looks as its author likes
 CARRIED_MAX = 9  # columns that go over to the next row of a wrapped line, at most
 CARRY_COST = 12  # bytes of moving a row's cells; below, they are written anew
 
@@ -204,7 +206,7 @@ class Renderer:
         Each is (line, columns by which its second and later rows are indented).
         """
         rows = self._rows
-        composed = [_compose(line, indent) for line, indent in lines]
+        composed = [_compose(line, indent, self._columns) for line, indent in lines]
         if composed[0] == "".join(map("".join, rows)) and composed[0].isascii():
             # What was typed stays, as in a shell: it is there already.
             self._out.append("\n" * (len(rows) - self._row))
@@ -257,14 +259,29 @@ class Renderer:
         self._column = 0
 
 
-def _compose(line: Styled, indent: int) -> str:
+def _compose(line: Styled, indent: int, columns: int) -> str:
     """The text of a chat line, safe and indented."""
     out = ""
+    column = 0
     for style, text in [("", line)] if isinstance(line, str) else line:
         # Mostly one row with nothing to make safe in it: found out at once, it costs a third.
         shown = text if text.isprintable() else _safe_rows(text, indent)
+        if indent != TYPED and column + 2 * len(shown) > columns:  # it may be wrapped
+            shown, column = _hung_rows(shown, column, columns, indent)
+        else:
+            column += width(shown)
         out += f"\x1b[{style}m{shown}\x1b[m" if style and shown else shown
     return out
+
+
+def _hung_rows(text: str, column: int, columns: int, indent: int) -> tuple[str, int]:
+    """The rows of `text`, and where the last one ends, in columns from where its row begins."""
+    rows = []
+    for row in text.split("\n"):
+        rows.append(hung(row, column, columns, indent or HANGING_COLUMNS))
+        column += width(row)
+        last, column = column, 0
+    return "\n".join(rows), last
 
 
 def _safe_rows(text: str, indent: int) -> str:

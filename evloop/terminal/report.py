@@ -9,6 +9,8 @@ plain values, or as the event itself, of which only the names of its fields are 
 from __future__ import annotations
 
 from evloop.base.names import display, place_of, quoted
+from evloop.terminal.graphemes import padded, width
+from evloop.terminal.limits import NAMES_ENTERED_MAX, NAMES_FLOOD_MAX, NAMES_FOLDED_MAX
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 UNKNOWN_LOSS = ("loss_percent", 255)  # on the wire of a room, 255 is "unknown"
 
 # `mark` of a message event -> what a person is told behind the text. "" and "history" need no word.
-_MARKS = {"late": "  [late]", "early": "  [out of place]"}
+_MARKS = {"late": "late", "early": "out of place"}
 
 # JSON escapes C0 by itself; C1, DEL, separators and bidi controls could still act on a terminal.
 _JSON_ESCAPES = {
@@ -27,19 +29,22 @@ _JSON_ESCAPES = {
 }
 
 
-def message_parts(name: str, action: bool, text: str, mark: str) -> tuple[str, str, str, list[str]]:
+def message_parts(
+    name: str, action: bool, text: str, mark: str, said: str = ""
+) -> tuple[str, str, str, list[str]]:
     """(before, who, after, lines): `Mel: Good morning!` is "", "Mel", ": ", ["Good morning!"].
 
     `* Mel waves` is an action, what /me says; `? Mel: hello` a line that nobody vouches for. Text
     of no sender stays on one line: nothing would tell its second line from a message of somebody
-    else.
+    else. `said` is the time of day of a line that came long after it was said.
     """
     if text.isprintable() or mark == "plain" or not name:
         lines = [display(text)]
     else:
         lines = [display(line) for line in text.split("\n")]
-    if mark in _MARKS:
-        lines[-1] += _MARKS[mark]
+    words = [word for word in (_MARKS.get(mark), f"said {said}" if said else None) if word]
+    if words:
+        lines[-1] += f"  [{', '.join(words)}]"
     if mark == "plain":
         return "? ", "", "", lines
     if action:
@@ -51,7 +56,7 @@ def message_line(name: str, action: bool, text: str, mark: str) -> str:
     """A message as one piece of text; further lines of it are indented to where the text begins."""
     before, who, after, lines = message_parts(name, action, text, mark)
     head = before + who + after
-    return head + ("\n" + " " * len(head)).join(lines)
+    return head + ("\n" + " " * width(head)).join(lines)
 
 
 def note(text: str) -> str:
@@ -61,7 +66,7 @@ def note(text: str) -> str:
 
 def entered(room: str, names: Sequence[str], escape: str) -> str:
     """The line with which chat mode begins."""
-    company = f" with {', '.join(map(display, names))}" if names else ""
+    company = f" with {_names(names, NAMES_ENTERED_MAX)}" if names else ""
     return note(f"in {display(room)}{company}. {escape} or /leave goes back")
 
 
@@ -75,7 +80,8 @@ def alone(members: int, interface: str) -> str:
 
 
 # What became of a member -> the words behind the names.
-_PRESENCE = {
+PRESENCE = {
+    "here": "here too",
     "joined": "joined",
     "visited": "came and went",
     "bye": "left",
@@ -84,19 +90,87 @@ _PRESENCE = {
 
 
 def came_and_went(news: Iterable[tuple[str, str]]) -> str:
-    """Joins and parts that were folded into one line; `news` holds (a key of _PRESENCE, name)."""
-    groups: dict[str, list[str]] = {what: [] for what in _PRESENCE}
+    """Joins and parts that were folded into one line; `news` holds (a key of PRESENCE, name)."""
+    groups: dict[str, list[str]] = {what: [] for what in PRESENCE}
     for what, name in news:
         groups[what].append(name)
-    parts = [f"{_names(names)} {_PRESENCE[what]}" for what, names in groups.items() if names]
+    parts = [
+        f"{_names(names, NAMES_FOLDED_MAX)} {PRESENCE[what]}"
+        for what, names in groups.items()
+        if names
+    ]
     return note("; ".join(parts))
 
 
-def _names(names: Sequence[str], most: int = 6) -> str:
+def _names(names: Sequence[str], most: int) -> str:
     shown = [display(name) for name in names[:most]]
     if len(names) > most:
         shown.append(f"{len(names) - most} more")
     return ", ".join(shown)
+
+
+def too_fast(floods: Iterable[tuple[str, int]]) -> str:
+    """Lines that were not shown because they came too fast: (name, how many)."""
+    most_first = sorted(floods, key=lambda flood: -flood[1])
+    named = [
+        plural(count, "more line") + (f" from {display(name)}" if name else "")
+        for name, count in most_first[:NAMES_FLOOD_MAX]
+    ]
+    rest = most_first[NAMES_FLOOD_MAX:]
+    if rest:
+        named.append(f"{sum(count for _, count in rest)} from {len(rest)} others")
+    return note(f"{', '.join(named)} (too fast; /history has them)")
+
+
+# Kinds of remarks that are counted where there are too many -> words for one and for several.
+FOLDED = {
+    "joined": ("join", "joins"),
+    "left": ("leave", "leaves"),
+    "renamed": ("rename", "renames"),
+    "lost": ("report of a loss", "reports of losses"),
+    "conflict": ("conflict", "conflicts"),
+    "plain": ("plain text", "plain texts"),
+    "line": ("line", "lines"),
+    "rooms": ("change of the list of rooms", "changes of the list of rooms"),
+    "history": ("word about the history", "words about the history"),
+}
+
+
+def folded(counts: Iterable[tuple[str, int]]) -> str:
+    """Remarks of which there were too many; (a key of FOLDED, how many)."""
+    words = [f"{count} {FOLDED[kind][count != 1]}" for kind, count in counts]
+    return note(f"not shown, because there were too many: {', '.join(words)}; /stats counts on")
+
+
+def came_later(count: int) -> str:
+    """What follows was said before we came, and came late."""
+    return note(f"{plural(count, 'message')} from before that came late:")
+
+
+def history_awaited(missing: int) -> str:
+    """The history is not shown yet, because some of it is missing."""
+    verb = "is" if missing == 1 else "are"
+    return note(f"waiting for the history: {plural(missing, 'message')} {verb} still missing")
+
+
+def history_cut(missing: int) -> str:
+    """The history was shown although some of it is still missing."""
+    verb = "is" if missing == 1 else "are"
+    return note(f"{plural(missing, 'message')} of the history {verb} still missing")
+
+
+def namesakes(count: int, name: str) -> str:
+    """Others have our name."""
+    verb = "other is" if count == 1 else "others are"
+    return note(f"{count} {verb} called {display(name)}; /name NEW changes yours")
+
+
+def foreign(mode: str) -> str:
+    """Datagrams of a room of another mode come here."""
+    return note(
+        f"datagrams of a {mode} room come here and are not shown: this room was entered as plain;"
+        f" /leave, then chat ADDRESS:PORT --mode {mode}"
+    )
 
 
 def directory_away(endpoint: str, why: str, delay: float) -> str:
@@ -172,19 +246,27 @@ def ago(seconds: float) -> str:
     return f"{seconds:.0f} s ago" if seconds < 120 else f"{seconds / 60:.0f} min ago"
 
 
-def who_lines(members: Iterable[tuple[str, float]]) -> list[str]:
-    """`/who`: (shown name, seconds since last heard), oneself first."""
+def who_lines(room: str, members: Iterable[tuple[str, float]], counted: int) -> list[str]:
+    """`/who`: (shown name, seconds since last heard), oneself first; a head with the total.
+
+    `counted`: how many the directory counts there, 0 where none is asked.
+    """
     rows = [(display(name), ago(age)) for name, age in members]
-    width = max((len(name) for name, _ in rows), default=0)
-    return [f"  {name:{width}}  {age if at else 'you'}" for at, (name, age) in enumerate(rows)]
+    wide = max((width(name) for name, _ in rows), default=0)
+    asked = f", the directory counts {counted}" if counted else ""
+    head = note(f"{display(room)}: {len(rows)} heard, you included{asked}")
+    return [
+        head,
+        *(f"  {padded(name, wide)}  {age if at else 'you'}" for at, (name, age) in enumerate(rows)),
+    ]
 
 
 def stats_lines(stats: dict[str, int]) -> list[str]:
     """`/stats`: every counter that is not zero, and known, in the order given."""
     known = [(key, value) for key, value in stats.items() if (key, value) != UNKNOWN_LOSS]
     rows = [(key.replace("_", " "), value) for key, value in known if value]
-    width = max((len(key) for key, _ in rows), default=0)
-    return [f"  {key:{width}}  {value}" for key, value in rows] or ["  nothing yet"]
+    wide = max((len(key) for key, _ in rows), default=0)
+    return [f"  {key:{wide}}  {value}" for key, value in rows] or ["  nothing yet"]
 
 
 def room_lines(rooms: Sequence[dict[str, object]]) -> list[str]:
@@ -199,9 +281,12 @@ def room_lines(rooms: Sequence[dict[str, object]]) -> list[str]:
         )
         for room in rooms
     ]
-    wide = max((len(row[0]) for row in rows), default=0)
-    address = max((len(row[1]) for row in rows), default=0)
-    return [f"  {n:{wide}}  {a:{address}}  {p:>5}   {m}{mode}" for n, a, p, m, mode in rows]
+    wide = max((width(row[0]) for row in rows), default=0)
+    address = max((width(row[1]) for row in rows), default=0)
+    return [
+        f"  {padded(name, wide)}  {padded(where, address)}  {port:>5}   {members}{mode}"
+        for name, where, port, members, mode in rows
+    ]
 
 
 def room_made(room: dict[str, object]) -> str:
@@ -213,6 +298,23 @@ def room_made(room: dict[str, object]) -> str:
 
 def room_deleted(room: dict[str, object]) -> str:
     return f"deleted room {display(str(room['name']))}"
+
+
+def room_gone(name: str, address: str, port: int) -> str:
+    """The room that one is in is in the directory no more."""
+    place = f"{display(address)} {port}"
+    return note(
+        f"room {display(name)} was deleted from the directory: who is here can go on, but nobody"
+        f" new finds it; at the prompt, makeroom {display(name)} {place} makes it again"
+    )
+
+
+def room_moved(name: str, address: str, port: int) -> str:
+    """The directory has another room of the name of the one that one is in."""
+    return note(
+        f"room {display(name)} was made anew at {display(place_of(address, port))}: who enters it"
+        f" now does not come here; /leave, then chat {display(name)} follows"
+    )
 
 
 def plural(count: int, thing: str) -> str:

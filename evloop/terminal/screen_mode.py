@@ -28,6 +28,7 @@ from evloop.system.limits import FOREGROUND_POLL_S
 from evloop.system.timers import NEVER
 from evloop.terminal.editor import Editor
 from evloop.terminal.graphemes import width
+from evloop.terminal.layout import broken_at_blanks
 from evloop.terminal.limits import BAUD_SLOW, LINES_WAITING_MAX
 from evloop.terminal.tty import Tty, charset_of
 
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 # SGR codes that are readable on dark and light ground; a nickname keeps its own for good.
 _COLORS = ("31", "32", "33", "34", "35", "36")
 _DIM, _REVERSE = "2", "7"
+_TINTS = {"remark": _DIM, "error": "1;31"}  # what may be overlooked, and what must not
 
 
 def color_of(name: str) -> str:
@@ -53,7 +55,14 @@ class ScreenMode:
     """A person at a terminal. `complete` is set by the owner: (text, cursor) -> candidates."""
 
     def __init__(
-        self, loop: Loop, *, escape: bytes, color: bool, slow: bool, history: bool
+        self,
+        loop: Loop,
+        *,
+        escape: bytes,
+        color: bool,
+        slow: bool,
+        history: bool,
+        is_command: Callable[[str, bool], bool],
     ) -> None:
         self.is_terminal = True
         self.owner: Owner | None = None
@@ -63,15 +72,18 @@ class ScreenMode:
         self._waiting: list[str] = []
         self._held = False
         self._directory = state_directory(os.environ) if history else None
-        self._loaded = load_history(self._directory) if self._directory else []
+        self._chatting = False
+        self._kept = lambda text: is_command(text, False)  # of the lines of a history file
+        self._loaded = load_history(self._directory, self._kept) if self._directory else []
         self._terminal = Tty()
-        columns, rows = self._terminal.size()
+        self._columns, rows = self._terminal.size()
         self._editor = Editor(
-            columns,
+            self._columns,
             rows,
             prompt="",
             echo=True,
             complete=self._candidates,
+            is_command=lambda text: is_command(text, self._chatting),
             history=list(self._loaded),
             escape=escape[0],
             charset=charset_of(os.environ),
@@ -107,7 +119,7 @@ class ScreenMode:
             self._come_back()  # what kept us from starting must be told
         if self._directory is not None:
             try:
-                save_history(self._directory, self._loaded, self._editor.history)
+                save_history(self._directory, self._loaded, self._editor.commands, self._kept)
             except OSError as error:
                 self.note(f"evloop: the history was not kept: {error.strerror}")
         if self._mine:
@@ -121,9 +133,14 @@ class ScreenMode:
         """A line of data: the result of a command."""
         self._editor.above(text, urgent=True)
 
-    def note(self, text: str) -> None:
-        """A line of the program itself."""
-        self._editor.above([(_DIM if self._color else "", text)], urgent=True)
+    def note(self, text: str, manner: str = "") -> None:
+        """A line of the program itself; `manner` as in `Frontend`."""
+        if manner != "text":
+            text = broken_at_blanks(text, self._columns)
+        tint = _TINTS.get(manner, "") if self._color else ""
+        # What others can cause waits with the chat lines, of which only so many wait for a slow
+        # terminal; answers to what was typed do not.
+        self._editor.above([(tint, text)], urgent=manner in ("error", "text"))
 
     def message(
         self,
@@ -133,11 +150,12 @@ class ScreenMode:
         old: bool,
         mention: bool,
         bell: bool,
+        own: bool,
     ) -> None:
         """A chat line (`parts` of report.message_parts); further lines of it are indented."""
         before, who, after, lines = parts
         text = "\n".join(lines)
-        indent = width(time + before + who + after) if len(lines) > 1 else 0
+        indent = width(time + before + who + after)
         if old and self._color:
             pieces = [(_DIM, time + before + who + after + text)]
         elif mention:
@@ -151,6 +169,7 @@ class ScreenMode:
 
     def prompt(self, text: str, *, chatting: bool) -> None:
         """Say where Enter will go. A message is printed once, as others see it: no echo."""
+        self._chatting = chatting
         self._editor.set_prompt(text, echo=not chatting)
 
     def progress(self, text: str) -> None:
@@ -245,7 +264,8 @@ class ScreenMode:
         self._terminal.flush()
 
     def _resize(self) -> None:
-        self._editor.resize(*self._terminal.size())
+        self._columns, rows = self._terminal.size()
+        self._editor.resize(self._columns, rows)
 
     def _suspend(self) -> None:
         if not self._mine:

@@ -57,7 +57,9 @@ def charset_of(environment: dict[str, str] | os._Environ[str]) -> str:
     for variable in ("LC_ALL", "LC_CTYPE", "LANG"):
         value = environment.get(variable, "")
         if value:
-            name = value.partition("@")[0].partition(".")[2].lower().replace("-", "")
+            language, dot, name = value.partition("@")[0].partition(".")
+            # A Mac's ssh hands over LC_CTYPE=UTF-8: a character set without a language.
+            name = (name if dot else language).lower().replace("-", "")
             if name in ("utf8", "utf"):
                 return "utf-8"
             if name in ("iso88591", "iso885915", "latin1"):
@@ -203,7 +205,8 @@ class Tty:
             controls[key] = b"\0"
         if _set_attributes(self._stdin, raw):
             self.raw = True
-            self._quit = signal.signal(signal.SIGQUIT, self._on_quit)
+            if signal.getsignal(signal.SIGQUIT) != signal.SIG_IGN:
+                self._quit = signal.signal(signal.SIGQUIT, self._on_quit)
             self.write(PASTE_ON)
 
     def leave(self) -> None:
@@ -227,7 +230,8 @@ class Tty:
 
     def _forget_raw(self) -> None:
         self.raw = False
-        signal.signal(signal.SIGQUIT, self._quit or signal.SIG_DFL)  # type: ignore[arg-type]
+        if signal.getsignal(signal.SIGQUIT) != signal.SIG_IGN:
+            signal.signal(signal.SIGQUIT, self._quit or signal.SIG_DFL)  # type: ignore[arg-type]
 
     def _break_through(self) -> None:
         """Stopped by Ctrl-S, or full: drop what waits, but not what the shell needs.
@@ -310,6 +314,8 @@ class Tty:
 
         Then call `resume`.
         """
+        if signal.getsignal(signal.SIGTSTP) == signal.SIG_IGN:
+            return  # who started us wants us not to be stopped
         self.leave()
         before = signal.signal(signal.SIGTSTP, signal.SIG_DFL)
         os.kill(0, signal.SIGTSTP)  # we stop in here

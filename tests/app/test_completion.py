@@ -44,6 +44,9 @@ def test_an_empty_line_offers_every_command() -> None:
         ("/help /w", ["/who "]),
         ("//x", []),
         ("what /w", []),
+        ("/ig", ["/ignore "]),
+        ("/ignore c", ["Carol ", "carl "]),
+        ("/ignore -b", ["-Bob "]),
     ],
 )
 def test_in_a_room_the_latest_speaker_comes_first(before: str, candidates: list[str]) -> None:

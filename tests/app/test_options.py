@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from pathlib import Path
 
 import pytest
 
@@ -17,6 +18,7 @@ from evloop.app.options import (
     parse_options,
 )
 from evloop.base.errors import Refused
+from evloop.system.files import keep_name
 from evloop.system.process import columns
 
 ENVIRON = {"USER": "mel"}
@@ -48,7 +50,19 @@ def test_time_stamps_are_for_people() -> None:
 
 def test_a_user_name_that_is_no_chat_name_makes_a_guest() -> None:
     for user in ("", "a b", "x" * 40, "a:b"):
-        assert default_name({"USER": user}).startswith("guest-")
+        assert default_name({"USER": user}, False).startswith("guest-")
+
+
+def test_the_name_given_last_comes_before_the_user_name(tmp_path: Path) -> None:
+    environ = {"USER": "student", "XDG_STATE_HOME": str(tmp_path)}
+    assert default_name(environ, False) == "student"
+    keep_name(environ, "Fay")
+    assert default_name(environ, False) == "Fay" and default_name(environ, True) == "student"
+    assert parse_options([], environ, True).name == "Fay"
+    assert parse_options(["--no-history"], environ, True).name == "student"
+    assert parse_options([], {**environ, "EVLOOP_NAME": "Ann"}, True).name == "Ann"
+    (tmp_path / "evloop" / "name").write_bytes(b"no name\xff\n")
+    assert default_name(environ, False) == "student"
 
 
 def test_options_may_follow_the_command() -> None:
@@ -130,3 +144,14 @@ def test_help_and_usage_name_what_was_called(capsys: pytest.CaptureFixture[str])
             parse_options(arguments, {}, True, "python3 -m evloop")
         said = capsys.readouterr()
         assert (said.out + said.err).startswith("usage: python3 -m evloop ")
+
+
+def test_a_key_without_its_certificate_is_no_plain_connection() -> None:
+    with pytest.raises(UsageError, match="--tls-key needs --tls-cert"):
+        options("--tls-key", "key.pem")
+
+
+@pytest.mark.parametrize("text", ["^é", "^ß", "^ı", "^ﬁ", "^Ａ", "Ctrl-é", "^😀", "^€"])
+def test_an_escape_key_that_is_no_ascii_letter_is_usage(text: str) -> None:
+    with pytest.raises(UsageError, match="--escape"):
+        parse_escape(text)

@@ -117,7 +117,14 @@ def test_the_tables_do_not_grow_with_what_was_refused() -> None:
 
 @pytest.mark.parametrize(
     ("wanted", "descriptors", "fit"),
-    [(10_000, 1 << 20, 10_000), (10_000, 1_024, 992), (10_000, 64, 32), (5, 64, 5), (9, 3, 0)],
+    [
+        (10_000, 1 << 20, 10_000),
+        (10_000, 1_024, 992),
+        (10_000, 64, 32),
+        (5, 64, 5),
+        (9, 3, 0),
+        (0, 1_024, 992),
+    ],
 )
 def test_clients_are_lowered_to_what_the_system_allows(
     wanted: int, descriptors: int, fit: int

@@ -21,7 +21,6 @@ from evloop.daemon.metrics import (
     publish,
     resident_bytes,
 )
-from evloop.system.files import write_file
 from evloop.system.log import INFO, Log
 from evloop.system.loop import Loop
 
@@ -133,27 +132,6 @@ def test_the_process_is_measured() -> None:
     os.close(reading)
     os.close(writing)
     assert 1_000_000 < resident_bytes() < 1 << 32
-
-
-def test_the_file_is_replaced_at_once(tmp_path: Path) -> None:
-    path = tmp_path / "evloop.prom"
-    write_file(str(path), "old\n")
-    with path.open() as reader:
-        write_file(str(path), "new\n")
-        assert reader.read() == "old\n", "who had it open reads on"
-    assert path.read_text() == "new\n"
-    assert path.stat().st_mode & 0o777 == 0o644, "another user collects it"
-    assert os.listdir(tmp_path) == ["evloop.prom"]
-
-
-def test_a_trap_beside_the_file_is_not_followed(tmp_path: Path) -> None:
-    victim = tmp_path / "victim"
-    victim.write_text("precious")
-    (tmp_path / ".evloop.prom.new").symlink_to(victim)
-    write_file(str(tmp_path / "evloop.prom"), "figures\n")
-    assert victim.read_text() == "precious"
-    os.mkfifo(tmp_path / ".evloop.prom.new")
-    write_file(str(tmp_path / "evloop.prom"), "figures\n")
 
 
 def test_publishing_goes_on_after_a_failure(tmp_path: Path) -> None:

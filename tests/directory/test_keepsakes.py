@@ -241,3 +241,13 @@ def test_it_is_a_dict(
         kept.put(key, value)
     for key, value in dict(puts).items():
         assert kept.get(key) == value
+
+
+def test_our_own_link_is_written_through(tmp_path: Path) -> None:
+    target = tmp_path / "elsewhere"
+    (tmp_path / "pins").symlink_to(target)
+    kept = KeyFile(str(tmp_path), "pins")
+    kept.put("host:1", "ab")
+    kept.put("host:2", "cd")
+    assert (tmp_path / "pins").is_symlink()
+    assert target.read_text() == "host:1 ab\nhost:2 cd\n"

@@ -28,6 +28,7 @@ from evloop.daemon.limits import (
 )
 from evloop.directory.limits import BATCH_MEMBERS_MAX
 from evloop.framing import pack_frame
+from evloop.net import scheduler
 from evloop.net.limits import (
     ACCEPT_PAUSE_S,
     FRAMES_FREE,
@@ -36,7 +37,7 @@ from evloop.net.limits import (
     UNFINISHED_FRAME_S,
     WRITE_PROGRESS_S,
 )
-from evloop.system.limits import EXPIRED_PER_TICK_MAX, LOG_REPEATS_MAX
+from evloop.system.limits import EXPIRED_PER_TICK_MAX, LOG_REPEATS_MAX, READ_BYTES_PER_WAKE
 from tests.support.live import (
     ROOT,
     Caller,
@@ -521,6 +522,80 @@ def test_a_full_disk(processes: list[Process], tmp_path: Path) -> None:
         process.until(lambda: "the store takes changes again" in process.log)
     finally:
         caller.close()
+
+
+# -- what all of them together hold ---------------------------------------------------------------
+
+
+@pytest.fixture
+def small_budget(monkeypatch: pytest.MonkeyPatch) -> int:
+    budget = 4 * 2**20
+    monkeypatch.setattr(scheduler, "HELD_BYTES_MAX", budget)
+    monkeypatch.setattr(scheduler, "HELD_AFTER_BYTES", budget * 3 // 4)
+    return budget
+
+
+def held_by(house: House) -> int:
+    """Bytes that all connections hold, added up without the hub's own sum."""
+    connections = house.dispatcher.connections.values()
+    return sum(one.queued + len(one._decoder.rest) for one in connections)
+
+
+def test_slow_readers_together_hold_no_more_than_the_budget(
+    open_house: Callable[..., House], small_budget: int
+) -> None:
+    house = open_house("--change-rate", "0")
+    honest, slow_but_small = house.caller(), house.caller()
+    for number in range(600):
+        house.dispatcher.make_room(f"room-{number:050}", None, None, "127.0.0.1", b"")
+    readers = []
+    for _ in range(60):
+        reader = house.caller()
+        reader.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        readers.append(reader)
+    house.call(slow_but_small, "ping")
+    worst = 0
+    for _ in range(80):
+        for reader in readers:
+            if not reader.closed:
+                reader.ask("getdir")
+        house.tick()
+        worst = max(worst, held_by(house))
+        holdings = house.dispatcher.hub.holdings
+        assert holdings.total == sum(holdings._amounts.values())
+    assert worst < small_budget + 60 * FRAME_BYTES_MAX, "one reply of each may come on top"
+    assert held_by(house) <= small_budget
+    assert house.server.metrics.figures()["connections_broken"] == {
+        "cut off": pytest.approx(30, abs=29)
+    }
+    assert house.call(honest, "ping")["result"] == {}
+    assert house.call(slow_but_small, "ping")["result"] == {}, "who holds little is not cut off"
+    for reader in readers:
+        reader.close()
+    house.until(lambda: len(house.dispatcher.connections) == 2)
+    assert house.dispatcher.hub.holdings.total == 0
+
+
+def test_half_frames_together_hold_no_more_than_the_budget(
+    open_house: Callable[..., House], small_budget: int
+) -> None:
+    house = open_house()
+    honest = house.caller()
+    house.call(honest, "ping")
+    half = (PAYLOAD_BYTES_MAX).to_bytes(4, "big") + b" " * (PAYLOAD_BYTES_MAX - 100)
+    callers = [house.caller() for _ in range(100)]
+    for _ in range(40):
+        for caller in callers:
+            if not caller.closed and not caller.got:
+                left = getattr(caller, "left", half)
+                caller.left = left[caller.send(left) :]  # type: ignore[attr-defined]
+        house.tick()
+        assert held_by(house) <= small_budget + READ_BYTES_PER_WAKE * 100
+    house.tick(5)
+    assert held_by(house) <= small_budget
+    assert house.call(honest, "ping")["result"] == {}
+    house.skip(UNFINISHED_FRAME_S + 1)
+    assert house.dispatcher.hub.holdings.total == 0
 
 
 # -- the end ---------------------------------------------------------------------------------------

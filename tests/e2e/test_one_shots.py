@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from evloop.app.limits import CONFIRM_S
 from evloop.base.errors import (
     FAILED,
     UNCONFIRMED,
@@ -90,10 +92,122 @@ def test_nobody_there_is_not_confirmed(room: str) -> None:
     assert err == f"evloop: say {room}: not confirmed: nobody is there; try again\n"
 
 
-def test_in_a_plain_room_there_is_nothing_to_wait_for(room: str) -> None:
+def test_where_nobody_need_be_it_is_no_failure(room: str) -> None:
+    assert client("say", room, "--anybody", "hello") == (0, "", "")
     began = time.monotonic()
-    assert client("say", room, "--mode", "plain", "hello") == (0, "", "")
-    assert time.monotonic() - began < PATIENCE_S / 2
+    assert client("say", "--timeout", "0.1", room, "hello")[0] == UNCONFIRMED
+    assert time.monotonic() - began < CONFIRM_S
+    assert client("say", "--timeout", "soon", room, "hello")[0] == USAGE
+
+
+@pytest.mark.parametrize("typed", ["hello\n", "one\n\ntwo\n"])
+def test_in_a_plain_room_there_is_nothing_to_wait_for(room: str, typed: str) -> None:
+    began = time.monotonic()
+    assert client("say", room, "--mode", "plain", typed=typed) == (0, "", "")
+    assert time.monotonic() - began < CONFIRM_S
+
+
+@pytest.mark.parametrize("words", [[], [""], ["  ", ""]])
+def test_who_has_nothing_to_say_is_done_at_once(words: list[str]) -> None:
+    """`grep ... | say` without a match; no directory is asked, no room is entered."""
+    assert client("--server", "127.0.0.1:1", "say", "ops", *words, typed="\n  \n") == (0, "", "")
+
+
+def test_blank_lines_are_not_said(room: str, bob: Tail) -> None:
+    assert client("say", room, typed="\ufeff\n\none\n \ntwo\n") == (0, "", "")
+    assert [bob.line(), bob.line()] == ["Mel: one", "Mel: two"]
+
+
+def test_options_and_text_of_say(room: str, bob: Tail) -> None:
+    status, out, err = client("say", room, "--help")
+    assert (status, err) == (0, "") and "say ROOM" in out
+    assert client("say", room, "--", "--help") == (0, "", "")
+    assert bob.line() == "Mel: --help"
+    status, out, err = client("say", room, "--frob", "x")
+    assert (status, out) == (USAGE, "") and "behind -- it is text" in err
+
+
+def test_a_say_is_not_announced(room: str, bob: Tail) -> None:
+    assert client("say", room, "backup done") == (0, "", "")
+    assert bob.line() == "Mel: backup done"
+    bob.process.terminate()
+    _, err = bob.process.communicate(timeout=PATIENCE_S)
+    assert "Mel" not in err
+
+
+def test_an_argument_that_is_not_utf_8_is_not_sent(room: str, bob: Tail) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "evloop.client", "--name", "Mel", "say", room, b"caf\xe9"],
+        check=False, cwd=ROOT, capture_output=True, timeout=PATIENCE_S,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (USAGE, b"")
+    assert done.stderr.decode() == 'evloop: "caf\ufffd" is not UTF-8 (byte e9); it was not taken\n'
+
+
+@pytest.mark.parametrize("word", ["say", "tail", "connect", "who", "join"])
+def test_help_knows_every_command(word: str) -> None:
+    status, out, err = client("help", word)
+    assert (status, err) == (0, "") and len(out.splitlines()) == 2
+
+
+def test_help_in_the_shell_says_what_it_lists() -> None:
+    status, out, err = client("help")
+    assert (status, err) == (0, "")
+    assert "commands for scripts" in out and "commands of the main prompt" in out
+    assert "  say ROOM" in out and "  connect [HOST" in out
+    status, out, err = client("connect")
+    assert (status, out) == (USAGE, "")
+    assert "connect is a command of the main prompt" in err
+
+
+def test_a_room_that_is_not_there() -> None:
+    server = Process().ready()
+    try:
+        at = ("--server", "{}:{}".format(*server.address))
+        status, out, err = client(*at, "chat", "lab")
+        assert (status, out) == (FAILED, "")
+        assert err == "evloop: chat lab: there is no room lab; makeroom lab makes it\n"
+        done = subprocess.run(
+            [sys.executable, "-m", "evloop", "--name", "Mel", *at, "chat", "lab"],
+            check=False, cwd=ROOT, input="hi\n", capture_output=True, text=True,
+            timeout=PATIENCE_S,
+        )  # fmt: skip
+        assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "Mel: hi")
+        assert done.stdout.startswith("made room lab: 239.")
+        assert client(*at, "getdir")[1].startswith("  lab ")
+    finally:
+        server.close()
+
+
+def test_a_first_try_makes_the_directory_and_the_room() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    done = subprocess.run(
+        [sys.executable, "-m", "evloop", "--name", "Mel", "--server", f"127.0.0.1:{port}",
+         "chat", "lab"],
+        check=False, cwd=ROOT, input="hi\n", capture_output=True, text=True, timeout=PATIENCE_S,
+    )  # fmt: skip
+    assert done.returncode == 0
+    assert "no directory answered, so this one hosts it" in done.stderr
+    assert done.stdout.splitlines()[-1] == "Mel: hi"
+
+
+@pytest.mark.parametrize("name", ["10:30", "1.2.3.4:80"])
+def test_a_room_may_be_called_like_a_time(name: str) -> None:
+    server = Process().ready()
+    try:
+        at = ("--server", "{}:{}".format(*server.address))
+        assert client(*at, "makeroom", name)[0] == 0
+        assert client(*at, "chat", name)[0] == 0
+        assert client(*at, "deleteroom", name)[0] == 0
+        assert client(*at, "chat", name)[0] == FAILED
+    finally:
+        server.close()
+
+
+def test_a_file_of_commands_that_begins_with_a_byte_order_mark() -> None:
+    assert client(typed="\ufeffname\nquit\n") == (0, "Mel\n", "")
 
 
 def test_what_is_too_long_to_be_said_is_refused(room: str) -> None:

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,10 +15,16 @@ import pytest
 from evloop.app.shell import LATE
 from tests.support.processes import ROOT, Crew, Program, fresh_room
 from tests.support.pty_run import PtyRun
+from tests.support.screen import Emulator
 from tests.support.sources import MODULES, module_path
 
 # Loaded late too, but within the same moment: at the start, or with the first connection by TLS.
 AT_ONCE = {
+    "app.shell",
+    "daemon.backup",
+    "net.stream",
+    "system.loop",
+    "terminal.frontend",
     "app.startup",
     "daemon.certificate",
     "daemon.console",
@@ -63,6 +70,10 @@ def test_the_list_loads_all_that_a_room_needs(tmp_path: Path) -> None:
             assert f"evloop.{module}" in loaded
 
 
+def shows(text: str, screen: Emulator) -> bool:
+    return text in screen.used()
+
+
 @pytest.mark.parametrize("module", ["evloop.client", "evloop"])
 def test_the_files_go_away_under_a_prompt(crew: Crew, tmp_path: Path, module: str) -> None:
     server = crew.server()
@@ -79,7 +90,7 @@ def test_the_files_go_away_under_a_prompt(crew: Crew, tmp_path: Path, module: st
         run.expect_line("Mel")
         for number in range(len(LATE)):  # each takes a tick at least, in which a module is loaded
             run.send(f"name Cyd{number}\rname\r")
-            run.expect(lambda screen, name=f"Cyd{number}": name in screen.used())  # type: ignore[misc]
+            run.expect(partial(shows, f"Cyd{number}"))
         os.rename(tmp_path / "evloop", tmp_path / "evloop.old")
         room = fresh_room()
         run.send(f"chat {room}\r")

@@ -10,6 +10,7 @@ the edit area, then nothing; and the cursor must stand where the model says. The
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 import time
 from random import Random
@@ -35,6 +36,7 @@ KEYS = [
     b"\x1b[200~two\rlines\x1b[201~", b"\x1b[200~\ttab and \x1b[31mred\x1b[201~\r",
 ]  # fmt: skip
 MOVES = [b"\x1b[C", b"\x1b[D", b"\x01", b"\x05", b"\x1bb", b"\x1bf", b"\x1b[A", b"\x7f", b"\x04"]
+LOOKS_LIKE_A_LINE = re.compile(r"\s*(--|[*?]|\S*[:\uff1a]|(?=\S*:)[-\dT:]*\d[-\dT:]*)( |$)")
 PLAIN = "abcdefgh ABC 0123 .,:;!?/"
 CERTAIN = ["é", "ß", "ж", "日", "本", "語", "한", "e\u0301", "\u0301", "n\u0303", "🙂", "…", "ｱ"]
 UNCERTAIN = [
@@ -145,7 +147,7 @@ class Run:
             text += "\nsecond row"
         line: Styled = text
         if self.random.random() < 0.3:
-            line = [("36", text[:9]), ("", text[9:])]
+            line = [("36", text[:3]), ("", text[3:])]  # a piece ends between clusters
         self.editor.above(line, self.random.choice([0, 2]))
 
     def resize(self) -> None:
@@ -241,21 +243,23 @@ class Run:
 
 
 def wrap(text: str, indent: int, columns: int, whole: bool) -> list[str]:
-    """How a terminal wraps a chat line by itself."""
+    """How a terminal wraps a chat line by itself; a row that looks like a line is set in."""
     rows: list[str] = []
     for index, part in enumerate(text.split("\n")):
         rows.append("")
         at = 0
         last = ""
-        for char in (" " * indent if index else "") + display(part):
+        part = (" " * indent if index else "") + display(part)
+        for position, char in enumerate(part):
             wide = columns_of(char)
             if at and (wide == 0 or (whole and last != " " and joins(last, char))):
                 rows[-1] += char
                 last += char
                 continue
             if at + max(1, wide) > columns:
-                rows.append("")
-                at = 0
+                looks = LOOKS_LIKE_A_LINE.match(part[position : position + 64])
+                at = (indent or 4) if looks and columns >= 20 and indent >= 0 else 0
+                rows.append(" " * at)
             rows[-1] += char
             last = char
             at += max(1, wide)

@@ -69,3 +69,72 @@ def test_every_option_is_in_the_man_page(program: str) -> None:
     page = (ROOT / "man" / f"evloop-{program}.1").read_text().replace("\\-", "-")
     described = set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", re.sub(r"\\f[A-Z]", " ", page)))
     assert options - described == set()
+
+
+# -- installing ------------------------------------------------------------------------------------
+
+
+def files_in(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+def test_what_make_installs_runs_and_can_be_removed(tmp_path: Path) -> None:
+    prefix = tmp_path / "usr"
+    words = (f"PREFIX={prefix}", f"PYTHON3={sys.executable}")
+    result = run("make", "-s", "install", *words)
+    assert (result.returncode, result.stderr) == (0, "")
+    there = files_in(prefix)
+    assert {f"share/man/man{page.suffix[1:]}/{page.name}" for page in PAGES} <= there
+    modules = {str(path.relative_to(ROOT)) for path in (ROOT / "evloop").rglob("*.py")}
+    assert {
+        name[len("lib/evloop/") :] for name in there if name.startswith("lib/evloop/")
+    } == modules
+    for name in ("evloop", "evloop-server", "evloop-client"):
+        done = subprocess.run(
+            [str(prefix / "bin" / name), "--version"],
+            cwd=tmp_path,
+            env={"PATH": "/usr/bin:/bin", "PYTHONDONTWRITEBYTECODE": "1"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0 and done.stdout.startswith("evloop "), done.stderr
+    unit = (prefix / "lib/systemd/system/evloop.service").read_text()
+    assert f"\nExecStart={prefix}/bin/evloop-server\n" in unit
+    assert "/usr/bin/evloop-server\n" not in unit.replace(str(prefix), "")
+    (prefix / "bin" / "other").touch()
+    assert run("make", "-s", "uninstall", *words).returncode == 0
+    assert files_in(prefix) == {"bin/other"}
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+def test_a_package_is_staged_elsewhere(tmp_path: Path) -> None:
+    words = (f"DESTDIR={tmp_path}", "PREFIX=/opt/evloop", f"PYTHON3={sys.executable}")
+    assert run("make", "-s", "install", *words).returncode == 0
+    program = (tmp_path / "opt/evloop/bin/evloop-server").read_text()
+    assert 'sys.path.insert(0, "/opt/evloop/lib/evloop")' in program
+    assert (
+        "ExecStart=/opt/evloop/bin/"
+        in (tmp_path / "opt/evloop/lib/systemd/system/evloop.service").read_text()
+    )
+
+
+def test_the_unit_tries_again_where_it_may_help() -> None:
+    unit = (ROOT / "contrib/systemd/evloop.service").read_text()
+    assert re.findall(r"^RestartPreventExitStatus=(.*)$", unit, re.MULTILINE) == ["2"]
+    assert re.findall(r"^StartLimitIntervalSec=(.*)$", unit, re.MULTILINE) == ["0"]
+    assert not re.findall(r"^IPAddress", unit, re.MULTILINE)
+
+
+def test_the_wheel_brings_the_man_pages() -> None:
+    """By flit's external data, a tree of links to the pages of `man`."""
+    settings = (ROOT / "pyproject.toml").read_text()
+    (directory,) = re.findall(
+        r'^\[tool.flit.external-data\]\ndirectory = "(.*)"$', settings, re.MULTILINE
+    )
+    folder = ROOT / directory
+    wanted = {f"share/man/man{page.suffix[1:]}/{page.name}" for page in PAGES}
+    assert files_in(folder) == wanted
+    for name in wanted:
+        assert (folder / name).read_bytes() == (ROOT / "man" / Path(name).name).read_bytes()

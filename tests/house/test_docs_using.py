@@ -19,10 +19,10 @@ from typing import Any
 
 import pytest
 
-from evloop.app.chat import EVENTS
 from evloop.app.commands import COMMANDS
 from evloop.app.options import parse_options as parse_client_options
 from evloop.app.prompt import HANDLERS, room_object
+from evloop.app.view import COUNTED, EVENTS
 from evloop.base import errors
 from evloop.base.errors import CANT_CREATE, FAILED, INTERNAL, USAGE
 from evloop.daemon.console import ANSWERS
@@ -220,7 +220,7 @@ def test_the_variables_of_the_client_are_on_its_page() -> None:
 def exit_statuses() -> set[int]:
     """Those of the table in base/errors.py, which also holds the codes of the protocol."""
     text = (ROOT / "evloop" / "base" / "errors.py").read_text()
-    table = text[text.index("# Exit statuses") : text.index("# Error codes")]
+    table = text[text.index("# Exit statuses") : text.index("# What --help")]
     names = re.findall(r"\b[A-Z][A-Z_]+\b(?=[A-Z_, ]* =)", table)
     assert len(names) >= 11
     return {getattr(errors, name) for name in names}
@@ -263,7 +263,7 @@ def json_objects() -> dict[str, set[str]]:
             line = report.json_message("lab", event, kind == ME, "2026-11-22T12:01:07.412Z")
             found.setdefault("message", set()).update(_fields(line))
     for name in EVENTS:
-        if name not in ("message", "trouble"):  # trouble is told to people only
+        if name not in ("message", "trouble", "foreign"):  # these two are told to people only
             found[name] = _fields(_presence(name))
     room = RoomEntry("lab", "239.255.7.1", 5751, "reliable", 0, "", b"")
     found["room"] = _fields(report.json_line("room", **room_object(room, 0)))
@@ -312,7 +312,7 @@ def test_every_counter_of_stats_is_described() -> None:
         )
         counted |= set(session.stats())
     sockets = {"send_errors", "dropped_by_kernel", "receive_buffer_bytes"}
-    assert described == counted | sockets | {"dropped_own"}
+    assert described == counted | sockets | {"dropped_own"} | {*COUNTED.values(), "ignored"}
 
 
 def test_every_figure_of_the_server_is_described() -> None:

@@ -6,9 +6,7 @@ What is said to still older ones is tried with those that this machine has.
 from __future__ import annotations
 
 import ast
-import glob
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.pythons import interpreters
 from tests.support.sources import PACKAGE, ROOT, SOURCES, run_time_nodes, tree_of
 
 OLDEST = (3, 9)
@@ -181,24 +180,6 @@ def test_a_match_is_found() -> None:
 # -- interpreters that are too old -----------------------------------------------------------------
 
 
-def too_old() -> list[str]:
-    """The interpreters of this machine that are older than 3.9, one of each version."""
-    found: dict[str, str] = {}
-    for version in ("2.7", "3.4", "3.5", "3.6", "3.7", "3.8"):
-        name = f"python{version}"
-        places = glob.glob(f"{os.path.expanduser('~')}/.pyenv/versions/{version}.*/bin/{name}")
-        for place in [*places, shutil.which(name) or ""]:
-            if place and _runs(place, version):
-                found.setdefault(version, place)
-    return list(found.values())
-
-
-def _runs(place: str, version: str) -> bool:
-    """Shims of pyenv are there whether the version may be run or not."""
-    done = subprocess.run([place, "-V"], capture_output=True, text=True, check=False)
-    return done.returncode == 0 and version in done.stdout + done.stderr
-
-
 def _told(python: str, *arguments: str) -> tuple[int, str, str]:
     done = subprocess.run(
         [python, *arguments],
@@ -214,7 +195,7 @@ def _told(python: str, *arguments: str) -> tuple[int, str, str]:
 
 @pytest.mark.parametrize("program", ["evloop", "evloop.client", "evloop.server"])
 def test_an_older_python_gets_one_sentence(program: str) -> None:
-    pythons = too_old()
+    pythons = [path for version, path in interpreters().items() if version < OLDEST]
     if not pythons:
         pytest.skip("no Python older than 3.9 on this machine")
     for python in pythons:

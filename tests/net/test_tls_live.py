@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from evloop.base.limits import FRAME_BYTES_MAX
+from evloop.daemon.certificate import own_addresses
 from evloop.framing import FrameDecoder
 from evloop.net.limits import OUT_HIGH_WATER_BYTES, TLS_HANDSHAKE_S, TLS_HANDSHAKES_PER_TICK
 from evloop.net.stream import Hub
@@ -332,6 +333,14 @@ def test_make_cert_makes_what_the_server_takes(tmp_path: Path, processes: list[P
     process.ready()
     trusting = ssl.create_default_context(cafile=str(cert))
     assert tls_call(process.address, trusting, "ping")["result"] == {}
+    # What it says to do: the client with --tls-ca, and the server's address as people type it.
+    show = ["openssl", "x509", "-in", str(cert), "-noout", "-ext", "subjectAltName"]
+    names = subprocess.run(show, capture_output=True, text=True, check=True).stdout
+    for address in own_addresses():
+        if ":" not in address:
+            assert f"IP Address:{address}" in names
+        assert address in run.stdout
+    assert "127.0.0.1" in own_addresses()
 
 
 def test_make_cert_without_openssl_says_how(tmp_path: Path) -> None:

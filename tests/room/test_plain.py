@@ -164,3 +164,15 @@ def test_history_is_what_was_said_and_heard() -> None:
     assert [event.text for event in room.history(5)] == ["one", "two"]
     assert [event.text for event in room.history(1)] == ["two"]
     assert room.history(0) == []
+
+
+def test_what_belongs_to_a_reliable_room_is_dropped_and_told_once() -> None:
+    """Entered with the wrong mode, a room would fill the screen with bytes that are no text."""
+    room = session()
+    for number in range(100):
+        room.receive_datagram(b"\xf5\x45\x13\x00" + bytes([number]) * 60, None, 0.0)
+    room.receive_datagram(b"\xf5\x45", None, 0.0)
+    assert room.events() == [("foreign", "reliable")]
+    assert room.stats()["dropped_reliable"] == 101 and room.stats()["received"] == 0
+    room.receive_datagram(b"\xf5 is no magic", None, 0.0)
+    assert len(room.events()) == 1

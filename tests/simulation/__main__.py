@@ -10,7 +10,6 @@ from tests.simulation.oracle import Violation
 from tests.simulation.parallel import parallel
 from tests.simulation.room import Result, Setting, measure
 
-
 STRANGE_SHARE = 1 / 1_000  # of the days: so rarely a message of nobody may go astray
 
 

@@ -77,10 +77,11 @@ def session(
     ask: int = 0,
     loss: int = 255,
     members: int = 2,
+    echo: tuple[bytes, int, int] = (bytes(8), 0, 0),
 ) -> bytes:
-    """A SESSION that claims to hold `entries` of (sender, lo, hi); echoes nobody."""
+    """A SESSION that claims to hold `entries` of (sender, lo, hi)."""
     spelt = name.encode()
-    body = _SESSION.pack(digest, sent, bytes(8), 0, 0, ask, loss, members, len(spelt)) + spelt
+    body = _SESSION.pack(digest, sent, *echo, ask, loss, members, len(spelt)) + spelt
     body += bytes([len(entries)]) + b"".join(_RANGE.pack(*entry) for entry in entries)
     return seal(place, SESSION, sender, counter, body, 0, 0)
 

@@ -81,6 +81,8 @@ class Oracle:
         self.conflicts_allowed = False
         self.strange = 0  # messages of invented members that were shown out of place
         self.forgiving = False  # strangers say what they like: what nobody said may be shown
+        self.contested: set[tuple[bytes, int]] = set()  # numbers of members that strangers used
+        self.gone: set[bytes] = set()  # senders of messages that were reported as gone
         self.conflicts = 0
         self.lost = 0  # messages reported as gone, over all members
         self.early = 0  # messages shown before their parents
@@ -89,6 +91,7 @@ class Oracle:
         self.live = 0
         self._views: list[_View] = []
         self._numbers: dict[tuple[bytes, int], int] = {}
+        self._keys: list[tuple[bytes, int]] = []  # the same, by number
         self._last: dict[bytes, int] = {}  # newest message of each sender
         self._bodies: list[tuple[str, int, str]] = []  # name, kind, text
         self._twins: dict[int, set[tuple[str, int, str]]] = {}  # further bodies forgers made
@@ -131,6 +134,7 @@ class Oracle:
     def _said(self, sender: bytes, seq: int, body: tuple[str, int, str], now: float) -> int:
         number = len(self._bodies)
         self._numbers[sender, seq] = number
+        self._keys.append((sender, seq))
         self._bodies.append(body)
         self._before.append(self._last.get(sender, -1))
         self._last[sender] = number
@@ -150,6 +154,7 @@ class Oracle:
                 self._presence(index, view, event, now)
             elif kind == "lost":
                 sender, count = event.sender, event.count
+                self.gone.add(sender)
                 view.reported[sender] = view.reported.get(sender, 0) + count
                 self.lost += count
             elif kind == "conflict":
@@ -171,6 +176,8 @@ class Oracle:
             if self.forgiving:
                 return
             raise Violation("invented", f"{where} {text!r} was never said", now)
+        if (sender, seq) in self.contested:
+            return
         if self._bodies[number] != body and body not in self._twins.get(number, ()):
             raise Violation("invented", f"{where} is {body}, not {self._bodies[number]}", now)
         state = view.state
@@ -222,7 +229,8 @@ class Oracle:
             return
         over = []
         while number >= 0 and state[number] == OPEN:
-            over.append(number)
+            if not self.contested or self._keys[number] not in self.contested:
+                over.append(number)
             number = self._before[number]
         for early in over:
             if self.said_at[early] < view.joined + NEWCOMER_S:
@@ -343,6 +351,20 @@ class Oracle:
             number for (sender, _), number in self._numbers.items() if self.invented(sender)
         }
         return [(index, number) for index, number in lacks if number not in invented]
+
+    def numbers(self) -> list[tuple[bytes, int]]:
+        """(sender, seq) of every message that was said."""
+        return self._keys
+
+    def lacking_uncontested(self) -> list[tuple[int, int]]:
+        """(member, message) for what a live member lacks, though no stranger used its number."""
+        return [
+            (index, number)
+            for number, key in enumerate(self._keys)
+            if key not in self.contested and self.have[number] != self.live
+            for index, view in enumerate(self._views)
+            if not view.gone and self.state(index, number) != SHOWN
+        ]
 
     def undelivered(self) -> int:
         """Messages that live members lack although they were present when they were said.

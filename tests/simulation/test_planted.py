@@ -226,7 +226,7 @@ def _wide_window(patch: pytest.MonkeyPatch) -> None:
 def _over_the_gap(patch: pytest.MonkeyPatch) -> None:
     def accept(stream: Sender, seq: int, message: Message, now: float) -> str:
         if seq < stream.hi:
-            return LATE if seq in stream.skipped else OLD
+            return LATE if any(lo <= seq < hi for lo, hi in stream.skipped) else OLD
         stream.backlog.append((now, message))
         stream.hi = seq + 1
         return NEW

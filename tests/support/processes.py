@@ -68,8 +68,12 @@ class Program:
         cwd: Path = ROOT,
     ) -> None:
         self.arguments = list(arguments)
+        # Readable once it has ended. Not on Linux: a pipe whose other end it holds.
+        lacking = not hasattr(os, "pidfd_open")
+        self._exit, held = os.pipe() if lacking else (-1, -1)
         self.process = subprocess.Popen(
             self.arguments,
+            pass_fds=(held,) if lacking else (),
             cwd=cwd,
             env=environment(**(environ or {})),
             stdin=subprocess.PIPE if stdin is None else stdin,
@@ -77,7 +81,10 @@ class Program:
             stderr=subprocess.PIPE if stderr is None else stderr,
         )
         self.pid = self.process.pid
-        self._exit = os.pidfd_open(self.pid)
+        if lacking:
+            os.close(held)
+        elif sys.platform == "linux":
+            self._exit = os.pidfd_open(self.pid)
         self._taken: dict[str, bytearray] = {"out": bytearray(), "err": bytearray()}
         self._sources: dict[int, str] = {}
         for name, pipe in (("out", self.process.stdout), ("err", self.process.stderr)):
@@ -161,7 +168,8 @@ class Program:
     def ready(self, fd: int) -> None:
         """One of its descriptors is ready."""
         if fd == self._exit:
-            self.process.poll()
+            if self.process.poll() is None:
+                self.process.wait()  # it has closed all that it had, so it ends just now
         elif fd in self._sources:
             self._read(fd)
         elif self._to_write:

@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import os
+import pwd
+import resource
+import signal
 import stat
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from evloop.base.errors import CANT_CREATE, SetupError
+from evloop.daemon.server import state_path
 from evloop.system import files
 from evloop.system.files import (
+    keep_name,
+    kept_name,
     load_history,
     read_small,
     save_history,
     state_directory,
     write_atomically,
+    write_new,
+    write_private,
 )
 from evloop.system.limits import HISTORY_LINES_MAX
 
@@ -31,19 +41,50 @@ def mode(path: Path) -> int:
         ({"XDG_STATE_HOME": "/x", "HOME": "/h"}, "/x/evloop"),
         ({"XDG_STATE_HOME": "relative", "HOME": "/h"}, "/h/.local/state/evloop"),
         ({"HOME": "/h"}, "/h/.local/state/evloop"),
-        ({"XDG_STATE_HOME": "", "HOME": ""}, None),
-        ({}, None),
+        ({"XDG_STATE_HOME": "", "HOME": ""}, "/of/the/database/.local/state/evloop"),
+        ({"HOME": "."}, "/of/the/database/.local/state/evloop"),
+        ({}, "/of/the/database/.local/state/evloop"),
     ],
 )
-def test_where_they_live(environment: dict[str, str], expected: str | None) -> None:
+def test_where_they_live(
+    environment: dict[str, str], expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = SimpleNamespace(pw_dir="/of/the/database")
+    monkeypatch.setattr(pwd, "getpwuid", lambda user: entry)
     assert state_directory(environment) == expected
+
+
+def unknown_user(user: int) -> None:
+    raise KeyError(f"uid not found: {user}")
+
+
+@pytest.mark.parametrize("relative", ["", "relative", "./x", "~"])
+def test_who_has_no_home_has_no_place_and_never_the_working_directory(
+    relative: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pwd, "getpwuid", unknown_user)
+    environment = {"XDG_STATE_HOME": relative, "HOME": relative}
+    assert state_directory(environment) is None
+    with pytest.raises(SetupError, match="--state FILE") as it:
+        state_path(environment)
+    assert it.value.exit_status == CANT_CREATE
+    assert state_path({**environment, "STATE_DIRECTORY": "/var/lib/evloop:/x"}) == (
+        "/var/lib/evloop/directory.db"
+    )
+    with pytest.raises(SetupError):
+        state_path({**environment, "STATE_DIRECTORY": "relative"})
+
+
+def test_both_programs_agree() -> None:
+    environment = {"XDG_STATE_HOME": "/x"}
+    assert os.path.dirname(state_path(environment)) == state_directory(environment)
 
 
 def test_a_file_is_private_whatever_the_umask(tmp_path: Path) -> None:
     path = tmp_path / "a" / "evloop" / "pins"
     before = os.umask(0)
     try:
-        write_atomically(str(path), b"secret")
+        write_private(str(path), b"secret")
     finally:
         os.umask(before)
     assert mode(path) == 0o600
@@ -143,3 +184,101 @@ def test_history_is_bounded_and_the_newest_stay(tmp_path: Path) -> None:
 def test_a_damaged_history_does_not_stop_us(tmp_path: Path) -> None:
     (tmp_path / "history").write_bytes(b"good\n\xff\xfe\n\\\nhalf")
     assert load_history(str(tmp_path)) == ["good", "\ufffd\ufffd", "\\"]
+
+
+def test_a_name_is_kept_and_read_back(tmp_path: Path) -> None:
+    environment = {"XDG_STATE_HOME": str(tmp_path)}
+    assert kept_name(environment) == "" and kept_name({}) == ""
+    assert keep_name(environment, "Zoë") == "" and kept_name(environment) == "Zoë"
+    assert mode(tmp_path / "evloop" / "name") == 0o600
+    assert "set HOME" in keep_name({}, "Zoë")
+    (tmp_path / "evloop" / "name").unlink()
+    (tmp_path / "evloop" / "name").mkdir()
+    assert kept_name(environment) == "" and keep_name(environment, "Zoë") == "Is a directory"
+
+
+def test_a_new_file_is_new_and_whole(tmp_path: Path) -> None:
+    path = tmp_path / "talk"
+    write_new(str(path), "a\n")
+    with pytest.raises(FileExistsError):
+        write_new(str(path), "b\n")
+    assert path.read_text() == "a\n"
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000, limit[1]))  # as a disk that fills up
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            write_new(str(tmp_path / "full"), "x" * 100_000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+        signal.signal(signal.SIGXFSZ, before)
+    assert not (tmp_path / "full").exists()
+
+
+def test_a_file_for_others_is_readable_whatever_the_umask(tmp_path: Path) -> None:
+    path = tmp_path / "evloop.prom"
+    before = os.umask(0o077)
+    try:
+        write_atomically(str(path), b"old\n", mode=0o644, durable=False)
+        with path.open() as reader:
+            write_atomically(str(path), b"new\n", mode=0o644, durable=False)
+            assert reader.read() == "old\n", "who had it open reads on"
+    finally:
+        os.umask(before)
+    assert path.read_text() == "new\n"
+    assert mode(path) == 0o644, "another user collects it"
+    assert os.listdir(tmp_path) == ["evloop.prom"]
+
+
+def test_a_file_in_the_working_directory_needs_no_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_atomically("evloop.prom", b"figures\n")
+    assert (tmp_path / "evloop.prom").read_bytes() == b"figures\n"
+
+
+def test_a_trap_beside_the_file_is_not_followed(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    trap = tmp_path / f"pins.{os.getpid()}.new"
+    trap.symlink_to(victim)
+    write_atomically(str(tmp_path / "pins"), b"figures")
+    assert victim.read_text() == "precious"
+    os.mkfifo(trap)
+    write_atomically(str(tmp_path / "pins"), b"figures")
+
+
+def test_our_own_link_stays_a_link(tmp_path: Path) -> None:
+    """The history of who keeps his settings in a repository."""
+    (tmp_path / "elsewhere").mkdir()
+    link, target = tmp_path / "history", tmp_path / "elsewhere" / "typed"
+    link.symlink_to(target)
+    for text in (b"first", b"second"):  # the first time it leads nowhere yet
+        write_atomically(str(link), text)
+        assert link.is_symlink() and target.read_bytes() == text
+    save_history(str(tmp_path), [], ["hello"])
+    assert link.is_symlink() and load_history(str(tmp_path)) == ["hello"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to make another user's link")
+def test_a_strangers_link_is_replaced_and_not_followed(tmp_path: Path) -> None:
+    link, victim = tmp_path / "evloop.prom", tmp_path / "victim"
+    victim.write_text("precious")
+    link.symlink_to(victim)
+    os.lchown(link, 12345, 12345)
+    write_atomically(str(link), b"figures")
+    assert victim.read_text() == "precious"
+    assert not link.is_symlink() and link.read_bytes() == b"figures"
+
+
+def test_what_earlier_releases_kept_of_rooms_is_forgotten(tmp_path: Path) -> None:
+    directory = str(tmp_path)
+    save_history(directory, [], ["getdir", "a secret", "quit"])
+
+    def is_command(line: str) -> bool:
+        return " " not in line
+
+    assert load_history(directory, is_command) == ["getdir", "quit"]
+    save_history(directory, ["getdir", "quit"], ["getdir", "quit", "bye"], is_command)
+    assert load_history(directory) == ["getdir", "quit", "bye"]

@@ -15,7 +15,7 @@ import pytest
 
 from evloop.system.limits import FOREGROUND_POLL_S, READ_BYTES_PER_WAKE
 from evloop.system.loop import Loop
-from evloop.system.stdin import Input
+from evloop.system.stdin import Input, LineReader
 
 
 @pytest.fixture
@@ -171,7 +171,7 @@ def test_started_with_stdin_closed_is_the_end_of_input() -> None:
     program = (
         "import os\n"
         "from evloop.system.loop import Loop\n"
-        "from evloop.system.stdin import Input\n"
+        "from evloop.system.stdin import Input, LineReader\n"
         "loop = Loop()\n"
         "Input(loop, 0, lambda data: (print(data), loop.stop()))\n"
         "loop.run()\n"
@@ -210,7 +210,6 @@ def test_a_terminal_goes_on_after_ctrl_d_and_ends_when_it_is_gone(
     for _ in range(3):
         tick()
     assert got == [b"hello\n", b"", b"again\n", b""]
-    os.close(slave)
 
 
 def test_in_the_background_what_is_typed_is_left_to_the_shell() -> None:
@@ -233,3 +232,16 @@ def test_in_the_background_what_is_typed_is_left_to_the_shell() -> None:
     loop.close()
     os.close(master)
     os.close(slave)
+
+
+def test_a_byte_order_mark_before_the_first_line_is_no_text() -> None:
+    mark = "\ufeff".encode()
+    reader = LineReader()
+    assert reader.feed(mark + b"connect\n" + mark + b"x\n") == [
+        ("line", "connect"),
+        ("line", "\ufeffx"),
+    ]
+    cut = LineReader()
+    assert [got for byte in mark + b"a\n" for got in cut.feed(bytes([byte]))] == [("line", "a")]
+    only = LineReader()
+    assert only.feed(mark) + only.finish() == [("line", "")]

@@ -601,3 +601,20 @@ def test_undo_goes_back_through_states_that_were(keys: list[str]) -> None:
             states.pop()  # IndexError: it never was
         assert editor._line.clusters == split(editor.text)
     assert editor.text == ""
+
+
+# -- what may be kept on disk ----------------------------------------------------------------------
+
+
+def test_only_commands_are_for_the_history_file() -> None:
+    chatting = False
+    editor = Editor(80, 24, history=["old"], is_command=lambda text: not chatting)
+    list(editor.feed(b"chat lab\r", 0.0))
+    chatting = True
+    list(editor.feed(b"a secret\ra secret\r", 0.0))
+    chatting = False
+    list(editor.feed(b"quit\r", 0.0))
+    assert editor.history == ["old", "chat lab", "a secret", "quit"]
+    assert editor.commands == ["old", "chat lab", "quit"]
+    list(editor.feed(b"\x10\x10", 0.0))  # Ctrl-P: in memory it is there
+    assert editor.text == "a secret"

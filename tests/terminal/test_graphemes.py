@@ -13,8 +13,12 @@ from hypothesis import strategies as st
 from evloop.terminal import graphemes
 from evloop.terminal.editor import Editor
 from evloop.terminal.graphemes import (
+    DOTTED_CIRCLE,
+    REPLACEMENT,
     cell,
     joins,
+    padded,
+    set_ambiguous,
     split,
     width,
 )
@@ -176,3 +180,50 @@ def test_what_is_drawn_is_safe_and_takes_columns(text: str, charset: str) -> Non
             "\u202a" <= char <= "\u202e" or "\u2066" <= char <= "\u2069" for char in shown
         )
         shown.encode(charset)
+
+
+# -- what isprintable() does not know -------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("typed", "columns"),
+    [
+        ("\u3000", 2),  # ideographic space
+        ("\xa0", 1),  # no-break space
+        ("\u2003", 1),
+        ("\U0001faff", 2),  # unassigned in this Python's Unicode, among the emoji
+        ("\ue0b0", 1),  # private use: icons of many fonts
+        ("\u0600", 0),  # a visible format character (on a dotted circle)
+    ],
+)
+def test_what_is_typed_is_drawn(typed: str, columns: int) -> None:
+    shown, wide, _ = cell(typed)
+    assert typed in shown and REPLACEMENT not in shown
+    assert wide == columns or (shown[0] == DOTTED_CIRCLE and wide == columns + 1)
+
+
+@pytest.mark.parametrize("typed", ["\u200b", "\u202e", "\x9b", "\u2028", "\ufeff", "\u2065"])
+def test_what_has_no_picture_or_could_act_is_not(typed: str) -> None:
+    assert cell(typed)[0] == REPLACEMENT
+
+
+def test_what_terminals_may_draw_in_another_width_is_not_certain() -> None:
+    assert cell("\u3000")[2] and cell("\xa0")[2] and cell("\u65e5")[2]
+    assert not cell("\ue0b0")[2] and not cell("\U0001faff")[2]
+
+
+def test_ambiguous_characters_take_what_the_terminal_gives_them() -> None:
+    text = "\u0416\u03b1\u2192\u2460\u2026"  # Cyrillic, Greek, an arrow, a number, dots
+    assert width(text) == 5
+    set_ambiguous(True)
+    try:
+        assert width(text) == 10
+        assert width("abc\u65e5e\u0301") == 6
+    finally:
+        set_ambiguous(False)
+    assert width(text) == 5
+
+
+def test_text_is_padded_by_columns() -> None:
+    assert padded("\u65e5\u672c", 6) == "\u65e5\u672c  "
+    assert padded("abc", 2) == "abc"

@@ -278,3 +278,33 @@ def joined(keys: list[tuple[str, str]]) -> list[tuple[str, str]]:
         else:
             out.append((name, text))
     return out
+
+
+# -- a mouse that another program has left on ------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "report",
+    [b"\x1b[M !!", b"\x1b[M#\xc3\xa9", b"\x1b[M \x9b\xff", b"\x1b[t!!", b"\x1b[T" + b"!" * 6],
+)
+def test_a_report_of_the_mouse_types_nothing(report: bytes) -> None:
+    whole = KeyDecoder()
+    assert whole.feed(report + b"a" + report + b"b", 0.0) == [("text", "a"), ("text", "b")]
+    cut = KeyDecoder()
+    keys = [key for byte in report + b"ab" for key in cut.feed(bytes([byte]), 0.0)]
+    assert keys == [("text", "a"), ("text", "b")]
+
+
+def test_a_report_that_was_cut_holds_nothing_up() -> None:
+    decoder = KeyDecoder()
+    assert decoder.feed(b"\x1b[M ", 0.0) == []
+    assert decoder.feed(b"\x1d", 0.0) == [("leave", "")]
+    decoder.feed(b"\x1b[M ", 1.0)
+    assert decoder.handle_timer(decoder.next_deadline()) == []
+    assert decoder.feed(b"abc", 2.0) == [("text", "abc")]
+    assert decoder.feed(b"\x1b[1;2;3M" + b"x", 3.0) == [("text", "x")]  # urxvt's: all in parameters
+
+
+def test_a_byte_order_mark_in_a_paste_is_no_text() -> None:
+    keys = KeyDecoder().feed("\x1b[200~\ufeffabc\x1b[201~".encode(), 0.0)
+    assert keys == [("paste", "abc")]

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from evloop.base.names import display
 from evloop.room.events import NO_SENDER, NO_SEQ, TABLE, TEXT, Said
 from evloop.terminal import report
+from evloop.terminal.graphemes import width
 
 ANN = b"\x9f\x3c\x12\xab\x00\xd1\xe2\xf3"
 
@@ -91,7 +92,11 @@ def test_a_listing_lines_up_and_says_what_is_plain() -> None:
 
 
 def test_who_and_stats() -> None:
-    assert report.who_lines([("Mel", 0.0), ("Bobby", 3.2)]) == ["  Mel    you", "  Bobby  3 s ago"]
+    rows = ["  Mel    you", "  Bobby  3 s ago"]
+    present = [("Mel", 0.0), ("Bobby", 3.2)]
+    assert report.who_lines("lab", present, 0) == ["-- lab: 2 heard, you included --", *rows]
+    head = "-- lab: 2 heard, you included, the directory counts 40 --"
+    assert report.who_lines("lab", present, 40) == [head, *rows]
     assert report.stats_lines({"sent": 3, "lost": 0, "repairs_sent": 12}) == [
         "  sent          3",
         "  repairs sent  12",
@@ -143,3 +148,16 @@ def test_json_survives_the_round_trip_and_acts_on_no_terminal(text: str) -> None
     line = report.json_line("x", text=text)
     assert json.loads(line)["text"] == text
     assert display(line) == line and "\n" not in line
+
+
+def test_columns_are_those_of_the_terminal() -> None:
+    rooms: list[dict[str, object]] = [
+        {"name": name, "address": "239.255.7.1", "port": 5751, "members": 1}
+        for name in ("\u5b9f\u9a13\u5ba4", "lab", "Zoe\u0308")
+    ]
+    lines = report.room_lines(rooms)
+    assert {width(line[: line.index("239.")]) for line in lines} == {10}
+    who = report.who_lines("lab", [("\u7f8e", 0.0), ("Bob", 10.0)], 0)[1:]
+    assert [width(who[0].partition("you")[0]), width(who[1].partition("10 s")[0])] == [7, 7]
+    line = report.message_line("\u7f8e", False, "one\ntwo", "")
+    assert line == "\u7f8e: one\n    two"

@@ -7,6 +7,7 @@ PARENT_WAIT_S; a message in parts waits for its last part. The head of a stream'
     gone (an int)                   "lost" event; a message begun before it is broken off
     further part of a broken one    dropped: the message was reported as one
     a part, more to come            kept in `parts`
+    no further part of those        these are shown as they are, then as below
     parents not shown               waits; when PARENT_WAIT_S is over: shown, marked "early"
     else                            shown; whoever waits for it is looked at again
 
@@ -48,6 +49,18 @@ def event_of(parts: list[Message], mark: str, verified: bool) -> Said:
         first.wall,
         mark,
         verified,
+    )
+
+
+def _belongs(first: Message, message: Message) -> bool:
+    """Whether `message` can be a further part of one that began with `first`: else somebody wants
+    what another says to be read as the end of his own words."""
+    return (
+        message.lamport == first.lamport
+        and message.wall == first.wall
+        and message.kind == first.kind
+        and message.name == first.name
+        and not message.parents
     )
 
 
@@ -193,14 +206,18 @@ class CausalBuffer:
             return
         stream.names_parents = bool(message.parents) or (stream.names_parents and stream.name != "")
         stream.name = message.name.decode(errors="replace")
+        if stream.parts and not _belongs(stream.parts[0], message):
+            self._finish(stream, "")
         if stream.parts:
             self._heads.pop((message.sender, message.seq - 1), None)
         self.put(message)
         stream.parts.append(message)
-        if message.more and len(stream.parts) < PARTS_MAX:
-            return
+        if not message.more or len(stream.parts) >= PARTS_MAX:
+            self._finish(stream, mark)
+
+    def _finish(self, stream: Sender, mark: str) -> None:
         parts, stream.parts = stream.parts, []
-        if message.seq < stream.history_below:
+        if parts[-1].seq < stream.history_below:
             mark = "history"
         self.shown.append((parts[0], event_of(parts, mark, self._verified)))
 

@@ -5,9 +5,6 @@ bytes. `may_...` takes leave to send one datagram of a type, and `say_...` sends
 when leave may be had. Unasked copies give way first: half of the bytes are not theirs. Nor are they
 those of bulk, and of repairs of what others said: who asks for much cannot keep me from asking and
 telling.
-
-`RoomBudget` counts what everybody sends because of NACKs, as far as it is heard here: a stranger's
-NACK makes a room send in proportion.
 """
 
 from __future__ import annotations
@@ -18,6 +15,7 @@ from heapq import heappop, heappush
 from evloop.base.errors import Refused
 from evloop.base.names import utf8_parts
 from evloop.base.ratelimit import TokenBucket
+from evloop.room.reliable.budget import RoomBudget
 from evloop.room.reliable.limits import (
     ANSWERS_SHARE,
     BULK_BURST,
@@ -37,16 +35,8 @@ from evloop.room.reliable.limits import (
     PARTS_MAX,
     REPAIR_BURST,
     REPAIR_PER_S,
-    REPAIRS_PER_NACK,
-    REPAIRS_SAVED_MAX,
-    REPAIRS_SAVED_PER_S,
-    ROOM_BULK_BYTES_BURST,
-    ROOM_BULK_BYTES_PER_S,
-    ROOM_REPAIR_PER_S,
     SESSION_BURST,
     SESSION_PER_S,
-    STRANGERS_BULK_BURST,
-    STRANGERS_BULK_PER_S,
 )
 from evloop.room.reliable.packets import (
     BYE,
@@ -127,56 +117,12 @@ class Outbox:
         return as_copy(datagram, more)
 
 
-class RoomBudget:
-    """What the members together may send because somebody asked, whoever he is.
-
-    Repairs to the room: 100 a second, and REPAIRS_PER_NACK for each NACK to anyone (and some that
-    were saved). Bulk: bytes, and for strangers messages. Everybody hears the NACKs and keeps the
-    same account.
-    """
-
-    __slots__ = ("_bulk", "_credit", "_repairs", "_strangers")
-
-    def __init__(self, now: float) -> None:
-        self._repairs = TokenBucket(ROOM_REPAIR_PER_S, ROOM_REPAIR_PER_S, now)
-        self._credit = TokenBucket(REPAIRS_SAVED_PER_S, REPAIRS_SAVED_MAX, now)
-        self._bulk = TokenBucket(ROOM_BULK_BYTES_PER_S, ROOM_BULK_BYTES_BURST, now)
-        self._strangers = TokenBucket(STRANGERS_BULK_PER_S, STRANGERS_BULK_BURST, now)
-
-    def asked(self, now: float) -> None:
-        """A NACK to anyone was sent, by me or another."""
-        room = REPAIRS_SAVED_MAX - self._credit.level(now)
-        self._credit.spend(now, -min(REPAIRS_PER_NACK, max(room, 0.0)))
-
-    def repaired(self, now: float) -> None:
-        """A repair to the room was sent or heard."""
-        self._repairs.take(now)
-        self._credit.spend(now, 1 if self._credit.level(now) > -REPAIRS_SAVED_MAX else 0)
-
-    def may_repair(self, now: float) -> bool:
-        return self._repairs.level(now) >= 1 and self._credit.level(now) >= 1
-
-    def repair_due(self) -> float:
-        """When `may_repair` will say yes, if nothing is heard until then."""
-        return max(self._repairs.when(), self._credit.when())
-
-    def bulk(self, messages: int, size: int, standing: bool, now: float) -> bool:
-        """Whether one member may be asked for `messages` of `size` bytes each."""
-        size *= messages
-        if self._bulk.level(now) < size:
-            return False
-        if not standing and not self._strangers.take(now, messages):
-            return False
-        self._bulk.spend(now, size)
-        return True
-
-
 class Egress:
     """What one session sends into its room."""
 
     __slots__ = (
-        "_bulk", "_bytes", "_codec", "_counter", "_counts", "_data", "_nack", "_repair", "_reserved",
-        "_sender", "_session", "echoes", "out", "room",
+        "_bulk", "_bytes", "_codec", "_counter", "_counts", "_data", "_nack", "_repair",
+        "_reserved", "_sender", "_session", "echoes", "out", "room",
     )  # fmt: skip
 
     def __init__(self, codec: Codec, sender: bytes, counts: dict[str, int], now: float) -> None:
@@ -307,7 +253,7 @@ class Egress:
         may = self._may if own else self._may_answer
         if not self.room.may_repair(now) or not may(self._repair, len(datagram), now):
             return False
-        self.room.repaired(now)
+        self.room.repaired(True, now)
         self.emit(as_repair(datagram), None, "repairs_sent", now)
         return True
 

@@ -142,7 +142,7 @@ class Gaps:
     def round(self, now: float, delay: float, members: int, after: float) -> float:
         """When a gap found now should be asked for, and not before `after`."""
         after = max(now, after)
-        if not after <= self._round <= now + 12 * delay:
+        if not after < self._round <= now + 12 * delay:
             self._round = after + first_wait(self._rng, delay, members)
         return self._round
 
@@ -183,7 +183,7 @@ class Gaps:
         return seqs[-1] + 1 if seqs else -1
 
     def _make_room(self, mine: int) -> bool:
-        """Drop a rumour that was asked for, or a gap of whoever has most: by two more than `mine`."""
+        """Drop hearsay that was asked for, or a gap of whoever has most: two more than `mine`."""
         if self._spent:
             self.remove(*next(iter(self._spent)))
             return True

@@ -103,6 +103,9 @@ STRANGERS_BULK_BURST = 2_000  # a newcomer's history, at once
 REPAIRS_PER_NACK = 2.0  # repairs that a NACK to anyone makes the room send on average, and
 REPAIRS_SAVED_MAX = 15.0  # so many more that were not used up before
 REPAIRS_SAVED_PER_S = 0.2
+FIRST_ASK_S = 0.25  # older gaps were asked for already, by somebody if not by me
+RETRIES_PER_S = 1.0  # NACKs of the room that ask strangers' promises again; a repair earns one
+RETRIES_BURST = 10
 ANSWERS_SHARE = 0.5  # of the bytes at once: the rest is for what I send of my own accord
 HOLDERS_MAX = 16  # peers remembered that said they hold messages I lack
 LOSS_SAMPLES_MAX = 512  # then both counts are halved: about twenty seconds of a busy room
@@ -138,6 +141,7 @@ CONFIRM_BACKOFF_S_MAX = 8.0
 ANSWERS_PER_S = 1.0  # SESSIONs that answer, to strangers together and to members together
 ANSWERS_BURST = 3  # at once to strangers, and
 ANSWERS_MEMBERS_BURST = 5  # to members of standing
+POSED_MAX = 64  # DATA of strangers under my next numbers, remembered
 CONFLICT_EVERY_S = 60.0  # a quarrel over one number is reported so often, for each sender
 
 assert 24 + 5 + 12 * PARENTS_MAX + 1 + NICKNAME_BYTES_MAX + 1 + PART_BYTES_MAX + 16 <= (

@@ -309,5 +309,6 @@ class Membership:
         for sender, _ in quiet:
             self.remove(sender)
         oldest = min([member.heard for member in self.members.values()], default=float("inf"))
-        self._sweep = oldest + patience
+        # Soon again: with those who go the patience gets shorter.
+        self._sweep = min(oldest + patience, now + self._interval) if self.members else oldest
         return quiet

@@ -39,6 +39,7 @@ from evloop.room.reliable.limits import (
     NEWCOMER_S,
     OVERTAKEN_S,
     PARTS_MAX,
+    POSED_MAX,
     SENDER_KEPT_S,
     SENDERS_MAX,
     STANDING_S,
@@ -176,6 +177,7 @@ class MessageLog:
         "_full",
         "_joined",
         "_new_senders",
+        "_posed",
         "_presence",
         "_verified",
         "causal_buffer",
@@ -207,6 +209,7 @@ class MessageLog:
         self.own.standing = self.own.vouched = True
         self.senders.add(self.own)
         self.said = 0  # the number of my next message
+        self._posed: dict[int, tuple[Packet, bytes]] = {}  # others' DATA under my next numbers
         self.lamport = LamportClock(now)
         self.history = History()
         self.causal_buffer = CausalBuffer(self.streams, verified)
@@ -228,6 +231,7 @@ class MessageLog:
         self, parts: list[bytes], name: bytes, kind: int, wall: int, now: float
     ) -> list[Message]:
         """Number, date and hold a message in parts; it counts as sent only after `sent`."""
+        self._give_way(now)
         lamport = self.lamport.tick(self.said, len(parts))
         parents: Sequence[Key] = self.causal_buffer.parents()
         sender = self.own.sender
@@ -277,15 +281,35 @@ class MessageLog:
         self.senders.moved(self.own)
         self.changed = now
 
-    def own_came_back(self, seq: int, data: bytes, name: str, now: float) -> bool:
+    def own_came_back(self, packet: Packet, data: bytes, name: str, now: float) -> bool:
         """DATA under my own id: whether it is mine. If not, somebody claims to be me."""
+        seq = packet[3]
         held = self.history.get((self.own.sender, seq))
         if held is None and seq < self.own.lo:
             return True  # too old to tell
-        if held is None or held.datagram[-TAG_BYTES:] != data[-TAG_BYTES:]:
-            self._conflict(self.own, name, seq, now)
-            return False
-        return True
+        if held is not None and held.datagram[-TAG_BYTES:] == data[-TAG_BYTES:]:
+            return True
+        self._conflict(self.own, name, seq, now)
+        if held is None and self.own.hi <= seq < self.said + POSED_MAX:
+            self._posed[seq] = packet, data
+            if len(self._posed) > POSED_MAX:
+                del self._posed[min(self._posed)]
+            self._give_way(now)
+        return False
+
+    def _give_way(self, now: float) -> None:
+        """Numbers of mine that a stranger used before me are his: mine would not be shown by those
+        who heard his. (I hold them, and repair them, as any other: so all have the same.)"""
+        while self.said == self.own.hi and self.said in self._posed:
+            (_, flags, sender, seq, wall, fields), data = self._posed.pop(self.said)
+            lamport, parents, name, kind, text = fields
+            message = Message(
+                lamport, sender, seq, parents, name, kind, text, wall, bool(flags & MORE), data
+            )
+            self.said += 1
+            self._hold(message, now)
+            self.own.shown = self.said
+            self.sent(message, now)
 
     # -- others' ---------------------------------------------------------------------------------
 
@@ -404,11 +428,16 @@ class MessageLog:
             if self.history.since(key) < now - OVERTAKEN_S:
                 self.history.remove(key)
                 del stream.ahead[seq]
+                stream.covered = min(stream.covered, seq)  # should it be said after all
         return False
 
     def newcomer(self, now: float) -> bool:
         """Whether what I learn of now was likely there before me."""
         return now < self._joined + NEWCOMER_S
+
+    def settled(self, now: float) -> bool:
+        """Whether I have been here for so long that I can tell members from strangers."""
+        return now >= self._joined + STANDING_S
 
     def _hold(self, message: Message, now: float, standing: bool = True) -> None:
         self._gone(self.history.add(message, now, standing))

@@ -26,6 +26,7 @@ from evloop.room.reliable.limits import (
     BULK_PER_S,
     COPY_SPACING_S,
     DATA_BURST,
+    FIRST_ASK_S,
     HEARSAY_SENDER_GAPS_MAX,
     HEARSAY_UNHEARD_GAPS_MAX,
     HOLDERS_MAX,
@@ -204,6 +205,8 @@ class NackRequester:
 
     def heard_nack(self, listed: list[Range], now: float) -> None:
         """Another member asks anyone for `listed`."""
+        if listed and self._strange(listed[0][0], now):
+            self._egress.room.retried(now)
         if self.gaps.count:
             self.gaps.heard_nack(listed, now, self._delay.value)
 
@@ -229,6 +232,9 @@ class NackRequester:
         dropped = set(gone)
         due = [gap for gap in due if gap not in dropped]
         egress, again = self._egress, now
+        due, waiting = self._afford(due, now)
+        for gap in waiting:
+            self.gaps.postpone(gap, max(egress.room.retry_due(), now + 10 * self._delay.value))
         while due:
             # Rumours may have half of the burst; the rest is for what surely exists.
             spare = 0.0 if due[0].word else NACK_BURST / 2
@@ -253,13 +259,32 @@ class NackRequester:
             self._note_more(now)
         return stepped
 
+    def _strange(self, sender: bytes, now: float) -> bool:
+        """Whether `sender` is nobody that has been here for a while."""
+        member = self._presence.members.get(sender)
+        return member is None or not member.standing(now)
+
+    def _afford(self, due: list[Gap], now: float) -> tuple[list[Gap], list[Gap]]:
+        """(what is asked for, what waits): what strangers promise is asked for once, and again
+        only as far as the room's budget goes. (Who is new here cannot tell strangers apart.)"""
+        if not self._message_log.settled(now) or self._egress.room.may_retry(now):
+            return due, []
+        before = now - max(FIRST_ASK_S, 12 * self._delay.value)  # somebody has asked for these
+        waiting = {
+            gap
+            for gap in due
+            if (gap.asks or gap.first < before) and (not gap.word or self._strange(gap.sender, now))
+        }
+        return [gap for gap in due if gap not in waiting], list(waiting)
+
     def _whom(self, due: list[Gap], now: float) -> bytes | None:
         """NOBODY (anyone), or for much one that holds it; None: all that do are busy with me."""
         if len(due) < BULK_GAPS_MIN:
             return NOBODY
         keys = [gap.key for gap in due[: 2 * BULK_ASKED_MAX]]
         missing, _ = as_ranges(keys, NACK_RANGES_MAX)
-        return self.holders.choose(missing, now, 12 * self._delay.value)
+        strangers = not self._message_log.settled(now)
+        return self.holders.choose(missing, now, 12 * self._delay.value, strangers)
 
     def _ask(self, due: list[Gap], to: bytes, now: float) -> list[Gap]:
         """One NACK for the first of `due`; return those that found no place."""
@@ -267,19 +292,12 @@ class NackRequester:
         if to != NOBODY:
             asking = [gap for gap in due if self.holders.covers(to, gap.key)][:BULK_ASKED_MAX]
         listed, taken = as_ranges([gap.key for gap in asking], NACK_RANGES_MAX)
+        if self._strange(asking[0].sender, now) or not asking[0].word:
+            self._egress.room.retried(now)
         self.gaps.asked(asking[:taken], now, self._delay.value)
         self._egress.say_nack(nack_body(to, listed), now)
         asked = set(asking[:taken])
         return [gap for gap in due if gap not in asked]
-
-    def _may_come(self, gap: Gap) -> bool:
-        """Its sender is here and vouches for it, and nothing is held behind it: go on asking.
-
-        Whoever was cut off from that sender alone, and for long, gets it when that is over.
-        """
-        stream = self._streams.get(gap.sender)
-        here = gap.sender in self._presence.members
-        return gap.word and here and stream is not None and not stream.ahead
 
     def _may_come(self, gap: Gap) -> bool:
         """Its sender is here and vouches for it, and nothing is held behind it: go on asking.
@@ -351,8 +369,11 @@ class Holders:
     def claimed(
         self, member: bytes, listed: Mapping[bytes, tuple[int, int]], standing: bool = False
     ) -> None:
-        """`member` says that it holds `listed`, [lo, hi) by sender. Of too many the one goes that said so longest ago,
-        and first of those that have not been here for a while."""
+        """`member` says that it holds `listed`, [lo, hi) by sender.
+
+        Of too many the one goes that said so longest ago, and first of those that have not been
+        here for a while.
+        """
         self.gone(member, asked=True)
         self._claims[member] = listed
         if standing:
@@ -377,18 +398,23 @@ class Holders:
         answered = min(self._asked.values(), default=-NEVER) + BULK_ASKED_MAX / BULK_PER_S
         return min(answered, self._fruitless + patience)
 
-    def choose(self, missing: Sequence[Range], now: float, patience: float) -> bytes | None:
+    def choose(
+        self, missing: Sequence[Range], now: float, patience: float, strangers: bool = True
+    ) -> bytes | None:
         """The member to ask for `missing`: of those that hold at least half as much as the best,
         the one that was not asked for the longest time; None when all were asked just now.
 
         NOBODY when none holds any, and once after an ask that brought nothing for `patience`
-        seconds: who was named may be a liar, or busy with another.
+        seconds: who was named may be a liar, or busy with another. Without `strangers` only members
+        of standing are named: all would ask the same liar, each for himself.
         """
         if self._fruitless + patience <= now:
             self._fruitless = NEVER
             return NOBODY
         shares = []
         for member, claims in self._claims.items():
+            if not strangers and member not in self._standing:
+                continue
             share = 0
             for sender, first, end in missing:
                 lo, hi = claims.get(sender, (0, 0))

@@ -65,12 +65,13 @@ DUE_MAX = 3 * REPAIR_BURST  # answers waiting: what the rate lets through in two
 class Ask:
     """What is remembered of one message that was asked for."""
 
-    __slots__ = ("count", "heard", "held_until")
+    __slots__ = ("count", "heard", "held_until", "open")
 
     def __init__(self) -> None:
         self.count = 0
         self.heard = float("-inf")  # the last ask that counted
         self.held_until = float("-inf")
+        self.open = False  # asked for, and not answered since
 
 
 class Repairs:
@@ -107,6 +108,7 @@ class Repairs:
         ask = self._ask(key)
         if self._held(ask, now):
             return
+        ask.open = True
         if now > ask.heard + ASK_REMEMBERED_S:
             ask.count = 0
         if now > ask.heard + 6 * delay:  # else the same round: several asked at once
@@ -124,10 +126,13 @@ class Repairs:
     def _held(self, ask: Ask, now: float) -> bool:
         return now < ask.held_until
 
-    def answered(self, key: Key, now: float, delay: float) -> None:
-        """A repair of `key` was heard or sent: hold down."""
+    def answered(self, key: Key, now: float, delay: float) -> bool:
+        """A repair of `key` was heard or sent: hold down. Whether that answers an ask."""
         self.due.pop(key, None)
-        self._ask(key).held_until = now + 20 * delay
+        ask = self._ask(key)
+        ask.held_until = now + 20 * delay
+        was_open, ask.open = ask.open, False
+        return was_open
 
     def deadline(self) -> float:
         """When the next answer (one of `due`) is to be sent."""
@@ -208,8 +213,8 @@ class Answerer:
     def heard_repair(self, flags: int, key: Key, now: float) -> None:
         """A DATA came; when it was a repair, it counts and I need not send it."""
         if flags & RELAYED:
-            self._egress.room.repaired(now)
-            self._repairs.answered(key, now, self._delay.value)
+            asked = self._repairs.answered(key, now, self._delay.value)
+            self._egress.room.repaired(asked, now)
 
     def asked(
         self, asker: bytes, to: bytes, listed: list[Range], source: object, now: float

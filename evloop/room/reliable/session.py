@@ -88,6 +88,7 @@ class RoomSession:
     """
 
     __slots__ = (
+        "_agreed",
         "_announcer",
         "_answerer",
         "_asker",
@@ -155,6 +156,7 @@ class RoomSession:
         self._deadline = now
         self._stale = True  # something is due earlier than _deadline: find it anew
         self._confirmed: int | None = None  # least number of mine that all hold
+        self._agreed = False  # by the newest SESSIONs nobody has what I lack
 
     # -- what a client does ----------------------------------------------------------------------
 
@@ -252,6 +254,10 @@ class RoomSession:
         members = self._presence.members.values()
         return sum(member.holds >= self._message_log.said for member in members), len(members)
 
+    def caught_up(self) -> bool:
+        """Whether no gap is open, and what I have is all that somebody here has."""
+        return self._agreed and not self._asker.gaps.count
+
     def stats(self) -> dict[str, int]:
         """Counters since joining, and the present sizes; `loss_percent` 255 is unknown."""
         message_log = self._message_log
@@ -288,7 +294,7 @@ class RoomSession:
         kind, flags, sender, seq, _, fields = packet
         if sender == self.sender_id:
             self._drop("own")
-            if kind == DATA and self._message_log.own_came_back(seq, data, self.nickname, now):
+            if kind == DATA and self._own_came_back(packet, data, now):
                 self._answerer.heard_repair(flags, (sender, seq), now)
         elif self._byes or self._left:
             self._drop("left")
@@ -296,6 +302,16 @@ class RoomSession:
             self._on_data(packet, data, now)
         else:
             self._stale |= _HANDLERS[kind](self, sender, seq, fields, source, now)
+
+    def _own_came_back(self, packet: Packet, data: bytes, now: float) -> bool:
+        """DATA under my id; whether I said it."""
+        said = self._message_log.said
+        mine = self._message_log.own_came_back(packet, data, self.nickname, now)
+        if self._message_log.said != said:
+            self._confirmed = None
+            self._news(now)
+            self._stale = True
+        return mine
 
     def _drop(self, reason: str) -> None:
         reason = "dropped_" + reason
@@ -397,6 +413,7 @@ class RoomSession:
         if digest != self._message_log.senders.digest:
             self._compare(sender, member, digest, ranges(raw), fresh, now)
             return True
+        self._agreed = True
         stream = self._message_log.streams.get(sender)
         self._own_word(member, stream, stream.hi if stream else 0, fresh, now)
         moved = self._announcer.heard_equal(len(raw) // 16, now)
@@ -496,6 +513,7 @@ class RoomSession:
             behind = True  # a whole list, and a sender of mine is not in it
         if noted or ahead:
             asker.holders.claimed(sender, once, standing)
+        self._agreed &= not (noted or ahead)
         self._announcer.heard_other(len(once), ahead, behind, now)
 
     def _on_bye(self, sender: bytes, seq: int, fields: Fields, source: object, now: float) -> bool:

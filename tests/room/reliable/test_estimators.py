@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
 from random import Random
 
 import pytest
@@ -23,6 +22,7 @@ from evloop.room.reliable.limits import (
 from evloop.room.reliable.membership import Membership
 from evloop.room.reliable.packets import DATA, SESSION, as_copy
 from evloop.room.reliable.suppression import Trickle
+from tests.support.pairs import pairwise
 from tests.support.rooms import ANN, BOB, EVE, Room, data, session, settled
 
 

@@ -109,7 +109,9 @@ def test_a_session_out_of_step_takes_nothing_back() -> None:
     room = with_ann()
     room.hear(data(ANN, 7, parents=((ANN, 4),)))
     room.run(3)
-    room.hear(session(ANN, 0, [(ANN, 0, 3)], digest=7), session(ANN, 9_000, [(ANN, 0, 3)], digest=7))
+    room.hear(
+        session(ANN, 0, [(ANN, 0, 3)], digest=7), session(ANN, 9_000, [(ANN, 0, 3)], digest=7)
+    )
     room.run(1)
     room.hear(repair(ANN, 5, parents=((ANN, 4),)), repair(ANN, 6, parents=((ANN, 5),)))
     assert room.shown() == [(5, ""), (6, ""), (7, "")]

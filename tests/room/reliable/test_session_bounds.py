@@ -133,7 +133,7 @@ def test_bytes_are_bounded() -> None:
 
 
 def test_bytes_are_bounded_when_the_clock_leaps() -> None:
-    """Swarm, seed 5527: what was reserved for copies went out beside a bucket that was full again."""
+    """Swarm, seed 5527: what was reserved for copies went out beside a full bucket."""
     room = settled()
     for n in range(20):
         room.hear(session(bytes([n + 20]) * 8, 0, [], loss=50, members=21))

@@ -19,6 +19,7 @@ from tests.support.rooms import (
     EVE,
     ME,
     SETTLED,
+    Room,
     data,
     nack,
     repair,
@@ -369,3 +370,24 @@ def test_the_last_words_of_one_who_left_are_reported_when_nobody_holds_them() ->
     assert ("left", ANN, "Ann", "silent") in room.told("left")
     assert sum(event.count for event in room.told("lost")) == 2
     assert room.stat("lost") == 2 and room.stat("gaps") == 0
+
+
+def test_a_newcomer_has_caught_up_when_nothing_is_missing_and_somebody_agrees() -> None:
+    room = Room()
+    assert not room.session.caught_up()
+    room.hear(session(ANN, 1, [(BOB, 0, 3)]))
+    assert not room.session.caught_up()
+    room.hear(*[repair(BOB, n) for n in (2, 1)])
+    assert not room.session.caught_up()
+    room.hear(repair(BOB, 0))
+    assert not room.session.caught_up()  # no gap, but nobody has said that this is all
+    room.hear(session(ANN, 2, [(BOB, 0, 3)]))
+    assert room.session.caught_up()
+    room.hear(session(ANN, 3, [(BOB, 0, 4)]))
+    assert not room.session.caught_up()
+
+
+def test_where_nothing_was_said_one_has_caught_up_at_once() -> None:
+    room = Room()
+    room.hear(session(ANN, 1, [], digest=0))
+    assert room.session.caught_up()

@@ -242,7 +242,7 @@ def test_who_asks_for_much_takes_away_no_answer() -> None:
 def test_full_is_told_once_a_flood(table: str) -> None:
     room = settled()
     for _ in range(2):
-        for n in range(SENDERS_MAX + 50 if table == "senders" else MEMBERS_MAX + 50):
+        for _n in range(SENDERS_MAX + 50 if table == "senders" else MEMBERS_MAX + 50):
             one = room.session._rng.randbytes(8)
             made = data(one, 0) if table == "senders" else session(one, 0, [])
             room.session.receive_datagram(made, "", room.now)

@@ -1,0 +1,77 @@
+"""Every Python from 3.9 on that this machine has, in one room: they see the same."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+
+import pytest
+
+from tests.support.pairs import both
+from tests.support.processes import ROOT, Crew, Program, Server, fresh_room, no_trace
+from tests.support.pythons import interpreters
+
+PYTHONS = {
+    "{}.{}".format(*version): path for version, path in interpreters().items() if version >= (3, 9)
+}
+several = pytest.mark.skipif(len(PYTHONS) < 2, reason="needs two Pythons from 3.9 on")
+
+
+def printed(python: str, *words: str) -> str:
+    done = subprocess.run(
+        [python, "-m", *words],
+        cwd=ROOT,
+        env={**os.environ, "COLUMNS": "80", "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout
+
+
+@several
+@pytest.mark.parametrize("program", ["evloop", "evloop.client", "evloop.server"])
+def test_help_and_version_are_the_same(program: str) -> None:
+    for word in ("--help", "--version"):
+        texts = {printed(python, program, word) for python in PYTHONS.values()}
+        assert len(texts) == 1
+
+
+@several
+@pytest.mark.parametrize("mode", ["reliable", "plain"])
+def test_members_with_each_python_see_the_same(crew: Crew, mode: str) -> None:
+    """The directory runs on the oldest, then each member on another. Foreign letters, and order."""
+    oldest, *_ = PYTHONS.values()
+    words = [oldest, "-m", "evloop.server", "--listen", "127.0.0.1:0", "--memory"]
+    server = Server(words)
+    crew.add(server)
+    crew.until(lambda: server.listens or server.done)
+    address, _, port = fresh_room().partition(":")
+    made = crew.piped("", "makeroom", "lab", address, port, "--mode", mode, server=server)
+    assert made.status == 0, made.tell()
+    members = []
+    for version, python in PYTHONS.items():
+        command = [python, "-m", "evloop.client", "--server", server.place, "--name", f"P{version}"]
+        members.append(crew.add(Program([*command, "chat", "lab"])))
+    crew.in_room(*members)
+    wanted = []
+    for number in range(4):
+        for version, one in both(PYTHONS, members):
+            text = f"{number} Grüße 你好 \U0001f9d1\u200d\U0001f680 e\u0301"
+            one.type(f"{text}\n")
+            wanted.append(f"P{version}: {text}")
+    crew.until(lambda: all(len(one.lines) >= len(wanted) for one in members))
+    histories = set()
+    for one in members:
+        assert sorted(one.lines) == sorted(wanted), one.tell()
+        one.type("/history\n")
+        crew.until(lambda: "-- end of history --" in one.err)  # noqa: B023
+        told = one.err.rpartition("-- the last ")[2].partition("-- end of history --")[0]
+        lines = (line.removesuffix("  [late]") for line in told.splitlines()[1:])
+        histories.add("\n".join(line.partition(" ")[2] for line in lines))
+    assert len(histories) == 1 or mode == "plain", histories
+    for one in members:
+        one.end()
+    for one in members:
+        assert crew.finish(one).status == 0, one.tell()
+    no_trace(server, *members)

@@ -1,0 +1,192 @@
+"""Whatever is inherited is respected or made harmless: signals, descriptors, places, kernels."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.live import Caller
+from tests.support.processes import ROOT, Crew, environment, fresh_room
+from tests.support.rpc import Wire
+
+MODULES = ("evloop.client", "evloop.server", "evloop")
+
+
+def ignoring(*signals: str) -> tuple[str, ...]:
+    """A prefix that starts a program as nohup and scripts do."""
+    return ("sh", "-c", f"trap '' {' '.join(signals)}; exec \"$@\"", "sh")
+
+
+def test_ignored_signals_stay_ignored(crew: Crew) -> None:
+    server = crew.server(prefix=ignoring("INT", "HUP"))
+    tail = crew.client("tail", fresh_room(), prefix=ignoring("HUP", "INT"))
+    crew.in_room(tail)
+    for program in (server, tail):
+        program.signal(signal.SIGHUP)
+        program.signal(signal.SIGINT)
+    with Wire(server.port) as wire:
+        assert wire.result("ping") == {}
+    for program in (server, tail):
+        assert program.status is None
+        program.signal(signal.SIGTERM)
+        crew.finish(program)
+    assert (server.status, tail.status) == (0, 143)
+
+
+def test_children_inherit_what_is_ignored(crew: Crew) -> None:
+    """The child that looks names up ignores what its parent ignores."""
+    program = (
+        "import signal\n"
+        "from evloop.net.resolve import Lookup\n"
+        "from evloop.system.loop import Loop\n"
+        "loop = Loop()\n"
+        "loop.on_signal(signal.SIGHUP, loop.stop)\n"
+        "loop.on_signal(signal.SIGTERM, loop.stop)\n"
+        "def resolver(host, port):\n"
+        "    kept = [signal.getsignal(it) == signal.SIG_IGN for it in (1, 15)]\n"
+        "    address = '10.0.0.%d%d' % tuple(kept)\n"
+        "    return [(2, 1, 6, '', (address, port))]\n"
+        "def told(addresses, why):\n"
+        "    print(addresses[0][1][0], why)\n"
+        "    loop.stop()\n"
+        "Lookup(loop, 'a.name', 1, told, resolver)\n"
+        "loop.run()\n"
+        "loop.close()\n"
+    )
+    words = [*ignoring("HUP"), sys.executable, "-c", program]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "10.0.0.10 \n"
+
+
+@pytest.mark.parametrize("module", MODULES)
+@pytest.mark.parametrize("option", ["--help", "--version"])
+def test_help_that_nobody_reads_or_that_fits_nowhere(module: str, option: str) -> None:
+    words = [sys.executable, "-m", module, option]
+    reader, writer = os.pipe()
+    os.close(reader)
+
+    def run(stdout: int) -> tuple[int, bytes]:
+        done = subprocess.run(
+            words, stdout=stdout, stderr=subprocess.PIPE, cwd=ROOT, env=environment(), check=False
+        )
+        return done.returncode, done.stderr
+
+    assert run(writer) == (0, b"")
+    os.close(writer)
+    with open("/dev/full", "w") as full:
+        assert run(full.fileno()) == (1, f"evloop: standard output: {os.strerror(28)}\n".encode())
+
+
+def start_and_stop(crew: Crew, where: Path, *prefix: str) -> tuple[int, str]:
+    program = f'cd {where}; PYTHONPATH={ROOT}; export PYTHONPATH; exec "$@"'
+    server = crew.start_server(prefix=("sh", "-c", program, "sh", *prefix), memory=False)
+    crew.until(lambda: server.listens or server.done)
+    server.signal(signal.SIGTERM)
+    crew.finish(server)
+    assert server.status is not None
+    return server.status, server.err
+
+
+def test_a_relative_place_for_state_is_ignored(crew: Crew, tmp_path: Path) -> None:
+    home, where = tmp_path / "home", tmp_path / "where"
+    where.mkdir()
+    status, _ = start_and_stop(crew, where, "env", "XDG_STATE_HOME=relative", f"HOME={home}")
+    assert status == 0 and os.listdir(where) == []
+    assert (home / ".local/state/evloop/directory.db").exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("setpriv"), reason="root and setpriv")
+def test_without_a_home_and_without_a_user_entry(crew: Crew) -> None:
+    """A container with any user id. pytest's own folder is for root alone."""
+    where = Path("/tmp") / f"evloop-test-{os.getpid()}"
+    where.mkdir()
+    where.chmod(0o777)
+    try:
+        user = ("setpriv", "--reuid", "54321", "--regid", "54321", "--clear-groups")
+        status, err = start_and_stop(
+            crew, where, "env", "-u", "HOME", "-u", "XDG_STATE_HOME", *user
+        )
+        assert status == 73 and "--state FILE" in err
+        assert os.listdir(where) == []
+    finally:
+        shutil.rmtree(where)
+
+
+def test_a_link_as_state_file_and_metrics_file(crew: Crew, tmp_path: Path) -> None:
+    real = tmp_path / "real"
+    real.mkdir(mode=0o700)
+    state, figures = tmp_path / "state.db", tmp_path / "evloop.prom"
+    state.symlink_to(real / "directory.db")
+    figures.symlink_to(real / "figures")
+    for rooms in (["one"], ["one", "two"]):
+        server = crew.server("--state", str(state), "--metrics-file", str(figures))
+        with Wire(server.port) as wire:
+            wire.result("makeroom", name=rooms[-1])
+            assert [room["name"] for room in wire.rooms()] == rooms
+        server.signal(signal.SIGTERM)
+        crew.finish(server)
+        assert server.status == 0
+        assert state.is_symlink() and figures.is_symlink()
+    assert sorted(os.listdir(tmp_path)) == ["evloop.prom", "real", "state.db"]
+    assert (real / "figures").read_text().startswith("# HELP")
+
+
+# What a kernel built without IPv6, or one whose /proc is closed, is like to Python.
+WITHOUT_IPV6 = """
+import errno, os, socket
+true = socket.socket.__init__
+def no_ipv6(self, family=-1, *more, **named):
+    if family == socket.AF_INET6:
+        raise OSError(errno.EAFNOSUPPORT, os.strerror(errno.EAFNOSUPPORT))
+    true(self, family, *more, **named)
+socket.socket.__init__ = no_ipv6
+"""
+WITHOUT_PROC = """
+import builtins, os
+def closed(true):
+    def opened(path, *more, **named):
+        if str(path).startswith('/proc'):
+            raise PermissionError(13, 'Permission denied', path)
+        return true(path, *more, **named)
+    return opened
+builtins.open, os.open, os.listdir = closed(open), closed(os.open), closed(os.listdir)
+os.stat = closed(os.stat)
+"""
+
+
+@pytest.mark.parametrize("kernel", [WITHOUT_IPV6, WITHOUT_PROC], ids=["no-ipv6", "no-proc"])
+def test_an_unusual_kernel(crew: Crew, tmp_path: Path, kernel: str) -> None:
+    """A server on every address, a client by name, a room: all as if nothing were missing."""
+    (tmp_path / "sitecustomize.py").write_text(kernel)
+    path = str(tmp_path)
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port = sock.getsockname()[1]
+    prefix = ("env", f"PYTHONPATH={path}")
+    server = crew.start_server(prefix=prefix, listen=f":{port}")
+    crew.until(lambda: server.listens or server.done)
+    assert server.listens, server.tell()
+    room = fresh_room()
+    place = f"localhost:{port}"
+    ann = crew.chatter("Ann", room, server=place, prefix=prefix)
+    crew.in_room(ann)
+    made = crew.piped("connect\nmakeroom lab\ngetdir\n", server=place)
+    assert made.status == 0, made.tell()
+    also = crew.client("--server", place, "getdir", prefix=prefix)
+    crew.finish(also)
+    assert also.status == 0 and "lab" in also.out, also.tell()
+    said = crew.client("--name", "Bob", "say", room, "hello", prefix=prefix)
+    crew.finish(said)
+    assert said.status == 0, said.tell()
+    crew.until(lambda: "Bob: hello" in ann.out)
+    caller = Caller(("127.0.0.1", port))
+    asked = caller.ask("stats")
+    crew.until(lambda: caller.reply(asked), every=0.05)
+    caller.close()

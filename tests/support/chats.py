@@ -1,0 +1,207 @@
+"""Chat mode on a frontend, a session and a clock of the test's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from evloop.app.chat import Chat
+from evloop.app.style import Stamps, Style
+from evloop.base.errors import Refused
+from evloop.directory.protocol import PLAIN, RELIABLE, RoomEntry
+from evloop.room.events import TABLE, TEXT, Said
+from evloop.system.loop import Loop
+
+ME, BOB, EVE = b"mmmmmmmm", b"bbbbbbbb", b"eeeeeeee"
+
+
+class Frontend:
+    """Notes what it is told; `lines` are data, `notes` are not."""
+
+    def __init__(self, terminal: bool) -> None:
+        self.is_terminal = terminal
+        self.owner: Any = None
+        self.complete: Callable[[str, int], list[str]] = lambda text, cursor: []
+        self.lines: list[str] = []
+        self.notes: list[str] = []
+        self.manners: list[str] = []
+        self.back: list[str] = []
+        self.bells = 0
+        self.mentions = 0
+        self.own = 0
+        self.held = False
+
+    def show(self, text: str) -> None:
+        self.lines.append(text)
+
+    def note(self, text: str, manner: str = "") -> None:
+        self.notes.append(text)
+        self.manners.append(manner)
+
+    def message(
+        self,
+        time: str,
+        parts: tuple[str, str, str, list[str]],
+        *,
+        old: bool,
+        mention: bool,
+        bell: bool,
+        own: bool,
+    ) -> None:
+        self.own += own
+        before, who, after, lines = parts
+        self.lines.append(time + before + who + after + "\n".join(lines) + (" (old)" * old))
+        self.bells += bell
+        self.mentions += mention
+
+    def put_back(self, text: str) -> None:
+        self.back.append(text)
+
+    def hold(self, held: bool) -> None:
+        self.held = held
+
+    def start(self) -> None: ...
+    def close(self) -> None: ...
+    def prompt(self, text: str, *, chatting: bool) -> None: ...
+    def progress(self, text: str) -> None: ...
+
+
+class Session:
+    """A session whose answers the test sets."""
+
+    def __init__(self) -> None:
+        self.sender_id = ME
+        self.nickname = "Mel"
+        self.present = [(ME, "Mel", 0.0)]
+        self.waiting = 0
+        self.missing = 0
+        self.answers = (0, 0)
+        self.asked = 0
+        self.kept: list[Any] = []
+        self.complete = True
+        self.missing_count = 0
+        self.estimate = 2
+
+    def members(self, now: float) -> list[tuple[bytes, str, float]]:
+        return self.present
+
+    def history(self, count: int) -> list[Any]:
+        return self.kept[-count:]
+
+    def label(self, sender: bytes, name: str) -> str:
+        return name
+
+    def queued(self) -> int:
+        return self.waiting
+
+    def unconfirmed(self) -> int:
+        return self.missing
+
+    def confirmers(self) -> tuple[int, int]:
+        return self.answers
+
+    def caught_up(self) -> bool:
+        return self.complete
+
+    def confirm(self, now: float) -> None:
+        self.asked += 1
+
+    def stats(self) -> dict[str, int]:
+        return {"sent": 1, "lost": 0, "gaps": self.missing_count, "members_estimate": self.estimate}
+
+
+class Transport:
+    def describe(self) -> str:
+        return "eth0"
+
+
+class Room:
+    def __init__(self) -> None:
+        self.session = Session()
+        self.transport = Transport()
+        self.said: list[tuple[str, int]] = []
+        self.on_pump: Callable[[], object] = lambda: None
+        self.on_events: Any = None
+        self.left = False
+        self.refuse = ""
+
+    def say(self, text: str, kind: int) -> None:
+        if self.refuse:
+            raise Refused(1, "too_long", self.refuse)
+        self.said.append((text, kind))
+
+    def rename(self, name: str) -> None:
+        self.session.nickname = name
+
+    def confirm(self) -> None:
+        self.session.confirm(0)
+
+    def stats(self) -> dict[str, int]:
+        return self.session.stats()
+
+    def pump(self) -> None:
+        self.on_pump()
+
+    def start(self) -> None: ...
+
+    def leave(self) -> None:
+        self.left = True
+
+
+class World:
+    def __init__(self) -> None:
+        self.time = 100.0
+        self.loop = Loop(clock=lambda: self.time)
+        self.over = 0
+        self.quits = 0
+        self.counted = 0  # times that the directory was asked how many are here
+        self.members = 0  # its answer
+        self.names: list[str] = []
+
+    def enter(self, *, terminal: bool = True, plain: bool = False, **style: Any) -> Chat:
+        self.frontend = Frontend(terminal)
+        self.room = Room()
+        values = {
+            "as_json": False, "escape": "Ctrl-]", "stamps": Stamps("off", lambda: 0.0),
+            "history": None, "answered": False, "muted": False, **style,
+        }  # fmt: skip
+        self.chat = Chat(
+            self.loop,
+            self.frontend,
+            self.room,  # type: ignore[arg-type]
+            RoomEntry("lab", "239.255.7.1", 5751, PLAIN if plain else RELIABLE),
+            Style(**values),
+            listed=True,
+            on_over=self._over,
+            on_quit=self._quit,
+            on_renamed=self.names.append,
+            count=self._count,
+        )
+        self.chat.start()
+        return self.chat
+
+    def _over(self, chat: Chat) -> None:
+        self.over += 1
+
+    def _quit(self) -> None:
+        self.quits += 1
+
+    def _count(self, chat: Chat, then: Callable[[int], object]) -> None:
+        self.counted += 1
+        then(self.members)
+
+    def wait(self, seconds: float) -> None:
+        self.time += seconds
+        for _ in range(3):
+            self.loop.defer(lambda: None)
+            self.loop.tick()
+
+    def hear(self, *events: tuple[Any, ...]) -> None:
+        self.chat.events([TABLE[event[0]](*event) for event in events])
+        self.room.on_pump()
+
+
+def message(
+    text: str, sender: bytes = BOB, name: str = "Bob", mark: str = "", seq: int = 0, wall: int = 0
+) -> Said:
+    return Said("message", sender, seq, name, TEXT, text, wall, mark, False)
