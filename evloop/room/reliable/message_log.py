@@ -498,6 +498,18 @@ class MessageLog:
         stream.step_over(upto, report, now)
         self._advanced(stream, now)
 
+    def stats(self) -> dict[str, int]:
+        """Counters, sizes, and how often each table was full."""
+        return {
+            "lost": self.lost,
+            "late": self.late,
+            "conflicts": self.conflicts,
+            "history": len(self.history),
+            "history_bytes": self.history.size,
+            "senders": len(self.streams),
+            **{f"full_{table}": count for table, count in self.fulls.items()},
+        }
+
     def handle_timer(self, now: float) -> None:
         if now >= self.history.sweep_at:
             self.expire(now)

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evloop.base.errors import LocalProtocolError
-from evloop.room.reliable.message_log import digest_item
 from evloop.room.reliable.limits import SEQ_END
+from evloop.room.reliable.message_log import digest_item
 from evloop.room.reliable.packets import (
     BYE,
     DATA,
