@@ -124,7 +124,7 @@ class Client:
     # -- what the frontend tells ------------------------------------------------------------------
 
     def line(self, text: str) -> None:
-        """A line was typed, or came from the pipe. What stands behind `quit` is nobody's."""
+        """A line was typed, or came from the pipe. Lines after `quit` are ignored."""
         if self._quitting:
             return
         if self.chat is not None:

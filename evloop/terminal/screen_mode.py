@@ -178,7 +178,7 @@ class ScreenMode:
         self._editor.progress(text)
 
     def put_back(self, text: str) -> None:
-        """The line could not be sent: let it be mended."""
+        """The line could not be sent: it goes back into the line editor."""
         if text and not self._editor.restore(text):
             self.note("Ctrl-Y brings the unsent line back")
 
