@@ -63,7 +63,7 @@ def options_of(parser: ArgumentParser) -> list[Option]:
 
 def options_of_command(command: Command) -> list[Option]:
     return [
-        Option([name], "words" if words else "any", list(words or ()), "")
+        Option([name], "" if words == () else "words" if words else "any", list(words or ()), "")
         for name, words in command.options.items()
     ]
 

@@ -154,7 +154,7 @@ def test_values(ask: Callable[..., set[str]]) -> None:
 
 def test_options_of_a_command(ask: Callable[..., set[str]]) -> None:
     assert {"--mode", "--json"} <= ask("evloop-client", "tail", "--")
-    assert ask("evloop-client", "say", "--") == {"--mode"}
+    assert ask("evloop-client", "say", "--") == {"--mode", "--timeout", "--anybody"}
     assert "--mode" not in ask("evloop-client", "getdir", "--")
 
 
