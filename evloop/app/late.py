@@ -21,7 +21,13 @@ def steps() -> Iterator[None]:
     import evloop.app.completion
 
     yield
+    import evloop.app.remarks
+
+    yield
     import evloop.app.chat
+
+    yield
+    import evloop.net.compat
 
     yield
     import evloop.net.interfaces

@@ -12,6 +12,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from evloop.room.events import Conflict, Joined, Left, Lost, Said, Trouble
 from evloop.room.reliable.session import RoomSession
 from tests.simulation import figures, forgery, plot, swarm
 from tests.simulation.__main__ import arguments
@@ -253,7 +254,7 @@ def _judge(count: int = 2) -> Oracle:
 
 
 def _line(seq: int, mark: str = "", text: str = "") -> tuple[object, ...]:
-    return ("message", ANN, seq, "Ann", 0, text or f"line {seq}", 0, mark, False)
+    return Said("message", ANN, seq, "Ann", 0, text or f"line {seq}", 0, mark, False)
 
 
 def test_the_oracle_is_content_with_order() -> None:
@@ -271,14 +272,14 @@ def test_the_oracle_is_content_with_order() -> None:
         ("order", [_line(1)]),
         ("order", [_line(1), _line(0)]),
         ("order", [_line(0, "late")]),
-        ("order", [("lost", ANN, "Ann", 1), _line(2)]),
+        ("order", [Lost("lost", ANN, "Ann", 1), _line(2)]),
         ("invented", [_line(7)]),
         ("invented", [_line(0, text="something else")]),
-        ("invented", [("message", BEN, 0, "Ben", 0, "my own?", 0, "", False)]),
-        ("presence", [("joined", ANN, "Ann"), ("joined", ANN, "Ann")]),
-        ("presence", [("left", ANN, "Ann", "bye")]),
-        ("conflict", [("conflict", ANN, "Ann", 3)]),
-        ("event", [("surprise", ANN)]),
+        ("invented", [Said("message", BEN, 0, "Ben", 0, "my own?", 0, "", False)]),
+        ("presence", [Joined("joined", ANN, "Ann"), Joined("joined", ANN, "Ann")]),
+        ("presence", [Left("left", ANN, "Ann", "bye")]),
+        ("conflict", [Conflict("conflict", ANN, "Ann", 3)]),
+        ("event", [Trouble("surprise", "")]),
     ],
 )
 def test_the_oracle_complains(kind: str, events: list[tuple[object, ...]]) -> None:
@@ -289,7 +290,7 @@ def test_the_oracle_complains(kind: str, events: list[tuple[object, ...]]) -> No
 
 def test_what_is_reported_lost_may_be_stepped_over_and_come_late() -> None:
     oracle = _judge(3)
-    oracle.shown(1, [_line(0), ("lost", ANN, "Ann", 1), _line(2), _line(1, "late")], 40.0)
+    oracle.shown(1, [_line(0), Lost("lost", ANN, "Ann", 1), _line(2), _line(1, "late")], 40.0)
     assert oracle.complete()
 
 

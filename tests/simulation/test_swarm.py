@@ -32,6 +32,8 @@ REGRESSIONS = {
     "an answer that the byte rate refuses spins the timer": 523,
     "a claim far beyond a sender's newest message cuts a newcomer's history": 911,
     "what was passed over as older than my time comes after all": 537,
+    "a part whose beginning is lost looks like the message of a simple program": 7042,
+    "a leap of the clock pays for copies that are reserved": 5527,
 }
 
 

@@ -127,10 +127,10 @@ class Announcer:
         "_patience",
         "_presence",
         "_rng",
-        "_soliciting",
         "_spoke",
         "_trickle",
         "_unexplained",
+        "soliciting",
     )  # fmt: skip
 
     def __init__(
@@ -153,7 +153,7 @@ class Announcer:
         self._egress = egress
         self._rng = rng
         self._behind_since = NEVER  # or since my last SESSION, when that is later
-        self._soliciting = True  # nobody has said yet what there is
+        self.soliciting = True  # nobody has said yet what there is
         self._long_list = False  # the next list has up to SESSION_ENTRIES_MAX
         self._unexplained = NEVER  # since when a digest differs without a reason
         self._spoke = -NEVER  # my last SESSION
@@ -166,7 +166,7 @@ class Announcer:
         """A SESSION with my digest and `listed` senders: it said what I would have said, but not
         when I owe somebody a longer list. Whether that moved my deadline."""
         # Says nothing about another whose digest differs: `_unexplained` stays.
-        self._soliciting = False
+        self.soliciting = False
         if self._long_list:
             if listed < min(self._message_log.senders.listed(), SESSION_ENTRIES_MAX):
                 return False
@@ -177,7 +177,7 @@ class Announcer:
         """A SESSION with another digest, whose sender is ahead of me, or behind, as its list of
         `listed` senders says."""
         if listed:
-            self._soliciting = False
+            self.soliciting = False
         elif self._message_log.senders.digest:
             behind = self._long_list = True
         if behind:
@@ -231,7 +231,7 @@ class Announcer:
     def _say(self, ask: bool, name: str, now: float) -> None:
         senders, confirm = self._message_log.senders, self._confirm
         listed: list[Range] = []
-        if senders.digest or not self._soliciting:
+        if senders.digest or not self.soliciting:
             most = SESSION_ENTRIES_MAX if self._long_list else SESSION_ENTRIES
             first = confirm.askers[0] if confirm.askers else NOBODY
             listed = senders.listing(most, first, self._message_log.own.sender)

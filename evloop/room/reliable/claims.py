@@ -59,6 +59,12 @@ class Claims:
         mine.count += 1
         return full
 
+    def first(self) -> tuple[bytes, int] | None:
+        """(sender, hi) of the claim that was made first; None: there is none."""
+        for origin, (_, hi, _) in self._claims.items():
+            return origin, hi
+        return None
+
     def look(self, origin: bytes) -> tuple[int, int] | None:
         """The claim on `origin`."""
         claim = self._claims.get(origin)

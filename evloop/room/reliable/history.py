@@ -107,6 +107,14 @@ class History:
             gone.append(self._make_room(sender))
         return gone
 
+    def replace(self, message: Message) -> None:
+        """`message`, which is held, has another Lamport time and nothing else that is new."""
+        held = self._of(message.sender)
+        if held is not None and message.seq in held.messages:
+            held.messages[message.seq] = (held.messages[message.seq][0], message)
+            if message.seq in held.shown:
+                held.shown[message.seq] = (message.lamport, held.shown[message.seq][1])
+
     def _place(self, sender: bytes, standing: bool) -> _Held:
         """The place of `sender`, which is no longer a stranger once it has `standing`."""
         held = self._strangers.get(sender)

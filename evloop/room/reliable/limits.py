@@ -42,6 +42,7 @@ SKIPPED_RANGES_MAX = 32  # of one sender: a thousand senders must not fill the m
 HEADS_MAX = 64  # messages that nobody has named as a parent yet
 SHOWN_PER_STEP = 12  # one datagram may free a thousand messages: the rest is shown by the timer
 PARENT_WAIT_S = 1.0  # a message waits so long for its parents
+FIRST_WORD_S = 0.3  # my first DATA waits so long at most to learn what time it is in the room
 LAMPORT_JUMP_MAX = 1 << 20  # a larger one is an error or an attack: not followed
 LAMPORT_PER_S = 64  # so fast it follows jumps: the end of 32 bits is two years away
 LAMPORT_BURST = 4_096  # what a partition may have said meanwhile

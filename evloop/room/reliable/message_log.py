@@ -64,6 +64,7 @@ from evloop.system.timers import NEVER
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections import deque
     from collections.abc import Sequence
 
     from evloop.room.events import Event
@@ -253,6 +254,26 @@ class MessageLog:
         self.history.shown(messages[0], messages[0].lamport, event)
         self.events.append(event)
         return messages
+
+    def date_again(self, queue: deque[Message]) -> None:
+        """Nothing of mine has gone out yet, and I know better what time it is: the messages in
+        `queue`, which are all that I have said, come after what I have heard by now."""
+        if not queue or self.lamport.value <= queue[-1].lamport:
+            return
+        lamport, further = 0, False
+        for index, message in enumerate(queue):
+            if not further:
+                parts = 1
+                while queue[index + parts - 1].more:
+                    parts += 1
+                lamport = self.lamport.tick(message.seq, parts)
+            body = data_body(lamport, message.parents, message.name, message.kind, message.text)
+            flags = MORE * message.more
+            sender, seq = message.sender, message.seq
+            datagram = self._codec.pack(DATA, flags, sender, seq, message.wall, body)
+            queue[index] = message._replace(lamport=lamport, datagram=datagram)
+            self.history.replace(queue[index])
+            further = message.more
 
     def sent(self, message: Message, now: float) -> None:
         """`message`, the next of mine, has gone out."""
@@ -476,6 +497,18 @@ class MessageLog:
             self.lost += upto - stream.hi
         stream.step_over(upto, report, now)
         self._advanced(stream, now)
+
+    def stats(self) -> dict[str, int]:
+        """Counters, sizes, and how often each table was full."""
+        return {
+            "lost": self.lost,
+            "late": self.late,
+            "conflicts": self.conflicts,
+            "history": len(self.history),
+            "history_bytes": self.history.size,
+            "senders": len(self.streams),
+            **{f"full_{table}": count for table, count in self.fulls.items()},
+        }
 
     def handle_timer(self, now: float) -> None:
         if now >= self.history.sweep_at:

@@ -22,6 +22,7 @@ import struct
 from struct import Struct
 
 from evloop.base.errors import LocalProtocolError
+from evloop.base.names import display
 from evloop.room.reliable.limits import (
     DATAGRAM_BYTES_MAX,
     NACK_RANGES_MAX,
@@ -77,6 +78,17 @@ def as_repair(datagram: bytes) -> bytes:
 def as_copy(datagram: bytes, more: int) -> bytes:
     """The same DATA, sent by its source, with `more` unasked copies still to come."""
     return b"%b%c%b" % (datagram[:3], datagram[3] & _UNDER_TAG | more << 4, datagram[4:])
+
+
+def plain_text(data: bytes) -> str:
+    """The text of an older program, as long as it cannot harm; "": it is none."""
+    if data[:1] == b"\xf5":  # is in no UTF-8
+        return ""
+    try:
+        text = data.decode().rstrip("\0\r\n")
+    except UnicodeDecodeError:
+        return ""
+    return text if display(text) == text else ""
 
 
 def _parse_data(data: bytes, end: int) -> Fields | str | None:

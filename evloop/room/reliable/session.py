@@ -23,17 +23,18 @@ is answered once.
 
 from __future__ import annotations
 
-from evloop.base.names import check_nickname, display
+from evloop.base.names import check_nickname
 from evloop.room.events import NO_SENDER, NO_SEQ, TEXT, Joined, Left, Renamed, Said
 from evloop.room.reliable.announce import Announcer, Confirm
 from evloop.room.reliable.egress import Egress, Outbox, split
 from evloop.room.reliable.estimators import Delay, LossMeter, copies
+from evloop.room.reliable.first_word import FirstWord
 from evloop.room.reliable.gaps import Gaps
+from evloop.room.reliable.hearing import Hearing
 from evloop.room.reliable.limits import (
     BYE_SPACING_S,
     BYE_TIMES,
     GREETED_MEMBERS_MAX,
-    SESSION_ENTRIES,
 )
 from evloop.room.reliable.membership import Member, Membership
 from evloop.room.reliable.message_log import CONFLICT, MessageLog
@@ -46,14 +47,10 @@ from evloop.room.reliable.packets import (
     RELAYED,
     SESSION,
     Codec,
+    plain_text,
     ranges,
 )
-from evloop.room.reliable.reorder import (
-    BEYOND,
-    LATE,
-    NEW,
-    OLD,
-)
+from evloop.room.reliable.reorder import BEYOND, LATE, NEW, OLD
 from evloop.room.reliable.repair import Answerer, BulkServer, Repairs
 from evloop.room.reliable.suppression import Trickle
 from evloop.system.timers import NEVER
@@ -64,13 +61,7 @@ if TYPE_CHECKING:
     from random import Random
 
     from evloop.room.events import Event
-    from evloop.room.reliable.packets import (
-        Datagram,
-        Fields,
-        Packet,
-        Range,
-    )
-    from evloop.room.reliable.reorder import Sender
+    from evloop.room.reliable.packets import Datagram, Fields, Packet
 
 
 _COUNTERS = (
@@ -87,29 +78,10 @@ class RoomSession:
     """
 
     __slots__ = (
-        "_agreed",
-        "_announcer",
-        "_answerer",
-        "_asker",
-        "_bye_due",
-        "_byes",
-        "_codec",
-        "_confirm",
-        "_confirmed",
-        "_counts",
-        "_deadline",
-        "_delay",
-        "_egress",
-        "_left",
-        "_loss",
-        "_message_log",
-        "_now",
-        "_outbox",
-        "_presence",
-        "_rng",
-        "_stale",
-        "_trickle",
-        "nickname",
+        "_agreed", "_announcer", "_answerer", "_asker", "_bye_due", "_byes", "_codec", "_confirm",
+        "_confirmed", "_counts", "_deadline", "_delay", "_egress", "_first_word", "_hearing",
+        "_left", "_loss", "_message_log", "_now", "_outbox", "_presence", "_rng", "_stale",
+        "_trickle", "nickname",
         "sender_id",
     )  # fmt: skip
 
@@ -140,6 +112,7 @@ class RoomSession:
         self._loss = LossMeter()
         self._trickle = Trickle(rng, now, 1)
         self._confirm = Confirm(rng, now)
+        self._first_word = FirstWord(message_log, egress, now)
         self._asker = NackRequester(Gaps(rng), Holders(rng), message_log, presence, delay, egress)
         self._answerer = Answerer(
             Repairs(rng), BulkServer(), message_log, outbox, presence, delay, egress
@@ -147,6 +120,7 @@ class RoomSession:
         self._announcer = Announcer(
             self._trickle, self._confirm, message_log, presence, self._loss, delay, egress, rng
         )
+        self._hearing = Hearing(message_log, self._asker, self._announcer)
         self._byes = 0  # still to be said
         self._bye_due = NEVER
         self._left = False
@@ -257,23 +231,16 @@ class RoomSession:
 
     def stats(self) -> dict[str, int]:
         """Counters since joining, and the present sizes; `loss_percent` 255 is unknown."""
-        message_log = self._message_log
         return {
             **self._counts,
-            "lost": message_log.lost,
-            "late": message_log.late,
-            "conflicts": message_log.conflicts,
+            **self._message_log.stats(),
             "queued": len(self._outbox.queue),
-            "history": len(message_log.history),
-            "history_bytes": message_log.history.size,
             "recovered": self._asker.recovered,
             "gaps": self._asker.gaps.count,
-            "senders": len(message_log.streams),
             "members": len(self._presence.members) + 1,
             "members_estimate": self._presence.size(),
             "loss_percent": self._loss.percent(self._now),
             "delay_us": int(self._delay.value * 1e6),
-            **{f"full_{table}": count for table, count in message_log.fulls.items()},
         }
 
     # -- receiving -------------------------------------------------------------------------------
@@ -315,17 +282,12 @@ class RoomSession:
         self._counts[reason] = self._counts.get(reason, 0) + 1
 
     def _not_ours(self, reason: str, data: bytes) -> None:
-        # Plain text of older programs is shown as long as it cannot harm; F5 is never in UTF-8.
-        if reason == "magic" and data[:1] != b"\xf5":
-            try:
-                text = data.decode().rstrip("\0\r\n")
-            except UnicodeDecodeError:
-                text = ""
-            if text and display(text) == text:
-                event = Said("message", NO_SENDER, NO_SEQ, "", TEXT, text, 0, "plain", False)
-                self._message_log.events.append(event)
-                return
-        self._drop(reason)
+        text = plain_text(data) if reason == "magic" else ""
+        if text:
+            event = Said("message", NO_SENDER, NO_SEQ, "", TEXT, text, 0, "plain", False)
+            self._message_log.events.append(event)
+        else:
+            self._drop(reason)
 
     def _on_data(self, packet: Packet, data: bytes, now: float) -> None:
         _, flags, sender, seq, _, fields = packet
@@ -408,13 +370,16 @@ class RoomSession:
             standing = member.standing(now)
             self._confirm.asked_by(sender, now, self._presence.size(), standing)
         if digest != self._message_log.senders.digest:
-            self._compare(sender, member, digest, ranges(raw), fresh, now)
+            lacking = self._hearing.compare(sender, member, digest, ranges(raw), fresh, now)
+            self._agreed &= not lacking
+            self._heard()
             return True
         self._agreed = True
         stream = self._message_log.streams.get(sender)
-        self._own_word(member, stream, stream.hi if stream else 0, fresh, now)
+        self._hearing.own_word(member, stream, stream.hi if stream else 0, fresh, now)
         moved = self._announcer.heard_equal(len(raw) // 16, now)
-        self._holds(member, self._message_log.own.hi, fresh)
+        self._hearing.holds(member, self._message_log.own.hi, fresh)
+        self._heard()
         return moved or joins or ask & 1 == 1
 
     def _control(self, sender: bytes, member: Member, counter: int, now: float) -> bool:
@@ -442,76 +407,10 @@ class RoomSession:
             self._confirm.asked_by(sender, now, self._presence.size())
         return member
 
-    def _holds(self, member: Member, hi: int, fresh: bool) -> None:
-        # The newest word counts; more than I have said is no word about me.
-        if hi != member.holds and hi <= self._message_log.own.hi and (fresh or hi > member.holds):
-            member.holds = hi
+    def _heard(self) -> None:
+        if self._hearing.changed:
+            self._hearing.changed = False
             self._confirmed = None
-
-    def _own_word(
-        self, member: Member, stream: Sender | None, hi: int, fresh: bool, now: float
-    ) -> None:
-        """`member` says that `hi` is the next number of its own: nobody knows better."""
-        if not fresh:
-            if stream is not None and hi > stream.word:
-                self._asker.told(stream, hi, now)
-            return
-        member.said, member.said_at = hi, now
-        member.silent = member.silent or not hi
-        if stream is not None and self._message_log.vouch(stream, hi, now):
-            self._asker.gaps.forget(stream.sender)
-        elif stream is not None:
-            self._asker.told(stream, hi, now)
-
-    def _compare(
-        self,
-        sender: bytes,
-        member: Member,
-        digest: int,
-        entries: list[Range],
-        fresh: bool,
-        now: float,
-    ) -> None:
-        """The digest of `sender` differs from mine: who lacks what?"""
-        message_log, asker = self._message_log, self._asker
-        # Of two claims to one sender's messages the first counts.
-        once = {origin: (lo, hi) for origin, lo, hi in reversed(entries)}
-        whole = len(once) < SESSION_ENTRIES
-        if sender in once or (whole and once) or not digest:
-            # Where all that it knows of is told, and nothing of its own is, it has said nothing.
-            hi = once[sender][1] if sender in once else 0
-            self._own_word(member, message_log.streams.get(sender), hi, fresh, now)
-        ahead = bool(asker.gaps.count) and asker.evidence(once, now)
-        behind = False
-        known = noted = 0
-        standing = member.standing(now)
-        each = asker.gaps.hearsay_room(len(once))
-        due = 0.0  # of what is found missing: drawn when there is any
-        for origin, (lo, hi) in once.items():
-            stream = message_log.streams.get(origin)
-            if stream is None:
-                if hi > lo:
-                    if message_log.claims.make(sender, standing, origin, lo, hi):
-                        message_log.full("claims", now)
-                    due = due or asker.round(now)
-                    noted += asker.hear_of(origin, lo, hi, each, now, due, True)
-                    ahead = True
-                continue
-            known += 1
-            if stream is message_log.own:
-                self._holds(member, hi, fresh)
-            else:
-                ahead |= hi > stream.hi
-                if origin != sender and hi > stream.word:
-                    due = due or asker.round(now)
-                    noted += asker.hear_of(origin, lo, hi, each, now, due, True)
-            behind |= stream.lo <= hi < stream.hi
-        if once and whole and known < message_log.senders.listed():
-            behind = True  # a whole list, and a sender of mine is not in it
-        if noted or ahead:
-            asker.holders.claimed(sender, once, standing)
-        self._agreed &= not (noted or ahead)
-        self._announcer.heard_other(len(once), ahead, behind, now)
 
     def _on_bye(self, sender: bytes, seq: int, fields: Fields, source: object, now: float) -> bool:
         member = self._presence.said_bye(sender, seq, now)
@@ -552,10 +451,22 @@ class RoomSession:
             self._presence.deadline(),
             self._message_log.causal_buffer.deadline(),
         )
-        return min(due, self._egress.data_due()) if self._outbox.queue else due
+        if self._outbox.queue:
+            due = min(due, self._data_due())
+        return due
+
+    def _data_due(self) -> float:
+        due = self._egress.data_due()
+        if self._message_log.own.hi:
+            return due
+        return max(due, self._first_word.due(self._announcer.soliciting))
 
     def _send_data(self, now: float) -> None:
         queue = self._outbox.queue
+        if queue and not self._message_log.own.hi:
+            if self._first_word.waits(self._announcer.soliciting, now):
+                return
+            self._message_log.date_again(queue)
         while queue and self._egress.may_data(now):
             message = queue.popleft()
             size = len(message.datagram)

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evloop.base.errors import LocalProtocolError
+from evloop.room.reliable.limits import SEQ_END
 from evloop.room.reliable.message_log import digest_item
 from evloop.room.reliable.packets import (
     BYE,
@@ -55,6 +56,7 @@ VECTORS = [DATA_VECTOR, NACK_VECTOR, SESSION_VECTOR, BYE_VECTOR]
 
 ids = st.binary(min_size=8, max_size=8)
 u32 = st.integers(0, 2**32 - 1)
+numbers = st.integers(0, SEQ_END - 1)
 u64 = st.integers(0, 2**64 - 1)
 names = st.binary(max_size=32)
 range_lists = st.lists(st.tuples(ids, u32, u32), max_size=50)
@@ -107,7 +109,7 @@ def test_bye_vector() -> None:
 
 
 @given(
-    ids, u32, u32, u32, st.lists(st.tuples(ids, u32), max_size=3), names,
+    ids, numbers, u32, u32, st.lists(st.tuples(ids, numbers), max_size=3), names,
     st.integers(0, 255), st.binary(max_size=900), st.integers(0, 15), st.booleans(),
 )  # fmt: skip
 def test_data_comes_back(

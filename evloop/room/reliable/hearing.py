@@ -1,0 +1,103 @@
+"""What a SESSION tells about messages: who lacks what, and who has said how much.
+
+A SESSION is `fresh` when its counter continues that of its sender: only such a one takes anything
+back, of itself (how much it has said) and of me (how much of mine it holds). What it tells of
+others is hearsay (see `nack`), and a claim where there is no record yet (see `claims`).
+"""
+
+from __future__ import annotations
+
+from evloop.room.reliable.limits import SESSION_ENTRIES
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from evloop.room.reliable.announce import Announcer
+    from evloop.room.reliable.membership import Member
+    from evloop.room.reliable.message_log import MessageLog
+    from evloop.room.reliable.nack import NackRequester
+    from evloop.room.reliable.packets import Range
+    from evloop.room.reliable.reorder import Sender
+
+
+class Hearing:
+    """The hearing half of one session. `changed`: some member holds more or less of mine now."""
+
+    __slots__ = ("_announcer", "_asker", "_message_log", "changed")
+
+    def __init__(self, message_log: MessageLog, asker: NackRequester, announcer: Announcer) -> None:
+        self._message_log = message_log
+        self._asker = asker
+        self._announcer = announcer
+        self.changed = False
+
+    def holds(self, member: Member, hi: int, fresh: bool) -> None:
+        """`member` says that `hi` is the next number of mine for it."""
+        # The newest word counts; more than I have said is no word about me.
+        if hi != member.holds and hi <= self._message_log.own.hi and (fresh or hi > member.holds):
+            member.holds = hi
+            self.changed = True
+
+    def own_word(
+        self, member: Member, stream: Sender | None, hi: int, fresh: bool, now: float
+    ) -> None:
+        """`member` says that `hi` is the next number of its own: nobody knows better."""
+        if not fresh:
+            if stream is not None and hi > stream.word:
+                self._asker.told(stream, hi, now)
+            return
+        member.said, member.said_at = hi, now
+        member.silent = member.silent or not hi
+        if stream is not None and self._message_log.vouch(stream, hi, now):
+            self._asker.gaps.forget(stream.sender)
+        elif stream is not None:
+            self._asker.told(stream, hi, now)
+
+    def compare(
+        self,
+        sender: bytes,
+        member: Member,
+        digest: int,
+        entries: list[Range],
+        fresh: bool,
+        now: float,
+    ) -> bool:
+        """The digest of `sender` differs from mine: who lacks what? Whether I lack any of it."""
+        message_log, asker = self._message_log, self._asker
+        # Of two claims to one sender's messages the first counts.
+        once = {origin: (lo, hi) for origin, lo, hi in reversed(entries)}
+        whole = len(once) < SESSION_ENTRIES
+        if sender in once or (whole and once) or not digest:
+            # Where all that it knows of is told, and nothing of its own is, it has said nothing.
+            hi = once[sender][1] if sender in once else 0
+            self.own_word(member, message_log.streams.get(sender), hi, fresh, now)
+        ahead = bool(asker.gaps.count) and asker.evidence(once, now)
+        behind = False
+        known = noted = 0
+        standing = member.standing(now)
+        each = asker.gaps.hearsay_room(len(once))
+        due = 0.0  # of what is found missing: drawn when there is any
+        for origin, (lo, hi) in once.items():
+            stream = message_log.streams.get(origin)
+            if stream is None:
+                if hi > lo:
+                    if message_log.claims.make(sender, standing, origin, lo, hi):
+                        message_log.full("claims", now)
+                    due = due or asker.round(now)
+                    noted += asker.hear_of(origin, lo, hi, each, now, due, True)
+                    ahead = True
+                continue
+            known += 1
+            if stream is message_log.own:
+                self.holds(member, hi, fresh)
+            else:
+                ahead |= hi > stream.hi
+                if origin != sender and hi > stream.word:
+                    due = due or asker.round(now)
+                    noted += asker.hear_of(origin, lo, hi, each, now, due, True)
+            behind |= stream.lo <= hi < stream.hi
+        if once and whole and known < message_log.senders.listed():
+            behind = True  # a whole list, and a sender of mine is not in it
+        if noted or ahead:
+            asker.holders.claimed(sender, once, standing)
+        self._announcer.heard_other(len(once), ahead, behind, now)
+        return bool(noted or ahead)
