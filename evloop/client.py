@@ -24,9 +24,13 @@ if TYPE_CHECKING:
 
 def run(options: Namespace, prepare: Callable[[Client], object]) -> int:
     """Chat until told to stop; return the exit status."""
+    import gc
     import signal
     import time
     from functools import partial
+
+    # What is loaded now stays: looking for cycles in it would only delay the prompt.
+    gc.disable()
 
     from evloop.app.shell import Client
     from evloop.app.startup import start
@@ -44,11 +48,13 @@ def run(options: Namespace, prepare: Callable[[Client], object]) -> int:
             loop.on_signal(signum, partial(client.signalled, status))
         prepare(client)
         start(client)
+        gc.enable()
         loop.run()
     except EvloopError as error:
         client.failed("", error)
         client.status = client.status or error.exit_status
     finally:
+        gc.enable()
         client.on_end()
         client.frontend.close()
         loop.close()

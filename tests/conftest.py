@@ -41,12 +41,19 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """At the end, for whoever reads no list: how many were skipped, and for want of what."""
+    """At the end, for whoever reads no list: how many were skipped, and for want of what.
+
+    $CHECK_SKIPPED is a file of ./check and .ci/run, to which each reason is added: they tell at
+    their own end what all runs of pytest have skipped.
+    """
     wants: dict[str, int] = {}
     for report in terminalreporter.stats.get("skipped", ()):
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
         reason = reason.removeprefix("Skipped: ")
         wants[reason] = wants.get(reason, 0) + 1
+        if "CHECK_SKIPPED" in os.environ:
+            with open(os.environ["CHECK_SKIPPED"], "a") as file:
+                file.write(" ".join(reason.split()) + "\n")
     if wants:
         terminalreporter.section(f"{sum(wants.values())} skipped")
         for reason, count in sorted(wants.items(), key=lambda want: -want[1]):

@@ -62,8 +62,9 @@ def options_of(parser: ArgumentParser) -> list[Option]:
 
 
 def options_of_command(command: Command) -> list[Option]:
+    """Its own options; in the table None is any value, and no words are none."""
     return [
-        Option([name], "words" if words else "any", list(words or ()), "")
+        Option([name], "any" if words is None else "words" if words else "", list(words or ()), "")
         for name, words in command.options.items()
     ]
 

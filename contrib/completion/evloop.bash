@@ -49,7 +49,7 @@ _evloop_look() {
 _evloop_client() {
     local word=${COMP_WORDS[COMP_CWORD]} command arguments before own= server
     COMPREPLY=()
-    _evloop_look "--server --name --interface --ttl --tls-ca --tls-cert --tls-key --time --color --escape --mode -n"
+    _evloop_look "--server --name --interface --ttl --tls-ca --tls-cert --tls-key --time --color --escape --mode --timeout -n"
     case $before in
         --server) :; return 0 ;;
         --name) :; return 0 ;;
@@ -62,17 +62,19 @@ _evloop_client() {
         --color) _evloop_fits auto always never; return 0 ;;
         --escape) :; return 0 ;;
         --mode) _evloop_fits reliable plain; return 0 ;;
+        --timeout) :; return 0 ;;
         -n) :; return 0 ;;
     esac
     case $command in
         makeroom) own='--mode' ;;
+        deleteroom) own='--yes' ;;
         chat) own='--mode' ;;
-        say) own='--mode' ;;
+        say) own='--mode --timeout --anybody' ;;
         tail) own='-n --mode' ;;
     esac
     if [[ $word == -* ]]; then
         if [[ $command == say ]]; then _evloop_fits $own; return 0; fi
-        _evloop_fits $own -h --help --server --name --interface --ttl --tls --tls-ca --tls-cert --tls-key --plain --slow --time --color --escape --no-history --json --debug --version
+        _evloop_fits $own -h --help --server --name --interface --ttl --tls --tls-ca --tls-cert --tls-key --plain --slow --wide --time --color --escape --no-history --json --debug --version
     elif [[ -z $command ]]; then
         _evloop_fits getdir makeroom deleteroom chat say tail help
     elif ((arguments == 0)); then
@@ -86,11 +88,12 @@ _evloop_client() {
 _evloop_server() {
     local word=${COMP_WORDS[COMP_CWORD]} command arguments before server
     COMPREPLY=()
-    _evloop_look "--listen --interface --state --max-clients --max-per-address --max-rooms --rooms-per-address --change-rate --delete --expire --tls-cert --tls-key --tls-client-ca --make-cert --metrics-file --stats-from"
+    _evloop_look "--listen --interface --state --backup --max-clients --max-per-address --max-rooms --rooms-per-address --change-rate --delete --expire --tls-cert --tls-key --tls-client-ca --make-cert --metrics-file --stats-from"
     case $before in
         --listen) :; return 0 ;;
         --interface) _evloop_fits $(command ls /sys/class/net 2>/dev/null); return 0 ;;
         --state) _evloop_files; return 0 ;;
+        --backup) _evloop_files; return 0 ;;
         --max-clients) :; return 0 ;;
         --max-per-address) :; return 0 ;;
         --max-rooms) :; return 0 ;;
@@ -105,7 +108,7 @@ _evloop_server() {
         --metrics-file) _evloop_files; return 0 ;;
         --stats-from) :; return 0 ;;
     esac
-    _evloop_fits -h --help --listen --interface --state --memory --max-clients --max-per-address --max-rooms --rooms-per-address --change-rate --delete --expire --tls-cert --tls-key --tls-client-ca --make-cert --metrics-file --stats-from --quiet -v --verbose --debug --version
+    _evloop_fits -h --help --listen --interface --state --memory --backup --max-clients --max-per-address --max-rooms --rooms-per-address --change-rate --delete --expire --tls-cert --tls-key --tls-client-ca --make-cert --metrics-file --stats-from --quiet -v --verbose --debug --version
 }
 
 complete -F _evloop_client evloop evloop-client

@@ -8,7 +8,7 @@ function __evloop_words --description 'The words before the cursor that are no o
         if test $wants = yes
             set wants no
         else if string match -q -- '-*' $one
-            contains -- $one --server --name --interface --ttl --tls-ca --tls-cert --tls-key --time --color --escape --mode --mode --mode -n --mode; and set wants yes
+            contains -- $one --server --name --interface --ttl --tls-ca --tls-cert --tls-key --time --color --escape --mode --mode --mode --timeout -n --mode; and set wants yes
         else
             echo $one
         end
@@ -38,7 +38,7 @@ end
 complete -c evloop -f
 complete -c evloop -n 'not __evloop_at say' -s h -l help -d 'show this help message and exit'
 complete -c evloop -n 'not __evloop_at say' -l server -x -d 'the directory (default 127.0.0.1:44444)'
-complete -c evloop -n 'not __evloop_at say' -l name -x -d 'your chat name (default $USER)'
+complete -c evloop -n 'not __evloop_at say' -l name -x -d 'your chat name (default: the last one given, else $USER)'
 complete -c evloop -n 'not __evloop_at say' -l interface -x -a '(command ls /sys/class/net 2>/dev/null)' -d 'the network interface for multicast'
 complete -c evloop -n 'not __evloop_at say' -l ttl -x -d 'how far multicast may go (default 1: this link)'
 complete -c evloop -n 'not __evloop_at say' -l tls -d 'speak TLS with the directory; trust it at first sight'
@@ -47,21 +47,25 @@ complete -c evloop -n 'not __evloop_at say' -l tls-cert -r -F -d 'show this cert
 complete -c evloop -n 'not __evloop_at say' -l tls-key -r -F -d 'its key, where it is not in the same file'
 complete -c evloop -n 'not __evloop_at say' -l plain -d 'no line editor: for screen readers, slow terminals'
 complete -c evloop -n 'not __evloop_at say' -l slow -d 'draw as for a slow line'
+complete -c evloop -n 'not __evloop_at say' -l wide -d 'Greek, arrows... take two columns (CJK terminals)'
 complete -c evloop -n 'not __evloop_at say' -l time -x -a 'off HH:MM iso' -d 'time stamps (default HH:MM, off in pipes)'
 complete -c evloop -n 'not __evloop_at say' -l color -x -a 'auto always never'
 complete -c evloop -n 'not __evloop_at say' -l escape -x -d 'leaves the room (default ^])'
-complete -c evloop -n 'not __evloop_at say' -l no-history -d 'keep no history of typed lines'
+complete -c evloop -n 'not __evloop_at say' -l no-history -d 'keep no history of typed lines, and no name'
 complete -c evloop -n 'not __evloop_at say' -l json -d 'one JSON object a line'
 complete -c evloop -n 'not __evloop_at say' -l debug -d 'show the trace of an internal error'
 complete -c evloop -n 'not __evloop_at say' -l version -d 'show program\'s version number and exit'
 complete -c evloop -n '__evloop_at' -a getdir -d 'list the rooms'
 complete -c evloop -n '__evloop_at' -a makeroom -d 'make a room; without an address one is picked'
 complete -c evloop -n '__evloop_at makeroom' -l mode -x -a 'reliable plain'
-complete -c evloop -n '__evloop_at' -a deleteroom -d 'remove a room'
+complete -c evloop -n '__evloop_at' -a deleteroom -d 'remove a room; --yes: even if others are in it'
+complete -c evloop -n '__evloop_at deleteroom' -l yes
 complete -c evloop -n '__evloop_at' -a chat -d 'talk in a room; ADDRESS:PORT needs no directory'
 complete -c evloop -n '__evloop_at chat' -l mode -x -a 'reliable plain'
 complete -c evloop -n '__evloop_at' -a say -d 'send lines; wait until they are confirmed'
 complete -c evloop -n '__evloop_at say' -l mode -x -a 'reliable plain'
+complete -c evloop -n '__evloop_at say' -l timeout -x
+complete -c evloop -n '__evloop_at say' -l anybody
 complete -c evloop -n '__evloop_at' -a tail -d 'follow a room, after its last N messages'
 complete -c evloop -n '__evloop_at tail' -s n -x
 complete -c evloop -n '__evloop_at tail' -l mode -x -a 'reliable plain'

@@ -112,7 +112,7 @@ class Chat:
         self.room.on_events, self.room.on_pump = self.events, self._pumped
         self._alone.move(self._loop.now + ALONE_S)
         if self.plain:
-            self._opened()  # nobody can make himself known in a plain room
+            self._opened()  # a plain room has no presence
         else:
             self._opening.move(self._loop.now + OPENING_S)
         self.room.start()

@@ -112,8 +112,8 @@ class Remarks:
         self._wake(now)
 
     def precede(self, sender: bytes, now: float) -> None:
-        """`sender` is about to be shown: nobody talks before he has come, but who has come just
-        now may only pass through."""
+        """`sender` is about to be shown: tell of its joining first, unless it came just now: then
+        it may only pass through."""
         what, label = self._news.get(sender, ("", ""))
         if what == "joined":
             del self._news[sender]

@@ -14,12 +14,11 @@ import os
 from evloop import __version__
 from evloop.app.commands import UsageError, is_command, parse_line
 from evloop.app.limits import FAULTS_MAX, SLOW_S
-from evloop.app.prompt import Prompt, room_object
-from evloop.app.remarks import Remarks
+from evloop.app.presence import Presence
+from evloop.app.prompt import Prompt
 from evloop.app.style import Stamps, Style
 from evloop.base.errors import INTERNAL, INTERRUPTED, EvloopError, Refused
-from evloop.base.names import fold, place_of, quoted
-from evloop.directory import protocol
+from evloop.base.names import place_of, quoted
 from evloop.directory.client import READY, DirectoryClient
 from evloop.directory.trust import Trust
 from evloop.net.stream import Hub, Stream
@@ -32,7 +31,7 @@ from evloop.terminal.frontend import open_frontend
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import Namespace
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from random import Random
     from typing import Any
 
@@ -54,18 +53,6 @@ def _plain(**arguments: Any) -> Any:
     return PlainSession(**arguments)
 
 
-# What the prompt did without, in the order of its loading. A session at a prompt lasts for hours,
-# and the files may be another release's by then, or gone: they are loaded while they are ours.
-LATE = (
-    "evloop.terminal.layout",
-    "evloop.app.completion",
-    "evloop.app.chat",
-    "evloop.net.interfaces",
-    "evloop.net.multicast",
-    "evloop.room.live",
-    "evloop.room.reliable.session",
-    "evloop.room.plain",
-)
 URGENT = ("connect", "bye", "quit")  # these do not wait behind a command that takes long
 
 # Loaded with the first room, as all that a chat needs: the prompt comes first, and sooner.
@@ -92,7 +79,7 @@ class Client:
         self.finish: Callable[[], object] = loop.stop  # the very end, when all rooms are left
         self._asked = False  # `before_quit` had something to say
         self._faults = 0
-        self._late: list[str] | None = None  # modules still to be loaded, the next one last
+        self._late: Iterator[None] | None = None  # loads what the prompt did without
         self._slow = loop.call_at(NEVER, self._tell_slow)  # armed while a command waits
         self._waits = False  # a command, or the start, waits for the directory
         self._told_slow = False  # and has done so for a while
@@ -117,6 +104,7 @@ class Client:
         )
         trust = Trust(options, os.environ, lambda text: self.frontend.note(report.note(text)))
         self.link.make_pipe = trust.pipe
+        self._presence = Presence(loop, self.link, self._remark)
         self.prompt = Prompt(
             self.frontend,
             self.link,
@@ -126,12 +114,9 @@ class Client:
             as_json=options.json,
             open_room=self._open_room,
             on_quit=self.quit,
-            on_change=self._room_changed,
+            on_change=self._presence.changed,
             on_renamed=self._keep_name,
         )
-        # Anybody may make and delete rooms: what is said of it shares a budget.
-        self._changes = Remarks(loop.now, lambda text: self.frontend.note(text, "remark"))
-        self._changes_timer = loop.call_at(float("inf"), self._tell_changes)
         self.link.on_ready = self._ready
         self.link.on_lost = self._lost
         self.link.on_news = self.prompt.news
@@ -139,7 +124,7 @@ class Client:
     # -- what the frontend tells ------------------------------------------------------------------
 
     def line(self, text: str) -> None:
-        """A line was typed, or came from the pipe. What stands behind `quit` is nobody's."""
+        """A line was typed, or came from the pipe. Lines after `quit` are ignored."""
         if self._quitting:
             return
         if self.chat is not None:
@@ -293,25 +278,23 @@ class Client:
             self.show_prompt()
 
     def _load_late(self) -> None:
-        """Load what was left for later: under a person's hands a module in each tick."""
-        from importlib import import_module
-
+        """Load what was left for later; at a terminal a step in each tick."""
         if self._late is None:
-            self._late = list(reversed(LATE))
-        while self._late:
-            try:
-                import_module(self._late.pop())
-            except ImportError:  # what needs it will say so
-                self._late.clear()
-            if self.frontend.is_terminal:
-                self.loop.defer(self._load_late)
-                return
+            from evloop.app.late import steps
+
+            self._late = steps()
+        try:
+            for _ in self._late:
+                if self.frontend.is_terminal:
+                    self.loop.defer(self._load_late)
+                    return
+        except ImportError:  # what needs it will say so
+            return
 
     def show_prompt(self) -> None:
         """Say where Enter will go."""
-        if (
-            self._late is None and self.frontend.is_terminal
-        ):  # in the tick after this one: the prompt is drawn before
+        if self._late is None and self.frontend.is_terminal:
+            # In the tick after this one: the prompt is drawn before.
             self.loop.defer(lambda: self.loop.defer(self._load_late))
         chatting = self.chat is not None
         name = self.chat.name if self.chat is not None else "evloop"
@@ -330,60 +313,11 @@ class Client:
                 self._load_late()
             if self.frontend.is_terminal or self.prompt.awaits_rooms:
                 self.prompt.learn_rooms()
-        chat = self.chat
-        if chat is not None and chat.listed:
-            self._return_to(chat)
+        self._presence.ready()
 
-    def _return_to(self, chat: Chat) -> None:
-        """Be counted in the room of `chat` again; it may be another one by now, or none."""
-
-        def entered(value: Any, error: EvloopError | None) -> None:
-            if self.chat is not chat:
-                return
-            if isinstance(error, Refused):
-                chat.view.told(report.room_gone(chat.name, *chat.place))
-            elif error is None:
-                room = value.get("room") if isinstance(value, dict) else None
-                self._follow(chat, protocol.read_room(room)[0])
-
-        self.link.request("enter", {"name": chat.name}, entered)
-
-    def _follow(self, chat: Chat, room: RoomEntry) -> None:
-        """The directory says where the room of `chat` is: tell when that is elsewhere."""
-        if (room.address, room.port) != chat.place:
-            chat.view.told(report.room_moved(chat.name, room.address, room.port))
-
-    def _room_changed(self, method: str, room: RoomEntry) -> None:
-        """Somebody made or deleted a room."""
-        chat = self.chat
-        if chat is not None and chat.listed and fold(chat.name) == fold(room.name):
-            if method == "room_deleted":
-                chat.view.told(report.room_gone(chat.name, *chat.place))
-            elif (room.address, room.port) == chat.place:
-                self._return_to(chat)
-            else:
-                self._follow(chat, room)
-        elif not self.options.json:
-            words = report.room_made if method == "room_made" else report.room_deleted
-            text = report.note(words(room_object(room, 0)))
-            self._changes.remark("rooms", text, self.loop.now)
-            self._changes_timer.move(self._changes.next_deadline())
-
-    def _tell_changes(self) -> None:
-        self._changes.handle_timer(self.loop.now)
-        self._changes_timer.move(self._changes.next_deadline())
-
-    def _count(self, chat: Chat, then: Callable[[int], object]) -> None:
-        """Ask the directory how many are in the room of `chat`; 0 where it does not tell."""
-        if not chat.listed or self.link.state != READY:
-            then(0)
-            return
-
-        def counted(value: Any, error: EvloopError | None) -> None:
-            room = value.get("room") if isinstance(value, dict) else None
-            then(protocol.read_room(room)[1] if error is None else 0)
-
-        self.link.request("enter", {"name": chat.name}, counted)
+    def _remark(self, text: str) -> None:
+        if not self.options.json:
+            self.frontend.note(text, "remark")
 
     def _keep_name(self, name: str) -> None:
         """The user has another name from now on, and at the next start."""
@@ -431,8 +365,9 @@ class Client:
             on_over=over,
             on_quit=self.quit,
             on_renamed=self._keep_name,
-            count=self._count,
+            count=self._presence.count,
         )
+        self._presence.chat = self.chat
         self.chat.start()
         self.awaiting(False)
         self.show_prompt()
@@ -479,8 +414,7 @@ class Client:
 
     def _chat_over(self, chat: Chat) -> None:
         self.chat = None
-        if chat.listed and self.link.state == READY:
-            self.link.request("leave", {"name": chat.name}, _ignore)
+        self._presence.left(chat)
         self.on_chat_over(chat)
 
     # -- the end ---------------------------------------------------------------------------------

@@ -52,7 +52,7 @@ def _interactive(client: Client) -> None:
         if error is None:
             client.frontend.note(
                 f"evloop: directory {client.link.endpoint}, {report.plural(rooms, 'room')}."
-                f" You are {prompt.nickname}. help lists the commands, Ctrl-D quits."
+                f" You are {prompt.nickname}.\nevloop: help lists the commands, Ctrl-D quits."
             )
         ready()
 

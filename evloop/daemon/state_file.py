@@ -53,7 +53,7 @@ _CODES_BY_WORDS = {"locked": _BUSY, "malformed": _CORRUPT, "not a database": _NO
 _CACHE_KIB = 512  # sqlite's own 2 MiB are for queries; we read once and then only write
 _LOCKS_AT = 0x40000000  # where sqlite's locks lie in its file (its "pending byte"), and how many
 _LOCKS_LENGTH = 512
-_PAGE_BYTES_MIN = 512  # no database is smaller
+_PAGE_BYTES_MIN = 512  # pages are multiples of it
 _TOKEN_LENGTHS = (0, 32)  # of a SHA-256, where the room has an owner
 
 BESIDE = ("-wal", "-shm")  # the log, and what readers share about it
@@ -126,8 +126,10 @@ def _make_file(path: str) -> None:
         status = os.stat(path)
         if not stat.S_ISREG(status.st_mode):
             raise OSError(0, "it is not a regular file") from None
-        if 0 < status.st_size < _PAGE_BYTES_MIN:  # to sqlite it is as good as empty
-            raise damaged(path, f"it has {status.st_size} bytes") from None
+        # To sqlite, less than a page is as good as empty, and what is missing of the last page is
+        # zeros. A crash may leave half a page too, but then all of it is in the log.
+        if status.st_size % _PAGE_BYTES_MIN and not _log_bytes(path):
+            raise damaged(path, f"it has {status.st_size} bytes, no whole pages") from None
 
 
 def check_beside(path: str) -> None:

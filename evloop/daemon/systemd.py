@@ -42,7 +42,7 @@ def _number(text: str | None) -> int | None:
 
 
 class Notifier:
-    """Tells the service manager how we are. Never waits, never raises: a service lives without.
+    """Tells the service manager how we are. Never waits, never raises: all works without one.
 
     `address` is a path or, with "@" before it, a name in the abstract namespace; "" is nobody.
     """
@@ -87,7 +87,7 @@ class Notifier:
         clock: Callable[[], float],
         call_at: Callable[[float, Callable[[], None]], object],
     ) -> None:
-        """Ping the watchdog now and, by the loop's `call_at`, every half of its patience."""
+        """Ping the watchdog now and, by the loop's `call_at`, twice in each of its intervals."""
         if not self.watchdog_s:
             return
         # From now and not from when it was due: after a long stop one ping is owed, not many.

@@ -353,7 +353,7 @@ class DirectoryClient:
             sentence = quoted(value.sentence, SENTENCE_CHARS_MAX)
             value = Refused(value.code, value.reason, sentence, value.data)
         if kind == protocol.ERROR and key is None:
-            # About no request of ours: turned away at the door, or the stream is broken.
+            # About no request of ours: refused at admission, or the stream is broken.
             self._why = value.sentence
             return  # the connection is about to end; `lost` tells why
         self._unanswered.stop(key)

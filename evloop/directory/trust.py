@@ -116,21 +116,22 @@ class KeyFile:
             raise self._unusable(error.strerror or str(error), FAILED) from None
 
     def _put(self, key: str, value: str) -> bool:
+        path = followed(self.path)
         flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-        descriptor = os.open(followed(self.path), flags | os.O_NONBLOCK, 0o600)
+        descriptor = os.open(path, flags | os.O_NONBLOCK, 0o600)
         try:
             locked = _lock(descriptor)
-            if not _is_at(descriptor, self.path):
+            if not _is_at(descriptor, path):
                 return False
-            data = read_small(self.path, KEEPSAKE_BYTES_MAX + 1)
+            data = read_small(path, KEEPSAKE_BYTES_MAX + 1)
             kept, lines = self._parse(data)
             if lines >= KEEPSAKE_LINES_MAX and locked:
                 kept.pop(key, None)
                 newest = [*kept.items(), (key, value)][-KEEPSAKE_LINES_MAX:]
-                write_atomically(self.path, "".join(f"{k} {v}\n" for k, v in newest).encode())
+                write_atomically(path, "".join(f"{k} {v}\n" for k, v in newest).encode())
                 return True
             _append(descriptor, f"{key} {value}\n".encode())
-            return _is_at(descriptor, self.path)
+            return _is_at(descriptor, path)
         finally:
             os.close(descriptor)
 

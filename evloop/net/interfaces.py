@@ -160,7 +160,7 @@ def _name_of_address(known: list[Address], address: str) -> str:
             packed = socket.inet_pton(socket.AF_INET6, bare)
         except OSError:
             return ""
-        if packed.startswith(bytes(10) + b"\xff\xff"):  # an IPv4 address in IPv6 clothes
+        if packed.startswith(bytes(10) + b"\xff\xff"):  # an IPv4-mapped address
             return _name_of_address(known, socket.inet_ntoa(packed[12:]))
         bare = socket.inet_ntop(socket.AF_INET6, packed)
     for entry in known:

@@ -150,7 +150,7 @@ def _system_resolver(host: bytes | str, port: int) -> Iterable[tuple[Any, ...]]:
 
 
 def _run_child(writer: int, host: str, port: int, resolver: Resolver) -> NoReturn:
-    """The child's whole life. It leaves by _exit: nothing that we hold may be closed in style."""
+    """The child's whole life. It leaves by _exit, so that nothing inherited is flushed."""
     try:
         signal.set_wakeup_fd(-1)
         for signum in signal.valid_signals():

@@ -24,4 +24,3 @@ HISTORY_MESSAGES_MAX = 4_096
 # -- the client ----------------------------------------------------------------------------------
 
 LEAVE_S = 1.0  # a room that says goodbye is closed after that, done or not
-FAULT_REST_S = 1.0  # after an exception of a session's timer: it must not raise without end

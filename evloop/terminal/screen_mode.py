@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import os
 import signal
-from binascii import crc32
 
 from evloop.system.files import (
     load_history,
@@ -48,6 +47,8 @@ _TINTS = {"remark": _DIM, "error": "1;31"}  # what may be overlooked, and what m
 
 def color_of(name: str) -> str:
     """The colour of a nickname: the same in every run and on every machine."""
+    from binascii import crc32  # late: the prompt does not wait for a library of C
+
     return _COLORS[crc32(name.encode(errors="replace")) % len(_COLORS)]
 
 
@@ -177,7 +178,7 @@ class ScreenMode:
         self._editor.progress(text)
 
     def put_back(self, text: str) -> None:
-        """The line could not be sent: let it be mended."""
+        """The line could not be sent: it goes back into the line editor."""
         if text and not self._editor.restore(text):
             self.note("Ctrl-Y brings the unsent line back")
 

@@ -385,6 +385,20 @@ def test_history_shows_when_it_was_said(world: World, monkeypatch: pytest.Monkey
     assert world.frontend.lines == ["11:00 Bob: a (old)", "12:00 Bob: b"]
 
 
+def test_stamps_follow_the_zone_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The C library looks at the zone once; a laptop travels while a chat is open."""
+    wall = [1795348801.0]
+    stamps = Stamps("HH:MM", lambda: wall[0])
+    monkeypatch.setenv("TZ", "UTC0")
+    assert stamps.line() == "12:00 "
+    monkeypatch.setenv("TZ", "JST-9")
+    wall[0] += 60
+    assert stamps.line() == "21:01 "
+    assert stamps.clock(wall[0]) == "21:01"
+    monkeypatch.undo()
+    time.tzset()
+
+
 def test_stamps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TZ", "UTC")
     time.tzset()

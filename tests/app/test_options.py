@@ -40,6 +40,10 @@ def test_option_over_variable_over_default() -> None:
     assert options(EVLOOP_INTERFACE="127.0.0.1").interface == "127.0.0.1"
     assert options("--interface", "eth0", EVLOOP_INTERFACE="x").interface == "eth0"
     assert options(EVLOOP_PLAIN="1").plain and not options(EVLOOP_PLAIN="").plain
+    assert options("--plain", EVLOOP_PLAIN="0").plain and not options(EVLOOP_PLAIN="0").plain
+    assert not any(options(EVLOOP_PLAIN=off).plain for off in ("no", "OFF", "false", " 0 "))
+    assert options("--wide").wide and options(EVLOOP_WIDE="1").wide
+    assert not options().wide and not options(EVLOOP_WIDE="0").wide
 
 
 def test_time_stamps_are_for_people() -> None:
@@ -155,3 +159,10 @@ def test_a_key_without_its_certificate_is_no_plain_connection() -> None:
 def test_an_escape_key_that_is_no_ascii_letter_is_usage(text: str) -> None:
     with pytest.raises(UsageError, match="--escape"):
         parse_escape(text)
+
+
+@pytest.mark.parametrize("where", [["say", "ops"], ["--name"], ["--server"]])
+def test_what_is_not_utf_8_is_refused_where_it_would_be_said(where: list[str]) -> None:
+    with pytest.raises(UsageError, match=r"is not UTF-8 \(byte e9\)"):
+        options(*where, "caf\udce9")
+    assert options("--tls-ca", "caf\udce9").tls_ca == "caf\udce9"  # the name of a file

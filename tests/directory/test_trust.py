@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pwd
 from argparse import Namespace
 from pathlib import Path
 
@@ -98,7 +99,13 @@ def test_tokens_are_found_by_place_and_folded_name(tmp_path: Path) -> None:
     assert len(trust.tokens("box.lan:44444", "Café")) == TOKENS_TRIED_MAX
 
 
-def test_without_a_home_there_is_nothing_to_remember_in() -> None:
+def test_without_a_home_there_is_nothing_to_remember_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No $HOME, and no entry in the user database either."""
+
+    def unknown(user: int) -> None:
+        raise KeyError(f"uid not found: {user}")
+
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
     options = Namespace(tls=True, tls_ca=None, tls_cert=None, tls_key=None)
     trust = Trust(options, {}, print)
     assert trust.tokens(PLACE, "lab") == []

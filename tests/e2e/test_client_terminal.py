@@ -106,7 +106,7 @@ def test_ctrl_bracket_leaves_at_once_from_anywhere(server: Process) -> None:
         mel.expect_line("-- left lab --")
         mel.expect_last("evloop>")
         mel.send("connect\r")
-        mel.expect(lambda screen: f"evloop: directory 127.0.0.1:{server.address[1]}" in rows(mel))
+        mel.expect_line(f"evloop: directory 127.0.0.1:{server.address[1]}, 1 room")
         mel.send("getdir\r")
         mel.expect_line("  lab  ")
         mel.send("\x04")
@@ -234,18 +234,26 @@ def test_tab_completes_commands_rooms_and_names(server: Process) -> None:
         mel.expect_line("received")
 
 
-def test_history_is_kept_across_runs(tmp_path: Path) -> None:
+def test_commands_are_kept_across_runs_and_what_was_said_is_not(tmp_path: Path) -> None:
     room = place()
     with in_room("Mel", room) as mel:
-        mel.send("something worth keeping\r")
-        mel.expect_line("Mel: something worth keeping")
-        mel.send("\x04")
+        mel.send("a secret\r/history 5\r")
+        mel.expect_line("Mel: a secret")
+        mel.expect_line("-- the last 1 message --")
+        mel.send("\x10\x10")  # in memory it is there
+        mel.expect_last(f"{room}> a secret")
+        mel.send("\x15\x04")
         assert mel.wait() == 0
     file = tmp_path / "state" / "evloop" / "history"
     assert file.stat().st_mode & 0o777 == 0o600
+    assert file.read_text() == "/history 5\n"
+    file.write_text("said to a release before 0.2\n/history 7\n")
     with in_room("Mel", room) as mel:
-        mel.send("\x12worth\r")  # Ctrl-R
-        mel.expect_line("Mel: something worth keeping")
+        mel.send("\x12hist\r")  # Ctrl-R
+        mel.expect_line("-- the last 0 messages --")
+        mel.send("\x04")
+        assert mel.wait() == 0
+    assert file.read_text() == "/history 7\n"
     with in_room("Mel", room, "--no-history") as mel:
         mel.send("\x10")  # nothing above
         mel.expect_last(f"{room}>")
@@ -315,11 +323,53 @@ def test_without_a_line_editor_no_escape_byte_is_written(
 ) -> None:
     room = place()
     with in_room("Mel", room, *arguments, env=environ) as mel:
-        mel.send("good morning\r")
-        mel.expect_line("Mel: good morning")
+        mel.send("good morning\r\r")
+        mel.expect_line(f"-- in {room}: what you type is said here; /leave goes back --")
+        assert [row for row in rows(mel) if "good morning" in row] == ["good morning"]
         mel.send("half\x1d")
         assert mel.wait() == 0
         assert b"\x1b" not in mel.raw and mel.restored()
+
+
+def test_without_a_line_editor_a_mention_rings() -> None:
+    room = place()
+    with in_room("Mel", room, "--plain") as mel, in_room("Bob", room) as bob:
+        bob.send("tea?\r")
+        mel.expect_line("Bob: tea?")
+        assert b"\a" not in mel.raw
+        bob.send("tea, Mel?\r")
+        mel.expect_line("Bob: tea, Mel?")
+        mel.expect(lambda screen: b"\a" in mel.raw)
+        assert b"\x1b" not in mel.raw
+
+
+@pytest.mark.parametrize("arguments", [[], ["--plain"]])
+def test_no_text_makes_a_line_of_somebody_else(arguments: list[str]) -> None:
+    room = place()
+    forged = "Bob: I quit"
+    with in_room("Mel", room, *arguments) as mel, in_room("Eve", room) as eve:
+        eve.send("hi" + " " * (80 - len("Eve: hi")) + forged + "\r")
+        mel.expect(lambda screen: any(forged in row for row in rows(mel)))
+        assert [row for row in rows(mel) if forged in row] == [f"     {forged}"]
+
+
+@pytest.mark.parametrize("char", ["\u3000", "\xa0", "\U0001fa77"])
+def test_what_is_typed_is_seen_in_the_line(char: str) -> None:
+    with in_room("Mel", place()) as mel:
+        mel.send(f"a{char}b")
+        mel.expect(lambda screen: f"a{char}b".encode() in mel.raw or b"b" in mel.raw[-3:])
+        assert "\ufffd".encode() not in mel.raw and char.encode() in mel.raw
+
+
+def test_a_lone_quit_in_a_room_is_asked_about() -> None:
+    room = place()
+    with in_room("Mel", room) as mel, in_room("Bob", room) as bob:
+        mel.send("quit\r")
+        mel.expect(lambda screen: any("quit: said to everybody? /quit leaves" in row
+                                      for row in rows(mel)))  # fmt: skip
+        mel.expect_last(f"{room}> quit")  # Enter says it
+        mel.send("\r")
+        bob.expect_line("Mel: quit")
 
 
 def test_no_color_means_none() -> None:
@@ -392,8 +442,8 @@ def test_only_what_is_needed_is_loaded_before_the_first_prompt(
         ("GETDIR", "  lab  239.255.7.1   5751   0 here", 0),
         ("makeroom lab", "evloop: makeroom lab: room lab exists already (239.255.7.1:5751)", 1),
         ("deleteroom nope", "evloop: deleteroom nope: there is no room nope", 1),
-        ("chat nope", "evloop: chat nope: there is no room nope", 1),
-        ("say nope hello", "evloop: say nope: there is no room nope", 1),
+        ("chat nope", "evloop: chat nope: there is no room nope; makeroom nope makes it", 1),
+        ("say nope hello", "evloop: say nope: there is no room nope; makeroom nope makes it", 1),
         ("getdr", 'evloop: unknown command "getdr": did you mean getdir?', 2),
         ("chat", "evloop: chat: too few arguments; usage: chat NAME | ADDRESS:PORT", 2),
         ("--server 127.0.0.1:99999", None, 2),

@@ -30,7 +30,7 @@ def test_a_person_is_told_and_ctrl_c_ends_the_command_alone(
     silent: Server, options: tuple[str, ...]
 ) -> None:
     with prompt(silent, *options) as run:
-        run.expect_line("help lists the commands")
+        run.expect_line("You are Mel")
         silent.signal(signal.SIGSTOP)
         run.send("getdir\r")
         run.expect_line(f"still waiting for {silent.place} (Ctrl-C gives up)")
@@ -48,7 +48,7 @@ def test_bye_and_connect_do_not_wait_behind_it(
 ) -> None:
     other = crew.server()
     with prompt(silent, *options) as run:
-        run.expect_line("help lists the commands")
+        run.expect_line("You are Mel")
         silent.signal(signal.SIGSTOP)
         run.send(f"getdir\rname\rconnect {other.place}\r")
         run.expect_line("still waiting")

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from evloop import __version__
+from evloop.daemon.limits import DRAIN_S
+from evloop.net.limits import WRITE_PROGRESS_S
 from tests.support.pairs import both
 from tests.support.processes import (
     Crew,
@@ -50,16 +52,21 @@ def test_a_thousand_rooms_made_by_one_client_listed_by_another(crew: Crew) -> No
 
 
 def test_ten_thousand_rooms_are_listed_within_a_second(crew: Crew) -> None:
+    """Of processor time, of both: others may use this machine too."""
     server = crew.server(*LIFTED)
     names = [f"room-{number:05}" for number in range(10_000)]
     with Wire(server.port) as wire:
         make_rooms(wire, names)
-    begin = time.monotonic()
+    crew.read_for(0.0)
+    before, times = processor_s(server), os.times()
     reader = crew.piped("", "getdir", server=server)
-    took = time.monotonic() - begin
+    ended = os.times()
+    took = processor_s(server) - before
+    took += ended.children_user - times.children_user
+    took += ended.children_system - times.children_system
     assert [line.split()[0] for line in reader.lines] == names
-    print(f"10,000 rooms, start and end of the client included: {took:.2f} s")
-    assert took < 4  # a second on a quiet machine
+    print(f"10,000 rooms, start and end of the client included: {took:.2f} s of processor")
+    assert took < 2  # a second on a quiet machine
 
 
 def test_a_hundred_clients_and_three_rude_ones(crew: Crew) -> None:
@@ -88,7 +95,7 @@ def test_a_hundred_clients_and_three_rude_ones(crew: Crew) -> None:
             slowest = max(slowest, time.monotonic() - begin)
         assert len(clients[0].rooms()) == 500 + 3_000
         print(f"a round of 100 changes took at most {1000 * slowest:.0f} ms")
-        assert slowest < 3
+        assert slowest < WRITE_PROGRESS_S, "everybody waited for who does not read"
         # The junk was answered, and its connection ended; the others never noticed.
         junk.settimeout(20)
         answer = b""
@@ -175,7 +182,8 @@ def test_what_was_asked_before_the_end_is_answered(crew: Crew, tmp_path: Path) -
     assert there or not answered
 
 
-def test_the_second_signal_ends_it_at_once(crew: Crew) -> None:
+def _end_by_two_signals(crew: Crew) -> float:
+    """Seconds from the first signal to the end, with somebody who does not read."""
     server = crew.server(*LIFTED)
     with Wire(server.port) as wire:
         make_rooms(wire, [f"room-{number:03}" for number in range(500)])
@@ -197,8 +205,14 @@ def test_the_second_signal_ends_it_at_once(crew: Crew) -> None:
         assert server.status is None  # it drains
         server.signal(signal.SIGTERM)
         crew.finish(server)
-        assert time.monotonic() - begin < 1.9  # DRAIN_S is 2
+        took = time.monotonic() - begin
     assert server.status == 0
+    return took
+
+
+def test_the_second_signal_ends_it_at_once(crew: Crew) -> None:
+    """One that waited would take DRAIN_S each time; a busy machine delays one of some tries."""
+    assert any(_end_by_two_signals(crew) < DRAIN_S - 0.1 for _ in range(5))
 
 
 def test_it_drains_no_longer_than_two_seconds(crew: Crew) -> None:

@@ -48,7 +48,7 @@ def test_a_conversation_without_any_escape_byte(crew: Crew) -> None:
     crew.until(lambda: "Good morning, " in mel.out)
     # HH:MM before a chat line, by default on a terminal.
     assert re.search(r"\d\d:\d\d Ann: Good morning, ", mel.out)
-    assert re.search(r"\d\d:\d\d Mel: Good morning!", mel.out)
+    assert mel.out.count("Good morning!") == 1  # as it was typed
     mel.type("half a line" + CTRL_BRACKET)  # no Enter
     crew.until(lambda: "-- left lab --" in mel.out and mel.out.endswith("evloop> "))
     mel.type("nonsense\n")

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from evloop.app.shell import LATE
 from tests.support.processes import ROOT, Crew, Program, fresh_room
 from tests.support.pty_run import PtyRun
 from tests.support.screen import Emulator
@@ -20,6 +19,7 @@ from tests.support.sources import MODULES, module_path
 
 # Loaded late too, but within the same moment: at the start, or with the first connection by TLS.
 AT_ONCE = {
+    "app.late",
     "app.shell",
     "daemon.backup",
     "net.stream",
@@ -34,6 +34,15 @@ AT_ONCE = {
     "system.stdout",
     "terminal.screen_mode",
 }
+
+
+def steps() -> list[str]:
+    """The modules that are loaded soon after the prompt."""
+    tree = ast.parse(module_path("app.late").read_text(encoding="utf-8"))
+    return [node.names[0].name for node in ast.walk(tree) if isinstance(node, ast.Import)]
+
+
+LATE = steps()
 
 
 def late_imports(module: str) -> set[str]:
@@ -57,8 +66,8 @@ def test_the_list_loads_all_that_a_room_needs(tmp_path: Path) -> None:
     program = (
         "import sys\n"
         "import evloop.client\n"
-        "from evloop.app.shell import LATE\n"
-        "for name in LATE: __import__(name)\n"
+        "from evloop.app.late import steps\n"
+        "for step in steps(): pass\n"
         "print(*sorted(name for name in sys.modules if name.startswith('evloop')))\n"
     )
     done = subprocess.run(
@@ -85,7 +94,7 @@ def test_the_files_go_away_under_a_prompt(crew: Crew, tmp_path: Path, module: st
         ]
     )
     with run:
-        run.expect_line("help lists the commands")
+        run.expect_line("You are Mel")
         run.send("name\r")
         run.expect_line("Mel")
         for number in range(len(LATE)):  # each takes a tick at least, in which a module is loaded

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 import resource
@@ -962,3 +963,46 @@ def test_an_idle_loop_makes_no_system_call(tmp_path: Any) -> None:
     calls = lines[start + 1 : end]
     assert len(calls) == 1, calls
     assert "epoll_wait" in calls[0]
+
+
+# -- a selector that refuses some descriptors, as kqueue does ------------------------------------
+
+
+class Refusing(selectors.PollSelector):
+    """EINVAL for one descriptor; EBADF is not for select to mend."""
+
+    refused, number = -1, errno.EINVAL
+
+    def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
+        if fileobj == self.refused:
+            raise OSError(self.number, os.strerror(self.number))
+        return super().register(fileobj, events, data)
+
+
+def test_with_the_first_refused_all_move_to_select() -> None:
+    selector = Refusing()
+    loop = Loop(selector=selector)
+    seen: list[int] = []
+    pipes = [os.pipe() for _ in range(2)]
+    for readable, writable in pipes:
+        os.write(writable, b"x")
+        Refusing.refused = pipes[1][0]
+        loop.watch(readable, partial(seen.append, readable))
+    loop.tick()
+    assert sorted(seen) == sorted(readable for readable, _ in pipes)
+    loop.close()
+    for pipe in pipes:
+        for fd in pipe:
+            os.close(fd)
+
+
+def test_a_closed_descriptor_is_still_an_error() -> None:
+    loop = Loop(selector=Refusing())
+    readable, writable = os.pipe()
+    Refusing.refused, Refusing.number = readable, errno.EBADF
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        loop.watch(readable, nothing)
+    Refusing.number = errno.EINVAL
+    loop.close()
+    os.close(readable)
+    os.close(writable)

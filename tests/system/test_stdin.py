@@ -210,6 +210,7 @@ def test_a_terminal_goes_on_after_ctrl_d_and_ends_when_it_is_gone(
     for _ in range(3):
         tick()
     assert got == [b"hello\n", b"", b"again\n", b""]
+    os.close(slave)
 
 
 def test_in_the_background_what_is_typed_is_left_to_the_shell() -> None:

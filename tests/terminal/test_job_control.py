@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import shutil
 import signal
 import subprocess
@@ -15,14 +16,15 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.processes import PATIENCE_S, ROOT
+
 TMUX = shutil.which("tmux")
 SHELLS = {
     "bash": ["bash", "--norc", "--noprofile", "-i"],
     "dash": ["dash", "-i"],
     "busybox": ["busybox", "ash", "-i"],
 }
-PATIENCE_S = 10.0
-ROOT = Path(__file__).parents[2]
+LOOK_AGAIN_S = 0.2  # for what a window does not show: asking tmux takes a process each time
 
 pytestmark = pytest.mark.skipif(TMUX is None, reason="tmux is not installed")
 
@@ -35,6 +37,15 @@ class Tmux:
         environment = {**os.environ, "PS1": "sh> ", "ENV": "", "LC_ALL": "C.UTF-8"}
         environment.pop("TMUX", None)
         self.run(*("new-session", "-d", "-x", "80", "-y", "24", *shell), cwd=ROOT, env=environment)
+        # What the window shows comes through here too: a sign that it is worth to look again.
+        signs = socket.with_name("signs")
+        os.mkfifo(signs)
+        self.signs = os.open(signs, os.O_RDWR | os.O_NONBLOCK)
+        self.run("pipe-pane", "-O", f"exec cat >{signs}")
+
+    def close(self) -> None:
+        self.run("kill-server")
+        os.close(self.signs)
 
     def run(self, *arguments: str, **options: object) -> str:
         done = subprocess.run(
@@ -57,16 +68,21 @@ class Tmux:
     def lines(self) -> list[str]:
         return self.run("capture-pane", "-p").rstrip("\n").split("\n")
 
+    def shows(self, end: str) -> bool:
+        """Whether a line ends so; what was typed ahead is answered behind a prompt."""
+        return any(line.endswith(end) for line in self.lines())
+
     def expect(self, last: str) -> list[str]:
-        """Wait until the last line is `last`; tmux can only be asked, so ask."""
+        """Wait until the last line is `last`."""
         self.wait_for(lambda: self.lines()[-1].rstrip() == last)
         return self.lines()
 
     def wait_for(self, condition: Callable[[], bool]) -> None:
         end = time.monotonic() + PATIENCE_S
         while not condition():
-            assert time.monotonic() < end, self.lines()
-            time.sleep(0.02)
+            assert time.monotonic() < end, "\n".join(self.lines())
+            if select.select([self.signs], [], [], LOOK_AGAIN_S)[0]:
+                os.read(self.signs, 65_536)
 
     def settings(self) -> list[object]:
         """tcgetattr of the window's terminal; a shell that waits for a line has its own."""
@@ -89,7 +105,7 @@ def tmux(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Tmux]:
     window = Tmux(tmp_path / "tmux", SHELLS[request.param])
     window.expect("sh>")
     yield window
-    window.run("kill-server")
+    window.close()
 
 
 def state(pid: int) -> str:
@@ -98,6 +114,12 @@ def state(pid: int) -> str:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except FileNotFoundError:
         return "-"
+
+
+def in_foreground(pid: int) -> bool:
+    """Whether its group has the terminal; see proc(5) for pgrp and tpgid."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return fields[2] == fields[5]
 
 
 def start(tmux: Tmux, suffix: str = "") -> None:
@@ -131,7 +153,7 @@ def test_background_then_foreground(tmux: Tmux) -> None:
     tmux.expect("sh>")
     tmux.type("bg")
     tmux.type("echo the shell''s")
-    tmux.wait_for(lambda: "the shells" in tmux.lines())
+    tmux.wait_for(lambda: tmux.shows("the shells"))
     tmux.wait_for(lambda: tmux.settings() == before)
     tmux.type("fg")
     tmux.expect("lab>")  # though no signal has said so
@@ -146,7 +168,7 @@ def test_started_in_the_background(tmux: Tmux) -> None:
     before = tmux.settings()
     start(tmux, "--say 20 &")
     tmux.type("echo the shell''s")
-    tmux.wait_for(lambda: "the shells" in tmux.lines())
+    tmux.wait_for(lambda: tmux.shows("the shells"))
     tmux.wait_for(lambda: tmux.settings() == before)
     tmux.type("fg")
     tmux.wait_for(lambda: any("bob: line 20 " in line for line in tmux.lines()))
@@ -246,9 +268,10 @@ def test_a_server_in_the_background_leaves_what_is_typed_to_the_shell(tmux: Tmux
     child = tmux.child()
     for word in ("one", "two"):
         tmux.type(f"echo the shell''s {word}")
-        tmux.wait_for(partial(lambda line: line in tmux.lines(), f"the shells {word}"))
+        tmux.wait_for(partial(tmux.shows, f"the shells {word}"))
     assert state(child) in "RS", "reading the terminal has stopped it"
     tmux.type("fg")
+    tmux.wait_for(lambda: in_foreground(child))  # or the shell's editor takes what is typed
     tmux.type("rooms")
     tmux.wait_for(lambda: "no rooms" in tmux.lines())
     tmux.type("quit")

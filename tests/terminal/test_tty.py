@@ -22,7 +22,7 @@ from evloop.terminal.tty import (
     charset_of,
     is_smart,
 )
-from tests.support.pty_run import PtyRun
+from tests.support.pty_run import PATIENCE_S, PtyRun
 
 CLIENT = "tests.support.lineclient"
 
@@ -268,7 +268,7 @@ def test_leaving_a_terminal_that_takes_nothing_is_quick_and_clean(
     assert terminal.pending
     began = time.monotonic()
     terminal.close()
-    assert time.monotonic() - began < 1.0
+    assert time.monotonic() - began < PATIENCE_S / 6  # waiting for it would have no end
     assert termios.tcgetattr(slave) == before
     assert drain(master).endswith(terminals.PASTE_OFF)
 
@@ -296,11 +296,10 @@ def test_a_frozen_terminal_stops_no_heart_beat(tmp_path: object, seconds: float)
     beats = f"{tmp_path}/beats"
     with client("--say", "2000", "--every", str(seconds / 3000), "--beat", beats) as run:
         run.send("\x13")
-        began = time.monotonic()
-        while time.monotonic() - began < seconds:
+        end = time.monotonic() + seconds + PATIENCE_S
+        while os.path.getsize(beats) < 10 * seconds:  # 10 a second, on a machine of one's own
+            assert time.monotonic() < end, "it beats no more"
             run.read(0.1)
-        beaten = os.path.getsize(beats)
-        assert beaten >= 5 * seconds  # of 10 a second, on a machine that others use too
         run.send("\x11")
         run.expect_line("bob: line 2000")
         assert run.screen is not None
@@ -356,18 +355,18 @@ class SlowLine:
 def test_at_9600_baud_a_key_is_seen_soon_behind_a_flood() -> None:
     with client("--say", "3000", "--every", "0.003", baud=termios.B9600) as run:
         line = SlowLine(run, 9600)
-        waits = []
+        waits = []  # bytes that came over the line before the key was seen
         for number in range(10):
             key = "qzjkvwyQZJ"[number]
             run.send(key)
-            sent = time.monotonic()
+            end = time.monotonic() + PATIENCE_S
             mark = len(run.raw)
             while key.encode() not in run.raw[mark:]:
                 line.read()
-                assert time.monotonic() - sent < 5.0
-            waits.append(time.monotonic() - sent)
+                assert time.monotonic() < end
+            waits.append(len(run.raw) - mark)
         waits.sort()
-        assert waits[5] < 1.0, waits  # the unpaced median is 8 s
+        assert waits[5] < 9_600 / 10, waits  # a second; the unpaced median is 8 s
         run.send("\x1d")
         assert run.wait() == 0
         assert run.restored()
@@ -391,23 +390,25 @@ def test_a_flood_is_drawn_20_times_a_second_and_keys_are_quick(seconds: int) -> 
         waits, redraws = [], 0
         for number in range(10 * seconds):
             key = b"QZ"[number % 2 : number % 2 + 1]
-            run.send(key)
-            sent = time.monotonic()
-            while key not in run.raw:
-                assert run.read(5.0)
-            waits.append(time.monotonic() - sent)
+            while run.read(0.0):  # what was drawn before the key
+                pass
+            run.send(b"\x15" + key)  # alone in the line: the key before is drawn no more
+            mark = len(run.raw)
+            while key not in run.raw[mark:]:
+                assert run.read(PATIENCE_S)
+            waits.append(run.raw[mark : run.raw.index(key, mark)].count(b"lab> ") + 1)
             while time.monotonic() < began + (number + 1) / 10:
                 run.read(0.02)
             redraws += run.raw.count(b"lab> ")
             run.raw.clear()
-            if number % 50 == 49:
-                run.send("\x15")
         took = time.monotonic() - began
         assert redraws <= took / FLUSH_INTERVAL_S + 3
         assert resident_kib(run.pid) <= before + 1024
-        # 60 ms is the aim, on a machine of one's own; this one is shared by many.
-        assert sorted(waits)[int(0.98 * len(waits)) - 1] < 0.25, sorted(waits)[-5:]
-        print(f"99 %: {sorted(waits)[int(0.99 * len(waits)) - 1] * 1000:.1f} ms")
+        # The next drawing shows the key, or the one after it. (There are 20 a second, so that this
+        # is 60 ms on a machine of one's own.)
+        waits.sort()
+        print(f"drawings until a key is seen: {waits[len(waits) // 2]}, at most {waits[-1]}")
+        assert waits[int(0.98 * len(waits)) - 1] <= 3, waits[-5:]
         run.send("\x1d")
         assert run.wait() == 0
 
@@ -423,6 +424,9 @@ def test_a_flood_is_drawn_20_times_a_second_and_keys_are_quick(seconds: int) -> 
         ({"LC_CTYPE": "de_DE.utf8", "LANG": "C"}, "utf-8"),
         ({"LANG": "en_US.UTF-8"}, "utf-8"),
         ({"LC_ALL": "", "LANG": "C.UTF-8"}, "utf-8"),
+        ({"LC_CTYPE": "UTF-8"}, "utf-8"),  # what a Mac's ssh hands over
+        ({"LC_CTYPE": "UTF-8", "LANG": "en_US.UTF-8"}, "utf-8"),
+        ({"LC_CTYPE": "C"}, "ascii"),
         ({"LANG": "de_DE.ISO-8859-1"}, "latin-1"),
         ({"LANG": "de_DE@euro"}, "ascii"),
         ({}, "ascii"),

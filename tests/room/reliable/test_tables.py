@@ -347,3 +347,21 @@ def test_copies_come_on_time_and_tell_how_many_follow() -> None:
         seen.append((round(1_000 * (now - 1.0)), copy[3] >> 4))
     assert seen == [(7, 2), (8, 0), (14, 1), (21, 0)]
     assert not outbox.repeats(4)
+
+
+def test_the_tag_of_a_namesake_stays_while_both_are_there() -> None:
+    """Whoever comes, goes or is renamed besides: the two are told apart in the same way."""
+    room = Membership("Mel")
+    for sender, name in ((ANN, "Sam"), (BOB, "SAM")):
+        room.add(sender, name.encode(), 0, 0.0)
+    tags = room.label(ANN, "Sam"), room.label(BOB, "SAM")
+    assert tags == ("Sam~0a0a", "SAM~0b0b")
+    third = room.add(EVE, b"sam", 0, 0.0)
+    assert third is not None
+    assert (room.label(ANN, "Sam"), room.label(BOB, "SAM")) == tags
+    room.named(EVE, third, b"Eve")
+    room.rename("Melanie")
+    room.remove(EVE)
+    assert (room.label(ANN, "Sam"), room.label(BOB, "SAM")) == tags
+    room.remove(BOB)
+    assert room.label(ANN, "Sam") == "Sam"

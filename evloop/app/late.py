@@ -1,0 +1,47 @@
+"""What the first prompt did without, loaded while it is still ours to load.
+
+A session at a prompt lasts for hours. By the time of its first room the files may be those of
+another release (`git pull`, `pip install -U`), or gone (a stick that was pulled out): a module
+that is loaded then ends the command with an error. So all of them are loaded soon after the
+prompt, one by one: under a person's hands the loop is held up by none for long.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+def steps() -> Iterator[None]:
+    """Each step loads one module, and what that one needs."""
+    import evloop.terminal.layout
+
+    yield
+    import evloop.app.completion
+
+    yield
+    import evloop.app.remarks
+
+    yield
+    import evloop.app.chat
+
+    yield
+    import evloop.net.compat
+
+    yield
+    import evloop.net.interfaces
+
+    yield
+    import evloop.net.multicast
+
+    yield
+    import evloop.room.live
+
+    yield
+    import evloop.room.reliable.session
+
+    yield
+    import evloop.room.plain  # noqa: F401
+
+    yield

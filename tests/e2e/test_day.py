@@ -1,0 +1,70 @@
+"""A long time in a room of 40: what it takes of processor and memory does not grow."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from evloop.room.limits import HISTORY_MESSAGES_MAX
+from tests.e2e.test_system_memory import resident_kb
+from tests.support.processes import Crew, Program, Seated, fresh_room
+
+MEMBERS = 40
+TALK_S = 3.0  # between two messages of the room, once its history is full
+MINUTES = int(os.environ.get("EVLOOP_SOAK_MINUTES", "10"))
+
+
+def cpu_s(program: Program) -> float:
+    """Seconds of processor that it has taken so far."""
+    fields = Path(f"/proc/{program.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(60 * MINUTES + 600)
+def test_ten_minutes_in_a_room_of_40(crew: Crew) -> None:
+    """With real processes. One of them is on a terminal, as a person's is."""
+    room = fresh_room()
+    words = [sys.executable, "-m", "evloop.client", "--name"]
+    many = [
+        crew.add(Program([*words, f"p{number}", "chat", room], stdout=subprocess.DEVNULL))
+        for number in range(MEMBERS - 2)
+    ]
+    heard = crew.add(Program([*words, "pipe", "chat", room]))
+    person = Seated([*words, "person", "chat", room])
+    crew.add(person)
+    crew.in_room(*many, heard)
+    crew.until(lambda: f"{room}>" in person.out)
+
+    said = 0
+
+    def say() -> None:
+        nonlocal said
+        many[said % len(many)].type(f"message {said} of a long day\n")
+        said += 1
+
+    while said < HISTORY_MESSAGES_MAX:  # until what is kept has its full size
+        for _ in range(len(many)):
+            say()
+        crew.until(lambda: len(heard.lines) >= said, 120.0, "all of it is heard")
+    watched = {"person": person, "pipe": heard, "p0": many[0]}
+    figures: dict[str, list[tuple[float, int]]] = {name: [] for name in watched}
+    begin = time.monotonic()
+    for minute in range(MINUTES + 1):
+        for name, program in watched.items():
+            figures[name].append((cpu_s(program), resident_kb(program)))
+        while (left := begin + 60.0 * (minute + 1) - time.monotonic()) > 0 and minute < MINUTES:
+            say()
+            crew.read_for(min(left, TALK_S))
+    for name, values in figures.items():
+        spent = [after[0] - before[0] for before, after in zip(values, values[1:])]
+        kilobytes = [value[1] for value in values]
+        print(f"{name}: CPU s a minute {[round(one, 2) for one in spent]}, kB {kilobytes}")
+        half = len(spent) // 2
+        assert sum(spent[half:]) <= 1.5 * sum(spent[:half]) + 0.1 * half
+        assert kilobytes[-1] <= kilobytes[0] * 1.05 + 256
