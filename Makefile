@@ -1,5 +1,5 @@
 # What takes longer than ./check. Everything runs from the virtual environment that ./check makes.
-.PHONY: check long slow sim fuzz bench lab clean
+.PHONY: check long slow sim fuzz bench lab pyz completion clean
 
 export EVLOOP_INTERFACE := 127.0.0.1
 PYTHON := .venv/bin/python
@@ -18,6 +18,7 @@ slow: .venv/bin/python
 
 sim: .venv/bin/python
 	$(PYTHON) -m tests.simulation --swarm 10000 --jobs $(JOBS)
+	$(PYTHON) -m tests.simulation --adversary 10000 --jobs $(JOBS)
 
 fuzz: .venv/bin/python
 	$(PYTHON) -m tests.fuzz.editor --steps 1000000
@@ -29,5 +30,13 @@ lab: .venv/bin/python
 bench: .venv/bin/python
 	$(PYTHON) -m bench
 
+# One file that runs everywhere Python is; the tests make sure that it is always the same bytes.
+pyz:
+	python3 -m tools.pyz evloop.pyz
+
+# contrib/completion, from the table of commands and the options.
+completion:
+	python3 -m tools.completion
+
 clean:
-	rm -rf .venv .venv-* bench/build .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf evloop.pyz .venv .venv-* bench/build .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -9,17 +9,25 @@ it by the port: who comes second finds it taken, and connects to the first.
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import time
+
+if not __package__:  # this folder alone, as `python3 -m zipapp evloop` packs it
+    sys.exit("evloop: start this as `python3 -m evloop`; `make pyz` makes one file of it")
 
 from evloop.app.shell import Client
 from evloop.base.addresses import endpoint_of, split_endpoint
 from evloop.base.errors import EvloopError, SetupError
 from evloop.client import run_main
+from evloop.daemon.connection import Connection
 from evloop.daemon.options import parse_options
-from evloop.daemon.server import Server
-from evloop.directory.client import Unreachable
+from evloop.daemon.server import Server, guard_handlers
+from evloop.directory.client import READY, Unreachable
 from evloop.net.interfaces import choose_interface
-from evloop.system.log import WARNING, stderr_log
+from evloop.system.log import WARNING, Log
+from evloop.system.process import command_of
+from evloop.terminal.line_mode import LineMode
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,6 +40,7 @@ ANY_GROUP = "239.255.1.1"  # for asking which interface multicast would take
 def prepare(client: Client) -> None:
     """Let `client` host a directory when none answers."""
     server: Server | None = None
+    log = _log(client)
 
     def stop_server() -> None:
         if server is not None:
@@ -45,7 +54,8 @@ def prepare(client: Client) -> None:
             then(error)
             return
         options = parse_options(["--memory"])
-        server = Server(client.loop, options, stderr_log(WARNING), lambda: None)
+        _survive(client, log)
+        server = Server(client.loop, options, log, client.loop.stop)
         try:
             server.listen([f":{port}"])
         except SetupError:
@@ -54,10 +64,72 @@ def prepare(client: Client) -> None:
             server = None
         else:
             client.frontend.note(_hosting(client, port))
+            _mind_the_others(client, server)
         client.prompt.connect(place, then)
 
     client.host_directory = host
     client.on_end = stop_server
+
+
+def _mind_the_others(client: Client, server: Server) -> None:
+    """This process is a directory for others too: say so before it ends or stops, and to them."""
+
+    def others() -> int:
+        return max(0, len(server.dispatcher.connections) - (client.link.state == READY))
+
+    def before_quit() -> str:
+        count = others()
+        users = "1 other uses" if count == 1 else f"{count} others use"
+        return f"evloop: {users} this directory: quit again to end it" if count else ""
+
+    def before_stop() -> str:
+        count = others()
+        users = f" for {count} other{'s' * (count != 1)}" if count else " for everybody"
+        return f"evloop: this stops the directory{users}, until fg (or bg) goes on"
+
+    client.before_quit = before_quit
+    client.before_stop = before_stop
+    client.finish = lambda: server.drain("its host has quit")
+    if isinstance(client.frontend, LineMode):
+        _stop_with_a_word(client)
+
+
+def _stop_with_a_word(client: Client) -> None:
+    """Ctrl-Z where the kernel reads the line: said first, then done as the kernel would."""
+
+    def stop() -> None:
+        client.frontend.note(client.suspending())
+        signal.signal(signal.SIGTSTP, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGTSTP)  # we stop in here
+        client.loop.on_signal(signal.SIGTSTP, stop)
+        client.show_prompt()
+
+    client.loop.on_signal(signal.SIGTSTP, stop)
+
+
+def _survive(client: Client, log: Log) -> None:
+    """From now on others depend on this process: no bug ends it, whoever it shows at."""
+    guard_handlers(client.loop, log, client.options.debug)
+    tell = client.loop.on_error
+    assert tell is not None
+
+    def failed(origin: object, error: Exception) -> None:
+        tell(origin, error)
+        if not isinstance(origin, Connection):
+            client.recover()
+
+    client.loop.on_error = failed
+
+
+def _log(client: Client) -> Log:
+    """The log of client and directory in one: on the frontend, for nothing else writes there."""
+
+    def write(line: str) -> None:
+        client.frontend.note(f"evloop: {line}")
+
+    log = Log(write, level=WARNING, journal=False, wall=client.wall, clock=time.monotonic)
+    log.schedule = client.loop.call_at
+    return log
 
 
 def _hosting(client: Client, port: int) -> str:
@@ -68,14 +140,14 @@ def _hosting(client: Client, port: int) -> str:
     where = endpoint_of(address, port)
     return (
         f"evloop: no directory answered, so this one hosts it (in memory, on every address);"
-        f" others type: python3 -m evloop.client --server {where}"
+        f" others type: {command_of('client')} --server {where}"
     )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The program; returns the exit status."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    return run_main(arguments, os.environ, prepare, "python3 -m evloop")
+    return run_main(arguments, os.environ, prepare, command_of())
 
 
 if __name__ == "__main__":

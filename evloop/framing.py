@@ -32,9 +32,9 @@ pack_header = Struct(">I").pack  # of a payload's length, at most PAYLOAD_BYTES_
 # What else begins so, by its first two bytes: whoever comes to the wrong port is told.
 _STRANGERS = {
     0x1603: "; it looks like TLS, which this port does not speak",
-    int.from_bytes(b"GE"): "; it looks like HTTP, which this port does not speak",
-    int.from_bytes(b"PO"): "; it looks like HTTP, which this port does not speak",
-    int.from_bytes(b"SS"): "; it looks like SSH, which this port does not speak",
+    int.from_bytes(b"GE", "big"): "; it looks like HTTP, which this port does not speak",
+    int.from_bytes(b"PO", "big"): "; it looks like HTTP, which this port does not speak",
+    int.from_bytes(b"SS", "big"): "; it looks like SSH, which this port does not speak",
 }
 
 

@@ -6,11 +6,12 @@ Options first; what serves is loaded once it is known that something is to be se
 
 from __future__ import annotations
 
+import os
 import sys
 
 from evloop.base.errors import INTERNAL, SetupError
 from evloop.daemon.options import parse_options
-from evloop.system.process import fill_standard
+from evloop.system.process import fill_standard, last_words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,17 +27,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from evloop.daemon.certificate import make_certificate  # late: hardly ever asked for
 
             return make_certificate(options.make_cert)
+        if options.backup is not None:
+            from evloop.daemon.backup import make_backup
+            from evloop.daemon.server import state_path
+
+            return make_backup(options.state or state_path(dict(os.environ)), options.backup)
         from evloop.daemon.server import run
 
         return run(options)
     except SetupError as error:
-        sys.stderr.write(f"evloop: {error.sentence}\n")
+        last_words(f"evloop: {error.sentence}")
         return error.exit_status
     except Exception as error:
         if options.debug:
             raise
         what = f"{type(error).__name__}: {error}"
-        sys.stderr.write(f"evloop: internal error: {what}; --debug shows where\n")
+        last_words(f"evloop: internal error: {what}; --debug shows where")
         return INTERNAL
 
 

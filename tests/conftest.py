@@ -15,7 +15,8 @@ from evloop.system.loop import Loop
 from tests.support.processes import Crew
 from tests.support.sources import imports, is_pure
 
-PURE_HELPERS = ("support.json_texts", "support.screen")  # of the tests, that need nothing but text
+# Of the tests' own helpers, those that need nothing but text.
+PURE_HELPERS = ("support.json_texts", "support.pairs", "support.screen")
 STUCK_S = 60.0  # then every thread's stack is printed, though the test goes on
 BUSY_S_MAX = 2.0  # of one tick; far above any honest one, even on a busy machine of two cores
 

@@ -84,7 +84,7 @@ def spread(values: Iterable[float]) -> Row:
 
 def ratio(ours: Sequence[float], theirs: Sequence[float]) -> float | None:
     """The median of the ratios of runs that were neighbours in time; None without runs."""
-    pairs = [a / b for a, b in zip(ours, theirs, strict=False) if b]
+    pairs = [a / b for a, b in zip(ours, theirs) if b]
     return statistics.median(pairs) if pairs else None
 
 
@@ -157,8 +157,7 @@ class Context:
             raise Failed(f"{failed} (against {server.command}: {server.words()[-300:]})") from None
         row["waited_ns"] = machine.waited_ns(server.pid) - waited
         user, kernel = (
-            now - then
-            for now, then in zip(machine.user_and_kernel_s(server.pid), split, strict=True)
+            now - then for now, then in zip(machine.user_and_kernel_s(server.pid), split)
         )
         row["kernel"] = kernel / ((user + kernel) or 1.0)
         row["rps"] = row["requests"] / row["seconds"]

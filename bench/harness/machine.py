@@ -155,7 +155,7 @@ def _busy_shares(seconds: float) -> list[float]:
     before = counters()
     time.sleep(seconds)
     shares = []
-    for (total, idle), (total_then, idle_then) in zip(counters(), before, strict=True):
+    for (total, idle), (total_then, idle_then) in zip(counters(), before):
         spent = total - total_then
         shares.append(1 - (idle - idle_then) / spent if spent else 0.0)
     return shares

@@ -172,8 +172,7 @@ def measure(chats: dict[str, Chat], text: str, windows: int, messages: int) -> d
         softirq = machine.ksoftirqd_ns() - softirq
         for name, chat in chats.items():
             sender, receivers = (
-                (now - then) / 1000 / count
-                for now, then in zip(_clocks(chat), before[name], strict=True)
+                (now - then) / 1000 / count for now, then in zip(_clocks(chat), before[name])
             )
             row = {"us": sender, "receivers_us": receivers, "arrived": arrived[name] / count}
             row["ksoftirqd_us"] = softirq / 1000 / count / len(chats)

@@ -60,7 +60,7 @@ def run(context: Context) -> Row:
                 costs.setdefault(CHANGED, []).append(cost)
         waits = [_probe(context, servers[EVLOOP]) for _ in range(3)] if EVLOOP in servers else []
     ours, again = costs.get(EVLOOP, []), costs[REENCODING]
-    after = [a - b for a, b in zip(costs.get(CHANGED, []), ours, strict=False)]
+    after = [a - b for a, b in zip(costs.get(CHANGED, []), ours)]
     longest = sorted(row["max_us"] / 1000 for row in waits)
     middle = longest[len(longest) // 2] if longest else None
     goals = [

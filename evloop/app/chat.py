@@ -36,30 +36,40 @@ from evloop.app.limits import (
     SHOWN_LINES_DEFAULT,
 )
 from evloop.base.errors import EvloopError, Refused
-from evloop.base.names import check_nickname, display, fold
+from evloop.base.names import check_nickname, display, fold_text
 from evloop.base.ratelimit import TokenBucket
+from evloop.room.events import ME, TEXT, Left
 from evloop.room.limits import HISTORY_MESSAGES_MAX
 from evloop.system.timers import nothing
 from evloop.terminal import report
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import Any
 
     from evloop.app.style import Style
+    from evloop.room.events import (
+        Conflict,
+        Event,
+        Fault,
+        Full,
+        Joined,
+        Lost,
+        Renamed,
+        Said,
+        Trouble,
+    )
     from evloop.room.live import LiveRoom
     from evloop.system.loop import Loop
     from evloop.terminal.frontend import Frontend
-
-    Event = tuple[Any, ...]
 
 OPENING, TALKING, FINISHING, OVER = range(4)
 
 
 def names_me(text: str, nickname: str) -> bool:
     """Whether `nickname` stands in `text` at word boundaries, whatever its case."""
-    text, nickname = fold(text), fold(nickname)
+    text, nickname = fold_text(text), fold_text(nickname)
     start = text.find(nickname)
     while start >= 0:
         end = start + len(nickname)
@@ -71,10 +81,13 @@ def names_me(text: str, nickname: str) -> bool:
 
 
 class Chat:
-    """What the user sees and does in one room.
+    """What the user sees and does in `room`, and all that the client knows of it.
 
-    `on_over()` is called once when the room is left, `on_renamed(name)` keeps a new
-    name, `on_alone()` is asked what to make of ALONE_S of silence. `outcome` is then how many
+    `name` is what the room is called; `plain`: it has no presence; `listed`: it is one of the
+    directory's, which counts us in it; `verbatim`: lines are messages even when they begin with /.
+
+    `on_over(chat)` is called once when the room is left, `on_renamed(name)` keeps a new name,
+    `on_alone(chat)` is asked what to make of ALONE_S of silence. `outcome` is in the end how many
     members have confirmed what was said, and how many were asked.
     """
 
@@ -82,17 +95,23 @@ class Chat:
         self,
         loop: Loop,
         frontend: Frontend,
-        room_name: str,
+        room: LiveRoom,
+        name: str,
         style: Style,
         *,
-        on_over: Callable[[], object],
+        plain: bool,
+        listed: bool,
+        on_over: Callable[[Chat], object],
         on_quit: Callable[[], object],
         on_renamed: Callable[[str], object],
-        on_alone: Callable[[], object],
+        on_alone: Callable[[Chat], object],
     ) -> None:
-        self.name = room_name
+        self.name = name
+        self.room = room
+        self.plain = plain
+        self.listed = listed
+        self.verbatim = False
         self.state = OPENING
-        self.room: LiveRoom = None  # type: ignore[assignment]  # attach() sets it, before anything
         self._loop = loop
         self._frontend = frontend
         self._style = style
@@ -108,7 +127,7 @@ class Chat:
         self._day = style.stamps.day()
         self._bell_at = float("-inf")
         self._floods: dict[bytes, tuple[TokenBucket, list[str]]] = {}
-        self._earlier: deque[Event] | None = None  # history that waits until all of it is here
+        self._earlier: deque[Said] | None = None  # history that waits until all of it is here
         if style.history is not None:
             self._earlier = deque(maxlen=style.history)
         self.outcome = (0, 0)
@@ -120,30 +139,33 @@ class Chat:
         self._settle = loop.call_at(float("inf"), self._check_finished)
         self._catch_up = loop.call_at(float("inf"), self._show_earlier)
 
-    def attach(self, room: LiveRoom, plain: bool) -> None:
-        """The room is open: begin."""
-        self.room = room
-        room.on_pump = self._pumped
+    def start(self) -> None:
+        """Begin to send and to receive in the room."""
+        self.room.on_events, self.room.on_pump = self.events, self._pumped
         self._alone.move(self._loop.now + ALONE_S)
         self._catch_up.move(self._loop.now + CATCH_UP_S)
-        if plain:
+        if self.plain:
             self._opened()  # nobody can make himself known in a plain room
         else:
             self._opening.move(self._loop.now + OPENING_S)
+        self.room.start()
 
     # -- what the user does ------------------------------------------------------------------
 
     def line(self, text: str) -> None:
         """A typed line: a message or a /command."""
+        if self.verbatim:
+            self.say(text)
+            return
         if self.state >= FINISHING or not text.strip():
             return
         self._opened()
         if text.startswith("/") and not text.startswith("//"):
             self._command(text[1:])
             return
-        self.say(text[1:] if text.startswith("//") else text, report.TEXT, text)
+        self.say(text[1:] if text.startswith("//") else text, typed=text)
 
-    def say(self, text: str, kind: int, typed: str) -> None:
+    def say(self, text: str, kind: int = TEXT, typed: str = "") -> None:
         """Send `text`; when it is refused, `typed` is put back into the line."""
         try:
             self.room.say(text, kind)
@@ -166,7 +188,7 @@ class Chat:
         self.finish()
 
     def _do_me(self, arguments: list[str]) -> None:
-        self.say(arguments[0], report.ME, f"/me {arguments[0]}")
+        self.say(arguments[0], ME, f"/me {arguments[0]}")
 
     def _do_name(self, arguments: list[str]) -> None:
         name = check_nickname(arguments[0])
@@ -192,10 +214,10 @@ class Chat:
         events = self.room.session.history(min(count, HISTORY_MESSAGES_MAX))
         self._note(report.note(f"the last {report.plural(len(events), 'message')}"))
         for event in events:
-            _, sender, _, name, kind, text, wall, mark, _ = event
-            label = self.room.session.label(sender, name)
-            stamp = self._style.stamps.line(wall) if wall else ""  # a plain room does not tell
-            line = report.message_line(label, kind, text, mark)
+            label = self.room.session.label(event.sender, event.name)
+            # A plain room does not tell when it was said.
+            stamp = self._style.stamps.line(event.wall) if event.wall else ""
+            line = report.message_line(label, event.kind == ME, event.text, event.mark)
             self._note(stamp + line.replace("\n", "\n" + " " * len(stamp)))
         self._note(report.note("end of history"))
 
@@ -274,7 +296,7 @@ class Chat:
         self._note(report.note(f"left {display(self.name)}"))
         self.room.on_pump = nothing
         self.room.leave()
-        self._on_over()
+        self._on_over(self)
 
     def _pumped(self) -> None:
         if self.state == FINISHING:
@@ -290,29 +312,30 @@ class Chat:
 
     # -- what happens in the room ------------------------------------------------------------
 
-    def events(self, events: list[Event]) -> None:
+    def events(self, events: Sequence[Event]) -> None:
         """What the session reports."""
         if self.state == OVER:
             return
         for event in events:
-            EVENTS[event[0]](self, event)
+            self._loop.guard(self, EVENTS[event.what], self, event)
 
     def _show_earlier(self) -> None:
         """The history that was asked for is as complete as it gets: show the last of it."""
         earlier, self._earlier = self._earlier, None
         for event in earlier or ():
-            self._message(event)
+            self._loop.guard(self, self._message, event)
         self._earlier = deque(maxlen=0) if earlier is not None else None
 
-    def _message(self, event: Event) -> None:
+    def _message(self, event: Said) -> None:
         if self._earlier is not None:
-            if event[7] == "history":
+            if event.mark == "history":
                 self._earlier.append(event)
                 return
             if self._earlier:
                 self._show_earlier()
         self._opened()
         _, sender, _, name, kind, text, wall, mark, _ = event
+        action = kind == ME
         session = self.room.session
         mine = sender == session.sender_id
         if not mine:
@@ -322,7 +345,8 @@ class Chat:
         if sender in self._presence_news:
             self._tell_news()  # nobody talks before he has come
         if self._json:
-            self._frontend.show(report.json_message(self.name, event, self._style.stamps.utc()))
+            at = self._style.stamps.utc()
+            self._frontend.show(report.json_message(self.name, event, action, at))
             return
         label = session.label(sender, name)
         if name and not mine:
@@ -337,7 +361,7 @@ class Chat:
         if bell:
             self._bell_at = self._loop.now
         self._tell_day()
-        parts = report.message_parts(label, kind, text, mark)
+        parts = report.message_parts(label, action, text, mark)
         self._frontend.message(
             # When it was said, by its sender's clock: when it came here would say nothing.
             self._style.stamps.line(wall if mark == "history" else 0.0),
@@ -375,14 +399,14 @@ class Chat:
                 self._note(report.note(f"{lines} from {folded[-1]} (too fast; /history has them)"))
                 folded.clear()
 
-    def _presence(self, event: Event) -> None:
+    def _presence(self, event: Joined | Left) -> None:
         self._heard = True
         if self._json:
             self._frontend.show(report.json_presence(self.name, event))
             return
-        kind, sender, name, *rest = event
-        label = self.room.session.label(sender, name)
-        change = ("joined", label) if kind == "joined" else (rest[0], label)
+        sender = event.sender
+        label = self.room.session.label(sender, event.name)
+        change = (event.why if isinstance(event, Left) else "joined", label)
         news = self._presence_news
         before = news.pop(sender, None)
         if before is None:
@@ -401,34 +425,36 @@ class Chat:
             self._presence_news = {}
         self._tell_floods()
 
-    def _renamed(self, event: Event) -> None:
+    def _renamed(self, event: Renamed) -> None:
         if self._json:
             self._frontend.show(report.json_presence(self.name, event))
         else:
-            self._note(report.renamed(event[2], event[3]))
+            label, sender = self.room.session.label, event.sender
+            self._note(report.renamed(label(sender, event.old), label(sender, event.name)))
 
-    def _lost(self, event: Event) -> None:
+    def _lost(self, event: Lost) -> None:
         if self._json:
             self._frontend.show(report.json_presence(self.name, event))
         else:
-            label = self.room.session.label(event[1], event[2])
-            self._note(report.lost(label, event[3]))
+            label = self.room.session.label(event.sender, event.name)
+            self._note(report.lost(label, event.count))
 
-    def _conflict(self, event: Event) -> None:
+    def _conflict(self, event: Conflict) -> None:
         if self._json:
             self._frontend.show(report.json_presence(self.name, event))
         else:
-            mine = event[1] == self.room.session.sender_id
-            self._note(report.conflict(event[2], event[3], mine))
+            mine = event.sender == self.room.session.sender_id
+            label = self.room.session.label(event.sender, event.name)
+            self._note(report.conflict(label, event.seq, mine))
 
-    def _trouble(self, event: Event) -> None:
-        self._note(report.trouble(event[1]))
+    def _trouble(self, event: Trouble) -> None:
+        self._note(report.trouble(event.why))
 
-    def _fault(self, event: Event) -> None:
-        self._note(report.fault(event[1]))
+    def _fault(self, event: Fault) -> None:
+        self._note(report.fault(event.error))
 
-    def _full(self, event: Event) -> None:
-        self._note(report.full(event[1]))
+    def _full(self, event: Full) -> None:
+        self._note(report.full(event.table))
 
     # -- time passes -------------------------------------------------------------------------
 
@@ -444,10 +470,10 @@ class Chat:
 
     def _look_alone(self) -> None:
         if not self._heard and self.state <= TALKING:
-            self._on_alone()
+            self._on_alone(self)
 
 
-EVENTS: dict[str, Callable[[Chat, Event], None]] = {
+EVENTS: dict[str, Callable[[Chat, Any], None]] = {
     "message": Chat._message,
     "joined": Chat._presence,
     "left": Chat._presence,

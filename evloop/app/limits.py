@@ -22,9 +22,9 @@ LISTED_ROOMS_MAX = 1_000_000  # of one directory; a longer list is told without 
 FOLD_PER_S = 5.0  # lines of one sender on a live screen; what is more becomes one line
 FOLD_BURST = 20.0
 FOLD_SENDERS_MAX = 1_024  # for whom lines are counted, and names are completed
+SLOW_S = 1.0  # then a person is told whom a command waits for
+FAULTS_MAX = 100  # bugs of ours that a client at a terminal outlives
 SHOWN_LINES_DEFAULT = 20  # of /history and of `tail`
-
-# -- rooms that nobody needs (expiry) ------------------------------------------------------------
 
 TTL_MAX = 255  # one byte in the header of IP
 CATCH_UP_S = 1.5  # after entering: what of the history has come by then is what `tail -n` shows

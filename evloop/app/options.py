@@ -11,7 +11,7 @@ from evloop.app.limits import TTL_MAX
 from evloop.base.addresses import DIRECTORY_PORT
 from evloop.base.errors import Refused
 from evloop.base.names import check_nickname, quoted
-from evloop.system.process import answer_version, formatter
+from evloop.system.process import formatter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def default_name(environ: Mapping[str, str]) -> str:
         return f"guest-{os.urandom(2).hex()}"
 
 
-def _make_parser(program: str) -> ArgumentParser:
+def make_parser(program: str) -> ArgumentParser:
     from argparse import REMAINDER, ArgumentParser, RawDescriptionHelpFormatter
 
     parser = ArgumentParser(
@@ -118,7 +118,7 @@ def _parse(arguments: Sequence[str], program: str) -> Namespace:
         defaults: Any = SimpleNamespace(**DEFAULTS)
         options: Namespace = defaults
         return options
-    parser = _make_parser(program)
+    parser = make_parser(program)
     options = parser.parse_args(arguments)
     _take_options(parser, options)
     return options
@@ -134,7 +134,6 @@ def parse_options(
 
     Leaves with status 2 as argparse does; raises UsageError or Refused (a chat name).
     """
-    answer_version(arguments, VERSION)
     options = _parse(arguments, program)
     options.server = options.server or environ.get("EVLOOP_SERVER") or DEFAULT_SERVER
     name = options.name if options.name is not None else environ.get("EVLOOP_NAME")

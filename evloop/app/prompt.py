@@ -16,6 +16,7 @@ from evloop.app.limits import (
 from evloop.base.addresses import split_endpoint
 from evloop.base.errors import (
     INVALID_PARAMS,
+    NOT_ALLOWED,
     EvloopError,
     Refused,
     RemoteProtocolError,
@@ -23,6 +24,7 @@ from evloop.base.errors import (
 )
 from evloop.base.names import (
     address_warning,
+    asked_room_name,
     check_address,
     check_nickname,
     check_port,
@@ -42,6 +44,7 @@ from evloop.directory.client import (
 )
 from evloop.directory.limits import PAGE_ROOMS_MAX
 from evloop.directory.trust import is_hex
+from evloop.system.process import command_of
 from evloop.terminal import report
 
 TYPE_CHECKING = False
@@ -56,8 +59,9 @@ if TYPE_CHECKING:
 
     Done = Callable[[EvloopError | None], object]
     Options = dict[str, str]
-    # name, address, port, mode, done: opens the room and leaves it to be talked in
-    OpenRoom = Callable[[str, str, int, str, Done], object]
+    # name, address, port, mode, members that are said to be there, done: opens the room and leaves
+    # it to be talked in
+    OpenRoom = Callable[[str, str, int, str, int, Done], object]
 
 DEFAULT_MODE = protocol.RELIABLE
 
@@ -230,24 +234,31 @@ class Prompt:
             self._frontend.note(note)
 
     def _deleteroom(self, arguments: list[str], options: Options, done: Done) -> None:
-        name = check_room_name(arguments[0])
+        name = asked_room_name(arguments[0])
         change = ("room_deleted", fold(name))
 
+        try:
+            tokens = self._trust.tokens(self._link.endpoint, name)
+        except SetupError as error:  # anyone may delete, perhaps
+            self._frontend.note(f"evloop: {error.sentence}")
+            tokens = []
+
+        def ask() -> None:
+            token = {"token": tokens.pop(0)} if tokens else {}
+            self._ask("deleteroom", {"name": name, **token}, deleted)
+
         def deleted(value: object, error: EvloopError | None) -> None:
+            # The token of a room that was called so, and is no more, or is of another directory.
+            if tokens and isinstance(error, Refused) and error.code == NOT_ALLOWED:
+                ask()
+                return
             self._own_changes.discard(change)
             if error is None:
                 _, room, members = protocol.read_change(value)
                 self._show_room(room, members, report.room_deleted(room_object(room, members)))
             done(error)
 
-        params = {"name": name}
-        try:
-            token = self._trust.token(self._link.endpoint, name)
-        except SetupError as error:  # anyone may delete, perhaps
-            self._frontend.note(f"evloop: {error.sentence}")
-        else:
-            params.update({} if token is None else {"token": token})
-        self._ask("deleteroom", params, deleted)
+        ask()
         self._own_changes.add(change)
 
     def news(self, method: str, params: dict[str, Any]) -> None:
@@ -272,27 +283,32 @@ class Prompt:
 
     def enter(self, name: str, mode: str | None, done: Done) -> None:
         """Open the room `name`, or the one at ADDRESS:PORT; `done` when it is over."""
-        place = split_place(name)
+        not_a_place: Refused | None = None
+        try:
+            place = split_place(name)
+        except Refused as refused:
+            if self._link.state != READY:
+                raise
+            place, not_a_place = None, refused  # a room may be called 1.2.3.4:80
         if place is not None:
             address, port = place
-            self._open_room(place_of(address, port), address, port, mode or DEFAULT_MODE, done)
+            mode = mode or DEFAULT_MODE
+            self._open_room(place_of(address, port), address, port, mode, 0, done)
             return
 
         def entered(value: object, error: EvloopError | None) -> None:
             if error is not None:
-                done(error)
+                done(not_a_place or error)
                 return
+            room, members = protocol.read_room(value.get("room") if isinstance(value, dict) else None)
             try:
-                if not isinstance(value, dict):
-                    raise Refused(1, "", "the directory's answer makes no sense")
-                room, _ = protocol.read_room(value.get("room"))
                 address = check_address(room.address)  # from the network: judged before it is used
                 port = check_port(room.port)
-                self._open_room(display(room.name), address, port, room.mode, done)
+                self._open_room(display(room.name), address, port, room.mode, members, done)
             except EvloopError as failure:
                 done(failure)
 
-        self._ask("enter", {"name": check_room_name(name)}, entered)
+        self._ask("enter", {"name": asked_room_name(name)}, entered)
 
     def _name(self, arguments: list[str], options: Options, done: Done) -> None:
         if arguments:
@@ -324,7 +340,7 @@ def advised(error: EvloopError | None) -> EvloopError | None:
     """`error`, with what to do next when it says that no directory answers."""
     if not isinstance(error, NobodyThere):
         return error
-    return NobodyThere(f"{error}; is a directory there? python3 -m evloop.server starts one")
+    return NobodyThere(f"{error}; is a directory there? {command_of('server')} starts one")
 
 
 def _port(text: str) -> int:

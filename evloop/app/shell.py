@@ -13,16 +13,17 @@ import os
 
 from evloop import __version__
 from evloop.app.commands import UsageError, parse_line
+from evloop.app.limits import FAULTS_MAX, SLOW_S
 from evloop.app.prompt import Prompt
 from evloop.app.style import Stamps, Style
-from evloop.base.errors import INTERRUPTED, EvloopError, Refused
+from evloop.base.errors import INTERNAL, INTERRUPTED, EvloopError, Refused
 from evloop.base.names import place_of, quoted
 from evloop.directory import protocol
 from evloop.directory.client import READY, DirectoryClient
 from evloop.directory.trust import Trust
-from evloop.net.stream import Hub
+from evloop.net.stream import Hub, Stream
 from evloop.system.loop import Loop
-from evloop.system.timers import nothing
+from evloop.system.timers import NEVER, nothing
 from evloop.terminal import report
 from evloop.terminal.frontend import open_frontend
 
@@ -50,6 +51,20 @@ def _plain(**arguments: Any) -> Any:
     return PlainSession(**arguments)
 
 
+# What the prompt did without, in the order of its loading. A session at a prompt lasts for hours,
+# and the files may be another release's by then, or gone: they are loaded while they are ours.
+LATE = (
+    "evloop.terminal.layout",
+    "evloop.app.completion",
+    "evloop.app.chat",
+    "evloop.net.interfaces",
+    "evloop.net.multicast",
+    "evloop.room.live",
+    "evloop.room.reliable.session",
+    "evloop.room.plain",
+)
+URGENT = ("connect", "bye", "quit")  # these do not wait behind a command that takes long
+
 # Loaded with the first room, as all that a chat needs: the prompt comes first, and sooner.
 SESSIONS: dict[str, Any] = {"plain": _plain, "reliable": _reliable}
 
@@ -60,23 +75,28 @@ class Client:
     def __init__(self, loop: Loop, options: Namespace, hub: Hub, wall: Callable[[], float]) -> None:
         self.loop = loop
         self.options = options
-        self._wall = wall
+        self.wall = wall
         self.status = 0
         self.chat: Chat | None = None
-        self.verbatim = False  # lines are messages even when they begin with /
-        self.plain_room = False
-        self.outcome = (0, 0)  # of the last room: members that confirmed, members asked
         self.on_end: Callable[[], object] = nothing
         # What to do when no directory answers at the start: host(error, then).
         self.host_directory: Callable[[EvloopError, Any], object] | None = None
-        self.on_room_open: Callable[[], object] = nothing
-        self.on_room_over: Callable[[], object] = nothing
+        # What a one-shot does with its room when it is open, and when it is left.
+        self.on_chat: Callable[[Chat], object] = nothing
+        self.on_chat_over: Callable[[Chat], object] = nothing
+        self.before_quit: Callable[[], str] = str  # a person is told it, once; "": nothing
+        self.before_stop: Callable[[], str] = str  # what Ctrl-Z has to say; "": nothing
+        self.finish: Callable[[], object] = loop.stop  # the very end, when all rooms are left
+        self._asked = False  # `before_quit` had something to say
+        self._faults = 0
+        self._late: list[str] | None = None  # modules still to be loaded, the next one last
+        self._slow = loop.call_at(NEVER, self._tell_slow)  # armed while a command waits
+        self._waits = False  # a command, or the start, waits for the directory
+        self._told_slow = False  # and has done so for a while
         self._quitting = False
         self._rooms: set[LiveRoom] = set()  # open; those that were left are still saying goodbye
         self._ending = False
         self._away = False  # the directory was lost, and the user was told
-        self._entered = False  # the room is one of the directory's: it counts us
-        self._chat_done: Callable[[EvloopError | None], object] | None = None
         self._random: Random | None = None
         self.style = Style(
             options.json,
@@ -116,10 +136,7 @@ class Client:
             return
         if self.chat is not None:
             try:
-                if self.verbatim:
-                    self.chat.say(text, report.TEXT, "")
-                else:
-                    self.chat.line(text)
+                self.chat.line(text)
             except EvloopError as error:
                 self.failed("", error)
             return
@@ -151,7 +168,7 @@ class Client:
             self.show_prompt()
 
     def interrupt(self) -> None:
-        """Ctrl-C twice: out of the room; at the main prompt out of the program."""
+        """Ctrl-C: a command that waits is given up. Twice: out of the room, or the program."""
         if self.chat is not None:
             self.chat.leave()
         else:
@@ -161,6 +178,8 @@ class Client:
         """The end of input, or Ctrl-D."""
         if self.chat is None:
             self.quit()
+            if not self._quitting:
+                self.show_prompt()
             return
         if not self.frontend.is_terminal:
             self._quitting = True
@@ -175,11 +194,19 @@ class Client:
         present = (name for _, name, _ in self.chat.room.session.members(self.loop.now)[1:])
         return in_chat(text[:cursor], list(self.chat.speakers), present)
 
+    def passes(self, text: str) -> bool:
+        """Whether a line need not wait for the command before it: that one takes long already."""
+        word = text.split()[:1]
+        return self._told_slow and bool(word) and word[0].casefold() in URGENT
+
     # -- commands --------------------------------------------------------------------------------
 
     def run(self, word: str, arguments: list[str], options: dict[str, str]) -> None:
         """Run one command of the prompt; lines wait until it is done."""
+        if self._waits:
+            self.link.give_up()  # only what is urgent gets here meanwhile
         self.frontend.hold(True)
+        self.awaiting(True)
         self._away = self._away and word not in ("connect", "bye")
         finished = False
 
@@ -187,6 +214,7 @@ class Client:
             nonlocal finished
             assert not finished, f"{word} ended twice"
             finished = True
+            self.awaiting(False)
             if error is not None:
                 said = self.options.command[0] if self.options.command else word
                 self.failed(" ".join([said, *arguments[:1]]), error)
@@ -201,6 +229,18 @@ class Client:
         except EvloopError as error:
             done(error)
 
+    def awaiting(self, waits: bool) -> None:
+        """A command, or the start, waits for the directory from now on, or no more."""
+        self._waits = waits
+        self._told_slow = False
+        self._slow.move(self.loop.now + SLOW_S if waits else NEVER)
+
+    def _tell_slow(self) -> None:
+        self._told_slow = True
+        if self.frontend.is_terminal:
+            self.frontend.note(report.still_waiting(self.link.endpoint))
+            self.frontend.hold(True)  # what was typed meanwhile and is urgent goes on now
+
     def failed(self, what: str, error: EvloopError, status: int = 0) -> None:
         """Say what failed and why; the first failure decides the exit status."""
         why = str(error)
@@ -213,8 +253,56 @@ class Client:
         if one_shot or not self.frontend.is_terminal:
             self.status = self.status or status or error.exit_status
 
+    def fault(self, origin: object, error: Exception) -> None:
+        """A bug of ours in a callback of `origin`: said, and the chat goes on.
+
+        A program among others (a command, a pipe) is to end with a status; so is one whose bug
+        comes again and again.
+        """
+        if isinstance(error, EvloopError):
+            self.failed("", error)
+        else:
+            what = f"{type(error).__name__}: {error}"
+            self.frontend.note(f"evloop: internal error: {what}; --debug shows where")
+            if self.options.debug:
+                from traceback import format_exception
+
+                lines = format_exception(type(error), error, error.__traceback__)
+                self.frontend.note("".join(lines).rstrip())
+        if isinstance(origin, Stream):
+            origin.fail()
+        self._faults += 1
+        if self.options.command or not self.frontend.is_terminal or self._faults > FAULTS_MAX:
+            self.signalled(getattr(error, "exit_status", INTERNAL))
+        else:
+            self.recover()
+
+    def recover(self) -> None:
+        """After a bug: the command that runs may never come to its end, so take the next."""
+        if self.chat is None and not self._quitting:
+            self.awaiting(False)
+            self.frontend.hold(False)
+            self.show_prompt()
+
+    def _load_late(self) -> None:
+        """Load what was left for later: under a person's hands a module in each tick."""
+        if self._late is None:
+            self._late = list(reversed(LATE))
+        while self._late:
+            try:
+                __import__(self._late.pop())
+            except ImportError:  # what needs it will say so
+                self._late.clear()
+            if self.frontend.is_terminal:
+                self.loop.defer(self._load_late)
+                return
+
     def show_prompt(self) -> None:
         """Say where Enter will go."""
+        if (
+            self._late is None and self.frontend.is_terminal
+        ):  # in the tick after this one: the prompt is drawn before
+            self.loop.defer(lambda: self.loop.defer(self._load_late))
         chatting = self.chat is not None
         name = self.chat.name if self.chat is not None else "evloop"
         self.frontend.prompt(f"{name}> ", chatting=chatting)
@@ -228,7 +316,9 @@ class Client:
             self.frontend.note(report.directory_back(self.link.endpoint))
         if not self.options.command:
             self.link.request("watch", {}, _ignore)
-        if self.chat is not None and self._entered:
+            if not self.frontend.is_terminal:
+                self._load_late()
+        if self.chat is not None and self.chat.listed:
             self.link.request("enter", {"name": self.chat.name}, _ignore)
 
     def _lost(self, why: str, delay: float) -> None:
@@ -246,45 +336,71 @@ class Client:
         address: str,
         port: int,
         mode: str,
+        members: int,
         done: Callable[[EvloopError | None], object],
     ) -> None:
         if mode not in SESSIONS:
             raise Refused(1, "bad_mode", f'room {name} has mode "{quoted(mode)}", which this'
                           " client does not know; use a newer release")  # fmt: skip
         from evloop.app.chat import Chat
-        from evloop.room.live import LiveRoom
 
-        self._entered = name != place_of(address, port)
-        chat = Chat(
+        def over(chat: Chat) -> None:
+            self._chat_over(chat)
+            done(None)
+            if self._quitting:
+                self._end()
+
+        room = self._live_room(address, port, mode, members)
+        self._rooms.add(room)
+        room.on_closed = lambda: self._room_closed(room)
+        self.chat = Chat(
             self.loop,
             self.frontend,
+            room,
             name,
             self.style,
-            on_over=self._chat_over,
+            plain=mode == "plain",
+            listed=name != place_of(address, port),
+            on_over=over,
             on_quit=self.quit,
             on_renamed=lambda new: setattr(self.prompt, "nickname", new),
             on_alone=self._alone,
         )
-        room = LiveRoom(
+        self.chat.start()
+        self.awaiting(False)
+        self.show_prompt()
+        self.frontend.hold(False)
+        self.on_chat(self.chat)
+
+    def _live_room(self, address: str, port: int, mode: str, members: int) -> LiveRoom:
+        """The room at `address` and `port` on its sockets; SetupError when they cannot be had.
+        `members`: how many the directory counts there."""
+        from evloop.net.interfaces import choose_interface
+        from evloop.net.multicast import MulticastTransport
+        from evloop.room.live import LiveRoom
+
+        session = SESSIONS[mode](
+            place=place_of(address, port),
+            sender_id=self._rng().randbytes(8),
+            nickname=self.prompt.nickname,
+            rng=self._rng(),
+            now=self.loop.now,
+        )
+        link, wanted = self.link, self.options.interface
+        transport = MulticastTransport(
             self.loop,
             address,
             port,
-            make_session=lambda own: self._session(mode, place_of(address, port), own),
-            interface=self.options.interface,
-            directory=self.link.address if self.link.state == READY else None,
-            ttl=self.options.ttl,
-            wall=self._wall,
-            on_events=chat.events,
+            lambda: choose_interface(
+                address, wanted, link.address if link.state == READY else None
+            ),
+            self.options.ttl,
         )
-        self._rooms.add(room)
-        room.on_closed = lambda: self._room_closed(room)
-        self.chat = chat
-        self._chat_done = done
-        self.plain_room = mode == "plain"
-        chat.attach(room, self.plain_room)
-        self.show_prompt()
-        self.frontend.hold(False)
-        self.on_room_open()
+        if mode == "plain":
+            session.is_own = lambda source: source == transport.source
+        else:  # else many that come at once would not know of each other, and all speak
+            session.expect(members)
+        return LiveRoom(self.loop, transport, session, self.wall)
 
     def _rng(self) -> Random:
         """The random source. Loaded late, as with all that the first prompt can do without."""
@@ -294,49 +410,45 @@ class Client:
             self._random = random.Random(os.urandom(16))
         return self._random
 
-    def _session(self, mode: str, place: str, own_source: object) -> Any:
-        session = SESSIONS[mode](
-            place=place,
-            sender_id=self._rng().randbytes(8),
-            nickname=self.prompt.nickname,
-            rng=self._rng(),
-            now=self.loop.now,
-        )
-        if mode == "plain":
-            session.own_source = own_source
-        return session
-
-    def _chat_over(self) -> None:
-        chat, self.chat = self.chat, None
-        assert chat is not None
-        if self._entered and self.link.state == READY:
+    def _chat_over(self, chat: Chat) -> None:
+        self.chat = None
+        if chat.listed and self.link.state == READY:
             self.link.request("leave", {"name": chat.name}, _ignore)
-        self.outcome = chat.outcome
-        self.on_room_over()
-        done, self._chat_done = self._chat_done, None
-        if done is not None:
-            done(None)
-        if self._quitting:
-            self._end()
+        self.on_chat_over(chat)
 
-    def _alone(self) -> None:
+    def _alone(self, chat: Chat) -> None:
         """Nothing was heard for a while: ask the directory whether somebody should be."""
-        chat = self.chat
-        if chat is None or not self._entered or self.link.state != READY:
+        if not chat.listed or self.link.state != READY:
             return
 
         def counted(value: Any, error: EvloopError | None) -> None:
             room = value.get("room") if isinstance(value, dict) else None
             members = protocol.read_room(room)[1] if error is None else 0
             if members > 1 and self.chat is chat:
-                self.frontend.note(report.alone(members, chat.room.interface.name))
+                self.frontend.note(report.alone(members, chat.room.transport.describe()))
 
         self.link.request("enter", {"name": chat.name}, counted)
 
     # -- the end ---------------------------------------------------------------------------------
 
+    def _stays(self) -> bool:
+        """Whether a person who wants to quit is told first what that means for others."""
+        if self._asked or self._quitting or not self.frontend.is_terminal or self.options.command:
+            return False
+        sentence = self.before_quit()
+        if sentence:
+            self._asked = True
+            self.frontend.note(sentence)
+        return bool(sentence)
+
+    def suspending(self) -> str:
+        """The terminal is given back and the process stopped: what is to be said; "": nothing."""
+        return self.before_stop()
+
     def quit(self) -> None:
         """Leave the room, if any, then the program."""
+        if self._stays():
+            return
         self._quitting = True
         if self.chat is None:
             self._end()
@@ -344,7 +456,16 @@ class Client:
             self.chat.finish()
 
     def signalled(self, status: int) -> None:
-        """A signal: say goodbye in the room and go, with `status`."""
+        """A signal: say goodbye in the room and go, with `status`.
+
+        Ctrl-C of a person whose command waits ends that alone.
+        """
+        person = self.frontend.is_terminal and not self.options.command
+        if status == INTERRUPTED and person and self._waits and not self._quitting:
+            self.link.give_up()
+            return
+        if status == INTERRUPTED and self._stays():
+            return
         self.status = status
         if self._quitting or self.chat is None:
             self._end()
@@ -371,7 +492,7 @@ class Client:
         self._ending = True
         if not self._rooms:
             self.link.close()
-            self.loop.stop()
+            self.finish()
 
 
 def _ignore(value: object, error: object) -> None:

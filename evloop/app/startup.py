@@ -17,7 +17,7 @@ from evloop.app.commands import (
 from evloop.app.limits import SHOWN_LINES_DEFAULT
 from evloop.app.prompt import advised
 from evloop.base.errors import UNCONFIRMED, EvloopError, Refused
-from evloop.base.names import split_place
+from evloop.base.names import fold, split_place
 from evloop.room.limits import HISTORY_MESSAGES_MAX
 from evloop.terminal import report
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from evloop.app.chat import Chat
     from evloop.app.shell import Client
 
 
@@ -48,7 +49,7 @@ def _interactive(client: Client) -> None:
 
     def listed(rooms: list[Any], error: EvloopError | None) -> None:
         if error is None:
-            prompt.rooms = {room.fold: room.name for room, _ in rooms}
+            prompt.rooms = {fold(room.name): room.name for room, _ in rooms}
             client.frontend.note(
                 f"evloop: directory {client.link.endpoint}, {report.plural(len(rooms), 'room')}."
                 " help lists the commands, Ctrl-D quits."
@@ -71,30 +72,35 @@ def _interactive(client: Client) -> None:
         ready()
 
     def ready() -> None:
+        client.awaiting(False)
         client.frontend.hold(False)
         client.show_prompt()
 
     client.frontend.hold(True)
+    client.awaiting(True)
     prompt.connect(prompt.server, connected)
 
 
 def _connected(client: Client, word: str, room: str, act: Callable[[], object]) -> None:
     """Act once a directory is connected; at once when ADDRESS:PORT says where the room is."""
 
+    not_a_place: Refused | None = None
+
     def connected(error: EvloopError | None) -> None:
         if error is None:
             act()
         else:
-            client.failed(word, advised(error) or error)
+            client.failed(word, not_a_place or advised(error) or error)
             client.quit()
 
     try:
-        needs_none = split_place(room) is not None
-    except Refused:  # the command itself will say so
-        needs_none = True
+        needs_none = word == "chat" and split_place(room) is not None
+    except Refused as refused:  # or it is the name of a room: the directory knows
+        needs_none, not_a_place = False, refused
     if needs_none:
         act()
     else:
+        client.awaiting(True)
         client.prompt.connect(client.prompt.server, connected)
 
 
@@ -118,28 +124,26 @@ def _say(client: Client, word: str, arguments: list[str], options: dict[str, str
     room, *words = arguments
     client.style = client.style._replace(answered=True, history=0, muted=True)
 
-    def opened() -> None:
-        chat = client.chat
-        assert chat is not None
+    def opened(chat: Chat) -> None:
         if words:
             try:
-                chat.say(" ".join(words), report.TEXT, "")
+                chat.say(" ".join(words))
             except EvloopError as error:
                 client.failed(f"say {room}", error)
             chat.finish()
         else:
-            client.verbatim = True
+            chat.verbatim = True
             client.frontend.start()
 
-    def over() -> None:
-        confirmed, asked = client.outcome
-        if not client.plain_room and (not confirmed or confirmed < asked) and not client.status:
+    def over(chat: Chat) -> None:
+        confirmed, asked = chat.outcome
+        if not chat.plain and (not confirmed or confirmed < asked) and not client.status:
             what = "nobody is there" if not asked else f"{asked - confirmed} of {asked} did not"
             client.failed(
                 f"say {room}", EvloopError(f"not confirmed: {what}; try again"), UNCONFIRMED
             )
 
-    client.on_room_open, client.on_room_over = opened, over
+    client.on_chat, client.on_chat_over = opened, over
     _command(client, "chat", [room], options)
 
 

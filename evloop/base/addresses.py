@@ -1,10 +1,12 @@
 """HOST:PORT as people write it, socket addresses as text, and what counts as ONE visitor.
 
-A visitor is an IPv4 address, or the /64 of an IPv6 address.
+A visitor is an IPv4 address, a near IPv6 address, or the /64 of a far one.
 
-Whoever has one IPv6 address usually has its whole /64 (RFC 4291, 2.5.1), so a limit per address
-would be no limit at all. An IPv4 visitor on a dual-stack socket arrives as ::ffff:a.b.c.d; taken
-as IPv6, all of them would share one /64.
+Whoever has one IPv6 address far away usually has its whole /64 (RFC 4291, 2.5.1), so a limit per
+address would be no limit at all. On the network that the server itself is on, a /64 is everybody:
+near is what is link-local, unique local (RFC 4193), or in the /64 of the address that was
+connected to. There each address counts by itself, and the /64 has a larger limit. An IPv4 visitor
+on a dual-stack socket arrives as ::ffff:a.b.c.d; taken as IPv6, all of them would share one /64.
 """
 
 from __future__ import annotations
@@ -50,6 +52,8 @@ def endpoint_of(host: str, port: int) -> str:
 
 _GROUPS = 8  # of 16 bits in an IPv6 address
 _PREFIX_GROUPS = 4  # a /64
+_LINK_LOCAL = ("fe8", "fe9", "fea", "feb")  # fe80::/10
+_UNIQUE_LOCAL = ("fc", "fd")  # fc00::/7
 
 
 def plain_host(host: str) -> str:
@@ -66,8 +70,25 @@ def is_loopback(host: str) -> bool:
     return host.startswith("127.") or host == "::1"
 
 
+def is_near(host: str, own: str) -> bool:
+    """Whether `host`, an IPv6 address, is of the network that this machine is on at `own`.
+
+    Both in the form that the kernel gives; `own` may be of the other family.
+    """
+    head = host.partition(":")[0].lower()  # the kernel leaves out zeros in front
+    if len(head) == 4 and (head[:3] in _LINK_LOCAL or head[:2] in _UNIQUE_LOCAL):
+        return True
+    return prefix_of(host) == prefix_of(own)
+
+
+def visitor_of(host: str, own: str) -> str:
+    """Whom limits per address count for `host`, who connected to our address `own`."""
+    host = plain_host(host)
+    return host if ":" not in host or is_near(host, own) else prefix_of(host)
+
+
 def prefix_of(host: str) -> str:
-    """The visitor behind `host`, a numeric address in the form that the kernel gives.
+    """The IPv4 address or the /64 of `host`, a numeric address in the form that the kernel gives.
 
     "192.0.2.1" -> "192.0.2.1", "2001:db8:0:7::1" -> "2001:db8:0:7::/64". Text of another form
     (a unix socket has no address) comes back as it is.

@@ -8,6 +8,7 @@ Asserts say how caps relate.
 
 ROOM_NAME_BYTES_MAX = 64  # UTF-8 after NFC; fits a line of a listing and a prompt
 NICKNAME_BYTES_MAX = 32  # UTF-8 after NFC; length is one byte in a datagram
+FOLDED_CHARS_MAX = 64  # of a text normalised at once: n marks in a row take n * n steps
 PORT_MIN = 1024  # below are privileged ports
 PORT_MAX = 65535
 

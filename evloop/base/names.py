@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from evloop.base.errors import INVALID_PARAMS, Refused
 from evloop.base.limits import (
+    FOLDED_CHARS_MAX,
     NICKNAME_BYTES_MAX,
     PORT_MAX,
     PORT_MIN,
@@ -32,6 +33,23 @@ _DISPLAY.update(
 )
 _DISPLAY.update(dict.fromkeys(range(0xD800, 0xE000), "\ufffd"))
 
+# Default_Ignorable_Code_Point of Unicode (DerivedCoreProperties.txt), inclusive ranges: nothing is
+# drawn for these, whatever the font. Unassigned ones are in it, so that it holds for all versions.
+_IGNORABLE = (
+    (0x00AD, 0x00AD), (0x034F, 0x034F), (0x061C, 0x061C), (0x115F, 0x1160), (0x17B4, 0x17B5),
+    (0x180B, 0x180F), (0x200B, 0x200F), (0x202A, 0x202E), (0x2060, 0x206F), (0x3164, 0x3164),
+    (0xFE00, 0xFE0F), (0xFEFF, 0xFEFF), (0xFFA0, 0xFFA0), (0xFFF0, 0xFFF8), (0x1BCA0, 0x1BCA3),
+    (0x1D173, 0x1D17A),
+)  # fmt: skip
+_INVISIBLE = {code: None for low, high in _IGNORABLE for code in range(low, high + 1)}
+_FIRST_TAG, _LAST_TAG = "\U000e0000", "\U000e0fff"  # all of this block are ignorable too
+# Letters and symbols by Unicode's word that take room and have no ink: as good as white space.
+_BLANKS = frozenset("\u115f\u1160\u2800\u3164\uffa0\U00013441\U00013442\U0001d159")
+# Tildes, and what is drawn as one: between a name and a tag; see `spells_a_tag`.
+_TILDES = "~\u02dc\u2053\u223c\u223d\u301c\uff5e"
+_HEX_DIGITS = "0123456789abcdef"
+TAG_DIGITS_MIN, ID_DIGITS = 4, 16  # of a tag, and of a whole sender id
+
 
 def display(text: str) -> str:
     """Make remote text safe for a terminal: no control, no override, no line break survives."""
@@ -42,6 +60,20 @@ def quoted(value: str, most: int = 80) -> str:
     """`value` for an error message: safe, and cut to `most` characters."""
     shown = display(value[: most + 1])  # of 64 KiB the rest need not be read
     return shown if len(shown) <= most else shown[: most - 1] + "…"
+
+
+def utf8_parts(data: bytes, most: int) -> list[bytes]:
+    """UTF-8 in parts of at most `most` (>= 4) bytes, cut between characters only."""
+    parts = []
+    start = 0
+    while len(data) - start > most:
+        end = start + most
+        while data[end] & 0xC0 == 0x80:  # a continuation byte: the cut would be inside a character
+            end -= 1
+        parts.append(data[start:end])
+        start = end
+    parts.append(data[start:])
+    return parts
 
 
 def normalize(form: Literal["NFC", "NFKC"], text: str) -> str:
@@ -55,18 +87,72 @@ def normalize(form: Literal["NFC", "NFKC"], text: str) -> str:
     return unicode_normalize(form, text)
 
 
+def ignorable(char: str) -> bool:
+    """Whether nothing is drawn for `char`: Unicode's Default_Ignorable_Code_Point."""
+    return ord(char) in _INVISIBLE or _FIRST_TAG <= char <= _LAST_TAG
+
+
+def _visible(text: str) -> str:
+    text = text.translate(_INVISIBLE)
+    if text and max(text) >= _FIRST_TAG:
+        text = "".join([char for char in text if not _FIRST_TAG <= char <= _LAST_TAG])
+    return text
+
+
 def fold(name: str) -> str:
-    """The key under which two names are the same: NFKC(casefold(NFKC(name)))."""
+    """The key under which two names are the same.
+
+    V(NFKC(casefold(NFKC(V(name))))), where V leaves out what is default ignorable: a variation
+    selector or a joiner tells two names apart for nobody.
+    """
     if name.isascii():
         return name.lower()
-    return normalize("NFKC", normalize("NFKC", name).casefold())
+    # The last normalisation is for what stood on both sides of something that casefold made.
+    return normalize("NFKC", _visible(normalize("NFKC", _visible(name)).casefold()))
+
+
+def fold_text(text: str) -> str:
+    """A text of any length without the differences of case, accents' order and invisible marks.
+
+    NFC(casefold(NFC(V(text)))): less than `fold`, because NFKC makes 18 characters of one. In
+    pieces that end behind a blank: to normalise n marks in a row takes n * n steps, and who sends
+    7,200 bytes of them must not keep everybody busy. What stands in a text is found all the same,
+    unless it is cut apart in a word of more than FOLDED_CHARS_MAX characters.
+    """
+    if text.isascii():
+        return text.lower()
+    text = _visible(text)
+    pieces = []
+    at = 0
+    while at < len(text):
+        end = at + FOLDED_CHARS_MAX
+        if end < len(text):
+            end = text.rfind(" ", at, end) + 1 or end
+        pieces.append(normalize("NFC", normalize("NFC", text[at:end]).casefold()))
+        at = end
+    return "".join(pieces)
+
+
+def spells_a_tag(name: str) -> bool:
+    """Whether `name` reads as what evloop itself writes to tell people apart.
+
+    `Mel~3f2a` is a name with the end of its owner's sender id; 16 hexadecimal digits are an id.
+    """
+    for form in (fold(name), name.casefold()):
+        end = form.rstrip(_HEX_DIGITS)
+        digits = len(form) - len(end)
+        if not end and digits == ID_DIGITS:
+            return True
+        if end and end[-1] in _TILDES and TAG_DIGITS_MIN <= digits <= ID_DIGITS:
+            return True
+    return False
 
 
 def _bad_name(what: str, why: str) -> Refused:
     return Refused(INVALID_PARAMS, "bad_name", f"{what} {why}")
 
 
-def _check_name(name: str, what: str, most: int) -> str:
+def _check_name(name: str, what: str, most: int, newer: bool = False) -> str:
     given = name
     # Judged before normalising too: normalising megabytes would cost a peer nothing and us much.
     if len(name) > 4 * most:
@@ -74,14 +160,37 @@ def _check_name(name: str, what: str, most: int) -> str:
     name = normalize("NFC", name)
     if not name:
         raise _bad_name(f"a {what}", "cannot be empty")
+    if any(char.isspace() or char in _BLANKS for char in name):
+        one_word = "-".join("".join([" " if c in _BLANKS else c for c in name]).split())
+        advice = f"; {quoted(one_word)} would be one" if one_word else ""
+        raise _bad_name(_shown(what, given), f"has white space in it; a name is one word{advice}")
     # isprintable() is false for control, format (which holds the bidi controls), surrogate,
-    # private-use and unassigned characters and for all white space but U+0020.
-    if " " in name or not name.isprintable():
-        why = "has white space or a character that cannot be shown in it"
-        raise _bad_name(_shown(what, given), why)
+    # private-use and unassigned characters.
+    if not name.isprintable() and not (newer and _is_of_newer_unicode(name)):
+        raise _bad_name(_shown(what, given), "has a character that cannot be shown in it")
+    if not _visible(name):
+        raise _bad_name(_shown(what, given), "has no character that can be seen")
     if len(name.encode()) > most:
         raise _bad_name(_shown(what, given), f"is longer than {most} bytes; choose a shorter one")
     return name
+
+
+def _is_of_newer_unicode(name: str) -> bool:
+    """Whether all that this Python would not print is only unknown to it: unassigned."""
+    try:
+        from unicodedata import category
+    except ImportError:
+        return False
+    return all(
+        char.isprintable()
+        or (category(char) == "Cn" and not ignorable(char) and not _is_noncharacter(ord(char)))
+        for char in name
+    )
+
+
+def _is_noncharacter(code: int) -> bool:
+    """Whether Unicode will never assign `code`."""
+    return code & 0xFFFE == 0xFFFE or 0xFDD0 <= code <= 0xFDEF
 
 
 def _shown(what: str, name: str) -> str:
@@ -89,18 +198,54 @@ def _shown(what: str, name: str) -> str:
 
 
 def check_room_name(name: str) -> str:
-    """Return NFC(name), 1 to 64 bytes, or raise Refused `bad_name`."""
+    """Return NFC(name), 1 to 64 bytes, or raise Refused `bad_name`.
+
+    A character that this Python's Unicode does not know is refused, because it cannot be told
+    which other spellings of it are the same name.
+    """
     name = _check_name(name, "room name", ROOM_NAME_BYTES_MAX)
     if name[0] in "/-":
         raise _bad_name(_shown("room name", name), f'cannot begin with "{name[0]}"')
+    try:
+        is_place = split_place(name) is not None
+    except Refused:
+        is_place = False  # no group's: it is free to be a name
+    if is_place:
+        raise _bad_name(_shown("room name", name), "is the address of a room; choose a word")
     return name
 
 
+def asked_room_name(name: str) -> str:
+    """Return the name to ask a directory for, or raise Refused `bad_name`.
+
+    Whether there is such a room only the directory knows: it may have been made by a newer Python,
+    or under the rules of an older release, and must be reachable all the same.
+    """
+    if not name:
+        raise _bad_name("a room name", "cannot be empty")
+    if len(name) > 4 * ROOM_NAME_BYTES_MAX:
+        why = f"is longer than {ROOM_NAME_BYTES_MAX} bytes; choose a shorter one"
+        raise _bad_name(_shown("room name", name), why)
+    return normalize("NFC", name)
+
+
 def check_nickname(name: str) -> str:
-    """Return NFC(name), 1 to 32 bytes, or raise Refused `bad_name`."""
-    name = _check_name(name, "chat name", NICKNAME_BYTES_MAX)
+    """Return NFC(name), 1 to 32 bytes, or raise Refused `bad_name`: for one's own name."""
+    return _check_nickname(name, newer=False)
+
+
+def check_member_name(name: str) -> str:
+    """As `check_nickname`, for the name of somebody else, whose Python may know more Unicode."""
+    return _check_nickname(name, newer=True)
+
+
+def _check_nickname(name: str, *, newer: bool) -> str:
+    name = _check_name(name, "chat name", NICKNAME_BYTES_MAX, newer)
     if ":" in name:
         raise _bad_name(_shown("chat name", name), "cannot have a colon in it")
+    if spells_a_tag(name):
+        why = "reads like the number by which evloop tells people apart; choose another"
+        raise _bad_name(_shown("chat name", name), why)
     return name
 
 
@@ -177,8 +322,8 @@ def split_place(place: str) -> tuple[str, int] | None:
     host, colon, port = place.rpartition(":")
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
-    elif host.strip("0123456789."):
-        return None
+    elif host.strip("0123456789.") or host.count(".") != 3:
+        return None  # 10:30 is the name of a room, and no IPv4 address
     if not (host and colon and port.isascii() and port.isdigit() and len(port) <= 6):
         return None
     return check_address(host), check_port(int(port))

@@ -76,6 +76,10 @@ class AddressRates:
     def __len__(self) -> int:
         return len(self._buckets)
 
+    def times(self, factor: float) -> AddressRates:
+        """The same for what holds many addresses."""
+        return AddressRates(factor * self._rate, factor * self._burst)
+
     def take(self, address: str, now: float) -> float:
         """Take a token and return 0.0, or take none and return the seconds until there is one."""
         if not self._rate:

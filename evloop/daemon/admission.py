@@ -1,15 +1,17 @@
 """Who is let in: how many at once, and how many new ones a second from one visitor.
 
-A visitor is an IPv4 address or an IPv6 /64 (addresses.prefix_of). Asked in this order:
+A visitor is an IPv4 address, a near IPv6 address or the /64 of a far one (base.addresses). All near
+ones of a /64 together have a limit too, NETWORK_FACTOR times that of one. Asked in this order:
 
     question                                        no                      yes
     fewer than `clients` connections in all?        Refused, retry in 5 s   go on
     fewer than `per_visitor` of this visitor?       Refused, retry in 5 s   go on
-    a token in this visitor's bucket?               Refused, retry then     counted, admitted
+    fewer than the limit of its network?            Refused, retry in 5 s   go on
+    a token in its bucket, and its network's?       Refused, retry then     counted, admitted
 
-Only who is admitted is counted, so the table of counts is never longer than `clients`; the table
-of buckets has its own cap. How long someone may be silent is not judged here: the spans are in
-`limits` (UNFINISHED_FRAME_S, WRITE_PROGRESS_S, TLS_HANDSHAKE_S) and run in the stream.
+Only who is admitted is counted, so the table of counts is never longer than twice `clients`; the
+tables of buckets have their own cap. How long someone may be silent is not judged here: the spans
+are in `limits` (UNFINISHED_FRAME_S, WRITE_PROGRESS_S, TLS_HANDSHAKE_S) and run in the stream.
 
 How who comes is told:
 
@@ -27,7 +29,7 @@ from __future__ import annotations
 
 import socket
 
-from evloop.base.addresses import endpoint_of, plain_host, prefix_of
+from evloop.base.addresses import endpoint_of, plain_host, prefix_of, visitor_of
 from evloop.base.errors import SLOW_DOWN, Refused
 from evloop.base.ratelimit import AddressRates
 from evloop.daemon.limits import (
@@ -35,6 +37,7 @@ from evloop.daemon.limits import (
     CONNECTIONS_PER_S,
     DESCRIPTORS_RESERVED,
     FULL_RETRY_S,
+    NETWORK_FACTOR,
     TURNED_AWAY_MAX,
 )
 from evloop.directory import protocol
@@ -62,7 +65,7 @@ def _slow_down(sentence: str, retry_after: float) -> Refused:
 class Guard:
     """Admits connections: at most `clients` in all and `per_visitor` (0: no cap) from each."""
 
-    __slots__ = ("_counts", "_rates", "clients", "count", "per_visitor")
+    __slots__ = ("_counts", "_network_rates", "_rates", "clients", "count", "per_visitor")
 
     def __init__(self, clients: int, per_visitor: int) -> None:
         self.clients = clients
@@ -71,9 +74,12 @@ class Guard:
         self._counts: dict[str, tuple[str, int]] = {}  # the key again, and how many
         rate = CONNECTIONS_PER_S if per_visitor else 0.0
         self._rates = AddressRates(rate, float(CONNECTIONS_BURST))
+        self._network_rates = self._rates.times(NETWORK_FACTOR)
 
-    def admit(self, host: str, now: float) -> str:
+    def admit(self, host: str, now: float, own: str = "") -> str:
         """Count a connection from the numeric address `host`; return its visitor for `release`.
+
+        `own` is the address of ours that was connected to.
 
         Raises Refused `slow_down` (with `retry_after`) when there is no place.
         """
@@ -81,27 +87,41 @@ class Guard:
             raise _slow_down(
                 f"the server is full ({self.clients} clients); try again later", FULL_RETRY_S
             )
-        visitor = prefix_of(host)
+        visitor = visitor_of(host, own)
         # The text that the first one brought is given to all: of 10,000 from one office, it is
         # kept once.
         visitor, count = self._counts.get(visitor, (visitor, 0))
         if self.per_visitor and count >= self.per_visitor:
             raise _slow_down(f"{count} connections from {visitor} are enough", FULL_RETRY_S)
+        network = prefix_of(visitor)
+        together = self._counts.get(network, (network, 0))[1] if network != visitor else 0
+        if self.per_visitor and together >= NETWORK_FACTOR * self.per_visitor:
+            raise _slow_down(f"{together} connections from {network} are enough", FULL_RETRY_S)
         wait = self._rates.take(visitor, now)
+        if network != visitor and not wait:
+            wait = self._network_rates.take(network, now)
         if wait:
             raise _slow_down(f"too many new connections from {visitor}; wait a moment", wait)
-        self._counts[visitor] = visitor, count + 1
+        self._count(visitor, 1)
+        if network != visitor:
+            self._count(network, 1)
         self.count += 1
         return visitor
 
     def release(self, visitor: str) -> None:
         """The connection that `admit` gave `visitor` for has ended."""
-        visitor, count = self._counts[visitor]
-        if count > 1:
-            self._counts[visitor] = visitor, count - 1
-        else:
-            del self._counts[visitor]
+        self._count(visitor, -1)
+        network = prefix_of(visitor)
+        if network != visitor:
+            self._count(network, -1)
         self.count -= 1
+
+    def _count(self, who: str, more: int) -> None:
+        who, count = self._counts.get(who, (who, 0))
+        if count + more:
+            self._counts[who] = who, count + more
+        else:
+            del self._counts[who]
 
 
 def clients_that_fit(wanted: int, descriptors: int) -> int:
@@ -166,7 +186,8 @@ class Admission:
     def _accept(self, sock: socket.socket, address: Any) -> None:
         host, port = plain_host(address[0]), address[1]
         try:
-            visitor = self._guard.admit(host, self._loop.now)
+            own = sock.getsockname()[0] if ":" in host else ""
+            visitor = self._guard.admit(host, self._loop.now, own)
         except Refused as refused:
             self._turn_away(sock, endpoint_of(host, port), refused)
             return

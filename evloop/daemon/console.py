@@ -10,7 +10,7 @@ from evloop.base.errors import EvloopError, Refused
 from evloop.base.names import display, quoted
 from evloop.base.strictjson import decode
 from evloop.system.stdin import Input, LineReader
-from evloop.system.stdout import Outlet
+from evloop.system.stdout import Writer
 from evloop.terminal.report import room_lines, stats_lines
 from evloop.terminal.tty import in_foreground
 
@@ -28,15 +28,19 @@ class Console:
     """Reads stdin, a terminal, on the loop. `quit` calls `on_quit`."""
 
     def __init__(self, loop: Loop, dispatcher: Dispatcher, on_quit: Callable[[], object]) -> None:
+        self._loop = loop
         self._dispatcher = dispatcher
         self._on_quit = on_quit
         self._reader = LineReader()
-        self._out = Outlet(loop, 1, lambda why: None)
+        self._out = Writer(1, loop)
         self._input = Input(loop, 0, self._on_data, in_foreground)
         self._out.line("help lists the commands of this console")
 
     def close(self) -> None:
+        """Read no more; a slow reader of the last lines is waited for a moment."""
         self._input.close()
+        self._out.drain(0.5)
+        self._out.close()
 
     def _on_data(self, data: bytes) -> None:
         if not data:
@@ -45,8 +49,11 @@ class Console:
             self._input.close()
             return
         for kind, text in self._reader.feed(data):
-            for line in self.answer(text) if kind == "line" else [text]:
-                self._out.line(line)
+            self._loop.guard(self, self._take, kind, text)
+
+    def _take(self, kind: str, text: str) -> None:
+        for line in self.answer(text) if kind == "line" else [text]:
+            self._out.line(line)
 
     def answer(self, line: str) -> list[str]:
         """What a typed line gives."""
@@ -86,7 +93,10 @@ class Console:
         return stats_lines(self._dispatcher.metrics.flat())
 
     def _deleteroom(self, rest: str) -> list[str]:
-        change = decode(self._dispatcher.delete_room(rest, None))
+        change = decode(self._dispatcher.delete_room(rest, None, who={"by": "the console"}))
+        failure = self._dispatcher.commit()  # now: what is said here cannot be taken back
+        if failure is not None:
+            raise failure
         return [f"deleted room {display(change['room']['name'])}"]
 
     def _kick(self, rest: str) -> list[str]:
@@ -94,7 +104,10 @@ class Console:
         connection = self._dispatcher.connections.get(number)
         if connection is None:
             raise Refused(1, "no_such_client", f'no client "{quoted(rest)}": clients lists them')
-        self._dispatcher.send_away(connection, "the operator closed this connection")
+        self._dispatcher.log.notice(
+            "kicked", peer=connection.peer, user=connection.name or None, by="the console"
+        )
+        self._dispatcher.send_away(connection, "the operator closed this connection", True)
         return [f"closed {connection.peer}"]
 
     def _help(self, rest: str) -> list[str]:

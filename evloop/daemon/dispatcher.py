@@ -1,14 +1,15 @@
 """The directory at work: requests of many connections in, replies and news out.
 
 A request's way: `Connection.payloads -> handle -> messages.parse -> HANDLERS[method] ->
-directory.check_... -> store.insert -> directory.add -> stream.send`, which only queues. At the end
+directory.check_... -> group_commit.add -> stream.send`, which only queues. At the end
 of the tick (`Dispatcher.end_tick`, a before_sleep hook): commit, then the news to the watchers,
 then flush.
 So all requests of a tick share one commit, and no reply goes out before what it promises is on
 disk.
 
 What a reply says is provisional while the tick has changed something that is not yet committed:
-see `group_commit`. When the commit fails, the directory goes back too: version, rooms, memberships.
+see `group_commit`, through which every change goes. When a change or the commit fails, the
+directory goes back too: version, rooms, memberships.
 
 A commit waits while more requests come in, a few polls that do not sleep: all that 16 clients ask
 at once is one sync of the disk then (measured: 1.2 to 1.5 times as many changes a second).
@@ -29,7 +30,7 @@ from evloop.base.errors import (
     Refused,
     StoreError,
 )
-from evloop.base.names import fold
+from evloop.base.names import place_of
 from evloop.base.strictjson import encode
 from evloop.daemon.connection import Connection
 from evloop.daemon.group_commit import (
@@ -41,9 +42,11 @@ from evloop.daemon.group_commit import (
 from evloop.daemon.limits import (
     BAD_MESSAGES_MAX,
     CHANGE_UNITS,
+    CHECKPOINT_S,
     COMMIT_WAIT_TICKS,
     HELLO_CHARS_MAX,
     LEAVES_PER_END,
+    NETWORK_FACTOR,
 )
 from evloop.directory import protocol, requests
 from evloop.directory.limits import TOKEN_BYTES
@@ -130,13 +133,17 @@ class Dispatcher:
         self._owned = owned
         self._requests = metrics.kinds("requests", HANDLERS)
         self._change_rates = change_rates
+        self._network_rates = change_rates.times(NETWORK_FACTOR)
         self._default_mode = default_mode
         self._numbers = 0
-        self._group_commit = GroupCommit()
+        gave_up = self.hub.gave_up
+        self._group_commit = GroupCommit(directory, store, log, metrics, gave_up)
+        self._group_commit.on_stored = self._stored
+        self._checkpoint = loop.call_at(float("inf"), self._copy_log)
+        self._checkpoint_due = False
         self._gathered = 0  # ticks that the commit has waited for more requests
         self._handled_before = 0  # requests until the last look
         self._figures = (-1.0, b"")  # when, and what `stats` said then
-        self._failing = False  # so that a full disk is logged once and not for each request
         loop.before_sleep(self.end_tick)
 
     # -- connections -------------------------------------------------------------------------
@@ -157,7 +164,7 @@ class Dispatcher:
         """A connection has ended: it leaves all its rooms."""
         del self.connections[connection.number]
         self._group_commit.forget(connection)
-        self.hub.ends_left -= self.directory.leave_all(connection) // LEAVES_PER_END
+        self.hub.turns.ends_left -= self.directory.leave_all(connection) // LEAVES_PER_END
         if self.log.debugging:
             self.log.debug("closed", peer=connection.peer, why=connection.why)
         self.on_forget(connection)
@@ -167,9 +174,12 @@ class Dispatcher:
         self.log.info(what, peer=connection.peer, why=why)
         self.metrics.count_kind("connections_broken", what)
 
-    def send_away(self, connection: Connection, reason: str) -> None:
-        """Tell a client that its connection ends, and why; then end it."""
-        connection.send(pack_frame(protocol.closing(reason)))
+    def send_away(self, connection: Connection, reason: str, final: bool = False) -> None:
+        """Tell a client that its connection ends, and why; then end it.
+
+        `final`: its program should not come back by itself.
+        """
+        connection.send(pack_frame(protocol.closing(reason, final)))
         connection.close(reason)
 
     # -- requests ----------------------------------------------------------------------------
@@ -220,8 +230,8 @@ class Dispatcher:
                 reply = self._excuse(request_id, error)
                 if request_id is NULL:
                     self._count_bad(connection)
-            except Exception:
-                self._own_fault(connection, parts, request_id)
+            except Exception as error:
+                self._own_fault(connection, parts, request_id, error)
                 raise
             if reply is None:
                 continue
@@ -283,8 +293,7 @@ class Dispatcher:
         self, request_id: bytes | None, error: BadMessage | Refused | StoreError
     ) -> bytes | None:
         """What is answered when `error` came of a request; None for a notification."""
-        if isinstance(error, StoreError):
-            self._undo(error)
+        if isinstance(error, StoreError):  # and the group commit has undone the tick
             return None if request_id is None else storage_failed(request_id)
         if isinstance(error, Refused):
             self.metrics.count_kind("rejects", error.reason)
@@ -293,13 +302,15 @@ class Dispatcher:
         return None if request_id is None else protocol.bad_message(error, request_id)
 
     def _own_fault(
-        self, connection: Connection, parts: list[bytes], request_id: bytes | None
+        self,
+        connection: Connection,
+        parts: list[bytes],
+        request_id: bytes | None,
+        error: Exception,
     ) -> None:
         """A bug of ours: what the tick has changed may be half done, so undo it; tell, hang up."""
         self.metrics.count_kind("rejects", "internal_error")
-        self.store.rollback()
-        self.directory.rollback()
-        self._group_commit.take_back()
+        self._group_commit.undo(error)
         sentence = "internal error; the server's log says more"
         reply = protocol.error(request_id or NULL, INTERNAL_ERROR, sentence)
         connection.send(b"".join(parts) + pack_frame(reply))
@@ -328,32 +339,28 @@ class Dispatcher:
                 self._gathered += 1
                 self.loop.defer(_look_again)
                 return
-            try:
-                self.store.commit(self.directory.version)
-            except StoreError as error:
-                self._undo(error)
-            else:
-                self.metrics.count("commits")
-                self._settle()
+            self.commit()
             self._gathered = 0
         self.hub.flush()
 
-    def _settle(self) -> None:
-        self.directory.commit()
-        if self._failing:
-            self._failing = False
-            self.log.notice("the store takes changes again")
-        told = self._group_commit.keep()
-        if told:
-            self.metrics.count("notifications", told)
+    def commit(self) -> StoreError | None:
+        """Put what was changed on the disk; the error when that failed and all was undone."""
+        try:
+            self._group_commit.commit()
+        except StoreError as error:
+            return error
+        return None
 
-    def _undo(self, error: StoreError) -> None:
-        if not self._failing:
-            self._failing = True
-            self.log.error("the store takes no changes", why=str(error))
-        self.metrics.count("commits_failed")
-        self.directory.rollback()
-        self._group_commit.take_back()
+    def _stored(self) -> None:
+        if not self._checkpoint_due:
+            self._checkpoint_due = True
+            self._checkpoint.move(self.loop.now + CHECKPOINT_S)
+
+    def _copy_log(self) -> None:
+        """A while after a change: from now on a copy of the state file alone holds it."""
+        self._checkpoint_due = False
+        if not self.store.checkpoint():
+            self._stored()  # a tick's changes wait for their commit, or somebody reads: later
 
     def readings(self) -> dict[str, float]:
         """The gauges that metrics.py names, and the counter of frames, which is kept here."""
@@ -375,10 +382,11 @@ class Dispatcher:
         mode: str | None,
         maker: str,
         owner: bytes,
+        who: Mapping[str, object] | None = None,
     ) -> bytes:
         """Make a room, or raise Refused or StoreError; return the body of the reply.
 
-        `owner` is the hash of its owner's token, or empty.
+        `owner` is the hash of its owner's token, or empty; `who` is logged.
         """
         directory = self.directory
         address, port = place or directory.free_place(self._rng)
@@ -386,35 +394,41 @@ class Dispatcher:
         room = RoomEntry(name, address, port, mode or self._default_mode, made, maker, owner)
         directory.check_make(room)
         self._take_change(maker)
-        self.store.insert(room)
-        body = directory.add(room)
-        self._group_commit.announce(b"room_made", body)
-        return body
+        where = place_of(address, port)
+        return self._group_commit.add(
+            room, "a room was made", room=name, place=where, **(who or {})
+        )
 
-    def delete_room(self, name: str, maker: str | None, token: str | None = None) -> bytes:
-        """Delete a room, or raise Refused or StoreError; `maker` None is the operator."""
+    def delete_room(
+        self,
+        name: str,
+        maker: str | None,
+        token: str | None = None,
+        logged: str | None = None,
+        who: Mapping[str, object] | None = None,
+    ) -> bytes:
+        """Delete a room, or raise Refused or StoreError; `maker` None is the operator.
+
+        `logged` and `who` are logged, once it is on the disk.
+        """
         room = self.directory.check_delete(name)
         if maker is not None:
             if self._owned:
                 check_owner(room, token)
             self._take_change(maker)
-        self.store.delete(room)
-        body = self.directory.remove(room)
-        self._group_commit.announce(b"room_deleted", body)
-        return body
+        fields = {"room": room.name, **(who or {})}
+        return self._group_commit.remove(room, logged or "a room was deleted", **fields)
 
     def note_seen(self, ran_s: float, seen: Mapping[RoomEntry, float]) -> None:
         """Store when rooms were last in use (expiry.py); a failure undoes the tick."""
-        try:
-            self.store.note_seen(ran_s, seen)
-            if not self.directory.provisional:
-                self.store.commit(self.directory.version)
-        except StoreError as error:
-            self._undo(error)
+        self._group_commit.note_seen(ran_s, seen)
 
     def _take_change(self, maker: str) -> None:
-        self.hub.frames_left -= CHANGE_UNITS
+        self.hub.turns.frames_left -= CHANGE_UNITS
         wait = self._change_rates.take(maker, self.loop.now)
+        network = prefix_of(maker)
+        if network != maker and not wait:
+            wait = self._network_rates.take(network, self.loop.now)
         if wait:
             raise Refused(
                 SLOW_DOWN,
@@ -442,23 +456,33 @@ class Dispatcher:
 
     def _makeroom(self, connection: Connection, parameters: dict[str, Any]) -> bytes:
         name, place, mode = requests.read_makeroom(parameters)
-        maker = prefix_of(connection.host)
+        maker = connection.visitor
+        who: dict[str, object] = {"peer": connection.peer, "user": connection.name or None}
         if not self._owned:
-            return self.make_room(name, place, mode, maker, b"")
+            return self.make_room(name, place, mode, maker, b"", who)
         token = new_token(self._random_bytes(TOKEN_BYTES))
-        body = self.make_room(name, place, mode, maker, token_hash(token))
+        who["token"] = "given"
+        body = self.make_room(name, place, mode, maker, token_hash(token), who)
         # Into the reply alone: the same body goes to all watchers.
         return b'%s,"token":"%s"}' % (body[:-1], token.encode())
 
     def _deleteroom(self, connection: Connection, parameters: dict[str, Any]) -> bytes:
         name, token = requests.read_deleteroom(parameters)
-        return self.delete_room(name, prefix_of(connection.host), token)
+        who: dict[str, object] = {"peer": connection.peer, "user": connection.name or None}
+        if self._owned:
+            who["token"] = "none" if token is None else "shown"  # never what it is
+        try:
+            return self.delete_room(name, connection.visitor, token, who=who)
+        except Refused as refused:
+            if refused.code == NOT_ALLOWED:
+                self.log.notice("a deletion was refused", room=name, **who, why=refused.sentence)
+            raise
 
     def _enter(self, connection: Connection, parameters: dict[str, Any]) -> bytes:
         name = requests.read_name(parameters)
         body = self.directory.enter(name, connection)
         if self.visited is not None:
-            self.visited.add(fold(name))
+            self.visited.add(self.directory.find(name).fold)
         return body
 
     def _leave(self, connection: Connection, parameters: dict[str, Any]) -> bytes:

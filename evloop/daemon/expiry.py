@@ -102,6 +102,10 @@ class Sweeper:
         self._begin()
 
     def _begin(self) -> None:
+        if not self._loop.guard(self, self._begin_sweep):
+            self._loop.call_at(self._loop.now + EXPIRY_PAUSE_S, self._begin)
+
+    def _begin_sweep(self) -> None:
         self._expiry.begin()
         self._rooms = iter(self._dispatcher.directory)
         self._left = EXPIRED_PER_SWEEP_MAX  # rooms that this sweep may still remove
@@ -110,30 +114,37 @@ class Sweeper:
         self._loop.defer(self._go_on)
 
     def _go_on(self) -> None:
-        dispatcher, expiry, now = self._dispatcher, self._expiry, self._loop.now
-        directory = dispatcher.directory
+        expiry, now = self._expiry, self._loop.now
         piece = list(islice(self._rooms, EXPIRY_PIECE_ROOMS))
-        there = [room for room in piece if room in directory]  # not deleted since `_begin`
-        changed, expired = expiry.look(now, there, directory.members)
-        if changed:
-            dispatcher.note_seen(expiry.ran(now), changed)
-        self._remove(expired)
         if piece:
             self._loop.defer(self._go_on)
+            self._loop.guard(self, self._look_at, piece)
             return
         expiry.end()
         pause = min(EXPIRY_SWEEP_S, expiry.span_s / EXPIRY_SWEEPS_MIN)
         self._loop.call_at(now + (min(pause, EXPIRY_PAUSE_S) if self._more else pause), self._begin)
 
+    def _look_at(self, piece: Sequence[RoomEntry]) -> None:
+        dispatcher, expiry, now = self._dispatcher, self._expiry, self._loop.now
+        directory = dispatcher.directory
+        there = [room for room in piece if room in directory]  # not deleted since `_begin`
+        changed, expired = expiry.look(now, there, directory.members)
+        if changed:
+            self._loop.guard(self, dispatcher.note_seen, expiry.ran(now), changed)
+        self._remove(expired)
+
     def _remove(self, expired: Sequence[RoomEntry]) -> None:
-        dispatcher = self._dispatcher
         self._more = self._more or len(expired) > self._left
         for room in expired[: self._left]:
-            try:
-                dispatcher.delete_room(room.name, None)
-            except EvloopError as error:  # the disk; the next sweep finds it again
-                dispatcher.log.warning("an expired room stays", room=room.name, why=str(error))
-                self._left = 0
+            if self._left <= 0:
                 return
             self._left -= 1
-            dispatcher.log.notice("a room has expired", room=room.name)
+            self._loop.guard(self, self._remove_one, room)
+
+    def _remove_one(self, room: RoomEntry) -> None:
+        dispatcher = self._dispatcher
+        try:
+            dispatcher.delete_room(room.name, None, logged="a room has expired")
+        except EvloopError as error:  # the disk; the next sweep finds it again
+            dispatcher.log.warning("an expired room stays", room=room.name, why=str(error))
+            self._left = 0

@@ -1,29 +1,43 @@
-"""What a tick has said that is not yet on the disk, and how to take it back.
+"""The changes of one tick, what was said about them, and how to take both back.
+
+Every change of the directory is made here, whoever asks for it (a request, a batch, the console,
+expiry), so that there is one place that undoes: the store, the directory in memory, the replies,
+the news and what would have been logged.
 
 A reply is provisional while the tick has changed something that is not yet committed:
 
-    tick      request changes   other request       storage fails             end of tick
-    clean     -> changed        sent as it is       -                         nothing to do
-    changed   changed           noted: it depends   take_back -> clean        keep -> clean
+    tick      change            other request       a change or the commit fails   commit
+    clean     -> changed        sent as it is       StoreError                     nothing to do
+    changed   changed           noted: it depends   all undone -> clean,           keep -> clean
+                                                    StoreError
 
-After `take_back` each reply noted since the first change says `storage_failed`, and the news of
+sqlite takes the whole transaction back when one statement fails, so the whole tick is taken back
+with it: after that each reply noted since the first change says `storage_failed`, and the news of
 the tick is dropped. ping and what was no request at all depend on nothing, but are noted with the
 rest and kept as they are.
 
 News (room_made, room_deleted) is encoded once and joined once for all watchers, at the end of the
 tick. A watcher that is answered in the middle of a tick first gets the news so far, so that its
-own changes come to it before the reply.
+own changes come to it before the reply. What is logged about a change is logged when it is kept.
 """
 
 from __future__ import annotations
 
-from evloop.base.errors import STORAGE_FAILED, Refused
+from evloop.base.errors import STORAGE_FAILED, Refused, StoreError
 from evloop.directory import protocol
 from evloop.framing import pack_frame
+from evloop.system.timers import nothing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from evloop.daemon.metrics import Metrics
+    from evloop.daemon.store import MemoryStore, Store
+    from evloop.directory.protocol import RoomEntry
+    from evloop.directory.registry import Directory
     from evloop.net.stream import Stream
+    from evloop.system.log import Log
 
     Replies = list[tuple[bytes | None, bytes]]
 
@@ -31,16 +45,130 @@ _NEWS: Replies = []  # stands in a note for: this was news, not a reply
 
 
 class GroupCommit:
-    """The replies and the news of one tick, over and over; and who watches."""
+    """The changes, the replies and the news of one tick, over and over; and who watches."""
 
-    __slots__ = ("_before", "_news", "_noted", "_watchers", "undone")
+    __slots__ = (
+        "_before",
+        "_directory",
+        "_failed",
+        "_failing",
+        "_log",
+        "_metrics",
+        "_news",
+        "_noted",
+        "_store",
+        "_to_log",
+        "_watchers",
+        "on_stored",
+        "undone",
+    )
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        directory: Directory,
+        store: Store | MemoryStore,
+        log: Log,
+        metrics: Metrics,
+        failed: Callable[[Stream, Exception], object],
+    ) -> None:
+        """`failed(stream, error)` is told of one that cannot be sent to, for a bug of ours."""
+        self._failed = failed
         self.undone = 0  # how often something was taken back
+        self.on_stored: Callable[[], object] = nothing  # something was put on the disk
+        self._directory = directory
+        self._store = store
+        self._log = log
+        self._metrics = metrics
+        self._failing = False  # so that a full disk is logged once and not for each request
         self._noted: list[tuple[Stream, int, bytes | Replies | None]] = []
         self._news: list[bytes] = []  # of this tick, framed; none are kept when nobody watches
+        self._to_log: list[tuple[str, dict[str, object]]] = []  # what is true once it is kept
         self._before = 0  # how much news there was in all earlier ticks
         self._watchers: dict[Stream, int] = {}  # and how much of all news each was given
+
+    # -- changes -----------------------------------------------------------------------------
+
+    def add(self, room: RoomEntry, what: str, /, **fields: object) -> bytes:
+        """Add a room that `check_make` allowed; return the body of the change.
+
+        `what` and `fields` are logged when it is on the disk. Raises StoreError when the disk did
+        not take it: then nothing of this tick is true.
+        """
+        try:
+            self._store.insert(room)
+            body = self._directory.add(room)
+        except Exception as error:
+            self.undo(error)
+            raise
+        self._to_log.append((what, fields))
+        self._announce(b"room_made", body)
+        return body
+
+    def remove(self, room: RoomEntry, what: str, /, **fields: object) -> bytes:
+        """Remove a room of the directory; as `add`."""
+        try:
+            self._store.delete(room)
+            body = self._directory.remove(room)
+        except Exception as error:
+            self.undo(error)
+            raise
+        self._to_log.append((what, fields))
+        self._announce(b"room_deleted", body)
+        return body
+
+    def note_seen(self, ran_s: float, seen: Mapping[RoomEntry, float]) -> None:
+        """Store when rooms were last in use (expiry.py). Nobody is told when that fails, but a
+        failure takes the changes of the tick with it."""
+        try:
+            self._store.note_seen(ran_s, seen)
+            if not self._directory.provisional:
+                self._store.commit(self._directory.version)
+                self.on_stored()
+        except StoreError as error:
+            self.undo(error)
+        except Exception as error:
+            self.undo(error)
+            raise
+
+    def commit(self) -> None:
+        """Put the changes of the tick on the disk and tell the watchers, or undo all of it: then
+        StoreError."""
+        if not self._directory.provisional:
+            return
+        try:
+            self._store.commit(self._directory.version)
+        except Exception as error:
+            self.undo(error)
+            raise
+        self.on_stored()
+        self._metrics.count("commits")
+        self._directory.commit()
+        if self._failing:
+            self._failing = False
+            self._log.notice("the store takes changes again")
+        told = self._keep()
+        if told:
+            self._metrics.count("notifications", told)
+
+    def undo(self, error: Exception) -> None:
+        """Nothing of this tick is true, because of `error`."""
+        self._directory.rollback()
+        self._take_back()
+        try:
+            self._store.rollback()
+        except StoreError as more:  # its next transaction cannot begin, so nothing is mixed up
+            error = more
+        if isinstance(error, StoreError):
+            self._metrics.count("commits_failed")
+            if not self._failing:
+                self._failing = True
+                self._log.error("the store takes no changes", why=str(error))
+
+    def _announce(self, method: bytes, body: bytes) -> None:
+        if self._watchers:
+            self._news.append(pack_frame(protocol.notification(method, body)))
+
+    # -- replies and news --------------------------------------------------------------------
 
     @property
     def watchers(self) -> int:
@@ -62,11 +190,6 @@ class GroupCommit:
         """A stream has ended."""
         self._watchers.pop(stream, None)
 
-    def announce(self, method: bytes, body: bytes) -> None:
-        """Note a change for the watchers."""
-        if self._watchers:
-            self._news.append(pack_frame(protocol.notification(method, body)))
-
     def answer(self, stream: Stream, reply: bytes, depends: bytes | Replies | None) -> None:
         """Queue `reply` of a tick with changes, and note how to take it back.
 
@@ -83,38 +206,47 @@ class GroupCommit:
             self._watchers[stream] += len(news)
             self._noted.append((stream, stream.send(b"".join(news)), _NEWS))
 
-    def keep(self) -> int:
+    def _keep(self) -> int:
         """The changes are on the disk: tell the watchers. Returns how many notifications."""
         self._noted.clear()
+        for what, fields in self._to_log:
+            self._log.notice(what, **fields)
+        self._to_log.clear()
         news = self._news
         if not news:
             return 0
         joined = b"".join(news)
         before, total = self._before, self._before + len(news)
         for stream, seen in self._watchers.items():
-            if seen == before:
-                stream.send(joined)
-            elif seen < total:
-                stream.send(b"".join(news[seen - before :]))
             self._watchers[stream] = total
+            try:
+                if seen == before:
+                    stream.send(joined)
+                elif seen < total:
+                    stream.send(b"".join(news[seen - before :]))
+            except Exception as error:  # noqa: BLE001 - it costs this stream alone
+                self._failed(stream, error)
         self._before = total
         self._news = []
         return len(news) * len(self._watchers)
 
-    def take_back(self) -> None:
-        """Nothing of this tick is true."""
+    def _take_back(self) -> None:
         self.undone += 1
         for stream, place, depends in self._noted:
-            if depends is _NEWS:
-                stream.replace(place, b"")
-            elif isinstance(depends, bytes):
-                stream.replace(place, pack_frame(storage_failed(depends)))
-            elif depends is not None:
-                stream.replace(place, pack_frame(batch(all_failed(depends))))
+            try:
+                if depends is _NEWS:
+                    stream.replace(place, b"")
+                elif isinstance(depends, bytes):
+                    stream.replace(place, pack_frame(storage_failed(depends)))
+                elif depends is not None:
+                    stream.replace(place, pack_frame(batch(all_failed(depends))))
+            except Exception as error:  # noqa: BLE001 - hung up: it hears nothing that is not true
+                self._failed(stream, error)
             if stream in self._watchers:
                 self._watchers[stream] = self._before
         self._noted.clear()
         self._news.clear()
+        self._to_log.clear()
 
 
 def storage_failed(request_id: bytes) -> bytes:

@@ -3,7 +3,7 @@
 Asserts say how caps relate.
 """
 
-from evloop.base.limits import RATED_ADDRESSES_MAX
+from evloop.base.limits import INTEGER_MAX, RATED_ADDRESSES_MAX
 
 # -- life as a service ---------------------------------------------------------------------------
 
@@ -23,6 +23,7 @@ CHANGES_PER_S = 100  # default of --change-rate: makeroom and deleteroom from on
 
 CLIENTS_MAX = 10_000  # default of --max-clients; 0.4 kB each when idle
 CLIENTS_PER_ADDRESS_MAX = 256  # default of --max-per-address: an office behind one router
+NETWORK_FACTOR = 16  # so many times that, and of other limits per address, for a /64 of ours
 CONNECTIONS_PER_S = 200.0  # new ones from one address; a reconnecting office, not a flood
 CONNECTIONS_BURST = 1_000  # at once, after a pause: a restart of everything at that address
 DESCRIPTORS_RESERVED = 32  # of RLIMIT_NOFILE: listeners, the store, epoll, refused clients
@@ -55,3 +56,13 @@ EXPIRY_PIECE_ROOMS = 1_000  # looked at in one tick: 0.5 ms, and 2.5 us for each
 EXPIRED_PER_SWEEP_MAX = 100  # rooms removed at once; the rest a moment later
 EXPIRY_PAUSE_S = 1.0
 STATUS_EVERY_S = 10.0  # the service manager is told the figures at most so often
+
+# -- the state file ------------------------------------------------------------------------------
+
+CHECKPOINT_S = 3.0  # after a change: from then on a copy of the file alone holds it
+LOG_BYTES_MAX = 4 * 2**20  # of the log, about 1,000 pages; sqlite's own figure for its checkpoints
+VERSION_MAX = 2**52  # of a state file; what is above is damage, and would soon be no JSON integer
+BACKUP_WAIT_S = 5.0  # for a server of 0.1.0 that holds the file, or a change of this one
+MAKER_CHARS_MAX = 64  # an IPv6 address has 45
+
+assert VERSION_MAX < INTEGER_MAX // 1.5

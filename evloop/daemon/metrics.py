@@ -128,7 +128,7 @@ class Metrics:
         """Everything as values of JSON."""
         over = dict.fromkeys((f"{bound:g}" for bound in LAG_BOUNDS_S), 0)
         beyond = 0
-        for bound, ticks in zip(reversed(LAG_BOUNDS_S), reversed(self._lag[1:]), strict=True):
+        for bound, ticks in zip(reversed(LAG_BOUNDS_S), reversed(self._lag[1:])):
             beyond += ticks
             over[f"{bound:g}"] = beyond
         lag = {
@@ -157,7 +157,8 @@ class Metrics:
         lines: list[str] = []
         numbers = self._numbers()
         for name, words in GAUGES.items():
-            if name in numbers:
+            untold = name in _OF_PROC and not numbers[name]
+            if name in numbers and not untold:
                 _describe(lines, name, "gauge", words)
                 lines.append(f"evloop_{name} {numbers[name]:.15g}")
         for name, (label, words) in COUNTERS.items():
@@ -175,7 +176,7 @@ class Metrics:
         name = "loop_lag_seconds"
         _describe(lines, name, "histogram", "How long one tick of the loop kept others waiting.")
         below = 0
-        for bound, ticks in zip(LAG_BOUNDS_S, self._lag, strict=False):
+        for bound, ticks in zip(LAG_BOUNDS_S, self._lag):
             below += ticks
             lines.append(f'evloop_{name}_bucket{{le="{bound:g}"}} {below}')
         ticks = sum(self._lag)
@@ -191,6 +192,10 @@ def _describe(lines: list[str], name: str, kind: str, words: str) -> None:
 
 def _escaped(value: str) -> str:
     return value.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
+
+
+# Only /proc tells these; in the text they are left out where it does not.
+_OF_PROC = ("resident_bytes", "open_descriptors")
 
 
 def resident_bytes() -> int:
@@ -213,8 +218,8 @@ def open_descriptors() -> int:
 
 def publish(loop: Loop, log: Log, path: str, metrics: Metrics) -> None:
     """Write the file now and every METRICS_EVERY_S; a failure is logged, and tried again."""
+    loop.call_at(loop.now + METRICS_EVERY_S, lambda: publish(loop, log, path, metrics))
     try:
         write_file(path, metrics.text())
     except OSError as error:
         log.warning("metrics not written", file=path, why=error.strerror or str(error))
-    loop.call_at(loop.now + METRICS_EVERY_S, lambda: publish(loop, log, path, metrics))

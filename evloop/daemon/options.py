@@ -11,7 +11,7 @@ from evloop.daemon.limits import (
     EXPIRE_DAYS_MAX,
 )
 from evloop.directory.limits import ROOMS_MAX, ROOMS_PER_ADDRESS_MAX
-from evloop.system.process import answer_version, formatter
+from evloop.system.process import answer_version, formatter, name_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,10 +24,21 @@ VERSION = f"evloop {__version__}"
 def parse_options(arguments: Sequence[str]) -> Namespace:
     """The options, complete and checked; leaves with status 2 when they are wrong."""
     answer_version(arguments, VERSION)
+    parser = make_parser()
+    options = parser.parse_args(arguments)
+    if options.tls_cert is None and (options.tls_key or options.tls_client_ca):
+        parser.error("--tls-key and --tls-client-ca need --tls-cert")
+    if options.backup is not None and options.memory:
+        parser.error("--memory keeps nothing that --backup could copy")
+    return options
+
+
+def make_parser() -> ArgumentParser:
+    """What the options are, as argparse takes them; `tools/completion.py` reads it too."""
     from argparse import ArgumentParser, HelpFormatter  # late: 6 ms
 
     parser = ArgumentParser(
-        prog="evloop-server",
+        prog=name_of("server"),
         allow_abbrev=False,
         formatter_class=formatter(HelpFormatter),
         description="The directory of evloop's chat rooms.",
@@ -45,6 +56,7 @@ def parse_options(arguments: Sequence[str]) -> Namespace:
     place = parser.add_mutually_exclusive_group()
     place.add_argument("--state", metavar="FILE", help="where the rooms are kept (sqlite3)")
     place.add_argument("--memory", action="store_true", help="keep the rooms in memory only")
+    add("--backup", metavar="FILE", help="copy the state file to FILE, also while a server runs")
     for name, default, what in (
         ("--max-clients", CLIENTS_MAX, "connections at once"),
         ("--max-per-address", CLIENTS_PER_ADDRESS_MAX, "of them from one address; 0: any"),
@@ -59,10 +71,7 @@ def parse_options(arguments: Sequence[str]) -> Namespace:
     loud.add_argument("-v", "--verbose", action="store_true", help="log every connection")
     add("--debug", action="store_true", help="show the trace of an internal error")
     add("--version", action="version", version=VERSION)
-    options = parser.parse_args(arguments)
-    if options.tls_cert is None and (options.tls_key or options.tls_client_ca):
-        parser.error("--tls-key and --tls-client-ca need --tls-cert")
-    return options
+    return parser
 
 
 def _add_trust(parser: ArgumentParser) -> None:

@@ -37,6 +37,7 @@ from evloop.system.log import (
     DEBUG,
     INFO,
     WARNING,
+    log_writer,
     stderr_log,
 )
 from evloop.system.loop import Loop
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from evloop.daemon.connection import Connection
+    from evloop.daemon.console import Console
     from evloop.net.tls import ServerTls
     from evloop.system.log import Log
 
@@ -87,7 +89,12 @@ class Server:
         else:
             self.state = os.path.abspath(options.state or state_path(dict(os.environ)))
             self._store = open_store(self.state)
-        version, rooms = self._store.load()
+        try:
+            version, rooms = self._store.load()
+            self._seen = self._store.load_seen()
+        except BaseException:
+            self._store.close()
+            raise
         self.loop = loop
         self.log = log
         self.directory = Directory(
@@ -138,7 +145,7 @@ class Server:
         if self._options.delete == "owner" and not self.tls and not all(map(is_loopback, hosts)):
             self.log.warning("owner tokens can be overheard: --tls-cert encrypts them")
         if self._options.expire is not None:
-            ran, seen = self._store.load_seen()
+            ran, seen = self._seen
             expiry = Expiry(self._options.expire * DAY_S, ran, seen, self.loop.now)
             self.dispatcher.visited = expiry.visited
             Sweeper(self.loop, self.dispatcher, expiry)
@@ -173,7 +180,7 @@ class Server:
     def _send_away(self, staying: list[Connection], reason: str) -> None:
         """As many in one tick as are sent to in one (5,000 at once: 24 ms)."""
         for connection in staying[:SENDS_PER_TICK]:
-            self.dispatcher.send_away(connection, reason)
+            self.loop.guard(connection, self.dispatcher.send_away, connection, reason)
         del staying[:SENDS_PER_TICK]
         if staying:
             self.loop.defer(lambda: self._send_away(staying, reason))
@@ -182,9 +189,9 @@ class Server:
         """Let go of everything; whoever is still connected is cut off."""
         self._door.abort()
         for stream in list(self.dispatcher.connections.values()):
-            stream.abort("the server has ended")
+            self.loop.guard(stream, stream.abort, "the server has ended")
         self.dispatcher.end_tick()
-        while self.dispatcher.hub.closed:
+        while self.dispatcher.hub.turns.closed:
             self.dispatcher.end_tick()
         self._store.close()
 
@@ -228,16 +235,12 @@ def guard_handlers(loop: Loop, log: Log, debug: bool) -> None:
     """A bug in a handler is logged, and costs the connection that it was about, nothing more."""
 
     def failed(origin: object, error: Exception) -> None:
-        read = getattr(origin, "on_read", None)
-        owner = getattr(read, "__self__", None)
-        peer = getattr(owner, "peer", None)
+        peer = getattr(origin, "peer", None)
         log.error("internal error", peer=peer, what=f"{type(error).__name__}: {error}")
         if debug:
-            from traceback import print_exception
-
-            print_exception(error)
-        if isinstance(owner, Stream):
-            owner.fail()
+            log.trace(error)
+        if isinstance(origin, Stream):
+            origin.fail()
 
     loop.on_error = failed
 
@@ -253,25 +256,18 @@ def collect_the_young_only() -> None:
     gc.set_threshold(young, middle, 2**31 - 1)
 
 
-def tell_ready(places: Sequence[str]) -> None:
-    """The ready line, one an address. Who cannot be told (a full disk) is served all the same."""
-    for place in places:
-        try:
-            os.write(2, f"evloop.server: listening on {place}\n".encode())
-        except OSError:
-            return
-
-
 def run(options: Namespace) -> int:
     """Serve until told to stop; return the exit status."""
     collect_the_young_only()
-    log = stderr_log(WARNING if options.quiet else DEBUG if options.verbose else INFO)
     notifier = notifier_from(os.environ, os.getpid())
     handed_over = listening_sockets(os.environ, os.getpid())
     loop = Loop()
+    errors = log_writer(loop)
+    log = stderr_log(errors, WARNING if options.quiet else DEBUG if options.verbose else INFO)
     log.schedule = loop.call_at
     guard_handlers(loop, log, options.debug)
     server = Server(loop, options, log, loop.stop)
+    console: Console | None = None
 
     def drain(reason: str) -> None:
         notifier.stopping()
@@ -293,8 +289,11 @@ def run(options: Namespace) -> int:
         if os.isatty(0):
             from evloop.daemon.console import Console  # late: no service has one
 
-            Console(loop, server.dispatcher, lambda: drain("the operator ended the server"))
-        tell_ready(places)
+            console = Console(
+                loop, server.dispatcher, lambda: drain("the operator ended the server")
+            )
+        for place in places:  # who cannot be told (a full disk) is served all the same
+            errors.line(f"evloop.server: listening on {place}")
         # Behind the ready lines: those are read by programs, which expect them first.
         log.notice("started", version=__version__, state=server.state, rooms=len(server.directory))
         Watchman(loop, server.dispatcher, notifier).ready()
@@ -304,4 +303,8 @@ def run(options: Namespace) -> int:
         loop.close()
         log.close()
         notifier.close()
+        if console is not None:
+            console.close()
+        errors.drain(0.5)
+        errors.close()
     return 0

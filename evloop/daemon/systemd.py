@@ -54,8 +54,8 @@ class Notifier:
         self._socket: socket.socket | None = None
         self.watchdog_s = watchdog_s  # seconds after which silence kills us; 0: it does not
         if address:
-            kind = socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
-            self._socket = socket.socket(socket.AF_UNIX, kind)
+            self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+            self._socket.setblocking(False)
 
     def tell(self, *lines: str) -> bool:
         """Send one datagram of NAME=VALUE lines; True when it was taken."""
@@ -90,9 +90,9 @@ class Notifier:
         """Ping the watchdog now and, by the loop's `call_at`, every half of its patience."""
         if not self.watchdog_s:
             return
-        self.tell("WATCHDOG=1")
         # From now and not from when it was due: after a long stop one ping is owed, not many.
         call_at(clock() + self.watchdog_s / 2, lambda: self.keep_alive(clock, call_at))
+        self.tell("WATCHDOG=1")
 
     def close(self) -> None:
         if self._socket is not None:
@@ -183,7 +183,7 @@ class Watchman:
             self._loop.call_at(self._loop.now + STATUS_EVERY_S, self._tell)
 
     def _tell(self) -> None:
+        self._loop.call_at(self._loop.now + STATUS_EVERY_S, self._tell)
         status = status_of(self._dispatcher)
         if status != self._told and self._notifier.status(status):
             self._told = status
-        self._loop.call_at(self._loop.now + STATUS_EVERY_S, self._tell)

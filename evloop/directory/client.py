@@ -8,13 +8,16 @@
     ready        -              -               -> waiting               -> idle
     waiting      -              (time comes)    -> resolving             -> idle
 
+A connection that the operator has ended (`closing` with `final`) is not made anew by itself: to
+come back after two seconds would undo his `kick`. It is idle, and `on_lost` is told inf.
+
 A connection that the user asked for and that fails is told and given up: he is there and decides.
 One that was ready and is lost comes back by itself, with back-off and jitter, for ever.
 """
 
 from __future__ import annotations
 
-import os
+import errno
 import socket
 
 from evloop.base.addresses import endpoint_of
@@ -33,13 +36,15 @@ from evloop.directory.limits import (
     CONNECT_S_MAX,
     RECONNECT_S_MAX,
     RECONNECT_S_MIN,
+    REQUEST_S_MAX,
     SENTENCE_CHARS_MAX,
 )
 from evloop.framing import pack_frame
+from evloop.net.compat import why_not_connected
 from evloop.net.resolve import Lookup
 from evloop.net.stream import OPEN, Stream
 from evloop.net.tcp import tune
-from evloop.system.timers import nothing
+from evloop.system.timers import Timeouts, nothing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -150,7 +155,9 @@ class DirectoryClient:
         self._ids = 0
         self._tries = 0
         self._why = ""
+        self._final = False  # the directory does not want this connection back
         self._timer = loop.call_at(float("inf"), self._on_timer)
+        self._unanswered = Timeouts(loop, REQUEST_S_MAX, self._silent)
 
     # -- for the owner -----------------------------------------------------------------------
 
@@ -171,11 +178,22 @@ class DirectoryClient:
         if done is not None:
             done(None, Unreachable(f"{self.endpoint}: given up"))
 
+    def give_up(self) -> None:
+        """Whoever waits is told that he does so no more; what is connected stays so."""
+        if self._done is not None:
+            self.close()
+            return
+        error = Unreachable(f"{self.endpoint}: given up; what was asked may still be done")
+        pending = self._pending
+        self._pending = dict.fromkeys(pending, nothing)  # the answers may still come
+        self._tell_all(pending, error)
+
     def request(self, method: str, params: dict[str, Any], done: Done) -> None:
         """Ask; `done(result, None)` or `done(None, error)` is called once, later."""
         if self.state != READY:
             raise Unreachable("not connected; connect [HOST[:PORT]] connects to a directory")
         self._ask(method, params, done)
+        self._unanswered.start(self._ids)
 
     # -- on the way to ready -----------------------------------------------------------------
 
@@ -206,9 +224,9 @@ class DirectoryClient:
                 pass
             except OSError as error:
                 sock.close()
-                self._why = error.strerror or str(error)
+                self._why = why_not_connected(address, error.errno)
                 continue
-            self._connecting = self._loop.watch(sock, None, self._connected)
+            self._connecting = self._loop.watch(sock, None, self._connected, sock.close)
             self._connecting.want_write(True)
             return
         self._failed(NobodyThere(f"connect {self.endpoint}: {self._why}"))
@@ -217,14 +235,14 @@ class DirectoryClient:
         assert self._connecting is not None
         sock = self._connecting.fileobj
         assert isinstance(sock, socket.socket)
-        error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) or _connected_to_itself(sock)
         if error:
             self._connecting.close()
             self._connecting = None
-            self._why = os.strerror(error)
+            self._why = why_not_connected(self.address, error)
             self._next_address()
             return
-        duplicate = sock.dup()  # the watch is the only closer of its own descriptor
+        self._connecting.release = nothing  # from now on it is the stream's
         self._connecting.close()
         self._connecting = None
         self._addresses = []
@@ -233,10 +251,11 @@ class DirectoryClient:
         try:
             pipe = self.make_pipe(self._host, self.endpoint)
         except EvloopError as failure:
-            duplicate.close()
+            sock.close()
             self._failed(failure)
             return
-        self._wire = _DirectoryStream(self, self._hub, duplicate, pipe)
+        self._wire = _DirectoryStream(self, self._hub, sock, pipe)
+        self._final = False
         self._ask("hello", {"client": self._client, "name": self._name()}, self._greeted)
 
     def _greeted(self, result: Any, error: EvloopError | None) -> None:
@@ -327,6 +346,7 @@ class DirectoryClient:
         if kind == protocol.NOTIFICATION:
             if key == "closing":
                 self._why = quoted(str(value.get("reason", "")), SENTENCE_CHARS_MAX)
+                self._final = value.get("final") is True
             self.on_news(key, value)
             return
         if kind == protocol.ERROR:  # text of the peer, and shown as it is from here on
@@ -336,6 +356,7 @@ class DirectoryClient:
             # About no request of ours: turned away at the door, or the stream is broken.
             self._why = value.sentence
             return  # the connection is about to end; `lost` tells why
+        self._unanswered.stop(key)
         done = self._pending.pop(key, None)
         if done is None:
             why = f"an answer to question {quoted(str(key))}, never asked"
@@ -373,7 +394,12 @@ class DirectoryClient:
             self._failed(Unreachable(f"connect {self.endpoint}: {why}"))
             return
         self._fail_pending(Unreachable(f"{self.endpoint}: {why}"))
-        self._wait(why)
+        if self._final:
+            self.state = IDLE
+            self._timer.move(float("inf"))
+            self.on_lost(why, float("inf"))
+        else:
+            self._wait(why)
 
     def insecure(self, wire: _DirectoryStream, why: str, plain: bool) -> None:
         """TLS failed on `wire`; `plain`: because the other side speaks none."""
@@ -385,10 +411,33 @@ class DirectoryClient:
         else:
             self._failed(Insecure(f"connect {self.endpoint}: {why}"))
 
+    def _silent(self, key: int) -> None:
+        """A request was not answered in time: whoever is there answers at once."""
+        if self._wire is not None:
+            self._why = f"it has not answered in {REQUEST_S_MAX:g} s"
+            self._wire.abort(self._why)
+
     def _fail_pending(self, error: EvloopError) -> None:
         pending, self._pending = self._pending, {}
+        for key in pending:
+            self._unanswered.stop(key)
+        self._tell_all(pending, error)
+
+    def _tell_all(self, pending: dict[int, Done], error: EvloopError) -> None:
         for done in pending.values():
-            done(None, error)
+            self._loop.guard(self, done, None, error)
+
+
+def _connected_to_itself(sock: socket.socket) -> int:
+    """ECONNREFUSED when the kernel gave the directory's own port to `sock`, else 0.
+
+    Where nobody listens, TCP's simultaneous open then connects a socket to itself (RFC 9293, 3.5):
+    the directory's port is among those that Linux gives to whoever connects.
+    """
+    try:
+        return errno.ECONNREFUSED if sock.getsockname() == sock.getpeername() else 0
+    except OSError as gone:  # reset at once: the stream will say so
+        return gone.errno or errno.ECONNRESET
 
 
 def _plain(host: str, endpoint: str) -> None:

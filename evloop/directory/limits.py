@@ -19,9 +19,11 @@ PAGE_ROOMS_MAX = 500  # rooms of one getdir reply
 PAGE_BYTES_MAX = PAYLOAD_BYTES_MAX - 640  # rooms of one page; the rest is id, version, next
 PAGES_CACHED_MAX = 32  # whole replies kept until the next change: 2 MiB at most
 BLOCK_ROOMS = 128  # rooms joined into one cached piece of a page; a block splits at twice that
-AFTER_CHARS_MAX = 1_024  # of getdir's `after`, before it is folded: no room's fold is as long
+AFTER_BYTES_MAX = 256  # of getdir's `after`, before it is folded: no room's name has as many
+NAME_AS_SENT_FACTOR = 3  # so many times a name's bytes may it have before it is normalised (NFD)
 ROOMS_MAX = 10_000  # default of --max-rooms; about 1 kB each
 ROOMS_PER_ADDRESS_MAX = 2_000  # default of --rooms-per-address: one visitor cannot fill it all
+NETWORK_ROOMS_FACTOR = 4  # so many times that for all addresses of a /64 of ours, together
 ROOMS_ENTERED_MAX = 64  # rooms that one connection is in at once; a person is in a few
 PLACE_DRAWS_MAX = 64  # random draws for a free place among 10^9; nearly always one is enough
 
@@ -34,7 +36,8 @@ assert ROOM_BYTES_MAX + ID_BYTES_MAX + 200 <= REPLY_BYTES_MAX
 
 KEEPSAKE_LINES_MAX = 5_000  # newest kept when the file is written anew; ~150 B a line
 KEEPSAKE_BYTES_MAX = 4 * 2**20  # a larger file was not written by us
-KEEPSAKE_KEY_CHARS_MAX = 400  # a host name (253), a port, a room name
+KEEPSAKE_KEY_CHARS_MAX = 700  # a host name (253), a port, the fold of a room name (378)
+TOKENS_TRIED_MAX = 8  # for one room: a directory goes by a few names, and a room is made anew
 TOKEN_BYTES = 16  # of an owner token: 128 bits cannot be guessed
 
 assert KEEPSAKE_LINES_MAX * (KEEPSAKE_KEY_CHARS_MAX + 80) < KEEPSAKE_BYTES_MAX
@@ -42,6 +45,9 @@ assert KEEPSAKE_LINES_MAX * (KEEPSAKE_KEY_CHARS_MAX + 80) < KEEPSAKE_BYTES_MAX
 # -- the client ----------------------------------------------------------------------------------
 
 CONNECT_S_MAX = 5.0  # for each address, and for the directory's first word
+REQUEST_S_MAX = 10.0  # for an answer; then the connection is as good as gone, and made anew
 RECONNECT_S_MIN = 0.5  # the first back-off; doubled each time
 RECONNECT_S_MAX = 30.0
+ADDRESS_BYTES_MAX = 45  # of a room, as text: the longest IPv6 address
+MODE_BYTES_MAX = 32  # of a room's mode; those of today have 8
 SENTENCE_CHARS_MAX = 500  # shown of what a directory says; its own sentences have at most 250

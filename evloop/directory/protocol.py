@@ -9,12 +9,15 @@ reply 0.08 us, `json.dumps` of it 2.1 us).
 from __future__ import annotations
 
 from evloop.base.errors import INVALID_REQUEST, METHOD_NOT_FOUND, BadMessage, Refused
+from evloop.base.limits import PORT_MAX, ROOM_NAME_BYTES_MAX
 from evloop.base.names import fold, quoted
 from evloop.base.strictjson import decode, encode
 from evloop.directory.limits import (
+    ADDRESS_BYTES_MAX,
     BATCH_MEMBERS_MAX,
     ID_CHARS_MAX,
     ID_DIGITS,
+    MODE_BYTES_MAX,
     TAIL_BYTES_MAX,
     TAILS_MAX,
 )
@@ -50,8 +53,9 @@ class RoomEntry:
 
     `name` is NFC, `address` canonical, `mode` one of MODES, `made` unix seconds, `maker` the
     address that made it (for the cap), `token` the SHA-256 of the owner's token or empty; `fold`
-    is the key under which the name is unique and sorted. Rooms are never changed, so the same
-    one may stand in the directory, in an undo list and in a queue.
+    is the key under which the name is unique and sorted (in what a client reads, the name itself).
+    Rooms are never changed, so the same one may stand in the directory, in an undo list and in a
+    queue.
     """
 
     __slots__ = ("address", "fold", "made", "maker", "mode", "name", "port", "token")
@@ -65,6 +69,7 @@ class RoomEntry:
         made: int = 0,
         maker: str = "",
         token: bytes = b"",
+        folded: str | None = None,
     ) -> None:
         self.name = name
         self.address = address
@@ -73,7 +78,8 @@ class RoomEntry:
         self.made = made
         self.maker = maker
         self.token = token
-        folded = fold(name)
+        if folded is None:
+            folded = fold(name)
         # Equal texts are kept once: of 10,000 rooms that saves a megabyte.
         self.fold = name if folded == name else folded
 
@@ -224,9 +230,13 @@ def notification(method: bytes, params: bytes) -> bytes:
     return b'{"jsonrpc":"2.0","method":"%b","params":%b}' % (method, params)
 
 
-def closing(reason: str) -> bytes:
-    """Return the notification that the server sends before it ends."""
-    return notification(b"closing", encode({"reason": reason}))
+def closing(reason: str, final: bool = False) -> bytes:
+    """Return the notification that the server sends before it ends a connection.
+
+    `final`: a client that comes back by itself is not welcome.
+    """
+    more = {"final": True} if final else {}
+    return notification(b"closing", encode({"reason": reason, **more}))
 
 
 def room_json(room: RoomEntry, members: int) -> bytes:
@@ -330,16 +340,27 @@ def _read_error(value: object) -> Refused:
 def read_room(value: object) -> tuple[RoomEntry, int]:
     """Return the room of a ROOM object and how many are in it.
 
-    Only types are judged: what may be joined or shown is for who joins or shows (`names`).
+    Sizes and ranges are judged here, before a name is folded or anything is kept; BadMessage. What
+    may be joined or shown is for who joins or shows (`names`): a directory may know a mode or a
+    letter that we do not.
     """
-    room = RoomEntry(
-        _member(value, "name", str),
-        _member(value, "address", str),
-        _member(value, "port", int),
-        _member(value, "mode", str),
-        _member(value, "made", int),
-    )
-    return room, _member(value, "members", int)
+    name = _member(value, "name", str)
+    address, mode = _member(value, "address", str), _member(value, "mode", str)
+    if not _has_bytes(name, ROOM_NAME_BYTES_MAX):
+        raise _no_answer("the name of a room is empty or too long")
+    if not _has_bytes(address, ADDRESS_BYTES_MAX) or not _has_bytes(mode, MODE_BYTES_MAX):
+        raise _no_answer("the address or mode of a room is empty or too long")
+    port, made = _member(value, "port", int), _member(value, "made", int)
+    members = _member(value, "members", int)
+    if not 0 < port <= PORT_MAX or made < 0 or members < 0:
+        raise _no_answer("a number of a room is out of its range")
+    # Not folded: a client looks nothing up by it, and a hostile name's fold is 15 times as long.
+    return RoomEntry(name, address, port, mode, made, folded=name), members
+
+
+def _has_bytes(text: str, most: int) -> bool:
+    """Whether `text` has 1 to `most` bytes in UTF-8."""
+    return 0 < len(text) <= most and len(text.encode()) <= most
 
 
 def read_change(value: object) -> tuple[int, RoomEntry, int]:

@@ -19,12 +19,15 @@ cannot be guessed, and a slow one would be a way to stall us.)
 
 from __future__ import annotations
 
+from evloop.base.addresses import prefix_of
 from evloop.base.errors import ADDRESS_IN_USE, FULL, NO_SUCH_ROOM, NOT_ALLOWED, ROOM_EXISTS, Refused
 from evloop.base.limits import ROOM_NAME_BYTES_MAX
-from evloop.base.names import fold, place_of, quoted
+from evloop.base.names import fold, normalize, place_of, quoted
 from evloop.base.strictjson import encode
 from evloop.directory.limits import (
-    AFTER_CHARS_MAX,
+    AFTER_BYTES_MAX,
+    NAME_AS_SENT_FACTOR,
+    NETWORK_ROOMS_FACTOR,
     PAGE_BYTES_MAX,
     PAGES_CACHED_MAX,
     PLACE_DRAWS_MAX,
@@ -50,9 +53,10 @@ if TYPE_CHECKING:
 
     from evloop.directory.protocol import RoomEntry
 
-# RFC 2365, the IPv4 local scope, without its first and last 256 addresses; the dynamic ports.
+# RFC 2365, the IPv4 local scope, without its first and last 256 addresses; ports below those that
+# Linux (from 32768) and Darwin (from 49152) give to ordinary sockets, which would be in the way.
 _FREE_FIRST, _FREE_ADDRESSES = 1 << 8, 0x10000 - 2 * (1 << 8)  # of 239.255.0.0/16
-_FREE_PORT_FIRST, _FREE_PORTS = 49_152, 65_536 - 49_152
+_FREE_PORT_FIRST, _FREE_PORTS = 25_000, 4_536
 
 
 class Directory:
@@ -68,6 +72,7 @@ class Directory:
         "_inside",
         "_listing",
         "_made_by",
+        "_namesakes",
         "_pages",
         "_places",
         "_rooms",
@@ -88,11 +93,19 @@ class Directory:
         self.version = version
         self.rooms_max = rooms_max
         self.rooms_per_address = rooms_per_address
-        self._rooms = {room.fold: room for room in rooms}
+        self._rooms: dict[str, RoomEntry] = {}
+        self._namesakes: dict[str, RoomEntry] = {}  # by name, those whose fold another room has
+        for room in rooms:
+            if room.fold in self._rooms:
+                # Of an older release, or of a Python with an older Unicode, to which the two names
+                # were not the same. Both stay reachable: this one by its exact name only.
+                room.fold = f"{room.fold}\0{room.name}"
+                self._namesakes[room.name] = room
+            self._rooms[room.fold] = room
         self._places = {(room.address, room.port): room for room in self._rooms.values()}
-        self._made_by: dict[str, int] = {}  # rooms by maker; a maker of none is not in it
+        self._made_by: dict[str, int] = {}  # rooms by maker and by /64; who made none is not in it
         for room in self._rooms.values():
-            self._made_by[room.maker] = self._made_by.get(room.maker, 0) + 1
+            self._count(room.maker, 1)
         self._listing = PagedIndex([(key, room_json(room, 0)) for key, room in self._rooms.items()])
         self._pages: dict[tuple[str | None, int], bytes] = {}  # getdir's results of this version
         self._inside: dict[str, set[Hashable]] = {}  # by fold; a room with nobody is not in it
@@ -117,12 +130,16 @@ class Directory:
 
     def find(self, name: str) -> RoomEntry:
         """Return the room of that name, however it is written, or raise Refused `no_such_room`."""
-        # No name is as long, and folding 64 KiB would cost a peer nothing and us much.
-        room = self._rooms.get(fold(name)) if len(name) <= 4 * ROOM_NAME_BYTES_MAX else None
+        room = self._rooms.get(self._key(name)) if _may_be_a_name(name) else None
         if room is None:
             sentence = f"there is no room {quoted(name)}"
             raise Refused(NO_SUCH_ROOM, "no_such_room", sentence)
         return room
+
+    def _key(self, name: str) -> str:
+        """The key of the room called `name`, if there is one."""
+        namesake = self._namesakes.get(normalize("NFC", name)) if self._namesakes else None
+        return fold(name) if namesake is None else namesake.fold
 
     def rooms(self) -> list[RoomEntry]:
         """Return all rooms, sorted by fold."""
@@ -137,8 +154,11 @@ class Directory:
 
         The same bytes are given until the next change.
         """
-        # A name is at most 64 bytes; what stands behind so much of `after` decides nothing.
-        key = (None if after is None else fold(after[:AFTER_CHARS_MAX])), limit
+        if after is not None:
+            # No room's name is as long; what stands behind so many bytes decides nothing.
+            cut = after[:AFTER_BYTES_MAX].encode("utf-8", "replace")[:AFTER_BYTES_MAX]
+            after = self._key(cut.decode("utf-8", "ignore"))
+        key = after, limit
         body = self._pages.get(key)
         if body is None:
             rooms, last = self._listing.page(key[0], limit, PAGE_BYTES_MAX)
@@ -174,10 +194,13 @@ class Directory:
         if other is not None:
             sentence = f"{place_of(room.address, room.port)} is in use by room {other.name}"
             raise Refused(ADDRESS_IN_USE, "address_in_use", sentence, {"room": other.name})
-        made = self._made_by.get(room.maker, 0)
-        if self.rooms_per_address and made >= self.rooms_per_address:
-            sentence = f"there are {made} rooms from {room.maker} already; delete one first"
-            raise Refused(FULL, "too_many_rooms", sentence)
+        most = self.rooms_per_address
+        network = prefix_of(room.maker)
+        for who, cap in ((room.maker, most), (network, NETWORK_ROOMS_FACTOR * most)):
+            made = self._made_by.get(who, 0)
+            if most and made >= cap:
+                sentence = f"there are {made} rooms from {who} already; delete one first"
+                raise Refused(FULL, "too_many_rooms", sentence)
         if self.rooms_max and len(self._rooms) >= self.rooms_max:
             sentence = f"the directory is full ({len(self._rooms)} rooms)"
             raise Refused(FULL, "directory_full", sentence)
@@ -225,8 +248,10 @@ class Directory:
         assert room.fold not in self._rooms, "check_make was asked"
         assert (room.address, room.port) not in self._places, "check_make was asked"
         self._rooms[room.fold] = room
+        if "\0" in room.fold:
+            self._namesakes[room.name] = room
         self._places[room.address, room.port] = room
-        self._made_by[room.maker] = self._made_by.get(room.maker, 0) + 1
+        self._count(room.maker, 1)
         encoded = room_json(room, self.members(room))
         self._listing.insert(room.fold, encoded)
         self._pages.clear()
@@ -235,15 +260,24 @@ class Directory:
     def _take(self, room: RoomEntry) -> set[Hashable]:
         assert self._rooms.get(room.fold) is room, "the room is of this directory"
         del self._rooms[room.fold], self._places[room.address, room.port]
-        self._made_by[room.maker] -= 1
-        if not self._made_by[room.maker]:
-            del self._made_by[room.maker]
+        if "\0" in room.fold:
+            del self._namesakes[room.name]
+        self._count(room.maker, -1)
         self._listing.remove(room.fold)
         self._pages.clear()
         inside = self._inside.get(room.fold, set()).copy()
         for member in inside:
             self._part(room.fold, member)
         return inside
+
+    def _count(self, maker: str, more: int) -> None:
+        """Count a room for who made it, and for the /64 that its maker is one address of."""
+        for who in {maker, prefix_of(maker)}:
+            count = self._made_by.get(who, 0) + more
+            if count:
+                self._made_by[who] = count
+            else:
+                del self._made_by[who]
 
     # -- being in rooms ----------------------------------------------------------------------------
 
@@ -304,6 +338,15 @@ class Directory:
     def _recount(self, room: RoomEntry) -> None:
         self._listing.replace(room.fold, room_json(room, self.members(room)))
         self._pages.clear()
+
+
+def _may_be_a_name(name: str) -> bool:
+    """Whether a room can be called so. Judged by its bytes before it is folded, because folding
+    makes 18 characters of one (U+FDFA), and costs a peer nothing and us much."""
+    most = ROOM_NAME_BYTES_MAX
+    if len(name) > NAME_AS_SENT_FACTOR * most or len(name.encode()) > NAME_AS_SENT_FACTOR * most:
+        return False
+    return len(normalize("NFC", name).encode()) <= most
 
 
 def token_hash(token: str) -> bytes:

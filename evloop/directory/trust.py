@@ -5,7 +5,12 @@
 
 One line a keepsake, 0600, in the user's state directory. Lines are appended, so that two clients
 that write at the same time both keep theirs; of two lines with one key the later counts. A line
-of another form makes the file unusable, aloud: to skip it could mean to trust a stranger anew.
+that does not fit on the disk is taken back. A file of KEEPSAKE_LINES_MAX lines is written anew with
+the newest of each key, under a lock that a second client does not wait for. A line of another form
+makes the file unusable, aloud: to skip it could mean to trust a stranger anew.
+
+A token is looked for by its room and not by the directory alone: the same directory is 127.0.0.1,
+a name, and an address of the network. Those of the directory as it is called now come first.
 
     options          certificate of the directory
     (none)           plain TCP
@@ -16,6 +21,7 @@ of another form makes the file unusable, aloud: to skip it could mean to trust a
 from __future__ import annotations
 
 import os
+from errno import ENOSPC
 
 from evloop.base.addresses import plain_host
 from evloop.base.errors import FAILED, REFUSED, USAGE, SetupError
@@ -24,6 +30,7 @@ from evloop.directory.limits import (
     KEEPSAKE_BYTES_MAX,
     KEEPSAKE_KEY_CHARS_MAX,
     KEEPSAKE_LINES_MAX,
+    TOKENS_TRIED_MAX,
 )
 from evloop.system.files import read_small, state_directory, write_atomically
 
@@ -37,12 +44,44 @@ if TYPE_CHECKING:
 
 PINS = "known_directories"
 TOKENS = "owner_tokens"
-_HEX = frozenset("0123456789abcdef")
 
 
 def is_hex(text: str) -> bool:
     """Whether `text` can be kept: lower-case hexadecimal."""
-    return bool(text) and not set(text) - _HEX
+    return bool(text) and not text.strip("0123456789abcdef")
+
+
+def _lock(descriptor: int) -> bool:
+    """Try to be the only one who writes; without waiting, for who has it may be stopped."""
+    from fcntl import LOCK_EX, LOCK_NB, flock
+
+    try:
+        flock(descriptor, LOCK_EX | LOCK_NB)
+    except OSError:  # somebody else, or a file system without locks
+        return False
+    return True
+
+
+def _is_at(descriptor: int, path: str) -> bool:
+    """Whether `path` is still the file behind `descriptor`."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.stat(path))
+    except FileNotFoundError:
+        return False
+
+
+def _append(descriptor: int, line: bytes) -> None:
+    """Add `line` to the file and put it on the disk; OSError when nothing of it is there."""
+    before = os.fstat(descriptor).st_size
+    try:
+        # One write, so that the lines of two clients do not mix.
+        if os.write(descriptor, line) != len(line):
+            raise OSError(ENOSPC, os.strerror(ENOSPC))
+        os.fsync(descriptor)
+    except OSError:
+        if os.fstat(descriptor).st_size <= before + len(line):  # nobody has added more
+            os.ftruncate(descriptor, before)
+        raise
 
 
 class KeyFile:
@@ -55,48 +94,63 @@ class KeyFile:
 
     def get(self, key: str) -> str | None:
         """The value kept for `key`, or None. SetupError when the file cannot be used."""
-        return self._load().get(key)
+        return self.all().get(key)
+
+    def all(self) -> dict[str, str]:
+        """Every key with its newest value, the newest last. SetupError."""
+        try:
+            data = read_small(self.path, KEEPSAKE_BYTES_MAX + 1)
+        except OSError as error:
+            raise self._unusable(error.strerror or str(error), FAILED) from None
+        return self._parse(data)[0]
 
     def put(self, key: str, value: str) -> None:
-        """Keep `value`, hexadecimal text, for `key`, which has no white space. SetupError."""
-        kept = self._load()
+        """Keep `value`, hexadecimal text, for `key`, a line of text. SetupError."""
+        if not (0 < len(key) <= KEEPSAKE_KEY_CHARS_MAX and is_hex(value)) or "\n" in key:
+            raise self._unusable(f'"{quoted(key)}" cannot be a key in it', FAILED)
         try:
-            if len(kept) < KEEPSAKE_LINES_MAX:
-                self._append(f"{key} {value}\n".encode())
-                return
-            newest = [*kept.items(), (key, value)][-KEEPSAKE_LINES_MAX:]
-            write_atomically(self.path, "".join(f"{k} {v}\n" for k, v in newest).encode())
+            os.makedirs(os.path.dirname(self.path), mode=0o700, exist_ok=True)
+            while not self._put(key, value):
+                pass  # another client has replaced the file meanwhile
         except OSError as error:
             raise self._unusable(error.strerror or str(error), FAILED) from None
 
-    def _append(self, line: bytes) -> None:
-        os.makedirs(os.path.dirname(self.path), mode=0o700, exist_ok=True)
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+    def _put(self, key: str, value: str) -> bool:
+        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         descriptor = os.open(self.path, flags | os.O_NONBLOCK, 0o600)
         try:
-            written = os.write(descriptor, line)  # one write: lines of two clients do not mix
-            if written != len(line):
-                raise OSError("the disk is full")
-            os.fsync(descriptor)
+            locked = _lock(descriptor)
+            if not _is_at(descriptor, self.path):
+                return False
+            data = read_small(self.path, KEEPSAKE_BYTES_MAX + 1)
+            kept, lines = self._parse(data)
+            if lines >= KEEPSAKE_LINES_MAX and locked:
+                kept.pop(key, None)
+                newest = [*kept.items(), (key, value)][-KEEPSAKE_LINES_MAX:]
+                write_atomically(self.path, "".join(f"{k} {v}\n" for k, v in newest).encode())
+                return True
+            _append(descriptor, f"{key} {value}\n".encode())
+            return _is_at(descriptor, self.path)
         finally:
             os.close(descriptor)
 
-    def _load(self) -> dict[str, str]:
-        try:
-            data = read_small(self.path, KEEPSAKE_BYTES_MAX)
-        except OSError as error:
-            raise self._unusable(error.strerror or str(error), FAILED) from None
+    def _parse(self, data: bytes) -> tuple[dict[str, str], int]:
+        """What `data` holds, and in how many lines."""
+        if len(data) > KEEPSAKE_BYTES_MAX:
+            why = f"it is larger than {KEEPSAKE_BYTES_MAX} bytes; move it away"
+            raise self._unusable(why, FAILED)
         kept: dict[str, str] = {}
-        for number, line in enumerate(data.decode("utf-8", "replace").split("\n")[:-1], 1):
+        lines = data.decode("utf-8", "replace").split("\n")
+        for number, line in enumerate(lines[:-1], 1):
             key, _, value = line.rpartition(" ")
-            if not key or len(key) > KEEPSAKE_KEY_CHARS_MAX or not is_hex(value):
+            if not key or not is_hex(value) or len(key) > KEEPSAKE_KEY_CHARS_MAX:
                 why = f'line {number} ("{quoted(line, 40)}") is damaged; mend or remove that line'
                 raise self._unusable(why, FAILED)
             kept.pop(key, None)  # the newest last: the oldest are dropped first
             kept[key] = value
-        if data and not data.endswith(b"\n"):
+        if lines[-1]:
             raise self._unusable("its last line is damaged; mend or remove that line", FAILED)
-        return kept
+        return kept, len(lines) - 1
 
     def _unusable(self, why: str, status: int) -> SetupError:
         return SetupError(f"cannot use {self.path}: {why}", status)
@@ -187,11 +241,22 @@ class Trust:
         """Keep the token of a room that was made here; SetupError."""
         self._key_file(TOKENS).put(_room_key(endpoint, room), token)
 
-    def token(self, endpoint: str, room: str) -> str | None:
-        """The token of a room, if it was made here; SetupError when the file is damaged."""
+    def tokens(self, endpoint: str, room: str) -> list[str]:
+        """The tokens that may be that room's, the likeliest first; SetupError when the file is
+        damaged.
+
+        At most TOKENS_TRIED_MAX: of rooms of that name made at `endpoint`, then elsewhere, newest
+        first.
+        """
         if self._directory is None:
-            return None
-        return self._key_file(TOKENS).get(_room_key(endpoint, room))
+            return []
+        wanted, here = fold(room), f"{endpoint.lower()}/{fold(room)}"
+        kept = self._key_file(TOKENS).all()
+        found = dict.fromkeys([kept[here]] if here in kept else [])
+        for key in reversed(kept):
+            if key.partition("/")[2] == wanted:
+                found[kept[key]] = None
+        return list(found)[:TOKENS_TRIED_MAX]
 
     def _key_file(self, name: str) -> KeyFile:
         if self._directory is None:

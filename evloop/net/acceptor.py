@@ -50,6 +50,14 @@ _NEXT = frozenset(
     )
 )
 
+# The resolver cannot be asked now, and may be soon (gai_strerror): a start at boot.
+_NOT_YET = frozenset((socket.EAI_AGAIN, socket.EAI_FAIL, socket.EAI_SYSTEM, socket.EAI_MEMORY))
+_ADVICE = {
+    errno.EADDRINUSE: "is another server running? --listen HOST:PORT takes another",
+    errno.EADDRNOTAVAIL: "no interface of this machine has that address, or not yet",
+    errno.EACCES: "ports below 1024 need a privilege; --listen HOST:PORT takes another",
+}
+
 
 class Acceptor:
     """Owns `listener` and hands out its connections.
@@ -74,7 +82,7 @@ class Acceptor:
         self._on_connection = on_connection
         self._on_full = on_full
         self._short = False
-        self.watch = loop.watch(listener, self._accept)
+        self.watch = loop.watch(listener, self._accept, release=listener.close)
         self._timer = loop.call_at(float("inf"), self._resume)
 
     def close(self) -> None:
@@ -133,7 +141,9 @@ def _listen(host: str, port: int) -> list[socket.socket]:
         )
     except (OSError, LookupError, UnicodeError) as error:
         why = getattr(error, "strerror", None) or error
-        raise SetupError(f"cannot listen on {endpoint_of(host, port)}: {why}", USAGE) from None
+        # The network may not be there yet: a service manager is to try again.
+        status = FAILED if getattr(error, "errno", 0) in _NOT_YET else USAGE
+        raise SetupError(f"cannot listen on {endpoint_of(host, port)}: {why}", status) from None
     listeners: list[socket.socket] = []
     for family, kind, proto, _, address in found:
         if family not in (socket.AF_INET, socket.AF_INET6):
@@ -147,11 +157,11 @@ def _listen(host: str, port: int) -> list[socket.socket]:
                 continue  # a machine without IPv6; the IPv4 socket is enough
             for listener in listeners:
                 listener.close()
-            raise SetupError(
-                f"cannot listen on {endpoint_of(str(address[0]), int(address[1]))}:"
-                f" {error.strerror}; is another server running? --listen HOST:PORT takes another",
-                FAILED,
-            ) from None
+            place = endpoint_of(str(address[0]), int(address[1]))
+            sentence = f"cannot listen on {place}: {error.strerror}"
+            if error.errno in _ADVICE:
+                sentence += f"; {_ADVICE[error.errno]}"
+            raise SetupError(sentence, FAILED) from None
     if not listeners:
         raise SetupError(f"cannot listen on {endpoint_of(host, port)}", FAILED)
     return listeners

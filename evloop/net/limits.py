@@ -8,6 +8,7 @@ from evloop.base.limits import FRAME_BYTES_MAX
 # -- the loop and its sources --------------------------------------------------------------------
 
 DATAGRAMS_PER_WAKE_MAX = 64  # measured: draining up to 64 takes 1.5 to 1.7 times more under flood
+BURST_S = 0.003  # what comes so soon after a datagram belongs to a burst, and is drained
 DATAGRAM_READ_BYTES = 2_048  # ours have 1,200 at most; the rest of a longer one is not read
 ACCEPT_BATCH_MAX = 64  # a storm of connections shares the loop with those who are in
 ACCEPT_PAUSE_S = 0.1  # out of descriptors: try again soon, but do not spin
@@ -57,6 +58,9 @@ TLS_READ_BYTES_MAX = 65_536  # of one read from the record layer; a record holds
 KEEPALIVE_IDLE_S = 60  # a silent client is asked whether it is there (the default: 2 hours) ...
 KEEPALIVE_INTERVAL_S = 15  # ... so often ...
 KEEPALIVE_PROBES = 4  # ... so many times; then its connection, and its place, are given up
+# What was sent and is not acknowledged for so long ends a connection too: while there is such,
+# the kernel asks no keepalive, and would try for 15 minutes.
+USER_TIMEOUT_MS = (KEEPALIVE_IDLE_S + KEEPALIVE_INTERVAL_S * KEEPALIVE_PROBES) * 1000
 
 # -- the server ----------------------------------------------------------------------------------
 

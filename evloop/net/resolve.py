@@ -89,7 +89,7 @@ class Lookup:
         # handlers, and through it our own wake-up socket.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         try:
-            self._watch = self._loop.watch(reader, self._read)
+            self._watch = self._loop.watch(reader, self._read, release=lambda: os.close(reader))
             self._pid = os.fork()
             if not self._pid:
                 _run_child(writer, host, self._port, resolver)

@@ -44,6 +44,7 @@ class FairScheduler:
     __slots__ = (
         "_behind",
         "_defer",
+        "_gave_up",
         "_replies_left",
         "_turning",
         "_waiting",
@@ -52,9 +53,17 @@ class FairScheduler:
         "frames_left",
     )
 
-    def __init__(self, defer: Callable[[Callable[[], object]], object]) -> None:
-        """`defer(fn)` has `fn` called after the descriptors of this tick, or of the next."""
+    def __init__(
+        self,
+        defer: Callable[[Callable[[], object]], object],
+        gave_up: Callable[[Any, Exception], object],
+    ) -> None:
+        """`defer(fn)` has `fn` called after the descriptors of this tick, or of the next.
+
+        `gave_up(stream, error)` is told of a stream whose turn has raised.
+        """
         self._defer = defer
+        self._gave_up = gave_up
         self.refill()
         self._waiting: deque[Any] = deque()  # streams whose frames are not all handled
         self._turning = False  # `_turns` is deferred, or runs
@@ -94,9 +103,8 @@ class FairScheduler:
                 stream = waiting.popleft()
                 try:
                     stream.go_on(min(FRAMES_PER_WAKE, self.frames_left))
-                except Exception:  # the loop's owner decides; the others go on in the next tick
-                    stream.fail()
-                    raise
+                except Exception as error:  # noqa: BLE001 - it costs this stream alone
+                    self._gave_up(stream, error)
         finally:
             self._turning = bool(waiting)
             if waiting:

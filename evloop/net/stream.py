@@ -17,7 +17,7 @@ The states of a stream, and what moves it on:
 `lingering` (our side is shut, theirs is read and dropped for a moment) is there because closing a
 socket with unread bytes makes the kernel send a reset, which destroys the last reply on its way.
 
-Who is served in which tick is decided in `turns`.
+Who is served in which tick is decided in `scheduler`.
 
 Backpressure: above OUT_HIGH_WATER_BYTES no more frames are handled and nothing is read until the
 queue is empty again; above OUT_QUEUE_BYTES_MAX (only notifications can get there) the peer
@@ -61,8 +61,8 @@ if TYPE_CHECKING:
 OPEN, CLOSING, LINGERING, CLOSED = range(4)
 
 
-class Hub(FairScheduler):
-    """What the streams of one loop share."""
+class Hub:
+    """What the streams of one loop share; `turns` are the budgets of a tick."""
 
     __slots__ = (
         "dirty",
@@ -70,13 +70,14 @@ class Hub(FairScheduler):
         "loop",
         "shaken",
         "shaking",
+        "turns",
         "unfinished",
         "unsent",
     )
 
     def __init__(self, loop: Loop) -> None:
-        super().__init__(loop.defer)
         self.loop = loop
+        self.turns = FairScheduler(loop.defer, self.gave_up)
         self.dirty: list[Stream] = []
         self.unfinished = Timeouts(loop, UNFINISHED_FRAME_S, _expired_unfinished)
         self.unsent = Timeouts(loop, WRITE_PROGRESS_S, _expired_unsent)
@@ -91,16 +92,25 @@ class Hub(FairScheduler):
         a stream never ends while one of its methods is running.
         """
         self.shaken = 0
-        self.refill()
+        turns = self.turns
+        turns.refill()
         dirty, self.dirty = self.dirty, []
-        dirty = self.to_send(dirty)
-        while dirty or (self.closed and self.ends_left > 0):
+        dirty = turns.to_send(dirty)
+        while dirty or (turns.closed and turns.ends_left > 0):
             for stream in dirty:
-                stream.flush()
-            if self.closed:
-                for stream in self.to_end():
-                    stream.ended(stream.why)
+                try:
+                    stream.flush()
+                except Exception as error:  # noqa: BLE001 - it costs this stream alone
+                    self.gave_up(stream, error)
+            if turns.closed:
+                for stream in turns.to_end():
+                    self.loop.guard(stream, stream.ended, stream.why)
             dirty, self.dirty = self.dirty, []
+
+    def gave_up(self, stream: Stream, error: Exception) -> None:
+        """A bug of ours shows at `stream`: it is told to the loop's owner, and hung up."""
+        self.loop.failed(stream, error)
+        self.loop.guard(stream, stream.abort, "internal error")
 
 
 def _expired_unfinished(stream: Stream) -> None:
@@ -262,7 +272,7 @@ class Stream(Watched):
         hub.unfinished.stop(self)
         hub.unsent.stop(self)
         hub.lingering.stop(self)
-        hub.closed.append(self)
+        hub.turns.closed.append(self)
         self.close_descriptor()
 
     def fail(self) -> None:
@@ -282,6 +292,9 @@ class Stream(Watched):
             self._hub.unsent.start(self)
         else:
             self.abort("it does not read what is sent to it")
+
+    def release(self) -> None:
+        self.fileobj.close()
 
     # -- reading -----------------------------------------------------------------------------
 
@@ -309,10 +322,10 @@ class Stream(Watched):
         else:
             self._eof = True
             self.want_read(False)
-        share = hub.share()
+        share = hub.turns.share()
         if share == FRAMES_FREE and self._decoder.next_size() > LARGE_FRAME_BYTES:
             self.want_read(False)
-            hub.wait(self)
+            hub.turns.wait(self)
         else:
             self._handle(share)
 
@@ -346,7 +359,7 @@ class Stream(Watched):
                 if left <= 0 and (ahead or decoder.rest):
                     # The others' turn; the rest of what was read waits for ours.
                     self.want_read(False)
-                    hub.wait(self)
+                    hub.turns.wait(self)
                     return
                 if ahead:
                     frames = ahead[:left]
@@ -375,9 +388,9 @@ class Stream(Watched):
             self.broken(error)
             return
         finally:
-            hub.frames_left -= share - left
+            hub.turns.frames_left -= share - left
             if self.queued - before >= REPLY_UNIT_BYTES:
-                hub.replied((self.queued - before) // REPLY_UNIT_BYTES)
+                hub.turns.replied((self.queued - before) // REPLY_UNIT_BYTES)
         self._watch_reading()
 
     def go_on(self, share: int) -> None:
@@ -463,7 +476,7 @@ class Stream(Watched):
             self._finish()
         elif self._paused:
             self._paused = False
-            self._hub.wait(self)
+            self._hub.turns.wait(self)
 
     def _keep(self, data: bytes, sent: int) -> None:
         if sent or self._unacknowledged < 0:

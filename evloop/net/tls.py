@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import ssl
 
-from evloop.base.errors import USAGE, SetupError
+from evloop.base.errors import REFUSED, USAGE, SetupError
 from evloop.net.limits import (
     TLS_CONTROL_RECORDS_MAX,
     TLS_READ_BYTES_MAX,
@@ -131,9 +131,11 @@ class TlsPipe:
 
     def send(self, plain: bytes) -> bytes:
         """Return the wire bytes of `plain`; none yet when the handshake is not done."""
+        if not plain:
+            return b""  # SSLObject.write of Python 3.9 and 3.10 raises SSLEOFError for nothing
         if self.state is HANDSHAKE:
             self._early.append(plain)
-        elif self.state is OPEN and plain:
+        elif self.state is OPEN:
             self._object.write(plain)  # the memory buffer grows: it takes all at once
             return self._out.read()
         return b""
@@ -278,13 +280,27 @@ def _unusable(what: str, error: OSError) -> SetupError:
     return SetupError(f"cannot use the {what}: {why}", USAGE)
 
 
+def _context(protocol: int, exit_status: int) -> ssl.SSLContext:
+    """A context that speaks TLS 1.3 alone; SetupError where this Python has none."""
+    context = ssl.SSLContext(protocol)
+    try:
+        if not ssl.HAS_TLSv1_3:
+            raise ValueError
+        context.minimum_version = ssl.TLSVersion.TLSv1_3
+    except ValueError:
+        library = " ".join(ssl.OPENSSL_VERSION.split()[:2])
+        raise SetupError(
+            f"this Python has no TLS 1.3 ({library}): install Python from python.org", exit_status
+        ) from None
+    return context
+
+
 def server_context(cert: str, key: str | None, client_ca: str | None = None) -> ssl.SSLContext:
     """The server's side; `client_ca` admits only clients with a certificate that it signed.
 
     Raises SetupError.
     """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context = _context(ssl.PROTOCOL_TLS_SERVER, USAGE)
     context.num_tickets = 0  # nobody resumes: a connection lives for hours
     _load_chain(context, cert, key)
     if client_ca is not None:
@@ -320,8 +336,7 @@ def client_context(
     Without `ca` the context accepts any certificate, and the pipe's `check` must judge it. `cert`
     and `key` are shown to a server that asks. Raises SetupError.
     """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context = _context(ssl.PROTOCOL_TLS_CLIENT, REFUSED)
     if ca is None:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE

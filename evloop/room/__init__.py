@@ -1,5 +1,6 @@
-"""One chat room: live on its sockets, reliable or plain.
+"""One chat room: live on a transport, reliable or plain.
 
-Read `live` first (a session on a transport and one timer), then `plain`, then the package
-`reliable`, which is the engine that loses nothing. Imports base, system and net.
+Read `events` first (the table of what happens in a room), then `live` (a session on a transport
+and one timer), `plain`, and the package `reliable`, which is the engine that loses nothing. Imports
+base, system and net.
 """

@@ -15,9 +15,7 @@ PLAIN_HISTORY_MAX = 1_000  # messages kept for /history
 
 assert PLAIN_DATAGRAM_BYTES_MAX > NICKNAME_BYTES_MAX + 8
 
-# -- the loop and its sources --------------------------------------------------------------------
-
-BURST_S = 0.003  # what comes so soon after a datagram belongs to a burst, and is drained
+FAULT_PAUSE_S = 1.0  # after a bug of ours in a session's timer: the loop is not kept busy by it
 
 # -- the reliable room ---------------------------------------------------------------------------
 

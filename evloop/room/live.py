@@ -1,9 +1,9 @@
-"""One room live: a session on its two sockets and its one timer.
+"""One room live: a session on its transport and its one timer.
 
-A datagram's way: `receive` (a bounded burst) -> `session.receive_datagram` for each, then once
-`pump`: send what the session wants sent, hand its events up, set the timer to its next deadline.
-The timer takes the same road. Nothing here knows what a datagram means, nor that there is only
-one room.
+A datagram's way: the transport delivers a bounded burst -> `session.receive_datagram` for each,
+then once `pump`: send what the session wants sent, hand its events up, set the timer to its next
+deadline. The timer takes the same road. Nothing here knows what a datagram means, by which road it
+came, nor that there is only one room: a room needs no terminal and no sockets.
 
 A bug in the session, or in who is told, costs the datagram or the event in hand and no more: it is
 counted, told once, and the room goes on.
@@ -16,29 +16,40 @@ counted, told once, and the room goes on.
 
 from __future__ import annotations
 
-from evloop.net.interfaces import choose_interface
-from evloop.net.limits import DATAGRAMS_PER_WAKE_MAX
-from evloop.net.multicast import (
-    destination,
-    granted_buffer,
-    kernel_drops,
-    open_receiver,
-    open_sender,
-    receive,
-)
-from evloop.room.limits import BURST_S, FAULT_REST_S, LEAVE_S
+from evloop.base.errors import EvloopError
+from evloop.room.events import Fault, Trouble
+from evloop.room.limits import FAULT_PAUSE_S, LEAVE_S
 from evloop.system.timers import nothing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Callable
     from typing import Any, Protocol
 
+    from evloop.room.events import Event, Said
     from evloop.system.loop import Loop
     from evloop.system.timers import Timer
 
-    Event = tuple[Any, ...]
+    class Transport(Protocol):
+        """The road of a room's datagrams; `evloop.net.multicast.MulticastTransport` is one.
+
+        `source` is where our own datagrams seem to come from, if they come back. `receive` begins:
+        `deliver` is called with each burst of (datagram, source), `ready` when `send` has returned
+        False and would take something again. `send` to None is to everybody, to a source to that
+        one alone; OSError: it is lost, and so may be what follows. `reopen` opens anew after the
+        network has changed, or raises SetupError. `describe` says for people by which way.
+        """
+
+        @property
+        def source(self) -> object: ...
+        def receive(
+            self, deliver: Callable[[list[tuple[bytes, Any]]], object], ready: Callable[[], object]
+        ) -> None: ...
+        def send(self, data: bytes, target: Any) -> bool: ...
+        def reopen(self) -> None: ...
+        def close(self) -> None: ...
+        def describe(self) -> str: ...
+        def stats(self) -> dict[str, int]: ...
 
     class Session(Protocol):
         """What `RoomSession` and `PlainSession` have in common; see there."""
@@ -54,7 +65,7 @@ if TYPE_CHECKING:
         def datagrams_to_send(self) -> list[tuple[bytes, object | None]]: ...
         def events(self) -> list[Event]: ...
         def members(self, now: float) -> list[tuple[bytes, str, float]]: ...
-        def history(self, count: int) -> list[Event]: ...
+        def history(self, count: int) -> list[Said]: ...
         def stats(self) -> dict[str, int]: ...
         def label(self, sender: bytes, name: str) -> str: ...
         def queued(self) -> int: ...
@@ -68,78 +79,59 @@ LIVE, LEAVING, CLOSED = range(3)
 
 
 class LiveRoom:
-    """A member of the room at (`address`, `port`), both canonical.
+    """A member of one room: `session` on `transport`, which are the room's own from now on.
 
-    `make_session(own_source)` makes the session, `wall` is unix time. `on_events(events)` gets what
-    happened in the session, and ("trouble", why): nothing can be sent because of `why`; "": it is
-    over; and once ("fault", what): an exception, which cost no more than what it was about. `on_pump()` is called whenever the session may have moved, `on_closed()` once, when the
-    room is left and its sockets are closed. Raises SetupError when these cannot be had.
+    `wall` is unix time. Nothing moves before `start`. `on_events(events)` then gets what happened
+    in the session, and Trouble: nothing can be sent because of `why`; "": it is over; and Fault: a
+    bug was contained. `on_pump()`
+    is called whenever the session may have moved, `on_closed()` once, when the room is left and its
+    transport is closed.
     """
 
     __slots__ = (
         "_deadline",
-        "_faulty_until",
-        "_group",
-        "_heard",
+        "_faulty",
         "_loop",
-        "_on_events",
-        "_receiver",
-        "_sender",
         "_timer",
         "_waiting",
         "_wall",
-        "_watches",
         "faults",
-        "interface",
         "on_closed",
+        "on_events",
         "on_pump",
         "send_errors",
         "session",
         "state",
+        "transport",
         "trouble",
     )
 
     def __init__(
         self,
         loop: Loop,
-        address: str,
-        port: int,
-        *,
-        make_session: Callable[[Any], Session],
-        interface: str | None,
-        directory: tuple[Any, ...] | None,
-        ttl: int,
+        transport: Transport,
+        session: Session,
         wall: Callable[[], float],
-        on_events: Callable[[list[Event]], object],
     ) -> None:
-        self.interface = choose_interface(address, interface, directory)
-        receiver = open_receiver(address, port, self.interface)
-        try:
-            self._sender = open_sender(address, port, self.interface, ttl)
-        except BaseException:
-            receiver.close()
-            raise
-        self._receiver = receiver
-        self._group = destination(address, port, self.interface)
         self._loop = loop
         self._wall = wall
-        self._on_events = on_events
+        self.transport = transport
+        self.session = session
+        self.on_events: Callable[[list[Event]], object] = nothing
         self.on_pump: Callable[[], object] = nothing
         self.on_closed: Callable[[], object] = nothing
         self.state = LIVE
         self.send_errors = 0
         self.faults = 0  # exceptions that were contained
-        self._faulty_until = float("-inf")  # the timer raised: it rests until then
+        self._faulty = float("-inf")  # when the session last raised: it rests a little
         self.trouble = ""  # why nothing can be sent to the group
-        self._heard = float("-inf")  # when something was last received
-        self._waiting: list[tuple[bytes, Any]] = []  # what the kernel had no room for
-        self.session = make_session(self._sender.getsockname())
-        self._watches = [
-            loop.watch(receiver, lambda: self._receive(receiver)),
-            loop.watch(self._sender, lambda: self._receive(self._sender), self.pump),
-        ]
+        self._waiting: list[tuple[bytes, Any]] = []  # what the transport had no room for
         self._timer: Timer = loop.call_at(float("inf"), self._on_timer)
         self._deadline: Timer = loop.call_at(float("inf"), self.close)
+
+    def start(self) -> None:
+        """Begin to send and to receive."""
+        self.transport.receive(self._receive, self.pump)
         self.pump()
 
     def say(self, text: str, kind: int) -> None:
@@ -158,13 +150,12 @@ class LiveRoom:
         self.pump()
 
     def stats(self) -> dict[str, int]:
-        """The session's counters and those of the sockets."""
+        """The session's counters and those of the transport."""
         return {
             **self.session.stats(),
             "send_errors": self.send_errors,
             "faults": self.faults,
-            "dropped_by_kernel": kernel_drops(self._receiver) + kernel_drops(self._sender),
-            "receive_buffer_bytes": granted_buffer(self._receiver),
+            **self.transport.stats(),
         }
 
     def leave(self) -> None:
@@ -182,45 +173,54 @@ class LiveRoom:
         self.state = CLOSED
         self._timer.cancel()
         self._deadline.cancel()
-        for watch in self._watches:
-            watch.close()
+        self.transport.close()
         self.on_closed()
 
-    def _receive(self, sock: socket.socket) -> None:
+    def reopen(self) -> None:
+        """The network has changed: open the transport anew; SetupError: all is as before."""
+        self.transport.reopen()
+        self.pump()
+
+    def _receive(self, burst: list[tuple[bytes, Any]]) -> None:
         session, now = self.session, self._loop.now
-        # A lone datagram is read alone: to be told that there is no second one costs a system call
-        # and an exception. What came with it wakes us again, and then all is drained.
-        most = 1 if now > self._heard + BURST_S else DATAGRAMS_PER_WAKE_MAX
-        self._heard = now
-        for data, source in receive(sock, most):
+        take = session.receive_datagram
+        for data, source in burst:
             try:
-                session.receive_datagram(data, source, now)
-            except Exception as error:  # the datagram is dropped
+                take(data, source, now)
+            except Exception as error:  # noqa: BLE001 - the datagram is dropped
                 self._fault(error)
         self.pump()
 
     def _on_timer(self) -> None:
-        self._guarded(self.session.handle_timer, self._loop.now)
+        self._ask(self.session.handle_timer, self._loop.now)
         self.pump()
 
-    def _guarded(self, act: Callable[..., Any], *arguments: Any) -> Any:
-        """What `act` returns; None when it raises."""
-        try:
-            return act(*arguments)
-        except Exception as error:
-            self._fault(error)
-            self._faulty_until = self._loop.now + FAULT_REST_S
-            return None
-
     def _fault(self, error: Exception) -> None:
-        """Something raised: count it, and tell of the first."""
+        """A bug: what it was about is lost. It is told once: it may be a stranger who makes it come
+        again and again, and he is to end no program. (Our own errors are no bugs: the owner of the
+        loop judges them.)"""
+        if isinstance(error, EvloopError):
+            self._loop.failed(self, error)
+            return
         self.faults += 1
         if self.faults == 1:
             kind = type(error).__name__
-            try:
-                self._on_events([("fault", f"{kind}: {error}" if str(error) else kind)])
-            except Exception:
-                self.faults += 1  # who would be told is what is broken
+            self._tell(Fault("fault", f"{kind}: {error}" if str(error) else kind))
+
+    def _ask(self, act: Callable[..., Any], *arguments: Any) -> Any:
+        """What `act`, of the session, returns; None when it raises: then it rests."""
+        try:
+            return act(*arguments)
+        except Exception as error:  # noqa: BLE001 - the room goes on
+            self._faulty = self._loop.now
+            self._fault(error)
+            return None
+
+    def _tell(self, event: Event) -> None:
+        try:
+            self.on_events([event])
+        except Exception as error:  # noqa: BLE001 - the others are told all the same
+            self._fault(error)
 
     def pump(self) -> None:
         """Carry what the session has for the network, for the user and for the timer."""
@@ -228,30 +228,33 @@ class LiveRoom:
             return
         session = self.session
         waiting = self._waiting
-        waiting += self._guarded(session.datagrams_to_send) or ()
+        waiting += self._ask(session.datagrams_to_send) or ()
         if waiting:
             self._send(waiting)
-        for event in self._guarded(session.events) or ():
-            self._guarded(self._on_events, [event])
+        for event in self._ask(session.events) or ():
+            self._tell(event)
         if self.state == CLOSED:  # by who was told
             return
-        deadline = self._guarded(session.next_deadline)
-        if deadline is None or self._faulty_until > self._loop.now:
-            deadline = max(deadline or 0.0, self._faulty_until)
+        deadline = self._ask(session.next_deadline)
+        rested = self._faulty + FAULT_PAUSE_S
+        if deadline is None or (deadline < rested and rested > self._loop.now):
+            deadline = rested  # not at once, if it is due still
         self._timer.move(deadline)
         if self.state == LEAVING and deadline == float("inf") and not self._waiting:
             self.close()
         else:
-            self._guarded(self.on_pump)
+            try:
+                self.on_pump()
+            except Exception as error:  # noqa: BLE001 - no business of the room
+                self._fault(error)
 
     def _send(self, waiting: list[tuple[bytes, Any]]) -> None:
-        group, sendto = self._group, self._sender.sendto
+        send = self.transport.send
         done = 0
         for data, target in waiting:
             try:
-                sendto(data, group if target is None else target)
-            except BlockingIOError:
-                break
+                if not send(data, target):
+                    break
             except OSError as error:
                 # As good as lost on the way, which the session repairs. To a single member it is
                 # mostly an ICMP answer to an earlier datagram; to the group, the network is away.
@@ -263,10 +266,9 @@ class LiveRoom:
                     self._tell_trouble("")
             done += 1
         del waiting[:done]
-        self._watches[1].want_write(bool(waiting))
 
     def _tell_trouble(self, why: str) -> None:
         """Nothing can be sent because of `why`, or again ("")."""
         if bool(why) != bool(self.trouble):
-            self._on_events([("trouble", why)])
+            self.on_events([Trouble("trouble", why)])
         self.trouble = why

@@ -14,7 +14,8 @@ from __future__ import annotations
 from collections import deque
 
 from evloop.base.errors import Refused
-from evloop.base.names import check_nickname
+from evloop.base.names import check_member_name, check_nickname, utf8_parts
+from evloop.room.events import ME, NO_SENDER, NO_SEQ, TEXT, Said
 from evloop.room.limits import (
     PLAIN_BURST,
     PLAIN_DATAGRAM_BYTES_MAX,
@@ -22,31 +23,20 @@ from evloop.room.limits import (
     PLAIN_PER_S,
     PLAIN_QUEUE_MAX,
 )
-from evloop.room.reliable.packets import ME, TEXT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from random import Random
 
-    Event = tuple[object, ...]
+    from evloop.room.events import Event
 
-_NOBODY = b""
 _AHEAD_S = (PLAIN_BURST - 1) / PLAIN_PER_S + 1e-6  # the last so that rounding holds nothing back
 
 
 def cut(text: str, most: int) -> list[str]:
     """Cut `text` into parts of at most `most` (>= 4) UTF-8 bytes, between characters only."""
-    data = text.encode(errors="replace")
-    parts = []
-    start = 0
-    while len(data) - start > most:
-        end = start + most
-        while data[end] & 0xC0 == 0x80:  # a continuation byte: the cut would be inside a character
-            end -= 1
-        parts.append(data[start:end].decode())
-        start = end
-    parts.append(data[start:].decode())
-    return parts
+    return [part.decode() for part in utf8_parts(text.encode(errors="replace"), most)]
 
 
 class PlainSession:
@@ -60,8 +50,8 @@ class PlainSession:
         "_now",
         "_pace",
         "_queue",
+        "is_own",
         "nickname",
-        "own_source",
         "place",
         "sender_id",
     )
@@ -79,10 +69,10 @@ class PlainSession:
         self.place = place
         self.sender_id = sender_id
         self.nickname = check_nickname(nickname)
-        self.own_source: object = None  # the room sets it: our looped-back datagrams come from it
+        self.is_own: Callable[[object], bool] = _never  # whether a source is our own socket
         self._events: list[Event] = []
         self._queue: deque[bytes] = deque()
-        self._history: deque[Event] = deque(maxlen=PLAIN_HISTORY_MAX)
+        self._history: deque[Said] = deque(maxlen=PLAIN_HISTORY_MAX)
         self._now = now
         self._pace = now  # when the bucket will be full again (GCRA, ITU-T I.371)
         self._leaving = False
@@ -106,7 +96,7 @@ class PlainSession:
 
     def receive_datagram(self, data: bytes, source: object, now: float) -> None:
         """Any bytes are a message; only nothing, and our own words coming back, are not."""
-        if source is not None and source == self.own_source:
+        if self.is_own(source):
             self._counts["dropped_own"] += 1
             return
         line = data.decode(errors="replace").rstrip("\0\r\n")  # C programs send the NUL along
@@ -116,15 +106,15 @@ class PlainSession:
         self._counts["received"] += 1
         name, colon, text = line.partition(": ")
         try:
-            check_nickname(name)
+            check_member_name(name)
         except Refused:
             colon = ""
         if not colon:
             name, text = "", line
-        self._keep(_NOBODY, name, TEXT, text, 0)
+        self._keep(NO_SENDER, name, TEXT, text, 0)
 
     def _keep(self, sender: bytes, name: str, kind: int, text: str, wall: int) -> None:
-        event = ("message", sender, -1, name, kind, text, wall, "", False)
+        event = Said("message", sender, NO_SEQ, name, kind, text, wall, "", False)
         self._events.append(event)
         self._history.append(event)
 
@@ -156,7 +146,7 @@ class PlainSession:
         """Only ourselves: a plain room has no presence."""
         return [(self.sender_id, self.nickname, 0.0)]
 
-    def history(self, count: int) -> list[Event]:
+    def history(self, count: int) -> list[Said]:
         """The newest `count` messages as they came."""
         return list(self._history)[-count:] if count > 0 else []
 
@@ -186,3 +176,8 @@ class PlainSession:
     def leave(self, now: float, wall: int) -> None:
         """Send what is queued at once: there is no later."""
         self._leaving = True
+
+
+def _never(source: object) -> bool:
+    """Nothing of ours comes back, as far as we know."""
+    return False

@@ -11,10 +11,12 @@ LOG_REPEATS_MAX = 5  # lines of one event from one visitor in a window; more tel
 LOG_EVENT_REPEATS_MAX = 50  # lines of one event from all visitors in a window: 5/s at most
 LOG_KINDS_MAX = 1_000  # windows held at once, ~200 B each; beyond, visitors share the event's own
 LOG_VALUE_CHARS_MAX = 200  # of one value; the line must hold several
-LOG_LINE_BYTES_MAX = 4_000  # a pipe that polls writable takes PIPE_BUF (4,096) bytes, no more
+LOG_LINE_BYTES_MAX = 4_000  # below PIPE_BUF (4,096): a pipe takes such a line whole or not at all
+LOG_QUEUE_BYTES_MAX = 256 * 1024  # waits for who reads the log; then lines are counted
 
 assert LOG_REPEATS_MAX < LOG_EVENT_REPEATS_MAX < LOG_KINDS_MAX
 assert LOG_LINE_BYTES_MAX + 4 <= 4_096
+assert LOG_LINE_BYTES_MAX < LOG_QUEUE_BYTES_MAX
 
 # -- the loop and its sources --------------------------------------------------------------------
 
@@ -39,4 +41,5 @@ FOREGROUND_POLL_S = 0.25  # in the background: `fg` after `bg` sends no signal
 # -- the client's standard streams ---------------------------------------------------------------
 
 OUTLET_BYTES_MAX = 8 * 1024 * 1024  # waits for a slow reader of our output; then lines are counted
+WRITE_BYTES_PER_WAKE = 256 * 1024  # of one writer: a fast reader of much does not keep the loop
 LINE_BYTES_MAX = 65_536  # of one line of stdin; a longer one is refused, not held

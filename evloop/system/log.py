@@ -23,19 +23,23 @@ import os
 import time
 
 from evloop.base.addresses import prefix_of
-from evloop.base.names import quoted
+from evloop.base.names import quoted, utf8_parts
 from evloop.system.limits import (
     LOG_EVENT_REPEATS_MAX,
     LOG_KINDS_MAX,
+    LOG_LINE_BYTES_MAX,
+    LOG_QUEUE_BYTES_MAX,
     LOG_REPEATS_MAX,
     LOG_VALUE_CHARS_MAX,
     LOG_WINDOW_S,
 )
-from evloop.system.stdout import LineWriter
+from evloop.system.stdout import Writer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    from evloop.system.loop import Loop
 
 # The severities of syslog (RFC 5424), which are the journal's too.
 ERROR, WARNING, NOTICE, INFO, DEBUG = range(3, 8)
@@ -172,6 +176,13 @@ class Log:
                 severity, event, visitor = key
                 self._line(severity, f"{event} ... {window.held} more", {"peer": visitor or None})
 
+    def trace(self, error: BaseException) -> None:
+        """The stack of `error`, for `--debug`: several lines, as Python writes them."""
+        from traceback import format_exception
+
+        for line in "".join(format_exception(type(error), error, error.__traceback__)).split("\n"):
+            self._write(line)
+
     # -- the text --------------------------------------------------------------------------------
 
     def _line(self, severity: int, event: str, fields: dict[str, object]) -> None:
@@ -231,10 +242,24 @@ def goes_to_journal(environ: Mapping[str, str], descriptor: int = 2) -> bool:
     return (status.st_dev, status.st_ino) == (int(device), int(inode))
 
 
-def stderr_log(level: int = INFO) -> Log:
-    """The log of a process: standard error, real clocks, the journal's form where it reads it."""
+def cut_line(line: str) -> str:
+    """`line` in at most LOG_LINE_BYTES_MAX bytes, and a sign that it is not all."""
+    data = line.encode(errors="replace")
+    if len(data) <= LOG_LINE_BYTES_MAX:
+        return line
+    return utf8_parts(data, LOG_LINE_BYTES_MAX)[0].decode() + "…"
+
+
+def log_writer(loop: Loop) -> Writer:
+    """Standard error for a log: what a reader that has stopped does not take is counted."""
+    lost = "... %d lines could not be written"
+    return Writer(2, loop, most=LOG_QUEUE_BYTES_MAX, lost=lost)
+
+
+def stderr_log(writer: Writer, level: int = INFO) -> Log:
+    """The log of a process: `writer`, real clocks, the journal's form where it reads it."""
     return Log(
-        LineWriter(2),
+        lambda line: writer.line(cut_line(line)),
         level=level,
         journal=goes_to_journal(os.environ),
         wall=time.time,

@@ -24,11 +24,11 @@ A timer's life is told in `timers`.
 
 from __future__ import annotations
 
+import errno
 import os
 import selectors
 import signal
 import socket
-import sys
 import time
 from collections import deque
 
@@ -47,7 +47,6 @@ if TYPE_CHECKING:
 
     class HasFileno(Protocol):
         def fileno(self) -> int: ...
-        def close(self) -> None: ...
 
     class Poller(Protocol):
         def register(self, fd: int, bits: int, /) -> object: ...
@@ -125,12 +124,13 @@ class Watched:
             poller.unregister(self.fd)
         self._mask = mask
 
-    def close_descriptor(self) -> None:
-        """Stop watching, then close `fileobj`; a second call does nothing.
+    def release(self) -> object:
+        """It is watched no more: whoever has opened the descriptor closes it here."""
 
-        Nobody else may close it: the kernel hands the number out again at once. Descriptors 0, 1
-        and 2 stay open: they are shared with the shell, and what is opened next would take their
-        place.
+    def close_descriptor(self) -> None:
+        """Stop watching, then `release`; a second call does nothing.
+
+        What is watched is closed nowhere else: the kernel hands the number out again at once.
         """
         fd, mask = self.fd, self._mask
         if fd < 0:
@@ -140,12 +140,7 @@ class Watched:
         if mask:
             self._loop._poller.unregister(fd)
         del self._loop._watches[fd]
-        if fd <= 2:
-            return
-        if isinstance(self.fileobj, int):
-            os.close(fd)
-        else:
-            self.fileobj.close()
+        self.release()
 
 
 class Watch(Watched):
@@ -154,10 +149,11 @@ class Watch(Watched):
     `on_read` and `on_write` may be set to something else at any time.
     """
 
-    __slots__ = ("on_read", "on_write")
+    __slots__ = ("on_read", "on_write", "release")
 
     on_read: Callback
     on_write: Callback
+    release: Callback
 
     def __init__(
         self,
@@ -165,16 +161,18 @@ class Watch(Watched):
         fileobj: HasFileno | int,
         on_read: Callback | None,
         on_write: Callback | None,
+        release: Callback,
     ) -> None:
+        self.release = release
         self.on_read = on_read or nothing
         self.on_write = on_write or nothing
         super().__init__(loop, fileobj, on_read is not None)
 
     def close(self) -> None:
-        """Stop watching, then close; see `close_descriptor`."""
+        """Stop watching, then release; see `close_descriptor`."""
         self.close_descriptor()
         # The functions mostly belong to an object that holds this one: cut the cycle.
-        self.on_read = self.on_write = nothing
+        self.on_read = self.on_write = self.release = nothing
 
 
 class Loop:
@@ -182,8 +180,9 @@ class Loop:
 
     `now`: when the tick's events came, on the loop's clock.
     `on_error(origin, error)`: an exception left a callback; origin is the Watch or Timer, or the
-    deferred, hook or signal function itself. While it is None (the default) the exception leaves
-    `tick`, which loses nothing: what was not yet called is called by the next tick.
+    deferred, hook or signal function itself, or what was given to `guard`. While it is None (the
+    default) the exception leaves `tick`, but only at its end: everybody else is served first. Of
+    several each leaves a tick of its own.
     `on_busy(seconds)`: called before each select with the time since the last one ended.
     """
 
@@ -192,6 +191,7 @@ class Loop:
         "_closed",
         "_deferred",
         "_due",
+        "_errors",
         "_fresh",
         "_hooks",
         "_poller",
@@ -221,6 +221,7 @@ class Loop:
         self._due: deque[Timer] = deque()
         self._deferred: deque[Callback] = deque()
         self._hooks: list[Callback] = []
+        self._errors: deque[Exception] = deque()  # that nobody has taken: they leave a tick
         self._signals: _Signals | None = None
         self._ticking = False
         self._stopping = False
@@ -236,13 +237,16 @@ class Loop:
         fileobj: HasFileno | int,
         on_read: Callback | None,
         on_write: Callback | None = None,
+        release: Callback = nothing,
     ) -> Watch:
         """Watch `fileobj` (a socket, a file, or a descriptor) for reading, if on_read is given.
 
-        Writability is asked for by `Watch.want_write`. Raises PermissionError when the kernel
-        cannot wait for it (epoll and regular files, /dev/null): see `Input`.
+        Writability is asked for by `Watch.want_write`. `release` is called once, when it is
+        watched no more: who has opened the descriptor gives the function that closes it. Raises
+        PermissionError when the kernel cannot wait for it (epoll and regular files, /dev/null):
+        see `Input`.
         """
-        return Watch(self, fileobj, on_read, on_write)
+        return Watch(self, fileobj, on_read, on_write, release)
 
     def call_at(self, when: float, fn: Callback) -> Timer:
         """Call `fn` once `when` has come; inf makes a timer that waits to be moved."""
@@ -288,7 +292,7 @@ class Loop:
                 self._run_hooks()
             # A fresh reading: `now` is as old as the last tick's callbacks and the hooks took.
             before = self._clock()
-            if self._deferred or self._due or self._stopping:
+            if self._deferred or self._due or self._stopping or self._errors:
                 timeout: float | None = 0
             else:
                 timeout = self._sleep(before) if heap else None
@@ -302,11 +306,38 @@ class Loop:
                 self._run_timers()
             if self._deferred:
                 self._run_deferred()
+            if self._errors:
+                raise self._errors.popleft()
         finally:
             self._ticking = False
 
+    def guard(self, origin: object, fn: Callable[..., object], *args: Any) -> bool:
+        """Call `fn(*args)` in a pass over many; return whether it went well.
+
+        An exception goes to `on_error`, as that of any callback does: the pass goes on.
+        """
+        try:
+            fn(*args)
+        except Exception as error:  # noqa: BLE001 - the owner of the loop decides
+            self.failed(origin, error)
+            return False
+        return True
+
+    def failed(self, origin: object, error: Exception) -> None:
+        """`error` left a callback of `origin`: tell the owner of the loop."""
+        if self.on_error is None:
+            self._errors.append(error)
+            return
+        try:
+            self.on_error(origin, error)
+        except Exception as worse:  # noqa: BLE001 - then the tick ends with it
+            self._errors.append(worse)
+
     def close(self) -> None:
-        """Close every watch, give the signals back. A second call does nothing."""
+        """Close every watch, with what it is to release; give the signals back.
+
+        A second call does nothing.
+        """
         if self._ticking:
             raise LocalProtocolError("a loop cannot be closed by its own tick: stop it first")
         if self._closed:
@@ -315,13 +346,15 @@ class Loop:
         if self._signals is not None:
             self._signals.restore()
         for watch in list(self._watches.values()):
-            watch.close_descriptor()
+            self.guard(watch, watch.close_descriptor)
         self._timers.clear()
         self._due.clear()
         self._deferred.clear()
         self._hooks.clear()
         self._poller.close()
         self._selector.close()
+        if self._errors:
+            raise self._errors.popleft()
 
     def _sleep(self, now: float) -> float | None:
         """Seconds from `now` until the next timer; None: there is none."""
@@ -349,7 +382,7 @@ class Loop:
                 if bits & _WRITABLE and watch._mask & WRITE:
                     watch.on_write()
             except Exception as error:  # noqa: BLE001 - the owner of the loop decides
-                self._failed(watch, error)
+                self.failed(watch, error)
 
     def _run_timers(self) -> None:
         now, due = self.now, self._due
@@ -360,27 +393,17 @@ class Loop:
             try:
                 timer.fire(now)
             except Exception as error:  # noqa: BLE001 - the owner of the loop decides
-                self._failed(timer, error)
+                self.failed(timer, error)
 
     def _run_deferred(self) -> None:
         deferred = self._deferred
         for _ in range(len(deferred)):
-            self._call(deferred.popleft())
+            fn = deferred.popleft()
+            self.guard(fn, fn)
 
     def _run_hooks(self) -> None:
         for hook in self._hooks:
-            self._call(hook)
-
-    def _call(self, fn: Callback) -> None:
-        try:
-            fn()
-        except Exception as error:  # noqa: BLE001 - the owner of the loop decides
-            self._failed(fn, error)
-
-    def _failed(self, origin: object, error: Exception) -> None:
-        if self.on_error is None:
-            raise error
-        self.on_error(origin, error)
+            self.guard(hook, hook)
 
 
 def _poller_of(selector: selectors.BaseSelector) -> Poller:
@@ -389,25 +412,48 @@ def _poller_of(selector: selectors.BaseSelector) -> Poller:
     epoll is spoken to directly, through a second descriptor of the same one: a key, a tuple and
     two dicts for each descriptor are 117 bytes, and a good part of a selectors loop's own time.
     """
-    if sys.platform == "linux" and isinstance(selector, selectors.EpollSelector):
-        import select  # late: `selectors` has loaded it already
+    import select  # late: `selectors` has loaded it already
 
-        return select.epoll.fromfd(os.dup(selector.fileno()))
+    epoll: Any = getattr(select, "epoll", None)
+    if epoll is not None and isinstance(selector, getattr(selectors, "EpollSelector", ())):
+        inside: Any = selector
+        poller: Poller = epoll.fromfd(os.dup(inside.fileno()))
+        return poller
     return _Portable(selector)
 
 
 class _Portable:
-    """Any selector of the library, spoken to as if it were epoll."""
+    """Any selector of the library, spoken to as if it were epoll.
 
-    __slots__ = ("_selector", "close", "unregister")
+    kqueue refuses a few descriptors that select(2) can wait for (EINVAL: /dev/tty of Darwin, and
+    with it descriptor 0 of some Pythons there): with the first of these all move to select.
+    """
+
+    __slots__ = ("_selector",)
 
     def __init__(self, selector: selectors.BaseSelector) -> None:
         self._selector = selector
-        self.unregister = selector.unregister
-        self.close = selector.close
 
     def register(self, fd: int, bits: int) -> None:
-        self._selector.register(fd, _EVENTS[bits])
+        try:
+            self._selector.register(fd, _EVENTS[bits])
+        except OSError as error:
+            if error.errno == errno.EBADF or isinstance(self._selector, selectors.SelectSelector):
+                raise
+            self._move_to_select()
+            self._selector.register(fd, _EVENTS[bits])
+
+    def _move_to_select(self) -> None:
+        before, self._selector = self._selector, selectors.SelectSelector()
+        for key in before.get_map().values():
+            self._selector.register(key.fd, key.events)
+        before.close()
+
+    def unregister(self, fd: int) -> None:
+        self._selector.unregister(fd)
+
+    def close(self) -> None:
+        self._selector.close()
 
     def modify(self, fd: int, bits: int) -> None:
         self._selector.modify(fd, _EVENTS[bits])
@@ -440,7 +486,7 @@ class _Signals:
         self._reader, self._writer = socket.socketpair()
         self._reader.setblocking(False)
         self._writer.setblocking(False)
-        self._watch = loop.watch(self._reader, self._read)
+        self._watch = loop.watch(self._reader, self._read, release=self._reader.close)
         self._previous_fd = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
 
     def add(self, signum: int, fn: Callback) -> None:
@@ -452,7 +498,7 @@ class _Signals:
         for signum in self._reader.recv(SIGNALS_PER_WAKE_MAX):
             fn = self._handlers.get(signum)
             if fn is not None:  # Python handlers that are not ours write their numbers too
-                self._loop._call(fn)
+                self._loop.guard(fn, fn)
 
     def restore(self) -> None:
         signal.set_wakeup_fd(self._previous_fd)

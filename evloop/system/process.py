@@ -28,17 +28,63 @@ def fill_standard() -> None:
         sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115
 
 
+def _archive() -> str:
+    """The file in which evloop is when Python runs it out of an archive, else ""."""
+    loader = sys.modules[__name__].__loader__
+    return getattr(loader, "archive", "")  # only the loader of archives has one
+
+
+def command_of(program: str = "") -> str:
+    """What starts `program` ("client", "server", "": both in one) in a shell.
+
+    `python3 -m evloop.client`; out of an archive `python3 evloop.pyz client`, so that what is
+    printed for other machines names the file that they were given.
+    """
+    archive = _archive()
+    if not archive:
+        return f"python3 -m evloop.{program}" if program else "python3 -m evloop"
+    name = os.path.basename(os.path.realpath(archive))
+    if name.startswith("evloop-"):  # a copy that is called as one of the programs is
+        return f"evloop-{program}" if program else "evloop"
+    return f"python3 {name} {program}" if program else f"python3 {name}"
+
+
+def name_of(program: str) -> str:
+    """What help calls `program`: as it is installed; out of an archive, what starts it there."""
+    name = f"evloop-{program}"
+    if not _archive() or os.path.basename(sys.argv[0]).startswith(name):
+        return name
+    return command_of(program)
+
+
+def last_words(text: str) -> None:
+    """Say `text` on standard error as the process ends; a reader that has stopped is not awaited
+    for long."""
+    from evloop.system.stdout import Writer  # late: `--version` has no use for it
+
+    writer = Writer(2)
+    writer.line(text)
+    writer.drain(0.5)
+    writer.close()
+
+
 def raise_limit() -> int:
     """Raise the soft limit of open files to the hard one; return what it is then."""
     from resource import RLIM_INFINITY, RLIMIT_NOFILE, getrlimit, setrlimit
 
     soft, hard = getrlimit(RLIMIT_NOFILE)
-    if soft != hard:
+    if soft == hard:
+        return 1 << 20 if hard == RLIM_INFINITY else hard
+    # Some systems have a lower ceiling than they say; Darwin's is OPEN_MAX of <sys/syslimits.h>.
+    for ceiling in (hard, 10_240):
+        above = soft != RLIM_INFINITY and (ceiling == RLIM_INFINITY or ceiling > soft)
         try:
-            setrlimit(RLIMIT_NOFILE, (hard, hard))
-        except (OSError, ValueError):  # some systems have a lower ceiling than they say
-            return soft
-    return 1 << 20 if hard == RLIM_INFINITY else hard
+            if above:
+                setrlimit(RLIMIT_NOFILE, (ceiling, hard))
+                return 1 << 20 if ceiling == RLIM_INFINITY else ceiling
+        except (OSError, ValueError):
+            continue
+    return soft
 
 
 def columns() -> int:

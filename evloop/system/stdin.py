@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
     class Owner(Protocol):
         def line(self, text: str) -> None: ...
+        def passes(self, text: str) -> bool: ...
+        def suspending(self) -> str: ...
         def bad_line(self, why: str) -> None: ...
         def leave(self) -> None: ...
         def interrupt(self) -> None: ...
@@ -42,7 +44,7 @@ if TYPE_CHECKING:
 
 
 class Input:
-    """Reads `fd` for as long as it lasts, and never closes 0, 1 or 2.
+    """Reads `fd` for as long as it lasts. It is not closed here, but by who opened it.
 
     `on_data(data)` gets at most `READ_BYTES_PER_WAKE` bytes; b"" is the end, told once. On a
     terminal b"" is Ctrl-D: reading goes on, and the owner may close. `ours(fd)` says whether we
@@ -86,12 +88,10 @@ class Input:
         """Read no more; a second call does nothing."""
         if self._fd < 0:
             return
-        fd, self._fd = self._fd, -1
+        self._fd = -1
         self._want = False
         if self._watch is not None:
             self._watch.close()
-        elif fd > 2:
-            os.close(fd)
 
     def _defer(self) -> None:
         if not self._deferred:

@@ -1,17 +1,26 @@
-"""Standard output or error on the loop: never blocks it, loses nothing quietly.
+"""The one writer for standard output, standard error, the log and the terminal: it never blocks.
 
 O_NONBLOCK is never set on descriptors 0 to 2: the flag belongs to the open file, which the shell
-that started us holds too. Instead poll(2) says whether a write can go, and at most PIPE_BUF bytes
-go at once: of a pipe that is writable POSIX promises that these do not block.
+that started us holds too. Each Writer has a descriptor of its own instead, and how much one write
+may hold depends on what is behind it:
 
-    state     write                              writable            reader gone
-    direct    poll, os.write; rest -> queued     -                   -> gone
-    queued    append (beyond the cap: counted)   os.write; -> direct -> gone
-    gone      nothing                            -                   -
+    behind the descriptor           ours is                            one write
+    pipe, terminal                  opened again, with O_NONBLOCK      as much as it takes
+    socket                          a duplicate, sent MSG_DONTWAIT     as much as it takes
+    file, /dev/null                 a duplicate (it never waits)       as much as it takes
+    pipe that cannot be opened      a duplicate, asked by poll(2)      PIPE_BUF bytes, as POSIX
+      again                                                            promises
+    terminal that cannot be         a duplicate, asked by poll(2)      one byte: a terminal that
+      opened again                                                     polls writable takes no more
+
+The states:
+
+    state     write                              writable             reader gone
+    direct    written; what is refused: -> queued    -                -> gone
+    queued    appended (beyond the cap: counted)     written; -> direct   -> gone
+    gone      nothing                                -                -
 
 A full disk counts as a reader that is gone, but that is no quiet end: `on_gone` is told why.
-
-A regular file is always `direct`: it cannot be watched, and does not block either.
 """
 
 from __future__ import annotations
@@ -19,8 +28,12 @@ from __future__ import annotations
 import errno
 import os
 import select
+import socket
+import stat
+import sys
 
-from evloop.system.limits import LOG_LINE_BYTES_MAX, OUTLET_BYTES_MAX
+from evloop.system.limits import OUTLET_BYTES_MAX, WRITE_BYTES_PER_WAKE
+from evloop.system.timers import nothing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,29 +41,118 @@ if TYPE_CHECKING:
 
     from evloop.system.loop import Loop, Watch
 
-_PIECE = select.PIPE_BUF
 # The reader of the pipe, the terminal, or all of it is gone.
 _NOBODY_READS = (errno.EPIPE, errno.EIO, errno.EBADF, errno.ECONNRESET)
+_FLAGS = os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+# On a blocking terminal POLLOUT promises room for one byte; a write of two "\n" (four bytes when
+# each goes out as CR LF) blocked for good on a full pty.
+_TERMINAL_BYTES = 1
+TIOCGDEV = 0x80045432  # Linux: the device behind /dev/tty
 
 
-class Outlet:
-    """Writes text to `fd`; `on_gone(why)` is called once when no more can be written.
+def terminal_again(fd: int) -> int | None:
+    """The terminal behind `fd` in an open file of our own; None when that is refused."""
+    try:
+        return os.open(os.ttyname(fd), os.O_RDWR | _FLAGS)
+    except OSError:
+        pass  # another user's (su), or not in this container's /dev
+    try:
+        own = os.open("/dev/tty", os.O_RDWR | _FLAGS)
+    except OSError:
+        return None
+    if _device_of(own) != os.fstat(fd).st_rdev:
+        os.close(own)  # our controlling terminal is another one
+        return None
+    return own
 
-    `why` is "" when nobody reads it any more (`| head -1`): that is an end as good as any.
+
+def _device_of(fd: int) -> int | None:
+    from fcntl import ioctl  # late: the second choice is hardly ever needed
+
+    try:
+        answer = ioctl(fd, TIOCGDEV, bytes(4))
+    except OSError:
+        return None
+    return int.from_bytes(answer, sys.byteorder)
+
+
+def pipe_again(fd: int) -> int | None:
+    """The pipe behind `fd` in an open file of our own; None where the system has no way."""
+    try:
+        own = os.open(f"/proc/self/fd/{fd}", os.O_WRONLY | _FLAGS)
+    except OSError:  # no /proc, another user's pipe, or nobody reads it
+        return None
+    if os.path.sameopenfile(own, fd):
+        return own
+    os.close(own)
+    return None
+
+
+class Writer:
+    """Writes to what is behind `fd`, and holds what is refused, at most `most` bytes.
+
+    What does not fit is counted in lines and told as `lost`, a text with %d in it, where the gap
+    is. With a loop the rest goes out by itself; without one, whoever owns it calls `flush`.
+    `on_gone(why)` is called once when no more can be written; `why` is "" when nobody reads it
+    any more (`| head -1`), which is an end as good as any.
     """
 
-    __slots__ = ("_fd", "_loop", "_lost", "_on_gone", "_poll", "_queue", "_watch", "gone")
+    __slots__ = (
+        "_budget", "_fd", "_loop", "_lost", "_lost_text", "_most", "_on_gone", "_piece", "_poll",
+        "_queue", "_socket", "_watch", "gone", "own", "refused",
+    )  # fmt: skip
 
-    def __init__(self, loop: Loop, fd: int, on_gone: Callable[[str], object]) -> None:
+    def __init__(
+        self,
+        fd: int,
+        loop: Loop | None = None,
+        on_gone: Callable[[str], object] = nothing,
+        *,
+        most: int = OUTLET_BYTES_MAX,
+        lost: str = "-- %d lines not shown (the reader was too slow) --",
+    ) -> None:
         self._loop = loop
-        self._fd = fd
         self._on_gone = on_gone
+        self._most = most
+        self._lost_text = lost
         self._queue = bytearray()
         self._lost = 0
         self._watch: Watch | None = None
         self.gone = False
-        self._poll = select.poll()
-        self._poll.register(fd, select.POLLOUT)
+        self.refused = False  # the reader had no room at least once
+        self.own = False  # ours is an open file of its own, with O_NONBLOCK
+        self._socket: socket.socket | None = None
+        self._poll: select.poll | None = None
+        self._budget = WRITE_BYTES_PER_WAKE  # of one flush
+        self._piece = WRITE_BYTES_PER_WAKE  # of one write
+        self._fd = self._open(fd)
+
+    def _open(self, fd: int) -> int:
+        """A descriptor of our own for what is behind `fd`, and how it is written to."""
+        mode = os.fstat(fd).st_mode
+        terminal = os.isatty(fd)
+        again: int | None = None
+        if terminal:
+            again = terminal_again(fd)
+        elif stat.S_ISFIFO(mode):
+            again = pipe_again(fd)
+        if again is not None:
+            self.own = True
+            return again
+        mine = os.dup(fd)
+        if stat.S_ISSOCK(mode):
+            self._socket = socket.socket(fileno=mine)
+        elif terminal or stat.S_ISFIFO(mode):
+            self._piece = _TERMINAL_BYTES if terminal else select.PIPE_BUF
+            self._poll = select.poll()
+            self._poll.register(mine, select.POLLOUT)
+        else:
+            self._budget = max(self._budget, self._most)  # it never waits, and cannot be watched
+        return mine
+
+    def fileno(self) -> int:
+        """Our own descriptor."""
+        return self._fd
 
     @property
     def queued(self) -> int:
@@ -63,100 +165,104 @@ class Outlet:
 
     def write(self, text: str) -> None:
         """Write `text` as UTF-8, now or as soon as the reader has room."""
-        data = text.encode(errors="replace")
+        self.send(text.encode(errors="replace"))
+
+    def send(self, data: bytes) -> None:
+        """Write bytes, now or as soon as the reader has room."""
         if self.gone:
             return
-        if len(self._queue) + len(data) > OUTLET_BYTES_MAX:
+        waiting = bool(self._queue)  # then the loop, or the owner, calls flush
+        if self._lost:
+            note = (self._lost_text % self._lost + "\n").encode()
+            if len(self._queue) + len(note) + len(data) <= self._most:
+                self._lost = 0
+                self._queue += note
+        if self._lost or len(self._queue) + len(data) > self._most:
             self._lost += 1
-            return
-        waiting = bool(self._queue)  # then the loop, or a timer, calls flush
-        self._queue += data
-        if not waiting:
+        else:
+            self._queue += data
+        if not waiting or self._loop is None:
             self.flush()
 
-    def flush(self) -> None:
-        """Write what can go now; ask the loop for the rest."""
+    def flush(self) -> bool:
+        """Write what can go now, ask the loop for the rest; True when nothing waits any more."""
+        left = self._budget
         while self._queue and not self.gone:
-            ready = self._poll.poll(0)
-            if not ready:
-                self._wait()
-                return
-            try:
-                sent = os.write(self._fd, self._queue[:_PIECE])
-            except BlockingIOError:  # somebody else who shares it has set O_NONBLOCK
-                self._wait()
-                return
-            except OSError as error:
-                self._end("" if error.errno in _NOBODY_READS else str(error.strerror))
-                return
+            sent = self._write(self._queue[: min(self._piece, left)])
+            if sent == 0:
+                self.refused = True
             del self._queue[:sent]
+            left -= sent
+            if (sent == 0 or left <= 0) and self._queue:
+                self._want(True)
+                return False
         if self._lost and not self.gone:
             lost, self._lost = self._lost, 0
-            self.write(f"-- {lost} lines not shown (the reader was too slow) --\n")
-        elif self._watch is not None:
-            self._watch.want_write(False)
+            self._queue += (self._lost_text % lost + "\n").encode()
+            return self.flush()
+        self._want(False)
+        return True
+
+    def forget(self) -> None:
+        """Drop what waits."""
+        self._queue.clear()
+        self._want(False)
 
     def drain(self, seconds: float) -> None:
         """At the very end, when the loop is over: wait for the reader for at most `seconds`."""
+        self._unwatch()
+        self._loop = None
+        poll = select.poll()
+        poll.register(self._fd, select.POLLOUT)
         pieces = max(1, int(seconds / 0.05))
         while self._queue and not self.gone and pieces:
-            if not self._poll.poll(50):
-                pieces -= 1
             before = len(self._queue)
+            poll.poll(50)
             self.flush()
-            if len(self._queue) == before and not self.gone:
+            if len(self._queue) == before:
                 pieces -= 1
 
-    def _wait(self) -> None:
-        if self._watch is None:
-            try:
-                self._watch = self._loop.watch(self._fd, None, self.flush)
-            except OSError:
-                # stdin and stdout may be one descriptor's copies, or it cannot be waited for:
-                # then a timer tries again, which is slow but sure.
-                self._loop.call_at(self._loop.now + 0.05, self.flush)
-                return
-        self._watch.want_write(True)
+    def close(self) -> None:
+        """Write no more, and close our own descriptor; a second call does nothing."""
+        if self._fd < 0:
+            return
+        self._quit()
+        fd, self._fd = self._fd, -1
+        if self._socket is not None:
+            self._socket.close()
+        else:
+            os.close(fd)
 
-    def _end(self, why: str) -> None:
+    def _write(self, data: bytes | bytearray) -> int:
+        """How many bytes of `data` went; 0: the reader has no room."""
+        try:
+            if self._poll is not None and not self._poll.poll(0):
+                return 0
+            if self._socket is not None:
+                return self._socket.send(data, socket.MSG_DONTWAIT)
+            return os.write(self._fd, data)
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            self._quit()
+            self._on_gone("" if error.errno in _NOBODY_READS else str(error.strerror))
+            return 0
+
+    def _want(self, want: bool) -> None:
+        """Have the loop call `flush` once there is room, or no more."""
+        if self._watch is None:
+            if not want or self._loop is None:
+                return
+            self._watch = self._loop.watch(self._fd, None, self.flush)
+        self._watch.want_write(want)
+
+    def _quit(self) -> None:
         self.gone = True
         self._queue.clear()
+        self._lost = 0
+        self._unwatch()
+
+    def _unwatch(self) -> None:
         if self._watch is not None:
             self._watch.close()
             self._watch = None
-        self._on_gone(why)
-
-
-class LineWriter:
-    """Writes whole lines to a descriptor and never waits for it.
-
-    The descriptor is shared with other processes, so O_NONBLOCK is not set on it; poll is asked
-    first, and a pipe that polls writable takes PIPE_BUF bytes. A reader that has stopped costs
-    lines, which are counted and told when it goes on, but does not stop the loop.
-    """
-
-    __slots__ = ("_descriptor", "_poll", "lost")
-
-    def __init__(self, descriptor: int = 2) -> None:
-        self._descriptor = descriptor
-        self._poll = select.poll()
-        self._poll.register(descriptor, select.POLLOUT)
-        self.lost = 0
-
-    def __call__(self, line: str) -> None:
-        data = line.encode("utf-8", "replace")
-        if len(data) > LOG_LINE_BYTES_MAX:
-            data = data[:LOG_LINE_BYTES_MAX].decode("utf-8", "ignore").encode() + "…".encode()
-        if self.lost and self._send(b"... %d lines could not be written\n" % self.lost):
-            self.lost = 0
-        if not self._send(data + b"\n"):
-            self.lost += 1
-
-    def _send(self, data: bytes) -> bool:
-        try:
-            events = self._poll.poll(0)
-            if not events or not events[0][1] & select.POLLOUT:
-                return False
-            return os.write(self._descriptor, data) == len(data)
-        except OSError:  # closed, or the disk behind it is full: there is nobody to tell
-            return False

@@ -184,6 +184,6 @@ class Timeouts:
                 return
             if since.get(member) == begun:  # the one before may have stopped this one
                 del since[member]
-                self._expire(member)
+                self._loop.guard(member, self._expire, member)
         if since:
             self._timer.move(now)  # the next tick goes on

@@ -9,7 +9,7 @@ Events are tuples:
     ("leave",)        the escape key (Ctrl-])
     ("eof",)          Ctrl-D on an empty line
     ("hint", text)    Ctrl-C on an empty line: say this
-    ("interrupt",)    a second Ctrl-C within two seconds
+    ("interrupt",)    a second Ctrl-C within two seconds, or the first while `busy`
     ("suspend",)      Ctrl-Z
     ("abort",)        Ctrl-\\, where the driver lets it through
 
@@ -79,6 +79,7 @@ class Editor:
         "_screen",
         "_search",
         "_urgent",
+        "busy",
         "touched",
     )
 
@@ -109,6 +110,7 @@ class Editor:
         self._laid_out: tuple[list[list[str]], int, int] = [], 0, 0  # as last drawn
         self._urgent: list[tuple[Styled, int]] = []  # echoes and answers to keys: not paced
         self._bell = False
+        self.busy = False  # a command runs: Ctrl-C on an empty line is for it, at once
         self._changed = True  # prompt, line or window: they are to be laid out anew
         self.touched = True  # a `take` may have something to draw, or `next_deadline` has moved
         self._cleared = False
@@ -416,7 +418,7 @@ class Editor:
             line.kill(0, len(line.clusters))
             self._interrupted = -NEVER
             return None
-        if self._now - self._interrupted <= INTERRUPT_TWICE_S:
+        if self.busy or self._now - self._interrupted <= INTERRUPT_TWICE_S:
             self._interrupted = -NEVER
             return ("interrupt",)
         self._interrupted = self._now

@@ -11,9 +11,10 @@ for the end of input, or Ctrl-D on an empty line, and `bad_line(why)` for what i
 from __future__ import annotations
 
 import os
+from collections import deque
 
 from evloop.system.stdin import Input, LineReader
-from evloop.system.stdout import Outlet
+from evloop.system.stdout import Writer
 from evloop.system.timers import nothing
 from evloop.terminal.limits import LINES_WAITING_MAX
 from evloop.terminal.tty import in_foreground, set_escape
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
     class Owner(Protocol):
         def line(self, text: str) -> None: ...
+        def passes(self, text: str) -> bool: ...
+        def suspending(self) -> str: ...
         def bad_line(self, why: str) -> None: ...
         def leave(self) -> None: ...
         def interrupt(self) -> None: ...
@@ -40,14 +43,14 @@ class LineMode:
         self.is_terminal = os.isatty(0) and os.isatty(1)
         self.owner: Owner | None = None
         self.complete: Callable[[str, int], list[str]] = _no_candidates  # no Tab here
-        self._out = Outlet(loop, 1, on_gone)
-        self._err = Outlet(loop, 2, lambda why: None)
+        self._out = Writer(1, loop, on_gone)
+        self._err = Writer(2, loop)
         self._escape = escape if os.isatty(0) else b""
         self._restore: Callable[[], object] = nothing
         self._reader = LineReader(self._escape)
         self._loop = loop
         self._input: Input | None = None
-        self._waiting: list[tuple[str, str]] = []
+        self._waiting: deque[tuple[str, str]] = deque()
         self._held = False
         self._ended = False
 
@@ -105,6 +108,8 @@ class LineMode:
             self._input.close()
         self._out.drain(2.0)
         self._err.drain(0.5)
+        self._out.close()
+        self._err.close()
         restore, self._restore = self._restore, nothing
         restore()
 
@@ -113,7 +118,7 @@ class LineMode:
     def hold(self, held: bool) -> None:
         """While held, lines wait: the command before them is still running."""
         self._held = held
-        if not held and (self._waiting or self._ended):
+        if self._waiting or self._ended:
             self._loop.defer(self._hand_out)
 
     def _on_data(self, data: bytes) -> None:
@@ -125,22 +130,33 @@ class LineMode:
             self._waiting.append(("eof", ""))
         self._hand_out()
 
+    def _next(self) -> int:
+        """Which of what waits is handed out now; -1: none. A script's lines keep their order."""
+        if not self._held:
+            return 0
+        assert self.owner is not None
+        for at, (kind, text) in enumerate(self._waiting):
+            if kind == "escape" and not at:
+                return at
+            if kind == "line" and self.is_terminal and self.owner.passes(text):
+                return at
+        return -1
+
     def _hand_out(self) -> None:
         owner, waiting = self.owner, self._waiting
         assert owner is not None
-        at = 0
-        while at < len(waiting) and (not self._held or waiting[at][0] == "escape"):
+        tell = {"line": owner.line, "bad": owner.bad_line}
+        ends: dict[str, Callable[[], object]] = {"escape": owner.leave, "eof": owner.eof}
+        while waiting:
+            at = self._next()
+            if at < 0:
+                break
             kind, text = waiting[at]
-            at += 1
-            if kind == "line":
-                owner.line(text)
-            elif kind == "bad":
-                owner.bad_line(text)
-            elif kind == "escape":
-                owner.leave()
+            del waiting[at]
+            if kind in tell:
+                self._loop.guard(self, tell[kind], text)
             else:
-                owner.eof()
-        del waiting[:at]
+                self._loop.guard(self, ends[kind])
         if self._input is not None:
             self._input.want_read(len(waiting) < LINES_WAITING_MAX)
 

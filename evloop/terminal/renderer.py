@@ -83,7 +83,7 @@ class Renderer:
             self._put(0, new)
             return
         same = 0
-        for a, b in zip(old, new):  # noqa: B905  the shorter one ends it
+        for a, b in zip(old, new):
             if a != b:
                 break
             same += 1

@@ -1,7 +1,9 @@
 """What happened, as a line for a person or as JSON for a script.
 
 The only place that words events. A function here gets raw values (remote text too) and returns
-text that is safe for a terminal; time comes in as text already, because the clock is not ours.
+text that is safe for a terminal; time comes in as text already, because the clock is not ours. The
+first prompt loads this module and no room: what an event of `evloop.room.events` holds comes in as
+plain values, or as the event itself, of which only the names of its fields are known here.
 """
 
 from __future__ import annotations
@@ -11,10 +13,8 @@ from evloop.base.names import display, place_of, quoted
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from typing import Any
 
-    Event = tuple[object, ...]
-
-TEXT, ME = 0, 1  # kinds of a message, as in `packets`, which the prompt need not load
 UNKNOWN_LOSS = ("loss_percent", 255)  # on the wire of a room, 255 is "unknown"
 
 # `mark` of a message event -> what a person is told behind the text. "" and "history" need no word.
@@ -27,11 +27,12 @@ _JSON_ESCAPES = {
 }
 
 
-def message_parts(name: str, kind: int, text: str, mark: str) -> tuple[str, str, str, list[str]]:
+def message_parts(name: str, action: bool, text: str, mark: str) -> tuple[str, str, str, list[str]]:
     """(before, who, after, lines): `Mel: Good morning!` is "", "Mel", ": ", ["Good morning!"].
 
-    `* Mel waves` is an action, `? Mel: hello` a line that nobody vouches for. Text of no sender
-    stays on one line: nothing would tell its second line from a message of somebody else.
+    `* Mel waves` is an action, what /me says; `? Mel: hello` a line that nobody vouches for. Text
+    of no sender stays on one line: nothing would tell its second line from a message of somebody
+    else.
     """
     if text.isprintable() or mark == "plain" or not name:
         lines = [display(text)]
@@ -41,14 +42,14 @@ def message_parts(name: str, kind: int, text: str, mark: str) -> tuple[str, str,
         lines[-1] += _MARKS[mark]
     if mark == "plain":
         return "? ", "", "", lines
-    if kind == ME:
+    if action:
         return "* ", display(name), " ", lines
     return "", display(name), ": " if name else "", lines
 
 
-def message_line(name: str, kind: int, text: str, mark: str) -> str:
+def message_line(name: str, action: bool, text: str, mark: str) -> str:
     """A message as one piece of text; further lines of it are indented to where the text begins."""
-    before, who, after, lines = message_parts(name, kind, text, mark)
+    before, who, after, lines = message_parts(name, action, text, mark)
     head = before + who + after
     return head + ("\n" + " " * len(head)).join(lines)
 
@@ -99,9 +100,16 @@ def _names(names: Sequence[str], most: int = 6) -> str:
 
 
 def directory_away(endpoint: str, why: str, delay: float) -> str:
-    """The connection was lost; the next try is in `delay` seconds."""
+    """The connection was lost; the next try is in `delay` seconds, inf: there will be none."""
+    if delay == float("inf"):
+        return note(f"the directory {endpoint} is left ({quoted(why)}); connect goes back")
     when = f"in {delay:.0f} s" if delay >= 1 else "at once"
     return note(f"the directory {endpoint} is away ({quoted(why)}); next try {when}, chats go on")
+
+
+def still_waiting(endpoint: str) -> str:
+    """A command waits for the directory for longer than it should."""
+    return note(f"still waiting for {endpoint} (Ctrl-C gives up)")
 
 
 def directory_back(endpoint: str) -> str:
@@ -115,11 +123,11 @@ def trouble(why: str) -> str:
     return note("the network is back")
 
 
-def fault(what: str) -> str:
+def fault(error: str) -> str:
     """A bug of ours was contained."""
     return note(
-        f"an internal error ({display(what)}): what it was about is lost, the room goes on;"
-        " /stats counts them; please report it"
+        f"internal error: {display(error)}; what it was about is lost, the room goes on"
+        " (/stats counts them as faults; please report it)"
     )
 
 
@@ -222,40 +230,29 @@ def json_line(kind: str, /, **members: object) -> str:
     return text if text.isprintable() else text.translate(_JSON_ESCAPES)
 
 
-def json_message(room: str, event: Event, at: str) -> str:
-    """A message event (see `RoomSession.events`) as the object that `--json` prints."""
-    _, sender, seq, name, kind, text, _, mark, verified = event
-    assert isinstance(sender, bytes)
+def json_message(room: str, event: Any, action: bool, at: str) -> str:
+    """A `Said` event as the object that `--json` prints; `action`: it is what its sender does."""
     extra: dict[str, object] = {}
-    if kind == ME:
+    if action:
         extra["kind"] = "me"
-    if mark in _MARKS or mark == "plain":
-        extra["mark"] = mark
+    if event.mark in _MARKS or event.mark == "plain":
+        extra["mark"] = event.mark
     return json_line(
-        "message",
+        event.what,
         room=room,
-        name=name,
-        text=text,
-        sender=sender.hex(),
-        seq=seq if isinstance(seq, int) and seq >= 0 else None,
+        name=event.name,
+        text=event.text,
+        sender=event.sender.hex(),
+        seq=event.seq if event.seq >= 0 else None,
         at=at,
-        history=mark == "history",
-        verified=verified,
+        history=event.mark == "history",
+        verified=event.verified,
         **extra,
     )
 
 
-def json_presence(room: str, event: Event) -> str:
-    """A joined, left, renamed, lost or conflict event as an object."""
-    kind, sender, name, *rest = event
-    assert isinstance(sender, bytes)
-    members: dict[str, object] = {"room": room, "name": name, "sender": sender.hex()}
-    if kind == "renamed":
-        members["old"], members["name"] = name, rest[0]
-    elif kind == "left":
-        members["why"] = rest[0]
-    elif kind == "lost":
-        members["count"] = rest[0]
-    elif kind == "conflict":
-        members["seq"] = rest[0]
-    return json_line(str(kind), **members)
+def json_presence(room: str, event: Any) -> str:
+    """A Joined, Left, Renamed, Lost or Conflict event as an object: its fields by their names."""
+    fields = event._asdict()
+    named = {"room": room, "name": fields.pop("name"), "sender": fields.pop("sender").hex()}
+    return json_line(fields.pop("what"), **named, **fields)

@@ -82,7 +82,8 @@ class ScreenMode:
         self._mine = False  # whether the terminal is ours: in the foreground
         self._full = False  # the terminal had not taken all when it was last looked at
         self._started = False
-        self._watch = loop.watch(self._terminal, self._on_read, self._on_write)
+        terminal = self._terminal
+        self._watch = loop.watch(terminal, self._on_read, self._on_write, terminal.close)
         self._watch.want_read(False)
         self._timer = loop.call_at(NEVER, self._on_timer)
         self._poll = loop.call_at(NEVER, self._come_back)
@@ -168,14 +169,21 @@ class ScreenMode:
 
     def hold(self, held: bool) -> None:
         """While held, lines wait: the command before them is still running."""
-        self._held = held
-        if not held and self._waiting:
+        self._held = self._editor.busy = held
+        if self._waiting:
             self._loop.defer(self._hand_out)
 
     def _hand_out(self) -> None:
-        while self._waiting and not self._held:
-            assert self.owner is not None
-            self.owner.line(self._waiting.pop(0))
+        assert self.owner is not None
+        waiting = self._waiting
+        while waiting:
+            at = 0
+            if self._held:
+                urgent = (n for n, text in enumerate(waiting) if self.owner.passes(text))
+                at = next(urgent, -1)
+            if at < 0:
+                break
+            self._loop.guard(self, self.owner.line, waiting.pop(at))
         self._watch.want_read(self._mine and len(self._waiting) < LINES_WAITING_MAX)
 
     def _on_read(self) -> None:
@@ -194,7 +202,7 @@ class ScreenMode:
 
     def _handle(self, events: Iterable[tuple[Any, ...]]) -> None:
         for kind, *rest in events:
-            HANDLERS[kind](self, *rest)
+            self._loop.guard(self, HANDLERS[kind], self, *rest)
 
     def _line(self, text: str) -> None:
         self._waiting.append(text)
@@ -242,6 +250,9 @@ class ScreenMode:
     def _suspend(self) -> None:
         if not self._mine:
             return
+        sentence = self.owner.suspending() if self.owner is not None else ""
+        if sentence:
+            self.note(sentence)
         self._editor.hide()
         self._terminal.write(self._editor.take(self._loop.now))
         self._mine = False

@@ -5,7 +5,7 @@
         terminal.flush()                      # when the descriptor is writable and `pending`
 
 Descriptors 0 to 2 stay as they are: their O_NONBLOCK is shared with the shell. The tty is opened
-again for ourselves.
+again for ourselves (see system/stdout, whose Writer writes here too).
 
 Raw mode is the user's own settings without line editing, echo and the keys that we read ourselves
 (Ctrl-C, Ctrl-Z, Ctrl-V). ICRNL stays on, so that a shell that inherits the terminal from a killed
@@ -23,12 +23,11 @@ from __future__ import annotations
 
 import atexit
 import errno
-import fcntl
 import os
 import select
 import signal
-import sys
 
+from evloop.system.stdout import Writer
 from evloop.terminal.limits import RECEIPT_DRAIN_MS
 
 try:
@@ -43,11 +42,6 @@ if TYPE_CHECKING:
     from typing import Any
 
 READ_BYTES = 4096
-# On a blocking tty POLLOUT promises room for one byte; a write of two "\\n" (four bytes when each
-# goes out as CR LF) blocked for good on a full pty.
-WRITE_BYTES_BLOCKING = 1
-WRITE_BYTES_MAX = 65_536
-TIOCGDEV = 0x80045432  # Linux: the device behind /dev/tty
 PASTE_ON = b"\x1b[?2004h"
 PASTE_OFF = b"\x1b[?2004l"
 RECEIPT_ASKED = b"\x1b[5n"
@@ -106,31 +100,6 @@ def _set_attributes(fd: int, attributes: list[int | list[bytes | int]]) -> bool:
             raise
 
 
-def _open_again(fd: int) -> int | None:
-    """The terminal behind `fd` in a description of our own; None when that is refused."""
-    flags = os.O_RDWR | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-    try:
-        return os.open(os.ttyname(fd), flags)
-    except OSError:
-        pass  # another user's (su), or not in this container's /dev
-    try:
-        own = os.open("/dev/tty", flags)
-    except OSError:
-        return None
-    if _device_of(own) != os.fstat(fd).st_rdev:
-        os.close(own)  # our controlling terminal is another one
-        return None
-    return own
-
-
-def _device_of(fd: int) -> int | None:
-    try:
-        answer = fcntl.ioctl(fd, TIOCGDEV, bytes(4))
-    except OSError:
-        return None
-    return int.from_bytes(answer, sys.byteorder)
-
-
 def in_foreground(fd: int) -> bool:
     """Whether what is typed at `fd` is ours; in the background it is the shell's."""
     try:
@@ -159,18 +128,17 @@ def set_escape(fd: int, escape: bytes) -> Callable[[], None]:
 class Tty:
     """A context manager around raw mode."""
 
-    __slots__ = ("_fd", "_owed", "_own", "_quit", "_saved", "_stdin", "_waiting", "raw", "refused")
+    __slots__ = ("_out", "_owed", "_quit", "_saved", "_stdin", "raw")
 
     def __init__(self, stdin: int = 0, stdout: int = 1) -> None:
         self._stdin = stdin
-        fd = _open_again(stdin)
-        self._own = fd is not None
-        self._fd = stdout if fd is None else fd
+        self._out = Writer(stdin)
+        if not self._out.own:
+            self._out.close()
+            self._out = Writer(stdout)
         self._saved: list[int | list[bytes | int]] | None = None
-        self._waiting = bytearray()
         self._owed = False  # we asked ESC[5n and have not seen the answer
         self.raw = False
-        self.refused = False  # the terminal has said EAGAIN at least once
         self._quit: object = None  # what SIGQUIT did before
         atexit.register(self.leave)
 
@@ -188,12 +156,17 @@ class Tty:
 
     def fileno(self) -> int:
         """The descriptor to watch for reading and writing."""
-        return self._fd if self._own else self._stdin
+        return self._out.fileno() if self._out.own else self._stdin
+
+    @property
+    def refused(self) -> bool:
+        """Whether the terminal has had no room at least once."""
+        return self._out.refused
 
     @property
     def pending(self) -> bool:
         """Whether refused bytes wait: watch for writability, and draw nothing new."""
-        return bool(self._waiting)
+        return self._out.queued > 0
 
     @property
     def baud(self) -> int:
@@ -243,10 +216,10 @@ class Tty:
         self._forget_raw()
         saved, self._saved = self._saved, None
         if not self.in_foreground():
-            self._waiting.clear()
+            self._out.forget()
             return
         self.write(PASTE_OFF)
-        if self._waiting:
+        if self.pending:
             self._break_through()
         elif self._owed:
             self._drain_receipt()
@@ -261,15 +234,16 @@ class Tty:
 
         TCOON alone lifts only what TCOOFF did; after the pair the Ctrl-S is lifted too.
         """
-        self._waiting.clear()
+        fd = self._out.fileno()
+        self._out.forget()
         try:
-            termios.tcflush(self._fd, termios.TCOFLUSH)
-            termios.tcflow(self._fd, termios.TCOOFF)
-            termios.tcflow(self._fd, termios.TCOON)
+            termios.tcflush(fd, termios.TCOFLUSH)
+            termios.tcflow(fd, termios.TCOOFF)
+            termios.tcflow(fd, termios.TCOON)
         except termios.error:
             return  # the terminal is gone
         self.write(PASTE_OFF)
-        self._waiting.clear()
+        self._out.forget()
 
     def _on_quit(self, signum: int, _frame: object) -> None:
         """Ctrl-\\: the way out of a program that hangs."""
@@ -293,9 +267,7 @@ class Tty:
         """`leave`, and close our own descriptor."""
         self.leave()
         atexit.unregister(self.leave)
-        if self._own:
-            self._own = False
-            os.close(self._fd)
+        self._out.close()
 
     def read(self) -> bytes | None:
         """What was typed; None when nothing is there, b"" when the terminal is gone.
@@ -321,37 +293,11 @@ class Tty:
         """Write, or keep what the terminal does not take now."""
         if RECEIPT_ASKED in data:
             self._owed = True
-        self._waiting += data
-        self.flush()
+        self._out.send(data)
 
     def flush(self) -> bool:
         """Write what waits; True when nothing waits any more."""
-        waiting = self._waiting
-        while waiting:
-            try:
-                if self._own:
-                    count = os.write(self._fd, bytes(waiting[:WRITE_BYTES_MAX]))
-                else:
-                    count = self._write_ready(waiting)
-            except BlockingIOError:
-                count = 0
-            except OSError as error:
-                if error.errno != errno.EIO:
-                    raise
-                waiting.clear()  # nobody is there to read it
-                break
-            if not count:
-                self.refused = True
-                return False
-            del waiting[:count]
-        return True
-
-    def _write_ready(self, waiting: bytearray) -> int:
-        poll = select.poll()
-        poll.register(self._fd, select.POLLOUT)
-        if not poll.poll(0):
-            return 0
-        return os.write(self._fd, bytes(waiting[:WRITE_BYTES_BLOCKING]))
+        return self._out.flush()
 
     # -- job control -----------------------------------------------------------------------
 

@@ -31,6 +31,7 @@ from evloop.app.limits import (
 )
 from evloop.app.style import Stamps, Style
 from evloop.base.errors import EvloopError, Refused
+from evloop.room.events import TABLE, TEXT, Said
 from evloop.system.loop import Loop
 from evloop.terminal import report
 
@@ -126,6 +127,7 @@ class Room:
         self.session = Session()
         self.said: list[tuple[str, int]] = []
         self.on_pump: Callable[[], object] = lambda: None
+        self.on_events: Any = None
         self.left = False
         self.refuse = ""
 
@@ -145,6 +147,8 @@ class Room:
 
     def pump(self) -> None:
         self.on_pump()
+
+    def start(self) -> None: ...
 
     def leave(self) -> None:
         self.left = True
@@ -169,23 +173,26 @@ class World:
         self.chat = Chat(
             self.loop,
             self.frontend,
+            self.room,  # type: ignore[arg-type]
             "lab",
             Style(**values),
+            plain=plain,
+            listed=True,
             on_over=self._over,
             on_quit=self._quit,
             on_renamed=self.names.append,
             on_alone=self._alone,
         )
-        self.chat.attach(self.room, plain)  # type: ignore[arg-type]
+        self.chat.start()
         return self.chat
 
-    def _over(self) -> None:
+    def _over(self, chat: Chat) -> None:
         self.over += 1
 
     def _quit(self) -> None:
         self.quits += 1
 
-    def _alone(self) -> None:
+    def _alone(self, chat: Chat) -> None:
         self.alone += 1
 
     def wait(self, seconds: float) -> None:
@@ -195,7 +202,7 @@ class World:
             self.loop.tick()
 
     def hear(self, *events: tuple[Any, ...]) -> None:
-        self.chat.events(list(events))
+        self.chat.events([TABLE[event[0]](*event) for event in events])
 
 
 @pytest.fixture
@@ -205,8 +212,8 @@ def world() -> Iterator[World]:
     world.loop.close()
 
 
-def message(text: str, sender: bytes = BOB, name: str = "Bob", mark: str = "") -> tuple[Any, ...]:
-    return ("message", sender, 0, name, 0, text, 0, mark, False)
+def message(text: str, sender: bytes = BOB, name: str = "Bob", mark: str = "") -> Said:
+    return Said("message", sender, 0, name, TEXT, text, 0, mark, False)
 
 
 def test_the_first_line_names_who_was_heard_by_then(world: World) -> None:
@@ -379,7 +386,7 @@ def test_a_pipe_waits_no_longer_than_it_must(world: World) -> None:
 
 def test_what_must_be_answered_waits_for_somebody(world: World) -> None:
     chat = world.enter(terminal=False, answered=True, muted=True)
-    chat.say("x", 0, "")
+    chat.say("x")
     chat.finish()
     world.wait(CONFIRM_SETTLE_S + 1)
     assert chat.state == FINISHING
@@ -445,9 +452,8 @@ def test_history_shows_when_it_was_said(world: World, monkeypatch: pytest.Monkey
     monkeypatch.setenv("TZ", "UTC")
     time.tzset()
     world.enter(stamps=Stamps("HH:MM", lambda: 1795348801.0))
-    old = list(message("a", mark="history"))
-    old[6] = 1795348801 - 3600
-    world.hear(tuple(old), message("b"))
+    old = message("a", mark="history")._replace(wall=1795348801 - 3600)
+    world.hear(old, message("b"))
     assert world.frontend.lines == ["11:00 Bob: a (old)", "12:00 Bob: b"]
 
 
@@ -495,9 +501,8 @@ def test_history_asked_for_has_its_time_too(world: World, monkeypatch: pytest.Mo
     time.tzset()
     chat = world.enter(stamps=Stamps("HH:MM", lambda: 0.0))
     world.wait(OPENING_S)
-    event = list(message("a"))
-    event[6] = 3_600
-    monkeypatch.setattr(chat.room.session, "history", lambda count: [tuple(event), message("b")])
+    said = [message("a")._replace(wall=3_600), message("b")]
+    monkeypatch.setattr(chat.room.session, "history", lambda count: said)
     chat.line("/history")
     assert world.frontend.notes[-3:-1] == ["01:00 Bob: a", "Bob: b"]
 

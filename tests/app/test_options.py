@@ -11,8 +11,8 @@ from evloop.app.commands import UsageError
 from evloop.app.options import (
     DEFAULTS,
     PROGRAM,
-    _make_parser,
     default_name,
+    make_parser,
     parse_escape,
     parse_options,
 )
@@ -98,7 +98,7 @@ def test_an_unknown_option_is_usage(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_the_defaults_are_those_of_the_parser() -> None:
     """Without arguments no parser is made: nobody would notice that they differ."""
-    assert vars(_make_parser(PROGRAM).parse_args([])) == DEFAULTS
+    assert vars(make_parser(PROGRAM).parse_args([])) == DEFAULTS
 
 
 @pytest.mark.parametrize(("given", "wide"), [("40", 40), ("", 80), ("0", 80), ("x", 80)])

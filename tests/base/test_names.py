@@ -19,20 +19,31 @@ from evloop.base.limits import (
 )
 from evloop.base.names import (
     address_warning,
+    asked_room_name,
     check_address,
+    check_member_name,
     check_nickname,
     check_port,
     check_room_name,
     display,
     fold,
+    fold_text,
+    ignorable,
     place_of,
     quoted,
     split_place,
 )
 
 ANY_TEXT = st.text(st.characters(codec=None, exclude_categories=()), max_size=90)
+INVISIBLE = "".join(filter(ignorable, map(chr, range(sys.maxunicode + 1))))
+BLANKS = "\u115f\u1160\u2800\u3164\uffa0\U0001d159"
 LETTERS = st.characters(categories=("L", "N", "P", "S", "M"))
-GOOD_NAMES = st.text(LETTERS, min_size=1, max_size=16)
+SEEN = st.characters(
+    categories=("L", "N", "P", "S", "M"),
+    max_codepoint=0xDFFFF,  # behind it tags and variation selectors, too many to list
+    exclude_characters=BLANKS + "".join(c for c in INVISIBLE if c < "\U000e0000"),
+)
+GOOD_NAMES = st.text(SEEN, min_size=1, max_size=16)
 CONTROLS = [
     "\n", "\t", "\x00", "\x1b", "\x7f", "\x85", "\x9b",  # C0, DEL, C1
     " ", "\xa0", "\u2003", "\u3000", "\u2028", "\u2029",  # white space and separators
@@ -144,12 +155,114 @@ def test_names_that_differ(one: str, other: str) -> None:
     assert fold(one) != fold(other)
 
 
-@given(st.text(max_size=40))
+def visible(text: str) -> str:
+    return "".join(char for char in text if not ignorable(char))
+
+
+@given(st.text(st.characters() | st.sampled_from(INVISIBLE), max_size=40))
 def test_fold_is_the_documented_formula(name: str) -> None:
-    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
-    assert fold(name) == folded
+    folded = unicodedata.normalize("NFKC", visible(name)).casefold()
+    assert fold(name) == unicodedata.normalize("NFKC", visible(folded))
     assert fold(unicodedata.normalize("NFC", name)) == folded
     assert fold(unicodedata.normalize("NFD", name)) == folded
+
+
+# -- what cannot be seen, and what looks like evloop's own -----------------------------------------
+
+SELECTORS = ["\ufe0f", "\u034f", "\U000e0100", "\u180b", "\u17b4", "\u200d", "\u2060", "\ufeff"]
+
+
+@pytest.mark.parametrize("mark", SELECTORS, ids=[f"U+{ord(c):04X}" for c in SELECTORS])
+def test_an_invisible_character_makes_no_other_name(mark: str) -> None:
+    assert ignorable(mark)
+    for name in (f"lab{mark}", f"l{mark}ab", f"{mark}LAB{mark}{mark}"):
+        assert fold(name) == "lab"
+
+
+def test_what_is_ignorable_is_what_unicode_says_as_far_as_this_python_knows_it() -> None:
+    """All of its format characters but the visible ones, its variation selectors and fillers."""
+    seen = "\u0600\u0601\u0602\u0603\u0604\u0605\u06dd\u070f\u0890\u0891\u08e2"
+    seen += "\ufff9\ufffa\ufffb\U000110bd\U000110cd"
+    for char in map(chr, range(sys.maxunicode + 1)):
+        name = unicodedata.name(char, "")
+        if unicodedata.category(char) == "Cf" and "EGYPTIAN HIEROGLYPH" not in name:
+            assert ignorable(char) == (char not in seen), f"{ord(char):04X}"
+        elif "VARIATION SELECTOR" in name or ("HANGUL" in name and "FILLER" in name):
+            assert ignorable(char), name
+        elif ignorable(char):
+            assert name in ("", "COMBINING GRAPHEME JOINER") or "KHMER VOWEL" in name, name
+
+
+@pytest.mark.parametrize("name", ["\ufe0f", "\u034f\U000e0100", *BLANKS, "a\u3164", "\u2800b"])
+def test_what_has_no_ink_is_no_name(name: str) -> None:
+    refused("bad_name", check_room_name, name)
+    refused("bad_name", check_nickname, name)
+    refused("bad_name", check_member_name, name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["Mel~3f2a", "Mel~3F2A", "~abcd", "Mel\uff5e3f2a", "Mel~\uff13f2a", "Mel\u223c3f2a9",
+     "Mel\u02dc3f2a", "Mel~\ufe0f3f\u034f2a", "x~" + "a" * 16, "0123456789abcdef",
+     "0123456789ABCDE\uff26"],
+)  # fmt: skip
+def test_nobody_is_called_what_evloop_writes_to_tell_people_apart(name: str) -> None:
+    refused("bad_name", check_nickname, name)
+    refused("bad_name", check_member_name, name)
+
+
+@pytest.mark.parametrize("name", ["Mel~3f2", "Mel~3f2g", "a~b", "cafebabe", "0123456789abcde", "~"])
+def test_names_that_only_nearly_read_like_a_tag(name: str) -> None:
+    assert check_nickname(name) == name
+
+
+def test_a_name_of_two_words_is_told_which_would_be_one() -> None:
+    assert "; bad-name would be one" in refused("bad_name", check_room_name, " bad \u3000 name")
+    assert "would" not in refused("bad_name", check_nickname, " ")
+
+
+UNASSIGNED = next(
+    c for c in map(chr, range(0x1FB00, 0x1FFFE)) if unicodedata.category(c) == "Cn"
+)  # as an emoji of next year is to this Python
+
+
+def test_a_character_of_a_newer_unicode() -> None:
+    refused("bad_name", check_room_name, UNASSIGNED)
+    refused("bad_name", check_nickname, UNASSIGNED)
+    assert check_member_name(f"Mel{UNASSIGNED}") == f"Mel{UNASSIGNED}"
+    assert asked_room_name(f"lab{UNASSIGNED}") == f"lab{UNASSIGNED}"
+    for never in ("\ufdd0", "\uffff", "\U0010fffe", "\ue000", "\u2065", "\x9b"):
+        refused("bad_name", check_member_name, f"Mel{never}")
+
+
+@pytest.mark.parametrize("name", ["/old", "two words", "\u3164", "239.255.7.1:5751", "e\u0301"])
+def test_a_directory_may_be_asked_for_any_name(name: str) -> None:
+    assert asked_room_name(name) == unicodedata.normalize("NFC", name)
+    refused("bad_name", asked_room_name, "")
+    refused("bad_name", asked_room_name, "x" * (4 * ROOM_NAME_BYTES_MAX + 1))
+
+
+@given(ANY_TEXT)
+def test_a_short_text_folds_as_its_formula_says(text: str) -> None:
+    short = text[:64]
+    nfc = unicodedata.normalize("NFC", visible(short)).casefold()
+    assert fold_text(short) == unicodedata.normalize("NFC", nfc)
+
+
+def test_a_long_text_is_folded_in_pieces_that_end_at_blanks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pieces = []
+
+    def record(form: str, text: str) -> str:
+        pieces.append(text)
+        return text
+
+    monkeypatch.setattr("evloop.base.names.normalize", record)
+    assert fold_text("Ä" * 200) == "ä" * 200
+    assert fold_text("Zoë " * 300) == "zoë " * 300
+    assert max(map(len, pieces)) <= 64
+    assert all(piece.endswith(" ") for piece in pieces if "z" in piece.casefold())
 
 
 @given(GOOD_NAMES)
@@ -282,7 +395,8 @@ def test_a_place_can_be_read_back(address: str, port: int) -> None:
 @pytest.mark.parametrize(
     "text",
     ["", ":", "lab", "239.255.7.1", "239.255.7.1:", ":5751", "lab:", "ff15::7:5751", "a:b:1",
-     "x:1234567", "239.255.7.1:+5", "239.255.7.1:٣٣٣٣", "[]:5751"],
+     "10:30", "1:5751", "1.2.3:80", ".:1", "x:1234567", "239.255.7.1:+5", "239.255.7.1:٣٣٣٣",
+     "[]:5751"],
 )  # fmt: skip
 def test_what_has_not_the_form_of_a_place(text: str) -> None:
     assert split_place(text) is None
@@ -318,3 +432,14 @@ def test_a_bad_address_is_told_what_is_wrong(address: str, why: str) -> None:
 def test_a_name_with_a_colon_is_no_place(name: str) -> None:
     assert split_place(name) is None
     assert check_room_name(name) == name
+
+
+@pytest.mark.parametrize("name", ["10:30", "1.2.3.4:80", "239.255.7.1"])
+def test_a_room_may_be_called_like_a_time(name: str) -> None:
+    assert check_room_name(name) == name
+
+
+@pytest.mark.parametrize("name", ["239.255.7.1:5751", "[ff15::7]:5751"])
+def test_no_room_is_called_like_the_address_of_another(name: str) -> None:
+    assert split_place(name) is not None
+    assert "is the address of a room" in refused("bad_name", check_room_name, name)

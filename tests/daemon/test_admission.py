@@ -8,7 +8,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from evloop.base.errors import Refused
 from evloop.daemon.admission import Guard, clients_that_fit
-from evloop.daemon.limits import CONNECTIONS_BURST, CONNECTIONS_PER_S, FULL_RETRY_S
+from evloop.daemon.limits import CONNECTIONS_BURST, CONNECTIONS_PER_S, FULL_RETRY_S, NETWORK_FACTOR
 
 
 def test_the_total_is_capped() -> None:
@@ -35,6 +35,50 @@ def test_a_slash_64_is_one_visitor_and_a_mapped_address_is_not() -> None:
     guard.admit("192.0.2.1", 0.0)
     with pytest.raises(Refused, match=r"from 192\.0\.2\.1 are"):
         guard.admit("::ffff:192.0.2.1", 0.0)
+
+
+@pytest.mark.parametrize(
+    ("host", "own"),
+    [
+        ("fe80::1:{}%eth0", "fe80::7"),
+        ("fd00:77::{}", "fd00:77::1"),
+        ("fc01::{}", "2001:db8::1"),
+        ("2001:db8:0:7::{}", "2001:db8:0:7:ffff::1"),
+    ],
+)
+def test_on_a_network_of_ours_each_address_counts_by_itself(host: str, own: str) -> None:
+    """As it was found: 256 connections from one host locked everybody of the /64 out."""
+    guard = Guard(clients=100_000, per_visitor=2)
+    hog = [guard.admit(host.format(1), 0.0, own) for _ in range(2)]
+    with pytest.raises(Refused, match="2 connections from"):
+        guard.admit(host.format(1), 0.0, own)
+    guests = [guard.admit(host.format(f"{2 + n:x}"), 0.0, own) for n in range(30)]
+    with pytest.raises(Refused, match=r"32 connections from .*/64 are enough"):
+        guard.admit(host.format("ffff"), 0.0, own)  # all of them together are not everybody
+    guard.release(hog.pop())
+    guests.append(guard.admit(host.format("ffff"), 0.0, own))
+    for visitor in (*hog, *guests):
+        guard.release(visitor)
+    assert not guard._counts and guard.count == 0
+
+
+def test_somebody_far_away_is_a_slash_64() -> None:
+    for host in ("2001:db8:1::{}", "fc0::{}", "fe8::{}", "ff02::{}"):
+        guard = Guard(clients=100, per_visitor=2)
+        for number in (1, 2):
+            guard.admit(host.format(number), 0.0, "2001:db8::1")
+        with pytest.raises(Refused, match="/64 are enough"):
+            guard.admit(host.format(3), 0.0, "2001:db8::1")
+
+
+def test_a_flood_from_many_addresses_of_a_network_is_slowed() -> None:
+    guard = Guard(clients=100_000, per_visitor=10)
+    admitted = 0
+    with pytest.raises(Refused, match="wait a moment"):
+        for number in range(NETWORK_FACTOR * CONNECTIONS_BURST + 1):
+            guard.release(guard.admit(f"fd00::{number:x}", 5.0, "fd00::1"))
+            admitted += 1
+    assert admitted == NETWORK_FACTOR * CONNECTIONS_BURST
 
 
 def test_a_flood_of_new_connections_is_slowed() -> None:
@@ -89,7 +133,7 @@ class GuardMachine(RuleBasedStateMachine):
         self.guard = Guard(clients=5, per_visitor=2)
         self.inside: list[str] = []
 
-    @rule(host=st.sampled_from(["10.0.0.1", "10.0.0.2", "10.0.0.3", "::1", "::2"]))
+    @rule(host=st.sampled_from(["10.0.0.1", "10.0.0.2", "10.0.0.3", "2001:db8::1", "2001:db8::2"]))
     def admit(self, host: str) -> None:
         key = "v6" if ":" in host else host
         fits = len(self.inside) < 5 and sum(self.key(it) == key for it in self.inside) < 2

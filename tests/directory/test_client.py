@@ -17,10 +17,11 @@ from evloop.directory.client import (
     READY,
     WAITING,
     DirectoryClient,
+    NobodyThere,
     ProtocolMismatch,
     Unreachable,
 )
-from evloop.directory.limits import CONNECT_S_MAX, RECONNECT_S_MAX
+from evloop.directory.limits import CONNECT_S_MAX, RECONNECT_S_MAX, REQUEST_S_MAX
 from evloop.framing import FrameDecoder, pack_frame
 from evloop.net.stream import Hub
 from tests.support.live import House
@@ -242,6 +243,20 @@ def test_the_servers_goodbye_is_the_reason_of_the_loss(world: World) -> None:
     assert world.lost[0][0] == "the server ends"
 
 
+def test_who_was_kicked_does_not_come_back_by_itself(world: World) -> None:
+    world.connect()
+    (connection,) = world.dispatcher.connections.values()
+    world.dispatcher.send_away(connection, "the operator closed this connection", True)
+    world.until(lambda: world.lost)
+    assert world.lost == [("the operator closed this connection", float("inf"))]
+    world.skip(2 * RECONNECT_S_MAX)
+    assert world.link.state == IDLE and not world.dispatcher.connections
+    assert world.connect() is None, "who asks for it is let in"
+    world.cut()
+    world.until(lambda: len(world.lost) == 2)
+    assert world.lost[1][1] < RECONNECT_S_MAX, "and a loss after that is an ordinary one"
+
+
 def test_a_server_that_talks_nonsense_later_is_left(world: World, listener: socket.socket) -> None:
     world.begin(listener)
     world.tick(5)
@@ -255,3 +270,86 @@ def test_a_server_that_talks_nonsense_later_is_left(world: World, listener: sock
     world.until(lambda: world.lost)
     peer.close()
     assert "no directory" in world.lost[0][0]
+
+
+def test_a_bug_at_one_who_waits_keeps_no_other_waiting(world: World) -> None:
+    faults: list[Exception] = []
+    world.loop.on_error = lambda origin, error: faults.append(error)
+    world.connect()
+    world.answers.clear()
+
+    def planted(value: object, error: EvloopError | None) -> None:
+        raise ZeroDivisionError("planted")
+
+    for done in (world.answer, planted, world.answer):
+        world.link.request("ping", {}, done)
+    world.link.close()
+    assert len(world.answers) == 2 and len(faults) == 1
+
+
+def test_a_directory_that_falls_silent_is_given_up_and_tried_anew(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its process was stopped, or its machine is gone without a word: nothing comes, for ever."""
+    world.connect()
+    world.answers.clear()
+    monkeypatch.setattr(world.dispatcher, "handle", lambda connection, frames: len(frames))
+    for _ in range(2):
+        world.link.request("getdir", {}, world.answer)
+    world.skip(REQUEST_S_MAX - 1.0)
+    assert world.answers == []
+    world.skip(2.0)
+    assert [str(error).partition(": ")[2] for _, error in world.answers] == [
+        f"it has not answered in {REQUEST_S_MAX:g} s"
+    ] * 2
+    assert world.lost and world.link.state != READY
+    monkeypatch.undo()
+    world.skip(RECONNECT_S_MAX)
+    world.until(lambda: world.link.state == READY)
+    assert world.ask("ping")[0] == {}
+
+
+def test_who_gives_up_is_told_and_a_late_answer_is_nobodys(world: World) -> None:
+    world.connect()
+    world.answers.clear()
+    world.link.request("ping", {}, world.answer)
+    world.link.give_up()
+    assert len(world.answers) == 1 and "given up" in str(world.answers[0][1])
+    world.tick(5)
+    assert world.link.state == READY and len(world.answers) == 1
+    assert world.ask("ping")[0] == {}
+
+
+def test_giving_up_what_connects_ends_it(world: World, listener: socket.socket) -> None:
+    world.begin(listener)
+    world.link.give_up()
+    assert world.link.state == IDLE and "given up" in str(world.answers[0][1])
+
+
+def test_both_sides_give_up_what_nobody_acknowledges(world: World) -> None:
+    """TCP_USER_TIMEOUT: while something is unacknowledged no keepalive is asked."""
+    world.connect()
+    connection = next(iter(world.dispatcher.connections.values()))
+    assert world.link._wire is not None
+    for sock in (world.link._wire.fileobj, connection.fileobj):
+        timeout = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
+        assert 0 < timeout <= 180_000
+
+
+def test_a_socket_that_is_connected_to_itself_is_refused(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel gave it the directory's port, where nobody listens."""
+    connect = socket.socket.connect
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        place = taken.getsockname()
+
+    def to_itself(sock: socket.socket, address: Any) -> None:
+        if address == place:
+            sock.bind(place)
+        connect(sock, address)
+
+    monkeypatch.setattr(socket.socket, "connect", to_itself)
+    error = world.connect(place)
+    assert isinstance(error, NobodyThere) and "refused" in str(error)

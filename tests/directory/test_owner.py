@@ -194,7 +194,7 @@ class Strangers(RuleBasedStateMachine):
 
 
 def _delete(number: int | None, **params: Any) -> dict[str, Any]:
-    message = {"jsonrpc": "2.0", "method": "deleteroom", "params": params}
+    message: dict[str, Any] = {"jsonrpc": "2.0", "method": "deleteroom", "params": params}
     return message if number is None else {**message, "id": number}
 
 

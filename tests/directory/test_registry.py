@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import unicodedata
 from typing import Any
 
 import pytest
@@ -12,15 +13,17 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from evloop.base.errors import Refused
-from evloop.base.limits import PAYLOAD_BYTES_MAX
-from evloop.base.names import fold
+from evloop.base.limits import PAYLOAD_BYTES_MAX, ROOM_NAME_BYTES_MAX
+from evloop.base.names import check_room_name, fold, normalize
 from evloop.base.strictjson import encode
 from evloop.directory import protocol
 from evloop.directory import registry as directory_module
 from evloop.directory.limits import (
-    AFTER_CHARS_MAX,
+    AFTER_BYTES_MAX,
     BLOCK_ROOMS,
     ID_CHARS_MAX,
+    NAME_AS_SENT_FACTOR,
+    NETWORK_ROOMS_FACTOR,
     PAGE_ROOMS_MAX,
     PAGES_CACHED_MAX,
     PLACE_DRAWS_MAX,
@@ -28,6 +31,7 @@ from evloop.directory.limits import (
 )
 from evloop.directory.protocol import RoomEntry
 from evloop.directory.registry import Directory
+from tests.support.pairs import both
 
 LONGEST_ID = encode("\0" * ID_CHARS_MAX)
 
@@ -271,16 +275,57 @@ def test_after_need_not_exist_and_is_folded() -> None:
     assert json.loads(directory.page("", 1))["rooms"][0]["name"] == "room-00000"
 
 
-def test_a_long_after_is_not_folded_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    lengths: list[int] = []
+COSTLY = [
+    "\ufdfa",
+    "\u0f81",
+    "\u0958",
+    "\u1f82",
+    "\U0001d160",
+    "\u00c5",
+    "\u0344",
+    "a",
+    "\U0010ffff",
+]
+
+
+def test_a_long_name_is_not_folded_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it was found: U+FDFA is 18 characters when it is folded, and 64 names of 256 of it in
+    one batch took 50 ms. Bytes are judged before anything is folded."""
+    folded: list[int] = []
+    normalized: list[int] = []
 
     def measured(name: str) -> str:
-        lengths.append(len(name))
+        folded.append(len(name.encode()))
         return fold(name)
 
+    def also_measured(form: Any, text: str) -> str:
+        normalized.append(len(text.encode()))
+        return normalize(form, text)
+
+    directory = filled(1)
     monkeypatch.setattr(directory_module, "fold", measured)
-    filled(1).page("ﷺ" * 60_000, 5)
-    assert max(lengths) == AFTER_CHARS_MAX
+    monkeypatch.setattr(directory_module, "normalize", also_measured)
+    for sign in COSTLY:
+        for length in (1, 15, 16, 21, 22, 64, 85, 86, 192, 193, 256, 257, 1_024, 60_000):
+            refused(3, "no_such_room", directory.find, sign * length)
+            refused(3, "no_such_room", directory.enter, sign * length, "somebody")
+            directory.leave(sign * length, "somebody")
+            directory.page(sign * length, 5)
+    assert max(folded) <= AFTER_BYTES_MAX
+    assert max(normalized) <= NAME_AS_SENT_FACTOR * ROOM_NAME_BYTES_MAX
+    by_name = [size for size in folded if size > ROOM_NAME_BYTES_MAX]
+    assert len(by_name) <= len(folded) // 3, "only what `after` says is longer than a name"
+
+
+@given(st.text(max_size=40))
+def test_any_room_is_found_however_its_name_is_composed(text: str) -> None:
+    try:
+        name = check_room_name(text)
+    except Refused:
+        return
+    directory = Directory([RoomEntry(name, "239.1.1.1", 5000)])
+    for form in ("NFC", "NFD"):
+        assert directory.find(unicodedata.normalize(form, name)).name == name
 
 
 def test_a_page_is_made_once_until_something_changes() -> None:
@@ -318,7 +363,7 @@ def test_after_a_change_only_what_changed_is_encoded_again(monkeypatch: pytest.M
     directory.remove(new)
     listed(directory)
     after = [block.joined for block in directory._listing._blocks]
-    changed = [old for old, now in zip(before, after, strict=True) if old and old is not now]
+    changed = [old for old, now in both(before, after) if old and old is not now]
     assert len(changed) <= 1
 
 
@@ -374,6 +419,28 @@ def test_rooms_from_the_store_count() -> None:
     assert not directory.provisional
 
 
+def test_the_rooms_of_a_network_of_ours_are_counted_one_by_one_and_together() -> None:
+    directory = Directory(rooms_per_address=2)
+
+    def made_by(maker: str, number: int) -> RoomEntry:
+        return RoomEntry(f"r{number}", "239.1.1.1", 5000 + number, maker=maker)
+
+    number = 0
+    for host in range(NETWORK_ROOMS_FACTOR):
+        for _ in range(2):
+            number += 1
+            directory.check_make(made_by(f"fd00::{host}", number))
+            directory.add(made_by(f"fd00::{host}", number))
+        if host < NETWORK_ROOMS_FACTOR - 1:
+            refused(5, "too_many_rooms", directory.check_make, made_by(f"fd00::{host}", 99))
+    sentence = refused(5, "too_many_rooms", directory.check_make, made_by("fd00::ffff", 99))
+    assert "8 rooms from fd00::/64" in str(sentence)
+    directory.check_make(made_by("fd00:0:0:1::1", 99))
+    directory.check_make(made_by("192.0.2.1", 99))
+    directory.rollback()
+    assert directory._made_by == {}
+
+
 @given(st.integers())
 def test_a_free_place_is_in_the_local_scope_and_free(seed: int) -> None:
     directory = Directory()
@@ -382,7 +449,7 @@ def test_a_free_place_is_in_the_local_scope_and_free(seed: int) -> None:
     assert (first, second) == (239, 255)
     assert 1 <= third <= 254
     assert 0 <= fourth <= 255
-    assert 49152 <= port <= 65535
+    assert 25000 <= port <= 29535
     directory.add(RoomEntry("lab", address, port))
     assert directory.free_place(random.Random(seed)) != (address, port)
 
@@ -397,8 +464,8 @@ def test_places_that_can_not_be_found_are_not_searched_for_ever() -> None:
 
     rng = Stuck()
     directory = Directory()
-    assert directory.free_place(rng) == ("239.255.1.0", 49152)
-    directory.add(RoomEntry("lab", "239.255.1.0", 49152))
+    assert directory.free_place(rng) == ("239.255.1.0", 25000)
+    directory.add(RoomEntry("lab", "239.255.1.0", 25000))
     rng.draws = 0
     refused(5, "directory_full", directory.free_place, rng)
     assert rng.draws == PLACE_DRAWS_MAX
@@ -468,3 +535,39 @@ def test_a_rollback_brings_members_back_but_not_those_who_are_gone() -> None:
     assert directory.members(old) == 1
     directory.leave_all("me")
     assert directory.members(old) == 0
+
+
+# -- names that were not the same when they were made ---------------------------------------------
+
+
+def test_two_rooms_of_one_fold_in_the_state_file_stay_reachable() -> None:
+    """An older release took `lab` and `lab` with a variation selector for two names."""
+    rooms = [
+        RoomEntry(name, "239.255.7.1", 5751 + port, "reliable", 0, "", b"")
+        for port, name in enumerate(["LAB\ufe0f", "lab", "Lab\u034f", "other"])
+    ]
+    directory = Directory(rooms, 9)
+    assert len(directory) == 4
+    assert [directory.find(room.name) for room in rooms] == rooms
+    assert directory.find("laB") is rooms[0]
+    body = directory.page(None, 1)
+    told = []
+    while True:
+        page = json.loads(body)
+        told += [room["name"] for room in page["rooms"]]
+        if page["next"] is None:
+            break
+        body = directory.page(page["next"], 1)
+    assert sorted(told) == sorted(room.name for room in rooms)
+    directory.enter("lab", "somebody")
+    assert directory.members(rooms[1]) == 1
+    directory.remove(directory.check_delete("lab"))
+    directory.rollback()
+    assert directory.find("lab") is rooms[1]
+    assert directory.members(rooms[1]) == 1
+    for room in (rooms[1], rooms[0], rooms[2]):
+        directory.remove(directory.check_delete(room.name))
+    assert directory.rooms() == [rooms[3]]
+    directory.commit()
+    with pytest.raises(Refused):
+        directory.find("lab")

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import shutil
 from argparse import Namespace
 from pathlib import Path
 
 import pytest
 
 from evloop.base.errors import SetupError
+from evloop.directory.limits import TOKENS_TRIED_MAX
 from evloop.directory.trust import Trust
 from evloop.net.tls import TlsPipe, server_context
 from tests.net.test_tls import Wire
 from tests.support.tls_files import Files
 
-pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl")
 PLACE = "box.lan:44444"
 
 
@@ -85,13 +84,23 @@ def test_with_an_authority_nothing_is_pinned(tmp_path: Path, files: Files) -> No
 def test_tokens_are_found_by_place_and_folded_name(tmp_path: Path) -> None:
     trust = User(tmp_path).trust
     trust.keep_token("Box.lan:44444", "Café", "ab" * 16)
-    assert trust.token("box.lan:44444", "CAFE\u0301") == "ab" * 16
-    assert trust.token("box.lan:44445", "Café") is None
+    assert trust.tokens("box.lan:44444", "CAFE\u0301") == ["ab" * 16]
+    assert trust.tokens("box.lan:44444", "tea") == []
+    trust.keep_token("127.0.0.1:44444", "tea/Café", "ef" * 16)
+    trust.keep_token("[fd00::1]:44444", "Café", "cd" * 16)
+    trust.keep_token("192.0.2.1:44444", "Café", "01" * 16)
+    # The same directory by another name: those of the room, newest first.
+    assert trust.tokens("box.lan:44445", "Café") == ["01" * 16, "cd" * 16, "ab" * 16]
+    assert trust.tokens("box.lan:44444", "Café") == ["ab" * 16, "01" * 16, "cd" * 16]
+    assert trust.tokens("x:1", "tea/Café") == ["ef" * 16]
+    for number in range(20):
+        trust.keep_token(f"h{number}:1", "Café", f"{number:032x}")
+    assert len(trust.tokens("box.lan:44444", "Café")) == TOKENS_TRIED_MAX
 
 
 def test_without_a_home_there_is_nothing_to_remember_in() -> None:
     options = Namespace(tls=True, tls_ca=None, tls_cert=None, tls_key=None)
     trust = Trust(options, {}, print)
-    assert trust.token(PLACE, "lab") is None
+    assert trust.tokens(PLACE, "lab") == []
     with pytest.raises(SetupError, match="no home directory"):
         trust.pipe("box.lan", PLACE)

@@ -1,5 +1,9 @@
 """What the tests of whole programs share."""
 
+from __future__ import annotations
+
+import sys
+
 import pytest
 
 from evloop import __version__
@@ -10,6 +14,8 @@ from tests.support.processes import ROOT
 @pytest.fixture(scope="session")
 def releases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Release]:
     """ "old": 0.1.0; "new": what is built now. Skips where there is no history."""
+    if sys.version_info < (3, 11):
+        pytest.skip("0.1.0 needs Python 3.11")
     folder = tmp_path_factory.mktemp("old-release")
     unpack_old_release(folder)
     return {"old": Release(folder, "0.1.0"), "new": Release(ROOT, __version__)}

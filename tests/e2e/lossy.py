@@ -11,6 +11,8 @@ module of evloop: modules move. Only the standard library is imported, since thi
 where the package `tests` is not.
 """
 
+from __future__ import annotations
+
 import atexit
 import os
 import random
@@ -29,7 +31,7 @@ def lose(lost_percent: int, twice_percent: int, seed: int) -> None:
     again: dict[socket.socket, tuple[bytes, Any]] = {}  # what comes a second time
     counts = {"all": 0, "lost": 0, "twice": 0}
 
-    def recvfrom(sock: socket.socket, *arguments: int) -> "tuple[bytes, Any]":
+    def recvfrom(sock: socket.socket, *arguments: int) -> tuple[bytes, Any]:
         if sock in again:
             return again.pop(sock)
         while True:

@@ -3,6 +3,8 @@
 The old program is run from a folder of its own, and never imported into a test.
 """
 
+from __future__ import annotations
+
 import io
 import shutil
 import subprocess

@@ -1,5 +1,7 @@
 """Who serves and who uses: the two releases in each role."""
 
+from __future__ import annotations
+
 import pytest
 
 from tests.e2e.old_release import Release

@@ -4,6 +4,8 @@
 would be missing there.
 """
 
+from __future__ import annotations
+
 import shutil
 import signal
 import subprocess

@@ -12,7 +12,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +44,7 @@ from tests.support.live import (
     Process,
     request,
 )
+from tests.support.pairs import both, pairwise
 
 
 @pytest.fixture
@@ -440,12 +440,10 @@ def test_real_shortage_of_descriptors(open_house: Callable[..., House]) -> None:
         for _ in range(20):
             assert house.call(inside, "ping")["result"] == {}
             house.skip(0.05)
-        assert any(
-            caller.reply(number) is None for caller, number in zip(late, numbers, strict=True)
-        )
+        assert any(caller.reply(number) is None for caller, number in both(late, numbers))
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    for caller, number in zip(late, numbers, strict=True):
+    for caller, number in both(late, numbers):
         house.until(partial(caller.reply, number))
     assert sum("no more connections can be taken" in line for line in house.lines) == 1
 

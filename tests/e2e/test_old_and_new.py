@@ -1,5 +1,7 @@
 """0.1.0 and what is built now use each other's directories and rooms, in both directions."""
 
+from __future__ import annotations
+
 import json
 import signal
 import socket
@@ -12,6 +14,7 @@ import pytest
 from evloop import __version__
 from tests.e2e.old_release import Release, unpack_old_release
 from tests.e2e.roles import Releases, both_ways, serve, use
+from tests.support.pairs import both
 from tests.support.processes import (
     Crew,
     Program,
@@ -251,14 +254,14 @@ def test_a_reliable_room_with_loss(crew: Crew, releases: Releases, mix: tuple[st
     names = [f"{release.title()}{at}" for at, release in enumerate(mix)]
     members = [
         join(crew, releases[release], name, room, seed=at + 1)
-        for at, (release, name) in enumerate(zip(mix, names, strict=True))
+        for at, (release, name) in enumerate(both(mix, names))
     ]
     introduce(crew, members)
     long = "ü ".join(f"{number:05} " for number in range(700))  # 6,300 bytes: seven parts
     for number in range(6):
-        for name, one in zip(names, members, strict=True):
+        for name, one in both(names, members):
             one.type(f"{number} of {name}\n")
-    for name, one in zip(names, members, strict=True):
+    for name, one in both(names, members):
         one.type(f"{long}\n/me waves\n/name Re{name}\nrenamed\n")
     # Somebody new of each release comes while this goes on, and is told what was said before.
     late = [
@@ -280,7 +283,7 @@ def test_a_reliable_room_with_loss(crew: Crew, releases: Releases, mix: tuple[st
     # A repair tells of a message and not of a member, so these may come behind the messages.
     crew.until(lambda: all(len(objects(one, "joined")) >= len(mix) + 1 for one in members))
     crew.until(lambda: all(len(objects(one, "renamed")) >= len(mix) - 1 for one in members))
-    for name, one in zip(names, members, strict=True):
+    for name, one in both(names, members):
         others = {*names, "Lateold", "Latenew"} - {name}
         assert {it["name"].removeprefix("Re") for it in objects(one, "joined")} == others
         renamed = {(it["old"], it["name"]) for it in objects(one, "renamed")}

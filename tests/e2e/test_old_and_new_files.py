@@ -1,5 +1,7 @@
 """0.1.0 and what is built now read each other's files: the server's and the client's."""
 
+from __future__ import annotations
+
 import shutil
 import signal
 import sqlite3
@@ -10,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.roles import Releases, both_ways, serve, use
+from tests.support.pairs import both
 from tests.support.processes import (
     Crew,
     Program,
@@ -201,9 +204,7 @@ def test_the_history_of_typed_lines(
 
     typed = ["makeroom lab", r"foo \n bar \ ü", "help connect"]
     first = seat(serving)
-    for line, answer in zip(
-        typed, ("made room lab", "unknown command", "HOST[:PORT]"), strict=True
-    ):
+    for line, answer in both(typed, ("made room lab", "unknown command", "HOST[:PORT]")):
         first.type(line + "\r")
         crew.until(lambda: answer in first.out)  # noqa: B023
     leave(first)

@@ -3,6 +3,8 @@
 It must print what was said, each sender in order and nothing twice, and ask for what it misses.
 """
 
+from __future__ import annotations
+
 import re
 import shutil
 import socket
@@ -13,14 +15,15 @@ from pathlib import Path
 import pytest
 
 from evloop.base.errors import UNCONFIRMED
-from evloop.room.reliable.packets import DATA, TEXT, Codec, data_body
+from evloop.room.events import TEXT
+from evloop.room.reliable.packets import DATA, Codec, data_body
 from tests.support.processes import Crew, Program, fresh_place, no_trace
 
 LISTENER = Path(__file__).parent / "room_listener.pl"
 MODULES = "Encode", "Socket", "Time::HiRes"
 
 
-def run(*words: str) -> "subprocess.CompletedProcess[str]":
+def run(*words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(words, check=False, capture_output=True, text=True)
 
 

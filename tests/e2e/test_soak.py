@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import json
 import random
-import shutil
 import socket
 import struct
 from functools import partial
@@ -20,6 +19,7 @@ from evloop.framing import pack_frame
 from evloop.net.tls import client_context
 from tests.net.test_tls_live import TlsCaller
 from tests.support.live import Caller, House
+from tests.support.pairs import both
 from tests.support.tls_files import Files
 
 REQUESTS = 200_000
@@ -35,7 +35,7 @@ def _payloads(rng: random.Random) -> list[bytes]:
         return rng.choice(("lab", "café", "räume", "x")) + str(rng.randrange(300))
 
     def message(method: str, number: object = 7, **params: Any) -> dict[str, Any]:
-        made = {"jsonrpc": "2.0", "method": method, "params": params}
+        made: dict[str, Any] = {"jsonrpc": "2.0", "method": method, "params": params}
         return made if number is None else {**made, "id": number}
 
     def good() -> object:
@@ -167,7 +167,7 @@ def _crowd(house: House, context: SSLContext, rng: random.Random, count: int) ->
         callers = [TlsCaller(house, context) for _ in range(20)]
         asked = [caller.ask("ping") for caller in callers]
         cut = rng.randrange(20)
-        for caller, number in list(zip(callers, asked, strict=True))[cut:]:
+        for caller, number in list(both(callers, asked))[cut:]:
             house.until(partial(caller.reply, number))
         for caller in callers:
             house.callers.remove(caller)
@@ -175,7 +175,6 @@ def _crowd(house: House, context: SSLContext, rng: random.Random, count: int) ->
     house.until(lambda: not house.dispatcher.connections)
 
 
-@pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl")
 def test_tls_connections_leave_nothing(tmp_path: Path) -> None:
     files = Files(tmp_path)
     house = House("--max-per-address", "0", "--tls-cert", files.cert, "--tls-key", files.key)
@@ -203,8 +202,6 @@ def test_nothing_is_left_to_the_collector(kind: str, tmp_path: Path) -> None:
     if kind == "disk":
         options += ["--state", f"{tmp_path}/directory.db"]
     if kind == "tls":
-        if shutil.which("openssl") is None:
-            pytest.skip("needs openssl")
         files = Files(tmp_path)
         options += ["--tls-cert", files.cert, "--tls-key", files.key]
         context = client_context(files.ca)

@@ -11,11 +11,12 @@ import socket
 import struct
 import termios
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 
+from tests.support.pairs import both
 from tests.support.processes import (
     Crew,
     Program,
@@ -60,7 +61,7 @@ def test_everybody_sees_each_message_once_with_its_senders_name(
     people = [crew.chatter(name, "lab", server=server) for name in names]
     crew.in_room(*people)
     for number in range(3):
-        for name, one in zip(names, people, strict=True):
+        for name, one in both(names, people):
             one.type(f"{number} of {name}\n")
     wanted = [f"{name}: {number} of {name}" for number in range(3) for name in names]
     crew.until(lambda: all(len(one.lines) >= len(wanted) for one in people))
@@ -215,6 +216,23 @@ def test_a_server_that_ends_says_goodbye_to_those_who_chat(crew: Crew) -> None:
     crew.until(lambda: "told to end" in ann.err and "is away" in ann.err)
     ann.type("still here\n")
     crew.until(lambda: ann.lines == ["Ann: still here"])
+
+
+def test_what_the_directory_counts_is_believed_before_anybody_is_heard(crew: Crew) -> None:
+    """Many that come at once do not all speak at once: each knows how many they are."""
+    server = crew.server()
+    crew.piped("", "makeroom", "lab", server=server)
+    with ExitStack() as stack:
+        for _ in range(6):
+            wire = stack.enter_context(Wire(server.port))
+            assert wire.result("enter", name="lab")["room"]["name"] == "lab"
+        ann = crew.chatter("Ann", "lab", server=server)
+        crew.in_room(ann)
+        ann.type("/stats\n")
+        crew.until(lambda: "receive buffer" in ann.err)
+    rows = [line.rsplit(None, 1) for line in ann.err.splitlines()]
+    counts = {row[0].strip(): row[1] for row in rows if len(row) == 2}
+    assert (counts["members"], counts["members estimate"]) == ("1", "7")
 
 
 def test_chat_with_no_directory_anywhere(crew: Crew) -> None:

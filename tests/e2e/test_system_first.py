@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import re
+import signal
 import socket
 import sys
+from pathlib import Path
+
+import pytest
 
 from tests.support.processes import (
     Crew,
@@ -12,6 +16,7 @@ from tests.support.processes import (
     fresh_room,
     no_trace,
 )
+from tests.support.pty_run import PtyRun
 from tests.support.rpc import Wire
 
 
@@ -58,6 +63,8 @@ def test_two_terminals_with_one_command_can_chat(crew: Crew) -> None:
     cal = crew.chatter("Cal", "lab", server=f"127.0.0.1:{port}")
     crew.in_room(cal)
     ann.type("/quit\n")
+    crew.until(lambda: "2 others use this directory: quit again to end it" in ann.out)
+    ann.type("quit\n")
     crew.finish(ann)
     assert ann.status == 0
     crew.until(lambda: "is away" in bob.out)
@@ -108,3 +115,113 @@ def test_a_directory_elsewhere_that_does_not_answer_is_not_replaced(crew: Crew) 
     crew.finish(client)
     assert client.status == 69
     assert "hosts it" not in client.err
+
+
+def closing_of(wire: Wire) -> str:
+    """The reason that the directory gives as it goes."""
+    message = wire.receive()
+    assert message is not None and message["method"] == "closing"
+    assert wire.receive() is None
+    reason: str = message["params"]["reason"]
+    return reason
+
+
+def hosted(crew: Crew) -> tuple[Seated, int]:
+    port = free_port()
+    ann = seat(crew, "Ann", port)
+    at_prompt(crew, ann)
+    assert "this one hosts it" in ann.out
+    return ann, port
+
+
+@pytest.mark.parametrize("end", ["\x04", "quit\n", "\x03"], ids=["Ctrl-D", "quit", "Ctrl-C"])
+def test_a_host_is_told_once_who_depends_on_it_and_says_goodbye(crew: Crew, end: str) -> None:
+    ann, port = hosted(crew)
+    with Wire(port) as bob, Wire(port) as cal:
+        for wire in (bob, cal):
+            wire.result("watch")
+        ann.type(end)
+        crew.until(lambda: "2 others use this directory: quit again to end it" in ann.out)
+        assert bob.result("ping") == {}
+        ann.type(end)
+        for wire in (bob, cal):
+            assert closing_of(wire) == "its host has quit"
+        crew.finish(ann)
+    assert ann.status == (130 if end == "\x03" else 0)
+    no_trace(ann)
+
+
+def test_a_host_that_is_ended_by_a_signal_says_goodbye_too(crew: Crew) -> None:
+    ann, port = hosted(crew)
+    with Wire(port) as bob:
+        bob.result("watch")
+        ann.signal(signal.SIGTERM)
+        assert closing_of(bob) == "its host has quit"
+        crew.finish(ann)
+    assert ann.status == 143
+
+
+def test_a_host_alone_is_asked_nothing(crew: Crew) -> None:
+    ann, _ = hosted(crew)
+    ann.type("\x04")
+    crew.finish(ann)
+    assert ann.status == 0 and "quit again" not in ann.out
+
+
+@pytest.mark.parametrize("options", [(), ("--plain",)], ids=["screen", "plain"])
+def test_ctrl_z_says_that_it_stops_the_directory_for_all(options: tuple[str, ...]) -> None:
+    port = free_port()
+    environment = {"EVLOOP_SERVER": f"127.0.0.1:{port}", "PS1": "sh> ", "ENV": ""}
+    with PtyRun(["sh", "-i"], env=environment) as shell:  # who has job control
+        shell.expect_last("sh>")
+        shell.send(" ".join([sys.executable, "-m evloop --name Ann", *options]) + "\n")
+        shell.expect_line("this one hosts it")
+        shell.expect_last("evloop>")
+        with Wire(port) as bob:
+            assert bob.result("ping") == {}
+            shell.send("\x1a")
+            shell.expect_line("this stops the directory for 1 other, until fg")
+            shell.expect_last("sh>")
+            bob.send(bob.frame("ping"))  # nobody is there to answer
+            shell.send("fg\n")
+            shell.expect_last("evloop>")
+            assert bob.reply()["result"] == {}
+            shell.send("quit\n")
+            shell.expect_line("1 other uses this directory: quit again")
+            shell.expect_last("evloop>")
+            shell.send("quit\n")
+            shell.expect_last("sh>")
+        shell.send("exit\n")
+        assert shell.wait() == 0
+
+
+def test_a_bug_that_a_visitor_meets_ends_neither_the_chat_nor_the_directory(
+    crew: Crew, tmp_path: Path
+) -> None:
+    """The bug is planted: a `leave` that raises, in the process that hosts."""
+    port = free_port()
+    program = (
+        "import sys\n"
+        "from evloop.daemon import dispatcher\n"
+        "def planted(*_):\n"
+        "    raise ZeroDivisionError('planted')\n"
+        "dispatcher.HANDLERS['leave'] = planted\n"
+        "from evloop.__main__ import main\n"
+        "sys.exit(main(['--plain', '--name', 'Ann']))\n"
+    )
+    words = [sys.executable, "-c", program]
+    ann = Seated(words, environ={"EVLOOP_SERVER": f"127.0.0.1:{port}"})
+    crew.add(ann)
+    at_prompt(crew, ann)
+    with Wire(port) as bob, Wire(port) as eve:
+        eve.send(eve.frame("leave", name="lab"))
+        crew.until(lambda: "internal error" in ann.out and "planted" in ann.out)
+        assert bob.result("ping") == {}
+        ann.type("makeroom lab\n")
+        crew.until(lambda: "made room lab" in ann.out)
+    ann.type("quit\n")
+    crew.until(lambda: ann.done or "quit again" in ann.out)
+    if not ann.done:
+        ann.type("quit\n")
+    crew.finish(ann)
+    assert ann.status == 0

@@ -198,6 +198,22 @@ def test_what_one_may_not_do_is_77(crew: Crew) -> None:
     assert client.status == 77, client.tell()
 
 
+def test_a_room_made_by_one_name_of_the_directory_is_deleted_by_another(
+    crew: Crew, tmp_path: Path
+) -> None:
+    server = crew.server("--delete", "owner")
+    by_number, by_name = f"127.0.0.1:{server.port}", f"localhost:{server.port}"
+    for place, words in (
+        (by_number, ("makeroom", "lab")),
+        (by_name, ("deleteroom", "lab")),
+        (by_name, ("makeroom", "lab")),
+        (by_number, ("deleteroom", "LAB")),
+    ):
+        client = crew.client(*words, server=place, XDG_STATE_HOME=str(tmp_path))
+        crew.finish(client)
+        assert client.status == 0, client.tell()
+
+
 @pytest.mark.parametrize(("signum", "status"), [(2, 130), (15, 143)])
 def test_a_client_that_is_signalled_leaves_the_room(crew: Crew, signum: int, status: int) -> None:
     room = fresh_room()

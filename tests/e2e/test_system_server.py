@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from evloop import __version__
+from tests.support.pairs import both
 from tests.support.processes import (
     Crew,
     Server,
@@ -121,7 +122,7 @@ def test_watchers_see_every_change_of_many_writers_in_order(crew: Crew) -> None:
                 assert "result" in one.reply()
         changes = 8 * 134
         rooms = {room["name"]: room for room in writers[0].rooms()}
-        for one, before in zip(watchers, start, strict=True):
+        for one, before in both(watchers, start):
             while len(one.notifications) < changes:
                 message = one.receive()
                 assert message is not None

@@ -271,8 +271,8 @@ def run(seed: int, steps: int, **kind: bool) -> Run:
             try:
                 this.step()
             except Exception as error:
-                error.add_note(f"seed {seed} {kind}, step {start + number}")
-                raise
+                where = f"seed {seed} {kind}, step {start + number}"
+                raise AssertionError(where) from error
         total = this
     assert total is not None
     return total

@@ -1,5 +1,7 @@
 """Markdown pages as data: their headings, sections, tables and fenced blocks."""
 
+from __future__ import annotations
+
 import re
 from pathlib import Path
 

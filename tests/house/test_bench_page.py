@@ -1,5 +1,7 @@
 """The figures of docs/performance.md are what bench/results/results.json gives, nothing else."""
 
+from __future__ import annotations
+
 import copy
 import json
 from pathlib import Path

@@ -5,6 +5,8 @@ that make errors and notifications where it has none, and from what a server ans
 examples of the page are run is in tests/e2e.
 """
 
+from __future__ import annotations
+
 import ast
 import importlib
 import json
@@ -27,6 +29,7 @@ from evloop.daemon.metrics import (
 from evloop.directory import protocol, requests
 from tests.house.pages import Page, coded, plain
 from tests.support.live import House
+from tests.support.pairs import both
 from tests.support.sources import (
     PACKAGE,
     ROOT,
@@ -198,7 +201,7 @@ def _last_name(node: ast.expr) -> str | None:
 def test_the_page_has_every_notification_and_no_other() -> None:
     sent = set()
     for name, arguments in _calls():
-        if name in ("announce", "notification") and isinstance(arguments[0], ast.Constant):
+        if name in ("_announce", "notification") and isinstance(arguments[0], ast.Constant):
             method = arguments[0].value
             assert isinstance(method, bytes)
             sent.add(method.decode())
@@ -245,7 +248,7 @@ def _members(node: ast.expr) -> dict[str, ast.expr]:
     """The members of an object that is written there, `{"room": name}`."""
     if not isinstance(node, ast.Dict):
         return {}
-    pairs = zip(node.keys, node.values, strict=True)
+    pairs = both(node.keys, node.values)
     return {_text(key) or "": value for key, value in pairs if key is not None}
 
 

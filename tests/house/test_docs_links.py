@@ -4,6 +4,8 @@ Whoever reads a comment that cites a page must be able to open that page: notes 
 wrote the code do not count.
 """
 
+from __future__ import annotations
+
 import ast
 import io
 import os
@@ -72,7 +74,7 @@ def prose_of(source: str, *, strings: bool) -> str:
         if strings and isinstance(node, ast.Constant) and isinstance(node.value, str):
             found.append(node.value)
         elif not strings and isinstance(
-            node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+            node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
         ):
             found.append(ast.get_docstring(node) or "")
     return "\n".join(found)

@@ -3,6 +3,8 @@
 The vectors are read out of the page, and everything that is a table there is compared as a table.
 """
 
+from __future__ import annotations
+
 import ast
 import re
 from importlib import import_module
@@ -13,13 +15,15 @@ from typing import Any
 import pytest
 
 from evloop.net import multicast
-from evloop.room import plain
+from evloop.room import events, plain
 from evloop.room.reliable import packets, session
 from evloop.room.reliable.message_log import digest_item
 from evloop.room.reliable.packets import Codec, as_repair
+from tests.house.pages import Page
+from tests.house.pages import plain as plain_text
+from tests.support.sources import ROOT
 
-ROOT = Path(__file__).parent.parent.parent
-PAGE = (ROOT / "docs" / "room-protocol.md").read_text(encoding="utf-8")
+PAGE = Page(ROOT / "docs" / "room-protocol.md")
 COLUMNS_MAX = 100
 RULES = range(1, 14)
 OF_NAMES = {"NICKNAME_BYTES_MAX", "PORT_MAX", "PORT_MIN", "ROOM_NAME_BYTES_MAX"}
@@ -33,26 +37,17 @@ TYPES = {"DATA": packets.DATA, "NACK": packets.NACK, "SESSION": packets.SESSION,
 FLAGS = {"RELAYED": packets.RELAYED, "SEALED": packets.SEALED, "MORE": packets.MORE}
 
 
-def section(title: str) -> str:
-    """The text below a heading, up to the next heading of any level."""
-    found = re.search(rf"^#+ {re.escape(title)}\n(.*?)(?=^#+ |\Z)", PAGE, re.M | re.S)
-    assert found, f"no heading {title!r}"
-    return found[1]
-
-
-def rows(text: str) -> list[list[str]]:
-    """The cells of all table rows in `text`, but for the heads."""
-    lines = re.findall(r"^\|(.*)\|$", text, re.M)
-    cells = [[cell.strip() for cell in line.split("|")] for line in lines]
-    ruled = [n for n, row in enumerate(cells) if set("".join(row)) == {"-"}]
-    heads = {*ruled, *[n - 1 for n in ruled]}
-    return [row for n, row in enumerate(cells) if n not in heads]
+def section(heading: str) -> str:
+    """The text below a heading."""
+    return "\n".join(PAGE.section(heading))
 
 
 def vectors() -> dict[str, bytes]:
     """The blocks `vector NAME` of the page."""
-    blocks = re.findall(r"^```vector (\w+)\n(.*?)^```$", PAGE, re.M | re.S)
-    return {name: bytes.fromhex("".join(text.split())) for name, text in blocks}
+    named = [(what.split(), lines) for what, lines in PAGE.blocks]
+    return {
+        words[1]: bytes.fromhex("".join(lines)) for words, lines in named if words[:1] == ["vector"]
+    }
 
 
 VECTORS = vectors()
@@ -76,10 +71,10 @@ def test_the_page_has_a_vector_for_everything() -> None:
 
 
 def test_the_data_vector() -> None:
-    body = packets.data_body(1, (), b"Mel", packets.TEXT, b"Good morning!")
+    body = packets.data_body(1, (), b"Mel", events.TEXT, b"Good morning!")
     packed = Codec(PLACE).pack(packets.DATA, 0, MEL, 0, 1795348801, body)
     assert packed == VECTORS["data"]
-    fields = (1, (), b"Mel", packets.TEXT, b"Good morning!")
+    fields = (1, (), b"Mel", events.TEXT, b"Good morning!")
     assert opened("data") == (packets.DATA, 0, MEL, 0, 1795348801, fields)
 
 
@@ -129,7 +124,7 @@ def test_the_vectors_are_those_of_the_codecs_own_test() -> None:
 
 
 def test_the_types() -> None:
-    told = {row[1]: int(row[0]) for row in rows(section("Datagrams")) if row[1] in TYPES}
+    told = {row[1]: int(row[0]) for row in PAGE.table("Datagrams", "type")}
     assert told == TYPES
     assert {kind & 0x0F for kind in packets._PARSERS} == set(told.values())
     for name in TYPES:
@@ -137,21 +132,19 @@ def test_the_types() -> None:
 
 
 def test_the_flags() -> None:
-    flags = [row for row in rows(section("Datagrams")) if row[-1] in ("yes", "no")]
+    flags = PAGE.table("Datagrams", "flag")
     named = {row[1]: int(row[0], 16) for row in flags if row[1]}
     assert named == FLAGS
     under = sum(int(row[0], 16) for row in flags if row[-1] == "yes")
     whole = sum(int(row[0], 16) for row in flags)
     assert (under, whole) == (packets._UNDER_TAG, 0xFF)
-    refused = sum(int(row[0], 16) for row in flags if "is dropped" in row[2] + row[-2])
+    refused = sum(int(row[0], 16) for row in flags if "is dropped" in row[2])
     assert refused == 0xFF & ~packets._KNOWN_FLAGS
 
 
 def test_the_header() -> None:
-    fields = [row for row in rows(section("Datagrams")) if len(row) == 4 and row[1].isdigit()]
-    fields = [row for row in fields if row[0].isdigit()]
     at = 0
-    for row in fields:
+    for row in PAGE.table("Datagrams", "offset")[:-2]:  # but for the body and the tag
         assert int(row[0]) == at, row
         at += int(row[1])
     assert at == packets.HEADER_BYTES == packets._HEADER.size
@@ -170,7 +163,7 @@ def test_the_header() -> None:
 def test_the_bodies(name: str, fixed: int) -> None:
     """What has a fixed offset follows without holes, and ends where the code's struct ends."""
     at = packets.HEADER_BYTES
-    for row in rows(section(name)):
+    for row in PAGE.table(name, "offset"):
         if row[0].isdigit():
             assert int(row[0]) == at, row
             at += int(row[1]) if row[1].isdigit() else 0
@@ -178,7 +171,7 @@ def test_the_bodies(name: str, fixed: int) -> None:
 
 
 def test_the_reasons() -> None:
-    told = [row[0].strip("`") for row in rows(section("What is dropped"))]
+    told = [plain_text(row[0]) for row in PAGE.table("What is dropped", "reason")]
     assert tuple(told[: len(packets.REASONS)]) == packets.REASONS
     source = "".join(
         path.read_text(encoding="utf-8") for path in closure(session.__name__).values()
@@ -254,12 +247,13 @@ def imported(path: Path) -> list[tuple[str, str]]:
 
 def test_every_cap_stands_in_the_page_with_its_value() -> None:
     """Every cap that the room's own modules import, the bounds of names, and no other."""
-    told = {row[0].strip("`"): row[1] for row in rows(section("Caps"))}
+    told = {plain_text(row[0]): row[1] for row in PAGE.table("Caps", "name")}
     modules = closure(session.__name__, plain.__name__, multicast.__name__)
+    packages = session.__package__, plain.__package__
     used = {
         name
         for importer, path in modules.items()
-        if importer.startswith("evloop.room.") or importer == multicast.__name__
+        if importer == multicast.__name__ or importer.rpartition(".")[0] in packages
         for module, name in imported(path)
         if module.split(".")[-1] == "limits" and name.isupper()
     }
@@ -273,20 +267,7 @@ def test_every_cap_stands_in_the_page_with_its_value() -> None:
         assert values and {float(value.replace(",", ""))} == set(values), name
 
 
-# -- the page itself -------------------------------------------------------------------------------
-
-
-def test_the_page_fits_and_its_links_lead_somewhere() -> None:
-    assert not [n for n, line in enumerate(PAGE.splitlines(), 1) if len(line) > COLUMNS_MAX]
-    headings = re.findall(r"^#+ (.*)$", PAGE, re.M)
-    anchors = {re.sub(r"[^\w -]", "", head).lower().replace(" ", "-") for head in headings}
-    links = re.findall(r"\]\(([^)]+)\)", PAGE)
-    assert links
-    for link in links:
-        path, _, anchor = link.partition("#")
-        assert (ROOT / "docs" / path).exists() if path else anchor in anchors, link
-    for name in re.findall(r"`((?:tests|docs|evloop)/[\w/.]+)`", PAGE):
-        assert (ROOT / name).exists(), name
+# -- sockets ---------------------------------------------------------------------------------------
 
 
 def test_the_numbers_of_the_sockets() -> None:
@@ -294,3 +275,12 @@ def test_the_numbers_of_the_sockets() -> None:
     for name, number in re.findall(r"`(\w+)` \((\d+)\)", told):
         assert getattr(multicast, f"_{name}") == int(number), name
     assert len(re.findall(r"`\w+` \(\d+\)", told)) == 3
+
+
+# -- the page itself -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["room-protocol.md", "testing.md"])
+def test_lines_fit(name: str) -> None:
+    lines = (ROOT / "docs" / name).read_text(encoding="utf-8").splitlines()
+    assert not [n for n, line in enumerate(lines, 1) if len(line) > COLUMNS_MAX]

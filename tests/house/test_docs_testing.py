@@ -1,41 +1,38 @@
 """docs/testing.md against the tests that there are: folders, commands, names to change."""
 
+from __future__ import annotations
+
 import ast
 import re
 
 import pytest
 
+from tests.house.pages import Page, plain
 from tests.simulation.__main__ import arguments
 from tests.support.sources import ROOT
 
-PAGE = (ROOT / "docs" / "testing.md").read_text(encoding="utf-8")
+PAGE = Page(ROOT / "docs" / "testing.md")
 TESTS = ROOT / "tests"
-COLUMNS_MAX = 100
-COMMANDS = re.findall(r"^(?:python3|\.venv/bin/python) -m (tests\.[\w.]+)(.*)$", PAGE, re.M)
+COMMANDS = re.findall(r"^python3 -m (tests\.[\w.]+)(.*)$", PAGE.text, re.M)
 
 
-def column(head: str, number: int = 0) -> list[str]:
-    """The cells of one column of the table whose first head is `head`, without quotes."""
-    table = re.search(rf"^\| {head} \|.*\n\|[-|]+\|\n((?:\|.*\n)+)", PAGE, re.M)
-    assert table, head
-    return [row.split("|")[number + 1].strip(" `") for row in table[1].splitlines()]
-
-
-def test_lines_fit() -> None:
-    assert not [n for n, line in enumerate(PAGE.splitlines(), 1) if len(line) > COLUMNS_MAX]
+def column(section: str, head: str) -> list[str]:
+    """The first cells of a table."""
+    return [plain(row[0]) for row in PAGE.table(section, head)]
 
 
 def test_every_folder_of_tests_is_told_and_no_other() -> None:
     folders = {path.parent.relative_to(ROOT) for path in TESTS.glob("*/__init__.py")}
-    assert set(column("folder")) == {path.as_posix() for path in folders}
+    assert set(column("Where a test lives", "folder")) == {path.as_posix() for path in folders}
 
 
 def test_what_is_named_is_there() -> None:
-    paths = re.findall(r"`((?:tests|docs|evloop)/[\w/.]+)`", PAGE)
+    paths = re.findall(r"`((?:tests|docs|evloop)/[\w/.]+)`", PAGE.text)
     assert len(paths) > 20
     assert [path for path in paths if not (ROOT / path).exists()] == []
     targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M)
-    named = [command.removeprefix("make ") for command in column("command") if "make" in command]
+    commands = column("Testing", "command")
+    named = [command.removeprefix("make ") for command in commands if "make" in command]
     assert named and set(named) <= set(targets)
     assert (ROOT / ".ci" / "run").exists() and (ROOT / "check").exists()
 
@@ -60,12 +57,12 @@ def test_the_kinds_of_violations_are_those_that_are_raised() -> None:
             if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Violation":
                 assert isinstance(node.args[0], ast.Constant)
                 kinds.add(node.args[0].value)
-    assert set(column("kind")) == kinds
+    assert set(column("The oracle", "kind")) == kinds
 
 
 @pytest.mark.parametrize("name", ["FAULTS", "REGRESSIONS", "PLANTED", "Violation", "_Day.heal"])
 def test_names_to_look_for_are_written_as_they_are(name: str) -> None:
-    assert f"`{name}`" in PAGE
+    assert f"`{name}`" in PAGE.text
     sources = "".join(path.read_text() for path in (TESTS / "simulation").glob("*.py"))
     for part in name.split("."):
         assert re.search(rf"^ *(def |class )?{part}\b", sources, re.M), part

@@ -4,6 +4,8 @@ Commands, options, variables, exit codes, JSON objects, keys, counters, figures 
 taken from the code's own objects, or from its syntax trees where it has none.
 """
 
+from __future__ import annotations
+
 import argparse
 import ast
 import contextlib
@@ -31,6 +33,7 @@ from evloop.daemon.metrics import (
 )
 from evloop.daemon.options import parse_options as parse_server_options
 from evloop.directory.protocol import RoomEntry
+from evloop.room.events import ME, TABLE, TEXT, Said
 from evloop.room.plain import PlainSession
 from evloop.room.reliable.session import RoomSession
 from evloop.terminal import report
@@ -248,16 +251,16 @@ def _fields(line: str) -> set[str]:
 
 def _presence(kind: str) -> str:
     rest = {"left": ("bye",), "renamed": ("New",), "lost": (2,), "conflict": (7,)}.get(kind, ())
-    return report.json_presence("lab", (kind, SENDER, "Mel", *rest))
+    return report.json_presence("lab", TABLE[kind](kind, SENDER, "Mel", *rest))
 
 
 def json_objects() -> dict[str, set[str]]:
     """type -> the fields that the code gives it."""
     found: dict[str, set[str]] = {}
-    for kind in (0, 1):
+    for kind in (TEXT, ME):
         for mark in ("", "late", "plain", "history"):
-            event = ("message", SENDER, 1, "Mel", kind, "hello", 0, mark, False)
-            line = report.json_message("lab", event, "2026-11-22T12:01:07.412Z")
+            event = Said("message", SENDER, 1, "Mel", kind, "hello", 0, mark, False)
+            line = report.json_message("lab", event, kind == ME, "2026-11-22T12:01:07.412Z")
             found.setdefault("message", set()).update(_fields(line))
     for name in EVENTS:
         if name not in ("message", "trouble"):  # trouble is told to people only
@@ -327,7 +330,13 @@ def test_every_log_event_is_described() -> None:
     for node in (node for path in FILES for node in ast.walk(tree_of(path))):
         if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
             continue
+        for keyword in node.keywords:  # of a change, logged when it is on the disk
+            if keyword.arg == "logged" and isinstance(keyword.value, ast.Constant):
+                logged.add(str(keyword.value.value))
         name, of = node.func.attr, ast.unparse(node.func.value)
+        if name in ("add", "remove") and of.endswith("group_commit"):
+            texts = [one for one in ast.walk(node.args[1]) if isinstance(one, ast.Constant)]
+            logged.update(str(one.value) for one in texts)
         logs = name in ("error", "warning", "notice", "info", "debug") and of.endswith("log")
         # A connection that ends for a fault of its peer is logged by `blame`.
         for argument in node.args[:1] if logs else node.args[1:2] if name == "blame" else []:

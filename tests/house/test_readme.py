@@ -1,5 +1,7 @@
 """README is true: its transcript is run, its files and options exist."""
 
+from __future__ import annotations
+
 import json
 import os
 import re

@@ -76,16 +76,16 @@ def test_files_hold_one_idea() -> None:
 def test_words_that_are_not_written(module: str) -> None:
     for node in run_time_nodes(tree_of(module_path(module))):
         line = getattr(node, "lineno", 0)
-        if isinstance(node, ast.Name | ast.Attribute | ast.alias):
+        if isinstance(node, (ast.Name, ast.Attribute, ast.alias)):
             name = {ast.Name: "id", ast.Attribute: "attr", ast.alias: "name"}[type(node)]
             # A table on remote input that grows by being asked.
             assert getattr(node, name) != "defaultdict", f"defaultdict in line {line}"
-        assert not isinstance(node, ast.AsyncFunctionDef | ast.Await), f"line {line}"
+        assert not isinstance(node, (ast.AsyncFunctionDef, ast.Await)), f"line {line}"
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
             assert node.func.id not in ("eval", "exec", "__import__"), f"line {line}"
             if node.func.id == "getattr":
                 # Dispatch is by a table that can be read, never by a name put together.
-                made = not isinstance(node.args[1], ast.Name | ast.Constant)
+                made = not isinstance(node.args[1], (ast.Name, ast.Constant))
                 on_us = isinstance(node.args[0], ast.Name) and node.args[0].id == "self"
                 assert not (made and on_us), f"getattr in line {line}"
 

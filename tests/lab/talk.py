@@ -97,7 +97,7 @@ class Person:
 
 
 def _seconds(at: str) -> float:
-    return datetime.fromisoformat(at).timestamp()
+    return datetime.fromisoformat(at.replace("Z", "+00:00")).timestamp()  # 3.9 reads no Z
 
 
 def gather(crew: Crew, people: Sequence[Person], seconds: float = JOIN_S) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from evloop.room.events import TEXT
 from evloop.room.reliable.packets import (
     BYE,
     DATA,
@@ -18,7 +19,6 @@ from evloop.room.reliable.packets import (
     NOBODY,
     RELAYED,
     SESSION,
-    TEXT,
     Codec,
     data_body,
     nack_body,
@@ -27,6 +27,7 @@ from evloop.room.reliable.packets import (
 from tests.lab.injector import pack, unpack
 from tests.lab.network import Flat, Namespace, flat, missing
 from tests.lab.talk import ROOM, Person, conversation, flaws, gather, settled, type_at
+from tests.support.pairs import both
 from tests.support.processes import (
     Crew,
     Program,
@@ -79,7 +80,7 @@ def recorded(crew: Crew, program: Program, path: Path) -> list[bytes]:
 
 def meet(crew: Crew, lab: Flat, names: str) -> list[Person]:
     """People on the first hosts, who all met."""
-    people = [Person(crew, host, name) for host, name in zip(lab.hosts, names, strict=False)]
+    people = [Person(crew, host, name) for host, name in zip(lab.hosts, names)]
     gather(crew, people)
     return people
 
@@ -171,7 +172,7 @@ def test_a_flood_of_forged_sessions_and_nacks(crew: Crew, tmp_path: Path) -> Non
         for one in people:
             assert sorted(one.texts()) == wanted
             assert not one.objects("lost")
-        grown = [resident_mb(one) - was for one, was in zip(people, before, strict=True)]
+        grown = [resident_mb(one) - was for one, was in both(people, before)]
         assert max(grown) < GROWTH_MB_MAX, grown
 
         repairs: dict[bytes, int] = {}
@@ -311,7 +312,7 @@ def test_junk_is_counted_and_shows_nothing(crew: Crew, tmp_path: Path) -> None:
         injected(crew, flood)
         wanted = sorted([*typed, *(text for _, _, text in more)])
         crew.until(lambda: len(a.texts()) >= 44 and len(b.texts()) >= 44, 10)
-        for one, was in zip((a, b), before, strict=True):
+        for one, was in both((a, b), before):
             assert sorted(one.texts()) == wanted
             assert len(one.objects("joined")) == 1 and not one.objects("lost")
             assert resident_mb(one) - was < GROWTH_MB_MAX

@@ -23,6 +23,7 @@ from tests.lab.talk import (
     settled,
     type_at,
 )
+from tests.support.pairs import both
 from tests.support.processes import (
     Crew,
     Program,
@@ -44,8 +45,7 @@ def network() -> Iterator[Network]:
 def people_of(crew: Crew, lab: Flat, *options: str, room: str = ROOM) -> list[Person]:
     """A person on each host, who all met before the loss began."""
     people = [
-        Person(crew, host, name, *options, room=room)
-        for host, name in zip(lab.hosts, "abcde", strict=False)
+        Person(crew, host, name, *options, room=room) for host, name in zip(lab.hosts, "abcde")
     ]
     gather(crew, people)
     return people
@@ -152,7 +152,7 @@ def say(crew: Crew, lab: Flat, *words: str, text: str = "") -> Program:
 
 def test_say_is_confirmed_by_everybody_or_says_who_did_not(crew: Crew) -> None:
     with flat(3, 0) as lab:
-        b, c = (Person(crew, host, name) for host, name in zip(lab.hosts[1:], "bc", strict=True))
+        b, c = (Person(crew, host, name) for host, name in both(lab.hosts[1:], "bc"))
         gather(crew, [b, c])
         for host in lab.hosts:
             host.lose(LOSS)
@@ -192,7 +192,7 @@ def test_a_switch_that_prunes_and_the_hint(crew: Crew) -> None:
         server = crew.start_server(listen=place, prefix=lab.hosts[0].prefix)
         crew.until(lambda: server.listens)
         people = []
-        for host, name in zip(lab.hosts[1:], "bc", strict=True):
+        for host, name in both(lab.hosts[1:], "bc"):
             made = crew.client("makeroom", "lab", server=place, prefix=host.prefix)
             crew.finish(made)
             person = Person(crew, host, name, "--server", place, room="lab")

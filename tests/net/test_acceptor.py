@@ -10,7 +10,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from evloop.net.acceptor import Acceptor
+from evloop.base.errors import FAILED, USAGE, SetupError
+from evloop.net.acceptor import Acceptor, open_listeners
 from evloop.net.limits import ACCEPT_BATCH_MAX, ACCEPT_PAUSE_S
 from evloop.system.loop import Loop
 
@@ -159,3 +160,27 @@ def test_closed_while_it_waits(bench: Bench) -> None:
     bench.acceptor.close()
     bench.clock.time += ACCEPT_PAUSE_S
     assert bench.tick() == 0
+
+
+@pytest.mark.parametrize(
+    ("number", "status"),
+    [(socket.EAI_AGAIN, FAILED), (socket.EAI_FAIL, FAILED), (socket.EAI_NONAME, USAGE)],
+)
+def test_a_name_that_is_not_known_yet_is_no_wrong_option(
+    monkeypatch: pytest.MonkeyPatch, number: int, status: int
+) -> None:
+    """At boot the resolver may not be there: a service manager is to try again."""
+
+    def unknown(*_: object, **__: object) -> None:
+        raise socket.gaierror(number, "as the resolver says")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    with pytest.raises(SetupError, match=r"cannot listen on box\.lan:44444: as the resolver") as it:
+        open_listeners(["box.lan:44444"])
+    assert it.value.exit_status == status
+
+
+def test_an_address_that_is_not_there_yet_is_not_another_server() -> None:
+    with pytest.raises(SetupError, match="no interface of this machine has that address") as it:
+        open_listeners(["192.0.2.9:44444"])
+    assert it.value.exit_status == FAILED and "another server" not in it.value.sentence

@@ -8,9 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import select
-import shutil
 import socket
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,7 +17,8 @@ from typing import Any
 import pytest
 
 from evloop.base.errors import SetupError
-from evloop.net import multicast
+from evloop.net import compat
+from evloop.net.compat import kernel_drops
 from evloop.net.interfaces import Interface, choose_interface
 from evloop.net.limits import (
     DATAGRAM_READ_BYTES,
@@ -29,11 +28,11 @@ from evloop.net.limits import (
 from evloop.net.multicast import (
     destination,
     granted_buffer,
-    kernel_drops,
     open_receiver,
     open_sender,
     receive,
 )
+from tests.support.namespaces import in_namespace, namespaced
 
 ROOT = Path(__file__).parents[2]
 LOOPBACK = Interface(socket.if_nametoindex("lo"), "lo", "127.0.0.1")
@@ -41,11 +40,6 @@ LOOPBACK = Interface(socket.if_nametoindex("lo"), "lo", "127.0.0.1")
 GROUP = f"239.255.77.{1 + os.getpid() % 127}"
 OTHER = f"239.255.77.{128 + os.getpid() % 127}"
 PORT = 15_751
-
-namespaced = pytest.mark.skipif(
-    os.geteuid() != 0 or not shutil.which("unshare") or not shutil.which("ip"),
-    reason="needs root, unshare and ip: it makes a network namespace",
-)
 
 
 class Sockets:
@@ -78,21 +72,6 @@ def sockets() -> Iterator[Sockets]:
 def heard(sock: socket.socket) -> list[bytes]:
     """All that has arrived; loopback delivers inside sendto, so there is nothing to wait for."""
     return [data for data, _ in receive(sock)]
-
-
-def in_namespace(setup: str, program: str) -> str:
-    """What `program` prints in a network namespace of its own, prepared by shell lines."""
-    script = f'set -e\nip link set lo up\n{setup}\nexec "$0" -c "$1"'
-    done = subprocess.run(
-        ["unshare", "--net", "sh", "-c", script, sys.executable, program],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 # -- delivery --------------------------------------------------------------------------------------
@@ -172,7 +151,7 @@ def test_what_the_kernel_threw_away_is_counted(sockets: Sockets) -> None:
 
 
 def test_a_kernel_that_does_not_count(sockets: Sockets, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(multicast, "_SO_MEMINFO", 9999)
+    monkeypatch.setattr(compat, "_SO_MEMINFO", 9999)
     assert kernel_drops(sockets.receiver()) == 0
 
 
@@ -216,7 +195,7 @@ def test_both_sockets_are_pinned_and_never_block(sockets: Sockets) -> None:
         assert sock.gettimeout() == 0.0
         assert not sock.get_inheritable()
         assert receive(sock) == []
-        assert sock.getsockopt(socket.IPPROTO_IP, multicast._IP_MULTICAST_ALL) == 0
+        assert sock.getsockopt(socket.IPPROTO_IP, compat._IP_MULTICAST_ALL) == 0
 
 
 # -- clear words when it cannot be done -----------------------------------------------------------

@@ -31,9 +31,7 @@ from tests.support.live import (
     request,
     tls_call,
 )
-from tests.support.tls_files import Files
-
-pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl")
+from tests.support.tls_files import Files, needs_openssl
 
 
 @pytest.fixture(scope="module")
@@ -250,6 +248,7 @@ def test_junk_in_tls_clothes(tls_house: House) -> None:
 # -- other programs --------------------------------------------------------------------------------
 
 
+@needs_openssl
 def test_openssl_s_client(files: Files, processes: list[Process]) -> None:
     process = Process("--tls-cert", files.cert, "--tls-key", files.key)
     processes.append(process)
@@ -316,6 +315,7 @@ def test_files_that_can_not_be_used_end_the_server(files: Files, processes: list
     assert "need --tls-cert" in process.log
 
 
+@needs_openssl
 def test_make_cert_makes_what_the_server_takes(tmp_path: Path, processes: list[Process]) -> None:
     cert = tmp_path / "directory.pem"
     command = [sys.executable, "-m", "evloop.server", "--make-cert", str(cert)]

@@ -10,13 +10,14 @@ from hypothesis import strategies as st
 
 from evloop.base.errors import Refused
 from evloop.base.names import display
+from evloop.room.events import ME, Said
 from evloop.room.limits import (
     PLAIN_BURST,
     PLAIN_PER_S,
     PLAIN_QUEUE_MAX,
 )
 from evloop.room.plain import PlainSession, cut
-from evloop.terminal.report import ME, message_line
+from evloop.terminal.report import message_line
 
 INF = float("inf")
 
@@ -36,12 +37,13 @@ def sent(room: PlainSession) -> list[bytes]:
 
 
 def shown(room: PlainSession) -> list[str]:
-    return [message_line(str(e[3]), int(str(e[4])), str(e[5]), str(e[7])) for e in room.events()]
+    said = [event for event in room.events() if isinstance(event, Said)]
+    return [message_line(e.name, e.kind == ME, e.text, e.mark) for e in said]
 
 
 def test_a_message_is_the_text_to_the_byte_and_shown_once() -> None:
     room = session()
-    room.own_source = ("127.0.0.1", 40000)
+    room.is_own = lambda source: source == ("127.0.0.1", 40000)
     room.say("Good morning!", 0.0, 0)
     assert sent(room) == [b"Mel: Good morning!"]
     assert shown(room) == ["Mel: Good morning!"]
@@ -159,6 +161,6 @@ def test_history_is_what_was_said_and_heard() -> None:
     room = session()
     room.say("one", 0.0, 0)
     room.receive_datagram(b"Bob: two", ("127.0.0.1", 1), 0.0)
-    assert [event[5] for event in room.history(5)] == ["one", "two"]
-    assert [event[5] for event in room.history(1)] == ["two"]
+    assert [event.text for event in room.history(5)] == ["one", "two"]
+    assert [event.text for event in room.history(1)] == ["two"]
     assert room.history(0) == []

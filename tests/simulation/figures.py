@@ -21,6 +21,7 @@ from evloop.room.reliable.limits import COPY_TIMER_S
 from tests.simulation import plot
 from tests.simulation.parallel import parallel
 from tests.simulation.room import Setting, measure, minimum
+from tests.support.pairs import both
 
 DOCS = Path(__file__).parents[2] / "docs"
 FIGURES = DOCS / "reliability-figures.json"
@@ -131,7 +132,7 @@ def measure_all(seeds: int, jobs: int, only: str) -> None:
     commit = subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
     figures = load()
     runs: list[dict[str, Any]] = []
-    for task, found in zip(tasks, parallel(run, tasks, jobs), strict=True):
+    for task, found in both(tasks, parallel(run, tasks, jobs)):
         runs.append(found)
         print(f"{command(task, 1)}: {found}", file=sys.stderr, flush=True)
         if len(runs) == seeds:  # all seeds of one setting: keep them

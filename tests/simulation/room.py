@@ -23,6 +23,7 @@ from typing import NamedTuple
 
 from tests.simulation import forgery
 from tests.simulation.world import BYE, DATA, NACK, PLACE, REPAIR, SESSION, UNICAST, Member, World
+from tests.support.pairs import both
 
 DRAIN_S = 60.0
 PRIMED_S = 40.0
@@ -112,7 +113,7 @@ class _Run:
             self._split()
         self._talk(setting.messages)
         world.run(world.now + 1 / setting.rate)
-        sent = [after - start for after, start in zip(world.sent, before, strict=True)]
+        sent = [after - start for after, start in both(world.sent, before)]
         sent_bytes = world.sent_bytes - bytes_before
         healed_at = world.now
         if setting.partition:

@@ -58,6 +58,7 @@ class Outcome(NamedTuple):
     messages: int
     delivered: int
     trace: str
+    strange: int = 0  # messages of invented members that some lack, or saw out of place
 
 
 class _Day:
@@ -320,14 +321,18 @@ class _Day:
             digests = {world.digest(member) for member in self.live()}
             if len(digests) == 1 and not (lacking or oracle.lacking()):
                 return passed
-            if passed > HEAL_S and lacking:
-                index, number = lacking[0]
+            real = oracle.by_people(lacking) if passed > HEAL_S else []
+            if passed > HEAL_S and real:
+                index, number = real[0]
                 raise Violation(
                     "liveness",
-                    f"m{index} lacks {oracle.spelt(number)}, {len(lacking)} such",
+                    f"m{index} lacks {oracle.spelt(number)}, {len(real)} such",
                     world.now,
                 )
-            if passed > (ORPHAN_S if spared else HEAL_S):
+            if passed > (ORPHAN_S if spared or lacking else HEAL_S):
+                if oracle.lacking() and not oracle.by_people(oracle.lacking()):
+                    oracle.strange += len(oracle.lacking())  # of members that nobody is
+                    return passed
                 raise Violation("liveness", f"{len(digests)} different digests", world.now)
             world.run(world.now + POLL_S)
 
@@ -398,4 +403,5 @@ def run(seed: int, tell: Callable[[str], None] | None = None) -> Outcome:
         messages=len(world.oracle.said_at),
         delivered=world.delivered,
         trace=world.trace_hash(),
+        strange=world.oracle.strange,
     )

@@ -26,10 +26,10 @@ class _Talk:
         self.world.loss = loss
         self.world.tape = []
         self.world.oracle.conflicts_allowed = True
-        self.events: list[tuple[int, tuple[Any, ...]]] = []
+        self.events: list[tuple[int, Any]] = []
         shown = self.world.oracle.shown
 
-        def recorded(index: int, events: list[tuple[Any, ...]], now: float) -> None:
+        def recorded(index: int, events: list[Any], now: float) -> None:
             self.events += [(index, event) for event in events]
             shown(index, events, now)
 
@@ -52,9 +52,9 @@ class _Talk:
         """A stranger's datagram, heard by all."""
         self.world.multicast(data, STRANGER)
 
-    def kinds(self, *wanted: str) -> list[tuple[int, tuple[Any, ...]]]:
+    def kinds(self, *wanted: str) -> list[tuple[int, Any]]:
         """All events of these kinds so far, with who showed them."""
-        return [(index, event) for index, event in self.events if event[0] in wanted]
+        return [(index, event) for index, event in self.events if event.what in wanted]
 
     def slowest(self) -> float:
         """The longest time from `say` to screen since `measure_from`."""
@@ -137,7 +137,7 @@ def test_of_two_bodies_for_one_number_the_first_stays(monkeypatch: pytest.Monkey
     talk.world.run(talk.world.now + 1.0)
     first = talk.kinds("conflict")
     assert sorted(index for index, _ in first) == [0, 1, 2, 3, 4]
-    assert {(event[1], event[3]) for _, event in first} == {(_id(ann), 1)}
+    assert {(event.sender, event.seq) for _, event in first} == {(_id(ann), 1)}
     # Once per sender and minute, however often it is tried.
     for attempt in range(20):
         oracle.forged(_id(ann), 0, "m0", f"again {attempt}", talk.world.now)
@@ -145,7 +145,7 @@ def test_of_two_bodies_for_one_number_the_first_stays(monkeypatch: pytest.Monkey
         talk.world.run(talk.world.now + 0.1)
     assert talk.kinds("conflict") == first
     assert seq * len(talk.members) == sum(
-        event[1] == _id(ann) for _, event in talk.kinds("message")
+        event.sender == _id(ann) for _, event in talk.kinds("message")
     )
     for _ in range(5):
         talk.say(ann)

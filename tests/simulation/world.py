@@ -27,11 +27,16 @@ from heapq import heappop, heappush
 from math import inf, nextafter
 from random import Random
 from struct import Struct
+from typing import Any
 
 from evloop.base.errors import Refused
 from evloop.room.reliable.session import RoomSession
 from tests.simulation import forgery
-from tests.simulation.oracle import Event, Oracle, Violation
+from tests.simulation.oracle import Oracle, Violation
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from evloop.room.events import Event
 
 PLACE = "239.255.7.1:5751"
 WALL_START = 1_795_348_800
@@ -110,7 +115,7 @@ class World:
         self.delivered = 0  # datagrams handed to sessions
         self.overflowed = 0  # datagrams lost to a full receive buffer
         self.stray: dict[object, int] = {}  # unicast to addresses that are no member's
-        self._heap: list[tuple[float, int, Callable[..., None], object]] = []
+        self._heap: list[Any] = []  # (when, order, callback, its argument)
         self._order = 0
         self._ears: dict[int, list[tuple[int, float]]] = {}
         self._hash = blake2b(digest_size=8)

@@ -17,9 +17,9 @@ import os
 import signal
 import sys
 
+from evloop.system import stdout
 from evloop.system.limits import FOREGROUND_POLL_S
 from evloop.system.loop import Loop
-from evloop.terminal import tty as terminals
 from evloop.terminal.editor import Editor
 from evloop.terminal.limits import BAUD_SLOW
 from evloop.terminal.tty import (
@@ -36,7 +36,7 @@ class LineClient:
         self.loop = Loop()
         self.options = options
         if options.blocking:
-            terminals._open_again = lambda fd: None
+            stdout.terminal_again = lambda fd: None
         self.terminal = Tty()
         self.editor = Editor(
             *self.terminal.size(),
@@ -48,7 +48,8 @@ class LineClient:
         self.expected = False  # a SIGCONT is on its way that we know of
         self.said = 0
         self.status = 0
-        self.watch = self.loop.watch(self.terminal, self.on_read, self.on_write)
+        terminal = self.terminal
+        self.watch = self.loop.watch(terminal, self.on_read, self.on_write, terminal.close)
         self.timer = self.loop.call_at(INF, self.on_timer)
         self.poll = self.loop.call_at(INF, self.come_back)
         self.egress = self.loop.call_at(self.loop.now if options.say else INF, self.say)

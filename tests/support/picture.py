@@ -180,7 +180,7 @@ def real_run() -> Emulator:
             person.send(f"chat {room}\r")
             person.expect_last(f"{room}>")
         mel = entered(port, people)
-        for person, text in zip(people, ("is the kettle on?", "Mel knows. Mel?"), strict=False):
+        for person, text in zip(people, ("is the kettle on?", "Mel knows. Mel?")):
             person.send(text + "\r")
             mel.expect_line(text)
         mel.send("yes, since noon. Who brings cake? \U0001f370\r")

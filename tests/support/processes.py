@@ -7,10 +7,12 @@ is held up by a full pipe.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pty
 import random
 import select
+import struct
 import subprocess
 import sys
 import termios
@@ -19,6 +21,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
+
+from tests.support.elsewhere import box
 
 ROOT = Path(__file__).parents[2]
 PATIENCE_S = 30.0  # far above any honest wait, even on a busy machine of two cores
@@ -31,7 +35,12 @@ T = TypeVar("T")
 def environment(**more: str) -> dict[str, str]:
     """What a program under test sees: nothing of the developer's own settings."""
     kept = ("PATH", "HOME", "XDG_STATE_HOME", "COVERAGE_PROCESS_START")
+    elsewhere: dict[str, str] = {}
+    if "TESTS_ELSEWHERE" in os.environ:  # python3 -m tests.support.elsewhere
+        folder = Path(os.environ["XDG_STATE_HOME"]).with_name("elsewhere")
+        elsewhere = box(folder, *os.environ["TESTS_ELSEWHERE"].split())
     return {
+        **elsewhere,
         **{name: os.environ[name] for name in kept if name in os.environ},
         "LANG": "C.UTF-8",
         "USER": "guest",
@@ -56,11 +65,12 @@ class Program:
         stdout: int | None = None,
         stderr: int | None = None,
         environ: Mapping[str, str] | None = None,
+        cwd: Path = ROOT,
     ) -> None:
         self.arguments = list(arguments)
         self.process = subprocess.Popen(
             self.arguments,
-            cwd=ROOT,
+            cwd=cwd,
             env=environment(**(environ or {})),
             stdin=subprocess.PIPE if stdin is None else stdin,
             stdout=subprocess.PIPE if stdout is None else stdout,
@@ -198,9 +208,15 @@ class Seated(Program):
 
     ROWS, COLUMNS = 24, 80
 
-    def __init__(self, arguments: Sequence[str], environ: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        arguments: Sequence[str],
+        environ: Mapping[str, str] | None = None,
+        cwd: Path = ROOT,
+    ) -> None:
         self._screen, inner = pty.openpty()
-        termios.tcsetwinsize(self._screen, (self.ROWS, self.COLUMNS))
+        size = struct.pack("HHHH", self.ROWS, self.COLUMNS, 0, 0)
+        fcntl.ioctl(self._screen, termios.TIOCSWINSZ, size)
         try:
             # setsid -c: a session of its own, whose controlling terminal is stdin.
             super().__init__(
@@ -209,6 +225,7 @@ class Seated(Program):
                 stdout=inner,
                 stderr=inner,
                 environ={"TERM": "xterm", **(environ or {})},
+                cwd=cwd,
             )
         except BaseException:
             os.close(self._screen)
@@ -276,12 +293,14 @@ class Crew:
         listen: str = "127.0.0.1:0",
         prefix: Sequence[str] = (),
         stdin: int = subprocess.DEVNULL,
+        stdout: int | None = None,
+        stderr: int | None = None,
         memory: bool = True,
     ) -> Server:
         """Start a directory, and wait for nothing. In memory, unless `options` have `--state`."""
         store = ("--memory",) if memory and "--state" not in options else ()
         words = [*prefix, sys.executable, "-m", "evloop.server", "--listen", listen]
-        server = Server([*words, *store, *options], stdin=stdin)
+        server = Server([*words, *store, *options], stdin=stdin, stdout=stdout, stderr=stderr)
         self.add(server)
         return server
 
@@ -300,13 +319,17 @@ class Crew:
         prefix: Sequence[str] = (),
         stdin: int | None = None,
         stdout: int | None = None,
+        stderr: int | None = None,
         **environ: str,
     ) -> Program:
         """A client with options and a command, its stdin a pipe unless told."""
         place = server.place if isinstance(server, Server) else server
         arguments = [*prefix, sys.executable, "-m", module]
         arguments += ["--server", place] if place is not None else []
-        return self.add(Program([*arguments, *words], stdin=stdin, stdout=stdout, environ=environ))
+        program = Program(
+            [*arguments, *words], environ=environ, stdin=stdin, stdout=stdout, stderr=stderr
+        )
+        return self.add(program)
 
     def piped(self, text: str | bytes, *words: str, server: Server | str | None = None) -> Program:
         """A client whose stdin is `text`, run to its end."""
@@ -371,6 +394,17 @@ class Crew:
 
     def _told(self) -> list[str]:
         return [program.tell() for program in self.programs]
+
+
+def installed(folder: Path) -> Path:
+    """Make `folder`, with the three programs by name as an installation has them."""
+    folder.mkdir()
+    for name in ("evloop", "evloop-client", "evloop-server"):
+        module = name.replace("-", ".")
+        script = folder / name
+        script.write_text(f'#!/bin/sh\nPYTHONPATH={ROOT} exec {sys.executable} -m {module} "$@"\n')
+        script.chmod(0o755)
+    return folder
 
 
 def closed_stdin() -> tuple[str, ...]:

@@ -18,6 +18,16 @@ from tests.support.screen import Emulator
 PATIENCE_S = 20.0
 
 
+def login_tty(slave: int) -> None:
+    """In a child: a session of its own, `slave` its controlling terminal and fd 0 to 2."""
+    os.setsid()
+    fcntl.ioctl(slave, termios.TIOCSCTTY, 0)
+    for descriptor in range(3):
+        os.dup2(slave, descriptor)
+    if slave > 2:
+        os.close(slave)
+
+
 class PtyRun:
     """A child process whose controlling terminal we hold the other end of."""
 
@@ -46,7 +56,7 @@ class PtyRun:
         self.pid = os.fork()
         if self.pid == 0:
             try:
-                os.login_tty(self.slave)
+                login_tty(self.slave)
                 os.execvpe(arguments[0], arguments, environment)
             finally:
                 os._exit(127)

@@ -29,7 +29,6 @@ SETTLED = 6.0  # seconds after which nobody is a newcomer any more
 
 Key = tuple[bytes, int]
 Range = tuple[bytes, int, int]
-Event = tuple[Any, ...]
 
 
 def data(
@@ -98,7 +97,7 @@ class Room:
             place=PLACE, sender_id=ME, nickname=nickname, rng=Random(seed), now=now
         )
         self.sent: list[tuple[float, bytes, object | None]] = []
-        self.events: list[Event] = []
+        self.events: list[Any] = []
 
     def pump(self) -> None:
         """As the room does after each burst."""
@@ -146,13 +145,14 @@ class Room:
     def shown(self, sender: bytes | None = None) -> list[tuple[int, str]]:
         """(seq, mark) of the messages shown, of one sender if given."""
         return [
-            (event[2], event[7])
+            (event.seq, event.mark)
             for event in self.events
-            if event[0] == "message" and sender in (None, event[1])
+            if event.what == "message" and sender in (None, event.sender)
         ]
 
-    def told(self, kind: str) -> list[Event]:
-        return [event for event in self.events if event[0] == kind]
+    def told(self, what: str) -> list[Any]:
+        """The events of one row of `evloop.room.events`."""
+        return [event for event in self.events if event.what == what]
 
     def stat(self, name: str) -> int:
         return self.session.stats().get(name, 0)

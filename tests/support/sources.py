@@ -24,7 +24,7 @@ PACKAGES = sorted(module_name(path) for path in PACKAGE.rglob("__init__.py"))
 # Every file of the project that is Python, for the tests of style.
 SOURCES = sorted(
     path
-    for folder in ("evloop", "tests", "bench")
+    for folder in ("evloop", "tests", "bench", "tools")
     for path in (ROOT / folder).rglob("*.py")
     if "build" not in path.relative_to(ROOT).parts
 )
@@ -83,7 +83,7 @@ def run_time_nodes(node: ast.AST, *, late: bool = True) -> Iterator[ast.AST]:
                 yield other
                 yield from run_time_nodes(other, late=late)
             continue
-        if not late and isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+        if not late and isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
             continue
         yield child
         yield from run_time_nodes(child, late=late)

@@ -28,7 +28,6 @@ from evloop.system.log import (
     goes_to_journal,
     iso_utc,
 )
-from evloop.system.stdout import LineWriter
 
 
 class Desk:
@@ -181,30 +180,6 @@ def test_the_journal_is_known_by_device_and_inode() -> None:
         os.close(reading)
         os.close(writing)
     assert not goes_to_journal({"JOURNAL_STREAM": good}, writing), "a closed descriptor"
-
-
-def test_a_reader_that_stops_costs_lines_but_no_time() -> None:
-    reading, writing = os.pipe()
-    try:
-        write = LineWriter(writing)
-        line = "x" * 3_000
-        while write.lost < 5:  # would wait for ever here if it waited at all
-            write(line)
-        os.read(reading, 1 << 20)
-        write("again")
-        assert os.read(reading, 1 << 20) == b"... 5 lines could not be written\nagain\n"
-        write("é" * 4_000)
-        long = os.read(reading, 1 << 20)
-        assert long.decode().endswith("…\n")
-        assert len(long) <= 4_096
-        os.close(reading)
-        reading = -1
-        write("nobody reads")
-        assert write.lost == 1
-    finally:
-        os.close(writing)
-        if reading >= 0:
-            os.close(reading)
 
 
 def test_prefix_of_knows_the_forms_of_an_address() -> None:

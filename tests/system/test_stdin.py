@@ -26,6 +26,20 @@ def loop() -> Iterator[Loop]:
 
 
 @pytest.fixture
+def opened() -> Iterator[Callable[[str], int]]:
+    """Opens a file to be read: `Input` closes nothing."""
+    descriptors: list[int] = []
+
+    def opened(path: str | Path) -> int:
+        descriptors.append(os.open(path, os.O_RDONLY))
+        return descriptors[-1]
+
+    yield opened
+    for fd in descriptors:
+        os.close(fd)
+
+
+@pytest.fixture
 def tick(loop: Loop) -> Callable[[], None]:
     """One tick that does not sleep."""
 
@@ -36,26 +50,26 @@ def tick(loop: Loop) -> Callable[[], None]:
     return tick
 
 
-def test_dev_null_ends_at_once(loop: Loop, tick: Callable[[], None]) -> None:
+def test_dev_null_ends_at_once(
+    opened: Callable[[str | Path], int], loop: Loop, tick: Callable[[], None]
+) -> None:
     got: list[bytes] = []
-    fd = os.open("/dev/null", os.O_RDONLY)
+    fd = opened("/dev/null")
     Input(loop, fd, got.append)
     assert got == []  # never from inside the constructor
     for _ in range(3):
         tick()
     assert got == [b""]
-    with pytest.raises(OSError, match="Bad file descriptor"):
-        os.fstat(fd)
 
 
 def test_a_regular_file_is_read_a_piece_per_tick(
-    loop: Loop, tick: Callable[[], None], tmp_path: Path
+    opened: Callable[[str | Path], int], loop: Loop, tick: Callable[[], None], tmp_path: Path
 ) -> None:
     content = os.urandom(2 * READ_BYTES_PER_WAKE + 5)
     path = tmp_path / "piped"
     path.write_bytes(content)
     got: list[bytes] = []
-    Input(loop, os.open(path, os.O_RDONLY), got.append)
+    Input(loop, opened(path), got.append)
     sizes = []
     while not got or got[-1]:
         tick()
@@ -65,11 +79,11 @@ def test_a_regular_file_is_read_a_piece_per_tick(
     assert b"".join(got) == content
 
 
-def test_an_endless_file_starves_nobody(loop: Loop) -> None:
+def test_an_endless_file_starves_nobody(opened: Callable[[str | Path], int], loop: Loop) -> None:
     got: list[int] = []
     reader, writer = os.pipe()
     watch = loop.watch(reader, lambda: got.append(-len(os.read(reader, 1))))
-    source = Input(loop, os.open("/dev/zero", os.O_RDONLY), lambda data: got.append(len(data)))
+    source = Input(loop, opened("/dev/zero"), lambda data: got.append(len(data)))
     for _ in range(3):
         got.clear()
         os.write(writer, b"x")
@@ -82,14 +96,15 @@ def test_an_endless_file_starves_nobody(loop: Loop) -> None:
     loop.tick()
     assert got == [-1]
     watch.close()
+    os.close(reader)
     os.close(writer)
 
 
 def test_a_file_held_back_is_not_read_and_does_not_spin(
-    loop: Loop, tick: Callable[[], None]
+    opened: Callable[[str | Path], int], loop: Loop, tick: Callable[[], None]
 ) -> None:
     got: list[int] = []
-    source = Input(loop, os.open("/dev/zero", os.O_RDONLY), lambda data: got.append(len(data)))
+    source = Input(loop, opened("/dev/zero"), lambda data: got.append(len(data)))
     source.want_read(False)
     for _ in range(3):
         tick()
@@ -104,7 +119,9 @@ def test_a_file_held_back_is_not_read_and_does_not_spin(
     source.close()
 
 
-def test_closed_by_its_own_data(loop: Loop, tick: Callable[[], None]) -> None:
+def test_closed_by_its_own_data(
+    opened: Callable[[str | Path], int], loop: Loop, tick: Callable[[], None]
+) -> None:
     got: list[int] = []
 
     def on_data(data: bytes) -> None:
@@ -112,7 +129,7 @@ def test_closed_by_its_own_data(loop: Loop, tick: Callable[[], None]) -> None:
         source.close()
         source.want_read(True)
 
-    source = Input(loop, os.open("/dev/zero", os.O_RDONLY), on_data)
+    source = Input(loop, opened("/dev/zero"), on_data)
     for _ in range(3):
         tick()
     assert got == [READ_BYTES_PER_WAKE]
@@ -136,8 +153,7 @@ def test_a_pipe(loop: Loop, tick: Callable[[], None]) -> None:
     for _ in range(3):
         tick()
     assert got == [b"getdir\n", b"bye\n", b""]
-    with pytest.raises(OSError, match="Bad file descriptor"):
-        os.fstat(reader)
+    os.close(reader)  # it is ours still
 
 
 def run_with_stdin_closed(program: str) -> str:
@@ -194,8 +210,7 @@ def test_a_terminal_goes_on_after_ctrl_d_and_ends_when_it_is_gone(
     for _ in range(3):
         tick()
     assert got == [b"hello\n", b"", b"again\n", b""]
-    with pytest.raises(OSError, match="Bad file descriptor"):
-        os.fstat(slave)
+    os.close(slave)
 
 
 def test_in_the_background_what_is_typed_is_left_to_the_shell() -> None:
@@ -217,3 +232,4 @@ def test_in_the_background_what_is_typed_is_left_to_the_shell() -> None:
     source.close()
     loop.close()
     os.close(master)
+    os.close(slave)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import builtins
 import sys
 from collections.abc import Iterator
-from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -20,6 +19,7 @@ from evloop.terminal.graphemes import (
     width,
 )
 from evloop.terminal.limits import CELLS_CACHED_MAX, CLUSTER_CHARACTERS_MAX
+from tests.support.pairs import pairwise
 from tests.support.screen import Emulator
 
 FAMILY = "👩\u200d👩\u200d👧\u200d👦"

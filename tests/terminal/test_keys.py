@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,6 +14,7 @@ from evloop.terminal.limits import (
     PASTE_SILENCE_S,
     SEQUENCE_SILENCE_S,
 )
+from tests.support.pairs import pairwise
 
 NAMED = {
     b"\r": "enter",

@@ -1,19 +1,14 @@
-"""Lines out of bytes, and output that never blocks: without a terminal."""
+"""Lines out of bytes, without a terminal."""
 
 from __future__ import annotations
 
-import errno
-import os
-from collections.abc import Iterator
-
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evloop.system.limits import LINE_BYTES_MAX, OUTLET_BYTES_MAX
+from evloop.system.limits import LINE_BYTES_MAX
 from evloop.system.loop import Loop
 from evloop.system.stdin import LineReader
-from evloop.system.stdout import Outlet
+from evloop.terminal.line_mode import LineMode
 
 ESCAPE = b"\x1d"
 
@@ -83,100 +78,62 @@ def test_without_an_escape_key_its_byte_is_text() -> None:
     assert LineReader().feed(b"a\x1db\n") == [("line", "a\x1db")]
 
 
-class Pipe:
+class Owner:
+    """Fails at the line "two"."""
+
     def __init__(self) -> None:
-        self.loop = Loop()
-        self.reader, self.writer = os.pipe()
-        os.set_blocking(self.reader, False)
-        self.gone: list[str] = []
-        self.outlet = Outlet(self.loop, self.writer, self._gone)
+        self.told: list[str] = []
 
-    def _gone(self, why: str) -> None:
-        self.gone.append(why)
+    def line(self, text: str) -> None:
+        if text == "two":
+            raise ZeroDivisionError("planted")
+        self.told.append(text)
 
-    def read(self) -> bytes:
-        try:
-            return os.read(self.reader, 1 << 20)
-        except BlockingIOError:
-            return b""
+    def passes(self, text: str) -> bool:
+        return text == "urgent"
 
-    def tick(self) -> None:
-        self.loop.defer(lambda: None)
-        self.loop.tick()
+    def suspending(self) -> str:
+        return ""
 
+    def bad_line(self, why: str) -> None:
+        self.told.append("bad")
 
-@pytest.fixture
-def pipe() -> Iterator[Pipe]:
-    pipe = Pipe()
-    yield pipe
-    pipe.loop.close()
-    for fd in (pipe.reader, pipe.writer):
-        try:
-            os.close(fd)
-        except OSError:  # the loop was its closer
-            continue
+    def leave(self) -> None:
+        self.told.append("escape")
+
+    def interrupt(self) -> None:
+        self.told.append("interrupt")
+
+    def eof(self) -> None:
+        self.told.append("eof")
 
 
-def test_what_fits_is_written_at_once(pipe: Pipe) -> None:
-    pipe.outlet.line("Grüße")
-    assert pipe.read() == "Grüße\n".encode() and pipe.outlet.queued == 0
-
-
-def test_a_slow_reader_gets_everything_and_blocks_nobody(pipe: Pipe) -> None:
-    lines = [f"line {number:06} " + "x" * 90 for number in range(3_000)]
-    for line in lines:
-        pipe.outlet.line(line)
-    assert pipe.outlet.queued > 0
-    got = b""
-    while pipe.outlet.queued or len(got) < 3_000:
-        got += pipe.read()
-        pipe.tick()
-    got += pipe.read()
-    assert got.decode().splitlines() == lines
-    assert os.get_blocking(pipe.writer), "O_NONBLOCK would leak into the shell"
-
-
-def test_who_reads_nothing_is_told_how_much_is_missing(pipe: Pipe) -> None:
-    line = "x" * 9_999
-    for _ in range(OUTLET_BYTES_MAX // 10_000 + 50):
-        pipe.outlet.line(line)
-    assert pipe.outlet.queued <= OUTLET_BYTES_MAX
-    got = b""
-    while pipe.outlet.queued:
-        got += pipe.read()
-        pipe.tick()
-    got += pipe.read()
-    assert got.decode().splitlines()[-1].endswith("lines not shown (the reader was too slow) --")
-
-
-def test_a_reader_that_goes_is_told_once(pipe: Pipe) -> None:
-    os.close(pipe.reader)
-    pipe.outlet.line("a")
-    pipe.outlet.line("b")
-    assert pipe.gone == [""] and pipe.outlet.gone and pipe.outlet.queued == 0
-    pipe.reader, _ = os.pipe()
-    os.close(_)
-
-
-def test_a_full_disk_is_no_quiet_end() -> None:
+def test_a_bug_at_one_line_loses_no_other() -> None:
     loop = Loop()
-    told: list[str] = []
-    fd = os.open("/dev/full", os.O_WRONLY)
-    Outlet(loop, fd, told.append).line("lost")
-    os.close(fd)
+    faults: list[Exception] = []
+    loop.on_error = lambda origin, error: faults.append(error)
+    mode = LineMode(loop, ESCAPE, lambda why: None)
+    mode.owner = owner = Owner()
+    mode._on_data(b"one\ntwo\nthree\n")
+    mode._on_data(b"")
+    mode.close()
     loop.close()
-    assert told == [os.strerror(errno.ENOSPC)]
+    assert owner.told == ["one", "three", "eof"]
+    assert len(faults) == 1
 
 
-def test_a_regular_file_is_written_directly(tmp_path: os.PathLike[str]) -> None:
-    path = os.path.join(tmp_path, "out")
+def test_what_is_urgent_passes_a_command_that_takes_long_but_not_in_a_script() -> None:
     loop = Loop()
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
-    outlet = Outlet(loop, fd, lambda why: None)
-    for number in range(5_000):
-        outlet.line(str(number))
-    assert outlet.queued == 0
-    os.close(fd)
+    mode = LineMode(loop, ESCAPE, lambda why: None)
+    mode.owner = owner = Owner()
+    mode.hold(True)
+    mode._on_data(b"next\nurgent\n")
+    assert owner.told == []
+    mode.is_terminal = True
+    mode._hand_out()
+    assert owner.told == ["urgent"]
+    mode.hold(False)
+    mode._hand_out()
+    assert owner.told == ["urgent", "next"]
+    mode.close()
     loop.close()
-    with open(path) as file:
-        assert file.read().split() == [str(number) for number in range(5_000)]

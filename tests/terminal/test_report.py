@@ -10,42 +10,39 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evloop.base.names import display
+from evloop.room.events import NO_SENDER, NO_SEQ, TABLE, TEXT, Said
 from evloop.terminal import report
 
 ANN = b"\x9f\x3c\x12\xab\x00\xd1\xe2\xf3"
 
 
-def event(text: str = "Good morning!", mark: str = "", **changes: Any) -> tuple[Any, ...]:
-    values = {"sender": ANN, "seq": 7, "name": "Mel", "kind": 0, "verified": False, **changes}
-    return (
-        "message", values["sender"], values["seq"], values["name"], values["kind"], text, 0, mark,
-        values["verified"],
-    )  # fmt: skip
+def event(text: str = "Good morning!", mark: str = "", **changes: Any) -> Said:
+    return Said("message", ANN, 7, "Mel", TEXT, text, 0, mark, False)._replace(**changes)
 
 
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (("Mel", 0, "Good morning!", ""), "Mel: Good morning!"),
-        (("Mel", 0, "Good morning!", "history"), "Mel: Good morning!"),
-        (("Mel", 1, "waves", ""), "* Mel waves"),
-        (("", 0, "Bob: hi", "plain"), "? Bob: hi"),
-        (("", 0, "no name", ""), "no name"),
-        (("Mel", 0, "hi", "late"), "Mel: hi  [late]"),
-        (("Mel", 0, "hi", "early"), "Mel: hi  [out of place]"),
-        (("Mel", 0, "one\ntwo", ""), "Mel: one\n     two"),
-        (("Mel", 0, "\x1b[2J", ""), "Mel: ^[[2J"),
-        (("", 0, "a\nMel: forged", ""), "a^JMel: forged"),
-        (("", 0, "a\nMel: forged", "plain"), "? a^JMel: forged"),
+        (("Mel", False, "Good morning!", ""), "Mel: Good morning!"),
+        (("Mel", False, "Good morning!", "history"), "Mel: Good morning!"),
+        (("Mel", True, "waves", ""), "* Mel waves"),
+        (("", False, "Bob: hi", "plain"), "? Bob: hi"),
+        (("", False, "no name", ""), "no name"),
+        (("Mel", False, "hi", "late"), "Mel: hi  [late]"),
+        (("Mel", False, "hi", "early"), "Mel: hi  [out of place]"),
+        (("Mel", False, "one\ntwo", ""), "Mel: one\n     two"),
+        (("Mel", False, "\x1b[2J", ""), "Mel: ^[[2J"),
+        (("", False, "a\nMel: forged", ""), "a^JMel: forged"),
+        (("", False, "a\nMel: forged", "plain"), "? a^JMel: forged"),
     ],
 )
-def test_a_message_as_a_line(arguments: tuple[str, int, str, str], line: str) -> None:
+def test_a_message_as_a_line(arguments: tuple[str, bool, str, str], line: str) -> None:
     assert report.message_line(*arguments) == line
 
 
-@given(st.text(), st.text(), st.sampled_from(["", "plain", "late"]), st.sampled_from([0, 1]))
-def test_no_message_acts_on_a_terminal(name: str, text: str, mark: str, kind: int) -> None:
-    for line in report.message_line(name, kind, text, mark).split("\n"):
+@given(st.text(), st.text(), st.sampled_from(["", "plain", "late"]), st.booleans())
+def test_no_message_acts_on_a_terminal(name: str, text: str, mark: str, action: bool) -> None:
+    for line in report.message_line(name, action, text, mark).split("\n"):
         assert display(line) == line
 
 
@@ -105,7 +102,7 @@ def test_who_and_stats() -> None:
 
 
 def test_a_message_as_json_is_the_contract() -> None:
-    line = report.json_message("lab", event(), "2026-11-22T12:01:07.412Z")
+    line = report.json_message("lab", event(), False, "2026-11-22T12:01:07.412Z")
     assert line == (
         '{"v":1,"type":"message","room":"lab","name":"Mel","text":"Good morning!",'
         '"sender":"9f3c12ab00d1e2f3","seq":7,"at":"2026-11-22T12:01:07.412Z",'
@@ -114,11 +111,13 @@ def test_a_message_as_json_is_the_contract() -> None:
 
 
 def test_json_says_more_where_there_is_more() -> None:
-    late = json.loads(report.json_message("lab", event(mark="late", kind=1), ""))
+    late = json.loads(report.json_message("lab", event(mark="late"), True, ""))
     assert late["mark"] == "late" and late["kind"] == "me"
-    old = json.loads(report.json_message("lab", event(mark="history"), ""))
+    old = json.loads(report.json_message("lab", event(mark="history"), False, ""))
     assert old["history"] is True and "mark" not in old
-    plain = json.loads(report.json_message("lab", event(mark="plain", sender=b"", seq=-1), ""))
+    plain = json.loads(
+        report.json_message("lab", event(mark="plain", sender=NO_SENDER, seq=NO_SEQ), False, "")
+    )
     assert plain["seq"] is None and plain["sender"] == "" and plain["mark"] == "plain"
 
 
@@ -133,7 +132,7 @@ def test_json_says_more_where_there_is_more() -> None:
     ],
 )
 def test_presence_as_json(what: tuple[Any, ...], members: dict[str, Any]) -> None:
-    got = json.loads(report.json_presence("lab", what))
+    got = json.loads(report.json_presence("lab", TABLE[what[0]](*what)))
     assert got["v"] == 1 and got["room"] == "lab" and got["sender"] == ANN.hex()
     assert members.items() <= got.items()
 

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from evloop.system import stdout
 from evloop.terminal import tty as terminals
 from evloop.terminal.limits import FLUSH_INTERVAL_S, MESSAGES_WAITING_MAX
 from evloop.terminal.tty import (
@@ -229,7 +230,7 @@ def test_where_it_can_not_be_opened_again_it_does_not_block_either(
     line: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     master, slave = line
-    monkeypatch.setattr(terminals, "_open_again", lambda fd: None)
+    monkeypatch.setattr(stdout, "terminal_again", lambda fd: None)
     with Tty(slave, slave) as terminal:
         assert terminal.fileno() == slave
         drain(master)
@@ -249,7 +250,7 @@ def test_dev_tty_is_the_second_choice_but_only_if_it_is_the_same(
     _, slave = line
     monkeypatch.setattr(os, "ttyname", lambda fd: "/dev/no-such-terminal")
     # Whatever /dev/tty is for the tests, it is not this pty.
-    assert terminals._open_again(slave) is None
+    assert stdout.terminal_again(slave) is None
 
 
 @pytest.mark.parametrize("stopped", [False, True])

@@ -233,7 +233,8 @@ class Announcer:
         listed: list[Range] = []
         if senders.digest or not self._soliciting:
             most = SESSION_ENTRIES_MAX if self._long_list else SESSION_ENTRIES
-            listed = senders.listing(most, confirm.askers[0] if confirm.askers else NOBODY)
+            first = confirm.askers[0] if confirm.askers else NOBODY
+            listed = senders.listing(most, first, self._message_log.own.sender)
         body = session_body(
             senders.digest,
             self._delay.sending(now),

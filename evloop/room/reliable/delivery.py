@@ -16,6 +16,7 @@ Heads are the messages shown that none has named yet: what I say next names the 
 
 from __future__ import annotations
 
+from evloop.room.events import Lost, Said
 from evloop.room.reliable.limits import (
     HEADS_MAX,
     PARENT_WAIT_S,
@@ -27,17 +28,18 @@ from evloop.system.timers import NEVER
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from evloop.room.reliable.reorder import Message, Sender
 
     Key = tuple[bytes, int]
-    Event = tuple[object, ...]
 
 
-def event_of(parts: list[Message], mark: str, verified: bool) -> Event:
+def event_of(parts: list[Message], mark: str, verified: bool) -> Said:
     """The "message" event of a message in parts; its number is that of the first."""
     first = parts[0]
     text = b"".join([part.text for part in parts]) if len(parts) > 1 else first.text
-    return (
+    return Said(
         "message",
         first.sender,
         first.seq,
@@ -80,7 +82,7 @@ class CausalBuffer:
         self._ready: list[Sender] = []  # may have something to show; the last one first
         self._ready_at = NEVER  # since when: a step shows SHOWN_PER_STEP at most
         self._soonest = NEVER  # no wait ends before
-        self.shown: list[tuple[Message | None, Event]] = []  # drained by the session
+        self.shown: list[tuple[Message | None, Any]] = []  # Said of it, or Lost; drained
 
     def parents(self) -> list[Key]:
         """Up to PARENTS_MAX heads, the newest; they are heads no longer."""
@@ -179,7 +181,7 @@ class CausalBuffer:
         stream.shown += abs(count)
         stream.gap_before = True
         if count > 0:
-            self.shown.append((None, ("lost", stream.sender, stream.name, count)))
+            self.shown.append((None, Lost("lost", stream.sender, stream.name, count)))
 
     def _further_part(self, stream: Sender, message: Message) -> bool:
         """Whether `message` is the rest of one that lost a part.

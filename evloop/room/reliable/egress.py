@@ -13,6 +13,7 @@ from collections import deque
 from heapq import heappop, heappush
 
 from evloop.base.errors import Refused
+from evloop.base.names import utf8_parts
 from evloop.base.ratelimit import TokenBucket
 from evloop.room.reliable.budget import RoomBudget
 from evloop.room.reliable.limits import (
@@ -64,15 +65,7 @@ def split(text: str) -> list[bytes]:
     Raises Refused `too_long` when that makes more than PARTS_MAX parts.
     """
     data = text.encode(errors="replace")
-    parts = []
-    start = 0
-    while len(data) - start > PART_BYTES_MAX:
-        end = start + PART_BYTES_MAX
-        while data[end] & 0xC0 == 0x80:  # a continuation byte: inside a character
-            end -= 1
-        parts.append(data[start:end])
-        start = end
-    parts.append(data[start:])
+    parts = utf8_parts(data, PART_BYTES_MAX)
     if len(parts) > PARTS_MAX:
         raise Refused(
             1,
@@ -128,8 +121,8 @@ class Egress:
     """What one session sends into its room."""
 
     __slots__ = (
-        "_bulk", "_bytes", "_codec", "_counter", "_counts", "_data", "_nack", "_repair", "_sender",
-        "_session", "echoes", "out", "room",
+        "_bulk", "_bytes", "_codec", "_counter", "_counts", "_data", "_nack", "_repair", "_reserved",
+        "_sender", "_session", "echoes", "out", "room",
     )  # fmt: skip
 
     def __init__(self, codec: Codec, sender: bytes, counts: dict[str, int], now: float) -> None:
@@ -146,6 +139,7 @@ class Egress:
         self._session = TokenBucket(SESSION_PER_S, SESSION_BURST, now)
         self._bulk = TokenBucket(BULK_PER_S, BULK_BURST, now)
         self._bytes = TokenBucket(BYTES_PER_S, BYTES_BURST, now)
+        self._reserved = 0  # bytes of copies that are announced and not yet sent
 
     def emit(self, datagram: bytes, to: object | None, what: str, now: float) -> None:
         """Send `datagram` (to the group when `to` is None) and count it as `what`."""
@@ -184,13 +178,13 @@ class Egress:
 
     def _may_answer(self, bucket: TokenBucket, size: int, now: float) -> bool:
         """As `_may`, for what others want of me: it leaves half of the bytes."""
-        return self._bytes.level(now) >= size + _OWN_BYTES and bucket.take(now)
+        return self._level(now) >= size + _OWN_BYTES and bucket.take(now)
 
     def _answer_due(self, bucket: TokenBucket) -> float:
         return max(bucket.when(), self._bytes.when(DATAGRAM_BYTES_MAX + _OWN_BYTES))
 
     def _may(self, bucket: TokenBucket, size: int, now: float) -> bool:
-        return self._bytes.level(now) >= size and bucket.take(now)
+        return self._level(now) >= size and bucket.take(now)
 
     def _due(self, bucket: TokenBucket, size: int = DATAGRAM_BYTES_MAX) -> float:
         return max(bucket.when(), self._bytes.when(size))
@@ -225,14 +219,26 @@ class Egress:
 
     def copies_afforded(self, size: int, now: float) -> int:
         """How many copies of `size` bytes fit half of the bytes there are, besides the first."""
-        return max(0, int(self._bytes.level(now) / 2 / size) - 1)
+        return max(0, int(self._level(now) / 2 / size) - 1)
+
+    def _level(self, now: float) -> float:
+        """Bytes that may be sent now. A clock that leaps fills the bucket at once: what is reserved
+        and not yet sent is then still to be paid."""
+        level = self._bytes.level(now)
+        over = level + self._reserved - BYTES_BURST
+        if over > 0:
+            self._bytes.spend(now, over)
+            level -= over
+        return level
 
     def reserve(self, size: int, now: float) -> None:
         """Bytes of the copies that are announced: what was announced must be sendable."""
         self._bytes.spend(now, size)
+        self._reserved += size
 
     def emit_copy(self, datagram: bytes) -> None:
         """Send a copy whose bytes are reserved."""
+        self._reserved -= len(datagram)
         self._counts["copies_sent"] += 1
         self._counts["bytes_sent"] += len(datagram)
         self.out.append((datagram, None))

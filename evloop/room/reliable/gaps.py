@@ -183,12 +183,12 @@ class Gaps:
         return seqs[-1] + 1 if seqs else -1
 
     def _make_room(self, mine: int) -> bool:
-        """Drop a rumour that was asked for, or a gap of whoever has most, if that is over `mine`."""
+        """Drop a rumour that was asked for, or a gap of whoever has most: by two more than `mine`."""
         if self._spent:
             self.remove(*next(iter(self._spent)))
             return True
         largest = max(self._words.values(), key=len, default={})
-        if len(largest) <= mine:
+        if len(largest) <= mine + 1:  # else two would take one place from each other for ever
             return False
         seq = max(largest)
         sender = largest[seq].sender

@@ -29,10 +29,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from evloop.room.events import Said
     from evloop.room.reliable.reorder import Message
 
     Key = tuple[bytes, int]
-    Event = tuple[object, ...]
 
 _WEIGHT = attrgetter("weight")
 # A message weighs its bytes, and what one may have on average: so both caps count in one number.
@@ -46,7 +46,7 @@ class _Held:
 
     def __init__(self) -> None:
         self.messages: dict[int, tuple[float, Message]] = {}
-        self.shown: dict[int, tuple[int, Event]] = {}
+        self.shown: dict[int, tuple[int, Said]] = {}
         self.size = 0  # bytes
         self.weight = 0
 
@@ -54,12 +54,12 @@ class _Held:
 class History:
     """Messages by (sender, seq), and what was shown of them."""
 
-    __slots__ = ("_members", "_strangers", "_sweep", "count", "size", "strangers_weight")
+    __slots__ = ("_members", "_strangers", "count", "size", "strangers_weight", "sweep_at")
 
     def __init__(self) -> None:
         self._members: dict[bytes, _Held] = {}
         self._strangers: dict[bytes, _Held] = {}
-        self._sweep = float("-inf")  # when to look for what is too old
+        self.sweep_at = float("-inf")  # when to look for what is too old
         self.count = 0
         self.size = 0  # bytes
         self.strangers_weight = 0
@@ -105,7 +105,7 @@ class History:
         gone: list[Key] = []
         while self.count > HISTORY_MESSAGES_MAX or self.size > HISTORY_BYTES_MAX:
             gone.append(self._make_room(sender))
-        return gone + self.expire(now) if now >= self._sweep else gone
+        return gone
 
     def _place(self, sender: bytes, standing: bool) -> _Held:
         """The place of `sender`, which is no longer a stranger once it has `standing`."""
@@ -167,7 +167,7 @@ class History:
 
     def expire(self, now: float) -> list[Key]:
         """Drop what is too old; return the keys. A walk, done once in HISTORY_SWEEP_S."""
-        self._sweep = now + HISTORY_SWEEP_S
+        self.sweep_at = now + HISTORY_SWEEP_S
         gone: list[Key] = []
         for table in (self._members, self._strangers):
             for sender, held in list(table.items()):
@@ -186,14 +186,14 @@ class History:
             self._members.pop(sender, None)
             self._strangers.pop(sender, None)
 
-    def shown(self, message: Message, lamport: int, event: Event) -> None:
+    def shown(self, message: Message, lamport: int, event: Said) -> None:
         """Remember how `message` (the first part, when there are more) was shown, and by which
         Lamport time it is sorted."""
         held = self._of(message.sender)
         if held is not None and message.seq in held.messages:
             held.shown[message.seq] = (lamport, event)
 
-    def newest(self, count: int) -> list[Event]:
+    def newest(self, count: int) -> list[Said]:
         """The newest `count` events by (lamport, sender, seq): the same order everywhere."""
         if count <= 0:
             return []

@@ -38,9 +38,16 @@ class LamportClock:
         self._begun = NEVER  # when I first heard of any
         self._ahead = TokenBucket(LAMPORT_PER_S, LAMPORT_BURST, now)
 
-    def tick(self) -> int:
-        """The time of a message of my own."""
-        self.value = min(self.value + 1, END)
+    def tick(self, seq: int, parts: int) -> int:
+        """The time of a message of my own, whose first part has number `seq`.
+
+        Of no further part is it the number + 1: so the messages of a program that heeds no Lamport
+        times look, and a part is to be told from them when those before it are lost.
+        """
+        value = self.value + 1
+        if seq + 2 <= value <= seq + parts:
+            value = seq + parts + 1
+        self.value = min(value, END)
         return self.value
 
     def hear(self, lamport: int, now: float) -> None:

@@ -14,15 +14,12 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 
-from evloop.base.errors import Refused
-from evloop.base.limits import NICKNAME_BYTES_MAX
-from evloop.base.names import check_nickname, fold
+from evloop.room.reliable.labels import Labels
 from evloop.room.reliable.limits import (
     DEPARTED_MAX,
     DEPARTED_S,
     FOLLOW_INTERVALS,
     FOLLOW_MAX,
-    LABELS_KEPT_MAX,
     LOSS_BEYOND_MEDIAN,
     LOSS_UNKNOWN,
     MEMBERS_MAX,
@@ -52,7 +49,6 @@ class Member:
     __slots__ = (
         "counter",
         "doubted",
-        "folded",
         "followed",
         "heard",
         "holds",
@@ -75,7 +71,6 @@ class Member:
         self.said = -1
         self.silent = False  # it has said by its own word that it had said nothing yet
         self.doubted = False  # somebody said BYE in its name
-        self.folded = ""  # its name as names are compared; "": as no other
         self.vote = 0  # how many members it counts; 0: it has not told
         self.raw_name = raw_name
         self.name = raw_name.decode(errors="replace")
@@ -114,14 +109,15 @@ class Membership:
     """The present members but for myself, by sender id."""
 
     __slots__ = (
-        "_departed", "_estimate", "_folds", "_hint", "_interval", "_labels", "_loss_known",
-        "_once", "_own_name", "_sample", "_sweep", "_votes", "losses", "members", "pushed",
+        "_departed", "_estimate", "_hint", "_interval", "_labels", "_loss_known", "_once",
+        "_own_id", "_own_name", "_sample", "_sweep", "_votes", "losses", "members", "pushed",
     )  # fmt: skip
 
-    def __init__(self, own_name: str) -> None:
+    def __init__(self, own_name: str, own_id: bytes = b"") -> None:
         self._own_name = own_name
-        self._folds = {fold(own_name): 1}  # how many have names equal under fold
-        self._labels: dict[tuple[bytes, str], str] = {}  # those found since a name last changed
+        self._own_id = own_id
+        self._labels = Labels()
+        self._labels.put(own_id, own_name)
         self.members: dict[bytes, Member] = {}
         self._once: dict[bytes, None] = {}  # members heard once: the first to make room
         self._sample: list[bytes] = []  # members to be looked at when room must be made
@@ -159,51 +155,22 @@ class Membership:
 
     def rename(self, own_name: str) -> None:
         """I am called otherwise from now on."""
-        self._count_name(fold(self._own_name), -1)
+        self._labels.drop(self._own_id, self._own_name)
         self._own_name = own_name
-        self._count_name(fold(own_name), 1)
+        self._labels.put(self._own_id, own_name)
 
-    def named(self, member: Member, raw_name: bytes) -> str:
-        """`member` is called otherwise from now on; returns the old name."""
+    def named(self, sender: bytes, member: Member, raw_name: bytes) -> str:
+        """`member`, whose id is `sender`, is called otherwise from now on; returns the old name."""
         old = member.name
+        self._labels.drop(sender, old)
         member.raw_name = raw_name
         member.name = raw_name.decode(errors="replace")
-        self._name(member)
+        self._labels.put(sender, member.name)
         return old
 
-    def _name(self, member: Member) -> None:
-        if member.folded:
-            self._count_name(member.folded, -1)
-        # A name that breaks the rules is shown as an id: it is like no other.
-        member.folded = fold(member.name) if len(member.raw_name) <= NICKNAME_BYTES_MAX else ""
-        if member.folded:
-            self._count_name(member.folded, 1)
-
-    def _count_name(self, folded: str, change: int) -> None:
-        count = self._folds.get(folded, 0) + change
-        if count:
-            self._folds[folded] = count
-        else:
-            del self._folds[folded]
-        self._labels.clear()
-
     def label(self, sender: bytes, name: str) -> str:
-        """How to show `name` of `sender`: told apart from a present one that looks the same; the
-        id alone when it breaks the rules."""
-        # Kept: to find it costs 11,000 instructions, and every message shown asks for one.
-        found = self._labels.get((sender, name))
-        if found is None:
-            if len(self._labels) >= LABELS_KEPT_MAX:
-                self._labels.clear()
-            found = self._labels[sender, name] = self._find_label(sender, name)
-        return found
-
-    def _find_label(self, sender: bytes, name: str) -> str:
-        try:
-            check_nickname(name)
-        except Refused:
-            return sender.hex()
-        return f"{name}~{sender[-2:].hex()}" if self._folds.get(fold(name), 0) > 1 else name
+        """How to show `name` of `sender`; see `Labels`."""
+        return self._labels.label(sender, name)
 
     def add(self, sender: bytes, raw_name: bytes, counter: int, now: float) -> Member | None:
         """A new member, or None when there are too many that are likelier to be real."""
@@ -211,9 +178,9 @@ class Membership:
             return None
         member = self.members[sender] = Member(now, raw_name, counter)
         self._once[sender] = None
-        self._name(member)
         member.doubted = sender in self._departed
         self._departed.pop(sender, None)
+        self._labels.put(sender, member.name)
         self._estimate = 0
         self._sweep = min(self._sweep, now + SILENT_INTERVALS * self.interval())
         return member
@@ -288,9 +255,8 @@ class Membership:
             self.lossy(member, LOSS_UNKNOWN)
             self.vote(member, 0)
             self._once.pop(sender, None)
-            if member.folded:
-                self._count_name(member.folded, -1)
             self._estimate = 0
+            self._labels.drop(sender, member.name)
         return member
 
     def said_bye(self, sender: bytes, counter: int, now: float) -> Member | None:

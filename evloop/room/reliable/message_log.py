@@ -23,6 +23,7 @@ from operator import attrgetter
 from struct import Struct
 
 from evloop.base.ratelimit import TokenBucket
+from evloop.room.events import Conflict, Full
 from evloop.room.reliable.claims import Claims
 from evloop.room.reliable.delivery import CausalBuffer, event_of
 from evloop.room.reliable.history import History
@@ -65,11 +66,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from evloop.room.events import Event
     from evloop.room.reliable.membership import Member, Membership
     from evloop.room.reliable.packets import Packet, Range
     from evloop.room.reliable.reorder import Sender
 
-    Event = tuple[object, ...]
     Key = tuple[bytes, int]
 
 try:
@@ -88,13 +89,14 @@ def digest_item(sender: bytes, hi: int) -> int:
 class VersionVector:
     """The records, by sender id."""
 
-    __slots__ = ("_cursor", "_recent", "digest", "streams")
+    __slots__ = ("_cursor", "_listed", "_recent", "digest", "streams")
 
     def __init__(self) -> None:
         self.streams: dict[bytes, Sender] = {}
         self.digest = 0
         self._recent: dict[bytes, None] = {}  # the order is that of the last change
         self._cursor = 0
+        self._listed = 0
 
     def full(self) -> bool:
         return len(self.streams) >= SENDERS_MAX
@@ -121,35 +123,46 @@ class VersionVector:
         del self.streams[stream.sender]
         self._recent.pop(stream.sender, None)
         self.digest ^= stream.item
+        self._listed -= stream.item != 0
 
     def moved(self, stream: Sender) -> None:
         """`stream.hi` or `stream.lo` has changed."""
         sender = stream.sender
         item = digest_item(sender, stream.hi) if stream.hi else 0
         self.digest ^= stream.item ^ item
+        self._listed += (item != 0) - (stream.item != 0)
         stream.item = item
         recent = self._recent
         recent.pop(sender, None)
         recent[sender] = None
 
-    def listing(self, count: int, first: bytes) -> list[tuple[bytes, int, int]]:
-        """At most `count` of (sender, lo, hi), that of sender `first` at the head."""
-        ids = [sender for sender in reversed(self._recent) if self.streams[sender].hi]
-        if first in self.streams and self.streams[first].hi:
-            ids.remove(first)
-            ids.insert(0, first)
-        if len(ids) > count:
-            newest = count - count // 4
-            rest = ids[newest:]
+    def listing(self, count: int, first: bytes, own: bytes = b"") -> list[tuple[bytes, int, int]]:
+        """At most `count` of (sender, lo, hi): that of sender `first` at the head, that of `own`
+        always, three quarters that changed most recently, then the others in turn."""
+        streams = self.streams
+        wanted = dict.fromkeys(one for one in (first, own) if one in streams and streams[one].hi)
+        recent = list(reversed(self._recent))
+        newest = count - count // 4
+        at = 0
+        while at < len(recent) and len(wanted) < newest:
+            if streams[recent[at]].hi:
+                wanted[recent[at]] = None
+            at += 1
+        rest = recent[at:]
+        if len(rest) > count - newest:
             start = self._cursor % len(rest)
             self._cursor += count - newest
-            ids = ids[:newest] + (rest[start:] + rest[:start])[: count - newest]
-        streams = self.streams
-        return [(sender, streams[sender].lo, streams[sender].hi) for sender in ids]
+            rest = rest[start:] + rest[:start]
+        for sender in rest[: 2 * count]:
+            if len(wanted) >= count:
+                break
+            if streams[sender].hi:
+                wanted[sender] = None
+        return [(sender, streams[sender].lo, streams[sender].hi) for sender in wanted]
 
     def listed(self) -> int:
         """How many senders a whole list would have."""
-        return sum(stream.hi > 0 for stream in self.streams.values())
+        return self._listed
 
 
 CONFLICT, RATE, FULL = "conflict", "rate", "senders"
@@ -218,7 +231,7 @@ class MessageLog:
     ) -> list[Message]:
         """Number, date and hold a message in parts; it counts as sent only after `sent`."""
         self._give_way(now)
-        lamport = self.lamport.tick()
+        lamport = self.lamport.tick(self.said, len(parts))
         parents: Sequence[Key] = self.causal_buffer.parents()
         sender = self.own.sender
         messages = []
@@ -325,7 +338,7 @@ class MessageLog:
         self.conflicts += 1
         if now >= stream.conflict_at + CONFLICT_EVERY_S:
             stream.conflict_at = now
-            self.events.append(("conflict", stream.sender, name, seq))
+            self.events.append(Conflict("conflict", stream.sender, name, seq))
 
     def _new_stream(
         self, sender: bytes, seq: int, relayed: bool, member: Member | None, now: float
@@ -375,7 +388,7 @@ class MessageLog:
         """Somebody found no room in `table`, or another had to make it: told once a flood."""
         self.fulls[table] = self.fulls.get(table, 0) + 1
         if now > self._full.get(table, -NEVER) + FULL_TOLD_S:
-            self.events.append(("full", table))
+            self.events.append(Full("full", table))
         self._full[table] = now
 
     def vouch(self, stream: Sender, hi: int, now: float) -> bool:
@@ -465,6 +478,8 @@ class MessageLog:
         self._advanced(stream, now)
 
     def handle_timer(self, now: float) -> None:
+        if now >= self.history.sweep_at:
+            self.expire(now)
         self.causal_buffer.handle_timer(now)
         self._drain()
 

@@ -163,8 +163,9 @@ class NackRequester:
                 if loser is not None:
                     loser.covered = min(loser.covered, seq)
                     self._short[sender] = None
+            if self.gaps.dropped:
                 self._message_log.full("gaps", now)
-            self.gaps.dropped.clear()
+                self.gaps.dropped.clear()
 
     def _note_more(self, now: float) -> None:
         """Those for whom there was no room before, a few at a time and in turn."""
@@ -253,8 +254,9 @@ class NackRequester:
         for gap in due:
             may = egress.nack_due() if gap.word else min(egress.nack_due(NACK_BURST / 2), later)
             self.gaps.postpone(gap, max(again, may))
-        self._note_more(now)
-        self._more_due = now + 2 * self._delay.value
+        if now >= self._more_due:
+            self._more_due = now + 2 * self._delay.value
+            self._note_more(now)
         return stepped
 
     def _strange(self, sender: bytes, now: float) -> bool:

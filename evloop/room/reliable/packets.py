@@ -47,7 +47,6 @@ if TYPE_CHECKING:
     Packet = tuple[int, int, bytes, int, int, Fields]
 
 DATA, NACK, SESSION, BYE = 1, 2, 3, 4
-TEXT, ME = 0, 1  # kinds of DATA
 RELAYED, SEALED, MORE = 0x01, 0x02, 0x08  # flags
 
 NOBODY = bytes(8)  # the sender id that nobody has: "anyone" in a NACK, "none" in an echo
@@ -90,7 +89,7 @@ def _parse_data(data: bytes, end: int) -> Fields | str | None:
     name_end = at + 1 + data[at]
     if not name_end < end <= name_end + 1 + PART_BYTES_MAX:
         return None
-    parents = tuple(zip(named[::2], named[1::2], strict=True)) if named else ()
+    parents = tuple(zip(named[::2], named[1::2])) if named else ()
     for _, seq in parents:
         if seq >= SEQ_END:
             return "number"

@@ -37,6 +37,7 @@ from evloop.room.reliable.limits import (
     BULK_ASKED_MAX,
     BULK_ASKERS_MAX,
     BULK_PER_MINUTE,
+    BULK_PER_STEP,
     NACK_MESSAGES_MAX,
     REPAIR_BURST,
     VOLUNTEERS,
@@ -91,7 +92,9 @@ class Repairs:
         ask = self._asks.get(key)
         if ask is None:
             if len(self._asks) >= ASKS_REMEMBERED_MAX:
-                oldest = next(iter(self._asks))
+                # Whoever asks for much does not take away the answers owed to others.
+                spare = (known for known in self._asks if known not in self.due)
+                oldest = next(spare, None) or next(iter(self._asks))
                 del self._asks[oldest]
                 self.due.pop(oldest, None)
             ask = self._asks[key] = Ask()
@@ -264,7 +267,9 @@ class Answerer:
         """Send the answers that are due."""
         if self._repairs.due:
             self._send_repairs(now)
-        while self._bulk.queue and self._egress.may_bulk(now):
+        for _ in range(min(BULK_PER_STEP, len(self._bulk.queue))):
+            if not self._egress.may_bulk(now):
+                break
             message = self._message_log.history.get(self._bulk.take())
             if message is not None:
                 self._egress.say_bulk(message.datagram, self._bulk.source, now)

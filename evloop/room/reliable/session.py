@@ -23,7 +23,8 @@ is answered once.
 
 from __future__ import annotations
 
-from evloop.base.names import check_nickname
+from evloop.base.names import check_nickname, display
+from evloop.room.events import NO_SENDER, NO_SEQ, TEXT, Joined, Left, Renamed, Said
 from evloop.room.reliable.announce import Announcer, Confirm
 from evloop.room.reliable.egress import Egress, Outbox, split
 from evloop.room.reliable.estimators import Delay, LossMeter, copies
@@ -44,7 +45,6 @@ from evloop.room.reliable.packets import (
     NOBODY,
     RELAYED,
     SESSION,
-    TEXT,
     Codec,
     ranges,
 )
@@ -63,6 +63,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from random import Random
 
+    from evloop.room.events import Event
     from evloop.room.reliable.packets import (
         Datagram,
         Fields,
@@ -70,8 +71,6 @@ if TYPE_CHECKING:
         Range,
     )
     from evloop.room.reliable.reorder import Sender
-
-    Event = tuple[object, ...]
 
 
 _COUNTERS = (
@@ -130,7 +129,7 @@ class RoomSession:
         self._now = now
         self._counts = dict.fromkeys(_COUNTERS, 0)
         self._codec = Codec(place, key)
-        self._presence = presence = Membership(self.nickname)
+        self._presence = presence = Membership(self.nickname, sender_id)
         self._message_log = message_log = MessageLog(
             self._codec, sender_id, presence, bool(key), now
         )
@@ -225,7 +224,7 @@ class RoomSession:
         """How to show `name` of `sender`; see `Membership.label`."""
         return self._presence.label(sender, name)
 
-    def history(self, count: int) -> list[Event]:
+    def history(self, count: int) -> list[Said]:
         """The newest `count` "message" events, sorted by (lamport, sender, seq)."""
         self._message_log.expire(self._now)
         return self._message_log.history.newest(count)
@@ -316,8 +315,8 @@ class RoomSession:
                 text = data.decode().rstrip("\0\r\n")
             except UnicodeDecodeError:
                 text = ""
-            if text and text.isprintable():
-                event = ("message", b"", -1, "", TEXT, text, 0, "plain", False)
+            if text and display(text) == text:
+                event = Said("message", NO_SENDER, NO_SEQ, "", TEXT, text, 0, "plain", False)
                 self._message_log.events.append(event)
                 return
         self._drop(reason)
@@ -392,8 +391,8 @@ class RoomSession:
                 self._presence.lossy(member, loss)
             self._presence.vote(member, members)
         if name != member.raw_name:
-            old = self._presence.named(member, name)
-            self._message_log.events.append(("renamed", sender, old, member.name))
+            old = self._presence.named(sender, member, name)
+            self._message_log.events.append(Renamed("renamed", sender, old, member.name))
         if fresh:
             standing = member.standing(now)
             self._delay.heard(sender, sent, now, standing)
@@ -430,7 +429,7 @@ class RoomSession:
         if member is None:
             self._message_log.full("members", now)
             return None
-        self._message_log.events.append(("joined", sender, member.name))
+        self._message_log.events.append(Joined("joined", sender, member.name))
         self._confirmed = None
         if self._presence.size() <= GREETED_MEMBERS_MAX:
             self._confirm.asked_by(sender, now, self._presence.size())
@@ -514,7 +513,7 @@ class RoomSession:
         return True
 
     def _gone(self, sender: bytes, name: str, why: str) -> None:
-        self._message_log.events.append(("left", sender, name, why))
+        self._message_log.events.append(Left("left", sender, name, why))
         self._asker.holders.gone(sender)
         self._delay.gone(sender)
         self._confirmed = None

@@ -136,7 +136,7 @@ def test_jumping_counters_and_copies_that_never_come_move_my_loss_little(
                 meter.control(liar, 32 * step, 32 * step + 32)
                 meter.first((liar, 20 * round_ + step), COPIES_MAX, now)
         honest.speak(2)
-    # Liars hold at most 2 k / N of the window, of which little more than twice the odds of the
+    # Liars hold at most 2 k / N of the window, of which little more than thrice the odds of the
     # others is believed, and each may have lost 4 of the 256 to 512 samples.
     share = 2 * liars / (20 + liars)
     assert meter.percent(now) <= 100 * (loss + (1 / 16 + loss) * share + 4 * liars / 256) + 1
@@ -230,7 +230,7 @@ def test_a_newcomer_catches_up_at_once_and_then_goes_at_the_pace_of_talk() -> No
         clock.hear(clock.value + LAMPORT_JUMP_MAX, now)
     assert clock.value <= 700_000 + LAMPORT_BURST + 9 * LAMPORT_PER_S
     clock.hear(clock.value + 1, now)
-    assert clock.tick() == clock.value
+    assert clock.tick(0, 1) == clock.value
     assert clock.placed(END) == clock.value and clock.placed(5) == 5
     # At the greatest pace the end of 32 bits is more than two years away.
     assert END / LAMPORT_PER_S > 2 * 365 * 86_400

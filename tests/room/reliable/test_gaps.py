@@ -32,6 +32,12 @@ def counted(gaps: Gaps) -> tuple[int, int, int]:
     return len(every), sum(not gap.word for gap in every), pressing
 
 
+def fill(gaps: Gaps, sender: bytes) -> None:
+    """As many gaps of one sender as there may be, the lowest numbers."""
+    for start in range(0, GAPS_SENDER_MAX, GAPS_NOTED_MAX):
+        gaps.add(sender, range(start, start + GAPS_NOTED_MAX), (), 0.0, 0.0)
+
+
 def test_waits() -> None:
     rng = Random(1)
     for members, window in ((2, 4), (199, 4), (200, 8), (10_000, 8)):
@@ -115,8 +121,7 @@ def test_hearsay_makes_room_for_words() -> None:
     assert gaps.hearsay == gaps.count == HEARSAY_GAPS_MAX
     senders = [bytes([n]) * 8 for n in range(100, 106)]
     for sender in senders:
-        for start in (0, GAPS_NOTED_MAX):
-            gaps.add(sender, range(start, start + GAPS_NOTED_MAX), (), 0.0, 0.0)
+        fill(gaps, sender)
     words = len(senders) * GAPS_SENDER_MAX
     assert (gaps.count, gaps.hearsay) == (GAPS_MAX, GAPS_MAX - words)
     due, _ = gaps.take_due(0.0, D)
@@ -129,7 +134,7 @@ def test_hearsay_makes_room_for_words() -> None:
 def test_what_one_call_notes_and_what_one_sender_may_have_is_bounded() -> None:
     gaps = Gaps(Random(1))
     assert gaps.add(ANN, range(1_000), (), 0.0, 0.0) == GAPS_NOTED_MAX
-    assert gaps.add(ANN, range(GAPS_NOTED_MAX, 1_000), (), 0.0, 0.0) == GAPS_SENDER_MAX
+    fill(gaps, ANN)
     assert gaps.add(ANN, range(GAPS_SENDER_MAX, 1_000), (), 0.0, 0.0) == -1
     gaps.remove(ANN, 5)
     top = gaps.add(ANN, range(GAPS_SENDER_MAX, 1_000), {GAPS_SENDER_MAX}, 0.0, 0.0)
@@ -141,8 +146,7 @@ def test_in_a_full_table_who_lacks_little_takes_a_place_from_who_lacks_most() ->
     gaps = Gaps(Random(1))
     many = [bytes([n]) * 8 for n in range(100, 100 + GAPS_MAX // GAPS_SENDER_MAX)]
     for sender in many:
-        for start in (0, GAPS_NOTED_MAX):
-            gaps.add(sender, range(start, start + GAPS_NOTED_MAX), (), 0.0, 0.0)
+        fill(gaps, sender)
     assert gaps.count == GAPS_MAX
     assert gaps.add(ANN, [7], (), 1.0, 1.0) == 8
     assert gaps.count == GAPS_MAX

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
 from random import Random
 
 import pytest
 
 from evloop.base.errors import Refused
+from evloop.room.events import Said
 from evloop.room.reliable.packets import (
     DATA,
     MORE,
@@ -16,6 +16,7 @@ from evloop.room.reliable.packets import (
     ranges,
 )
 from evloop.room.reliable.session import RoomSession
+from tests.support.pairs import pairwise
 from tests.support.rooms import (
     ANN,
     BOB,
@@ -108,7 +109,7 @@ def test_history_is_sorted_the_same_everywhere() -> None:
     for order in (made, made[::-1]):
         room = settled()
         room.hear(*order)
-        views.append([event[1] for event in room.session.history(10)])
+        views.append([event.sender for event in room.session.history(10)])
     assert views[0] == views[1] == [BOB, ANN, EVE]
     assert room.session.history(0) == []
 
@@ -125,8 +126,8 @@ def test_a_long_message_goes_in_parts_and_comes_whole() -> None:
     )
     for _, datagram, _ in room.sent:
         listener.receive_datagram(datagram, None, 1.0)
-    (event,) = [event for event in listener.events() if event[0] == "message"]
-    assert (event[2], event[5]) == (0, text)
+    (event,) = [event for event in listener.events() if isinstance(event, Said)]
+    assert (event.seq, event.text) == (0, text)
     assert [packet[1] & MORE for _, packet in room.said(DATA)[:1]] == [MORE]
 
 
@@ -144,7 +145,7 @@ def test_a_message_that_lost_a_part_is_reported_as_one() -> None:
     room.hear(data(ANN, 0), data(ANN, 1, "begin", lamport=7, parents=((ANN, 0),), flags=MORE))
     room.hear(data(ANN, 3, "end", lamport=7), data(ANN, 4, "next", parents=((ANN, 3),)))
     room.run(60)
-    assert [event[3] for event in room.told("lost")] == [1]
+    assert [event.count for event in room.told("lost")] == [1]
     assert room.shown(ANN) == [(0, ""), (4, "")]
 
 
@@ -154,8 +155,8 @@ def test_a_late_part_makes_its_message_whole() -> None:
     room.hear(data(ANN, 0), parts[0], data(ANN, 3, "next", parents=((ANN, 2),)))
     room.run(60)
     room.hear(as_repair(parts[1]))
-    late = [event for event in room.events if event[0] == "message" and event[7] == "late"]
-    assert [(event[2], event[5]) for event in late] == [(1, "begin")]
+    late = [event for event in room.told("message") if event.mark == "late"]
+    assert [(event.seq, event.text) for event in late] == [(1, "begin")]
 
 
 # -- rules 2 and 3: Trickle and presence -----------------------------------------------------------
@@ -222,7 +223,7 @@ def test_joined_renamed_left() -> None:
     room.hear(session(ANN, 0, []))
     room.hear(session(ANN, 1, [], name="Anna"))
     room.hear(bye(ANN, 2), bye(ANN, 3), bye(ANN, 4))
-    assert [event for event in room.events if event[1] == ANN] == [
+    assert [event for event in room.events if event.sender == ANN] == [
         ("joined", ANN, "Ann"),
         ("renamed", ANN, "Ann", "Anna"),
         ("left", ANN, "Anna", "bye"),
@@ -232,10 +233,10 @@ def test_joined_renamed_left() -> None:
 def test_a_bye_is_void_when_its_sender_is_heard_again() -> None:
     room = settled()
     room.hear(session(ANN, 5, []), bye(ANN, 9), session(ANN, 8, []))
-    assert [event[0] for event in room.events] == ["joined", "left"]  # 8 was overtaken
+    assert [event.what for event in room.events] == ["joined", "left"]  # 8 was overtaken
     room.run(1.1)
     room.hear(session(ANN, 6, []))  # a forged BYE with a high number does not last
-    assert [event[0] for event in room.events] == ["joined", "left", "joined"]
+    assert [event.what for event in room.events] == ["joined", "left", "joined"]
 
 
 def test_silent_members_are_gone_after_three_and_a_half_intervals() -> None:
@@ -280,8 +281,8 @@ def test_equal_names_are_told_apart_and_bad_ones_shown_by_id() -> None:
 def test_plain_text_is_shown_when_it_is_harmless() -> None:
     room = settled()
     room.hear(b"Mel: hello\n", "Zoë: ü".encode(), b"\x1b[2J", b"\xff\xfe", b"", b"\xf5E")
-    assert [event[5] for event in room.told("message")] == ["Mel: hello", "Zoë: ü"]
-    assert all(event[7] == "plain" for event in room.told("message"))
+    assert [event.text for event in room.told("message")] == ["Mel: hello", "Zoë: ü"]
+    assert all(event.mark == "plain" for event in room.told("message"))
     assert room.session.history(5) == []
     assert room.stat("dropped_magic") == 3
     assert room.stat("dropped_short") == 1

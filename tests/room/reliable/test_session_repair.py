@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
 from random import Random
 
 from evloop.room.reliable.limits import ECHOES_MAX
@@ -13,6 +12,7 @@ from evloop.room.reliable.packets import (
     as_copy,
     as_repair,
 )
+from tests.support.pairs import pairwise
 from tests.support.rooms import (
     ANN,
     BOB,
@@ -202,7 +202,7 @@ def test_an_orphan_is_reported_and_stepped_over_after_30_seconds() -> None:
     room.run(29)
     assert room.shown() == [(0, "")]
     room.run(20)
-    assert room.told("lost") and sum(event[3] for event in room.told("lost")) == 2
+    assert room.told("lost") and sum(event.count for event in room.told("lost")) == 2
     assert room.shown() == [(0, ""), (3, "")]
     room.hear(repair(ANN, 1))
     assert room.shown()[-1] == (1, "late")
@@ -232,7 +232,7 @@ def test_a_simple_program_that_names_no_parents_is_shown_behind_a_gap() -> None:
     room = settled()
     room.hear(data(ANN, 5))  # at time 6, as one is that heeds nobody's
     room.run(60)
-    assert sum(event[3] for event in room.told("lost")) == 5
+    assert sum(event.count for event in room.told("lost")) == 5
     assert room.shown() == [(5, "")]
 
 
@@ -304,7 +304,7 @@ def test_the_first_body_stays_and_the_second_is_told_once_a_minute() -> None:
     room = settled()
     room.hear(data(ANN, 0, "true"), data(ANN, 0, "false"), data(ANN, 0, "fake"))
     assert room.told("conflict") == [("conflict", ANN, "Ann", 0)]
-    assert [event[5] for event in room.session.history(9)] == ["true"]
+    assert [event.text for event in room.session.history(9)] == ["true"]
     room.run(61)
     room.hear(data(ANN, 0, "false"))
     assert len(room.told("conflict")) == 2
@@ -367,5 +367,5 @@ def test_the_last_words_of_one_who_left_are_reported_when_nobody_holds_them() ->
         room.hear(session(BOB, counter, [(ANN, 0, 1)], name="Bob"))
         room.run(5.0)
     assert ("left", ANN, "Ann", "silent") in room.told("left")
-    assert sum(event[3] for event in room.told("lost")) == 2
+    assert sum(event.count for event in room.told("lost")) == 2
     assert room.stat("lost") == 2 and room.stat("gaps") == 0

@@ -6,13 +6,13 @@ from random import Random
 
 import pytest
 
+from evloop.room.events import TEXT, Said
 from evloop.room.limits import HISTORY_MESSAGES_MAX
 from evloop.room.reliable.egress import Outbox, split
 from evloop.room.reliable.estimators import LossMeter, copies
 from evloop.room.reliable.history import History
 from evloop.room.reliable.limits import (
     HISTORY_BYTES_MAX,
-    LABELS_KEPT_MAX,
     LOSS_UNKNOWN,
     MEMBERS_MAX,
 )
@@ -23,7 +23,7 @@ from evloop.room.reliable.packets import NOBODY
 from evloop.room.reliable.reorder import Message, Sender
 from evloop.room.reliable.repair import BulkServer, Repairs
 
-ANN, BOB, EVE = (bytes([n]) * 8 for n in (0xA, 0xB, 0xE))
+ANN, BOB, EVE, ME = (bytes([n]) * 8 for n in (0xA, 0xB, 0xE, 0x3))
 D = 0.005
 
 
@@ -46,29 +46,24 @@ def test_the_interval_follows_the_number_of_members() -> None:
 
 
 def test_a_label_follows_who_is_present_and_what_they_are_called() -> None:
-    presence = Membership("Mel")
-    assert presence.label(ANN, "mel") == "mel"
+    presence = Membership("Mel", ME)
+    assert presence.label(ME, "Mel") == "Mel"
+    assert presence.label(ANN, "mel") == "mel~0a0a"  # not present, and called like me
     presence.add(ANN, b"mel", 0, 0.0)
     assert presence.label(ANN, "mel") == "mel~0a0a"
+    assert presence.label(ME, "Mel") == f"Mel~{ME[-2:].hex()}"
     presence.rename("Max")
     assert presence.label(ANN, "mel") == "mel"
     bob = presence.add(BOB, b"MEL", 0, 0.0)
     assert bob is not None
     assert presence.label(ANN, "mel") == "mel~0a0a"
-    presence.named(bob, b"Bob")
+    presence.named(BOB, bob, b"Bob")
     assert presence.label(ANN, "mel") == "mel"
-    presence.named(bob, b"mel")
+    presence.named(BOB, bob, b"mel")
     assert presence.label(ANN, "mel") == "mel~0a0a"
     presence.remove(BOB)
     assert presence.label(ANN, "mel") == "mel"
     assert presence.label(ANN, "a:b") == ANN.hex()
-
-
-def test_labels_that_are_kept_are_bounded() -> None:
-    presence = Membership("Mel")
-    for n in range(LABELS_KEPT_MAX + 2):
-        assert presence.label(ident(n), f"n{n}") == f"n{n}"
-    assert len(presence._labels) <= LABELS_KEPT_MAX
 
 
 def test_what_others_count_is_believed_by_its_median_and_within_reason() -> None:
@@ -268,11 +263,12 @@ def test_a_forgotten_sender_leaves_nothing() -> None:
     for n in range(10):
         for sender in (ANN, BOB):
             history.add(message(sender, n), 0.0)
-            history.shown(message(sender, n), 1, (sender, n))
+            said = Said("message", sender, n, "", TEXT, "", 0, "", False)
+            history.shown(message(sender, n), 1, said)
     history.forget(ANN)
     assert len(history) == 10
     assert history.size == 1_000
-    assert history.newest(99) == [(BOB, n) for n in range(10)]
+    assert [(e.sender, e.seq) for e in history.newest(99)] == [(BOB, n) for n in range(10)]
 
 
 # -- records ---------------------------------------------------------------------------------------

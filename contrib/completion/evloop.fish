@@ -1,0 +1,70 @@
+# Made by `python3 -m tools.completion` from the commands and options: do not edit.
+# fish: put this file into a folder of $fish_complete_path, for example
+# /usr/share/fish/vendor_completions.d.
+
+function __evloop_words --description 'The words before the cursor that are no options'
+    set -l wants no
+    for one in (commandline -opc)[2..-1]
+        if test $wants = yes
+            set wants no
+        else if string match -q -- '-*' $one
+            contains -- $one --server --name --interface --ttl --tls-ca --tls-cert --tls-key --time --color --escape --mode --mode --mode -n --mode; and set wants yes
+        else
+            echo $one
+        end
+    end
+end
+
+function __evloop_at --description 'Whether the command is the one given, or there is none'
+    set -l words (__evloop_words)
+    test "$words[1]" = "$argv[1]"
+end
+
+function __evloop_first_of --description 'Whether one of these commands has no argument yet'
+    set -l words (__evloop_words)
+    test (count $words) = 1; and contains -- $words[1] $argv
+end
+
+function __evloop_rooms --description 'The rooms of the directory'
+    set -l words (commandline -opc)
+    set -l program (string replace -r '[^/]*$' evloop-client -- $words[1])
+    set -l server
+    set -l i (contains -i -- --server $words); and set server --server $words[(math $i + 1)]
+    timeout 2 $program $server getdir 2>/dev/null </dev/null | while read -l name rest
+        echo $name
+    end
+end
+
+complete -c evloop -f
+complete -c evloop -n 'not __evloop_at say' -s h -l help -d 'show this help message and exit'
+complete -c evloop -n 'not __evloop_at say' -l server -x -d 'the directory (default 127.0.0.1:44444)'
+complete -c evloop -n 'not __evloop_at say' -l name -x -d 'your chat name (default $USER)'
+complete -c evloop -n 'not __evloop_at say' -l interface -x -a '(command ls /sys/class/net 2>/dev/null)' -d 'the network interface for multicast'
+complete -c evloop -n 'not __evloop_at say' -l ttl -x -d 'how far multicast may go (default 1: this link)'
+complete -c evloop -n 'not __evloop_at say' -l tls -d 'speak TLS with the directory; trust it at first sight'
+complete -c evloop -n 'not __evloop_at say' -l tls-ca -r -F -d 'trust only directories that this authority signed (PEM)'
+complete -c evloop -n 'not __evloop_at say' -l tls-cert -r -F -d 'show this certificate to a directory that asks (PEM)'
+complete -c evloop -n 'not __evloop_at say' -l tls-key -r -F -d 'its key, where it is not in the same file'
+complete -c evloop -n 'not __evloop_at say' -l plain -d 'no line editor: for screen readers, slow terminals'
+complete -c evloop -n 'not __evloop_at say' -l slow -d 'draw as for a slow line'
+complete -c evloop -n 'not __evloop_at say' -l time -x -a 'off HH:MM iso' -d 'time stamps (default HH:MM, off in pipes)'
+complete -c evloop -n 'not __evloop_at say' -l color -x -a 'auto always never'
+complete -c evloop -n 'not __evloop_at say' -l escape -x -d 'leaves the room (default ^])'
+complete -c evloop -n 'not __evloop_at say' -l no-history -d 'keep no history of typed lines'
+complete -c evloop -n 'not __evloop_at say' -l json -d 'one JSON object a line'
+complete -c evloop -n 'not __evloop_at say' -l debug -d 'show the trace of an internal error'
+complete -c evloop -n 'not __evloop_at say' -l version -d 'show program\'s version number and exit'
+complete -c evloop -n '__evloop_at' -a getdir -d 'list the rooms'
+complete -c evloop -n '__evloop_at' -a makeroom -d 'make a room; without an address one is picked'
+complete -c evloop -n '__evloop_at makeroom' -l mode -x -a 'reliable plain'
+complete -c evloop -n '__evloop_at' -a deleteroom -d 'remove a room'
+complete -c evloop -n '__evloop_at' -a chat -d 'talk in a room; ADDRESS:PORT needs no directory'
+complete -c evloop -n '__evloop_at chat' -l mode -x -a 'reliable plain'
+complete -c evloop -n '__evloop_at' -a say -d 'send lines; wait until they are confirmed'
+complete -c evloop -n '__evloop_at say' -l mode -x -a 'reliable plain'
+complete -c evloop -n '__evloop_at' -a tail -d 'follow a room, after its last N messages'
+complete -c evloop -n '__evloop_at tail' -s n -x
+complete -c evloop -n '__evloop_at tail' -l mode -x -a 'reliable plain'
+complete -c evloop -n '__evloop_at' -a help -d 'list the commands, or explain one'
+complete -c evloop -n '__evloop_first_of deleteroom chat say tail' -a '(__evloop_rooms)'
+complete -c evloop -n '__evloop_first_of help' -a 'connect bye name getdir makeroom deleteroom chat help quit'

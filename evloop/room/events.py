@@ -1,0 +1,74 @@
+"""What happens in a room, as the one table of events between a session and who shows it.
+
+    what      class     fields, behind `what`                     emitted by          shown as
+    message   Said      sender seq name kind text wall mark       message_log,        a chat line
+                        verified                                  session, plain
+    joined    Joined    sender name                               session             a remark
+    left      Left      sender name why                           session             a remark
+    renamed   Renamed   sender old name                           session             a remark
+    lost      Lost      sender name count                         delivery            a remark
+    conflict  Conflict  sender name seq                           message_log         a remark
+    trouble   Trouble   why                                       live                a remark
+    full      Full      table                                     message_log         a remark
+    fault     Fault     error                                     live                a remark
+
+    what      the word of the first column: the key of who dispatches, `type` of a JSON object
+    sender    8 bytes drawn at each join, or NO_SENDER where nobody can be told from another
+    seq       number of the message at its sender (of the first part, when it came in parts);
+              NO_SEQ where there are no numbers
+    name      the nickname that the sender gives itself; "" where the text names nobody
+    old       the nickname before
+    kind      TEXT, or ME for what its sender does (`* Mel waves`)
+    text      as it was said, newlines included; NOT safe for a terminal
+    wall      unix seconds by the clock of the sender, 0 where it is not told
+    mark      "" live; "history" from before our time; "late" after it was reported as lost;
+              "early" shown before what its sender had seen; "plain" text that nobody vouches for
+    verified  whether a key of the room proves the sender
+    why       of left: "bye" or "silent" (not heard for too long); of trouble: why nothing can be
+              sent, "" when that is over
+    table     what strangers filled: "gaps", "senders", "members", "claims" or "history"; told once
+              a flood
+    error     a bug of ours that was contained, told once a room
+    count     messages that nobody here holds any more
+
+All of it but `what`, `mark` and `verified` comes from the network and is as true as a stranger
+cares to be. An event equals the bare tuple of its fields.
+"""
+
+from __future__ import annotations
+
+from collections import namedtuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+TEXT, ME = range(2)  # kinds of a message, on the wire too
+NO_SENDER = b""
+NO_SEQ = -1
+
+Said = namedtuple("Said", "what sender seq name kind text wall mark verified")
+Joined = namedtuple("Joined", "what sender name")
+Left = namedtuple("Left", "what sender name why")
+Renamed = namedtuple("Renamed", "what sender old name")
+Lost = namedtuple("Lost", "what sender name count")
+Conflict = namedtuple("Conflict", "what sender name seq")
+Trouble = namedtuple("Trouble", "what why")
+Full = namedtuple("Full", "what table")
+Fault = namedtuple("Fault", "what error")
+
+# The table, for who must know all of it: the word of `what` and its class.
+TABLE: dict[str, Any] = {
+    "message": Said,
+    "joined": Joined,
+    "left": Left,
+    "renamed": Renamed,
+    "lost": Lost,
+    "conflict": Conflict,
+    "trouble": Trouble,
+    "full": Full,
+    "fault": Fault,
+}
+
+if TYPE_CHECKING:
+    Event = Said | Joined | Left | Renamed | Lost | Conflict | Trouble | Full | Fault

@@ -1,0 +1,1 @@
+"""What builds files of this repository: the archive evloop.pyz, the completions of the shells."""
