@@ -24,12 +24,15 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from random import Random
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from evloop.room.reliable.limits import STANDING_S
 from tests.simulation import forgery
 from tests.simulation.oracle import Violation
 from tests.simulation.world import PLACE, World
+
+if TYPE_CHECKING:
+    from evloop.room.events import Event
 
 RECOVERY_S = 60.0
 STRANGER = -7

@@ -97,7 +97,7 @@ BULK_ASKERS_MAX = 64  # remembered
 # What all members together send by unicast: 64 kB/s over 10 s. Everybody hears who is asked.
 ROOM_BULK_BYTES_PER_S = 24_000
 ROOM_BULK_BYTES_BURST = 400_000
-STRANGERS_BULK_PER_S = 1_000 / 60  # messages that strangers together are sent by unicast
+STRANGERS_BULK_PER_S = 16  # about 1,000 a minute: messages that strangers together are sent by unicast
 STRANGERS_BULK_BURST = 2_000  # a newcomer's history, at once
 REPAIRS_PER_NACK = 2.0  # repairs that a NACK to anyone makes the room send on average, and
 REPAIRS_SAVED_MAX = 15.0  # so many more that were not used up before

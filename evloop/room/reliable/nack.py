@@ -308,15 +308,6 @@ class NackRequester:
         here = gap.sender in self._presence.members
         return gap.word and here and stream is not None and not stream.ahead
 
-    def _may_come(self, gap: Gap) -> bool:
-        """Its sender is here and vouches for it, and nothing is held behind it: go on asking.
-
-        Whoever was cut off from that sender alone, and for long, gets it when that is over.
-        """
-        stream = self._streams.get(gap.sender)
-        here = gap.sender in self._presence.members
-        return gap.word and here and stream is not None and not stream.ahead
-
     def _let_go(self, gap: Gap) -> bool:
         """What is from before my time and nobody says to hold is given up early, silently."""
         stream = self._streams.get(gap.sender)
@@ -378,8 +369,8 @@ class Holders:
     def claimed(
         self, member: bytes, listed: Mapping[bytes, tuple[int, int]], standing: bool = False
     ) -> None:
-        """`member` says that it holds `listed`, [lo, hi) by sender. Of too many the one goes that said so longest ago,
-        and first of those that have not been here for a while."""
+        """`member` says that it holds `listed`, [lo, hi) by sender. Of too many the one goes that
+        said so longest ago, and first of those that have not been here for a while."""
         self.gone(member, asked=True)
         self._claims[member] = listed
         if standing:
