@@ -137,7 +137,7 @@ def test_jumping_counters_and_copies_that_never_come_move_my_loss_little(
                 meter.control(liar, 32 * step, 32 * step + 32)
                 meter.first((liar, 20 * round_ + step), COPIES_MAX, now)
         honest.speak(2)
-    # Liars hold at most 2 k / N of the window, of which little more than twice the odds of the
+    # Liars hold at most 2 k / N of the window, of which little more than thrice the odds of the
     # others is believed, and each may have lost a few of the 256 to 512 samples.
     share = 2 * liars / (20 + liars)
     few = LOSS_DOUBT_SAMPLES * liars / 256
