@@ -18,6 +18,7 @@ slow: .venv/bin/python
 
 sim: .venv/bin/python
 	$(PYTHON) -m tests.simulation --swarm 10000 --jobs $(JOBS)
+	$(PYTHON) -m tests.simulation --adversary 10000 --jobs $(JOBS)
 
 fuzz: .venv/bin/python
 	$(PYTHON) -m tests.fuzz.editor --steps 1000000

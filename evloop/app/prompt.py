@@ -135,8 +135,7 @@ class Prompt:
     def _connect(self, arguments: list[str], options: Options, done: Done) -> None:
         def known(rooms: int, error: EvloopError | None) -> None:
             if error is None:
-                many = report.plural(rooms, "room")
-                self._frontend.note(f"evloop: directory {self._link.endpoint}, {many}")
+                self._frontend.note(f"evloop: directory {self._link.endpoint}")
             done(error)
 
         def connected(error: EvloopError | None) -> None:

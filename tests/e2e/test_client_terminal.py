@@ -398,7 +398,8 @@ ALLOWED = """
     __future__ _bisect _blake2 _bz2 _collections _compression _functools _hashlib _heapq _json
     _locale _lzma
     _operator _random _sha512 _signal _socket _sre _struct _weakref _weakrefset argparse array
-    atexit binascii bisect bz2 collections copyreg enum errno fcntl fnmatch functools gettext heapq
+    atexit binascii bisect bz2 collections copyreg enum errno fcntl fnmatch functools gc gettext
+    heapq
     ipaddress itertools json keyword locale lzma math operator os pwd random re reprlib resource
     select selectors shutil signal socket stat struct termios textwrap types unicodedata warnings
     weakref zlib

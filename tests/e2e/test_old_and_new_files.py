@@ -202,9 +202,9 @@ def test_the_history_of_typed_lines(
         crew.finish(program)
         assert program.status == 0, program.tell()
 
-    typed = ["makeroom lab", r"foo \n bar \ ü", "help connect"]
+    typed = ["makeroom lab", r"makeroom \n\ü 239.255.7.77 5999", "help connect"]
     first = seat(serving)
-    for line, answer in both(typed, ("made room lab", "unknown command", "HOST[:PORT]")):
+    for line, answer in both(typed, ("made room lab", "239.255.7.77:5999", "HOST[:PORT]")):
         first.type(line + "\r")
         crew.until(lambda: answer in first.out)  # noqa: B023
     leave(first)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from tests.simulation import swarm
+from tests.simulation import adversary, swarm
 from tests.simulation.oracle import Violation
 from tests.simulation.parallel import parallel
 from tests.simulation.room import Result, Setting, measure
@@ -35,6 +35,9 @@ def arguments() -> argparse.ArgumentParser:
     add("--prime", action="store_true", help="hand p and N in (large rooms)")
     add("--idle", type=float, default=0.0, metavar="S", help="measure the silent room for so long")
     add("--swarm", type=int, default=0, metavar="COUNT", help="so many bad days, from --seed on")
+    add("--adversary", type=int, default=0, metavar="COUNT", help="so many sieges, from --seed on")
+    add("--plan", default="", help="one siege, by its plan as it was printed (12:3:7)")
+    add("--search", type=int, default=0, metavar="STEPS", help="look for harm from --seed on")
     add("--jobs", type=int, default=1, help="processes")
     add("--trace", action="store_true", help="tell the story")
     add("--speed", action="store_true", help="append deliveries and seconds (not deterministic)")
@@ -125,9 +128,34 @@ def _swarm(options: argparse.Namespace) -> int:
     return int(failed > 0 or len(strange) > STRANGE_SHARE * max(options.swarm, 1_000))
 
 
+def _sieges(options: argparse.Namespace) -> int:
+    if options.plan or options.search:
+        if options.search:
+            outcome = adversary.search(options.seed, options.search, print)
+        else:
+            outcome = adversary.play(options.plan, print if options.trace else None)
+        print(outcome)
+        return int(bool(outcome.failure))
+    failed, worst = 0, (-1.0, "")
+    seeds = range(options.seed, options.seed + options.adversary)
+    for outcome in parallel(adversary.play_seed, seeds, options.jobs):
+        worst = max(worst, (outcome.harm, outcome.plan))
+        if outcome.failure:
+            failed += 1
+            print(
+                f"plan={outcome.plan} FAILED {outcome.failure}\n"
+                f"  python3 -m tests.simulation --plan {outcome.plan} --trace",
+                flush=True,
+            )
+    print(f"sieges={options.adversary} failed={failed} worst_harm={worst[0]:.2f} plan={worst[1]}")
+    return int(failed > 0)
+
+
 def main() -> int:
     """Run what the command line asks for; 1 when anything was lost or failed."""
     options = arguments().parse_args()
+    if options.adversary or options.plan or options.search:
+        return _sieges(options)
     return _swarm(options) if options.swarm else _rooms(options)
 
 

@@ -82,7 +82,7 @@ class Oracle:
         self.strange = 0  # messages of invented members that were shown out of place
         self.forgiving = False  # strangers say what they like: what nobody said may be shown
         self.contested: set[tuple[bytes, int]] = set()  # numbers of members that strangers used
-        self.gone: set[bytes] = set()  # senders of messages that were reported as gone
+        self.gone: dict[tuple[bytes, int], int] = {}  # reported as gone, by (sender, member)
         self.conflicts = 0
         self.lost = 0  # messages reported as gone, over all members
         self.early = 0  # messages shown before their parents
@@ -154,7 +154,7 @@ class Oracle:
                 self._presence(index, view, event, now)
             elif kind == "lost":
                 sender, count = event.sender, event.count
-                self.gone.add(sender)
+                self.gone[sender, index] = self.gone.get((sender, index), 0) + count
                 view.reported[sender] = view.reported.get(sender, 0) + count
                 self.lost += count
             elif kind == "conflict":

@@ -184,8 +184,8 @@ class _Accounts:
 def _believed(accounts: list[_Account]) -> tuple[float, float]:
     """(seen, lost) in all, of which each account's loss counts as far as it is likely.
 
-    The better half tells the odds of a loss. Twice these and a few more are believed of anybody:
-    honest accounts stay below that (they differ by chance, and by no more).
+    The better half tells the odds of a loss. Three times these and a few more are believed of
+    anybody: honest accounts stay below that (they differ by chance, and by no more).
     """
     ordered = sorted(accounts, key=lambda account: account.lost / (account.seen + account.lost))
     half = sum([account.seen + account.lost for account in ordered]) / 2
@@ -195,7 +195,7 @@ def _believed(accounts: list[_Account]) -> tuple[float, float]:
         lost += account.lost
         if seen + lost >= half:
             break
-    odds = LOSS_DOUBT + 2 * lost / max(seen, 1.0)
+    odds = LOSS_DOUBT + 3 * lost / max(seen, 1.0)
     seen = lost = 0.0
     for account in ordered:
         seen += account.seen

@@ -348,9 +348,12 @@ class Gaps:
     def heard_nack(self, listed: Sequence[Range], now: float, delay: float) -> None:
         """Somebody else asked anyone for `listed`: its answer will serve me too."""
         factor = jitter(self._rng)
-        waits = [now + factor * retry_wait(max(tries, 1), delay) for tries in range(STUCK_ASKS + 1)]
+        waits: dict[int, float] = {}  # by tries: many have equal ones
         for gap in self._within(listed):
-            later = waits[gap.tries if gap.tries < STUCK_ASKS else STUCK_ASKS]
+            later = waits.get(gap.tries, -NEVER)
+            if later == -NEVER:
+                later = now + factor * retry_wait(max(gap.tries, 1), delay)
+                waits[gap.tries] = later
             held = gap.first + NACK_HELD_S_MAX
             if later > held:
                 later = held

@@ -64,7 +64,8 @@ class Hearing:
         """The digest of `sender` differs from mine: who lacks what? Whether I lack any of it."""
         message_log, asker = self._message_log, self._asker
         # Of two claims to one sender's messages the first counts.
-        once = {origin: (lo, hi) for origin, lo, hi in reversed(entries)}
+        last = {origin: (lo, hi) for origin, lo, hi in reversed(entries)}
+        once = dict(reversed(last.items()))  # in the order listed, again
         whole = len(once) < SESSION_ENTRIES
         if sender in once or (whole and once) or not digest:
             # Where all that it knows of is told, and nothing of its own is, it has said nothing.

@@ -98,7 +98,9 @@ BULK_ASKERS_MAX = 64  # remembered
 # What all members together send by unicast: 64 kB/s over 10 s. Everybody hears who is asked.
 ROOM_BULK_BYTES_PER_S = 24_000
 ROOM_BULK_BYTES_BURST = 400_000
-STRANGERS_BULK_PER_S = 1_000 / 60  # messages that strangers together are sent by unicast
+STRANGERS_BULK_PER_S = (
+    16  # about 1,000 a minute: messages that strangers together are sent by unicast
+)
 STRANGERS_BULK_BURST = 2_000  # a newcomer's history, at once
 REPAIRS_PER_NACK = 2.0  # repairs that a NACK to anyone makes the room send on average, and
 REPAIRS_SAVED_MAX = 15.0  # so many more that were not used up before
@@ -115,8 +117,8 @@ LOSS_BEYOND_MEDIAN = 5  # percent, and twice the median: with no more one member
 LOSS_ASSUMED = 30  # percent, while nobody has told any
 LOSS_PRIOR_SAMPLES = 48  # what the others tell weighs as much as so many samples of mine
 LOSS_SHARE_MIN = 16.0  # samples that any sender may have in the window
-LOSS_DOUBT = 1 / 16  # lost for each one seen, and twice the odds of the better half of the room,
-LOSS_DOUBT_SAMPLES = 4.0  # and so many more: all beyond that is not believed of one sender
+LOSS_DOUBT = 1 / 16  # lost for each one seen, and thrice the odds of the better half of the room,
+LOSS_DOUBT_SAMPLES = 5.0  # and so many more: all beyond is not believed (4: a biased start)
 LOSS_PENDING_MAX = 256  # messages whose announced copies are awaited
 COPIES_DOUBTED = 3  # that the quarter which tells the most loss may call for alone
 MISS_MAX = 1 / 200  # aim of the unasked copies: the share of receivers that miss all of them

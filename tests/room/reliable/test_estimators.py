@@ -15,6 +15,7 @@ from evloop.room.reliable.limits import (
     LAMPORT_BURST,
     LAMPORT_JUMP_MAX,
     LAMPORT_PER_S,
+    LOSS_DOUBT_SAMPLES,
     NEWCOMER_S,
     TRICKLE_HELD_S,
     TRICKLE_S_MIN,
@@ -136,10 +137,11 @@ def test_jumping_counters_and_copies_that_never_come_move_my_loss_little(
                 meter.control(liar, 32 * step, 32 * step + 32)
                 meter.first((liar, 20 * round_ + step), COPIES_MAX, now)
         honest.speak(2)
-    # Liars hold at most 2 k / N of the window, of which little more than twice the odds of the
-    # others is believed, and each may have lost 4 of the 256 to 512 samples.
+    # Liars hold at most 2 k / N of the window, of which little more than thrice the odds of the
+    # others is believed, and each may have lost a few of the 256 to 512 samples.
     share = 2 * liars / (20 + liars)
-    assert meter.percent(now) <= 100 * (loss + (1 / 16 + loss) * share + 4 * liars / 256) + 1
+    few = LOSS_DOUBT_SAMPLES * liars / 256
+    assert meter.percent(now) <= 100 * (loss + (1 / 16 + loss) * share + few) + 1
 
 
 @pytest.mark.parametrize("liars", [1, 5])
