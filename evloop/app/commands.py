@@ -5,7 +5,7 @@ piped), "shell" (one-shot, as arguments of the program), "chat" (written `/word`
 command does lives in the client; what it is called, takes and means lives here.
 
 Who comes from IRC types what is known there: `ALIASES` are such words for a row of the table,
-`_ELSEWHERE` are words for which there is nothing to do where they were typed, with the sentence
+`ELSEWHERE` are words for which there is nothing to do where they were typed, with the sentence
 that says why and what to type instead. At the prompt every word may have a `/` before it.
 """
 
@@ -149,7 +149,7 @@ _ROOMS_ELSEWHERE = (
 )
 _OF_THE_PROMPT = "{} is a command of the main prompt, which comes when no command is given"
 _NOTHING_TO_DO = {"msg": _NOT_PRIVATE, "query": _NOT_PRIVATE, "topic": _NO_TOPIC, "away": _NO_AWAY}
-_ELSEWHERE = {
+ELSEWHERE = {
     "prompt": {
         **_NOTHING_TO_DO,
         **dict.fromkeys(("leave", "part", "who", "names", "me", "history", "stats"), _IN_A_ROOM),
@@ -209,8 +209,8 @@ def find(door: str, word: str) -> Command:
     if command is not None:
         return command
     slash = "/" if door == "chat" else ""
-    if known in _ELSEWHERE[door]:
-        raise UsageError(f"{slash}{known}: {_ELSEWHERE[door][known].format(known)}")
+    if known in ELSEWHERE[door]:
+        raise UsageError(f"{slash}{known}: {ELSEWHERE[door][known].format(known)}")
     from difflib import get_close_matches  # late: only for who mistyped
 
     near = get_close_matches(known[:40], list(_TABLES[door]), 1)

@@ -157,17 +157,17 @@ class Prompt:
                 self.server = server
             done(error)
 
-        self._forget_rooms()
+        self.forget_rooms()
         self._link.connect(host, port, connected)
 
     def _bye(self, arguments: list[str], options: Options, done: Done) -> None:
         if self._link.state == IDLE:
             raise Unconnected()
         self._link.close()
-        self._forget_rooms()
+        self.forget_rooms()
         done(None)
 
-    def _forget_rooms(self) -> None:
+    def forget_rooms(self) -> None:
         self.rooms.clear()
         self.all_known = False
 
@@ -232,7 +232,7 @@ class Prompt:
         The directory must have been asked to tell of changes before: a page holds what was so when
         it was made, and what changes later is told later.
         """
-        self._forget_rooms()
+        self.forget_rooms()
         count = 0
 
         def page(rooms: list[Any]) -> bool:

@@ -37,14 +37,22 @@ class Remarks:
     """`tell(text)` says one remark; `counts` holds how often each kind came, told or not."""
 
     __slots__ = (
-        "_bucket", "_due", "_floods", "_folded", "_news", "_passing", "_stays", "_tell", "counts",
+        "_bucket",
+        "_due",
+        "_floods",
+        "_folded",
+        "_stays",
+        "_tell",
+        "counts",
+        "news",
+        "passing",
     )  # fmt: skip
 
     def __init__(self, now: float, tell: Callable[[str], object]) -> None:
         self._tell = tell
         self._bucket = TokenBucket(REMARKS_PER_S, REMARKS_BURST, now)
-        self._news: dict[bytes, tuple[str, str]] = {}  # sender: what became of whom
-        self._passing: dict[bytes, tuple[str, float]] = {}  # who came and spoke: label, until when
+        self.news: dict[bytes, tuple[str, str]] = {}  # sender: what became of whom
+        self.passing: dict[bytes, tuple[str, float]] = {}  # who came and spoke: label, until when
         self._stays = NEVER  # when the first of these counts as one who stays
         self._floods: dict[str, int] = {}  # label: lines that were not shown
         self._folded: dict[str, int] = {}  # kind: remarks that were not told
@@ -81,9 +89,9 @@ class Remarks:
         """`sender` came or went; `what` is a key of `report.PRESENCE`."""
         kind = "joined" if what in ("joined", "here") else "left"
         self.counts[kind] = self.counts.get(kind, 0) + 1
-        if self._passing.pop(sender, None) is not None and kind == "left":
+        if self.passing.pop(sender, None) is not None and kind == "left":
             return
-        news = self._news
+        news = self.news
         before = news.pop(sender, ("", ""))[0]
         if not before:
             if len(news) < NEWS_NAMES_MAX:
@@ -99,8 +107,8 @@ class Remarks:
 
     def taken_names(self, what: str) -> list[str]:
         """Those of whom the news is `what`, as labels: they are news no longer."""
-        found = [sender for sender, (word, _) in self._news.items() if word == what]
-        return [self._news.pop(sender)[1] for sender in found]
+        found = [sender for sender, (word, _) in self.news.items() if word == what]
+        return [self.news.pop(sender)[1] for sender in found]
 
     def too_fast(self, label: str, now: float) -> None:
         """A line of `label` was not shown, because it sends too fast."""
@@ -114,23 +122,23 @@ class Remarks:
     def precede(self, sender: bytes, now: float) -> None:
         """`sender` is about to be shown: tell of its joining first, unless it came just now: then
         it may only pass through."""
-        what, label = self._news.get(sender, ("", ""))
+        what, label = self.news.get(sender, ("", ""))
         if what == "joined":
-            del self._news[sender]
-            if len(self._passing) >= NEWS_NAMES_MAX:
-                self._stay(next(iter(self._passing)), now)
-            self._passing[sender] = label, now + PASSING_S
+            del self.news[sender]
+            if len(self.passing) >= NEWS_NAMES_MAX:
+                self._stay(next(iter(self.passing)), now)
+            self.passing[sender] = label, now + PASSING_S
             self._stays = min(self._stays, now + PASSING_S)
         elif what:
             self.flush(now)
 
     def _stay(self, sender: bytes, now: float) -> None:
-        self._news[sender] = ("joined", self._passing.pop(sender)[0])
+        self.news[sender] = ("joined", self.passing.pop(sender)[0])
         self._wake(now)
 
     def flush(self, now: float) -> None:
         """Tell what waits, or count it where there is no token."""
-        news, self._news = self._news, {}
+        news, self.news = self.news, {}
         floods, self._floods = self._floods, {}
         if news:
             self._line(report.came_and_went(news.values()), "joined", len(news), now)
@@ -147,9 +155,9 @@ class Remarks:
     def handle_timer(self, now: float) -> None:
         """Tell what has waited long enough."""
         if now >= self._stays:
-            for sender in [who for who, (_, until) in self._passing.items() if until <= now]:
+            for sender in [who for who, (_, until) in self.passing.items() if until <= now]:
                 self._stay(sender, now)
-            self._stays = min([until for _, until in self._passing.values()], default=NEVER)
+            self._stays = min([until for _, until in self.passing.values()], default=NEVER)
         if now < self._due:
             return
         self._due = NEVER
@@ -164,11 +172,11 @@ class Remarks:
 
     def last_words(self) -> None:
         """The room is left: tell what waits, whatever the budget."""
-        if self._news:
-            self._tell(report.came_and_went(self._news.values()))
+        if self.news:
+            self._tell(report.came_and_went(self.news.values()))
         if self._floods:
             self._tell(report.too_fast(self._floods.items()))
         if self._folded:
             self._tell(report.folded(self._folded.items()))
-        self._news, self._floods, self._folded = {}, {}, {}
+        self.news, self._floods, self._folded = {}, {}, {}
         self._due = NEVER

@@ -71,13 +71,13 @@ class _Codec:
         self.strings = compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"?', DOTALL)
 
 
-_codec: _Codec | None = None
+shared_codec: _Codec | None = None
 
 
 def _load_codec() -> _Codec:
-    global _codec  # noqa: PLW0603 - made once, with the first message
-    _codec = _Codec()
-    return _codec
+    global shared_codec  # noqa: PLW0603 - made once, with the first message
+    shared_codec = _Codec()
+    return shared_codec
 
 
 def _too_deep(payload: bytes, codec: _Codec) -> bool:
@@ -98,7 +98,7 @@ def decode(payload: bytes) -> Any:
     Stricter than `json`: no duplicate keys, NaN, infinities, lone surrogates, integers of more
     than 53 bits, nor more than JSON_DEPTH_MAX brackets open at once.
     """
-    codec = _codec or _load_codec()
+    codec = shared_codec or _load_codec()
     try:
         text = payload.decode().strip(" \t\r\n")
     except UnicodeDecodeError:
@@ -123,4 +123,4 @@ def decode(payload: bytes) -> Any:
 
 def encode(value: object) -> bytes:
     """Return `value` as JSON. Not for whole replies on the hot path; see the module's head."""
-    return (_codec or _load_codec()).encode(value).encode()
+    return (shared_codec or _load_codec()).encode(value).encode()

@@ -65,13 +65,13 @@ def _slow_down(sentence: str, retry_after: float) -> Refused:
 class Guard:
     """Admits connections: at most `clients` in all and `per_visitor` (0: no cap) from each."""
 
-    __slots__ = ("_counts", "_network_rates", "_rates", "clients", "count", "per_visitor")
+    __slots__ = ("_network_rates", "_rates", "clients", "count", "counts", "per_visitor")
 
     def __init__(self, clients: int, per_visitor: int) -> None:
         self.clients = clients
         self.per_visitor = per_visitor
         self.count = 0
-        self._counts: dict[str, tuple[str, int]] = {}  # the key again, and how many
+        self.counts: dict[str, tuple[str, int]] = {}  # the key again, and how many
         rate = CONNECTIONS_PER_S if per_visitor else 0.0
         self._rates = AddressRates(rate, float(CONNECTIONS_BURST))
         self._network_rates = self._rates.times(NETWORK_FACTOR)
@@ -90,11 +90,11 @@ class Guard:
         visitor = visitor_of(host, own)
         # The text that the first one brought is given to all: of 10,000 from one office, it is
         # kept once.
-        visitor, count = self._counts.get(visitor, (visitor, 0))
+        visitor, count = self.counts.get(visitor, (visitor, 0))
         if self.per_visitor and count >= self.per_visitor:
             raise _slow_down(f"{count} connections from {visitor} are enough", FULL_RETRY_S)
         network = prefix_of(visitor)
-        together = self._counts.get(network, (network, 0))[1] if network != visitor else 0
+        together = self.counts.get(network, (network, 0))[1] if network != visitor else 0
         if self.per_visitor and together >= NETWORK_FACTOR * self.per_visitor:
             raise _slow_down(f"{together} connections from {network} are enough", FULL_RETRY_S)
         wait = self._rates.take(visitor, now)
@@ -117,11 +117,11 @@ class Guard:
         self.count -= 1
 
     def _count(self, who: str, more: int) -> None:
-        who, count = self._counts.get(who, (who, 0))
+        who, count = self.counts.get(who, (who, 0))
         if count + more:
-            self._counts[who] = who, count + more
+            self.counts[who] = who, count + more
         else:
-            del self._counts[who]
+            del self.counts[who]
 
 
 def clients_that_fit(wanted: int, descriptors: int) -> int:
@@ -153,14 +153,14 @@ class Admission:
     When a connection has ended, `release` must be told.
     """
 
-    __slots__ = ("_acceptors", "_dispatcher", "_guard", "_loop", "_tls", "_turned_away")
+    __slots__ = ("_acceptors", "_dispatcher", "_loop", "_tls", "_turned_away", "guard")
 
     def __init__(
         self, loop: Loop, dispatcher: Dispatcher, guard: Guard, tls: ServerTls | None
     ) -> None:
         self._loop = loop
         self._dispatcher = dispatcher
-        self._guard = guard
+        self.guard = guard
         self._tls = tls
         self._acceptors: list[Acceptor] = []
         self._turned_away: set[TurnedAway] = set()
@@ -182,13 +182,13 @@ class Admission:
 
     def release(self, connection: Connection) -> None:
         """A connection has ended."""
-        self._guard.release(connection.visitor)
+        self.guard.release(connection.visitor)
 
     def _accept(self, sock: socket.socket, address: Any) -> None:
         host, port = plain_host(address[0]), address[1]
         try:
             own = sock.getsockname()[0] if ":" in host else ""
-            visitor = self._guard.admit(host, self._loop.now, own)
+            visitor = self.guard.admit(host, self._loop.now, own)
         except Refused as refused:
             self._turn_away(sock, endpoint_of(host, port), refused)
             return
@@ -198,7 +198,7 @@ class Admission:
             tune(sock)
             pipe = None if self._tls is None else self._tls.pipe()
         except BaseException:  # out of memory, say: its place must not be lost with it
-            self._guard.release(visitor)
+            self.guard.release(visitor)
             sock.close()
             raise
         if host == visitor:

@@ -29,11 +29,11 @@ class Console:
 
     def __init__(self, loop: Loop, dispatcher: Dispatcher, on_quit: Callable[[], object]) -> None:
         self._loop = loop
-        self._dispatcher = dispatcher
+        self.dispatcher = dispatcher
         self._on_quit = on_quit
         self._reader = LineReader()
         self._out = Writer(1, loop)
-        self._input = Input(loop, 0, self._on_data, in_foreground)
+        self._input = Input(loop, 0, self.on_data, in_foreground)
         self._out.line("help lists the commands of this console")
 
     def close(self) -> None:
@@ -42,7 +42,7 @@ class Console:
         self._out.drain(0.5)
         self._out.close()
 
-    def _on_data(self, data: bytes) -> None:
+    def on_data(self, data: bytes) -> None:
         if not data:
             # Ctrl-D, or the terminal is gone. The server runs on: it may have been started by
             # somebody who then left.
@@ -69,7 +69,7 @@ class Console:
             return [str(error)]
 
     def _rooms(self, rest: str) -> list[str]:
-        directory = self._dispatcher.directory
+        directory = self.dispatcher.directory
         rooms = [
             {
                 "name": room.name,
@@ -85,29 +85,29 @@ class Console:
     def _clients(self, rest: str) -> list[str]:
         lines = [
             f"  {number:>5}  {one.peer:<24}  {display(one.name)}  {display(one.client)}".rstrip()
-            for number, one in self._dispatcher.connections.items()
+            for number, one in self.dispatcher.connections.items()
         ]
         return lines or ["no clients"]
 
     def _stats(self, rest: str) -> list[str]:
-        return stats_lines(self._dispatcher.metrics.flat())
+        return stats_lines(self.dispatcher.metrics.flat())
 
     def _deleteroom(self, rest: str) -> list[str]:
-        change = decode(self._dispatcher.delete_room(rest, None, who={"by": "the console"}))
-        failure = self._dispatcher.commit()  # now: what is said here cannot be taken back
+        change = decode(self.dispatcher.delete_room(rest, None, who={"by": "the console"}))
+        failure = self.dispatcher.commit()  # now: what is said here cannot be taken back
         if failure is not None:
             raise failure
         return [f"deleted room {display(change['room']['name'])}"]
 
     def _kick(self, rest: str) -> list[str]:
         number = int(rest) if rest.isascii() and rest.isdigit() and len(rest) < 10 else 0
-        connection = self._dispatcher.connections.get(number)
+        connection = self.dispatcher.connections.get(number)
         if connection is None:
             raise Refused(1, "no_such_client", f'no client "{quoted(rest)}": clients lists them')
-        self._dispatcher.log.notice(
+        self.dispatcher.log.notice(
             "kicked", peer=connection.peer, user=connection.name or None, by="the console"
         )
-        self._dispatcher.send_away(connection, "the operator closed this connection", True)
+        self.dispatcher.send_away(connection, "the operator closed this connection", True)
         return [f"closed {connection.peer}"]
 
     def _help(self, rest: str) -> list[str]:

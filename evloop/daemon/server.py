@@ -140,7 +140,7 @@ class Server:
         if clients < (options.max_clients or CLIENTS_MAX):
             log.warning("fewer clients fit the limit of open files", clients=clients)
         guard = Guard(clients, options.max_per_address)
-        self._door = Admission(loop, self.dispatcher, guard, self.tls)
+        self.door = Admission(loop, self.dispatcher, guard, self.tls)
         self._options = options
         self._on_end = on_end
         self._draining = False
@@ -153,7 +153,7 @@ class Server:
     def serve_on(self, listeners: Sequence[socket.socket]) -> list[str]:
         """Begin to serve on sockets that listen; return their addresses as text."""
         for listener in listeners:
-            self._door.open(listener)
+            self.door.open(listener)
         hosts = [listener.getsockname()[0] for listener in listeners]
         if self._options.delete == "owner" and not self.tls and not all(map(is_loopback, hosts)):
             self.log.warning("owner tokens can be overheard: --tls-cert encrypts them")
@@ -185,7 +185,7 @@ class Server:
         self._draining = True
         staying = list(self.dispatcher.connections.values())
         self.log.notice("stopping", why=reason, clients=len(staying))
-        self._door.close()
+        self.door.close()
         self._send_away(staying, reason)
         self._deadline.move(self.loop.now + DRAIN_S)
         self._end_if_empty()
@@ -200,7 +200,7 @@ class Server:
 
     def close(self) -> None:
         """Let go of everything; whoever is still connected is cut off."""
-        self._door.abort()
+        self.door.abort()
         for stream in list(self.dispatcher.connections.values()):
             self.loop.guard(stream, stream.abort, "the server has ended")
         self.dispatcher.end_tick()
@@ -220,7 +220,7 @@ class Server:
         self.loop.on_busy = self.metrics.observe_lag
 
     def _forget(self, connection: Connection) -> None:
-        self._door.release(connection)
+        self.door.release(connection)
         self._end_if_empty()
 
     def _readings(self) -> dict[str, float]:

@@ -199,7 +199,7 @@ def _in_use(path: str, who: int) -> SetupError:
     return _setup_error(path, f"{whom} is using it", next_step)
 
 
-def _holder(path: str) -> int:
+def holder_of(path: str) -> int:
     """The process that holds sqlite's lock on the file, 0 when it cannot be told: fcntl(2)
     F_GETLK asks whether a lock could be had, and names who has one in the way. For servers of
     0.1.0, which hold it as long as they run.
@@ -448,7 +448,7 @@ def explain(path: str, error: Exception) -> SetupError:
     """What is told for an error of sqlite3, or of what it made of a damaged file."""
     code = _primary_code(error)
     if code == _BUSY:
-        return _in_use(path, _holder(path))
+        return _in_use(path, holder_of(path))
     ours = isinstance(error, (ArithmeticError, TypeError, ValueError))  # text that is no UTF-8, say
     if ours or code in (_NOT_A_DATABASE, _CORRUPT):
         return damaged(path, str(error))

@@ -103,36 +103,36 @@ class Store:
 
     __slots__ = (
         "_checkpoint_at",
-        "_connection",
         "_faults",
         "_files",
         "_lock",
         "_open",
         "_path",
-        "_settled",
+        "connection",
         "on_sync",
+        "settled",
     )
 
     def __init__(self, path: str, connection: sqlite3.Connection, lock: int, settled: bool) -> None:
         from sqlite3 import Error
 
         self._path = path
-        self._connection = connection
+        self.connection = connection
         self._lock = lock
         # What sqlite3 raises for what the disk, or a value that it cannot hold, does to it.
         self._faults = (Error, ArithmeticError, TypeError, ValueError)
         self._open = False
         # The file says the newest name by itself, so that no log needs to know the former.
-        self._settled = settled
+        self.settled = settled
         self._checkpoint_at = LOG_BYTES_MAX  # this size of the log does not wait for its time
         self._files = self._identities()[0]
         self.on_sync: Callable[[float], object] = nothing
 
     def load(self) -> tuple[int, list[RoomEntry]]:
-        return read_rooms(self._path, self._connection)
+        return read_rooms(self._path, self.connection)
 
     def load_seen(self) -> tuple[float, dict[str, float]]:
-        execute = self._connection.execute
+        execute = self.connection.execute
         try:
             (ran,) = execute("SELECT ran FROM state").fetchone()
             seen = dict(execute("SELECT name, seen FROM rooms WHERE seen IS NOT NULL"))
@@ -160,7 +160,7 @@ class Store:
     def commit(self, version: int) -> None:
         if not self._open:
             return
-        self._change(_VERSION_SETTLED if self._settled else _VERSION, (version,))
+        self._change(_VERSION_SETTLED if self.settled else _VERSION, (version,))
         files, log_bytes = self._identities()
         if files != self._files:
             self.rollback()
@@ -185,15 +185,15 @@ class Store:
         follows that one has sums that do not fit and is not read (fileformat2, 4.1).
         """
         try:
-            self._connection.execute(_OVERWRITE)
+            self.connection.execute(_OVERWRITE)
         except self._faults:  # the disk takes nothing at all: nor did it take what was refused
             return
 
     def rollback(self) -> None:
         self._open = False
-        if self._connection.in_transaction:
+        if self.connection.in_transaction:
             try:
-                self._connection.execute("ROLLBACK")
+                self.connection.execute("ROLLBACK")
             except self._faults as error:
                 # Should a transaction stay open, the next BEGIN fails: nothing is mixed up.
                 raise StoreError(f"a change could not be undone on the disk: {error}") from error
@@ -207,23 +207,23 @@ class Store:
             return False
         begin = perf_counter()
         try:
-            if self._settled:  # else it has its new name, and the log may be half copied
-                self._settled = False
-                self._connection.execute(_RENAME, (new_name(),))
-            answer = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            if self.settled:  # else it has its new name, and the log may be half copied
+                self.settled = False
+                self.connection.execute(_RENAME, (new_name(),))
+            answer = self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         except self._faults:  # everything stays in the log, where it is as safe
             return False
         self.on_sync(perf_counter() - begin)
-        self._settled = answer[0] == 0  # else somebody reads an older state just now
-        if self._settled:
+        self.settled = answer[0] == 0  # else somebody reads an older state just now
+        if self.settled:
             self._checkpoint_at = LOG_BYTES_MAX
-        return self._settled
+        return self.settled
 
     def close(self) -> None:
         if self._lock >= 0 and self._identities()[1]:
             self.rollback()
             self.checkpoint()  # sqlite would do so by itself, but not rename the file
-        self._connection.close()
+        self.connection.close()
         lock, self._lock = self._lock, -1
         if lock >= 0:
             forget_lock(lock)
@@ -231,9 +231,9 @@ class Store:
     def _change(self, sql: str, values: tuple[object, ...] = ()) -> int:
         try:
             if not self._open:
-                self._connection.execute("BEGIN IMMEDIATE")
+                self.connection.execute("BEGIN IMMEDIATE")
                 self._open = True
-            return self._connection.execute(sql, values).rowcount
+            return self.connection.execute(sql, values).rowcount
         except self._faults as error:
             self.rollback()
             raise StoreError(f"the change could not be stored: {error}") from error

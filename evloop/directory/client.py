@@ -150,7 +150,7 @@ class DirectoryClient:
         self._lookup: Lookup | None = None
         self._addresses: list[tuple[int, Any]] = []
         self._connecting: Watch | None = None
-        self._wire: _DirectoryStream | None = None
+        self.wire: _DirectoryStream | None = None
         self._pending: dict[int, Done] = {}
         self._ids = 0
         self._tries = 0
@@ -254,7 +254,7 @@ class DirectoryClient:
             sock.close()
             self._failed(failure)
             return
-        self._wire = _DirectoryStream(self, self._hub, sock, pipe)
+        self.wire = _DirectoryStream(self, self._hub, sock, pipe)
         self._final = False
         self._ask("hello", {"client": self._client, "name": self._name()}, self._greeted)
 
@@ -323,17 +323,17 @@ class DirectoryClient:
         if self._connecting is not None:
             self._connecting.close()
             self._connecting = None
-        wire, self._wire = self._wire, None
+        wire, self.wire = self.wire, None
         if wire is not None:
             wire.abort("closed by this side")
 
     # -- while connected ---------------------------------------------------------------------
 
     def _ask(self, method: str, params: dict[str, Any], done: Done) -> None:
-        assert self._wire is not None
+        assert self.wire is not None
         self._ids += 1
         self._pending[self._ids] = done
-        self._wire.send(pack_frame(protocol.request(self._ids, method, params)))
+        self.wire.send(pack_frame(protocol.request(self._ids, method, params)))
 
     def received(self, data: bytes) -> None:
         """One frame came from the directory. Whatever is in it costs the connection at most."""
@@ -378,17 +378,17 @@ class DirectoryClient:
             self._failed(foreign)
             return
         self._fail_pending(foreign)
-        if self._wire is not None:  # who was told may have closed it
-            self._wire.abort(str(foreign))
+        if self.wire is not None:  # who was told may have closed it
+            self.wire.abort(str(foreign))
 
     def _foreign(self, error: EvloopError) -> ProtocolMismatch:
         return ProtocolMismatch(f"{self.endpoint} is no directory of evloop: {error}")
 
     def lost(self, wire: _DirectoryStream, why: str) -> None:
         """The stream has ended."""
-        if wire is not self._wire:
+        if wire is not self.wire:
             return  # one that was dropped before
-        self._wire = None
+        self.wire = None
         why, self._why = self._why or why, ""
         if self.state == GREETING:
             self._failed(Unreachable(f"connect {self.endpoint}: {why}"))
@@ -403,9 +403,9 @@ class DirectoryClient:
 
     def insecure(self, wire: _DirectoryStream, why: str, plain: bool) -> None:
         """TLS failed on `wire`; `plain`: because the other side speaks none."""
-        if wire is not self._wire or self.state != GREETING:
+        if wire is not self.wire or self.state != GREETING:
             return  # `lost` will tell
-        self._wire = None  # it may still send its alert
+        self.wire = None  # it may still send its alert
         if plain:
             self._failed(ProtocolMismatch(f"{self.endpoint} speaks no TLS; leave out --tls"))
         else:
@@ -413,9 +413,9 @@ class DirectoryClient:
 
     def _silent(self, key: int) -> None:
         """A request was not answered in time: whoever is there answers at once."""
-        if self._wire is not None:
+        if self.wire is not None:
             self._why = f"it has not answered in {REQUEST_S_MAX:g} s"
-            self._wire.abort(self._why)
+            self.wire.abort(self._why)
 
     def _fail_pending(self, error: EvloopError) -> None:
         pending, self._pending = self._pending, {}

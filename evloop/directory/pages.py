@@ -32,26 +32,26 @@ def _size(entries: list[bytes]) -> int:
 class PagedIndex:
     """Sorted keys, each with its encoded entry. No block is ever empty."""
 
-    __slots__ = ("_blocks", "_lasts", "_width")
+    __slots__ = ("_lasts", "_width", "blocks")
 
     def __init__(self, entries: list[tuple[str, bytes]], width: int = BLOCK_ROOMS) -> None:
         """Start with `entries`, in any order, no key twice; `width` entries to a block."""
         entries = sorted(entries)
         pieces = [entries[at : at + width] for at in range(0, len(entries), width)]
         self._width = width
-        self._blocks = [
+        self.blocks = [
             _Block([key for key, _ in piece], [entry for _, entry in piece]) for piece in pieces
         ]
-        self._lasts = [block.keys[-1] for block in self._blocks]  # for bisection
+        self._lasts = [block.keys[-1] for block in self.blocks]  # for bisection
 
     def insert(self, key: str, entry: bytes) -> None:
         """Add a key that is not there."""
-        if not self._blocks:
-            self._blocks.append(_Block([key], [entry]))
+        if not self.blocks:
+            self.blocks.append(_Block([key], [entry]))
             self._lasts.append(key)
             return
         index = min(bisect_left(self._lasts, key), len(self._lasts) - 1)
-        block = self._blocks[index]
+        block = self.blocks[index]
         at = bisect_left(block.keys, key)
         assert block.keys[at : at + 1] != [key], "a key is inserted once"
         block.keys.insert(at, key)
@@ -65,19 +65,19 @@ class PagedIndex:
             _Block(block.keys[: self._width], block.entries[: self._width]),
             _Block(block.keys[self._width :], block.entries[self._width :]),
         ]
-        self._blocks[index : index + 1] = halves
+        self.blocks[index : index + 1] = halves
         self._lasts[index : index + 1] = [half.keys[-1] for half in halves]
 
     def _find(self, key: str) -> tuple[int, int]:
         index = bisect_left(self._lasts, key)
-        at = bisect_left(self._blocks[index].keys, key)
-        assert self._blocks[index].keys[at] == key, "the key is there"
+        at = bisect_left(self.blocks[index].keys, key)
+        assert self.blocks[index].keys[at] == key, "the key is there"
         return index, at
 
     def replace(self, key: str, entry: bytes) -> None:
         """Change the entry of a key that is there."""
         index, at = self._find(key)
-        block = self._blocks[index]
+        block = self.blocks[index]
         block.size += len(entry) - len(block.entries[at])
         block.entries[at] = entry
         block.joined = None
@@ -85,14 +85,14 @@ class PagedIndex:
     def remove(self, key: str) -> None:
         """Remove a key that is there."""
         index, at = self._find(key)
-        block = self._blocks[index]
+        block = self.blocks[index]
         del block.keys[at]
         block.size -= len(block.entries.pop(at)) + 1
         block.joined = None
         if block.keys:
             self._lasts[index] = block.keys[-1]
         else:
-            del self._blocks[index], self._lasts[index]
+            del self.blocks[index], self._lasts[index]
 
     def page(self, after: str | None, count: int, size: int) -> tuple[bytes, str | None]:
         """Return up to `count` entries behind the key `after` (None: from the start), joined by
@@ -101,12 +101,12 @@ class PagedIndex:
         start = at = 0
         if after is not None:
             start = bisect_right(self._lasts, after)
-            if start < len(self._blocks):
-                at = bisect_right(self._blocks[start].keys, after)
+            if start < len(self.blocks):
+                at = bisect_right(self.blocks[start].keys, after)
         pieces: list[bytes] = []
         last = None
-        for index in range(start, len(self._blocks)):
-            block = self._blocks[index]
+        for index in range(start, len(self.blocks)):
+            block = self.blocks[index]
             if not at and len(block.keys) <= count and block.size <= size:
                 if block.joined is None:
                     block.joined = b",".join(block.entries)

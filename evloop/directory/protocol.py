@@ -132,7 +132,7 @@ _ID_AT = len(_HEAD)
 _ID_END = _ID_AT + ID_DIGITS + 1
 _ZERO = ord("0")  # JSON numbers do not begin with it
 _ASKING = ("ping", "getdir", "stats")
-_tails: dict[bytes, tuple[str, dict[str, Any]]] = {}
+known_tails: dict[bytes, tuple[str, dict[str, Any]]] = {}
 
 
 def parse(payload: bytes) -> Request | list[Request | BadMessage]:
@@ -147,7 +147,7 @@ def parse(payload: bytes) -> Request | list[Request | BadMessage]:
         comma = payload.find(b",", _ID_AT, _ID_END)
         digits = payload[_ID_AT:comma]
         if comma > 0 and digits.isdigit() and (digits[0] != _ZERO or len(digits) == 1):
-            known = _tails.get(payload[comma:])
+            known = known_tails.get(payload[comma:])
             if known is not None:
                 method, params = known
                 return digits, method, params
@@ -157,9 +157,9 @@ def parse(payload: bytes) -> Request | list[Request | BadMessage]:
     if type(value) is not list:
         request_id, method, params = _read_request(value)
         if comma and method in _ASKING and len(payload) - comma <= TAIL_BYTES_MAX:
-            if len(_tails) >= TAILS_MAX:
-                _tails.clear()
-            _tails[payload[comma:]] = method, params
+            if len(known_tails) >= TAILS_MAX:
+                known_tails.clear()
+            known_tails[payload[comma:]] = method, params
         return request_id, method, params
     if not 1 <= len(value) <= BATCH_MEMBERS_MAX:
         raise _no_request(f"a batch has 1 to {BATCH_MEMBERS_MAX} members, not {len(value)}")

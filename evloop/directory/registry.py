@@ -70,12 +70,12 @@ class Directory:
         "_changes",
         "_entered",
         "_inside",
-        "_listing",
-        "_made_by",
         "_namesakes",
-        "_pages",
         "_places",
         "_rooms",
+        "listing",
+        "made_by",
+        "pages",
         "provisional",
         "rooms_max",
         "rooms_per_address",
@@ -103,11 +103,11 @@ class Directory:
                 self._namesakes[room.name] = room
             self._rooms[room.fold] = room
         self._places = {(room.address, room.port): room for room in self._rooms.values()}
-        self._made_by: dict[str, int] = {}  # rooms by maker and by /64; who made none is not in it
+        self.made_by: dict[str, int] = {}  # rooms by maker and by /64; who made none is not in it
         for room in self._rooms.values():
             self._count(room.maker, 1)
-        self._listing = PagedIndex([(key, room_json(room, 0)) for key, room in self._rooms.items()])
-        self._pages: dict[tuple[str | None, int], bytes] = {}  # getdir's results of this version
+        self.listing = PagedIndex([(key, room_json(room, 0)) for key, room in self._rooms.items()])
+        self.pages: dict[tuple[str | None, int], bytes] = {}  # getdir's results of this version
         self._inside: dict[str, set[Hashable]] = {}  # by fold; a room with nobody is not in it
         self._entered: dict[Hashable, set[str]] = {}  # by member; the same the other way
         # What to undo: (room, None) was added, (room, who was inside) was removed.
@@ -159,14 +159,14 @@ class Directory:
             cut = after[:AFTER_BYTES_MAX].encode("utf-8", "replace")[:AFTER_BYTES_MAX]
             after = self._key(cut.decode("utf-8", "ignore"))
         key = after, limit
-        body = self._pages.get(key)
+        body = self.pages.get(key)
         if body is None:
-            rooms, last = self._listing.page(key[0], limit, PAGE_BYTES_MAX)
+            rooms, last = self.listing.page(key[0], limit, PAGE_BYTES_MAX)
             following = NULL if last is None else encode(self._rooms[last].name)
             body = page_body(self.version, rooms, following)
-            if len(self._pages) >= PAGES_CACHED_MAX:
-                del self._pages[next(iter(self._pages))]
-            self._pages[key] = body
+            if len(self.pages) >= PAGES_CACHED_MAX:
+                del self.pages[next(iter(self.pages))]
+            self.pages[key] = body
         return body
 
     # -- changing ----------------------------------------------------------------------------------
@@ -197,7 +197,7 @@ class Directory:
         most = self.rooms_per_address
         network = prefix_of(room.maker)
         for who, cap in ((room.maker, most), (network, NETWORK_ROOMS_FACTOR * most)):
-            made = self._made_by.get(who, 0)
+            made = self.made_by.get(who, 0)
             if most and made >= cap:
                 sentence = f"there are {made} rooms from {who} already; delete one first"
                 raise Refused(FULL, "too_many_rooms", sentence)
@@ -253,8 +253,8 @@ class Directory:
         self._places[room.address, room.port] = room
         self._count(room.maker, 1)
         encoded = room_json(room, self.members(room))
-        self._listing.insert(room.fold, encoded)
-        self._pages.clear()
+        self.listing.insert(room.fold, encoded)
+        self.pages.clear()
         return encoded
 
     def _take(self, room: RoomEntry) -> set[Hashable]:
@@ -263,8 +263,8 @@ class Directory:
         if "\0" in room.fold:
             del self._namesakes[room.name]
         self._count(room.maker, -1)
-        self._listing.remove(room.fold)
-        self._pages.clear()
+        self.listing.remove(room.fold)
+        self.pages.clear()
         inside = self._inside.get(room.fold, set()).copy()
         for member in inside:
             self._part(room.fold, member)
@@ -273,11 +273,11 @@ class Directory:
     def _count(self, maker: str, more: int) -> None:
         """Count a room for who made it, and for the /64 that its maker is one address of."""
         for who in {maker, prefix_of(maker)}:
-            count = self._made_by.get(who, 0) + more
+            count = self.made_by.get(who, 0) + more
             if count:
-                self._made_by[who] = count
+                self.made_by[who] = count
             else:
-                del self._made_by[who]
+                del self.made_by[who]
 
     # -- being in rooms ----------------------------------------------------------------------------
 
@@ -336,8 +336,8 @@ class Directory:
             del self._entered[member]
 
     def _recount(self, room: RoomEntry) -> None:
-        self._listing.replace(room.fold, room_json(room, self.members(room)))
-        self._pages.clear()
+        self.listing.replace(room.fold, room_json(room, self.members(room)))
+        self.pages.clear()
 
 
 def _may_be_a_name(name: str) -> bool:

@@ -70,7 +70,7 @@ def _is_at(descriptor: int, path: str) -> bool:
         return False
 
 
-def _append(descriptor: int, line: bytes) -> None:
+def append_line(descriptor: int, line: bytes) -> None:
     """Add `line` to the file and put it on the disk; OSError when nothing of it is there."""
     before = os.fstat(descriptor).st_size
     try:
@@ -130,7 +130,7 @@ class KeyFile:
                 newest = [*kept.items(), (key, value)][-KEEPSAKE_LINES_MAX:]
                 write_atomically(path, "".join(f"{k} {v}\n" for k, v in newest).encode())
                 return True
-            _append(descriptor, f"{key} {value}\n".encode())
+            append_line(descriptor, f"{key} {value}\n".encode())
             return _is_at(descriptor, path)
         finally:
             os.close(descriptor)

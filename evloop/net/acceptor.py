@@ -67,7 +67,7 @@ class Acceptor:
     next try is after `ACCEPT_PAUSE_S`.
     """
 
-    __slots__ = ("_listener", "_loop", "_on_connection", "_on_full", "_short", "_timer", "watch")
+    __slots__ = ("_listener", "_loop", "_on_full", "_short", "_timer", "on_connection", "watch")
 
     def __init__(
         self,
@@ -79,7 +79,7 @@ class Acceptor:
         listener.setblocking(False)
         self._loop = loop
         self._listener = listener
-        self._on_connection = on_connection
+        self.on_connection = on_connection
         self._on_full = on_full
         self._short = False
         self.watch = loop.watch(listener, self._accept, release=listener.close)
@@ -107,7 +107,7 @@ class Acceptor:
                 return
             self._short = False
             sock.setblocking(False)
-            self._on_connection(sock, address)
+            self.on_connection(sock, address)
 
     def _pause(self, error: OSError) -> None:
         self.watch.want_read(False)

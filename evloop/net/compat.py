@@ -50,9 +50,9 @@ IFF_MULTICAST = 0x1000 if LINUX else 0x8000  # <net/if.h> of Darwin and the BSDs
 
 # Not in the socket module; from <linux/in.h>, <linux/in6.h>, <asm-generic/socket.h>, and from
 # <linux/sockios.h>, <linux/route.h>.
-_IP_MULTICAST_ALL = 49
+IP_MULTICAST_ALL = 49
 _IPV6_MULTICAST_ALL = 29
-_SO_MEMINFO = 55
+SO_MEMINFO = 55
 _MEMINFO = "@9I"
 _MEMINFO_DROPS = 8
 _SIOCGIFCONF = 0x8912
@@ -143,7 +143,7 @@ def hear_only_own_groups(sock: socket.socket) -> None:
     The bind to the group holds rooms apart by itself; before Linux 4.20 there is none for IPv6.
     """
     if sock.family == socket.AF_INET:
-        ask(sock, socket.IPPROTO_IP, _IP_MULTICAST_ALL if LINUX else None, 0)
+        ask(sock, socket.IPPROTO_IP, IP_MULTICAST_ALL if LINUX else None, 0)
     else:
         ask(sock, socket.IPPROTO_IPV6, _IPV6_MULTICAST_ALL if LINUX else None, 0)
 
@@ -220,7 +220,7 @@ def kernel_drops(sock: socket.socket) -> int:
     """
     size = calcsize(_MEMINFO)
     try:
-        counters = sock.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, size) if LINUX else b""
+        counters = sock.getsockopt(socket.SOL_SOCKET, SO_MEMINFO, size) if LINUX else b""
     except OSError:
         return 0
     return 0 if len(counters) < size else int(unpack_from(_MEMINFO, counters)[_MEMINFO_DROPS])

@@ -169,9 +169,9 @@ class MulticastTransport:
         "_receiver",
         "_sender",
         "_ttl",
-        "_watches",
         "interface",
         "source",
+        "watches",
     )
 
     def __init__(
@@ -190,7 +190,7 @@ class MulticastTransport:
         self._ready: Callable[[], object] = nothing
         self._heard = float("-inf")  # when something was last received
         self._drops = 0  # datagrams that the kernel threw away at sockets that are closed
-        self._watches: list[Watch] = []
+        self.watches: list[Watch] = []
         self._open()
 
     def _open(self) -> None:
@@ -207,7 +207,7 @@ class MulticastTransport:
         self._receiver, self._sender = receiver, sender
         self._group = destination(self._address, self._port, interface)
         self.source: tuple[Any, ...] = sender.getsockname()
-        self._watches = [
+        self.watches = [
             self._loop.watch(receiver, lambda: self._receive(receiver), release=receiver.close),
             self._loop.watch(sender, lambda: self._receive(sender), self._writable, sender.close),
         ]
@@ -221,7 +221,7 @@ class MulticastTransport:
         try:
             self._sender.sendto(data, self._group if target is None else target)
         except BlockingIOError:
-            self._watches[1].want_write(True)
+            self.watches[1].want_write(True)
             return False
         except OSError as error:
             if target is None and compat.denied_by_macos(error.errno):
@@ -246,11 +246,11 @@ class MulticastTransport:
 
     def close(self) -> None:
         """Leave the group and close the sockets; a second call does nothing."""
-        if self._watches:
+        if self.watches:
             self._drops += self._dropped()
-        for watch in self._watches:
+        for watch in self.watches:
             watch.close()
-        self._watches = []
+        self.watches = []
 
     def _dropped(self) -> int:
         return compat.kernel_drops(self._receiver) + compat.kernel_drops(self._sender)
@@ -269,5 +269,5 @@ class MulticastTransport:
         self._deliver(burst)
 
     def _writable(self) -> None:
-        self._watches[1].want_write(False)
+        self.watches[1].want_write(False)
         self._ready()

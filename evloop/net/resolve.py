@@ -48,7 +48,7 @@ class Lookup:
     `resolver(host, port)` runs in the child and answers as socket.getaddrinfo does.
     """
 
-    __slots__ = ("_answer", "_loop", "_on_done", "_pid", "_port", "_timer", "_watch")
+    __slots__ = ("_loop", "_on_done", "_pid", "_port", "_timer", "_watch", "answer_to")
 
     def __init__(
         self,
@@ -61,7 +61,7 @@ class Lookup:
         self._loop = loop
         self._port = port
         self._on_done: OnDone | None = on_done
-        self._answer = b""
+        self.answer_to = b""
         self._pid = 0
         self._watch: Watch | None = None
         self._timer: Timer | None = None
@@ -104,11 +104,11 @@ class Lookup:
     def _read(self) -> None:
         assert self._watch is not None
         data = os.read(self._watch.fd, RESOLVE_ANSWER_BYTES_MAX + 1)
-        self._answer += data
-        if len(self._answer) > RESOLVE_ANSWER_BYTES_MAX:
+        self.answer_to += data
+        if len(self.answer_to) > RESOLVE_ANSWER_BYTES_MAX:
             self._tell([], _SENSELESS)
         elif not data:
-            self._tell(*_parse(self._answer, self._port))
+            self._tell(*parse_answer(self.answer_to, self._port))
 
     def _too_late(self) -> None:
         self._tell([], f"no answer from the resolver in {RESOLVE_S_MAX:g} s")
@@ -161,12 +161,12 @@ def _run_child(writer: int, host: str, port: int, resolver: Resolver) -> NoRetur
         # Held open here, a connection that our parent closes would not end for its peer.
         os.closerange(0, writer)
         os.closerange(writer + 1, os.sysconf("SC_OPEN_MAX"))
-        os.write(writer, _answer(host, port, resolver))
+        os.write(writer, answer_to(host, port, resolver))
     finally:
         os._exit(0)
 
 
-def _answer(host: str, port: int, resolver: Resolver) -> bytes:
+def answer_to(host: str, port: int, resolver: Resolver) -> bytes:
     try:
         found = resolver(host.encode() if host.isascii() else host, port)
     except OSError as error:
@@ -182,7 +182,7 @@ def _answer(host: str, port: int, resolver: Resolver) -> bytes:
     return "\n".join([*lines[:RESOLVE_ADDRESSES_MAX], "."]).encode()
 
 
-def _parse(answer: bytes, port: int) -> tuple[list[Address], str]:
+def parse_answer(answer: bytes, port: int) -> tuple[list[Address], str]:
     """What the child wrote, as (addresses, why); trusts none of it."""
     text = answer.decode(errors="replace")
     if text.startswith("!"):

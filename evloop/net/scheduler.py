@@ -152,11 +152,11 @@ class Holdings:
     have somebody else cut off must hold less than he does.
     """
 
-    __slots__ = ("_amounts", "total")
+    __slots__ = ("amounts", "total")
 
     def __init__(self) -> None:
         self.total = 0  # bytes, of those that hold more than HELD_FREE_BYTES
-        self._amounts: dict[Any, int] = {}
+        self.amounts: dict[Any, int] = {}
 
     def note(self, stream: Any, amount: int) -> None:
         """`stream` holds so many bytes now."""
@@ -164,15 +164,15 @@ class Holdings:
             if not self.total:
                 return
             amount = 0
-        self.total += amount - self._amounts.pop(stream, 0)
+        self.total += amount - self.amounts.pop(stream, 0)
         if amount:
-            self._amounts[stream] = amount
+            self.amounts[stream] = amount
 
     def relieve(self) -> None:
         """Cut off (`stream.overloaded()`) some of those that hold most, if it is too much."""
         if self.total <= HELD_BYTES_MAX:
             return
-        most = sorted(self._amounts, key=self._amounts.__getitem__, reverse=True)
+        most = sorted(self.amounts, key=self.amounts.__getitem__, reverse=True)
         for stream in most[:ENDS_PER_TICK]:
             if self.total <= HELD_AFTER_BYTES:
                 return

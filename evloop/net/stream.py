@@ -148,7 +148,6 @@ class Stream(Watched):
 
     __slots__ = (
         "_ahead",
-        "_decoder",
         "_eof",
         "_hub",
         "_out",
@@ -157,6 +156,7 @@ class Stream(Watched):
         "_sealed",
         "_timed",
         "_unacknowledged",
+        "decoder",
         "queued",
         "state",
         "why",
@@ -166,7 +166,7 @@ class Stream(Watched):
 
     def __init__(self, hub: Hub, sock: socket.socket, pipe: TlsPipe | None = None) -> None:
         self._hub = hub
-        self._decoder = FrameDecoder()
+        self.decoder = FrameDecoder()
         self._ahead: list[bytes] | tuple[()] = ()  # frames that `payloads` did not take yet
         self._out: list[bytes] | tuple[()] = ()  # a list of its own only while there is something
         self.queued = 0  # bytes in _out and _sealed
@@ -329,14 +329,14 @@ class Stream(Watched):
             plain = self._unseal(pipe, data)
             if plain is None:
                 return
-            self._decoder.feed(plain)
+            self.decoder.feed(plain)
         elif data:
-            self._decoder.feed(data)
+            self.decoder.feed(data)
         else:
             self._eof = True
             self.want_read(False)
         share = hub.turns.share()
-        if share == FRAMES_FREE and self._decoder.next_size() > LARGE_FRAME_BYTES:
+        if share == FRAMES_FREE and self.decoder.next_size() > LARGE_FRAME_BYTES:
             self.want_read(False)
             hub.turns.wait(self)
         else:
@@ -364,7 +364,7 @@ class Stream(Watched):
 
     def _handle(self, share: int) -> None:
         """Hand over the frames that are whole, at most `share` of them."""
-        hub, decoder = self._hub, self._decoder
+        hub, decoder = self._hub, self.decoder
         left, before = share, self.queued
         try:
             while self.queued <= OUT_HIGH_WATER_BYTES and self.state == OPEN:
@@ -428,14 +428,14 @@ class Stream(Watched):
         self._paused = full
         self.want_read(not full and not self._eof)
         # A frame that waits for room in our own queue is not the peer's delay.
-        if self._decoder.rest and not full:
+        if self.decoder.rest and not full:
             self._timed = True
             self._hub.unfinished.start(self)
         else:
             self._in_time()
 
     def _account(self) -> None:
-        self._hub.holdings.note(self, self.queued + len(self._decoder.rest))
+        self._hub.holdings.note(self, self.queued + len(self.decoder.rest))
 
     def _drop(self, data: bytes) -> None:
         self.queued += len(data)  # nothing is sent any more: the counter is free for this
@@ -516,7 +516,7 @@ class Stream(Watched):
             self.abort(self.why)
             return
         self.state = LINGERING
-        self._decoder = FrameDecoder()
+        self.decoder = FrameDecoder()
         try:
             self.fileobj.shutdown(socket.SHUT_WR)
         except OSError:  # the peer reset it meanwhile: then there is nothing to linger for

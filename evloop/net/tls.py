@@ -68,17 +68,17 @@ class TlsPipe:
     __slots__ = (
         "_begun",
         "_check",
-        "_control",
         "_early",
         "_head",
-        "_in",
-        "_object",
-        "_out",
         "_skip",
+        "control",
+        "encrypted_in",
+        "encrypted_out",
         "ended",
         "failure",
         "plain_peer",
         "state",
+        "tls",
     )
 
     def __init__(
@@ -89,12 +89,12 @@ class TlsPipe:
         host: str | None = None,
         check: Callable[[bytes], str | None] | None = None,
     ) -> None:
-        self._in = ssl.MemoryBIO()
-        self._out = ssl.MemoryBIO()
-        self._object = context.wrap_bio(self._in, self._out, server_side, host)
+        self.encrypted_in = ssl.MemoryBIO()
+        self.encrypted_out = ssl.MemoryBIO()
+        self.tls = context.wrap_bio(self.encrypted_in, self.encrypted_out, server_side, host)
         self._check = check
         self._early: list[bytes] = []  # bounded by the caller's own out-queue
-        self._control = 0  # records that held no plain bytes
+        self.control = 0  # records that held no plain bytes
         self._head = b""  # the beginning of a record's header
         self._skip = 0  # bytes of a record that are still to come
         self._begun = False  # the peer's first byte was seen, and was that of a TLS record
@@ -111,7 +111,7 @@ class TlsPipe:
     def start(self) -> bytes:
         """What goes on the wire first: a client's hello, from a server nothing."""
         self._shake_hands()
-        return self._out.read()
+        return self.encrypted_out.read()
 
     def receive(self, data: bytes) -> tuple[bytes, bytes]:
         """Take `data` from the wire; return (plain bytes to read, wire bytes to send)."""
@@ -124,10 +124,10 @@ class TlsPipe:
                 self._fail("the other side speaks no TLS")
                 return b"", b""
         if len(data) <= TLS_SLICE_BYTES:
-            return self._take(data), self._out.read()
+            return self._take(data), self.encrypted_out.read()
         slices = range(0, len(data), TLS_SLICE_BYTES)
         plain = b"".join([self._take(data[at : at + TLS_SLICE_BYTES]) for at in slices])
-        return plain, self._out.read()
+        return plain, self.encrypted_out.read()
 
     def send(self, plain: bytes) -> bytes:
         """Return the wire bytes of `plain`; none yet when the handshake is not done."""
@@ -136,8 +136,8 @@ class TlsPipe:
         if self.state is HANDSHAKE:
             self._early.append(plain)
         elif self.state is OPEN:
-            self._object.write(plain)  # the memory buffer grows: it takes all at once
-            return self._out.read()
+            self.tls.write(plain)  # the memory buffer grows: it takes all at once
+            return self.encrypted_out.read()
         return b""
 
     def end(self) -> None:
@@ -150,22 +150,22 @@ class TlsPipe:
         """Return the goodbye (close_notify) that should end the wire."""
         if self.state is OPEN:
             try:
-                self._object.unwrap()
+                self.tls.unwrap()
             except ssl.SSLError:  # it wants the peer's goodbye, which nobody waits for
                 pass
         if self.state is not FAILED:
             self.state = CLOSED
-        return self._out.read()
+        return self.encrypted_out.read()
 
     def _take(self, data: bytes) -> bytes:
         if self.state is FAILED:
             return b""  # an earlier slice of the same bytes was too much
-        self._in.write(data)
+        self.encrypted_in.write(data)
         self._count_records(data)
         if self.state is HANDSHAKE:
             self._shake_hands()
         plain = self._read() if self.state is OPEN else b""
-        if self._control > TLS_CONTROL_RECORDS_MAX and self.state is not FAILED:
+        if self.control > TLS_CONTROL_RECORDS_MAX and self.state is not FAILED:
             self._fail("too many TLS records with nothing in them")
         return plain
 
@@ -183,26 +183,26 @@ class TlsPipe:
                 self._head = head
                 break
             self._head = b""
-            self._control += 1
+            self.control += 1
             at += int.from_bytes(head[3:], "big")
         self._skip = max(0, at - end)
 
     def _shake_hands(self) -> None:
         try:
-            self._object.do_handshake()
+            self.tls.do_handshake()
         except ssl.SSLWantReadError:
             return
         except (ssl.SSLError, ssl.CertificateError) as error:
             self._fail(sentence_of(error))
             return
         if self._check is not None:
-            why = self._check(self._object.getpeercert(binary_form=True) or b"")
+            why = self._check(self.tls.getpeercert(binary_form=True) or b"")
             if why is not None:
                 self._fail(why)
                 return
         self.state = OPEN
         for plain in self._early:
-            self._object.write(plain)
+            self.tls.write(plain)
         self._early.clear()
 
     def _read(self) -> bytes:
@@ -211,7 +211,7 @@ class TlsPipe:
         parts = []
         while True:
             try:
-                part = self._object.read(TLS_READ_BYTES_MAX)
+                part = self.tls.read(TLS_READ_BYTES_MAX)
             except ssl.SSLWantReadError:
                 break
             except ssl.SSLZeroReturnError:
@@ -223,7 +223,7 @@ class TlsPipe:
                 self.ended = True
                 break
             parts.append(part)
-            self._control -= 1  # a read returns one record, or a part of it
+            self.control -= 1  # a read returns one record, or a part of it
         return b"".join(parts)
 
     def _fail(self, why: str) -> None:

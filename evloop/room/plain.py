@@ -45,7 +45,6 @@ class PlainSession:
 
     __slots__ = (
         "_counts",
-        "_events",
         "_history",
         "_leaving",
         "_now",
@@ -53,6 +52,7 @@ class PlainSession:
         "_queue",
         "is_own",
         "nickname",
+        "pending",
         "place",
         "sender_id",
     )
@@ -71,7 +71,7 @@ class PlainSession:
         self.sender_id = sender_id
         self.nickname = check_nickname(nickname)
         self.is_own: Callable[[object], bool] = _never  # whether a source is our own socket
-        self._events: list[Event] = []
+        self.pending: list[Event] = []
         self._queue: deque[bytes] = deque()
         self._history: deque[Said] = deque(maxlen=PLAIN_HISTORY_MAX)
         self._now = now
@@ -108,7 +108,7 @@ class PlainSession:
             return
         if data[:2] == RELIABLE_MAGIC:  # it is no text: somebody has entered with the other mode
             if not self._counts["dropped_reliable"]:
-                self._events.append(Foreign("foreign", "reliable"))
+                self.pending.append(Foreign("foreign", "reliable"))
             self._counts["dropped_reliable"] += 1
             return
         line = data.decode(errors="replace").rstrip("\0\r\n")  # C programs send the NUL along
@@ -127,7 +127,7 @@ class PlainSession:
 
     def _keep(self, sender: bytes, name: str, kind: int, text: str, wall: int) -> None:
         event = Said("message", sender, NO_SEQ, name, kind, text, wall, "", False)
-        self._events.append(event)
+        self.pending.append(event)
         self._history.append(event)
 
     def handle_timer(self, now: float) -> None:
@@ -151,7 +151,7 @@ class PlainSession:
 
     def events(self) -> list[Event]:
         """What happened since the last call."""
-        events, self._events = self._events, []
+        events, self.pending = self.pending, []
         return events
 
     def members(self, now: float) -> list[tuple[bytes, str, float]]:

@@ -181,7 +181,7 @@ def load_history(directory: str, is_command: Callable[[str], bool] = bool) -> li
     except OSError:
         return []  # a history that cannot be read is no reason not to chat
     lines = data.decode("utf-8", "replace").split("\n")[:-1]
-    return [*filter(is_command, map(_unescape, lines))][-HISTORY_LINES_MAX:]
+    return [*filter(is_command, map(unescape, lines))][-HISTORY_LINES_MAX:]
 
 
 def save_history(
@@ -203,13 +203,13 @@ def save_history(
             added = now[len(kept) :]
             break
     merged = [*load_history(directory, is_command), *added][-HISTORY_LINES_MAX:]
-    text = "".join(_escape(line) + "\n" for line in merged)
+    text = "".join(escape(line) + "\n" for line in merged)
     write_private(os.path.join(directory, HISTORY), text.encode("utf-8", "replace"))
 
 
-def _escape(line: str) -> str:
+def escape(line: str) -> str:
     return line.replace("\\", "\\\\").replace("\n", "\\n")
 
 
-def _unescape(line: str) -> str:
+def unescape(line: str) -> str:
     return "\\".join(part.replace("\\n", "\n") for part in line.split("\\\\"))

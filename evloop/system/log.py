@@ -70,9 +70,9 @@ class Log:
         "_journal",
         "_level",
         "_wall",
-        "_windows",
-        "_write",
         "schedule",
+        "windows",
+        "write",
     )
 
     def __init__(
@@ -84,14 +84,14 @@ class Log:
         wall: Callable[[], float],
         clock: Callable[[], float],
     ) -> None:
-        self._write = write
+        self.write = write
         self._level = level
         self._journal = journal
         self._wall = wall
         self._clock = clock
         # (severity, event, visitor), visitor "" for all of them together; oldest first, since
         # every window is equally long.
-        self._windows: dict[tuple[int, str, str], _Window] = {}
+        self.windows: dict[tuple[int, str, str], _Window] = {}
         self.schedule: Callable[[float, Callable[[], None]], object] | None = None
         self._armed = False  # `schedule` was asked and has not called back
 
@@ -122,7 +122,7 @@ class Log:
         """End the windows that are over, and say what each held back: the timer's callback."""
         self._armed = False
         self._end_windows(self._clock())
-        for window in self._windows.values():
+        for window in self.windows.values():
             if window.held:
                 self._arm(window.ends)
                 return
@@ -148,11 +148,11 @@ class Log:
 
     def _held(self, severity: int, event: str, visitor: str, most: int, now: float) -> bool:
         key = (severity, event, visitor)
-        window = self._windows.get(key)
+        window = self.windows.get(key)
         if window is None:
-            if visitor and len(self._windows) >= LOG_KINDS_MAX:
+            if visitor and len(self.windows) >= LOG_KINDS_MAX:
                 return False  # the event's own window still bounds it
-            window = self._windows[key] = _Window(now + LOG_WINDOW_S)
+            window = self.windows[key] = _Window(now + LOG_WINDOW_S)
         window.count += 1
         if window.count <= most:
             return False
@@ -166,12 +166,12 @@ class Log:
             self.schedule(when, self.flush_repeats)
 
     def _end_windows(self, now: float) -> None:
-        while self._windows:
-            key = next(iter(self._windows))
-            window = self._windows[key]
+        while self.windows:
+            key = next(iter(self.windows))
+            window = self.windows[key]
             if window.ends > now:
                 return
-            del self._windows[key]
+            del self.windows[key]
             if window.held:
                 severity, event, visitor = key
                 self._line(severity, f"{event} ... {window.held} more", {"peer": visitor or None})
@@ -181,7 +181,7 @@ class Log:
         from traceback import format_exception
 
         for line in "".join(format_exception(type(error), error, error.__traceback__)).split("\n"):
-            self._write(line)
+            self.write(line)
 
     # -- the text --------------------------------------------------------------------------------
 
@@ -191,7 +191,7 @@ class Log:
         else:
             head = f"{iso_utc(self._wall())} {_WORDS[severity]} {event}"
         tail = "".join(f" {key}={_value(it)}" for key, it in fields.items() if it is not None)
-        self._write(head + tail)
+        self.write(head + tail)
 
 
 def _visitor(peer: object) -> str:

@@ -83,11 +83,11 @@ class Watched:
         self._mask = 0
         self.fileobj = fileobj
         self.fd = fd = fileobj if isinstance(fileobj, int) else fileobj.fileno()
-        if fd in loop._watches:
+        if fd in loop.watches:
             raise LocalProtocolError(f"descriptor {fd} is watched already")
         if read:
             self.want_read(True)
-        loop._watches[fd] = self
+        loop.watches[fd] = self
         loop._fresh.add(fd)
 
     def on_read(self) -> object:
@@ -115,7 +115,7 @@ class Watched:
             return
         if self.fd < 0:
             raise LocalProtocolError("a closed descriptor cannot be watched")
-        poller = self._loop._poller
+        poller = self._loop.poller
         if not old:
             poller.register(self.fd, mask)
         elif mask:
@@ -138,8 +138,8 @@ class Watched:
         self._mask = 0
         self.fd = -1
         if mask:
-            self._loop._poller.unregister(fd)
-        del self._loop._watches[fd]
+            self._loop.poller.unregister(fd)
+        del self._loop.watches[fd]
         self.release()
 
 
@@ -189,21 +189,21 @@ class Loop:
     __slots__ = (
         "_clock",
         "_closed",
-        "_deferred",
         "_due",
         "_errors",
         "_fresh",
         "_hooks",
-        "_poller",
         "_selector",
         "_signals",
         "_stopping",
         "_ticking",
-        "_timers",
-        "_watches",
+        "deferred",
         "now",
         "on_busy",
         "on_error",
+        "poller",
+        "timers",
+        "watches",
     )
 
     def __init__(
@@ -214,12 +214,12 @@ class Loop:
     ) -> None:
         self._clock = clock
         self._selector = selectors.DefaultSelector() if selector is None else selector
-        self._poller = _poller_of(self._selector)
-        self._watches: dict[int, Watched] = {}
+        self.poller = _poller_of(self._selector)
+        self.watches: dict[int, Watched] = {}
         self._fresh: set[int] = set()  # descriptors first watched in the batch being dispatched
-        self._timers = Timers()
+        self.timers = Timers()
         self._due: deque[Timer] = deque()
-        self._deferred: deque[Callback] = deque()
+        self.deferred: deque[Callback] = deque()
         self._hooks: list[Callback] = []
         self._errors: deque[Exception] = deque()  # that nobody has taken: they leave a tick
         self._signals: _Signals | None = None
@@ -250,13 +250,13 @@ class Loop:
 
     def call_at(self, when: float, fn: Callback) -> Timer:
         """Call `fn` once `when` has come; inf makes a timer that waits to be moved."""
-        timer = Timer(self._timers, fn)
+        timer = Timer(self.timers, fn)
         timer.move(when)
         return timer
 
     def defer(self, fn: Callback) -> None:
         """Call `fn` once, after this tick's events; from a deferred function: in the next tick."""
-        self._deferred.append(fn)
+        self.deferred.append(fn)
 
     def before_sleep(self, fn: Callback) -> None:
         """Call `fn` at the start of every tick, after the hooks given before it."""
@@ -289,25 +289,25 @@ class Loop:
         if self._ticking or self._closed:
             raise LocalProtocolError("a tick inside a tick" if self._ticking else "a closed loop")
         self._ticking = True
-        heap = self._timers.heap
+        heap = self.timers.heap
         try:
             if self._hooks:
                 self._run_hooks()
             # A fresh reading: `now` is as old as the last tick's callbacks and the hooks took.
             before = self._clock()
-            if self._deferred or self._due or self._stopping or self._errors:
+            if self.deferred or self._due or self._stopping or self._errors:
                 timeout: float | None = 0
             else:
                 timeout = self._sleep(before) if heap else None
             if self.on_busy is not None:
                 self.on_busy(before - self.now)
-            events = self._poller.poll(timeout, EVENTS_PER_TICK_MAX)
+            events = self.poller.poll(timeout, EVENTS_PER_TICK_MAX)
             self.now = now = self._clock()
             if events:
                 self._dispatch(events)
             if (heap and heap[0][0] <= now) or self._due:
                 self._run_timers()
-            if self._deferred:
+            if self.deferred:
                 self._run_deferred()
             if self._errors:
                 raise self._errors.popleft()
@@ -348,20 +348,20 @@ class Loop:
         self._closed = True
         if self._signals is not None:
             self._signals.restore()
-        for watch in list(self._watches.values()):
+        for watch in list(self.watches.values()):
             self.guard(watch, watch.close_descriptor)
-        self._timers.clear()
+        self.timers.clear()
         self._due.clear()
-        self._deferred.clear()
+        self.deferred.clear()
         self._hooks.clear()
-        self._poller.close()
+        self.poller.close()
         self._selector.close()
         if self._errors:
             raise self._errors.popleft()
 
     def _sleep(self, now: float) -> float | None:
         """Seconds from `now` until the next timer; None: there is none."""
-        left = self._timers.next_deadline() - now
+        left = self.timers.next_deadline() - now
         if left <= 0:  # epoll would take it for "for ever"
             return 0
         if left > SLEEP_S_MAX:  # epoll raises beyond 2**31 ms
@@ -369,7 +369,7 @@ class Loop:
         return left
 
     def _dispatch(self, events: list[tuple[int, int]]) -> None:
-        watch_of = self._watches.get
+        watch_of = self.watches.get
         fresh = self._fresh
         if fresh:
             fresh.clear()
@@ -390,7 +390,7 @@ class Loop:
     def _run_timers(self) -> None:
         now, due = self.now, self._due
         # Taken out before the first is called: one that arms itself for `now` waits a tick.
-        self._timers.take_due(now, due)
+        self.timers.take_due(now, due)
         while due:
             timer = due.popleft()
             try:
@@ -399,7 +399,7 @@ class Loop:
                 self.failed(timer, error)
 
     def _run_deferred(self) -> None:
-        deferred = self._deferred
+        deferred = self.deferred
         for _ in range(len(deferred)):
             fn = deferred.popleft()
             self.guard(fn, fn)

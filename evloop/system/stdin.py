@@ -136,11 +136,11 @@ class LineReader:
     A byte order mark before the first line is no part of it.
     """
 
-    __slots__ = ("_escape", "_partial", "_skipping", "number")
+    __slots__ = ("_escape", "_skipping", "number", "partial")
 
     def __init__(self, escape: bytes = b"") -> None:
         self._escape = escape  # b"": nothing but a line end ends a line
-        self._partial = b""
+        self.partial = b""
         self._skipping = False
         self.number = 0
 
@@ -151,26 +151,26 @@ class LineReader:
             before, _, data = data.rpartition(self._escape)
             whole, newline, _ = before.rpartition(b"\n")
             out = self.feed(whole + newline) if newline else []
-            self._partial, self._skipping = b"", False
+            self.partial, self._skipping = b"", False
             out.append(("escape", ""))
         *lines, rest = data.split(b"\n")
         for line in lines:
-            line, self._partial = self._partial + line, b""
+            line, self.partial = self.partial + line, b""
             self.number += 1
             if self._skipping:
                 self._skipping = False
             else:
                 out.append(self._judge(line, self.number))
         if not self._skipping:
-            self._partial += rest
-            if len(self._partial) > LINE_BYTES_MAX:
-                out.append(self._judge(self._partial, self.number + 1))
-                self._partial, self._skipping = b"", True
+            self.partial += rest
+            if len(self.partial) > LINE_BYTES_MAX:
+                out.append(self._judge(self.partial, self.number + 1))
+                self.partial, self._skipping = b"", True
         return out
 
     def finish(self) -> list[tuple[str, str]]:
         """The end of input: a last line needs no line end."""
-        return self.feed(b"\n") if self._partial else []
+        return self.feed(b"\n") if self.partial else []
 
     @staticmethod
     def _judge(line: bytes, number: int) -> tuple[str, str]:

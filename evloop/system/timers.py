@@ -45,12 +45,12 @@ class Timer:
     before its function is called. It can be moved again and again until it is cancelled.
     """
 
-    __slots__ = ("_fn", "_queued", "_seq", "_timers", "when")
+    __slots__ = ("_fn", "_queued", "_timers", "seq", "when")
 
     def __init__(self, timers: Timers, fn: Callback) -> None:
         self._timers = timers
         self._fn: Callback | None = fn
-        self._seq = 0  # of my entry in the heap; 0: I have none
+        self.seq = 0  # of my entry in the heap; 0: I have none
         self._queued = NEVER  # `when` of that entry: never later than my own
         self.when = NEVER
 
@@ -61,7 +61,7 @@ class Timer:
         if when != when:
             raise LocalProtocolError("a timer cannot be moved to nan")
         self.when = when
-        if self._seq:
+        if self.seq:
             # Later than queued (the common case: a deadline that is pushed back and back) costs
             # nothing now: the entry is put right when it comes to the top.
             if self._queued <= when < NEVER:
@@ -74,35 +74,35 @@ class Timer:
         """Never call, and let go of the function. A second call does nothing."""
         self._fn = None
         self.when = NEVER
-        if self._seq:
+        if self.seq:
             self._forget_entry()
 
     def fire(self, now: float) -> None:
         """Call the function of a timer that `take_due` gave, unless it was moved or cancelled by
         one that was called before it."""
         fn = self._fn
-        if fn is not None and not self._seq and self.when <= now:
+        if fn is not None and not self.seq and self.when <= now:
             self.when = NEVER
             fn()
 
     def _forget_entry(self) -> None:
-        self._seq = 0
+        self.seq = 0
         self._timers.count_stale()
 
 
 class Timers:
     """The timers of one loop. `heap` is for reading: while it is empty, nothing is due."""
 
-    __slots__ = ("_seq", "_stale", "heap")
+    __slots__ = ("heap", "seq", "stale")
 
     def __init__(self) -> None:
         self.heap: list[tuple[float, int, Timer]] = []
-        self._seq = 0
-        self._stale = 0  # entries of the heap that no timer owns any more
+        self.seq = 0
+        self.stale = 0  # entries of the heap that no timer owns any more
 
     def push(self, timer: Timer, when: float) -> None:
         """Enter `timer`, which has no entry."""
-        self._seq = timer._seq = seq = self._seq + 1
+        self.seq = timer.seq = seq = self.seq + 1
         timer._queued = when
         heappush(self.heap, (when, seq, timer))
 
@@ -111,9 +111,9 @@ class Timers:
         heap = self.heap
         while heap:
             when, seq, timer = heap[0]
-            if timer._seq != seq:
+            if timer.seq != seq:
                 heappop(heap)
-                self._stale -= 1
+                self.stale -= 1
             elif timer.when != when:
                 timer._queued = timer.when
                 heapreplace(heap, (timer.when, seq, timer))
@@ -125,17 +125,17 @@ class Timers:
         """Move those that are due at `now` into `due`: one that is armed anew is not among them."""
         while self.next_deadline() <= now:
             timer = heappop(self.heap)[2]
-            timer._seq = 0
+            timer.seq = 0
             due.append(timer)
 
     def count_stale(self) -> None:
         """One more entry without a timer; when they are the most of the heap, drop them all."""
-        self._stale += 1
+        self.stale += 1
         heap = self.heap
-        if self._stale > STALE_TIMERS_MIN and self._stale > len(heap) // 2:
-            heap[:] = [entry for entry in heap if entry[2]._seq == entry[1]]
+        if self.stale > STALE_TIMERS_MIN and self.stale > len(heap) // 2:
+            heap[:] = [entry for entry in heap if entry[2].seq == entry[1]]
             heapify(heap)
-            self._stale = 0
+            self.stale = 0
 
     def clear(self) -> None:
         """Forget all of them."""

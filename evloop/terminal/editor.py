@@ -70,7 +70,6 @@ class Editor:
         "_is_command",
         "_keys",
         "_laid_out",
-        "_line",
         "_line_history",
         "_now",
         "_pacer",
@@ -78,9 +77,10 @@ class Editor:
         "_prompt",
         "_rows",
         "_screen",
-        "_search",
         "_urgent",
         "busy",
+        "line",
+        "search",
         "touched",
     )
 
@@ -107,7 +107,7 @@ class Editor:
         self._decoder = KeyDecoder(escape=escape, charset=charset)
         self._screen = Renderer(self._columns, charset=charset, shift=shift)
         self._pacer = Pacer(slow=slow)
-        self._line = Line()
+        self.line = Line()
         self._line_history = LineHistory(history)
         self._keys: deque[Key] = deque()
         self._laid_out: tuple[list[list[str]], int, int] = [], 0, 0  # as last drawn
@@ -121,7 +121,7 @@ class Editor:
         self._interrupted = -NEVER
         self._now = 0.0
         self._progress = ""
-        self._search: tuple[str, int, str] | None = None  # wanted, index found, what was typed
+        self.search: tuple[str, int, str] | None = None  # wanted, index found, what was typed
         self.set_prompt(prompt, echo=echo)
 
     # -- what the caller sees --------------------------------------------------------------
@@ -129,12 +129,12 @@ class Editor:
     @property
     def text(self) -> str:
         """The line as typed so far."""
-        return self._line.text
+        return self.line.text
 
     @property
     def cursor(self) -> int:
         """The cursor, in characters of `text`."""
-        return sum(map(len, self._line.clusters[: self._line.cursor]))
+        return sum(map(len, self.line.clusters[: self.line.cursor]))
 
     @property
     def history(self) -> list[str]:
@@ -182,10 +182,10 @@ class Editor:
 
     def _press(self, key: Key) -> Event | None:
         name, text = key
-        line = self._line
+        line = self.line
         if name == "text" or name == "paste":
-            if self._search is not None:
-                self._search_for(self._search[0] + text.replace("\n", " "))
+            if self.search is not None:
+                self._search_for(self.search[0] + text.replace("\n", " "))
                 return None
             line.begin(killing=False, typing=name == "text")
             if not line.insert(text):
@@ -194,12 +194,12 @@ class Editor:
         if name == "receipt":
             self._pacer.receipt(self._now)
             return None
-        if self._search is not None:
+        if self.search is not None:
             command = SEARCHING.get(name)
             if command is not None:
                 command(self)
                 return None
-            self._search = None
+            self.search = None
             if name == "escape":
                 return None
         line.begin(killing=name in KILLS, typing=False)
@@ -247,16 +247,16 @@ class Editor:
 
         False when something else was typed meanwhile: then Ctrl-Y brings the text back.
         """
-        if self._line.clusters:
-            self._line.killed = split(text)
+        if self.line.clusters:
+            self.line.killed = split(text)
             return False
-        self._line.set(text)
+        self.line.set(text)
         self._change()
         return True
 
     def discard(self) -> None:
         """Empty the line."""
-        self._line.clear()
+        self.line.clear()
         self._change()
 
     def slow(self) -> None:
@@ -318,10 +318,10 @@ class Editor:
         return screen.take()
 
     def _lay_out(self) -> tuple[list[list[str]], int, int]:
-        line = self._line
+        line = self.line
         prompt, clusters, cursor = self._prompt, line.clusters, line.cursor
-        if self._search is not None:
-            wanted, found, _ = self._search
+        if self.search is not None:
+            wanted, found, _ = self.search
             failing = "" if found >= 0 or not wanted else "no "
             prompt = f"({failing}search) {display(wanted)}: "
         rows, row, column = lay_out(split(prompt), clusters, cursor, self._columns, self._charset)
@@ -338,73 +338,73 @@ class Editor:
     # -- commands: change the model, draw nothing ------------------------------------------
 
     def _submit(self) -> Event:
-        text = self._line.text.rstrip("\n")
+        text = self.line.text.rstrip("\n")
         self._line_history.add(text, self._is_command(text))
         if self._echo:
             shown = display(text.replace("\n", " "))
             self.above(self._prompt + shown, TYPED, urgent=True)
-        self._line.clear()
+        self.line.clear()
         return ("line", text)
 
     def _newline(self) -> None:
-        self._line.insert("\n")
+        self.line.insert("\n")
 
     def _delete_left(self) -> None:
-        self._line.delete(max(0, self._line.cursor - 1), self._line.cursor)
+        self.line.delete(max(0, self.line.cursor - 1), self.line.cursor)
 
     def _delete_right(self) -> None:
-        self._line.delete(self._line.cursor, self._line.cursor + 1)
+        self.line.delete(self.line.cursor, self.line.cursor + 1)
 
     def _delete_or_eof(self) -> Event | None:
-        if not self._line.clusters:
+        if not self.line.clusters:
             return ("eof",)
         self._delete_right()
         return None
 
     def _left(self) -> None:
-        self._line.cursor = max(0, self._line.cursor - 1)
+        self.line.cursor = max(0, self.line.cursor - 1)
 
     def _right(self) -> None:
-        self._line.cursor = min(len(self._line.clusters), self._line.cursor + 1)
+        self.line.cursor = min(len(self.line.clusters), self.line.cursor + 1)
 
     def _home(self) -> None:
-        self._line.cursor = 0
+        self.line.cursor = 0
 
     def _end(self) -> None:
-        self._line.cursor = len(self._line.clusters)
+        self.line.cursor = len(self.line.clusters)
 
     def _word_left(self) -> None:
-        self._line.cursor = self._line.word_left()
+        self.line.cursor = self.line.word_left()
 
     def _word_right(self) -> None:
-        self._line.cursor = self._line.word_right()
+        self.line.cursor = self.line.word_right()
 
     def _kill_right(self) -> None:
-        self._line.kill(self._line.cursor, len(self._line.clusters))
+        self.line.kill(self.line.cursor, len(self.line.clusters))
 
     def _kill_left(self) -> None:
-        self._line.kill(0, self._line.cursor)
+        self.line.kill(0, self.line.cursor)
 
     def _kill_blank_word_left(self) -> None:
-        self._line.kill(self._line.word_left(blank_only=True), self._line.cursor)
+        self.line.kill(self.line.word_left(blank_only=True), self.line.cursor)
 
     def _kill_word_left(self) -> None:
-        self._line.kill(self._line.word_left(), self._line.cursor)
+        self.line.kill(self.line.word_left(), self.line.cursor)
 
     def _kill_word_right(self) -> None:
-        self._line.kill(self._line.cursor, self._line.word_right())
+        self.line.kill(self.line.cursor, self.line.word_right())
 
     def _yank(self) -> None:
-        self._bell |= not self._line.yank()
+        self._bell |= not self.line.yank()
 
     def _swap(self) -> None:
-        self._bell |= not self._line.swap()
+        self._bell |= not self.line.swap()
 
     def _undo(self) -> None:
-        self._bell |= not self._line.undo()
+        self._bell |= not self.line.undo()
 
     def _older(self) -> None:
-        text = self._line_history.back(self._line.text)
+        text = self._line_history.back(self.line.text)
         self._recalled(text)
 
     def _newer(self) -> None:
@@ -414,13 +414,13 @@ class Editor:
         if text is None:
             self._bell = True
         else:
-            self._line.set(text)
+            self.line.set(text)
 
     def _clear_screen(self) -> None:
         self._cleared = True
 
     def _interrupt(self) -> Event | None:
-        line = self._line
+        line = self.line
         if line.clusters:
             line.begin(killing=False, typing=False)
             line.kill(0, len(line.clusters))
@@ -444,7 +444,7 @@ class Editor:
     def _complete_word(self) -> None:
         from evloop.terminal.layout import common_prefix, listed
 
-        line = self._line
+        line = self.line
         text, cursor = line.text, self.cursor
         candidates = self._complete(text, cursor)
         start = max(text.rfind(" ", 0, cursor), text.rfind("\n", 0, cursor)) + 1
@@ -465,24 +465,24 @@ class Editor:
     # -- search ----------------------------------------------------------------------------
 
     def _search_begin(self) -> None:
-        self._search = ("", -1, self._line.text)
+        self.search = ("", -1, self.line.text)
 
     def _search_for(self, wanted: str) -> None:
-        assert self._search is not None
+        assert self.search is not None
         wanted = wanted[:SEARCH_CHARACTERS_MAX]
         self._search_found(wanted, self._line_history.search(wanted, HISTORY_LINES_MAX))
 
     def _search_found(self, wanted: str, found: int) -> None:
-        assert self._search is not None
-        self._search = (wanted, found, self._search[2])
+        assert self.search is not None
+        self.search = (wanted, found, self.search[2])
         if found >= 0:
-            self._line.set(self._line_history.lines[found])
+            self.line.set(self._line_history.lines[found])
         elif wanted:
             self._bell = True
 
     def _search_older(self) -> None:
-        assert self._search is not None
-        wanted, found, _ = self._search
+        assert self.search is not None
+        wanted, found, _ = self.search
         older = self._line_history.search(wanted, found) if found > 0 else -1
         if older >= 0:
             self._search_found(wanted, older)
@@ -490,13 +490,13 @@ class Editor:
             self._bell = True
 
     def _search_shorter(self) -> None:
-        assert self._search is not None
-        self._search_for(self._search[0][:-1])
+        assert self.search is not None
+        self._search_for(self.search[0][:-1])
 
     def _search_cancel(self) -> None:
-        assert self._search is not None
-        self._line.set(self._search[2])
-        self._search = None
+        assert self.search is not None
+        self.line.set(self.search[2])
+        self.search = None
 
 
 KILLS = frozenset({"ctrl-k", "ctrl-u", "ctrl-w", "alt-d", "alt-backspace"})

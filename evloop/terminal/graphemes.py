@@ -78,8 +78,8 @@ def _load_traits() -> Callable[[str], Traits]:
     return traits
 
 
-_traits: Callable[[str], Traits] | None = None
-_cells: dict[tuple[str, str], Cell] = {}
+char_traits: Callable[[str], Traits] | None = None
+cells_cached: dict[tuple[str, str], Cell] = {}
 _ambiguous_is_wide = False
 
 
@@ -92,14 +92,14 @@ def set_ambiguous(wide: bool) -> None:
     global _ambiguous_is_wide  # noqa: PLW0603  of the terminal, and there is one
     if wide != _ambiguous_is_wide:
         _ambiguous_is_wide = wide
-        _cells.clear()
+        cells_cached.clear()
 
 
 def _traits_of(char: str) -> Traits:
-    global _traits  # noqa: PLW0603  loaded once, late
-    if _traits is None:
-        _traits = _load_traits()
-    return _traits(char)
+    global char_traits  # noqa: PLW0603  loaded once, late
+    if char_traits is None:
+        char_traits = _load_traits()
+    return char_traits(char)
 
 
 def _is_flag_letter(char: str) -> bool:
@@ -148,11 +148,11 @@ def cell(cluster: str, charset: str = "utf-8") -> Cell:
     if len(cluster) == 1 and " " <= cluster <= "~":
         return cluster, 1, True
     key = (cluster, charset)
-    found = _cells.get(key)
+    found = cells_cached.get(key)
     if found is None:
-        if len(_cells) >= CELLS_CACHED_MAX:
-            _cells.clear()
-        found = _cells[key] = _measure(cluster, charset)
+        if len(cells_cached) >= CELLS_CACHED_MAX:
+            cells_cached.clear()
+        found = cells_cached[key] = _measure(cluster, charset)
     return found
 
 

@@ -110,11 +110,11 @@ class KeyDecoder:
         "_decoder",
         "_escape",
         "_guarded",
-        "_held",
         "_keys",
         "_report",
         "_state",
         "_stuck",
+        "held",
     )
 
     def __init__(self, *, escape: int = 0x1D, charset: str = "utf-8") -> None:
@@ -126,7 +126,7 @@ class KeyDecoder:
         """Forget everything half-received: after a suspension nothing continues."""
         self._decoder = getincrementaldecoder(self._charset)("replace")
         self._state = "ground"
-        self._held = bytearray()  # csi, ss3: parameters; paste: what may begin PASTE_END
+        self.held = bytearray()  # csi, ss3: parameters; paste: what may begin PASTE_END
         self._report = 0  # bytes of a mouse's report that are still to come
         self._guarded = False
         self._stuck = False  # in a paste that has been silent for PASTE_SILENCE_S
@@ -144,7 +144,7 @@ class KeyDecoder:
             self._stuck = False
             if len(data) == 1 and data[0] in (self._escape, 0x03):
                 self._state = "ground"
-                self._held.clear()
+                self.held.clear()
         at = 0
         while at < len(data):
             at = _STATES[self._state](self, data, at)
@@ -174,7 +174,7 @@ class KeyDecoder:
         if self._state == "escape":
             self._emit(("escape", ""))
         self._state = "ground"
-        self._held.clear()
+        self.held.clear()
         self._guarded = False
         keys, self._keys = self._keys, []
         return keys
@@ -204,7 +204,7 @@ class KeyDecoder:
             return at + 1
         self._state = _SEQUENCE_OPENERS.get(code, "ground")
         if self._state != "ground":
-            self._held.clear()
+            self.held.clear()
             return at + 1
         if code in _ALT and code != self._escape:
             self._emit(_ALT[code])
@@ -218,17 +218,17 @@ class KeyDecoder:
             self._state = "ground"
             return at
         if code < 0x40:  # parameters and intermediates
-            if len(self._held) < CSI_BYTES_MAX:
-                self._held.append(code)
+            if len(self.held) < CSI_BYTES_MAX:
+                self.held.append(code)
             else:
                 self._state = "skip"
             return at + 1
-        if self._state == "csi" and code == ord("[") and not self._held:
+        if self._state == "csi" and code == ord("[") and not self.held:
             self._state = "function"
             return at + 1
         state, self._state = self._state, "ground"
         if state != "skip":
-            self._finish(state, self._held.decode("ascii"), chr(code))
+            self._finish(state, self.held.decode("ascii"), chr(code))
         return at + 1
 
     def _function(self, data: bytes, at: int) -> int:
@@ -254,8 +254,8 @@ class KeyDecoder:
         return at
 
     def _paste(self, data: bytes, at: int) -> int:
-        held = bytes(self._held) + data[at:]
-        self._held.clear()
+        held = bytes(self.held) + data[at:]
+        self.held.clear()
         end = held.find(PASTE_END)
         if end >= 0:
             self._emit_paste(self._decoder.decode(held[:end], True))
@@ -264,7 +264,7 @@ class KeyDecoder:
             self._guarded = True
             return len(data) - (len(held) - end - len(PASTE_END))
         keep = next((n for n in range(5, 0, -1) if held.endswith(PASTE_END[:n])), 0)
-        self._held += held[len(held) - keep :]
+        self.held += held[len(held) - keep :]
         self._emit_paste(self._decoder.decode(held[: len(held) - keep]))
         return len(data)
 
@@ -275,7 +275,7 @@ class KeyDecoder:
         first, _, modifier = parameters.partition(";")
         if final == "~" and first == "200":
             self._state = "paste"
-            self._held.clear()
+            self.held.clear()
             self._decoder.reset()
         elif final == "n" and parameters in ("0", "3"):
             self._keys.append(("receipt", ""))

@@ -61,7 +61,7 @@ class LineMode:
         """Begin to read stdin."""
         if self._escape:
             self._restore = set_escape(0, self._escape)
-        self._input = Input(self._loop, 0, self._on_data, in_foreground)
+        self._input = Input(self._loop, 0, self.on_data, in_foreground)
 
     # -- out ---------------------------------------------------------------------------------
 
@@ -138,16 +138,16 @@ class LineMode:
         """While held, lines wait: the command before them is still running."""
         self._held = held
         if self._waiting or self._ended:
-            self._loop.defer(self._hand_out)
+            self._loop.defer(self.hand_out)
 
-    def _on_data(self, data: bytes) -> None:
+    def on_data(self, data: bytes) -> None:
         if data:
             self._waiting += self._reader.feed(data)
-        elif self._reader._partial or not self.is_terminal:
+        elif self._reader.partial or not self.is_terminal:
             self._waiting += self._reader.finish()
         if not data:
             self._waiting.append(("eof", ""))
-        self._hand_out()
+        self.hand_out()
 
     def _next(self) -> int:
         """Which of what waits is handed out now; -1: none. A script's lines keep their order."""
@@ -161,7 +161,7 @@ class LineMode:
                 return at
         return -1
 
-    def _hand_out(self) -> None:
+    def hand_out(self) -> None:
         waiting = self._waiting
         while waiting:
             at = self._next()

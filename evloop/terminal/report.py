@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 UNKNOWN_LOSS = ("loss_percent", 255)  # on the wire of a room, 255 is "unknown"
 
 # `mark` of a message event -> what a person is told behind the text. "" and "history" need no word.
-_MARKS = {"late": "late", "early": "out of place"}
+MARKS = {"late": "late", "early": "out of place"}
 
 # JSON escapes C0 by itself; C1, DEL, separators and bidi controls could still act on a terminal.
 _JSON_ESCAPES = {
@@ -42,7 +42,7 @@ def message_parts(
         lines = [display(text)]
     else:
         lines = [display(line) for line in text.split("\n")]
-    words = [word for word in (_MARKS.get(mark), f"said {said}" if said else None) if word]
+    words = [word for word in (MARKS.get(mark), f"said {said}" if said else None) if word]
     if words:
         lines[-1] += f"  [{', '.join(words)}]"
     if mark == "plain":
@@ -337,7 +337,7 @@ def json_message(room: str, event: Any, action: bool, at: str) -> str:
     extra: dict[str, object] = {}
     if action:
         extra["kind"] = "me"
-    if event.mark in _MARKS or event.mark == "plain":
+    if event.mark in MARKS or event.mark == "plain":
         extra["mark"] = event.mark
     return json_line(
         event.what,

@@ -69,7 +69,7 @@ class ScreenMode:
         self.owner: Owner | None = None
         self.complete: Callable[[str, int], list[str]] = _no_candidates
         self._loop = loop
-        self._color = color
+        self.color = color
         self._waiting: list[str] = []
         self._held = False
         self._directory = state_directory(os.environ) if history else None
@@ -77,9 +77,9 @@ class ScreenMode:
         self._kept = lambda text: is_command(text, False)  # of the lines of a history file
         self._loaded = load_history(self._directory, self._kept) if self._directory else []
         self._terminal = Tty()
-        self._columns, rows = self._terminal.size()
-        self._editor = Editor(
-            self._columns,
+        self.columns, rows = self._terminal.size()
+        self.editor = Editor(
+            self.columns,
             rows,
             prompt="",
             echo=True,
@@ -120,28 +120,28 @@ class ScreenMode:
             self._come_back()  # what kept us from starting must be told
         if self._directory is not None:
             try:
-                save_history(self._directory, self._loaded, self._editor.commands, self._kept)
+                save_history(self._directory, self._loaded, self.editor.commands, self._kept)
             except OSError as error:
                 self.note(f"evloop: the history was not kept: {error.strerror}")
         if self._mine:
-            self._editor.hide()
-            self._terminal.write(self._editor.take(self._loop.now))
+            self.editor.hide()
+            self._terminal.write(self.editor.take(self._loop.now))
         self._watch.close()
 
     # -- out -------------------------------------------------------------------------------------
 
     def show(self, text: str) -> None:
         """A line of data: the result of a command."""
-        self._editor.above(text, urgent=True)
+        self.editor.above(text, urgent=True)
 
     def note(self, text: str, manner: str = "") -> None:
         """A line of the program itself; `manner` as in `Frontend`."""
         if manner != "text":
-            text = broken_at_blanks(text, self._columns)
-        tint = _TINTS.get(manner, "") if self._color else ""
+            text = broken_at_blanks(text, self.columns)
+        tint = _TINTS.get(manner, "") if self.color else ""
         # What others can cause waits with the chat lines, of which only so many wait for a slow
         # terminal; answers to what was typed do not.
-        self._editor.above([(tint, text)], urgent=manner in ("error", "text"))
+        self.editor.above([(tint, text)], urgent=manner in ("error", "text"))
 
     def message(
         self,
@@ -157,29 +157,29 @@ class ScreenMode:
         before, who, after, lines = parts
         text = "\n".join(lines)
         indent = width(time + before + who + after)
-        if old and self._color:
+        if old and self.color:
             pieces = [(_DIM, time + before + who + after + text)]
         elif mention:
             pieces = [("", time), (_REVERSE, before + who + after + text)]
         else:
-            tint = color_of(who) if self._color and who else ""
+            tint = color_of(who) if self.color and who else ""
             pieces = [("", time + before), (tint, who), ("", after + text)]
-        self._editor.above(pieces, indent=indent)
+        self.editor.above(pieces, indent=indent)
         if bell:
-            self._editor.bell()
+            self.editor.bell()
 
     def prompt(self, text: str, *, chatting: bool) -> None:
         """Say where Enter will go. A message is printed once, as others see it: no echo."""
         self._chatting = chatting
-        self._editor.set_prompt(text, echo=not chatting)
+        self.editor.set_prompt(text, echo=not chatting)
 
     def progress(self, text: str) -> None:
         """One line that is replaced; "" takes it away."""
-        self._editor.progress(text)
+        self.editor.progress(text)
 
     def put_back(self, text: str) -> None:
         """The line could not be sent: it goes back into the line editor."""
-        if text and not self._editor.restore(text):
+        if text and not self.editor.restore(text):
             self.note("Ctrl-Y brings the unsent line back")
 
     def _candidates(self, text: str, cursor: int) -> list[str]:
@@ -189,11 +189,11 @@ class ScreenMode:
 
     def hold(self, held: bool) -> None:
         """While held, lines wait: the command before them is still running."""
-        self._held = self._editor.busy = held
+        self._held = self.editor.busy = held
         if self._waiting:
-            self._loop.defer(self._hand_out)
+            self._loop.defer(self.hand_out)
 
-    def _hand_out(self) -> None:
+    def hand_out(self) -> None:
         assert self.owner is not None
         waiting = self._waiting
         while waiting:
@@ -215,10 +215,10 @@ class ScreenMode:
             self._watch.want_read(False)
             os.kill(os.getpid(), signal.SIGHUP)  # the terminal is gone: as if its driver had told
             return
-        self._handle(self._editor.feed(data, self._loop.now))
+        self._handle(self.editor.feed(data, self._loop.now))
 
     def _on_timer(self) -> None:
-        self._handle(self._editor.handle_timer(self._loop.now))
+        self._handle(self.editor.handle_timer(self._loop.now))
 
     def _handle(self, events: Iterable[tuple[Any, ...]]) -> None:
         for kind, *rest in events:
@@ -226,11 +226,11 @@ class ScreenMode:
 
     def _line(self, text: str) -> None:
         self._waiting.append(text)
-        self._hand_out()
+        self.hand_out()
 
     def _leave(self) -> None:
         assert self.owner is not None
-        self._editor.discard()  # what was meant for the room is no command
+        self.editor.discard()  # what was meant for the room is no command
         self.owner.leave()
 
     def _interrupt(self) -> None:
@@ -242,12 +242,12 @@ class ScreenMode:
         self.owner.eof()
 
     def _hint(self, text: str) -> None:
-        self._editor.above(text, urgent=True)
+        self.editor.above(text, urgent=True)
 
     # -- the terminal ----------------------------------------------------------------------------
 
     def _draw(self) -> None:
-        terminal, editor = self._terminal, self._editor
+        terminal, editor = self._terminal, self.editor
         # Most ticks change nothing here: looking on costs 14,000 instructions for each of them.
         if not self._mine or not (editor.touched or self._full):
             return
@@ -265,8 +265,8 @@ class ScreenMode:
         self._terminal.flush()
 
     def _resize(self) -> None:
-        self._columns, rows = self._terminal.size()
-        self._editor.resize(self._columns, rows)
+        self.columns, rows = self._terminal.size()
+        self.editor.resize(self.columns, rows)
 
     def _suspend(self) -> None:
         if not self._mine:
@@ -274,8 +274,8 @@ class ScreenMode:
         sentence = self.owner.suspending() if self.owner is not None else ""
         if sentence:
             self.note(sentence)
-        self._editor.hide()
-        self._terminal.write(self._editor.take(self._loop.now))
+        self.editor.hide()
+        self._terminal.write(self.editor.take(self._loop.now))
         self._mine = False
         self._expected = True
         self._terminal.suspend()  # returns when the shell lets us go on
@@ -296,7 +296,7 @@ class ScreenMode:
             if not self._mine:
                 self._mine = True
                 self._resize()
-                self._editor.show()
+                self.editor.show()
             self._watch.want_read(len(self._waiting) < LINES_WAITING_MAX)
             return
         self._mine = False

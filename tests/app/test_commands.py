@@ -193,7 +193,7 @@ def test_no_alias_hides_a_command() -> None:
         words = {word.removeprefix("/") for word in commands.words_at(door)}
         assert not words & set(aliases)
         assert set(aliases.values()) <= words
-        assert not set(commands._ELSEWHERE[door]) & (words | set(aliases))
+        assert not set(commands.ELSEWHERE[door]) & (words | set(aliases))
 
 
 # -- what a history file may keep -----------------------------------------------------------------

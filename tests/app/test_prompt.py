@@ -147,7 +147,7 @@ def test_the_mode_of_a_place_is_looked_up(learned: bool) -> None:
     assert all(counted == 0 for _, _, counted in world.places())
     assert len(world.link.asked) - asked == (0 if learned else 2 + 3 + 5)
     world.link.state = IDLE
-    world.prompt._forget_rooms()
+    world.prompt.forget_rooms()
     assert world.run("chat 239.255.7.1:6003") is None
     assert world.places()[-1] == ("239.255.7.1:6003", "reliable", 0)
 

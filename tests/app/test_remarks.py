@@ -95,7 +95,7 @@ def test_a_storm_of_joins_is_bounded_in_memory_and_counted_in_full() -> None:
     screen = Screen()
     for number in range(5_000):
         screen.remarks.presence(b"%d" % number, "joined", f"m{number}", screen.now)
-    assert len(screen.remarks._news) == NEWS_NAMES_MAX
+    assert len(screen.remarks.news) == NEWS_NAMES_MAX
     screen.wait(NEWS_FOLD_S)
     assert len(screen.lines) == 1 and ": 5000 joins;" in screen.lines[0]
     assert screen.remarks.counts["joined"] == 5_000
@@ -163,6 +163,6 @@ def test_those_who_pass_are_bounded() -> None:
         sender = n.to_bytes(8, "big")
         screen.remarks.presence(sender, "joined", f"n{n}", screen.now)
         screen.remarks.precede(sender, screen.now)
-    assert len(screen.remarks._passing) == NEWS_NAMES_MAX
+    assert len(screen.remarks.passing) == NEWS_NAMES_MAX
     screen.wait(NEWS_FOLD_S)
     assert screen.lines == ["-- n0, n1, n2, n3, n4 joined --"]

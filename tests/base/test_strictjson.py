@@ -142,12 +142,12 @@ def test_strings_without_an_end_are_searched_once(payload: bytes) -> None:
 def test_the_codec_is_made_at_first_use_and_kept(
     monkeypatch: pytest.MonkeyPatch, use: Callable[[], object]
 ) -> None:
-    monkeypatch.setattr(strictjson, "_codec", None)
+    monkeypatch.setattr(strictjson, "shared_codec", None)
     use()
-    made = strictjson._codec
+    made = strictjson.shared_codec
     assert made is not None
     assert (decode(b"[1]"), encode([1])) == ([1], b"[1]")
-    assert strictjson._codec is made
+    assert strictjson.shared_codec is made
 
 
 @given(st.binary(max_size=200) | FRAGMENTS)

@@ -59,7 +59,7 @@ def test_on_a_network_of_ours_each_address_counts_by_itself(host: str, own: str)
     guests.append(guard.admit(host.format("ffff"), 0.0, own))
     for visitor in (*hog, *guests):
         guard.release(visitor)
-    assert not guard._counts and guard.count == 0
+    assert not guard.counts and guard.count == 0
 
 
 def test_somebody_far_away_is_a_slash_64() -> None:
@@ -112,7 +112,7 @@ def test_the_tables_do_not_grow_with_what_was_refused() -> None:
             guard.admit(f"10.{n >> 8}.{n & 255}.1", float(n))
         except Refused:
             continue
-    assert guard.count == len(guard._counts) == 4
+    assert guard.count == len(guard.counts) == 4
 
 
 @pytest.mark.parametrize(
@@ -160,7 +160,7 @@ class GuardMachine(RuleBasedStateMachine):
     @invariant()
     def counted(self) -> None:
         assert self.guard.count == len(self.inside)
-        assert set(self.guard._counts) == set(self.inside)
+        assert set(self.guard.counts) == set(self.inside)
 
     @staticmethod
     def key(visitor: str) -> str:

@@ -64,8 +64,8 @@ class Scene:
         self.batch_ids: list[int] = []
 
     def begin(self, at: int, what: type[Exception]) -> FailingConnection:
-        failing = FailingConnection(self.store._connection, at, what)
-        self.store._connection = failing
+        failing = FailingConnection(self.store.connection, at, what)
+        self.store.connection = failing
         self.number = self.maker.ask("makeroom", name="new")
         handled = self.dispatcher.handled
         self.house.until(lambda: self.dispatcher.handled > handled)
@@ -110,7 +110,7 @@ def by_batch(scene: Scene) -> None:
 
 def by_console(scene: Scene) -> None:
     console = Console.__new__(Console)
-    console._dispatcher = scene.dispatcher
+    console.dispatcher = scene.dispatcher
     scene.said = console.answer("deleteroom old")  # type: ignore[attr-defined]
 
 
@@ -164,7 +164,7 @@ def test_a_failure_at_each_statement_by_each_caller(
         failing = scene.begin(at, what)
         caller(scene)
         scene.house.tick(8)
-        scene.store._connection = failing.real
+        scene.store.connection = failing.real
         memory = scene.dispatcher.directory
         names = sorted(room.name for room in memory.rooms())
         assert not memory.provisional
@@ -224,7 +224,7 @@ def test_the_tick_of_a_refused_deletion_loses_nothing(tmp_path: Path) -> None:
         failing = scene.begin(3 + 1, sqlite3.OperationalError)  # BEGIN, INSERT, then our DELETE
         failing.left = 1
         by_console(scene)
-        scene.store._connection = failing.real
+        scene.store.connection = failing.real
         scene.house.tick(8)
         reply = scene.house.until(lambda: scene.maker.reply(scene.number))
         assert reply["error"]["data"]["reason"] == "storage_failed"
@@ -261,7 +261,7 @@ def test_what_the_operator_does_is_logged(tmp_path: Path) -> None:
         caller = house.caller()
         house.call(caller, "makeroom", name="lab")
         console = Console.__new__(Console)
-        console._dispatcher = house.dispatcher
+        console.dispatcher = house.dispatcher
         assert console.answer("deleteroom lab") == ["deleted room lab"]
         assert '<5>a room was deleted room=lab by="the console"' in house.lines
         (number,) = house.dispatcher.connections

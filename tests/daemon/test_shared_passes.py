@@ -180,7 +180,7 @@ def test_the_consoles_lines(house: House, monkeypatch: pytest.MonkeyPatch) -> No
 
     console = Console(house.loop, house.dispatcher, lambda: None)
     monkeypatch.setattr(Console, "answer", planted)
-    console._on_data(b"one\ntwo\nthree\n")
+    console.on_data(b"one\ntwo\nthree\n")
     console.close()
     assert taken == ["one", "two", "three"]
     assert is_told(house)

@@ -302,8 +302,8 @@ def test_a_crash_in_the_middle_of_a_checkpoint_loses_nothing(path: Path, tmp_pat
     for number in range(300, 400):
         store.insert(room(f"room-{number:050}", number))
     store.commit(2)
-    store._settled = False
-    store._connection.execute("UPDATE state SET former = name, name = 17")  # it begins
+    store.settled = False
+    store.connection.execute("UPDATE state SET former = name, name = 17")  # it begins
     before = Moment(path, [])
     store.checkpoint()
     after = Moment(path, [])

@@ -194,7 +194,7 @@ def test_what_was_asked_and_not_answered_is_told(world: World) -> None:
 
 def test_the_back_off_grows_is_bounded_and_never_ends(world: World) -> None:
     world.connect()
-    world.server._door.close()
+    world.server.door.close()
     world.cut()
     world.until(lambda: world.lost)
     while len(world.lost) < 12:
@@ -330,8 +330,8 @@ def test_both_sides_give_up_what_nobody_acknowledges(world: World) -> None:
     """TCP_USER_TIMEOUT: while something is unacknowledged no keepalive is asked."""
     world.connect()
     connection = next(iter(world.dispatcher.connections.values()))
-    assert world.link._wire is not None
-    for sock in (world.link._wire.fileobj, connection.fileobj):
+    assert world.link.wire is not None
+    for sock in (world.link.wire.fileobj, connection.fileobj):
         timeout = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
         assert 0 < timeout <= 180_000
 

@@ -181,7 +181,7 @@ def test_a_file_that_is_replaced_meanwhile_loses_nothing(
 ) -> None:
     """Another client writes it anew between our look and our line."""
     pins.put("one", A)
-    real = trust._append
+    real = trust.append_line
     replaced: list[bool] = []
 
     def append(descriptor: int, line: bytes) -> None:
@@ -190,7 +190,7 @@ def test_a_file_that_is_replaced_meanwhile_loses_nothing(
             write_atomically(pins.path, f"one {A}\nother {B}\n".encode())
         real(descriptor, line)
 
-    monkeypatch.setattr(trust, "_append", append)
+    monkeypatch.setattr(trust, "append_line", append)
     pins.put("two", B)
     assert pins.all() == {"one": A, "other": B, "two": B}
 

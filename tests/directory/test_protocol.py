@@ -99,7 +99,7 @@ def outcome(payload: bytes) -> object:
 
 
 def forget() -> None:
-    protocol._tails.clear()
+    protocol.known_tails.clear()
 
 
 @given(HEADS, ID_TEXTS, st.lists(ID_TEXTS, max_size=3), TAILS)
@@ -128,11 +128,11 @@ def test_no_peer_makes_us_remember_much() -> None:
     forget()
     for number in range(3 * TAILS_MAX):
         parse(protocol.request(1, "getdir", {"after": f"m{number}"}))
-        assert 1 <= len(protocol._tails) <= TAILS_MAX
+        assert 1 <= len(protocol.known_tails) <= TAILS_MAX
     forget()
     parse(protocol.request(1, "getdir", {"after": "x" * TAIL_BYTES_MAX}))
     parse(protocol.request(1, "makeroom", {"name": "lab"}))
-    assert not protocol._tails
+    assert not protocol.known_tails
 
 
 # -- requests --------------------------------------------------------------------------------------

@@ -332,7 +332,7 @@ def test_a_page_is_made_once_until_something_changes() -> None:
     assert json.loads(second)["rooms"][3]["members"] == 1
     for number in range(2 * PAGES_CACHED_MAX):
         directory.page(f"room-{number:05}", 1)
-        assert len(directory._pages) <= PAGES_CACHED_MAX
+        assert len(directory.pages) <= PAGES_CACHED_MAX
     again = directory.page(None, 500)  # was pushed out of the cache
     assert again == second
     assert again is not second
@@ -353,11 +353,11 @@ def test_after_a_change_only_what_changed_is_encoded_again(monkeypatch: pytest.M
     listed(directory)
     assert encoded == ["room-00500a"]
     # Of what was joined before, all but the block of the change stands as it was.
-    before = [block.joined for block in directory._listing._blocks]
+    before = [block.joined for block in directory.listing.blocks]
     assert sum(piece is not None for piece in before) > 5
     directory.remove(new)
     listed(directory)
-    after = [block.joined for block in directory._listing._blocks]
+    after = [block.joined for block in directory.listing.blocks]
     changed = [old for old, now in both(before, after) if old and old is not now]
     assert len(changed) <= 1
 
@@ -433,7 +433,7 @@ def test_the_rooms_of_a_network_of_ours_are_counted_one_by_one_and_together() ->
     directory.check_make(made_by("fd00:0:0:1::1", 99))
     directory.check_make(made_by("192.0.2.1", 99))
     directory.rollback()
-    assert directory._made_by == {}
+    assert directory.made_by == {}
 
 
 @given(st.integers())

@@ -537,7 +537,7 @@ def small_budget(monkeypatch: pytest.MonkeyPatch) -> int:
 def held_by(house: House) -> int:
     """Bytes that all connections hold, added up without the hub's own sum."""
     connections = house.dispatcher.connections.values()
-    return sum(one.queued + len(one._decoder.rest) for one in connections)
+    return sum(one.queued + len(one.decoder.rest) for one in connections)
 
 
 def test_slow_readers_together_hold_no_more_than_the_budget(
@@ -561,7 +561,7 @@ def test_slow_readers_together_hold_no_more_than_the_budget(
         house.tick()
         worst = max(worst, held_by(house))
         holdings = house.dispatcher.hub.holdings
-        assert holdings.total == sum(holdings._amounts.values())
+        assert holdings.total == sum(holdings.amounts.values())
     assert worst < small_budget + 60 * FRAME_BYTES_MAX, "one reply of each may come on top"
     assert held_by(house) <= small_budget
     assert house.server.metrics.figures()["connections_broken"] == {

@@ -124,8 +124,8 @@ def _figures(house: House) -> dict[str, int]:
     return {
         "objects": len(gc.get_objects()),
         "descriptors": open_descriptors(),
-        "timers": sum(entry[2].when < float("inf") for entry in house.loop._timers.heap),
-        "watches": len(house.loop._watches),
+        "timers": sum(entry[2].when < float("inf") for entry in house.loop.timers.heap),
+        "watches": len(house.loop.watches),
         "resident": resident_bytes(),
     }
 

@@ -192,9 +192,9 @@ class Run:
     def expected(self) -> tuple[list[str], tuple[int, int]]:
         """The rows of the edit area and the cursor, laid out anew and naively."""
         room = max(1, self.columns - 1)
-        prompt, line = self.prompt, self.editor._line
-        if self.editor._search is not None:
-            wanted, found, _ = self.editor._search
+        prompt, line = self.prompt, self.editor.line
+        if self.editor.search is not None:
+            wanted, found, _ = self.editor.search
             prompt = f"({'no ' if found < 0 and wanted else ''}search) {display(wanted)}: "
         rows, at, cursor = [""], 0, (0, 0)
         clusters = [*split(prompt), *line.clusters]

@@ -126,7 +126,7 @@ def test_the_vectors_are_those_of_the_codecs_own_test() -> None:
 def test_the_types() -> None:
     told = {row[1]: int(row[0]) for row in PAGE.table("Datagrams", "type")}
     assert told == TYPES
-    assert {kind & 0x0F for kind in packets._PARSERS} == set(told.values())
+    assert {kind & 0x0F for kind in packets.PARSERS} == set(told.values())
     for name in TYPES:
         assert section(name)
 
@@ -137,9 +137,9 @@ def test_the_flags() -> None:
     assert named == FLAGS
     under = sum(int(row[0], 16) for row in flags if row[-1] == "yes")
     whole = sum(int(row[0], 16) for row in flags)
-    assert (under, whole) == (packets._UNDER_TAG, 0xFF)
+    assert (under, whole) == (packets.UNDER_TAG, 0xFF)
     refused = sum(int(row[0], 16) for row in flags if "is dropped" in row[2])
-    assert refused == 0xFF & ~packets._KNOWN_FLAGS
+    assert refused == 0xFF & ~packets.KNOWN_FLAGS
 
 
 def test_the_header() -> None:
@@ -147,7 +147,7 @@ def test_the_header() -> None:
     for row in PAGE.table("Datagrams", "offset")[:-2]:  # but for the body and the tag
         assert int(row[0]) == at, row
         at += int(row[1])
-    assert at == packets.HEADER_BYTES == packets._HEADER.size
+    assert at == packets.HEADER_BYTES == packets.HEADER.size
     sizes = f"a header of {packets.HEADER_BYTES} bytes, a body, and a tag of {packets.TAG_BYTES}"
     assert sizes in section("Datagrams")
 
@@ -155,9 +155,9 @@ def test_the_header() -> None:
 @pytest.mark.parametrize(
     ("name", "fixed"),
     [
-        ("DATA", packets._DATA_HEAD.size),
-        ("NACK", packets._NACK_HEAD.size),
-        ("SESSION", packets._SESSION_HEAD.size),
+        ("DATA", packets.DATA_HEAD.size),
+        ("NACK", packets.NACK_HEAD.size),
+        ("SESSION", packets.SESSION_HEAD.size),
     ],
 )
 def test_the_bodies(name: str, fixed: int) -> None:

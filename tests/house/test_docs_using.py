@@ -287,7 +287,7 @@ def test_every_json_object_and_field_is_described() -> None:
     assert described == json_objects()
 
 
-@pytest.mark.parametrize("mark", sorted(report._MARKS))
+@pytest.mark.parametrize("mark", sorted(report.MARKS))
 def test_every_mark_is_described(mark: str) -> None:
     assert f"`{mark}`" in section(USING, "### `message`")
 

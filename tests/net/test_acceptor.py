@@ -147,7 +147,7 @@ def test_closed_by_the_connection_it_took(bench: Bench) -> None:
         take(sock, address)
         bench.acceptor.close()
 
-    bench.acceptor._on_connection = take_and_close
+    bench.acceptor.on_connection = take_and_close
     assert [bench.tick() for _ in range(2)] == [1, 0]
     assert bench.listener.fileno() == -1
 

@@ -151,7 +151,7 @@ def test_what_the_kernel_threw_away_is_counted(sockets: Sockets) -> None:
 
 
 def test_a_kernel_that_does_not_count(sockets: Sockets, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compat, "_SO_MEMINFO", 9999)
+    monkeypatch.setattr(compat, "SO_MEMINFO", 9999)
     assert kernel_drops(sockets.receiver()) == 0
 
 
@@ -195,7 +195,7 @@ def test_both_sockets_are_pinned_and_never_block(sockets: Sockets) -> None:
         assert sock.gettimeout() == 0.0
         assert not sock.get_inheritable()
         assert receive(sock) == []
-        assert sock.getsockopt(socket.IPPROTO_IP, compat._IP_MULTICAST_ALL) == 0
+        assert sock.getsockopt(socket.IPPROTO_IP, compat.IP_MULTICAST_ALL) == 0
 
 
 # -- clear words when it cannot be done -----------------------------------------------------------

@@ -21,8 +21,8 @@ from evloop.net.limits import (
 )
 from evloop.net.resolve import (
     Lookup,
-    _answer,
-    _parse,
+    answer_to,
+    parse_answer,
 )
 from evloop.system.loop import Loop
 
@@ -223,7 +223,7 @@ def test_cancelled_it_tells_nothing(bench: Bench) -> None:
     bench.loop.defer(lambda: None)
     bench.loop.tick()
     assert bench.answers == []
-    assert not bench.loop._watches
+    assert not bench.loop.watches
 
 
 def test_cancelled_by_its_own_answer(bench: Bench) -> None:
@@ -277,12 +277,12 @@ def test_no_process_or_descriptor_to_be_had(
     monkeypatch.setattr(os, missing, refuse)
     bench.ask("x", never)
     assert bench.wait() == ([], "cannot look it up: Resource temporarily unavailable")
-    assert not bench.loop._watches
+    assert not bench.loop.watches
 
 
 @given(st.binary(max_size=200) | st.text("46! .:0a\n", max_size=60).map(str.encode))
 def test_no_answer_breaks_the_parser(answer: bytes) -> None:
-    addresses, why = _parse(answer, 1)
+    addresses, why = parse_answer(answer, 1)
     assert bool(addresses) != bool(why)
 
 
@@ -295,7 +295,7 @@ def test_no_answer_breaks_the_parser(answer: bytes) -> None:
     )
 )
 def test_what_the_child_writes_is_what_we_read(found: list[tuple[Any, ...]]) -> None:
-    answer = _answer("x", 44444, lambda host, port: found)
+    answer = answer_to("x", 44444, lambda host, port: found)
     assert len(answer) <= RESOLVE_ANSWER_BYTES_MAX
     expected = [(family, address) for family, _, _, _, address in found]
-    assert _parse(answer, 44444) == (expected, "" if found else "it has no address")
+    assert parse_answer(answer, 44444) == (expected, "" if found else "it has no address")

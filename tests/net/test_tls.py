@@ -132,7 +132,7 @@ def test_many_small_records_are_welcome(files: Files) -> None:
         wire.run()
     assert wire.far.failure is None
     assert wire.read_far.count(b",") == 5_000
-    assert wire.far._control < 10
+    assert wire.far.control < 10
 
 
 # -- who is who ----------------------------------------------------------------------------------
@@ -266,12 +266,12 @@ def test_who_said_goodbye_still_gets_its_answer(files: Files) -> None:
     wire.run()
     asked = wire.near.send(b"question")
     with pytest.raises(ssl.SSLWantReadError):
-        wire.near._object.unwrap()
-    goodbye = wire.near._out.read()
+        wire.near.tls.unwrap()
+    goodbye = wire.near.encrypted_out.read()
     assert wire.far.receive(asked + goodbye)[0] == b"question"
     assert wire.far.ended
-    wire.near._in.write(wire.far.send(b"answer"))
-    assert wire.near._object.read(100) == b"answer"
+    wire.near.encrypted_in.write(wire.far.send(b"answer"))
+    assert wire.near.tls.read(100) == b"answer"
 
 
 @given(st.lists(st.binary(min_size=1, max_size=600), max_size=5))

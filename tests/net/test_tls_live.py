@@ -110,7 +110,7 @@ def test_a_large_listing_and_a_slow_reader(tls_house: House, files: Files) -> No
     for number in range(300):
         tls_house.call(caller, "makeroom", name=f"room{number}")
     caller.got.clear()
-    first = caller._id + 1
+    first = caller.last_id + 1
     for _ in range(60):
         caller.ask("getdir")
     tls_house.tick(50)  # it does not read: the server stops at its high-water mark
@@ -134,8 +134,8 @@ def test_requests_then_goodbye_are_answered(tls_house: House, files: Files) -> N
     tls_house.call(caller, "ping")
     asked = caller.pipe.send(b"".join(request("ping", number, {}) for number in range(5)))
     with pytest.raises(ssl.SSLWantReadError):
-        caller.pipe._object.unwrap()  # says goodbye; our own pipe would stop reading then
-    caller.sock.send(asked + caller.pipe._out.read())
+        caller.pipe.tls.unwrap()  # says goodbye; our own pipe would stop reading then
+    caller.sock.send(asked + caller.pipe.encrypted_out.read())
     tls_house.until(lambda: not tls_house.dispatcher.connections)
     caller.read()
     assert [it["id"] for it in caller.got] == [1, 0, 1, 2, 3, 4]
@@ -204,7 +204,7 @@ def test_a_failure_at_the_door_costs_no_place(
         tls_house.until(unlucky.read)
     assert len(errors) == 1
     tls_house.call(TlsCaller(tls_house, client_context(files.ca)), "ping")
-    assert tls_house.server._door._guard.count == 1
+    assert tls_house.server.door.guard.count == 1
 
 
 def test_without_room_a_tls_client_gets_an_alert(files: Files) -> None:

@@ -291,7 +291,7 @@ def test_who_is_told_may_raise(world: World) -> None:
     room.on_events = told
     for n in range(4):
         said = Said("message", b"", n, "Ann", 0, str(n), 0, "", False)
-        world.session._events.append(said)
+        world.session.pending.append(said)
     world.session.deadline = world.time + 5.0
     room.pump()
     assert seen == ["0", "1", "3"]
@@ -319,7 +319,7 @@ def test_an_error_of_our_own_is_no_bug(world: World) -> None:
         raise SetupError("stdout is closed", 1)
 
     room.on_events = told
-    world.session._events.append(Trouble("trouble", "planted"))
+    world.session.pending.append(Trouble("trouble", "planted"))
     room.pump()
     assert [str(error) for error in judged] == ["stdout is closed"]
     assert room.faults == 0
@@ -365,7 +365,7 @@ def test_what_the_kernel_has_no_room_for_goes_when_there_is(
 
     def send(transport: MulticastTransport, data: bytes, target: object) -> bool:
         if full[0]:
-            transport._watches[1].want_write(True)
+            transport.watches[1].want_write(True)
             return False
         return true_send(transport, data, target)
 

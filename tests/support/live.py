@@ -42,7 +42,7 @@ class Caller:
         self.got: list[dict[str, Any]] = []
         self.closed = False  # the server has ended it
         self.reset = False
-        self._id = 0
+        self.last_id = 0
 
     def send(self, data: bytes) -> int:
         """As much as the kernel takes."""
@@ -56,9 +56,9 @@ class Caller:
 
     def ask(self, method: str, **params: Any) -> int:
         """Send a request; return its id."""
-        self._id += 1
-        self.send(request(method, self._id, params))
-        return self._id
+        self.last_id += 1
+        self.send(request(method, self.last_id, params))
+        return self.last_id
 
     def read(self) -> bool:
         """Take what has come; return whether the server has closed."""

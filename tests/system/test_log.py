@@ -132,11 +132,11 @@ def test_many_visitors_share_the_events_own_limit() -> None:
     for n in range(3 * LOG_KINDS_MAX):
         desk.log.info("junk", peer=f"10.0.{n >> 8}.{n & 255}:1")
     assert len(desk.lines) == LOG_EVENT_REPEATS_MAX
-    assert len(desk.log._windows) <= LOG_KINDS_MAX + 1
+    assert len(desk.log.windows) <= LOG_KINDS_MAX + 1
     desk.run_timers(desk.now + LOG_WINDOW_S)
     held = 3 * LOG_KINDS_MAX - LOG_EVENT_REPEATS_MAX
     assert desk.lines[-1] == f"<6>junk ... {held} more"
-    assert desk.log._windows == {}
+    assert desk.log.windows == {}
 
 
 def test_windows_that_begin_later_are_told_later() -> None:

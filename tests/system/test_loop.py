@@ -306,7 +306,7 @@ def test_a_deadline_pushed_back_again_and_again_wakes_once(bench: Bench) -> None
     timer = bench.loop.call_at(101.0, bench.note("x"))
     for n in range(1000):
         timer.move(102.0 + n)
-    assert len(bench.loop._timers.heap) == 1
+    assert len(bench.loop.timers.heap) == 1
     assert bench.tick() == ["x"]
     assert bench.selector.timeouts == [1001.0]
 
@@ -361,7 +361,7 @@ def test_dead_entries_are_pruned_in_bulk(bench: Bench) -> None:
     for n in range(10_000):
         bench.loop.call_at(200.0 + n, nothing).cancel()
         kept.move(1e6 - n)  # each earlier than the last: one more dead entry
-        longest = max(longest, len(bench.loop._timers.heap))
+        longest = max(longest, len(bench.loop.timers.heap))
     assert longest <= 2 * STALE_TIMERS_MIN + 4
     while bench.tick() == []:
         pass
@@ -409,9 +409,7 @@ def test_timers_agree_with_a_plain_list(steps: list[tuple[str, int, float]]) -> 
                 model[number] = INF
         for key, one in enumerate(timers):
             assert one is None or one.when == model[key]
-        assert bench.loop._timers._stale == sum(
-            t._seq != seq for _, seq, t in bench.loop._timers.heap
-        )
+        assert bench.loop.timers.stale == sum(t.seq != seq for _, seq, t in bench.loop.timers.heap)
     waiting, before = min(model.values(), default=INF), bench.clock.time
     bench.loop.tick()
     expected = None if waiting == INF else max(0.0, waiting - before)
@@ -459,7 +457,7 @@ def test_a_paused_hang_up_does_not_spin(loop: Loop) -> None:
     writer.close()
     loop.call_at(loop.now, nothing)
     loop.tick()
-    assert loop._poller.poll(0, 10) == []
+    assert loop.poller.poll(0, 10) == []
     watch.want_read(True)
     loop.tick()
     assert reads == [1]

@@ -149,8 +149,8 @@ def test_short_writes_are_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 @given(st.lists(st.text(max_size=20).filter(lambda line: "\ud800" not in line), max_size=20))
 def test_any_lines_come_back(lines: list[str]) -> None:
-    assert [files._unescape(files._escape(line)) for line in lines] == lines
-    assert not any("\n" in files._escape(line) for line in lines)
+    assert [files.unescape(files.escape(line)) for line in lines] == lines
+    assert not any("\n" in files.escape(line) for line in lines)
 
 
 def test_history_survives_a_run(tmp_path: Path) -> None:

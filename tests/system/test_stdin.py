@@ -109,7 +109,7 @@ def test_a_file_held_back_is_not_read_and_does_not_spin(
     for _ in range(3):
         tick()
     assert got == []
-    assert not loop._deferred  # so the loop may sleep
+    assert not loop.deferred  # so the loop may sleep
     for want in (True, False, True, True):
         source.want_read(want)
     tick()

@@ -231,7 +231,7 @@ def test_a_log_that_nobody_reads_holds_some_and_counts_the_rest(
     log = stderr_log(writer)
     lines = (LOG_QUEUE_BYTES_MAX + 65_536) // LOG_LINE_BYTES_MAX + 20
     for number in range(lines):
-        log._write(f"{number} " + "x" * 2 * LOG_LINE_BYTES_MAX)
+        log.write(f"{number} " + "x" * 2 * LOG_LINE_BYTES_MAX)
     assert writer.queued <= LOG_QUEUE_BYTES_MAX
     os.set_blocking(reader, False)
     got = b""

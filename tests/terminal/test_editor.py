@@ -595,11 +595,11 @@ def test_undo_goes_back_through_states_that_were(keys: list[str]) -> None:
     for key in keys:
         list(editor.feed(key.encode(), 0.0))
         states.append(editor.text)
-        assert editor._line.clusters == split(editor.text)
-    while editor._line.undo():
+        assert editor.line.clusters == split(editor.text)
+    while editor.line.undo():
         while states[-1] != editor.text:
             states.pop()  # IndexError: it never was
-        assert editor._line.clusters == split(editor.text)
+        assert editor.line.clusters == split(editor.text)
     assert editor.text == ""
 
 

@@ -44,8 +44,8 @@ def no_unicodedata(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
             raise ImportError(name)
         return real(name, *args, **kwargs)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(graphemes, "_traits", None)
-    monkeypatch.setattr(graphemes, "_cells", {})
+    monkeypatch.setattr(graphemes, "char_traits", None)
+    monkeypatch.setattr(graphemes, "cells_cached", {})
     monkeypatch.delitem(sys.modules, "unicodedata", raising=False)
     monkeypatch.setattr(builtins, "__import__", refuse)
     yield
@@ -152,7 +152,7 @@ def test_width_of_a_text() -> None:
 def test_the_caches_are_bounded() -> None:
     for code in range(0x4E00, 0x4E00 + CELLS_CACHED_MAX + 10):
         cell(chr(code))
-    assert len(graphemes._cells) <= CELLS_CACHED_MAX
+    assert len(graphemes.cells_cached) <= CELLS_CACHED_MAX
 
 
 def test_piled_up_marks_are_cut_apart() -> None:

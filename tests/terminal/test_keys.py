@@ -117,7 +117,7 @@ def test_a_csi_without_end_costs_no_memory() -> None:
     decoder.feed(b"\x1b[", 0.0)
     for _ in range(1000):
         assert decoder.feed(b"1;" * 4096, 0.0) == []
-    assert len(decoder._held) <= CSI_BYTES_MAX
+    assert len(decoder.held) <= CSI_BYTES_MAX
     assert decoder.feed(b"Cx", 0.0) == [("text", "x")]
 
 
@@ -126,7 +126,7 @@ def test_a_string_without_end_costs_no_memory_and_ends_in_silence() -> None:
     decoder.feed(b"\x1b]52;c;", 0.0)
     for _ in range(100):
         assert decoder.feed(b"A" * 4096, 0.0) == []
-    assert not decoder._held
+    assert not decoder.held
     assert decoder.handle_timer(SEQUENCE_SILENCE_S) == []
     assert decoder.feed(b"x", 1.0) == [("text", "x")]
 
@@ -258,7 +258,7 @@ def test_any_bytes_give_clean_text_and_bounded_memory(data: bytes) -> None:
         for char in text:
             assert char >= " " or (char == "\n" and name == "paste")
             assert not "\x7f" <= char < "\xa0"
-    assert len(decoder._held) <= CSI_BYTES_MAX
+    assert len(decoder.held) <= CSI_BYTES_MAX
 
 
 @given(st.binary(max_size=60))

@@ -59,7 +59,7 @@ def test_a_line_without_end_is_refused_and_not_held() -> None:
     got = []
     for _ in range(40):
         got += reader.feed(b"x" * 10_000)
-        assert len(reader._partial) <= LINE_BYTES_MAX
+        assert len(reader.partial) <= LINE_BYTES_MAX
     assert got == [("bad", f"line 1 is longer than {LINE_BYTES_MAX} bytes")]
     assert reader.feed(b"rest\nnext\n") == [("line", "next")]
 
@@ -114,8 +114,8 @@ def test_a_bug_at_one_line_loses_no_other() -> None:
     loop.on_error = lambda origin, error: faults.append(error)
     mode = LineMode(loop, ESCAPE, lambda why: None)
     mode.owner = owner = Owner()
-    mode._on_data(b"one\ntwo\nthree\n")
-    mode._on_data(b"")
+    mode.on_data(b"one\ntwo\nthree\n")
+    mode.on_data(b"")
     mode.close()
     loop.close()
     assert owner.told == ["one", "three", "eof"]
@@ -127,13 +127,13 @@ def test_what_is_urgent_passes_a_command_that_takes_long_but_not_in_a_script() -
     mode = LineMode(loop, ESCAPE, lambda why: None)
     mode.owner = owner = Owner()
     mode.hold(True)
-    mode._on_data(b"next\nurgent\n")
+    mode.on_data(b"next\nurgent\n")
     assert owner.told == []
     mode.is_terminal = True
-    mode._hand_out()
+    mode.hand_out()
     assert owner.told == ["urgent"]
     mode.hold(False)
-    mode._hand_out()
+    mode.hand_out()
     assert owner.told == ["urgent", "next"]
     mode.close()
     loop.close()

@@ -52,7 +52,7 @@ class Editor:
 def test_what_others_cause_waits_with_the_chat_lines(manner: str, tint: str, urgent: bool) -> None:
     """Of those only so many wait for a terminal that is not read; see pacing."""
     screen = ScreenMode.__new__(ScreenMode)
-    screen._color, screen._columns = True, 80
-    screen._editor = editor = Editor()  # type: ignore[assignment]
+    screen.color, screen.columns = True, 80
+    screen.editor = editor = Editor()  # type: ignore[assignment]
     screen.note("said", manner)
     assert editor.lines == [([(tint, "said")], urgent)]

@@ -28,22 +28,22 @@ class _Claimant:
 class Claims:
     """(lo, hi) by sender."""
 
-    __slots__ = ("_claimants", "_claims")
+    __slots__ = ("_claimants", "claims")
 
     def __init__(self) -> None:
-        self._claims: dict[bytes, tuple[int, int, bytes]] = {}
+        self.claims: dict[bytes, tuple[int, int, bytes]] = {}
         self._claimants: dict[bytes, _Claimant] = {}
 
     def __len__(self) -> int:
-        return len(self._claims)
+        return len(self.claims)
 
     def make(self, member: bytes, standing: bool, origin: bytes, lo: int, hi: int) -> bool:
         """`member` holds [lo, hi) of `origin`; whether another claim had to make room."""
-        before = self._claims.get(origin)
+        before = self.claims.get(origin)
         if before is not None:
-            self._claims[origin] = (min(lo, before[0]), hi, before[2])
+            self.claims[origin] = (min(lo, before[0]), hi, before[2])
             return False
-        full = len(self._claims) >= CLAIMS_MAX
+        full = len(self.claims) >= CLAIMS_MAX
         mine = self._claimants.get(member)
         if mine is None:
             mine = self._claimants[member] = _Claimant()
@@ -54,25 +54,25 @@ class Claims:
                 largest = mine
             self.take(next(iter(largest.origins)))
             self._claimants[member] = mine  # it went with the last of its claims
-        self._claims[origin] = (lo, hi, member)
+        self.claims[origin] = (lo, hi, member)
         mine.origins[origin] = None
         mine.count += 1
         return full
 
     def first(self) -> tuple[bytes, int] | None:
         """(sender, hi) of the claim that was made first; None: there is none."""
-        for origin, (_, hi, _) in self._claims.items():
+        for origin, (_, hi, _) in self.claims.items():
             return origin, hi
         return None
 
     def look(self, origin: bytes) -> tuple[int, int] | None:
         """The claim on `origin`."""
-        claim = self._claims.get(origin)
+        claim = self.claims.get(origin)
         return claim[:2] if claim else None
 
     def take(self, origin: bytes) -> tuple[int, int] | None:
         """The claim on `origin`, which is forgotten."""
-        claim = self._claims.pop(origin, None)
+        claim = self.claims.pop(origin, None)
         if claim is None:
             return None
         claimant = self._claimants[claim[2]]

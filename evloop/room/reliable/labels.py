@@ -28,30 +28,30 @@ class Labels:
     how much of it is needed.
     """
 
-    __slots__ = ("_judged", "_present")
+    __slots__ = ("judged", "present")
 
     def __init__(self) -> None:
-        self._judged: dict[str, tuple[str, str]] = {}  # name: (as shown, its fold), ("", ""): bad
-        self._present: dict[str, list[bytes]] = {}  # fold: ids read from their ends, sorted
+        self.judged: dict[str, tuple[str, str]] = {}  # name: (as shown, its fold), ("", ""): bad
+        self.present: dict[str, list[bytes]] = {}  # fold: ids read from their ends, sorted
 
     def _judge(self, name: str) -> tuple[str, str]:
-        found = self._judged.get(name)
+        found = self.judged.get(name)
         if found is None:
-            if len(self._judged) >= LABELS_KEPT_MAX:
-                self._judged.clear()
+            if len(self.judged) >= LABELS_KEPT_MAX:
+                self.judged.clear()
             try:
                 shown = check_member_name(name)
                 found = shown, fold(shown)
             except Refused:
                 found = "", ""
-            self._judged[name] = found
+            self.judged[name] = found
         return found
 
     def put(self, sender: bytes, name: str) -> None:
         """`sender` is present under `name`."""
         shown, folded = self._judge(name)
         if shown:
-            ends = self._present.setdefault(folded, [])
+            ends = self.present.setdefault(folded, [])
             end = sender[::-1]
             at = bisect_left(ends, end)
             if ends[at : at + 1] != [end]:
@@ -60,7 +60,7 @@ class Labels:
     def drop(self, sender: bytes, name: str) -> None:
         """`sender` is no longer present under `name`."""
         shown, folded = self._judge(name)
-        ends = self._present.get(folded)
+        ends = self.present.get(folded)
         if not shown or ends is None:
             return
         end = sender[::-1]
@@ -68,14 +68,14 @@ class Labels:
         if ends[at : at + 1] == [end]:
             del ends[at]
             if not ends:
-                del self._present[folded]
+                del self.present[folded]
 
     def label(self, sender: bytes, name: str) -> str:
         """How to show `name` of `sender`."""
         shown, folded = self._judge(name)
         if not shown:
             return sender.hex()
-        ends = self._present.get(folded)
+        ends = self.present.get(folded)
         if ends is None:
             return shown
         end = sender[::-1]

@@ -109,8 +109,21 @@ class Membership:
     """The present members but for myself, by sender id."""
 
     __slots__ = (
-        "_departed", "_estimate", "_hint", "_interval", "_labels", "_loss_known", "_once",
-        "_own_id", "_own_name", "_sample", "_sweep", "_votes", "losses", "members", "pushed",
+        "_estimate",
+        "_hint",
+        "_interval",
+        "_labels",
+        "_loss_known",
+        "_once",
+        "_own_id",
+        "_own_name",
+        "_sample",
+        "_sweep",
+        "_votes",
+        "departed",
+        "losses",
+        "members",
+        "pushed",
     )  # fmt: skip
 
     def __init__(self, own_name: str, own_id: bytes = b"") -> None:
@@ -122,7 +135,7 @@ class Membership:
         self._once: dict[bytes, None] = {}  # members heard once: the first to make room
         self._sample: list[bytes] = []  # members to be looked at when room must be made
         self.pushed: list[tuple[bytes, Member]] = []  # those that made room
-        self._departed: dict[bytes, tuple[int, float]] = {}  # (counter, until) of BYEs heard
+        self.departed: dict[bytes, tuple[int, float]] = {}  # (counter, until) of BYEs heard
         self._loss_known = 0  # how many members tell their loss
         self.losses: dict[int, int] = {}  # how many members report so many percent
         self._votes: list[int] = []  # how many each member counts, in order
@@ -178,8 +191,8 @@ class Membership:
             return None
         member = self.members[sender] = Member(now, raw_name, counter)
         self._once[sender] = None
-        member.doubted = sender in self._departed
-        self._departed.pop(sender, None)
+        member.doubted = sender in self.departed
+        self.departed.pop(sender, None)
         self._labels.put(sender, member.name)
         self._estimate = 0
         self._sweep = min(self._sweep, now + SILENT_INTERVALS * self.interval())
@@ -269,16 +282,16 @@ class Membership:
         if member is not None and member.doubted:
             return None
         self.remove(sender)
-        if member is not None or len(self._departed) < DEPARTED_MAX:
-            self._departed.pop(sender, None)
-            self._departed[sender] = (counter, now + DEPARTED_S)
-            if len(self._departed) > DEPARTED_MAX:
-                del self._departed[next(iter(self._departed))]
+        if member is not None or len(self.departed) < DEPARTED_MAX:
+            self.departed.pop(sender, None)
+            self.departed[sender] = (counter, now + DEPARTED_S)
+            if len(self.departed) > DEPARTED_MAX:
+                del self.departed[next(iter(self.departed))]
         return member
 
     def overtaken(self, sender: bytes, counter: int, now: float) -> bool:
         """Whether a SESSION is older than its sender's BYE of just now; else that BYE is void."""
-        last, until = self._departed.get(sender, (0, 0.0))
+        last, until = self.departed.get(sender, (0, 0.0))
         return now < until and (last - counter) & 0xFFFFFFFF < 0x80000000
 
     def listing(self, now: float) -> list[tuple[bytes, str, float]]:

@@ -357,11 +357,11 @@ class NackRequester:
 class Holders:
     """Members that said they hold messages I lack."""
 
-    __slots__ = ("_asked", "_claims", "_fruitless", "_rng", "_standing")
+    __slots__ = ("_asked", "_fruitless", "_rng", "_standing", "claims")
 
     def __init__(self, rng: Random) -> None:
         self._rng = rng
-        self._claims: dict[bytes, Mapping[bytes, tuple[int, int]]] = {}
+        self.claims: dict[bytes, Mapping[bytes, tuple[int, int]]] = {}
         self._standing: dict[bytes, None] = {}  # those of them that have been here for a while
         self._asked: dict[bytes, float] = {}  # when each was last asked
         self._fruitless = NEVER  # since when somebody was asked and nothing came
@@ -375,12 +375,12 @@ class Holders:
         here for a while.
         """
         self.gone(member, asked=True)
-        self._claims[member] = listed
+        self.claims[member] = listed
         if standing:
             self._standing[member] = None
-        if len(self._claims) > HOLDERS_MAX:
-            strangers = (other for other in self._claims if other not in self._standing)
-            self.gone(next(strangers, None) or next(iter(self._claims)))
+        if len(self.claims) > HOLDERS_MAX:
+            strangers = (other for other in self.claims if other not in self._standing)
+            self.gone(next(strangers, None) or next(iter(self.claims)))
 
     def bore_fruit(self) -> None:
         """A message that was missing came."""
@@ -388,7 +388,7 @@ class Holders:
 
     def gone(self, member: bytes, asked: bool = False) -> None:
         """`member` left; `asked`: when it was asked is remembered all the same."""
-        self._claims.pop(member, None)
+        self.claims.pop(member, None)
         self._standing.pop(member, None)
         if not asked:
             self._asked.pop(member, None)
@@ -412,7 +412,7 @@ class Holders:
             self._fruitless = NEVER
             return NOBODY
         shares = []
-        for member, claims in self._claims.items():
+        for member, claims in self.claims.items():
             if not strangers and member not in self._standing:
                 continue
             share = 0
@@ -439,5 +439,5 @@ class Holders:
 
     def covers(self, member: bytes, key: Key) -> bool:
         """Whether `member` said that it holds `key`."""
-        lo, hi = self._claims[member].get(key[0], (0, 0))
+        lo, hi = self.claims[member].get(key[0], (0, 0))
         return lo <= key[1] < hi

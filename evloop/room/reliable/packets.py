@@ -56,28 +56,28 @@ TAG_BYTES = 16
 
 _MAGIC = 0xF545
 _VERSION = 1
-_UNDER_TAG = 0x0E  # the flags that the tag covers
-_KNOWN_FLAGS = RELAYED | MORE | 0xF0  # `sealed` is for later: unknown today
-_HEADER = Struct(">HBBHH8sII")
-_DATA_HEAD = Struct(">IB")
+UNDER_TAG = 0x0E  # the flags that the tag covers
+KNOWN_FLAGS = RELAYED | MORE | 0xF0  # `sealed` is for later: unknown today
+HEADER = Struct(">HBBHH8sII")
+DATA_HEAD = Struct(">IB")
 _DATA_HEADS = tuple([Struct(">IB" + count * "8sI") for count in range(PARENTS_MAX + 1)])
 _PARENT_COUNT_AT = HEADER_BYTES + 4
 _RANGE = Struct(">8sII")
 _PARENT = Struct(">8sI")
-_NACK_HEAD = Struct(">8sB")
-_SESSION_HEAD = Struct(">QI8sIIBBHB")
+NACK_HEAD = Struct(">8sB")
+SESSION_HEAD = Struct(">QI8sIIBBHB")
 
 REASONS = ("short", "magic", "version", "type", "flags", "length", "tag", "body", "number")
 
 
 def as_repair(datagram: bytes) -> bytes:
     """The same DATA, sent by anyone: flag 01 set, no copies announced."""
-    return b"%b%c%b" % (datagram[:3], datagram[3] & _UNDER_TAG | RELAYED, datagram[4:])
+    return b"%b%c%b" % (datagram[:3], datagram[3] & UNDER_TAG | RELAYED, datagram[4:])
 
 
 def as_copy(datagram: bytes, more: int) -> bytes:
     """The same DATA, sent by its source, with `more` unasked copies still to come."""
-    return b"%b%c%b" % (datagram[:3], datagram[3] & _UNDER_TAG | more << 4, datagram[4:])
+    return b"%b%c%b" % (datagram[:3], datagram[3] & UNDER_TAG | more << 4, datagram[4:])
 
 
 def plain_text(data: bytes) -> str:
@@ -110,8 +110,8 @@ def _parse_data(data: bytes, end: int) -> Fields | str | None:
 
 def _parse_nack(data: bytes, end: int) -> Fields | None:
     """(to: sender id or NOBODY, ranges as raw bytes for `ranges`)"""
-    to, count = _NACK_HEAD.unpack_from(data, HEADER_BYTES)
-    at = HEADER_BYTES + _NACK_HEAD.size
+    to, count = NACK_HEAD.unpack_from(data, HEADER_BYTES)
+    at = HEADER_BYTES + NACK_HEAD.size
     if count > NACK_RANGES_MAX or at + 16 * count != end:
         return None
     return to, data[at:end]
@@ -120,8 +120,8 @@ def _parse_nack(data: bytes, end: int) -> Fields | None:
 def _parse_session(data: bytes, end: int) -> Fields | None:
     """(digest, sent, echo sender, echo sent, echo held, ask, loss, members, name bytes,
     entries as raw bytes for `ranges`)"""
-    *head, name_length = _SESSION_HEAD.unpack_from(data, HEADER_BYTES)
-    at = HEADER_BYTES + _SESSION_HEAD.size
+    *head, name_length = SESSION_HEAD.unpack_from(data, HEADER_BYTES)
+    at = HEADER_BYTES + SESSION_HEAD.size
     name_end = at + name_length
     if name_end >= end or name_end + 1 + 16 * data[name_end] != end:
         return None
@@ -135,7 +135,7 @@ def _parse_bye(data: bytes, end: int) -> Fields | None:
     return () if end == HEADER_BYTES else None
 
 
-_PARSERS = {  # by version and type
+PARSERS = {  # by version and type
     _VERSION << 4 | DATA: _parse_data,
     _VERSION << 4 | NACK: _parse_nack,
     _VERSION << 4 | SESSION: _parse_session,
@@ -170,10 +170,10 @@ class Codec:
         """One datagram of type `kind`. Raises LocalProtocolError when it would be too long."""
         if len(body) > DATAGRAM_BYTES_MAX - HEADER_BYTES - TAG_BYTES:
             raise LocalProtocolError(f"a body of {len(body)} bytes does not fit a datagram")
-        head = _HEADER.pack(
+        head = HEADER.pack(
             _MAGIC,
             _VERSION << 4 | kind,
-            flags & _UNDER_TAG,
+            flags & UNDER_TAG,
             self._key_id,
             len(body),
             sender,
@@ -182,25 +182,25 @@ class Codec:
         )
         datagram = head + body
         datagram += self._tag(datagram)
-        return datagram if flags == flags & _UNDER_TAG else as_copy(datagram, flags >> 4)
+        return datagram if flags == flags & UNDER_TAG else as_copy(datagram, flags >> 4)
 
     def open(self, data: bytes) -> Packet | str:
         """(type, flags, sender, seq, wall, fields), or the reason (of REASONS) for a drop."""
         end = len(data) - TAG_BYTES
         if end < HEADER_BYTES:
             return "magic" if data[:2] != b"\xf5\x45" else "short"
-        magic, kind, flags, key_id, length, sender, seq, wall = _HEADER.unpack_from(data)
+        magic, kind, flags, key_id, length, sender, seq, wall = HEADER.unpack_from(data)
         if magic != _MAGIC:
             return "magic"
-        parse = _PARSERS.get(kind)
+        parse = PARSERS.get(kind)
         if parse is None:
             return "version" if kind >> 4 != _VERSION else "type"
-        if flags & ~_KNOWN_FLAGS:
+        if flags & ~KNOWN_FLAGS:
             return "flags"
         if length != end - HEADER_BYTES or end > DATAGRAM_BYTES_MAX - TAG_BYTES:
             return "length"
-        if flags & ~_UNDER_TAG:
-            covered = b"%b%c%b" % (data[:3], flags & _UNDER_TAG, data[4:end])
+        if flags & ~UNDER_TAG:
+            covered = b"%b%c%b" % (data[:3], flags & UNDER_TAG, data[4:end])
         else:
             covered = data[:end]
         hasher = self._hash.copy()
@@ -240,7 +240,7 @@ def data_body(
     if len(parents) > PARENTS_MAX or len(text) > PART_BYTES_MAX:
         raise LocalProtocolError("too many parents, or too much text for one part")
     named = b"".join([_PARENT.pack(sender, seq) for sender, seq in parents])
-    head = _DATA_HEAD.pack(lamport, len(parents))
+    head = DATA_HEAD.pack(lamport, len(parents))
     return b"%b%b%c%b%c%b" % (head, named, len(name), name, kind, text)
 
 
@@ -252,7 +252,7 @@ def nack_body(to: bytes, entries: Sequence[Range]) -> bytes:
     """The body of a NACK to one member or NOBODY (anyone); at most NACK_RANGES_MAX ranges."""
     if len(entries) > NACK_RANGES_MAX:
         raise LocalProtocolError("too many ranges for one NACK")
-    return _NACK_HEAD.pack(to, len(entries)) + _range_list(entries)
+    return NACK_HEAD.pack(to, len(entries)) + _range_list(entries)
 
 
 def session_body(
@@ -266,7 +266,7 @@ def session_body(
     entries: Sequence[Range],
 ) -> bytes:
     """The body of a SESSION; `sent` and the echo's times in us (mod 2^32), loss in percent."""
-    fixed = _SESSION_HEAD.pack(
+    fixed = SESSION_HEAD.pack(
         digest, sent & 0xFFFFFFFF, *echo, ask, loss, min(members, 0xFFFF), len(name)
     )
     return b"%b%b%c%b" % (fixed, name, len(entries), _range_list(entries))

@@ -81,14 +81,14 @@ def test_labels_tell_everybody_present_from_everybody_else(
         assert label not in [other for who, other in shown.items() if who != sender]
     for sender, name in present.items():
         labels.drop(sender, name)
-    assert labels._present == {}
+    assert labels.present == {}
 
 
 def test_what_is_kept_of_names_is_bounded() -> None:
     labels = Labels()
     for n in range(LABELS_KEPT_MAX + 2):
         assert labels.label(n.to_bytes(8, "big"), f"n{n}") == f"n{n}"
-    assert len(labels._judged) <= LABELS_KEPT_MAX
+    assert len(labels.judged) <= LABELS_KEPT_MAX
 
 
 def calls(act: Callable[[], object]) -> int:

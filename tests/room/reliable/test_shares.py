@@ -216,8 +216,8 @@ def test_holders_of_standing_stay_among_those_that_are_asked() -> None:
     holders.claimed(ANN, {EVE: (0, 40)}, standing=True)
     for n in range(5 * HOLDERS_MAX):
         holders.claimed(ident(n), {EVE: (0, 40)})
-    assert ANN in holders._claims
-    assert len(holders._claims) == HOLDERS_MAX
+    assert ANN in holders.claims
+    assert len(holders.claims) == HOLDERS_MAX
 
 
 def test_goodbyes_of_nobody_do_not_push_out_one_of_a_member() -> None:
@@ -226,7 +226,7 @@ def test_goodbyes_of_nobody_do_not_push_out_one_of_a_member() -> None:
     presence.said_bye(ANN, 8, 1.0)
     for n in range(5 * DEPARTED_MAX):
         presence.said_bye(ident(n), 8, 1.0)
-    assert len(presence._departed) == DEPARTED_MAX
+    assert len(presence.departed) == DEPARTED_MAX
     assert presence.overtaken(ANN, 7, 1.1)  # a straggler does not bring her back
 
 
