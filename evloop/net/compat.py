@@ -51,7 +51,7 @@ IFF_MULTICAST = 0x1000 if LINUX else 0x8000  # <net/if.h> of Darwin and the BSDs
 # Not in the socket module; from <linux/in.h>, <linux/in6.h>, <asm-generic/socket.h>, and from
 # <linux/sockios.h>, <linux/route.h>.
 IP_MULTICAST_ALL = 49
-_IPV6_MULTICAST_ALL = 29
+IPV6_MULTICAST_ALL = 29
 SO_MEMINFO = 55
 _MEMINFO = "@9I"
 _MEMINFO_DROPS = 8
@@ -145,7 +145,7 @@ def hear_only_own_groups(sock: socket.socket) -> None:
     if sock.family == socket.AF_INET:
         ask(sock, socket.IPPROTO_IP, IP_MULTICAST_ALL if LINUX else None, 0)
     else:
-        ask(sock, socket.IPPROTO_IPV6, _IPV6_MULTICAST_ALL if LINUX else None, 0)
+        ask(sock, socket.IPPROTO_IPV6, IPV6_MULTICAST_ALL if LINUX else None, 0)
 
 
 def hear_one_interface(sock: socket.socket, name: str) -> bool:

@@ -34,9 +34,13 @@ def own_names(tree: ast.AST) -> set[str]:
             names.add(node.name)
         elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
             names.add(node.id)
-        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
-            if isinstance(node.value, ast.Name) and node.value.id == "self":
-                names.add(node.attr)
+        elif (
+            isinstance(node, ast.Attribute)
+            and isinstance(node.ctx, ast.Store)
+            and isinstance(node.value, ast.Name)
+            and node.value.id == "self"
+        ):
+            names.add(node.attr)
     return names
 
 
@@ -55,12 +59,12 @@ def intrusions(tree: ast.AST) -> Iterator[tuple[int, str]]:
             yield from ((node.lineno, name) for name in names if is_private(name))
         elif isinstance(node, ast.Call) and len(node.args) > 1:
             called = getattr(node.func, "attr", getattr(node.func, "id", ""))
-            name = node.args[1]
-            if called in ("setattr", "getattr", "delattr") and isinstance(name, ast.Constant):
-                found = [str(name.value)]
+            text = node.args[1]
+            if called in ("setattr", "getattr", "delattr") and isinstance(text, ast.Constant):
+                found = [str(text.value)]
         for name in found:
             if is_private(name) and name not in own | NAMEDTUPLE:
-                yield node.lineno, name
+                yield getattr(node, "lineno", 0), name
 
 
 @pytest.mark.parametrize("path", TESTS, ids=lambda path: str(path.relative_to(ROOT)))

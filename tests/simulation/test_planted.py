@@ -221,7 +221,7 @@ def _wide_window(patch: pytest.MonkeyPatch) -> None:
     def in_window(stream: Sender, seq: int) -> bool:
         return seq <= stream.hi + WINDOW_MESSAGES
 
-    patch.setattr(Sender, "_in_window", in_window)
+    patch.setattr(Sender, "in_window", in_window)
 
 
 def _over_the_gap(patch: pytest.MonkeyPatch) -> None:
@@ -249,7 +249,7 @@ def _again(patch: pytest.MonkeyPatch) -> None:
 
 
 def _no_hold_down(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(repair.Repairs, "_held", lambda *_: False)
+    patch.setattr(repair.Repairs, "held", lambda *_: False)
 
 
 def _no_copies(patch: pytest.MonkeyPatch) -> None:

@@ -131,12 +131,12 @@ class Sender:
             return LATE
         if seq in self.ahead:
             return OLD
-        if not self._in_window(seq):
+        if not self.in_window(seq):
             return BEYOND
         self.ahead[seq] = message
         return NEW
 
-    def _in_window(self, seq: int) -> bool:
+    def in_window(self, seq: int) -> bool:
         return seq < self.hi + WINDOW_MESSAGES
 
     def _advance(self, now: float) -> None:

@@ -106,7 +106,7 @@ class Repairs:
         """A NACK to anyone names `key`, which I hold; `source`: it is my own; `present`: its
         source can answer itself."""
         ask = self._ask(key)
-        if self._held(ask, now):
+        if self.held(ask, now):
             return
         ask.open = True
         if now > ask.heard + ASK_REMEMBERED_S:
@@ -123,7 +123,7 @@ class Repairs:
         elif self._rng.random() < VOLUNTEERS / members * 4 ** (ask.count - 1 - present):
             self.due[key] = now + 3 * delay + window_wait(self._rng, 8 * delay, members)
 
-    def _held(self, ask: Ask, now: float) -> bool:
+    def held(self, ask: Ask, now: float) -> bool:
         return now < ask.held_until
 
     def answered(self, key: Key, now: float, delay: float) -> bool:

@@ -78,10 +78,31 @@ class RoomSession:
     """
 
     __slots__ = (
-        "_agreed", "_announcer", "_answerer", "_asker", "_bye_due", "_byes", "_codec", "_confirm",
-        "_confirmed", "_counts", "_deadline", "_delay", "_egress", "_first_word", "_hearing",
-        "_left", "_loss", "_message_log", "_now", "_outbox", "_presence", "_rng", "_stale",
-        "_trickle", "nickname",
+        "_agreed",
+        "_announcer",
+        "_answerer",
+        "_bye_due",
+        "_byes",
+        "_codec",
+        "_confirm",
+        "_confirmed",
+        "_counts",
+        "_deadline",
+        "_delay",
+        "_first_word",
+        "_hearing",
+        "_left",
+        "_loss",
+        "_now",
+        "_outbox",
+        "_presence",
+        "_stale",
+        "_trickle",
+        "asker",
+        "egress",
+        "message_log",
+        "nickname",
+        "rng",
         "sender_id",
     )  # fmt: skip
 
@@ -98,29 +119,29 @@ class RoomSession:
         """`place`: "239.255.7.1:5751"; `sender_id`: 8 random bytes, drawn at each join."""
         self.sender_id = sender_id
         self.nickname = check_nickname(nickname)
-        self._rng = rng
+        self.rng = rng
         self._now = now
         self._counts = dict.fromkeys(_COUNTERS, 0)
         self._codec = Codec(place, key)
         self._presence = presence = Membership(self.nickname, sender_id)
-        self._message_log = message_log = MessageLog(
+        self.message_log = message_log = MessageLog(
             self._codec, sender_id, presence, bool(key), now
         )
         self._delay = delay = Delay()
-        self._egress = egress = Egress(self._codec, sender_id, self._counts, now)
+        self.egress = egress = Egress(self._codec, sender_id, self._counts, now)
         self._outbox = outbox = Outbox()
         self._loss = LossMeter()
         self._trickle = Trickle(rng, now, 1)
         self._confirm = Confirm(rng, now)
         self._first_word = FirstWord(message_log, egress, now)
-        self._asker = NackRequester(Gaps(rng), Holders(rng), message_log, presence, delay, egress)
+        self.asker = NackRequester(Gaps(rng), Holders(rng), message_log, presence, delay, egress)
         self._answerer = Answerer(
             Repairs(rng), BulkServer(), message_log, outbox, presence, delay, egress
         )
         self._announcer = Announcer(
             self._trickle, self._confirm, message_log, presence, self._loss, delay, egress, rng
         )
-        self._hearing = Hearing(message_log, self._asker, self._announcer)
+        self._hearing = Hearing(message_log, self.asker, self._announcer)
         self._byes = 0  # still to be said
         self._bye_due = NEVER
         self._left = False
@@ -137,7 +158,7 @@ class RoomSession:
         self._outbox.check(len(parts))
         self._now = now
         name = self.nickname.encode()
-        self._outbox.queue.extend(self._message_log.say(parts, name, kind, wall, now))
+        self._outbox.queue.extend(self.message_log.say(parts, name, kind, wall, now))
         self._stale = True
         self._confirmed = None
 
@@ -173,13 +194,13 @@ class RoomSession:
         """(datagram, None for the group or the source it goes to); each is told once."""
         if (self._stale or self._now >= self._deadline) and self._now >= self.next_deadline():
             self.handle_timer(self._now)
-        egress = self._egress
+        egress = self.egress
         out, egress.out = egress.out, []
         return out
 
     def events(self) -> list[Event]:
         """What happened since the last call."""
-        message_log = self._message_log
+        message_log = self.message_log
         if not message_log.events:
             return []
         events, message_log.events = message_log.events, []
@@ -202,12 +223,12 @@ class RoomSession:
 
     def history(self, count: int) -> list[Said]:
         """The newest `count` "message" events, sorted by (lamport, sender, seq)."""
-        self._message_log.expire(self._now)
-        return self._message_log.history.newest(count)
+        self.message_log.expire(self._now)
+        return self.message_log.history.newest(count)
 
     def digest(self) -> int:
         """What a SESSION sent now would say: equal digests mean that both have everything."""
-        return self._message_log.senders.digest
+        return self.message_log.senders.digest
 
     def queued(self) -> int:
         """Own messages (parts) that wait for the rate."""
@@ -215,28 +236,28 @@ class RoomSession:
 
     def unconfirmed(self) -> int:
         """Own messages (parts) that some present member is not known to hold."""
-        own = self._message_log.own.hi
+        own = self.message_log.own.hi
         if self._confirmed is None:
             self._confirmed = self._presence.least_held(own)
-        return self._message_log.said - min(self._confirmed, own)
+        return self.message_log.said - min(self._confirmed, own)
 
     def confirmers(self) -> tuple[int, int]:
         """(present members that hold all I said, present members)."""
         members = self._presence.members.values()
-        return sum(member.holds >= self._message_log.said for member in members), len(members)
+        return sum(member.holds >= self.message_log.said for member in members), len(members)
 
     def caught_up(self) -> bool:
         """Whether no gap is open, and what I have is all that somebody here has."""
-        return self._agreed and not self._asker.gaps.count
+        return self._agreed and not self.asker.gaps.count
 
     def stats(self) -> dict[str, int]:
         """Counters since joining, and the present sizes; `loss_percent` 255 is unknown."""
         return {
             **self._counts,
-            **self._message_log.stats(),
+            **self.message_log.stats(),
             "queued": len(self._outbox.queue),
-            "recovered": self._asker.recovered,
-            "gaps": self._asker.gaps.count,
+            "recovered": self.asker.recovered,
+            "gaps": self.asker.gaps.count,
             "members": len(self._presence.members) + 1,
             "members_estimate": self._presence.size(),
             "loss_percent": self._loss.percent(self._now),
@@ -248,7 +269,7 @@ class RoomSession:
     def receive_datagram(self, data: bytes, source: object, now: float) -> None:
         """Take in one datagram; `source` is where an answer by unicast would go."""
         self._now = now
-        if self._egress.came_back(data):
+        if self.egress.came_back(data):
             self._drop("own")
             return
         packet = self._codec.open(data)
@@ -269,9 +290,9 @@ class RoomSession:
 
     def _own_came_back(self, packet: Packet, data: bytes, now: float) -> bool:
         """DATA under my id; whether I said it."""
-        said = self._message_log.said
-        mine = self._message_log.own_came_back(packet, data, self.nickname, now)
-        if self._message_log.said != said:
+        said = self.message_log.said
+        mine = self.message_log.own_came_back(packet, data, self.nickname, now)
+        if self.message_log.said != said:
             self._confirmed = None
             self._news(now)
             self._stale = True
@@ -285,7 +306,7 @@ class RoomSession:
         text = plain_text(data) if reason == "magic" else ""
         if text:
             event = Said("message", NO_SENDER, NO_SEQ, "", TEXT, text, 0, "plain", False)
-            self._message_log.events.append(event)
+            self.message_log.events.append(event)
         else:
             self._drop(reason)
 
@@ -299,7 +320,7 @@ class RoomSession:
                 if flags >> 4 and member.standing(now):
                     self._loss.stands(sender)
         key = sender, seq
-        verdict = self._message_log.receive(packet, data, now)
+        verdict = self.message_log.receive(packet, data, now)
         if verdict == OLD:
             self._counts["duplicates"] += 1
             if relayed:
@@ -313,17 +334,17 @@ class RoomSession:
                 self._answerer.heard_repair(flags, key, now)
             else:
                 self._loss.first(key, flags >> 4, now)
-                self._asker.announced(flags >> 4, now)
+                self.asker.announced(flags >> 4, now)
             if verdict == NEW:
-                self._asker.came(self._message_log.streams[sender], seq, relayed, now)
-                self._asker.named(fields[1], now)
+                self.asker.came(self.message_log.streams[sender], seq, relayed, now)
+                self.asker.named(fields[1], now)
                 self._news(now)
         elif verdict != CONFLICT:
             self._drop("window" if verdict == BEYOND else verdict)
 
     def _news(self, now: float) -> None:
         """New data: soon somebody should say what all must have by now."""
-        self._trickle.news(now, self._presence.size(), self._asker.copies_until)
+        self._trickle.news(now, self._presence.size(), self.asker.copies_until)
 
     # Handlers of control datagrams return whether something may be due earlier now.
 
@@ -334,7 +355,7 @@ class RoomSession:
             self._control(sender, member, seq, now)
         listed = ranges(raw)
         if to == NOBODY:
-            self._asker.heard_nack(listed, now)
+            self.asker.heard_nack(listed, now)
         self._answerer.asked(sender, to, listed, source, now)
         return True
 
@@ -360,7 +381,7 @@ class RoomSession:
             self._presence.vote(member, members)
         if name != member.raw_name:
             old = self._presence.named(sender, member, name)
-            self._message_log.events.append(Renamed("renamed", sender, old, member.name))
+            self.message_log.events.append(Renamed("renamed", sender, old, member.name))
         if fresh:
             standing = member.standing(now)
             self._delay.heard(sender, sent, now, standing)
@@ -369,16 +390,16 @@ class RoomSession:
         if ask & 1:
             standing = member.standing(now)
             self._confirm.asked_by(sender, now, self._presence.size(), standing)
-        if digest != self._message_log.senders.digest:
+        if digest != self.message_log.senders.digest:
             lacking = self._hearing.compare(sender, member, digest, ranges(raw), fresh, now)
             self._agreed &= not lacking
             self._heard()
             return True
         self._agreed = True
-        stream = self._message_log.streams.get(sender)
+        stream = self.message_log.streams.get(sender)
         self._hearing.own_word(member, stream, stream.hi if stream else 0, fresh, now)
         moved = self._announcer.heard_equal(len(raw) // 16, now)
-        self._hearing.holds(member, self._message_log.own.hi, fresh)
+        self._hearing.holds(member, self.message_log.own.hi, fresh)
         self._heard()
         return moved or joins or ask & 1 == 1
 
@@ -395,13 +416,13 @@ class RoomSession:
     def _join(self, sender: bytes, name: bytes, counter: int, now: float) -> Member | None:
         member = self._presence.add(sender, name, counter, now)
         for other, pushed in self._presence.pushed:
-            self._message_log.full("members", now)
+            self.message_log.full("members", now)
             self._gone(other, pushed.name, "silent")
         self._presence.pushed.clear()
         if member is None:
-            self._message_log.full("members", now)
+            self.message_log.full("members", now)
             return None
-        self._message_log.events.append(Joined("joined", sender, member.name))
+        self.message_log.events.append(Joined("joined", sender, member.name))
         self._confirmed = None
         if self._presence.size() <= GREETED_MEMBERS_MAX:
             self._confirm.asked_by(sender, now, self._presence.size())
@@ -420,8 +441,8 @@ class RoomSession:
         return True
 
     def _gone(self, sender: bytes, name: str, why: str) -> None:
-        self._message_log.events.append(Left("left", sender, name, why))
-        self._asker.holders.gone(sender)
+        self.message_log.events.append(Left("left", sender, name, why))
+        self.asker.holders.gone(sender)
         self._delay.gone(sender)
         self._confirmed = None
 
@@ -447,47 +468,47 @@ class RoomSession:
             self._announcer.deadline(),
             self._outbox.deadline(),
             self._answerer.deadline(),
-            self._asker.deadline(),
+            self.asker.deadline(),
             self._presence.deadline(),
-            self._message_log.causal_buffer.deadline(),
+            self.message_log.causal_buffer.deadline(),
         )
         if self._outbox.queue:
             due = min(due, self._data_due())
         return due
 
     def _data_due(self) -> float:
-        due = self._egress.data_due()
-        if self._message_log.own.hi:
+        due = self.egress.data_due()
+        if self.message_log.own.hi:
             return due
         return max(due, self._first_word.due(self._announcer.soliciting))
 
     def _send_data(self, now: float) -> None:
         queue = self._outbox.queue
-        if queue and not self._message_log.own.hi:
+        if queue and not self.message_log.own.hi:
             if self._first_word.waits(self._announcer.soliciting, now):
                 return
-            self._message_log.date_again(queue)
-        while queue and self._egress.may_data(now):
+            self.message_log.date_again(queue)
+        while queue and self.egress.may_data(now):
             message = queue.popleft()
             size = len(message.datagram)
-            most = self._egress.copies_afforded(size, now)
+            most = self.egress.copies_afforded(size, now)
             own = self._loss.percent(now)
-            more = copies(self._rng, self._presence.losses, self._presence.size(), most, own)
-            self._egress.reserve(more * size, now)
-            self._egress.emit(self._outbox.announce(message, more, now), None, "sent", now)
-            self._message_log.sent(message, now)
+            more = copies(self.rng, self._presence.losses, self._presence.size(), most, own)
+            self.egress.reserve(more * size, now)
+            self.egress.emit(self._outbox.announce(message, more, now), None, "sent", now)
+            self.message_log.sent(message, now)
             self._confirmed = None
-            self._asker.announced(more, now)
+            self.asker.announced(more, now)
             self._news(now)
 
     def _send_copies(self, now: float) -> None:
         datagram = self._outbox.take_copy(now)
         while datagram is not None:
-            self._egress.emit_copy(datagram)
+            self.egress.emit_copy(datagram)
             datagram = self._outbox.take_copy(now)
 
     def _ask(self, now: float) -> None:
-        if self._asker.handle_timer(now):
+        if self.asker.handle_timer(now):
             self._news(now)
 
     def _speak(self, now: float) -> None:
@@ -499,16 +520,16 @@ class RoomSession:
             else:
                 ask = not self._outbox.queue
                 confirm.asked(now, self._delay.value, self._presence.size())
-        self._announcer.handle_timer(now, self._asker.behind(), ask, self.nickname)
+        self._announcer.handle_timer(now, self.asker.behind(), ask, self.nickname)
 
     def _expire(self, now: float) -> None:
         for sender, member in self._presence.silent(now):
             self._gone(sender, member.name, "silent")
-        self._message_log.handle_timer(now)
+        self.message_log.handle_timer(now)
 
     def _say_bye(self, now: float) -> None:
         if now >= self._bye_due:
-            self._egress.say_bye(now)
+            self.egress.say_bye(now)
             self._byes -= 1
             self._bye_due = now + BYE_SPACING_S
             self._left = not self._byes

@@ -245,7 +245,7 @@ def test_lamport_times_at_their_end_change_no_order() -> None:
     for seq in range(200):
         room.hear(data(EVE, seq, "forged", lamport=min(END, (seq + 1) << 20)))
         room.run(0.01)
-    room.hear(data(BOB, 0, "second", lamport=room.session._message_log.lamport.value + 1))
+    room.hear(data(BOB, 0, "second", lamport=room.session.message_log.lamport.value + 1))
     room.run(1.0)
     texts = [event[5] for event in room.session.history(300)]
     assert texts[0] == "first" and texts[-1] == "second"

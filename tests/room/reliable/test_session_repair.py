@@ -73,7 +73,7 @@ def test_the_same_nack_from_another_puts_mine_off_but_not_for_ever() -> None:
 
 def test_the_source_answers_within_the_delay() -> None:
     room = settled()
-    room.session._egress.echoes.clear()
+    room.session.egress.echoes.clear()
     room.say("mine")
     room.run(1.0)
     asked = room.now
@@ -325,7 +325,7 @@ def test_foreign_data_under_my_id_is_told() -> None:
 
 def test_what_comes_back_of_mine_is_known_by_its_bytes_and_once() -> None:
     room = settled()
-    room.session._egress.echoes.clear()
+    room.session.egress.echoes.clear()
     room.say("mine")
     room.run(1.0)
     mine = [d for _, d, to in room.sent if to is None]
@@ -333,7 +333,7 @@ def test_what_comes_back_of_mine_is_known_by_its_bytes_and_once() -> None:
     before = room.stat("dropped_own")
     room.hear(*mine)
     assert room.stat("dropped_own") == before + len(mine)
-    assert not room.session._egress.echoes
+    assert not room.session.egress.echoes
     room.hear(*mine)  # replayed: judged as anything else
     assert room.stat("dropped_own") == before + 2 * len(mine)
     assert not room.told("conflict")
@@ -344,7 +344,7 @@ def test_echoes_awaited_are_bounded() -> None:
     for n in range(2 * ECHOES_MAX):
         room.say(f"line {n}")
         room.run(0.3)
-    assert len(room.session._egress.echoes) == ECHOES_MAX
+    assert len(room.session.egress.echoes) == ECHOES_MAX
 
 
 def test_the_rest_of_the_very_first_message_is_no_message_of_its_own() -> None:

@@ -168,7 +168,7 @@ def test_history_is_lost_by_who_fills_it() -> None:
     # Nor can they fill more than their half when a member talks on.
     for seq in range(30, 2_200):
         room.session.receive_datagram(data(ANN, seq, parents=((ANN, seq - 1),)), "", room.now)
-    assert room.session._message_log.streams[ANN].lo <= 2_200 - HISTORY_MESSAGES_MAX // 2
+    assert room.session.message_log.streams[ANN].lo <= 2_200 - HISTORY_MESSAGES_MAX // 2
 
 
 def test_in_a_history_of_members_the_one_with_most_gives_way() -> None:
@@ -189,13 +189,13 @@ def test_what_is_held_ahead_counts_in_the_history() -> None:
             made = data(ident(n), seq, "y" * 900)
             room.session.receive_datagram(made, "", room.now)
         room.run(0.05)
-    log = room.session._message_log
+    log = room.session.message_log
     held = sum(len(stream.ahead) for stream in log.streams.values())
     assert held <= len(log.history) <= HISTORY_MESSAGES_MAX
     assert log.history.size <= HISTORY_BYTES_MAX
     # What had to go is missing again, and asked for.
     for stream in log.streams.values():
-        asked = room.session._asker.gaps.of(stream.sender)
+        asked = room.session.asker.gaps.of(stream.sender)
         missing = set(range(stream.hi, stream.covered)) - set(stream.ahead)
         assert missing <= set(asked)
 
@@ -207,7 +207,7 @@ def test_what_was_stepped_over_is_remembered_in_few_ranges() -> None:
         room.hear(data(EVE, 2 * n + 2))
         room.run(0.5)
     room.run(90)
-    stream = room.session._message_log.streams[EVE]
+    stream = room.session.message_log.streams[EVE]
     assert 0 < len(stream.skipped) <= SKIPPED_RANGES_MAX
 
 
@@ -243,7 +243,7 @@ def test_full_is_told_once_a_flood(table: str) -> None:
     room = settled()
     for _ in range(2):
         for _n in range(SENDERS_MAX + 50 if table == "senders" else MEMBERS_MAX + 50):
-            one = room.session._rng.randbytes(8)
+            one = room.session.rng.randbytes(8)
             made = data(one, 0) if table == "senders" else session(one, 0, [])
             room.session.receive_datagram(made, "", room.now)
             if table == "senders":
