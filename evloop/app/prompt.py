@@ -135,7 +135,8 @@ class Prompt:
     def _connect(self, arguments: list[str], options: Options, done: Done) -> None:
         def known(rooms: int, error: EvloopError | None) -> None:
             if error is None:
-                self._frontend.note(f"evloop: directory {self._link.endpoint}")
+                many = report.plural(rooms, "room")
+                self._frontend.note(f"evloop: directory {self._link.endpoint}, {many}")
             done(error)
 
         def connected(error: EvloopError | None) -> None:

@@ -98,7 +98,7 @@ def test_tab_knows_the_rooms_after_every_connect(server: Process) -> None:
         bob.send("makeroom kitchen\r")
         expect(bob, "made room kitchen")
         mel.send("connect\r")
-        expect(mel, f"evloop: directory 127.0.0.1:{server.address[1]} evloop>")
+        expect(mel, ", 1 room evloop>")
         mel.send("chat kit\t")
         mel.expect_last("evloop> chat kitchen")
         bob.send("deleteroom kitchen\rmakeroom kiosk\r")
