@@ -118,7 +118,10 @@ class Strangers(RuleBasedStateMachine):
         self.house.close()
 
     def stranger_sends(self, value: object) -> None:
+        handled = self.house.dispatcher.handled
         self.stranger.send(pack_frame(json.dumps(value).encode()))
+        while self.house.dispatcher.handled == handled:  # late, it would meet another directory
+            self.house.tick(1)
         self.house.tick(3)
         if self.stranger.read():
             self.stranger = self.house.caller()

