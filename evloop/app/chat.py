@@ -143,7 +143,6 @@ class Chat:
         self._asked.add(text)
         self._note(report.note(f"{quoted(text)}: said to everybody? {advice}; the same line once"
                                " more says it"))  # fmt: skip
-        self._frontend.put_back(text)
         return True
 
     def say(self, text: str, kind: int = TEXT, typed: str = "") -> None:

@@ -486,7 +486,7 @@ def test_a_command_of_the_main_prompt_is_asked_about_once(world: World, line: st
     chat = world.enter()
     chat.line(line)
     assert world.room.said == []
-    assert world.frontend.back == [line]
+    assert world.frontend.back == []  # what is typed next must not be glued to it
     assert "said to everybody? /" in world.frontend.notes[-1]
     chat.line(line)
     chat.line(line)

@@ -367,9 +367,12 @@ def test_a_lone_quit_in_a_room_is_asked_about() -> None:
         mel.send("quit\r")
         mel.expect(lambda screen: any("quit: said to everybody? /quit leaves" in row
                                       for row in rows(mel)))  # fmt: skip
-        mel.expect_last(f"{room}> quit")  # Enter says it
-        mel.send("\r")
+        mel.send("quit\r")
         bob.expect_line("Mel: quit")
+        mel.send("help\r")
+        mel.expect(lambda screen: any("help: said to everybody?" in row for row in rows(mel)))
+        mel.send("/quit\r")  # as advised: it is not glued to the line before
+        assert mel.wait() == 0
 
 
 def test_no_color_means_none() -> None:
