@@ -74,7 +74,7 @@ class Sender:
     )
 
     def __init__(self, sender: bytes, base: int, history_below: int, now: float) -> None:
-        """`base`: the first number wanted; numbers below `history_below` are from before my time."""
+        """`base`: the first number wanted; below `history_below` all is from before my time."""
         self.sender = sender
         self.base = self.lo = self.hi = self.shown = base
         self.vouched = False  # its own SESSION has said that its numbers reach as far as `base`
