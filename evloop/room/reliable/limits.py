@@ -143,6 +143,8 @@ CONFIRM_BACKOFF_S_MAX = 8.0
 ANSWERS_PER_S = 1.0  # SESSIONs that answer, to strangers together and to members together
 ANSWERS_BURST = 3  # at once to strangers, and
 ANSWERS_MEMBERS_BURST = 5  # to members of standing
+PROBES_REMEMBERED_MAX = 64  # nonces of PROBEs that were answered, or not: each counts once
+PROBE_ANSWERS = 64  # members that answer a PROBE, on average: in a larger room not all of them
 POSED_MAX = 64  # DATA of strangers under my next numbers, remembered
 CONFLICT_EVERY_S = 60.0  # a quarrel over one number is reported so often, for each sender
 
