@@ -36,7 +36,8 @@ if TYPE_CHECKING:
     from evloop.daemon.connection import Connection
     from evloop.directory.registry import Directory
     from evloop.room.probe import Probe
-    from evloop.system.loop import Loop, Timer
+    from evloop.system.loop import Loop
+    from evloop.system.timers import Timer
 
 
 class _Running:

@@ -154,7 +154,9 @@ class Probe:
         self._group = destination(address, port, interface)
         self._begun = loop.now
         reads = [(when, self._read) for when in sorted({*NOISE_S, *READS_S[origin]})]
-        self._steps = sorted([*reads, (SENDS_S[origin], self._begin_burst)], key=lambda step: step[0])
+        self._steps = sorted(
+            [*reads, (SENDS_S[origin], self._begin_burst)], key=lambda step: step[0]
+        )
         self._timer = loop.call_at(NEVER, self._on_timer)
         self._watch(self._receiver, True)
         self._watch(unicast.sock, False)
