@@ -67,7 +67,7 @@ def run_main(
     prepare: Callable[[Client], object],
     program: str,
 ) -> int:
-    """The program around `run`: returns its exit status; a traceback is shown with `--debug` only."""
+    """The program around `run`: returns the exit status; `--debug` alone shows a traceback."""
     fill_standard()
     answer_version(arguments, VERSION)
     try:

@@ -176,7 +176,7 @@ def _check_name(name: str, what: str, most: int, newer: bool = False) -> str:
 
 
 def _is_of_newer_unicode(name: str) -> bool:
-    """Whether each character that this Python would not print is merely unassigned in its Unicode."""
+    """Whether each character that this Python would not print is unassigned in its Unicode."""
     try:
         from unicodedata import category
     except ImportError:
