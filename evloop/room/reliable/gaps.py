@@ -9,7 +9,8 @@ A gap is one number of one sender. Its life:
     gone      8 .., 30 s     -                  none: `take_due` reports it, and the caller judges
 
 A gap known only by hearsay (from neither DATA nor SESSION of its sender) never counts as behind, is
-asked for last, and makes room for new ones once it was asked for. What moves the next ask: the same
+asked for last, and makes room for new ones once it was asked for. When its sender says that it
+exists, its life begins: asks for what was not there yet say nothing about it. What moves the next ask: the same
 NACK from another member puts it off, no further than NACK_HELD_S_MAX from first sight; evidence
 that somebody holds the message brings it forward and lets the back-off begin anew, once in
 EVIDENCE_EVERY_S. Neither changes the count. All gaps found during one wait share its end, and all
@@ -169,7 +170,7 @@ class Gaps:
             known = [rumours[seq] for seq in missing if seq in rumours]
             missing = [seq for seq in missing if seq not in rumours]
             for gap in known:
-                self._believe(gap)
+                self._believe(gap, now, due)
         if missing:
             mine = len(words)
             for index in range(max(0, GAPS_MAX - self.count), len(missing)):
@@ -271,7 +272,7 @@ class Gaps:
         if due < self.next_due:
             self.next_due = due
 
-    def _believe(self, gap: Gap) -> None:
+    def _believe(self, gap: Gap, now: float, due: float) -> None:
         rumours = self._rumours[gap.sender]
         del rumours[gap.seq]
         if not rumours:
@@ -280,14 +281,31 @@ class Gaps:
         gap.word = True
         self._words.setdefault(gap.sender, {})[gap.seq] = gap
         self.hearsay -= 1
-        self.pressing += gap.asks < STUCK_ASKS
+        self.pressing += 1
+        gap.first = now
+        gap.asks = 0
+        if gap.evidence <= now - EVIDENCE_EVERY_S:
+            gap.evidence = now
+            gap.tries = 0
+            if due < gap.due:
+                self.postpone(gap, due)
 
-    def believe(self, sender: bytes, below: int) -> None:
-        """The sender's own word now says that all numbers below `below` exist."""
+    def believe(self, sender: bytes, below: int, now: float, due: float) -> None:
+        """The sender's own word now says that all numbers below `below` exist: those of them that
+        were hearsay are asked for at `due`."""
         rumours = self._rumours.get(sender)
         if rumours:
             for gap in [gap for gap in rumours.values() if gap.seq < below]:
-                self._believe(gap)
+                self._believe(gap, now, due)
+
+    def refute(self, sender: bytes, start: int, before: float) -> None:
+        """The sender's own word is that it has not said number `start` yet: what only others said
+        of such numbers, before `before`, is false."""
+        rumours = self._rumours.get(sender)
+        if rumours:
+            for gap in [gap for gap in rumours.values() if gap.seq >= start]:
+                if gap.first < before:
+                    self.remove(sender, gap.seq)
 
     def remove(self, sender: bytes, seq: int) -> bool:
         """The message came, or is given up. Whether it was missing."""

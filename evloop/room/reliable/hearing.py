@@ -7,7 +7,7 @@ others is hearsay (see `nack`), and a claim where there is no record yet (see `c
 
 from __future__ import annotations
 
-from evloop.room.reliable.limits import SESSION_ENTRIES
+from evloop.room.reliable.limits import OVERTAKEN_S, SESSION_ENTRIES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from evloop.room.reliable.message_log import MessageLog
     from evloop.room.reliable.nack import NackRequester
     from evloop.room.reliable.packets import Range
-    from evloop.room.reliable.reorder import Sender
 
 
 class Hearing:
@@ -38,15 +37,19 @@ class Hearing:
             self.changed = True
 
     def own_word(
-        self, member: Member, stream: Sender | None, hi: int, fresh: bool, now: float
+        self, sender: bytes, member: Member, hi: int, fresh: bool, now: float
     ) -> None:
-        """`member` says that `hi` is the next number of its own: nobody knows better."""
+        """`member`, whose id is `sender`, says that `hi` is its next number: nobody knows better.
+        (Only what others have just told of it may have overtaken that.)"""
+        stream = self._message_log.streams.get(sender)
         if not fresh:
             if stream is not None and hi > stream.word:
                 self._asker.told(stream, hi, now)
             return
         member.said, member.said_at = hi, now
         member.silent = member.silent or not hi
+        if self._asker.gaps.hearsay:
+            self._asker.gaps.refute(sender, hi, now - OVERTAKEN_S)
         if stream is not None and self._message_log.vouch(stream, hi, now):
             self._asker.gaps.forget(stream.sender)
         elif stream is not None:
@@ -70,7 +73,7 @@ class Hearing:
         if sender in once or (whole and once) or not digest:
             # Where all that it knows of is told, and nothing of its own is, it has said nothing.
             hi = once[sender][1] if sender in once else 0
-            self.own_word(member, message_log.streams.get(sender), hi, fresh, now)
+            self.own_word(sender, member, hi, fresh, now)
         ahead = bool(asker.gaps.count) and asker.evidence(once, now)
         behind = False
         known = noted = 0

@@ -5,7 +5,9 @@ A member is present from its first SESSION until a BYE, or until it was silent f
     T = max(6 s, min(0.4 s N, 20 s), 0.15 s N)
     N = max(members I count, median of the counts that they told last)
 
-so a small room notices soon and a large one spends little. Being present has nothing to do with
+so a small room notices soon and a large one spends little. In that median members of standing have
+a vote, and while there is none of them everybody; nobody has one when those that I count alone make
+its silence too long: else ghosts could say how long ghosts are listed. Being present has nothing to do with
 having spoken: sender records live in `senders`. Losses are kept as a histogram of percents, so that
 how many copies to send is found without a walk over all members.
 """
@@ -27,12 +29,18 @@ from evloop.room.reliable.limits import (
     PRESENCE_S_MIN,
     REACH_MESSAGES,
     REACH_PER_S,
+    RIVAL_WORDS,
     ROOM_SAMPLE,
     STANDING_S,
 )
 from evloop.room.reliable.packets import NOBODY
 
 SILENT_INTERVALS = 3.5  # of T; three lost SESSIONs in a row are no silence yet
+
+
+def _interval(members: int) -> float:
+    """T of so many members."""
+    return max(PRESENCE_S_MIN, min(0.4 * members, 20.0), 0.15 * members)
 
 
 class Member:
@@ -43,7 +51,7 @@ class Member:
 
     Its control datagrams are counted, so a forged one is mostly out of step. What continues the
     count is `fresh`; another count is taken for its own only when that has stood still for longer
-    than its sender may be silent, and the other went on meanwhile.
+    than its sender may be silent and the other went on meanwhile, or went on RIVAL_WORDS times.
     """
 
     __slots__ = (
@@ -56,11 +64,13 @@ class Member:
         "name",
         "raw_name",
         "rival",
+        "rival_words",
         "said",
         "said_at",
         "silent",
         "since",
         "vote",
+        "vote_standing",
         "words",
     )  # fmt: skip
 
@@ -68,10 +78,12 @@ class Member:
         self.since = self.heard = self.followed = self.said_at = heard
         self.words = 1  # control datagrams that continued the count, and the first
         self.rival = counter  # the newest counter that did not continue the count
+        self.rival_words = 0  # how often that other count has gone on since this one did
         self.said = -1
         self.silent = False  # it has said by its own word that it had said nothing yet
         self.doubted = False  # somebody said BYE in its name
         self.vote = 0  # how many members it counts; 0: it has not told
+        self.vote_standing = False  # it told that as a member of standing
         self.raw_name = raw_name
         self.name = raw_name.decode(errors="replace")
         self.counter = counter  # of its control datagrams
@@ -88,17 +100,15 @@ class Member:
 
     def fresh(self, counter: int, now: float, patience: float) -> bool:
         """Note a control datagram; whether it continues the count, or one that takes its place
-        because this one stood still for `patience` seconds."""
-        step = (counter - self.counter) & 0xFFFFFFFF
-        if 0 < step <= FOLLOW_MAX:
-            follows = True
-        elif now > self.followed + patience:
-            follows = 0 < (counter - self.rival) & 0xFFFFFFFF <= FOLLOW_MAX
-        else:
-            follows = False
-        if not follows:
+        because this one stood still for `patience` seconds, or the other went on meanwhile."""
+        if not 0 < (counter - self.counter) & 0xFFFFFFFF <= FOLLOW_MAX:
+            goes_on = 0 < (counter - self.rival) & 0xFFFFFFFF <= FOLLOW_MAX
             self.rival = counter
-            return False
+            self.rival_words = self.rival_words + 1 if goes_on else 0
+            stands_still = now > self.followed + patience
+            if self.rival_words < (1 if stands_still else RIVAL_WORDS):
+                return False
+        self.rival_words = 0
         self.counter = counter
         self.followed = now
         self.words += 1
@@ -138,7 +148,8 @@ class Membership:
         self.departed: dict[bytes, tuple[int, float]] = {}  # (counter, until) of BYEs heard
         self._loss_known = 0  # how many members tell their loss
         self.losses: dict[int, int] = {}  # how many members report so many percent
-        self._votes: list[int] = []  # how many each member counts, in order
+        # How many each member counts, in order; those of standing apart.
+        self._votes: dict[bool, list[int]] = {False: [], True: []}
         self._hint = 1
         self._estimate = 0  # N; 0: to be found anew
         self._interval = PRESENCE_S_MIN  # T
@@ -152,12 +163,12 @@ class Membership:
     def size(self) -> int:
         """N, myself included."""
         if not self._estimate:
-            votes = self._votes
+            votes = self._votes[True] or self._votes[False]
             median = votes[(len(votes) - 1) // 2] if votes else 1
             counted = len(self.members) + 1
             median = min(median, MEMBERS_TRUSTED * counted)
             size = self._estimate = min(max(counted, median, self._hint), MEMBERS_MAX)
-            self._interval = max(PRESENCE_S_MIN, min(0.4 * size, 20.0), 0.15 * size)
+            self._interval = _interval(size)
         return self._estimate
 
     def interval(self) -> float:
@@ -224,16 +235,18 @@ class Membership:
         self._once.pop(sender, None)
         return True
 
-    def vote(self, member: Member, members: int) -> None:
-        """`member` counts `members`: everybody has one vote."""
-        votes, before = self._votes, member.vote
-        if before == members:
+    def vote(self, member: Member, members: int, standing: bool = False) -> None:
+        """`member` counts `members` (0: it has no vote any more): everybody has one vote."""
+        before = member.vote
+        if before == members and member.vote_standing == standing:
             return
         if before:
+            votes = self._votes[member.vote_standing]
             del votes[bisect_left(votes, before)]
         member.vote = members
+        member.vote_standing = standing
         if members:
-            insort(votes, members)
+            insort(self._votes[standing], members)
         self._estimate = 0
 
     def lossy(self, member: Member, loss: int) -> None:
@@ -317,11 +330,16 @@ class Membership:
         """
         if now < self._sweep:
             return []
+        voiced = now - SILENT_INTERVALS * _interval(max(len(self.members) + 1, self._hint))
+        for member in self.members.values():
+            if member.vote and member.heard <= voiced:
+                self.vote(member, 0)
         patience = SILENT_INTERVALS * self.interval()
         quiet = [item for item in self.members.items() if item[1].heard + patience <= now]
         for sender, _ in quiet:
             self.remove(sender)
         oldest = min([member.heard for member in self.members.values()], default=float("inf"))
-        # Soon again: with those who go the patience gets shorter.
-        self._sweep = min(oldest + patience, now + self._interval) if self.members else oldest
+        # Soon again: with those who go, and with their votes, the patience gets shorter.
+        soon = min(self._interval, _interval(len(self.members) + 1))
+        self._sweep = min(oldest + patience, now + soon) if self.members else oldest
         return quiet
