@@ -255,7 +255,7 @@ class Loop:
         return timer
 
     def defer(self, fn: Callback) -> None:
-        """Call `fn` once after this tick's events; if a deferred function asks: in the next tick."""
+        """Call `fn` once after this tick's events; a deferred function defers to the next tick."""
         self.deferred.append(fn)
 
     def before_sleep(self, fn: Callback) -> None:
