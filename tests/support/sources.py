@@ -43,6 +43,7 @@ _PURE_MODULES = {
     "directory.requests",
     "net.links",
     "net.netlink",
+    "net.mdns",
     "net.scheduler",
     "system.timers",
     "app.commands",
