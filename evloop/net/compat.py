@@ -252,21 +252,18 @@ def open_netlink(groups: int) -> socket.socket:
 class Sleep:
     """Whether the machine slept since it was last asked: one clock runs on then, one does not.
 
-    Where no clock tells (elsewhere than on Linux), the wall clock stands in for the first: then
+    Where no clock tells (not Linux, not Darwin), the wall clock stands in for the first: then
     somebody may also have set it, and only a jump of 5 s counts.
     """
 
     __slots__ = ("_clock", "_last", "_least")
 
     def __init__(self, clock: Callable[[], float] | None = None, least: float = 2.0) -> None:
-        number = getattr(time, "CLOCK_BOOTTIME", None)
-        if clock is not None:
-            self._clock, self._least = clock, least
-        elif LINUX and number is not None:
-            self._clock = lambda: time.clock_gettime(number) - time.monotonic()
-            self._least = least
-        else:
-            self._clock, self._least = lambda: time.time() - time.monotonic(), 5.0
+        number = getattr(time, "CLOCK_BOOTTIME" if LINUX else "CLOCK_MONOTONIC_RAW", None)
+        if number is None:
+            number, least = time.CLOCK_REALTIME, 5.0
+        self._clock = clock or (lambda: time.clock_gettime(number) - time.monotonic())
+        self._least = least
         self._last = self._clock()
 
     def happened(self) -> bool:
