@@ -145,6 +145,8 @@ CONFIRM_BACKOFF_S_MAX = 8.0
 ANSWERS_PER_S = 1.0  # SESSIONs that answer, to strangers together and to members together
 ANSWERS_BURST = 3  # answers to strangers at once
 ANSWERS_MEMBERS_BURST = 5  # answers to members of standing at once
+PROBES_REMEMBERED_MAX = 64  # nonces of PROBEs, answered or not: each counts once
+PROBE_ANSWERS = 64  # members that answer a PROBE, on average: in a larger room not all of them
 POSED_MAX = 64  # remembered DATA of strangers under my own next numbers
 CONFLICT_EVERY_S = 60.0  # two messages under one number are reported so often, for each sender
 
