@@ -18,7 +18,7 @@ at once is one sync of the disk then (measured: 1.2 to 1.5 times as many changes
 from __future__ import annotations
 
 from evloop import __version__
-from evloop.base.addresses import is_loopback, plain_host, prefix_of
+from evloop.base.addresses import is_loopback, prefix_of
 from evloop.base.errors import (
     INTERNAL_ERROR,
     INVALID_REQUEST,
@@ -431,12 +431,6 @@ class Dispatcher:
         """Store when rooms were last in use (expiry.py); a failure undoes the tick."""
         self._group_commit.note_seen(ran_s, seen)
 
-    def _wants_ipv6(self, connection: Connection) -> bool:
-        """Whether a room made by this client had better have an IPv6 group: it came by IPv6, and
-        this machine has no IPv4 to put a group on."""
-        host = plain_host(connection.host)
-        return ":" in host and not is_loopback(host) and not self.has_ipv4()
-
     def _take_change(self, maker: str) -> None:
         self.hub.turns.frames_left -= CHANGE_UNITS
         wait = self._change_rates.take(maker, self.loop.now)
@@ -472,7 +466,7 @@ class Dispatcher:
         name, place, mode = requests.read_makeroom(parameters)
         maker = connection.visitor
         who: dict[str, object] = {"peer": connection.peer, "user": connection.name or None}
-        ipv6 = place is None and self._wants_ipv6(connection)
+        ipv6 = place is None and connection.by_ipv6 and not self.has_ipv4()
         if not self._owned:
             return self.make_room(name, place, mode, maker, b"", who, ipv6)
         token = new_token(self._random_bytes(TOKEN_BYTES))
