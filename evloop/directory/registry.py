@@ -177,6 +177,10 @@ class Directory:
         for place in places_of(fold(name), ipv6):
             if place not in self._places:
                 return place
+        return self.fresh_place(rng, ipv6)
+
+    def fresh_place(self, rng: Random, ipv6: bool = False) -> tuple[str, int]:
+        """Return an (address, port) that no room has, drawn by `rng`."""
         for _ in range(PLACE_DRAWS_MAX):
             place = drawn_place(rng, ipv6)
             if place not in self._places:
