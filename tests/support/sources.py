@@ -38,6 +38,7 @@ _PURE_MODULES = {
     "room.plain",
     "directory.owner",
     "directory.pages",
+    "directory.places",
     "directory.protocol",
     "directory.registry",
     "directory.requests",
