@@ -65,6 +65,7 @@ from evloop.directory.registry import (
     token_hash,
 )
 from evloop.framing import pack_frame, pack_header
+from evloop.net.interfaces import has_ipv4
 from evloop.net.limits import OUT_HIGH_WATER_BYTES
 from evloop.net.stream import OPEN, Hub
 from evloop.system.timers import nothing
@@ -79,6 +80,7 @@ if TYPE_CHECKING:
     from evloop.base.ratelimit import AddressRates
     from evloop.daemon.group_commit import Replies
     from evloop.daemon.metrics import Metrics
+    from evloop.daemon.prober import Prober
     from evloop.daemon.store import MemoryStore, Store
     from evloop.directory.protocol import Request
     from evloop.directory.registry import Directory
@@ -125,8 +127,10 @@ class Dispatcher:
         self.visited: set[str] | None = None  # folds of rooms entered, where somebody counts them
         self.hub = Hub(loop)
         self.connections: dict[int, Connection] = {}
+        self.has_ipv4: Callable[[], bool] = has_ipv4  # whether this machine does
         self.handled = 0
         self.on_forget: Callable[[Connection], object] = nothing
+        self.prober: Prober | None = None  # None: no probes
         self._rng = rng
         self._wall = wall
         self._random_bytes = random_bytes
@@ -163,6 +167,8 @@ class Dispatcher:
     def forget(self, connection: Connection) -> None:
         """A connection has ended: it leaves all its rooms."""
         del self.connections[connection.number]
+        if self.prober is not None:
+            self.prober.forget(connection)
         self._group_commit.forget(connection)
         self.hub.turns.ends_left -= self.directory.leave_all(connection) // LEAVES_PER_END
         if self.log.debugging:
@@ -383,13 +389,15 @@ class Dispatcher:
         maker: str,
         owner: bytes,
         who: Mapping[str, object] | None = None,
+        ipv6: bool = False,
     ) -> bytes:
         """Make a room, or raise Refused or StoreError; return the body of the reply.
 
-        `owner` is the hash of its owner's token, or empty; `who` is logged.
+        `owner` is the hash of its owner's token, or empty; `who` is logged. `ipv6`: without a
+        `place` it gets an IPv6 group.
         """
         directory = self.directory
-        address, port = place or directory.free_place(self._rng)
+        address, port = place or directory.free_place(name, self._rng, ipv6)
         made = int(self._wall())
         room = RoomEntry(name, address, port, mode or self._default_mode, made, maker, owner)
         directory.check_make(room)
@@ -443,7 +451,7 @@ class Dispatcher:
         client, name = requests.read_hello(parameters)
         # Kept as long as the connection lives: no more than the console could show.
         connection.client, connection.name = client[:HELLO_CHARS_MAX], name[:HELLO_CHARS_MAX]
-        return protocol.hello_body(SERVER, self.directory.version)
+        return protocol.hello_body(SERVER, self.directory.version, self.store.identity)
 
     def _ping(self, connection: Connection, parameters: dict[str, Any]) -> bytes:
         if parameters:
@@ -458,11 +466,12 @@ class Dispatcher:
         name, place, mode = requests.read_makeroom(parameters)
         maker = connection.visitor
         who: dict[str, object] = {"peer": connection.peer, "user": connection.name or None}
+        ipv6 = place is None and connection.by_ipv6 and not self.has_ipv4()
         if not self._owned:
-            return self.make_room(name, place, mode, maker, b"", who)
+            return self.make_room(name, place, mode, maker, b"", who, ipv6)
         token = new_token(self._random_bytes(TOKEN_BYTES))
         who["token"] = "given"
-        body = self.make_room(name, place, mode, maker, token_hash(token), who)
+        body = self.make_room(name, place, mode, maker, token_hash(token), who, ipv6)
         # Into the reply alone: the same body goes to all watchers.
         return b'%s,"token":"%s"}' % (body[:-1], token.encode())
 
@@ -509,6 +518,14 @@ class Dispatcher:
         self._group_commit.unwatch(connection)
         return protocol.EMPTY
 
+    def _probe(self, connection: Connection, parameters: dict[str, Any]) -> bytes:
+        assert self.prober is not None, "the server has one"
+        return self.prober.probe(connection, parameters)
+
+    def _probed(self, connection: Connection, parameters: dict[str, Any]) -> bytes:
+        assert self.prober is not None, "the server has one"
+        return self.prober.probed(connection, parameters)
+
 
 def _look_again() -> None:
     """Deferred, so that the next poll does not sleep."""
@@ -525,4 +542,6 @@ HANDLERS: dict[str, Handler] = {
     "watch": Dispatcher._watch,
     "unwatch": Dispatcher._unwatch,
     "stats": Dispatcher._stats,
+    "probe": Dispatcher._probe,
+    "probed": Dispatcher._probed,
 }
