@@ -26,9 +26,11 @@ from evloop.daemon.dispatcher import Dispatcher
 from evloop.daemon.expiry import Expiry, Sweeper
 from evloop.daemon.limits import CLIENTS_MAX, DESCRIPTORS_MIN, DRAIN_S, RELOAD_PAUSE_S
 from evloop.daemon.metrics import Metrics, publish
+from evloop.daemon.prober import Prober
 from evloop.daemon.store import MemoryStore, open_store
 from evloop.daemon.systemd import Watchman, listening_sockets, notifier_from, status_of
 from evloop.directory import protocol
+from evloop.directory.limits import DIRECTORY_ID_DIGITS
 from evloop.directory.registry import Directory
 from evloop.net.acceptor import open_listeners
 from evloop.net.limits import SENDS_PER_TICK
@@ -98,7 +100,7 @@ class Server:
         wall = time.time
         if options.memory:
             self.state = "memory"  # what the operator is told of where the rooms are kept
-            self._store: Any = MemoryStore(int(wall()))
+            self._store: Any = MemoryStore(int(wall()), _identity_in_memory(self.tls))
         else:
             self.state = os.path.realpath(options.state or state_path(dict(os.environ)))
             self._store = open_store(self.state)
@@ -135,6 +137,7 @@ class Server:
             owned=options.delete == "owner",
         )
         self.dispatcher.on_forget = self._forget
+        self._prober = self.dispatcher.prober = make_prober(loop, self.directory, options)
         self.dispatcher.stats_for.update(options.stats_from)
         clients = clients_that_fit(options.max_clients, descriptors)
         if clients < (options.max_clients or CLIENTS_MAX):
@@ -201,6 +204,7 @@ class Server:
     def close(self) -> None:
         """Let go of everything; whoever is still connected is cut off."""
         self.door.abort()
+        self._prober.close()
         for stream in list(self.dispatcher.connections.values()):
             self.loop.guard(stream, stream.abort, "the server has ended")
         self.dispatcher.end_tick()
@@ -235,6 +239,27 @@ def check_interface(wanted: str) -> None:
     from evloop.net.interfaces import choose_interface  # late: hardly ever asked for
 
     choose_interface(ANY_GROUP, wanted, None)
+
+
+def _identity_in_memory(tls: ServerTls | None) -> str:
+    """The identity of a directory that keeps nothing: new at each start. But not where there is
+    a certificate: that proves who it is, and a restart changes nothing about that."""
+    if tls is None:
+        return os.urandom(DIRECTORY_ID_DIGITS // 2).hex()
+    return tls.fingerprint()[:DIRECTORY_ID_DIGITS]
+
+
+def make_prober(loop: Loop, directory: Directory, options: Namespace) -> Prober:
+    """The probes of this server, which may be switched off."""
+    return Prober(
+        loop,
+        directory,
+        rng=random.Random(os.urandom(16)),
+        wall=time.time,
+        random_bytes=os.urandom,
+        interface=options.interface,
+        allowed=not options.no_probe,
+    )
 
 
 def tls_of(options: Namespace) -> ServerTls | None:

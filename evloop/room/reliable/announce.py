@@ -1,14 +1,16 @@
-"""Telling the room what I hold, and why just now: rules 2, 3 and 13.
+"""Telling the room what I hold, and when: rules 2, 3 and 13.
 
-Who must know that everybody has it asks for confirmation (`Confirm`):
+A member that must know whether all others hold its messages asks for confirmation (`Confirm`). A
+PROBE of `doctor` asks likewise, only to be heard:
 
     state      ask                   all confirmed    the time is up
     quiet      -> asking, due now    -                -
     asking     stays                 -> quiet         ask again, wait twice as long
 
-The answerer waits at random, so that N answers do not come at once, and one SESSION answers all who
-asked meanwhile. A stranger's datagram is answered by everybody, so there is one answer a second
-(ANSWERS_PER_S) for all strangers together, and one for all members of standing together.
+A member that answers waits a random time first, so that N answers do not come at once, and one
+SESSION answers all who asked meanwhile. A stranger's datagram is answered by everybody, so each
+member sends one answer a second (ANSWERS_PER_S) to all strangers together, and one to all members
+of standing together.
 
 A SESSION goes out for one of these reasons, and one SESSION serves all that are due:
 
@@ -18,8 +20,9 @@ A SESSION goes out for one of these reasons, and one SESSION serves all that are
     an ask of mine  with back-off, until all have confirmed  no
     an ask to me    a drawn wait later                       no
 
-While nothing was heard yet its list is empty, which solicits; after a solicitation, or when a
-digest differs for EXPLAIN_S and neither lists nor own changes explain it, the list is long.
+As long as a member has heard nothing, the list in its SESSION is empty, which asks the others to
+tell what there is (it solicits). The list is long after such a solicitation, or when a digest
+differs for EXPLAIN_S and neither the lists heard nor own changes explain that.
 """
 
 from __future__ import annotations
@@ -35,10 +38,12 @@ from evloop.room.reliable.limits import (
     CONFIRM_MEMBER_S,
     CONFIRM_S_MIN,
     EXPLAIN_S,
+    PROBE_ANSWERS,
+    PROBES_REMEMBERED_MAX,
     SESSION_ENTRIES,
     SESSION_ENTRIES_MAX,
 )
-from evloop.room.reliable.packets import NOBODY, session_body
+from evloop.room.reliable.packets import ASKER, NOBODY, session_body
 from evloop.system.timers import NEVER
 
 TYPE_CHECKING = False
@@ -49,7 +54,7 @@ if TYPE_CHECKING:
     from evloop.room.reliable.estimators import Delay, LossMeter
     from evloop.room.reliable.membership import Membership
     from evloop.room.reliable.message_log import MessageLog
-    from evloop.room.reliable.packets import Range
+    from evloop.room.reliable.packets import Fields, Range
     from evloop.room.reliable.suppression import Trickle
 
 
@@ -59,13 +64,22 @@ def answer_window(members: int) -> float:
 
 
 class Confirm:
-    """Both halves, for one session."""
+    """Confirmation for one session: asking for it, and answering those who ask."""
 
-    __slots__ = ("_leave", "_rng", "_wait", "answer_due", "ask_due", "askers")
+    __slots__ = (
+        "_leave",
+        "_prober",
+        "_probes",
+        "_rng",
+        "_wait",
+        "answer_due",
+        "ask_due",
+        "askers",
+    )
 
     def __init__(self, rng: Random, now: float = 0.0) -> None:
         self._rng = rng
-        # Answers to strangers, and to members of standing, each of them together.
+        # One bucket of answers for all strangers, one for all members of standing.
         self._leave = {
             standing: TokenBucket(ANSWERS_PER_S, burst, now)
             for standing, burst in ((False, ANSWERS_BURST), (True, ANSWERS_MEMBERS_BURST))
@@ -73,32 +87,42 @@ class Confirm:
         self._wait = 0.0
         self.ask_due = NEVER
         self.answer_due = NEVER
-        self.askers: list[bytes] = []
+        # asker: when its ask was sent (us of its clock), and heard; None: it did not tell
+        self.askers: dict[bytes, tuple[int, float] | None] = {}
+        self._prober = NOBODY  # of the askers, who probes: the echo is all that it is told
+        self._probes: dict[tuple[bytes, int], None] = {}  # (asker, nonce) that were answered
 
     def start(self, now: float) -> None:
-        """Begin to ask, unless that is going on."""
+        """Begin to ask, unless this member is asking already."""
         if self.ask_due == NEVER:
             self.ask_due = now
             self._wait = 0.0
 
     def asked(self, now: float, delay: float, members: int) -> None:
-        """An ask was sent: wait for all answers and the way, then longer."""
+        """An ask was sent: wait until all answers can have come; twice as long next time."""
         patience = answer_window(members) + 4 * delay
         self._wait = min(max(2 * self._wait, patience), max(CONFIRM_BACKOFF_S_MAX, patience))
         self.ask_due = now + self._wait
 
     def stop(self) -> None:
-        """All have confirmed."""
+        """All have confirmed: ask no more."""
         self.ask_due = NEVER
 
-    def asked_by(self, asker: bytes, now: float, members: int, standing: bool = False) -> None:
-        """Somebody wants to know what I hold.
+    def asked_by(
+        self,
+        asker: bytes,
+        now: float,
+        members: int,
+        standing: bool = False,
+        sent: int | None = None,
+    ) -> None:
+        """Somebody wants to know what I hold; its ask was sent at `sent` us of its clock.
 
-        One answer serves all who ask until it goes out, and there is one a second: who asks when
-        the bucket is empty waits for it.
+        One answer serves all who ask until it is sent. There is one answer a second: when the
+        bucket is empty, an ask waits for it.
         """
-        if asker not in self.askers and len(self.askers) < CONFIRM_ASKERS_MAX:
-            self.askers.append(asker)
+        if asker in self.askers or len(self.askers) < CONFIRM_ASKERS_MAX:
+            self.askers[asker] = self.askers.get(asker) if sent is None else (sent, now)
         if self.answer_due == NEVER:
             leave = self._leave[standing]
             leave.level(now)
@@ -106,14 +130,41 @@ class Confirm:
             leave.spend(now, 1)
             self.answer_due = start + answer_window(members) * self._rng.random()
 
+    def probed(self, asker: bytes, nonce: int, sent: int, now: float, members: int) -> bool:
+        """A PROBE asks who hears it: each nonce is answered once, as an ask of a stranger.
+
+        In a large room a part of the members answers. Whether this one does.
+        """
+        if (asker, nonce) in self._probes:
+            return False
+        self._probes[asker, nonce] = None
+        if len(self._probes) > PROBES_REMEMBERED_MAX:
+            del self._probes[next(iter(self._probes))]
+        if self._rng.random() * members >= PROBE_ANSWERS:
+            return False
+        self.asked_by(asker, now, members, False, sent)
+        if asker in self.askers:
+            self._prober = asker
+        return True
+
+    def echo(self, now: float) -> tuple[bytes, int, int] | None:
+        """(asker, when it asked, us held since) for an answer that goes out now; None: no asker
+        told when. Whoever probes comes first."""
+        for asker in (self._prober, *self.askers):
+            told = self.askers.get(asker)
+            if told is not None:
+                return asker, told[0], int((now - told[1]) * 1e6) & 0xFFFFFFFF
+        return None
+
     def answered(self) -> None:
-        """A SESSION was sent."""
+        """A SESSION was sent: it answers all who asked until now."""
         self.answer_due = NEVER
-        self.askers = []
+        self.askers = {}
+        self._prober = NOBODY
 
 
 class Announcer:
-    """The SESSIONs of one session."""
+    """Decides when this member sends a SESSION, and what stands in it."""
 
     __slots__ = (
         "_behind_since",
@@ -153,7 +204,7 @@ class Announcer:
         self._egress = egress
         self._rng = rng
         self._behind_since = NEVER  # or since my last SESSION, when that is later
-        self.soliciting = True  # nobody has said yet what there is
+        self.soliciting = True  # no member has told yet which messages there are
         self._long_list = False  # the next list has up to SESSION_ENTRIES_MAX
         self._unexplained = NEVER  # since when a digest differs without a reason
         self._spoke = -NEVER  # my last SESSION
@@ -163,9 +214,9 @@ class Announcer:
     # -- what is heard ---------------------------------------------------------------------------
 
     def heard_equal(self, listed: int, now: float) -> bool:
-        """A SESSION with my digest and `listed` senders: it said what I would have said, but not
-        when I owe somebody a longer list. Whether that moved my deadline."""
-        # Says nothing about another whose digest differs: `_unexplained` stays.
+        """A SESSION with my digest and `listed` senders came: it said what I would have said,
+        unless I owe somebody a longer list. Whether that moved my deadline."""
+        # It tells nothing about a third member whose digest differs: `_unexplained` stays.
         self.soliciting = False
         if self._long_list:
             if listed < min(self._message_log.senders.listed(), SESSION_ENTRIES_MAX):
@@ -174,8 +225,8 @@ class Announcer:
         return self._trickle.heard_equal(now, self._presence.size())
 
     def heard_other(self, listed: int, ahead: bool, behind: bool, now: float) -> None:
-        """A SESSION with another digest, whose sender is ahead of me, or behind, as its list of
-        `listed` senders says."""
+        """A SESSION with another digest came; its list of `listed` senders shows that its sender
+        is `ahead` of me, or `behind`."""
         if listed:
             self.soliciting = False
         elif self._message_log.senders.digest:
@@ -192,8 +243,14 @@ class Announcer:
             self._trickle.reset(now, self._presence.size())
 
     def soon(self) -> None:
-        """There is something about me to tell at once."""
+        """Something about this member has changed: send a SESSION at once."""
         self._spoke = -NEVER
+
+    def probed(self, sender: bytes, fields: Fields, now: float) -> bool:
+        """A PROBE; whether I am to answer it. It makes nobody present."""
+        nonce, sent, origin, _, _ = fields
+        size = self._presence.size()
+        return origin == ASKER and self._confirm.probed(sender, nonce, sent, now, size)
 
     # -- what is told ----------------------------------------------------------------------------
 
@@ -205,7 +262,7 @@ class Announcer:
         if confirm.ask_due < due:
             due = confirm.ask_due
         if confirm.answer_due < due:
-            # One that the byte rate refuses waits for it: else the timer fires without end.
+            # An answer that the byte rate refuses waits for it: else the timer fires without end.
             due = min(due, max(confirm.answer_due, self._mute_until))
         return due
 
@@ -233,12 +290,13 @@ class Announcer:
         listed: list[Range] = []
         if senders.digest or not self.soliciting:
             most = SESSION_ENTRIES_MAX if self._long_list else SESSION_ENTRIES
-            first = confirm.askers[0] if confirm.askers else NOBODY
+            first = next(iter(confirm.askers), NOBODY)
             listed = senders.listing(most, first, self._message_log.own.sender)
+        answering = confirm.answer_due <= now
         body = session_body(
             senders.digest,
             self._delay.sending(now),
-            self._delay.echo(now),
+            (confirm.echo(now) if answering else None) or self._delay.echo(now),
             int(ask),
             self._loss.percent(now, self._presence.mean_loss()),
             len(self._presence.members) + 1,
@@ -250,5 +308,5 @@ class Announcer:
         self._spoke = now
         self._behind_since = NEVER
         self._patience = 0.8 + 0.2 * self._rng.random()
-        if confirm.answer_due <= now:
+        if answering:
             confirm.answered()

@@ -2,12 +2,12 @@
 
 `RoomSession` puts the rules of the room together; each lives in a module of its own below:
 
-    what was said       message_log    order streams, digest senders, parents, history
-    what I lack         asker       when gaps; whom bulk
-    what others lack    answerer    repairs to all; bulk, for one asker
-    what I hold         announcer      when trickle, confirm; to whom presence; how far delay
-    my own messages     outbox      queue and copies; loss: how many copies
-    what may be sent    egress       all the caps
+    what was said       message_log   numbers, digest, parents, history, what is shown
+    what I lack         nack          `Gaps`: when it is asked for; `Holders`: who is asked for much
+    what others lack    repair        `Repairs`: to all; `BulkServer`: to one asker at a time
+    what I hold         announce      `Trickle` and `Confirm`: when it is told
+    my own messages     egress        `Outbox`: the queue and the copies; `copies`: how many
+    what may be sent    egress        `Egress`: all the caps
 
 Towards the others a member is in one of three states:
 
@@ -16,9 +16,9 @@ Towards the others a member is in one of three states:
     behind     gaps, asked for < 6 times       send nothing            what is due
     orphaned   only gaps asked for 6 times     send SESSION            what is due, every 8 s
 
-and the session itself goes from joining (nothing heard: its SESSIONs solicit) over taking part to
-leaving (BYEs, then nothing at all). A datagram changes the state and a timer sends, so that a burst
-is answered once.
+The session itself begins as joining (nothing heard yet: its SESSIONs solicit), then takes part, and
+ends as leaving (BYEs, then nothing more). A datagram changes the state, and only a timer sends, so
+that a burst of datagrams is answered once.
 """
 
 from __future__ import annotations
@@ -31,11 +31,7 @@ from evloop.room.reliable.estimators import Delay, LossMeter, copies
 from evloop.room.reliable.first_word import FirstWord
 from evloop.room.reliable.gaps import Gaps
 from evloop.room.reliable.hearing import Hearing
-from evloop.room.reliable.limits import (
-    BYE_SPACING_S,
-    BYE_TIMES,
-    GREETED_MEMBERS_MAX,
-)
+from evloop.room.reliable.limits import BYE_SPACING_S, BYE_TIMES, GREETED_MEMBERS_MAX
 from evloop.room.reliable.membership import Member, Membership
 from evloop.room.reliable.message_log import CONFLICT, MessageLog
 from evloop.room.reliable.nack import Holders, NackRequester
@@ -44,6 +40,7 @@ from evloop.room.reliable.packets import (
     DATA,
     NACK,
     NOBODY,
+    PROBE,
     RELAYED,
     SESSION,
     Codec,
@@ -51,7 +48,7 @@ from evloop.room.reliable.packets import (
     ranges,
 )
 from evloop.room.reliable.reorder import BEYOND, LATE, NEW, OLD
-from evloop.room.reliable.repair import Answerer, BulkServer, Repairs
+from evloop.room.reliable.repair import BulkServer, Repairs
 from evloop.room.reliable.suppression import Trickle
 from evloop.system.timers import NEVER
 
@@ -71,39 +68,17 @@ _COUNTERS = (
 
 
 class RoomSession:
-    """One reliable room, seen by one member; knows neither sockets nor the time.
+    """One reliable room as one member sees it; it uses neither sockets nor a clock.
 
     `receive_datagram` and `handle_timer` take the time; after either, fetch `datagrams_to_send`,
     `events` and `next_deadline`. No bytes make it raise.
     """
 
     __slots__ = (
-        "_agreed",
-        "_announcer",
-        "_answerer",
-        "_bye_due",
-        "_byes",
-        "_codec",
-        "_confirm",
-        "_confirmed",
-        "_counts",
-        "_deadline",
-        "_delay",
-        "_first_word",
-        "_hearing",
-        "_left",
-        "_loss",
-        "_now",
-        "_outbox",
-        "_presence",
-        "_stale",
-        "_trickle",
-        "asker",
-        "egress",
-        "message_log",
-        "nickname",
-        "rng",
-        "sender_id",
+        "_agreed", "_announcer", "_bulk", "_bye_due", "_byes", "_codec", "_confirm", "_confirmed",
+        "_counts", "_deadline", "_delay", "_first_word", "_hearing", "_left", "_loss", "_now",
+        "_outbox", "_presence", "_repairs", "_stale", "_trickle", "asker", "egress", "message_log",
+        "nickname", "rng", "sender_id",
     )  # fmt: skip
 
     def __init__(
@@ -135,9 +110,8 @@ class RoomSession:
         self._confirm = Confirm(rng, now)
         self._first_word = FirstWord(message_log, egress, now)
         self.asker = NackRequester(Gaps(rng), Holders(rng), message_log, presence, delay, egress)
-        self._answerer = Answerer(
-            Repairs(rng), BulkServer(), message_log, outbox, presence, delay, egress
-        )
+        self._repairs = Repairs(rng, message_log, outbox, presence, delay, egress)
+        self._bulk = BulkServer(message_log, presence, egress)
         self._announcer = Announcer(
             self._trickle, self._confirm, message_log, presence, self._loss, delay, egress, rng
         )
@@ -146,9 +120,9 @@ class RoomSession:
         self._bye_due = NEVER
         self._left = False
         self._deadline = now
-        self._stale = True  # something is due earlier than _deadline: find it anew
-        self._confirmed: int | None = None  # least number of mine that all hold
-        self._agreed = False  # by the newest SESSIONs nobody has what I lack
+        self._stale = True  # something may be due earlier than _deadline: find it anew
+        self._confirmed: int | None = None  # all members hold my messages below; None: unknown
+        self._agreed = False  # by the newest SESSIONs nobody has anything that I lack
 
     # -- what a client does ----------------------------------------------------------------------
 
@@ -185,13 +159,13 @@ class RoomSession:
         self._stale = True
 
     def expect(self, members: int) -> None:
-        """The directory counts so many here: a floor for the estimate until they are heard."""
+        """The directory counts so many members here: the estimate is at least that."""
         self._presence.expect(members)
 
     # -- what a client asks ----------------------------------------------------------------------
 
     def datagrams_to_send(self) -> list[Datagram]:
-        """(datagram, None for the group or the source it goes to); each is told once."""
+        """[(datagram, to)]: `to` is None for the group, else a source. Each is returned once."""
         if (self._stale or self._now >= self._deadline) and self._now >= self.next_deadline():
             self.handle_timer(self._now)
         egress = self.egress
@@ -247,7 +221,7 @@ class RoomSession:
         return sum(member.holds >= self.message_log.said for member in members), len(members)
 
     def caught_up(self) -> bool:
-        """Whether no gap is open, and what I have is all that somebody here has."""
+        """Whether no gap is open, and no SESSION since the last equal one showed what I lack."""
         return self._agreed and not self.asker.gaps.count
 
     def stats(self) -> dict[str, int]:
@@ -279,8 +253,8 @@ class RoomSession:
         kind, flags, sender, seq, _, fields = packet
         if sender == self.sender_id:
             self._drop("own")
-            if kind == DATA and self._own_came_back(packet, data, now):
-                self._answerer.heard_repair(flags, (sender, seq), now)
+            if kind == DATA and self._own_came_back(packet, data, now) and flags & RELAYED:
+                self._repairs.heard((sender, seq), now)
         elif self._byes or self._left:
             self._drop("left")
         elif kind == DATA:
@@ -289,7 +263,7 @@ class RoomSession:
             self._stale |= _HANDLERS[kind](self, sender, seq, fields, source, now)
 
     def _own_came_back(self, packet: Packet, data: bytes, now: float) -> bool:
-        """DATA under my id; whether I said it."""
+        """A DATA under my id came; whether I sent it."""
         said = self.message_log.said
         mine = self.message_log.own_came_back(packet, data, self.nickname, now)
         if self.message_log.said != said:
@@ -324,14 +298,14 @@ class RoomSession:
         if verdict == OLD:
             self._counts["duplicates"] += 1
             if relayed:
-                self._answerer.heard_repair(flags, key, now)
+                self._repairs.heard(key, now)
             else:
                 self._loss.further(key, flags >> 4)
         elif verdict in (NEW, LATE):
             self._stale = True
             self._counts["received"] += 1
             if relayed:
-                self._answerer.heard_repair(flags, key, now)
+                self._repairs.heard(key, now)
             else:
                 self._loss.first(key, flags >> 4, now)
                 self.asker.announced(flags >> 4, now)
@@ -343,7 +317,7 @@ class RoomSession:
             self._drop("window" if verdict == BEYOND else verdict)
 
     def _news(self, now: float) -> None:
-        """New data: soon somebody should say what all must have by now."""
+        """There is new data: soon somebody should tell what all must have by now."""
         self._trickle.news(now, self._presence.size(), self.asker.copies_until)
 
     # Handlers of control datagrams return whether something may be due earlier now.
@@ -356,7 +330,9 @@ class RoomSession:
         listed = ranges(raw)
         if to == NOBODY:
             self.asker.heard_nack(listed, now)
-        self._answerer.asked(sender, to, listed, source, now)
+            self._repairs.asked(listed, now)
+        else:
+            self._bulk.asked(sender, to, listed, source, now)
         return True
 
     def _on_session(
@@ -389,7 +365,7 @@ class RoomSession:
                 self._delay.echoed(sender, echo_sent, held, now, standing)
         if ask & 1:
             standing = member.standing(now)
-            self._confirm.asked_by(sender, now, self._presence.size(), standing)
+            self._confirm.asked_by(sender, now, self._presence.size(), standing, sent)
         if digest != self.message_log.senders.digest:
             lacking = self._hearing.compare(sender, member, digest, ranges(raw), fresh, now)
             self._agreed &= not lacking
@@ -404,7 +380,7 @@ class RoomSession:
         return moved or joins or ask & 1 == 1
 
     def _control(self, sender: bytes, member: Member, counter: int, now: float) -> bool:
-        """A control datagram of `member`; whether it continues the count of its others."""
+        """A control datagram of `member` came; whether it continues the count of its others."""
         last = member.counter
         fresh = self._presence.fresh(sender, member, counter, now)
         if fresh:
@@ -467,7 +443,8 @@ class RoomSession:
         due = min(
             self._announcer.deadline(),
             self._outbox.deadline(),
-            self._answerer.deadline(),
+            self._repairs.deadline(),
+            self._bulk.deadline(),
             self.asker.deadline(),
             self._presence.deadline(),
             self.message_log.causal_buffer.deadline(),
@@ -539,11 +516,15 @@ _HANDLERS: dict[int, Callable[..., bool]] = {
     NACK: RoomSession._on_nack,
     SESSION: RoomSession._on_session,
     BYE: RoomSession._on_bye,
+    PROBE: lambda session, sender, _, fields, __, now: session._announcer.probed(
+        sender, fields, now
+    ),
 }
 _TIMERS: tuple[Callable[[RoomSession, float], None], ...] = (
     RoomSession._send_data,
     RoomSession._send_copies,
-    lambda session, now: session._answerer.handle_timer(now),
+    lambda session, now: session._repairs.handle_timer(now),
+    lambda session, now: session._bulk.handle_timer(now),
     RoomSession._ask,
     RoomSession._speak,
     RoomSession._expire,
