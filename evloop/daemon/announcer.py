@@ -20,7 +20,9 @@ from random import Random
 
 from evloop.base.addresses import is_loopback
 from evloop.base.names import quoted
-from evloop.directory.responder import ANNOUNCED, Place, Responder, is_near
+from evloop.directory.announcement import Service
+from evloop.directory.limits import FINGERPRINT_DIGITS_TOLD
+from evloop.directory.responder import ANNOUNCED, Place, Responder, on_link
 from evloop.net import mdns_socket
 from evloop.net.interfaces import Interface, Link, LinkWatcher, announceable, named
 from evloop.net.mdns import GROUP_IPV4, GROUP_IPV6
@@ -31,7 +33,6 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
     from typing import Any, NamedTuple
 
-    from evloop.directory.announcement import Service
     from evloop.system.log import Log
     from evloop.system.loop import Loop, Watch
 
@@ -68,6 +69,26 @@ def listening_on(listeners: Sequence[socket.socket]) -> Listening | None:
     return Listening(port, frozenset(families), frozenset(addresses)) if port else None
 
 
+def announcer_of(
+    loop: Loop,
+    log: Log,
+    listeners: Sequence[socket.socket],
+    who: tuple[str, str, str, str],
+    wanted: str | None,
+) -> DirectoryAnnouncer | None:
+    """What announces the directory behind `listeners`; None when nobody else can reach it.
+
+    `who`: its name, id and kind, and the fingerprint of its certificate, "" without TLS.
+    """
+    listening = listening_on(listeners)
+    if listening is None:
+        return None
+    name, identity, kind, fingerprint = who
+    fp = fingerprint[:FINGERPRINT_DIGITS_TOLD]
+    service = Service(name, identity, kind, listening.port, fp)
+    return DirectoryAnnouncer(loop, log, LinkWatcher(loop), service, listening, wanted)
+
+
 def packed_of(address: str) -> bytes:
     """An address as 4 or 16 bytes, without its zone."""
     if ":" in address:
@@ -87,6 +108,7 @@ class DirectoryAnnouncer:
         "_log",
         "_loop",
         "_places",
+        "_service",
         "_timer",
         "_told",
         "_wanted",
@@ -111,6 +133,7 @@ class DirectoryAnnouncer:
         self._loop = loop
         self._log = log
         self._watcher = watcher
+        self._service = service
         self._listening = listening
         self._wanted = wanted
         self._wanted_name = ""  # of the link that had the wanted address
@@ -119,7 +142,7 @@ class DirectoryAnnouncer:
         self._ipv6: dict[int, tuple[int, Watch]] = {}  # epoch and socket
         self._places: dict[int, Place] = {}
         self._told: dict[int, str] = {}  # what was logged, by link
-        self._filtered = False  # the kernel drops what is not about us
+        self._filtered: bool | None = None  # the kernel drops what is not about us
         self._warned = False  # that others hold the port
         self.wakes = 0  # how often there was something to read
         self.foreign = 0  # datagrams that were not about us and came all the same
@@ -140,10 +163,13 @@ class DirectoryAnnouncer:
             self._ipv4.close()
             self._ipv4 = None
 
-    def announce(self, service: Service) -> None:
-        """From now on this is what is announced."""
-        self.responder.set_service(service, self._loop.now)
-        self._pump()
+    def set_fingerprint(self, fingerprint: str) -> None:
+        """The certificate is another one."""
+        fp = fingerprint[:FINGERPRINT_DIGITS_TOLD]
+        if fp != self._service.fp:
+            self._service = self._service._replace(fp=fp)
+            self.responder.set_service(self._service, self._loop.now)
+            self._pump()
 
     # -- links -------------------------------------------------------------------------------------
 
@@ -226,7 +252,7 @@ class DirectoryAnnouncer:
         return True
 
     def _watch(self, sock: socket.socket, index: int) -> Watch:
-        self._filtered = False  # this one is not
+        self._filtered = None  # some do, this one does not
         return self._loop.watch(sock, lambda: self._receive(sock, index), release=sock.close)
 
     def _forget(self, staying: Collection[int]) -> None:
@@ -269,7 +295,7 @@ class DirectoryAnnouncer:
     def _link_of(self, source: bytes) -> int:
         """The link by which it came, where the system does not tell: that of its subnet."""
         for index, place in self._places.items():
-            if is_near(source, place.subnets):
+            if on_link(source, place.subnets):
                 return index
         return 0
 
