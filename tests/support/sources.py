@@ -43,6 +43,8 @@ _PURE_MODULES = {
     "directory.registry",
     "directory.requests",
     "directory.responder",
+    "net.links",
+    "net.netlink",
     "net.mdns",
     "net.scheduler",
     "system.timers",
