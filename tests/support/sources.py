@@ -39,6 +39,7 @@ _PURE_MODULES = {
     "directory.announcement",
     "directory.owner",
     "directory.pages",
+    "directory.places",
     "directory.protocol",
     "directory.registry",
     "directory.requests",
