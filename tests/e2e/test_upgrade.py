@@ -21,6 +21,7 @@ from tests.support.sources import MODULES, module_path
 AT_ONCE = {
     "app.late",
     "app.shell",
+    "daemon.announcer",
     "daemon.backup",
     "net.stream",
     "system.loop",
