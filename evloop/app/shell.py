@@ -14,13 +14,11 @@ import os
 from evloop import __version__
 from evloop.app.commands import UsageError, is_command, parse_line
 from evloop.app.limits import FAULTS_MAX, SLOW_S
-from evloop.app.presence import Presence
 from evloop.app.prompt import Prompt
 from evloop.app.style import Stamps, Style
 from evloop.base.errors import INTERNAL, INTERRUPTED, EvloopError, Refused
 from evloop.base.names import display, place_of, quoted
 from evloop.directory.client import READY, DirectoryClient
-from evloop.directory.trust import Trust
 from evloop.net.stream import Hub, Stream
 from evloop.system.files import keep_name
 from evloop.system.loop import Loop
@@ -36,7 +34,9 @@ if TYPE_CHECKING:
     from typing import Any
 
     from evloop.app.chat import Chat
+    from evloop.app.presence import Presence
     from evloop.directory.protocol import RoomEntry
+    from evloop.directory.trust import Trust
     from evloop.net.interfaces import Interface
     from evloop.room.live import LiveRoom
     from evloop.terminal.frontend import Frontend
@@ -90,40 +90,27 @@ class Client:
         self._ending = False
         self._away = False  # the directory was lost, and the user was told
         self._random: Random | None = None
-        self.style = Style(
-            options.json,
-            _escape_text(options.escape),
-            Stamps(options.time, wall),
-            None,
-            False,
-            False,
-        )
+        self.style = Style(options.json, _escape_text(options.escape), Stamps(options.time, wall))
         self.frontend: Frontend = open_frontend(loop, options, self._output_gone, is_command)
         self.frontend.owner = self
         self.frontend.complete = self._complete
         self.link = DirectoryClient(
             loop, hub, self._rng, f"evloop/{__version__}", lambda: self.prompt.nickname
         )
-        trust = Trust(options, os.environ, lambda text: self.frontend.note(report.note(text)))
-        self.link.make_pipe = trust.pipe
-        self._presence = Presence(
-            loop,
-            self.link,
-            self._remark,
-            rng=self._rng,
-            move=self._move_room,
-            made=self._made_again,
-        )
+        self._trusted: Trust | None = None
+        if options.tls or options.tls_ca or options.tls_cert:
+            self.link.make_pipe = self._trust().pipe
+        self._present: Presence | None = None
         self.prompt = Prompt(
             self.frontend,
             self.link,
             nickname=options.name,
-            trust=trust,
+            trust=self._trust,
             server=options.server,
             as_json=options.json,
             open_room=self._open_room,
             on_quit=self.quit,
-            on_change=self._presence.changed,
+            on_change=lambda method, room: self._presence().changed(method, room),
             on_renamed=self._keep_name,
             on_invite=self._invite,
         )
@@ -323,7 +310,8 @@ class Client:
                 self._load_late()
             if self.frontend.is_terminal or self.prompt.awaits_rooms:
                 self.prompt.learn_rooms()
-        self._presence.ready()
+        if self._present is not None:
+            self._present.ready()
 
     def _invite(self) -> None:
         lines, only_here = self._invitation()
@@ -362,12 +350,38 @@ class Client:
                 self.frontend.note(f"evloop: the name is not kept for the next start: {why}")
 
     def _lost(self, why: str, delay: float) -> None:
-        self._presence.lost()
+        if self._present is not None:
+            self._present.lost()
         if self.options.command and self.chat is None:
             return  # the command has been told, and ends the program
         if not self._away:  # told once, however many tries it takes
             self._away = True
             self.frontend.note(report.directory_away(self.link.endpoint, why, delay))
+
+    def _trust(self) -> Trust:
+        """Certificates and owner tokens; the first prompt mostly needs none, so they come later."""
+        if self._trusted is None:
+            from evloop.directory.trust import Trust
+
+            self._trusted = Trust(
+                self.options, os.environ, lambda text: self.frontend.note(report.note(text))
+            )
+        return self._trusted
+
+    def _presence(self) -> Presence:
+        """What the directory is told of the user's room; made with the first room or its news."""
+        if self._present is None:
+            from evloop.app.presence import Presence
+
+            self._present = Presence(
+                self.loop,
+                self.link,
+                self._remark,
+                rng=self._rng,
+                move=self._move_room,
+                made=self._made_again,
+            )
+        return self._present
 
     # -- rooms -----------------------------------------------------------------------------------
 
@@ -400,10 +414,10 @@ class Client:
             on_over=over,
             on_quit=self.quit,
             on_renamed=self._keep_name,
-            count=self._presence.count,
+            count=self._presence().count,
             invitation=self._invitation,
         )
-        self._presence.entered(self.chat)
+        self._presence().entered(self.chat)
         self.chat.start()
         self.awaiting(False)
         self.show_prompt()
@@ -459,7 +473,7 @@ class Client:
 
     def _chat_over(self, chat: Chat) -> None:
         self.chat = None
-        self._presence.left(chat)
+        self._presence().left(chat)
         self.on_chat_over(chat)
 
     # -- the end ---------------------------------------------------------------------------------
