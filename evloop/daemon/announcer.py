@@ -112,7 +112,8 @@ def packed_of(address: str) -> bytes:
 class DirectoryAnnouncer:
     """Announces `service` until `close`.
 
-    `wanted`: --interface, None without it; `drops`: counts datagrams that were dropped, by DROPS.
+    `watcher` tells of links, and is closed with it; `wanted`: --interface, None without it; `drops`
+    counts datagrams that were dropped, by DROPS.
     """
 
     __slots__ = (
@@ -164,7 +165,7 @@ class DirectoryAnnouncer:
 
     def close(self) -> None:
         """Say goodbye, and nothing more; a second call does nothing."""
-        self._watcher.unsubscribe(self._changed)
+        self._watcher.close()
         self.responder.close()
         self._send()
         self._timer.cancel()
