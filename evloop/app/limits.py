@@ -29,6 +29,21 @@ SHOWN_LINES_DEFAULT = 20  # of /history and of `tail`
 
 TTL_MAX = 255  # one byte in the header of IP
 
+# -- doctor --------------------------------------------------------------------------------------
+
+DOCTOR_ASKS = 3  # of the members of a room; the first is the burst
+DOCTOR_ASK_S = 0.6  # apart
+DOCTOR_ASKS_MAX = 8  # while somebody who is heard has answered none
+DOCTOR_LATE_S = 7.0  # who is present speaks every 6 s at least
+DOCTOR_WAIT_S_MAX = 6.0  # that a directory may ask to wait; it lets one ask in 5 s
+DOCTOR_MEMBERS_MAX = 64  # told of; in a larger room not all of them answer
+DOCTOR_WATCH_S = 300.0  # of --watch: some switches forget after 260 s
+DOCTOR_WATCH_S_MAX = 86_400.0
+DOCTOR_MEMBERS_EVERY_S = 10.0
+DOCTOR_EVERY_S = 30.0
+
+assert DOCTOR_WAIT_S_MAX > 5
+
 # -- what is shown of a room ---------------------------------------------------------------------
 
 CATCH_UP_S = 1.5  # after entering: who was not heard by then is not there, nor is any history

@@ -20,7 +20,13 @@ import socket
 
 from evloop.base.names import place_of
 from evloop.net.counters import Ladder, read_ladder
-from evloop.net.multicast import destination, open_receiver, open_sender, receive
+from evloop.net.multicast import (
+    destination,
+    granted_buffer,
+    open_receiver,
+    open_sender,
+    receive,
+)
 from evloop.room.limits import (
     PROBE_FOREIGN_MAX,
     PROBE_SPACING_S,
@@ -90,7 +96,6 @@ class Probe:
         "_readings",
         "_receiver",
         "_sender",
-        "_sender_id",
         "_steps",
         "_timer",
         "_unicast",
@@ -106,6 +111,7 @@ class Probe:
         "own",
         "port",
         "refused",
+        "sender_id",
         "sent",
         "unicast",
     )
@@ -128,7 +134,7 @@ class Probe:
         self.interface = interface
         self._origin = origin
         self._nonce = nonce
-        self._sender_id = sender_id
+        self.sender_id = sender_id
         self._codec = Codec(place_of(address, port))
         self._unicast = unicast
         self.sent = 0
@@ -164,6 +170,11 @@ class Probe:
     def _watch(self, sock: socket.socket, group: bool) -> None:
         watch = self._loop.watch(sock, lambda: self._receive(sock, group), release=sock.close)
         self._watches.append(watch)
+
+    @property
+    def granted(self) -> int:
+        """Bytes of receive buffer that the kernel gave."""
+        return granted_buffer(self._receiver)
 
     def start(self) -> None:
         """The two sides have agreed: now is 0."""
@@ -216,7 +227,7 @@ class Probe:
 
     def _pack(self, index: int, size: int, nonce: int, of: int = PROBES_SENT) -> bytes:
         body = probe_body(nonce, self._now_us(), self._origin, index, of, size)
-        return self._codec.pack(PROBE, 0, self._sender_id, 0, 0, body)
+        return self._codec.pack(PROBE, 0, self.sender_id, 0, 0, body)
 
     def _try(self, sock: socket.socket, datagram: bytes, target: tuple[Any, ...]) -> bool:
         """Send; whether this machine let it go (a queue that is full did)."""
@@ -239,9 +250,9 @@ class Probe:
                     mine = origin == self._origin
                     (self.own if mine else self.heard if group else self.unicast).add(index)
                 continue
-            if not group or packet == "own":
-                continue
-            if isinstance(packet, tuple) and packet[2] == self._sender_id:
+            if not group or self._loop.now < self._begun + NOISE_S[0]:
+                continue  # the other side has not joined yet: it could not hear this too
+            if isinstance(packet, tuple) and packet[2] == self.sender_id:
                 continue  # another ask of mine
             host = source[0].partition("%")[0]
             if host in self.foreign or len(self.foreign) < PROBE_FOREIGN_MAX:
