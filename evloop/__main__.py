@@ -2,8 +2,8 @@
 
 Starts the client on the directory that answers at `--server`, $EVLOOP_SERVER or 127.0.0.1:44444.
 If none does, and it would be on this machine, this process hosts one itself, on the same loop: in
-memory, on every address, for as long as it runs. Two of them that start at the same moment settle
-it by the port: who comes second finds it taken, and connects to the first.
+memory, on every address, for as long as it runs. When two of them start at the same moment, the
+second finds the port taken and connects to the first.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ from evloop.daemon.connection import Connection
 from evloop.daemon.options import parse_options
 from evloop.daemon.server import Server, guard_handlers
 from evloop.directory.client import READY, Unreachable
-from evloop.net.interfaces import choose_interface
 from evloop.system.log import WARNING, Log
 from evloop.system.process import command_of
 from evloop.terminal.line_mode import LineMode
@@ -72,7 +71,8 @@ def prepare(client: Client) -> None:
 
 
 def _mind_the_others(client: Client, server: Server) -> None:
-    """This process is a directory for others too: say so before it ends or stops, and to them."""
+    """Others use this directory too: warn the user before the process ends or stops, and tell the
+    others why it ends."""
 
     def others() -> int:
         return max(0, len(server.dispatcher.connections) - (client.link.state == READY))
@@ -95,7 +95,7 @@ def _mind_the_others(client: Client, server: Server) -> None:
 
 
 def _stop_with_a_word(client: Client) -> None:
-    """Ctrl-Z where the kernel reads the line: said first, then done as the kernel would."""
+    """Ctrl-Z while the kernel edits the line: print the warning, then stop as the kernel would."""
 
     def stop() -> None:
         client.frontend.note(client.suspending())
@@ -109,7 +109,7 @@ def _stop_with_a_word(client: Client) -> None:
 
 
 def _survive(client: Client, log: Log) -> None:
-    """From now on others depend on this process: no bug ends it, whoever it shows at."""
+    """From now on others depend on this process: an exception in a callback does not end it."""
     guard_handlers(client.loop, log, client.options.debug)
     tell = client.loop.on_error
     assert tell is not None
@@ -123,7 +123,7 @@ def _survive(client: Client, log: Log) -> None:
 
 
 def _log(client: Client) -> Log:
-    """The log of client and directory in one: on the frontend, for nothing else writes there."""
+    """The log of the directory in this process: lines on the client's screen."""
 
     def write(line: str) -> None:
         client.frontend.note(f"evloop: {line}")
@@ -134,6 +134,8 @@ def _log(client: Client) -> Log:
 
 
 def _hosting(client: Client, port: int) -> str:
+    from evloop.net.interfaces import choose_interface
+
     try:
         address = choose_interface(ANY_GROUP, client.options.interface, None).address
     except EvloopError:

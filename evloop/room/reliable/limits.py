@@ -70,6 +70,7 @@ PRESENCE_S_MIN = 6.0
 MEMBERS_MAX = 16_384  # present members
 ROOM_SAMPLE = 32  # members looked at when a full table must make room
 FOLLOW_MAX = 32  # a control counter further on does not continue the count, it may be forged
+RIVAL_WORDS = 3  # continuations of another count, and none of its own: that is its sender's
 FOLLOW_INTERVALS = 1.25  # of T without a continuation: another count may be its sender's
 DEPARTED_MAX = 64  # members that said BYE, remembered so that stragglers do not revive them
 LABELS_KEPT_MAX = 1_024  # names judged before; a name in a datagram has 255 bytes

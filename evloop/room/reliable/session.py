@@ -354,7 +354,7 @@ class RoomSession:
         if fresh:
             if member.loss != loss:
                 self._presence.lossy(member, loss)
-            self._presence.vote(member, members)
+            self._presence.vote(member, members, member.standing(now))
         if name != member.raw_name:
             old = self._presence.named(sender, member, name)
             self.message_log.events.append(Renamed("renamed", sender, old, member.name))
@@ -373,7 +373,7 @@ class RoomSession:
             return True
         self._agreed = True
         stream = self.message_log.streams.get(sender)
-        self._hearing.own_word(member, stream, stream.hi if stream else 0, fresh, now)
+        self._hearing.own_word(sender, member, stream.hi if stream else 0, fresh, now)
         moved = self._announcer.heard_equal(len(raw) // 16, now)
         self._hearing.holds(member, self.message_log.own.hi, fresh)
         self._heard()
