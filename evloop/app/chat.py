@@ -79,6 +79,7 @@ class Chat:
         on_quit: Callable[[], object],
         on_renamed: Callable[[str], object],
         count: Callable[[Chat, Callable[[int], object]], object],
+        on_doctor: Callable[[Chat], object] = nothing,
     ) -> None:
         self.name = entry.name
         self.place = entry.address, entry.port
@@ -100,6 +101,7 @@ class Chat:
         self._on_quit = on_quit
         self._on_renamed = on_renamed
         self._count = count
+        self._on_doctor = on_doctor
         self._live = frontend.is_terminal and not style.as_json
         self._held = False
         self._opening = loop.call_at(float("inf"), self._opened)
@@ -257,6 +259,9 @@ class Chat:
         for line in report.stats_lines({**self.room.stats(), **self.view.counts()}):
             self._note(line)
 
+    def _do_doctor(self, arguments: list[str]) -> None:
+        self._on_doctor(self)
+
     def _do_help(self, arguments: list[str]) -> None:
         for line in help_lines("chat", *arguments):
             self._note(line)
@@ -381,6 +386,7 @@ COMMANDS: dict[str, Callable[[Chat, list[str]], None]] = {
     "show": Chat._do_show,
     "save": Chat._do_save,
     "ignore": Chat._do_ignore,
+    "doctor": Chat._do_doctor,
     "stats": Chat._do_stats,
     "help": Chat._do_help,
     "quit": Chat._do_quit,

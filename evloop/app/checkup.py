@@ -10,16 +10,9 @@ While it watches it stays in the group all the time: a switch that forgets would
 
 from __future__ import annotations
 
+from evloop.app.advice import LEVELS, lines_of, status_of, summary
 from evloop.app.commands import UsageError
-from evloop.app.diagnosis import (
-    LEVELS,
-    Evidence,
-    Finding,
-    diagnose,
-    lines_of,
-    status_of,
-    summary,
-)
+from evloop.app.diagnosis import Evidence, Finding, diagnose
 from evloop.app.doctor import Examination, Place, Setting
 from evloop.app.limits import (
     DOCTOR_EVERY_S,
@@ -27,8 +20,10 @@ from evloop.app.limits import (
     DOCTOR_WATCH_S,
     DOCTOR_WATCH_S_MAX,
 )
-from evloop.base.errors import EvloopError, Refused
-from evloop.base.names import asked_room_name, display, quoted, split_place
+from evloop.base.errors import FAILED, EvloopError, Refused
+from evloop.base.names import asked_room_name, display, fold, quoted, split_place
+from evloop.directory.client import IDLE, READY, Unreachable
+from evloop.directory.protocol import RELIABLE
 from evloop.net.interfaces import choose_interface
 from evloop.net.multicast import open_receiver, receive
 from evloop.system.timers import NEVER
@@ -38,6 +33,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from evloop.app.chat import Chat
+    from evloop.app.shell import Client
     from evloop.system.loop import Watch
 
     Tell = Callable[[str], object]
@@ -131,8 +128,13 @@ class Checkup:
         """Look; `error`: why there is no directory."""
         self._look(error)
 
+    def give_up(self) -> None:
+        """Who waits is told that it ended without a finding."""
+        self.stop()
+        self._done(FAILED, Refused(FAILED, "given_up", "given up"))
+
     def stop(self) -> None:
-        """Give up, at once."""
+        """End at once; nobody is told."""
         if self._examination is not None:
             self._examination.stop()
         if self._held is not None:
@@ -272,3 +274,85 @@ class Checkup:
 
 def _badness(findings: Sequence[Finding]) -> int:
     return max((_WORST[one.level] for one in findings), default=-1)
+
+
+# -- for the client --------------------------------------------------------------------------------
+
+
+def begin(
+    client: Client,
+    arguments: list[str],
+    options: dict[str, str],
+    error: EvloopError | None,
+    done: Callable[[EvloopError | None], object],
+) -> None:
+    """The command at the prompt, or alone. `error`: why its directory does not answer. Raises
+    EvloopError when it cannot even begin."""
+    link = client.link
+    watch_s = watch_seconds(options)
+    word = arguments[0] if arguments else None
+    place = place_asked(word, link.state == READY)
+    if error is None and link.state not in (READY, IDLE):
+        error = Unreachable(f"{link.endpoint}: it is away, and is tried again by itself")
+    known = client.prompt.rooms.get(fold(place.name)) if link.state != READY else None
+    if known is not None:
+        place = Place(place.name, known.address, known.port, reliable=known.mode == RELIABLE)
+
+    def over(status: int, failure: EvloopError | None) -> None:
+        client.checkup = None
+        if failure is None:
+            client.tell_status(status)
+        done(failure)
+
+    show = client.frontend.show
+    client.checkup = _checkup(client, place, watch_s, show, client.frontend.note, over)
+    client.works()
+    client.checkup.begin(error)
+
+
+def begin_in_room(client: Client, chat: Chat, counted: int) -> None:
+    """`/doctor`: the room goes on meanwhile."""
+    place = Place(chat.name, *chat.place, counted=max(0, counted - 1), reliable=not chat.plain)
+
+    def over(status: int, failure: EvloopError | None) -> None:
+        client.checkup = None
+        if failure is not None:
+            note(f"evloop: doctor: {failure}")
+
+    note = chat.view.note
+    own = frozenset([chat.room.session.sender_id])
+    client.checkup = _checkup(client, place, 0.0, note, note, over, own)
+    client.checkup.begin(None)
+
+
+def _checkup(
+    client: Client,
+    place: Place,
+    watch_s: float,
+    show: Tell,
+    note: Tell,
+    over: Callable[[int, EvloopError | None], object],
+    own: frozenset[bytes] = frozenset(),
+) -> Checkup:
+    options, link = client.options, client.link
+    setting = Setting(
+        client.loop,
+        link,
+        wanted=options.interface,
+        ttl=options.ttl,
+        rng=client.rng(),
+        wall=client.wall,
+        own=own,
+        known=link.endpoint not in client.trust.new,
+    )
+    stamps = client.style.stamps
+    return Checkup(
+        setting,
+        place,
+        watch_s=watch_s,
+        as_json=options.json,
+        show=show,
+        note=note,
+        time_of_day=lambda: stamps.full(client.wall())[11:19],
+        done=over,
+    )

@@ -11,21 +11,23 @@ that says why and what to type instead. At the prompt every word may have a `/` 
 
 from __future__ import annotations
 
-from collections import namedtuple
+from collections import deque, namedtuple
 
 from evloop.base.errors import USAGE, EvloopError
 from evloop.base.names import quoted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
 Command = namedtuple("Command", "word where usage least most options summary completes")
 # least, most: number of arguments (most None: the rest of the line is one text argument);
-# options: {"--mode": ("reliable", "plain")}, None instead of the choices: any text, (): no value;
+# options: {"--mode": ("reliable", "plain")}, None instead of the choices: any text, (): no value,
+# MAYBE_NUMBER: perhaps a number;
 # completes: what Tab offers for the first argument ("rooms", "names", "commands" or "").
 
 UNLIMITED = 1 << 30
+MAYBE_NUMBER = ("",)
 
 _PROMPT = ("prompt",)
 _BOTH = ("prompt", "shell")
@@ -97,6 +99,16 @@ COMMANDS = (
         "rooms",
     ),
     Command(
+        "doctor",
+        _BOTH,
+        "doctor [ROOM | ADDRESS:PORT] [--watch [S]]",
+        0,
+        1,
+        {"--watch": MAYBE_NUMBER},
+        "find out why nobody is heard, and what to do",
+        "rooms",
+    ),
+    Command(
         "help", _BOTH, "help [COMMAND]", 0, 1, {}, "list the commands, or explain one", "commands"
     ),
     Command("quit", _PROMPT, "quit", 0, 0, {}, "leave evloop", ""),
@@ -119,6 +131,7 @@ COMMANDS = (
         "hide somebody here; -NAME shows again; or list",
         "names",
     ),
+    Command("doctor", _CHAT, "/doctor", 0, 0, {}, "why somebody is not heard here", ""),
     Command("stats", _CHAT, "/stats", 0, 0, {}, "what was sent, received, repaired and lost", ""),
     Command(
         "help", _CHAT, "/help [COMMAND]", 0, 1, {}, "list the commands, or explain one", "commands"
@@ -291,17 +304,20 @@ def parse_arguments(command: Command, words: Iterable[str]) -> tuple[list[str], 
     """
     arguments: list[str] = []
     options: dict[str, str] = {}
-    rest = iter(words)
+    rest = deque(words)
     says = command.most == UNLIMITED
-    for word in rest:
+    while rest:
+        word = rest.popleft()
         name, equals, value = word.partition("=")
         if says and len(arguments) > 1:
             arguments += [word, *rest]
-        elif word == "--":
+            break
+        if word == "--":
             arguments += rest
-        elif says and word in ("--help", "-h"):
+            break
+        if says and word in ("--help", "-h"):
             return [], {"--help": ""}
-        elif name in command.options:
+        if name in command.options:
             options[name] = _option_value(command, name, value if equals else None, rest)
         elif word.startswith("--") and word[2:3].isalpha():
             hint = "; behind -- it is text" if says else ""
@@ -315,14 +331,17 @@ def parse_arguments(command: Command, words: Iterable[str]) -> tuple[list[str], 
     return arguments, options
 
 
-def _option_value(command: Command, name: str, given: str | None, rest: Iterator[str]) -> str:
+def _option_value(command: Command, name: str, given: str | None, rest: deque[str]) -> str:
     """The value of an option, given behind `=` or as the next word; "" where it takes none."""
     choices = command.options[name]
+    if choices == MAYBE_NUMBER:
+        numbered = given is None and rest and rest[0].replace(".", "", 1).isdigit()
+        return rest.popleft() if numbered else given or ""
     if choices == ():
         if given is not None:
             raise _usage(command, f"{name} takes no value")
         return name
-    value = next(rest, "") if given is None else given
+    value = (rest.popleft() if rest else "") if given is None else given
     if not value or (choices is not None and value not in choices):
         wanted = " or ".join(choices) if choices else "a value"
         raise _usage(command, f'{name} takes {wanted}, not "{quoted(value)}"')

@@ -18,7 +18,8 @@ from __future__ import annotations
 
 from collections import namedtuple
 
-from evloop.base.names import display, quoted
+from evloop.app.advice import MORE_BUFFER, RULES, UNTOLD, their_words, words
+from evloop.base.names import display
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,8 +38,6 @@ Heard = namedtuple("Heard", "name answered told")
 BURST = 20
 BURST_BYTES = 13_110  # with the headers of IP and UDP
 WELL, LOSS, MTU = "well", "loss", "mtu"
-LEVELS = {"ok": "ok", "note": "note", "bad": "BAD", "unknown": "?"}
-UNTOLD = "this system does not tell"
 STEPS = ("wire", "ip", "mcast", "rp_filter", "rcvbuf")
 
 
@@ -263,106 +262,7 @@ def _row(way: Way, evidence: Evidence, they: str) -> str:
     raise AssertionError("the last row always holds")
 
 
-# -- the words -------------------------------------------------------------------------------------
-
-_RULE = {
-    False: "sudo nft add rule inet filter input ip daddr 239.0.0.0/8 udp dport 1024-65535 accept",
-    True: "sudo nft add rule inet filter input ip6 daddr ff00::/8 udp dport 1024-65535 accept",
-}
-_BUFFER = "sudo sysctl -w net.core.rmem_max=4194304"
-
-
-def _words(row: str, way: Way, evidence: Evidence) -> tuple[str, str]:
-    """(sentence, what to do) of a row about receiving."""
-    where, their = evidence.interface, evidence.their_address or "the directory"
-    at = evidence.reached_by
-    rule = _RULE[evidence.ipv6]
-    if row == "network_drops":
-        arrives = "does arrive" if way.unicast else "does not arrive either"
-        what = (
-            "the network does not bring the group here: snooping without a querier, a Wi-Fi"
-            f" multicast filter, a VLAN or guests kept apart; unicast from there {arrives}"
-        )
-        return what, "a querier in the switch or router, or IGMP snooping off; then a cable"
-    return {
-        "their_firewall_out": (
-            "the directory's own firewall keeps it from sending to the group",
-            "on the directory's machine: nft list ruleset, and look at its output chains",
-        ),
-        "wrong_interface": (
-            f"the directory is reached by {at}, the room uses {where}",
-            f"--interface {at}",
-        ),
-        "noisy": (
-            "too much else comes in to tell why nothing of it arrives",
-            "try again when it is quieter",
-        ),
-        "rp_filter": (
-            f"this machine drops what comes from {their}: its route there is another interface"
-            " (rp_filter)",
-            "mend the route, or: sudo sysctl -w net.ipv4.conf.all.rp_filter=2",
-        ),
-        "firewall_in": ("they reach this machine, and its firewall drops them (input)", rule),
-        "firewall_early": (
-            "they reach this machine, and its firewall drops them early (prerouting, raw)",
-            "nft list ruleset, and let UDP to 239.0.0.0/8 pass in its prerouting chains",
-        ),
-        "source_dropped": (
-            "they reach this machine, which drops them for their source address: a rule, or"
-            f" {their} is an address of this machine too",
-            f"ip address; nft list ruleset; and look for {their}",
-        ),
-        "firewall_ingress": (
-            "they are dropped between the card and IP (ingress, tc, XDP)",
-            f"nft list ruleset; tc filter show dev {where} ingress; ip link show {where}",
-        ),
-        "other_subnet": (
-            "the directory is on another subnet; multicast stays on its link (TTL 1)",
-            "meet on one subnet, or --ttl 8 and routers that forward multicast",
-        ),
-        "switch_forgets": (
-            "the switch has forgotten that this machine is in the group (IGMP snooping without a"
-            " querier: after about 260 s); evloop joins anew every minute until then",
-            "turn IGMP snooping off in the switch, or a querier on",
-        ),
-    }[row]
-
-
-def _their_words(row: str, way: Way, evidence: Evidence) -> tuple[str, str]:
-    """(sentence, what to do) of a row about what the directory hears of us."""
-    mine = evidence.address or "this machine"
-    rule = _RULE[evidence.ipv6]
-    why = {
-        "noisy": ("too much else comes in there to tell why", "try again when it is quieter"),
-        "rp_filter": (
-            f"its machine drops what comes from {mine} (rp_filter: its route there is another"
-            " interface)",
-            "there: mend the route, or: sudo sysctl -w net.ipv4.conf.all.rp_filter=2",
-        ),
-        "firewall_in": ("the firewall of its machine drops it (input)", f"there: {rule}"),
-        "firewall_early": (
-            "the firewall of its machine drops it early (prerouting, raw)",
-            "there: nft list ruleset, and let UDP to 239.0.0.0/8 pass in its prerouting chains",
-        ),
-        "source_dropped": (
-            f"its machine drops it for its source address: a rule, or {mine} is an address of"
-            " that machine too",
-            f"there: ip address; nft list ruleset; and look for {mine}",
-        ),
-        "firewall_ingress": (
-            "it is dropped there between the card and IP (ingress, tc, XDP)",
-            "there: nft list ruleset; tc filter show",
-        ),
-        "wrong_interface": _words("wrong_interface", way, evidence),
-        "other_subnet": _words("other_subnet", way, evidence),
-        "network_drops": (
-            "the network does not bring it there: snooping without a querier, a Wi-Fi multicast"
-            " filter, a VLAN, or a switch that has forgotten the directory's machine",
-            "a querier in the switch or router, or IGMP snooping off; then a cable",
-        ),
-    }[row]
-    return f"the directory does not hear you: {why[0]}; sending itself is well", why[1]
-
+# -- one direction as a finding -------------------------------------------------------------------
 
 _BAD_FROM_PERCENT = 50
 
@@ -381,7 +281,7 @@ def _loss(way: Way, evidence: Evidence, they: bool) -> tuple[str, str, str, str]
         f" (granted {granted // 1000} kB of {asked / 2**20:g} MiB)"
     )  # fmt: skip
     what = f"{begin} is lost inside the machine {whose}: it is busy, or its socket buffer is small"
-    return name, level, what + buffer, ("there: " if they else "") + _BUFFER
+    return name, level, what + buffer, ("there: " if they else "") + MORE_BUFFER
 
 
 def _way_finding(topic: str, way: Way, evidence: Evidence, they: bool) -> Finding:
@@ -407,7 +307,7 @@ def _way_finding(topic: str, way: Way, evidence: Evidence, they: bool) -> Findin
         row, level, what, do = _loss(way, evidence, they)
         return Finding(topic, row, level, f"{came}: {what}", do, numbers)
     row = _row(way, evidence, "they_" if they else "")
-    what, do = (_their_words if they else _words)(row, way, evidence)
+    what, do = (their_words if they else words)(row, way, evidence)
     level = "note" if row == "noisy" else "bad"
     if row == "network_drops" and not way.told:
         level, what, do = "unknown", f"why, {UNTOLD}" + (" there" if they else ""), ""
@@ -501,7 +401,7 @@ def _unproven(evidence: Evidence) -> list[Finding]:
                         "nft list ruleset, and look at its output chains", numbers)]  # fmt: skip
     if way.own < 2:
         what = "not even this machine's own datagrams come back: its firewall drops them"
-        return [Finding("receiving", "firewall_in", "bad", what, _RULE[evidence.ipv6], numbers)]
+        return [Finding("receiving", "firewall_in", "bad", what, RULES[evidence.ipv6], numbers)]
     why = evidence.no_probe or "without a directory nothing proves it"
     what = f"this machine hears itself ({way.own} of {way.sent}); whether others are heard: {why}"
     return [Finding("receiving", "receiving", "unknown", what, "", numbers)]
@@ -595,40 +495,3 @@ def _clock(evidence: Evidence) -> list[Finding]:
         return []
     what = f"the clocks differ by {abs(off):.0f} s; only times of history look odd"
     return [Finding("clock", "clock", "note", what, "", {"seconds": round(off)})]
-
-
-# -- for people -----------------------------------------------------------------------------------
-
-
-def lines_of(finding: Finding) -> list[str]:
-    """A finding as one or two lines."""
-    lines = [f"  {LEVELS[finding.level]:5}{finding.topic:12}{_safe(finding.what)}"]
-    if finding.do:
-        lines.append(f"  {'':5}{'do':12}{_safe(finding.do)}")
-    return lines
-
-
-def _safe(text: str) -> str:
-    """Interfaces, names and addresses are of others: nothing in them acts on a terminal."""
-    return quoted(text, 2_000)
-
-
-def summary(findings: Iterable[Finding]) -> str:
-    """The last line."""
-    findings = list(findings)
-    bad = sum(one.level == "bad" for one in findings)
-    unknown = sum(one.level == "unknown" for one in findings)
-    if bad:
-        return "1 thing is wrong" if bad == 1 else f"{bad} things are wrong"
-    if unknown:
-        rest = "1 thing" if unknown == 1 else f"{unknown} things"
-        return f"nothing is wrong that can be told; {rest} cannot"
-    return "nothing is wrong"
-
-
-def status_of(findings: Iterable[Finding]) -> int:
-    """The exit status: 0; 1: something is BAD; 69: the directory is not reached, and that alone."""
-    bad = [one.id for one in findings if one.level == "bad"]
-    if not bad:
-        return 0
-    return 69 if bad == ["directory"] else 1

@@ -33,7 +33,7 @@ from evloop.app.limits import (
     DOCTOR_MEMBERS_MAX,
     DOCTOR_WAIT_S_MAX,
 )
-from evloop.base.addresses import is_loopback, plain_host
+from evloop.base.addresses import is_loopback, plain_host, same_network
 from evloop.base.errors import METHOD_NOT_FOUND, SLOW_DOWN, EvloopError, Refused
 from evloop.base.limits import PORT_MAX
 from evloop.base.names import check_member_name
@@ -173,7 +173,8 @@ class Examination:
             self._choose(self._place.address, self._link.address if connected else None)
             if connected:
                 self._describe_directory()
-                self._ask_directory()
+                # In a tick of its own: what was loaded and looked at until now took its time.
+                self._loop.defer(lambda: self._loop.defer(self._ask_directory))
             else:
                 self._unconnected(error)
         except EvloopError as failure:
@@ -193,6 +194,7 @@ class Examination:
             self._finish(failure)
             return
         self._begin_asks(probe)
+        it.asked = 0
         self._ask_members()
         self._listen()
 
@@ -224,7 +226,8 @@ class Examination:
         it.ipv6 = ":" in group
         it.interface, it.address = interface.name, "" if it.ipv6 else interface.address
         it.prefix = prefix_length(interface.name) if it.address else 0
-        it.querier = querier_version(read("/proc/net/igmp"), interface.name)
+        if not is_loopback(interface.address):
+            it.querier = querier_version(read("/proc/net/igmp"), interface.name)
         it.reason, it.all_names = why_chosen(interface, wanted, directory)
 
     def _describe_directory(self) -> None:
@@ -241,10 +244,16 @@ class Examination:
         it.reached_by = next((entry.name for entry in owners if entry.address == mine), "")
 
     def _ask_directory(self) -> None:
+        if self.over:
+            return
         it, place, asked = self.evidence, self._place, self._loop.now
 
         def ponged(value: Any) -> None:
             it.round_trip_s = self._loop.now - asked
+            if "name" in place.params and place.counted < 0:
+                # To be told how many are there, one is counted a moment.
+                self._ask("enter", {"name": place.name}, entered)
+            self._make_probe(place.params)
 
         def entered(value: Any) -> None:
             room, members = protocol.read_room(value.get("room") if value else None)
@@ -252,9 +261,6 @@ class Examination:
             self._ask("leave", {"name": place.name}, _ignore)
 
         self._ask("ping", {}, ponged)
-        if "name" in place.params and place.counted < 0:
-            self._ask("enter", {"name": place.name}, entered)  # to be told that, one is counted
-        self._make_probe(place.params)
 
     def _ask(
         self,
@@ -356,7 +362,7 @@ class Examination:
             it.wall_off_s = agreed.wall - self._setting.wall()
             if it.ipv6 != (":" in agreed.group):
                 self._choose(agreed.group, self._link.address)
-            it.on_link = on_link(it.address, it.prefix or agreed.prefix, it.their_address)
+            it.on_link = same_network(it.address, it.prefix or agreed.prefix, it.their_address)
             it.can_ask = bool(place.name) and agreed.port == place.port
         probe = self._open_probe(agreed.group, agreed.port, unicast, nonce)
         self._step(REPORT_S, lambda: self._fetch(probe, nonce, fresh))
@@ -522,21 +528,6 @@ def _name_of(sender: bytes, raw: bytes) -> str:
         return check_member_name(raw.decode())
     except (Refused, UnicodeDecodeError):
         return sender.hex()
-
-
-def on_link(address: str, prefix: int, other: str) -> bool:
-    """Whether `other` is of the network that `address` is in; also where that cannot be told."""
-    if ":" in address or ":" in other or not address or not other or not prefix:
-        return True
-    ours, theirs = (_bits(text) for text in (address, other))
-    return ours >> (32 - prefix) == theirs >> (32 - prefix)
-
-
-def _bits(address: str) -> int:
-    bits = 0
-    for part in address.split("."):
-        bits = bits << 8 | int(part)
-    return bits
 
 
 def why_chosen(

@@ -99,6 +99,7 @@ class Prompt:
         on_quit: Callable[[], object],
         on_change: Callable[[str, RoomEntry], object],
         on_renamed: Callable[[str], object],
+        on_doctor: Callable[[list[str], Options, Done], object] = nothing,
     ) -> None:
         self.nickname = nickname
         self.server = server
@@ -113,6 +114,7 @@ class Prompt:
         self._on_quit = on_quit
         self._on_change = on_change
         self._on_renamed = on_renamed
+        self._on_doctor = on_doctor
         self._doubted = ""  # the room, folded, that the last command did not delete unasked
         self._on_known: Callable[[int, EvloopError | None], object] = nothing
         self._own_changes: set[tuple[str, str]] = set()
@@ -482,6 +484,9 @@ class Prompt:
             self._frontend.show(self.nickname)
         done(None)
 
+    def _doctor(self, arguments: list[str], options: Options, done: Done) -> None:
+        self._on_doctor(arguments, options, done)
+
     def _help(self, arguments: list[str], options: Options, done: Done) -> None:
         for line in help_lines("prompt", *arguments):
             self._frontend.show(line)
@@ -530,6 +535,7 @@ HANDLERS: dict[str, Callable[[Prompt, list[str], Options, Done], None]] = {
     "deleteroom": Prompt._deleteroom,
     "chat": Prompt._chat,
     "name": Prompt._name,
+    "doctor": Prompt._doctor,
     "help": Prompt._help,
     "quit": Prompt._quit,
 }

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from evloop.app.chat import Chat
+    from evloop.app.checkup import Checkup
     from evloop.directory.protocol import RoomEntry
     from evloop.room.live import LiveRoom
     from evloop.terminal.frontend import Frontend
@@ -67,6 +68,7 @@ class Client:
         self.options = options
         self.wall = wall
         self.status = 0
+        self.connect_error: EvloopError | None = None  # why a one-shot has no directory
         self.chat: Chat | None = None
         self.on_end: Callable[[], object] = nothing
         # What to do when no directory answers at the start: host(error, then).
@@ -100,22 +102,24 @@ class Client:
         self.frontend.owner = self
         self.frontend.complete = self._complete
         self.link = DirectoryClient(
-            loop, hub, self._rng, f"evloop/{__version__}", lambda: self.prompt.nickname
+            loop, hub, self.rng, f"evloop/{__version__}", lambda: self.prompt.nickname
         )
-        trust = Trust(options, os.environ, lambda text: self.frontend.note(report.note(text)))
-        self.link.make_pipe = trust.pipe
+        self.checkup: Checkup | None = None  # `doctor` at work
+        self.trust = Trust(options, os.environ, lambda text: self.frontend.note(report.note(text)))
+        self.link.make_pipe = self.trust.pipe
         self._presence = Presence(loop, self.link, self._remark)
         self.prompt = Prompt(
             self.frontend,
             self.link,
             nickname=options.name,
-            trust=trust,
+            trust=self.trust,
             server=options.server,
             as_json=options.json,
             open_room=self._open_room,
             on_quit=self.quit,
             on_change=self._presence.changed,
             on_renamed=self._keep_name,
+            on_doctor=self._doctor,
         )
         self.link.on_ready = self._ready
         self.link.on_lost = self._lost
@@ -197,7 +201,7 @@ class Client:
     def run(self, word: str, arguments: list[str], options: dict[str, str]) -> None:
         """Run one command of the prompt; lines wait until it is done."""
         if self._waits:
-            self.link.give_up()  # only what is urgent gets here meanwhile
+            self.give_up()  # only what is urgent gets here meanwhile
         self.frontend.hold(True)
         self.awaiting(True)
         self._away = self._away and word not in ("connect", "bye")
@@ -227,6 +231,35 @@ class Client:
         self._waits = waits
         self._told_slow = False
         self._slow.move(self.loop.now + SLOW_S if waits else NEVER)
+
+    def works(self) -> None:
+        """The command that runs takes its time by itself: it waits for nobody."""
+        self._slow.move(NEVER)
+        self._told_slow = True
+
+    def give_up(self) -> None:
+        """The command that waits is given up."""
+        if self.checkup is not None:
+            self.checkup.give_up()
+        else:
+            self.link.give_up()
+
+    def tell_status(self, status: int) -> None:
+        """How a command ended that says by itself what it found."""
+        if self.options.command or not self.frontend.is_terminal:
+            self.status = self.status or status
+
+    def _doctor(self, arguments: list[str], options: dict[str, str], done: Any) -> None:
+        from evloop.app.checkup import begin
+
+        begin(self, arguments, options, self.connect_error, done)
+
+    def _doctor_here(self, chat: Chat) -> None:
+        from evloop.app.checkup import begin_in_room
+
+        if self.checkup is not None:
+            raise Refused(1, "busy", "doctor: it is still looking; its findings come by themselves")
+        self._presence.count(chat, lambda counted: begin_in_room(self, chat, counted))
 
     def _tell_slow(self) -> None:
         self._told_slow = True
@@ -366,6 +399,7 @@ class Client:
             on_quit=self.quit,
             on_renamed=self._keep_name,
             count=self._presence.count,
+            on_doctor=self._doctor_here,
         )
         self._presence.chat = self.chat
         self.chat.start()
@@ -383,9 +417,9 @@ class Client:
 
         session = SESSIONS[mode](
             place=place_of(address, port),
-            sender_id=self._rng().randbytes(8),
+            sender_id=self.rng().randbytes(8),
             nickname=self.prompt.nickname,
-            rng=self._rng(),
+            rng=self.rng(),
             now=self.loop.now,
         )
         link, wanted = self.link, self.options.interface
@@ -404,7 +438,7 @@ class Client:
             session.expect(members)
         return LiveRoom(self.loop, transport, session, self.wall)
 
-    def _rng(self) -> Random:
+    def rng(self) -> Random:
         """The random source. Loaded late, as with all that the first prompt can do without."""
         if self._random is None:
             import random
@@ -414,6 +448,9 @@ class Client:
 
     def _chat_over(self, chat: Chat) -> None:
         self.chat = None
+        if self.checkup is not None:
+            self.checkup.stop()
+            self.checkup = None
         self._presence.left(chat)
         self.on_chat_over(chat)
 
@@ -450,7 +487,7 @@ class Client:
         """
         person = self.frontend.is_terminal and not self.options.command
         if status == INTERRUPTED and person and self._waits and not self._quitting:
-            self.link.give_up()
+            self.give_up()
             return
         if status == INTERRUPTED and self._stays():
             return

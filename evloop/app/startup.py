@@ -20,6 +20,7 @@ from evloop.app.limits import CONFIRM_S, SAY_TIMEOUT_S_MAX, SHOWN_LINES_DEFAULT
 from evloop.app.prompt import advised
 from evloop.base.errors import UNCONFIRMED, EvloopError, Refused
 from evloop.base.names import quoted, split_place
+from evloop.directory.client import Unreachable
 from evloop.room.limits import HISTORY_MESSAGES_MAX
 from evloop.terminal import report
 
@@ -230,6 +231,22 @@ def _show_help(client: Client, arguments: list[str]) -> None:
     client.quit()
 
 
+def _doctor(client: Client, word: str, arguments: list[str], options: dict[str, str]) -> None:
+    """It has something to say also, and above all, where no directory answers."""
+
+    def connected(error: EvloopError | None) -> None:
+        if isinstance(error, Unreachable):
+            client.connect_error = error
+        elif error is not None:
+            client.failed(word, error)
+            client.quit()
+            return
+        client.run(word, arguments, options)
+
+    client.awaiting(True)
+    client.prompt.connect(client.prompt.server, connected)
+
+
 def _tail(client: Client, word: str, arguments: list[str], options: dict[str, str]) -> None:
     count = options.get("-n", str(SHOWN_LINES_DEFAULT))
     if not (count.isascii() and count.isdigit() and len(count) <= 6):
@@ -240,6 +257,7 @@ def _tail(client: Client, word: str, arguments: list[str], options: dict[str, st
 
 ONE_SHOTS: dict[str, Callable[[Client, str, list[str], dict[str, str]], None]] = {
     "chat": _chat,
+    "doctor": _doctor,
     "help": _help,
     "say": _say,
     "tail": _tail,

@@ -28,6 +28,7 @@ from evloop.net.multicast import (
     receive,
 )
 from evloop.room.limits import (
+    PROBE_ASK_TIMES,
     PROBE_FOREIGN_MAX,
     PROBE_SPACING_S,
     PROBE_UNICAST_TIMES,
@@ -177,9 +178,13 @@ class Probe:
         return granted_buffer(self._receiver)
 
     def start(self) -> None:
-        """The two sides have agreed: now is 0."""
-        self._begun = self._loop.now
-        self._timer.move(self._begun + self._steps[0][0])
+        """The two sides have agreed: 0 is the next tick, for this one may have begun long ago."""
+        self._loop.defer(lambda: self._loop.defer(self._begin))
+
+    def _begin(self) -> None:
+        if self._watches:
+            self._begun = self._loop.now
+            self._timer.move(self._begun + self._steps[0][0])
 
     def close(self) -> None:
         """Leave the group, close the sockets; a second call does nothing."""
@@ -211,7 +216,8 @@ class Probe:
 
     def ask(self, number: int) -> None:
         """Ask the members once more who hears: with a nonce of its own."""
-        self._send(number % 2 * 2, 1, self._nonce ^ number, number)
+        for _ in range(PROBE_ASK_TIMES):
+            self._send(0, 1, self._nonce ^ number, number)
 
     def _send(self, index: int, of: int, nonce: int, ask: int = 0) -> None:
         size = DATAGRAM_BYTES_MAX if index % 2 else SHORT_BYTES
@@ -244,16 +250,14 @@ class Probe:
             if group and ":" in self.address and source[3] not in (0, self.interface.ifindex):
                 continue  # of another interface
             packet = self._codec.open(data)
-            if isinstance(packet, tuple) and packet[0] == PROBE and packet[5][0] == self._nonce:
-                _, _, origin, index, _ = packet[5]
-                if index < PROBES_SENT:
+            if isinstance(packet, tuple) and packet[0] == PROBE:
+                nonce, _, origin, index, _ = packet[5]
+                if nonce == self._nonce and index < PROBES_SENT:
                     mine = origin == self._origin
                     (self.own if mine else self.heard if group else self.unicast).add(index)
                 continue
             if not group or self._loop.now < self._begun + NOISE_S[0]:
                 continue  # the other side has not joined yet: it could not hear this too
-            if isinstance(packet, tuple) and packet[2] == self.sender_id:
-                continue  # another ask of mine
             host = source[0].partition("%")[0]
             if host in self.foreign or len(self.foreign) < PROBE_FOREIGN_MAX:
                 self.foreign[host] = self.foreign.get(host, 0) + 1
