@@ -48,6 +48,7 @@ def words(row: str, way: Any, evidence: Any) -> tuple[str, str]:
             "too much else comes in to tell why nothing of it arrives",
             "try again when it is quieter",
         ),
+        "unclear": ("where they vanish cannot be told: other traffic came in between", "try again"),
         "rp_filter": (
             f"this machine drops what comes from {their}: its route there is another interface"
             " (rp_filter)",
@@ -85,6 +86,7 @@ def their_words(row: str, way: Any, evidence: Any) -> tuple[str, str]:
     rule = RULES[evidence.ipv6]
     why = {
         "noisy": ("too much else comes in there to tell why", "try again when it is quieter"),
+        "unclear": ("where it vanishes cannot be told", "try again"),
         "rp_filter": (
             f"its machine drops what comes from {mine} (rp_filter: its route there is another"
             " interface)",

@@ -193,7 +193,9 @@ class Chat:
         session = self.room.session
         members = session.members(self._loop.now)
         rows = [(session.label(sender, name), age) for sender, name, age in members]
-        for line in report.who_lines(self.name, rows, counted):
+        unheard = session.unheard_by()
+        deaf = [at for at, (sender, _, _) in enumerate(members) if sender in unheard]
+        for line in report.who_lines(self.name, rows, counted, deaf):
             self._note(line)
 
     def _do_history(self, arguments: list[str]) -> None:

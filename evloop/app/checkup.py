@@ -17,6 +17,7 @@ from evloop.app.doctor import Examination, Place, Setting
 from evloop.app.limits import (
     DOCTOR_EVERY_S,
     DOCTOR_MEMBERS_EVERY_S,
+    DOCTOR_POLL_S,
     DOCTOR_WATCH_S,
     DOCTOR_WATCH_S_MAX,
 )
@@ -24,6 +25,7 @@ from evloop.base.errors import FAILED, EvloopError, Refused
 from evloop.base.names import asked_room_name, display, fold, quoted, split_place
 from evloop.directory.client import IDLE, READY, Unreachable
 from evloop.directory.protocol import RELIABLE
+from evloop.net.counters import read, tables_of
 from evloop.net.interfaces import choose_interface
 from evloop.net.multicast import open_receiver, receive
 from evloop.system.timers import NEVER
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
 
     Tell = Callable[[str], object]
 
+QUERY_BYTES = 36  # IP with the option "router alert", and IGMPv3 (RFC 3376, 4.1)
 _WORST = {"ok": 0, "note": 1, "unknown": 2, "bad": 3}
 
 
@@ -84,9 +87,11 @@ class Checkup:
         "_held",
         "_joined",
         "_known",
+        "_mcast",
         "_next_look",
         "_note",
         "_place",
+        "_poll",
         "_setting",
         "_show",
         "_since",
@@ -123,6 +128,8 @@ class Checkup:
         self._joined = self._since = setting.loop.now
         self._ends = self._next_look = NEVER
         self._timer = setting.loop.call_at(NEVER, self._on_timer)
+        self._poll = setting.loop.call_at(NEVER, self._look_for_a_query)
+        self._mcast: tuple[int, int] | None = None  # packets and bytes to groups, so far
 
     def begin(self, error: EvloopError | None) -> None:
         """Look; `error`: why there is no directory."""
@@ -140,6 +147,7 @@ class Checkup:
         if self._held is not None:
             self._held.close()
         self._timer.cancel()
+        self._poll.cancel()
 
     def _end(self, error: EvloopError | None) -> None:
         self.stop()
@@ -213,6 +221,8 @@ class Checkup:
         loop = self._setting.loop
         self._joined = loop.now
         self._ends = loop.now + self._watch_s
+        if evidence.querier == 3:
+            self._poll.move(loop.now)
         assert self._examination is not None
         group, port = self._examination.group
         if not group:
@@ -221,6 +231,19 @@ class Checkup:
         interface = choose_interface(group, self._setting.wanted, link.address)
         sock = open_receiver(group, port, interface)
         self._held = loop.watch(sock, lambda: receive(sock), release=sock.close)
+
+    def _look_for_a_query(self) -> None:
+        """A general query of IGMPv3 has 36 bytes and comes alone: nothing else tells of it."""
+        found = tables_of(read("/proc/net/netstat"))
+        seen = found.get("IpExt.InMcastPkts", 0), found.get("IpExt.InMcastOctets", 0)
+        packets, octets = (now - before for now, before in zip(seen, self._mcast or seen))
+        self._mcast = seen
+        loop = self._setting.loop
+        if (packets, octets) == (1, QUERY_BYTES) and "querier" in self._known:
+            what = f"an IGMP v3 querier spoke, {loop.now - self._joined:.0f} s after joining"
+            self._tell_changes([Finding("querier", "querier_v3", "note", what, "", {"version": 3})])
+            return
+        self._poll.move(loop.now + DOCTOR_POLL_S)
 
     def _schedule(self) -> None:
         now = self._setting.loop.now

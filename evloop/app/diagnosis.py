@@ -2,14 +2,15 @@
 
 For each of the two directions, what arrived decides first (20 PROBEs of one burst, or 40 of two):
 
-    all of 20, or 36 of 40     well
-    2 to 19 of 20              ask for one more burst, and judge both
+    2 to 19 of 20              ask for one more burst, and judge both, if there is one
+    18 of 20, 36 of 40         well
     no long ones, many short   mtu_in, mtu_out
     4 to 35 of 40              loss
     0 or 1 of 20, 3 of 40      the first row of ROWS that holds
 
 A step of the kernel's ladder (see net/counters) was passed when at least half of the bytes of the
-burst passed it, beyond what passes it anyway. Counting datagrams instead gave wrong verdicts where
+burst passed it, beyond what passes it anyway; about half of them tells nothing, and one more burst
+is asked for. Counting datagrams instead gave wrong verdicts where
 other multicast comes in. What no row can tell apart is said as such (`unknown`): a wrong verdict
 costs more than none.
 """
@@ -140,12 +141,24 @@ class Way:
         self.ladder = _summed(receivers, "ladder")
         self.noise = _summed(receivers, "noise")
 
+    def share(self, step: str) -> float:
+        """How much of what was sent got so far: 0 to 1, and a little around it; 0.0: not told."""
+        return self.beyond(step) / (self.bursts * BURST_BYTES)
+
     def passed(self, step: str) -> bool:
         """Whether at least half of the bytes got so far."""
-        count, noise = self.ladder[step], self.noise[step]
-        if count is None:
-            return False
-        return count - (noise or 0) >= self.bursts * BURST_BYTES / 2
+        return self.share(step) >= 0.5
+
+    @property
+    def unclear(self) -> bool:
+        """Whether a step was passed by about half of the bytes: something else came in between."""
+        return 0.3 < self.share(self._decides) < 0.7
+
+    @property
+    def _decides(self) -> str:
+        """The step that the bytes came to, and with which the verdict stands and falls."""
+        steps = [step for step in ("mcast", "ip", "wire") if self.share(step) > 0.3]
+        return steps[0] if steps else "wire" if self.noise["wire"] is not None else "ip"
 
     def beyond(self, step: str) -> int:
         """How many datagrams more than usual a step that drops has counted."""
@@ -153,8 +166,8 @@ class Way:
 
     @property
     def noisy(self) -> bool:
-        noise = self.noise["wire"] if self.noise["wire"] is not None else self.noise["ip"]
-        return (noise or 0) >= self.bursts * BURST_BYTES / 2
+        """Whether as much else comes in, in the same time, as a burst has."""
+        return (self.noise[self._decides] or 0) >= self.bursts * BURST_BYTES
 
     @property
     def told(self) -> bool:
@@ -203,7 +216,7 @@ def verdict(way: Way) -> str:
     """WELL, MTU, LOSS, or "": nothing arrives."""
     most = BURST * way.bursts
     short = way.heard - way.long
-    if way.heard >= (most if way.bursts == 1 else most * 9 // 10):
+    if way.heard >= most * 9 // 10:
         return WELL
     if not way.long and short >= 8:
         return MTU
@@ -215,7 +228,7 @@ def undecided(evidence: Evidence) -> bool:
     if not evidence.theirs or len(evidence.mine) != 1:
         return False
     ways = (receiving_of(evidence), sending_of(evidence))
-    return any(2 <= way.heard < BURST for way in ways)
+    return any(2 <= way.heard < BURST or (way.heard < 2 and way.unclear) for way in ways)
 
 
 def wants_fresh(evidence: Evidence) -> bool:
@@ -238,8 +251,9 @@ def _other_interface(way: Way, evidence: Evidence) -> bool:
 ROWS: tuple[tuple[str, Callable[[Way, Evidence], bool]], ...] = (
     ("their_firewall_out", lambda way, _: 0 < way.sent == way.refused),
     ("wrong_interface", _other_interface),
-    ("noisy", lambda way, _: way.noisy),
     ("rp_filter", lambda way, _: way.beyond("rp_filter") >= BURST // 2),
+    ("noisy", lambda way, _: way.noisy),
+    ("unclear", lambda way, _: way.unclear),
     ("firewall_in", lambda way, _: way.passed("mcast")),
     ("firewall_early", lambda way, _: way.passed("ip") and way.own < way.bursts * BURST // 2),
     ("source_dropped", lambda way, _: way.passed("ip")),
@@ -308,7 +322,7 @@ def _way_finding(topic: str, way: Way, evidence: Evidence, they: bool) -> Findin
         return Finding(topic, row, level, f"{came}: {what}", do, numbers)
     row = _row(way, evidence, "they_" if they else "")
     what, do = (their_words if they else words)(row, way, evidence)
-    level = "note" if row == "noisy" else "bad"
+    level = {"noisy": "note", "unclear": "unknown"}.get(row, "bad")
     if row == "network_drops" and not way.told:
         level, what, do = "unknown", f"why, {UNTOLD}" + (" there" if they else ""), ""
     name = row if not they or row in ("wrong_interface", "other_subnet") else f"they_{row}"

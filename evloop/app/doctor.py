@@ -40,8 +40,8 @@ from evloop.base.names import check_member_name
 from evloop.directory import protocol
 from evloop.directory.client import READY
 from evloop.net import compat
-from evloop.net.counters import neighbour_flags, prefix_length, querier_version, read
-from evloop.net.interfaces import choose_interface
+from evloop.net.counters import neighbour_flags, querier_version, read
+from evloop.net.interfaces import explain_interface, owner_of
 from evloop.net.limits import RECEIVE_BUFFER_BYTES
 from evloop.room.probe import REPORT_S, SENDS_S, Probe, Unicast
 from evloop.room.reliable.limits import LOSS_UNKNOWN
@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     Then = Callable[["Evidence", "EvloopError | None"], object]
 
 _ANY_GROUP = "239.255.1.1"  # for asking which interface a room would take
+_NOWHERE = ("127.0.0.1", 0)  # of a socket to which nobody sends
 _ANSWER_S = 0.35  # after an ask all have answered, also in a room of many
 _ALONE_S = 0.6  # without a directory: until our own burst has come back
 
@@ -187,7 +188,7 @@ class Examination:
         address = self._link.address if self._link.state == READY else None
         try:
             self._choose(group, address)
-            unicast = Unicast((it.address or "::", 0))
+            unicast = Unicast(_NOWHERE)
             probe = self._open_probe(group, port, unicast, rng.randbytes(8).hex(), burst=False)
         except (EvloopError, OSError) as error:
             failure = error if isinstance(error, EvloopError) else Refused(1, "", str(error))
@@ -220,15 +221,16 @@ class Examination:
     # -- this machine, and the directory ---------------------------------------------------------
 
     def _choose(self, group: str, directory: tuple[Any, ...] | None) -> None:
-        wanted = self._setting.wanted
-        interface = self._interface = choose_interface(group or _ANY_GROUP, wanted, directory)
         it = self.evidence
+        interface, it.reason, it.all_names = explain_interface(
+            group or _ANY_GROUP, self._setting.wanted, directory
+        )
+        self._interface = interface
         it.ipv6 = ":" in group
-        it.interface, it.address = interface.name, "" if it.ipv6 else interface.address
-        it.prefix = prefix_length(interface.name) if it.address else 0
+        it.interface, it.address = interface.name, interface.address
+        it.prefix = owner_of(it.address)[1]
         if not is_loopback(interface.address):
             it.querier = querier_version(read("/proc/net/igmp"), interface.name)
-        it.reason, it.all_names = why_chosen(interface, wanted, directory)
 
     def _describe_directory(self) -> None:
         it, link = self.evidence, self._link
@@ -238,10 +240,9 @@ class Examination:
             link.wire.encrypted,
             self._setting.known,
         )
-        owners = [entry for entry in compat.addresses() if entry.address]
-        theirs, mine = plain_host(link.address[0]), plain_host(link.wire.own[0])
-        it.here = is_loopback(theirs) or theirs in [entry.address for entry in owners]
-        it.reached_by = next((entry.name for entry in owners if entry.address == mine), "")
+        theirs = plain_host(link.address[0])
+        it.here = is_loopback(theirs) or bool(owner_of(theirs)[0])
+        it.reached_by = owner_of(plain_host(link.wire.own[0]))[0]
 
     def _ask_directory(self) -> None:
         if self.over:
@@ -301,7 +302,7 @@ class Examination:
             group, port = f"239.255.{rng.randint(1, 254)}.{rng.randint(1, 254)}", 25_000
         elif not place.reliable:
             port = port + 1 if port < PORT_MAX else port - 1
-        own = (it.address or "::", 0)
+        own = _NOWHERE
         try:
             probe = self._open_probe(group, port, Unicast(own), rng.randbytes(8).hex())
         except OSError as failure:
@@ -528,22 +529,3 @@ def _name_of(sender: bytes, raw: bytes) -> str:
         return check_member_name(raw.decode())
     except (Refused, UnicodeDecodeError):
         return sender.hex()
-
-
-def why_chosen(
-    interface: Interface, wanted: str | None, directory: tuple[Any, ...] | None
-) -> tuple[str, list[tuple[str, str]]]:
-    """(why this interface, [(another one, why not that), ...])."""
-    entries = compat.addresses()
-    towards = compat.own_address_towards(*directory) if directory is not None else ""
-    by = [entry.name for entry in entries if towards and entry.address == towards.partition("%")[0]]
-    others = dict.fromkeys(entry.name for entry in entries if entry.name != interface.name)
-    if wanted:
-        reason = "--interface says so"
-    elif interface.name in by:
-        reason = "the directory is reached by it"
-    elif interface.name in compat.default_interfaces(":" in interface.address)[:1]:
-        reason = "the default route"
-    else:
-        reason = "it carries multicast" if others else "there is no other"
-    return reason, []

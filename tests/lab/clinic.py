@@ -431,12 +431,33 @@ def play(name: str, runs: int, noise: float) -> dict[str, Any]:
     return {**verdicts, "worst_s": round(worst, 2), "wrong_runs": wrong[:3]}
 
 
+def record(names: Sequence[str], noise: float, path: str) -> None:
+    """What tests/app/test_diagnosis.py judges: the evidence of one right run of each scene."""
+    found: dict[str, Any] = {}
+    for name in names:
+        with Clinic(noise) as clinic:
+            SCENES[name][0](clinic)
+            run = clinic.doctor()
+        assert judge(name, run) == "right", (name, run.findings, run.errors)
+        found[name] = {
+            one["id"]: {"level": one["level"], "what": one["what"], "evidence": one["evidence"]}
+            for one in run.findings
+        }
+    with open(path, "w") as file:
+        json.dump(found, file, indent=1, sort_keys=True)
+        file.write("\n")
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--runs", type=int, default=20)
     parser.add_argument("--noise", type=float, default=100.0)
+    parser.add_argument("--record", metavar="FILE", help="write what one run of each has found")
     parser.add_argument("scenes", nargs="*", default=list(SCENES))
     options = parser.parse_args(arguments)
+    if options.record:
+        record(options.scenes or list(SCENES), options.noise, options.record)
+        return
     total = {"right": 0, "untold": 0, "wrong": 0}
     for name in options.scenes or SCENES:
         row = play(name, options.runs, options.noise)

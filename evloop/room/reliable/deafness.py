@@ -1,0 +1,54 @@
+"""Who is here and does not hear me, as what it says shows.
+
+Each SESSION of a member tells whom it heard last (the echo), how many it counts, and what it holds.
+A member that hears me counts me, so one that does not counts fewer than I do, echoes me never, and
+holds nothing of mine:
+
+    state      a sign that it hears me   SESSION without one, counting fewer than I do
+    hearing    -                         -> doubted, since now
+    doubted    -> hearing                -> deaf, when it has gone on for DEAF_S and in a row of
+                                         DEAF_SESSIONS, and DEAF_SESSIONS_EACH more for each other
+    deaf       -> hearing                -
+
+Among several it is chance whom somebody echoes, so more SESSIONs are needed there, and in a room of
+more than DEAF_MEMBERS_MAX nothing is concluded.
+"""
+
+from __future__ import annotations
+
+from evloop.room.reliable.limits import (
+    DEAF_MEMBERS_MAX,
+    DEAF_S,
+    DEAF_SESSIONS,
+    DEAF_SESSIONS_EACH,
+)
+
+
+class Deafness:
+    """`deaf` holds the sender ids of those that do not hear me."""
+
+    __slots__ = ("_doubted", "deaf")
+
+    def __init__(self) -> None:
+        self.deaf: set[bytes] = set()
+        self._doubted: dict[bytes, tuple[float, int]] = {}  # member: (since when, SESSIONs)
+
+    def heard(self, sender: bytes, sign: bool, counts: int, here: int, now: float) -> bool:
+        """A SESSION of `sender`, which `counts` so many, where I count `here`, both included;
+        `sign`: it shows that I am heard. Whether it is deaf now, and was not before."""
+        if sign or counts >= here or here > DEAF_MEMBERS_MAX:
+            self.gone(sender)
+            return False
+        since, sessions = self._doubted.get(sender, (now, 0))
+        sessions += 1
+        self._doubted[sender] = since, sessions
+        enough = DEAF_SESSIONS + DEAF_SESSIONS_EACH * (here - 2)
+        if sender in self.deaf or sessions < enough or now < since + DEAF_S:
+            return False
+        self.deaf.add(sender)
+        return True
+
+    def gone(self, sender: bytes) -> None:
+        """It has left, or it does hear me."""
+        self._doubted.pop(sender, None)
+        self.deaf.discard(sender)
