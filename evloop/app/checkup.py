@@ -34,6 +34,7 @@ from evloop.terminal import report
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from random import Random
 
     from evloop.app.chat import Chat
     from evloop.app.shell import Client
@@ -138,7 +139,7 @@ class Checkup:
     def give_up(self) -> None:
         """Who waits is told that it ended without a finding."""
         self.stop()
-        self._done(FAILED, Refused(FAILED, "given_up", "given up"))
+        self._done(FAILED, Refused(1, "given_up", "given up"))
 
     def stop(self) -> None:
         """End at once; nobody is told."""
@@ -304,17 +305,15 @@ def _badness(findings: Sequence[Finding]) -> int:
 
 def begin(
     client: Client,
+    rng: Random,
     arguments: list[str],
     options: dict[str, str],
-    error: EvloopError | None,
     done: Callable[[EvloopError | None], object],
 ) -> None:
-    """The command at the prompt, or alone. `error`: why its directory does not answer. Raises
-    EvloopError when it cannot even begin."""
-    link = client.link
+    """The command at the prompt, or alone. Raises EvloopError when it cannot even begin."""
+    link, error = client.link, client.connect_error
     watch_s = watch_seconds(options)
-    word = arguments[0] if arguments else None
-    place = place_asked(word, link.state == READY)
+    place = place_asked(arguments[0] if arguments else None, link.state == READY)
     if error is None and link.state not in (READY, IDLE):
         error = Unreachable(f"{link.endpoint}: it is away, and is tried again by itself")
     known = client.prompt.rooms.get(fold(place.name)) if link.state != READY else None
@@ -323,57 +322,75 @@ def begin(
 
     def over(status: int, failure: EvloopError | None) -> None:
         client.checkup = None
-        if failure is None:
-            client.tell_status(status)
+        if failure is None and (client.options.command or not client.frontend.is_terminal):
+            client.status = client.status or status
         done(failure)
 
-    show = client.frontend.show
-    client.checkup = _checkup(client, place, watch_s, show, client.frontend.note, over)
+    setting = _setting(client, rng)
+    frontend = client.frontend
+    client.checkup = _checkup(client, setting, place, watch_s, frontend.show, frontend.note, over)
     client.works()
     client.checkup.begin(error)
 
 
-def begin_in_room(client: Client, chat: Chat, counted: int) -> None:
-    """`/doctor`: the room goes on meanwhile."""
-    place = Place(chat.name, *chat.place, counted=max(0, counted - 1), reliable=not chat.plain)
+def begin_in_room(
+    client: Client,
+    rng: Random,
+    chat: Chat,
+    count: Callable[[Chat, Callable[[int], object]], object],
+) -> None:
+    """`/doctor`: the room goes on meanwhile; `count` asks how many are there. Refused: it is at
+    work already."""
+    if client.checkup is not None:
+        raise Refused(1, "busy", "doctor: it is still looking; its findings come by themselves")
+    note = chat.view.note
 
     def over(status: int, failure: EvloopError | None) -> None:
         client.checkup = None
         if failure is not None:
             note(f"evloop: doctor: {failure}")
 
-    note = chat.view.note
-    own = frozenset([chat.room.session.sender_id])
-    client.checkup = _checkup(client, place, 0.0, note, note, over, own)
-    client.checkup.begin(None)
+    def counted(members: int) -> None:
+        if client.chat is not chat or client.checkup is not None:
+            return
+        others = max(0, members - 1)
+        place = Place(chat.name, *chat.place, counted=others, reliable=not chat.plain)
+        setting = _setting(client, rng, frozenset([chat.room.session.sender_id]))
+        client.checkup = _checkup(client, setting, place, 0.0, note, note, over)
+        client.checkup.begin(None)
+
+    count(chat, counted)
+
+
+def _setting(client: Client, rng: Random, own: frozenset[bytes] = frozenset()) -> Setting:
+    options, link = client.options, client.link
+    return Setting(
+        client.loop,
+        link,
+        wanted=options.interface,
+        ttl=options.ttl,
+        rng=rng,
+        wall=client.wall,
+        own=own,
+        known=link.endpoint not in client.trust.new,
+    )
 
 
 def _checkup(
     client: Client,
+    setting: Setting,
     place: Place,
     watch_s: float,
     show: Tell,
     note: Tell,
     over: Callable[[int, EvloopError | None], object],
-    own: frozenset[bytes] = frozenset(),
 ) -> Checkup:
-    options, link = client.options, client.link
-    setting = Setting(
-        client.loop,
-        link,
-        wanted=options.interface,
-        ttl=options.ttl,
-        rng=client.rng(),
-        wall=client.wall,
-        own=own,
-        known=link.endpoint not in client.trust.new,
-    )
     stamps = client.style.stamps
     return Checkup(
         setting,
         place,
         watch_s=watch_s,
-        as_json=options.json,
+        as_json=client.options.json,
         show=show,
         note=note,
         time_of_day=lambda: stamps.full(client.wall())[11:19],

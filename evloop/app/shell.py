@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from evloop.app.chat import Chat
     from evloop.app.checkup import Checkup
     from evloop.directory.protocol import RoomEntry
+    from evloop.net.interfaces import Interface
     from evloop.room.live import LiveRoom
     from evloop.terminal.frontend import Frontend
 
@@ -102,12 +103,19 @@ class Client:
         self.frontend.owner = self
         self.frontend.complete = self._complete
         self.link = DirectoryClient(
-            loop, hub, self.rng, f"evloop/{__version__}", lambda: self.prompt.nickname
+            loop, hub, self._rng, f"evloop/{__version__}", lambda: self.prompt.nickname
         )
         self.checkup: Checkup | None = None  # `doctor` at work
         self.trust = Trust(options, os.environ, lambda text: self.frontend.note(report.note(text)))
         self.link.make_pipe = self.trust.pipe
-        self._presence = Presence(loop, self.link, self._remark)
+        self._presence = Presence(
+            loop,
+            self.link,
+            self._remark,
+            rng=self._rng,
+            move=self._move_room,
+            made=self._made_again,
+        )
         self.prompt = Prompt(
             self.frontend,
             self.link,
@@ -244,22 +252,15 @@ class Client:
         else:
             self.link.give_up()
 
-    def tell_status(self, status: int) -> None:
-        """How a command ended that says by itself what it found."""
-        if self.options.command or not self.frontend.is_terminal:
-            self.status = self.status or status
-
-    def _doctor(self, arguments: list[str], options: dict[str, str], done: Any) -> None:
+    def _doctor(self, *command: Any) -> None:
         from evloop.app.checkup import begin
 
-        begin(self, arguments, options, self.connect_error, done)
+        begin(self, self._rng(), *command)
 
     def _doctor_here(self, chat: Chat) -> None:
         from evloop.app.checkup import begin_in_room
 
-        if self.checkup is not None:
-            raise Refused(1, "busy", "doctor: it is still looking; its findings come by themselves")
-        self._presence.count(chat, lambda counted: begin_in_room(self, chat, counted))
+        begin_in_room(self, self._rng(), chat, self._presence.count)
 
     def _tell_slow(self) -> None:
         self._told_slow = True
@@ -361,6 +362,7 @@ class Client:
                 self.frontend.note(f"evloop: the name is not kept for the next start: {why}")
 
     def _lost(self, why: str, delay: float) -> None:
+        self._presence.lost()
         if self.options.command and self.chat is None:
             return  # the command has been told, and ends the program
         if not self._away:  # told once, however many tries it takes
@@ -401,7 +403,7 @@ class Client:
             count=self._presence.count,
             on_doctor=self._doctor_here,
         )
-        self._presence.chat = self.chat
+        self._presence.entered(self.chat)
         self.chat.start()
         self.awaiting(False)
         self.show_prompt()
@@ -411,34 +413,43 @@ class Client:
     def _live_room(self, address: str, port: int, mode: str, members: int) -> LiveRoom:
         """The room at `address` and `port` on its sockets; SetupError when they cannot be had.
         `members`: how many the directory counts there."""
-        from evloop.net.interfaces import choose_interface
         from evloop.net.multicast import MulticastTransport
         from evloop.room.live import LiveRoom
 
         session = SESSIONS[mode](
             place=place_of(address, port),
-            sender_id=self.rng().randbytes(8),
+            sender_id=self._rng().randbytes(8),
             nickname=self.prompt.nickname,
-            rng=self.rng(),
+            rng=self._rng(),
             now=self.loop.now,
         )
-        link, wanted = self.link, self.options.interface
-        transport = MulticastTransport(
-            self.loop,
-            address,
-            port,
-            lambda: choose_interface(
-                address, wanted, link.address if link.state == READY else None
-            ),
-            self.options.ttl,
-        )
+        choose = self._chooser(address)
+        transport = MulticastTransport(self.loop, address, port, choose, self.options.ttl)
         if mode == "plain":
             session.is_own = lambda source: source == transport.source
         else:  # else many that come at once would not know of each other, and all speak
             session.expect(members)
         return LiveRoom(self.loop, transport, session, self.wall)
 
-    def rng(self) -> Random:
+    def _chooser(self, address: str) -> Callable[[], Interface]:
+        """What says, now and later, by which interface that group is reached."""
+        from evloop.net.interfaces import choose_interface
+
+        link, wanted = self.link, self.options.interface
+        return lambda: choose_interface(
+            address, wanted, link.address if link.state == READY else None
+        )
+
+    def _made_again(self, value: object) -> None:
+        """A room was made for who talks in it: whoever makes one keeps its token."""
+        self.prompt.keep_token(value)
+
+    def _move_room(self, chat: Chat, address: str, port: int) -> None:
+        """The same session on new sockets at another place; SetupError: they cannot be had."""
+        chat.room.transport.move(address, port, self._chooser(address))
+        chat.move(address, port)
+
+    def _rng(self) -> Random:
         """The random source. Loaded late, as with all that the first prompt can do without."""
         if self._random is None:
             import random

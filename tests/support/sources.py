@@ -36,12 +36,14 @@ _PURE_MODULES = {
     "framing",
     "room.events",
     "room.plain",
+    "directory.announcement",
     "directory.owner",
     "directory.pages",
     "directory.places",
     "directory.protocol",
     "directory.registry",
     "directory.requests",
+    "directory.responder",
     "net.links",
     "net.netlink",
     "net.mdns",
@@ -49,6 +51,7 @@ _PURE_MODULES = {
     "system.timers",
     "app.commands",
     "app.completion",
+    "app.reconcile",
 }
 _NOT_PURE = {"terminal.tty", "terminal.screen_mode", "terminal.line_mode", "terminal.frontend"}
 

@@ -22,21 +22,25 @@ from evloop.room.reliable.limits import (
     DEAF_SESSIONS,
     DEAF_SESSIONS_EACH,
 )
+from evloop.room.reliable.packets import ranges
 
 
 class Deafness:
     """`deaf` holds the sender ids of those that do not hear me."""
 
-    __slots__ = ("_doubted", "deaf")
+    __slots__ = ("_doubted", "_own", "deaf")
 
-    def __init__(self) -> None:
+    def __init__(self, own: bytes) -> None:
+        self._own = own
         self.deaf: set[bytes] = set()
         self._doubted: dict[bytes, tuple[float, int]] = {}  # member: (since when, SESSIONs)
 
-    def heard(self, sender: bytes, sign: bool, counts: int, here: int, now: float) -> bool:
-        """A SESSION of `sender`, which `counts` so many, where I count `here`, both included;
-        `sign`: it shows that I am heard. Whether it is deaf now, and was not before."""
-        if sign or counts >= here or here > DEAF_MEMBERS_MAX:
+    def heard(
+        self, sender: bytes, echo: bytes, raw: bytes, counts: int, here: int, now: float
+    ) -> bool:
+        """A SESSION of `sender` with the `echo` of somebody, and entries; it `counts` so many, where
+        I count `here`, both included. Whether `sender` is deaf now, and was not before."""
+        if echo == self._own or self._lists_me(raw) or counts >= here or here > DEAF_MEMBERS_MAX:
             self.gone(sender)
             return False
         since, sessions = self._doubted.get(sender, (now, 0))
@@ -47,6 +51,10 @@ class Deafness:
             return False
         self.deaf.add(sender)
         return True
+
+    def _lists_me(self, raw: bytes) -> bool:
+        """Whether the entries of a SESSION hold something that I said."""
+        return self._own in raw and any(who == self._own and hi for who, _, hi in ranges(raw))
 
     def gone(self, sender: bytes) -> None:
         """It has left, or it does hear me."""

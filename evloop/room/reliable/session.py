@@ -107,7 +107,7 @@ class RoomSession:
         self.egress = egress = Egress(self._codec, sender_id, self._counts, now)
         self._outbox = outbox = Outbox()
         self._loss = LossMeter()
-        self._deafness = Deafness()
+        self._deafness = Deafness(sender_id)
         self._trickle = Trickle(rng, now, 1)
         self._confirm = Confirm(rng, now)
         self._first_word = FirstWord(message_log, egress, now)
@@ -145,6 +145,18 @@ class RoomSession:
         self._now = now
         self._announcer.soon()
         self._stale = True
+
+    def move(self, place: str, now: float) -> None:
+        """Go on at another `place`, with all that was said and all members: whoever moves too is
+        heard there. LocalProtocolError: a room with a key stays where it is."""
+        self._codec.move(place)
+        self.message_log.moved()
+        self._outbox.moved(self._codec.tagged)
+        self.egress.moved()
+        self._now = now
+        self._announcer.soon()
+        self._stale = True
+        self._agreed = False  # others may be there
 
     def leave(self, now: float, wall: int) -> None:
         """Say goodbye BYE_TIMES; after that there is nothing to do (`next_deadline` is inf)."""
@@ -369,8 +381,8 @@ class RoomSession:
             self._delay.heard(sender, sent, now, standing)
             if echo == self.sender_id:
                 self._delay.echoed(sender, echo_sent, held, now, standing)
-            sign = echo == self.sender_id or self._lists_me(raw)
-            if self._deafness.heard(sender, sign, members, len(self._presence.members) + 1, now):
+            here = len(self._presence.members) + 1
+            if self._deafness.heard(sender, echo, raw, members, here, now):
                 self.message_log.events.append(Unheard("unheard", sender, member.name))
         if ask & 1:
             standing = member.standing(now)
@@ -387,12 +399,6 @@ class RoomSession:
         self._hearing.holds(member, self.message_log.own.hi, fresh)
         self._heard()
         return moved or joins or ask & 1 == 1
-
-    def _lists_me(self, raw: bytes) -> bool:
-        """Whether the entries of a SESSION hold something that I said."""
-        return self.sender_id in raw and any(
-            sender == self.sender_id and hi for sender, _, hi in ranges(raw)
-        )
 
     def _control(self, sender: bytes, member: Member, counter: int, now: float) -> bool:
         """A control datagram of `member` came; whether it continues the count of its others."""
