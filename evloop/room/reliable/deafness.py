@@ -36,10 +36,12 @@ class Deafness:
         self._doubted: dict[bytes, tuple[float, int]] = {}  # member: (since when, SESSIONs)
 
     def heard(
-        self, sender: bytes, echo: bytes, raw: bytes, counts: int, here: int, now: float
+        self, sender: bytes, echo: bytes, raw: bytes, counts: int, others: int, now: float
     ) -> bool:
-        """A SESSION of `sender` with the `echo` of somebody, and entries; it `counts` so many, where
-        I count `here`, both included. Whether `sender` is deaf now, and was not before."""
+        """A SESSION of `sender` with the `echo` of somebody, and entries; it `counts` so many,
+        itself included, where I count so many `others`. Whether it is deaf now, and was not
+        before."""
+        here = others + 1
         if echo == self._own or self._lists_me(raw) or counts >= here or here > DEAF_MEMBERS_MAX:
             self.gone(sender)
             return False

@@ -381,8 +381,7 @@ class RoomSession:
             self._delay.heard(sender, sent, now, standing)
             if echo == self.sender_id:
                 self._delay.echoed(sender, echo_sent, held, now, standing)
-            here = len(self._presence.members) + 1
-            if self._deafness.heard(sender, echo, raw, members, here, now):
+            if self._deafness.heard(sender, echo, raw, members, len(self._presence.members), now):
                 self.message_log.events.append(Unheard("unheard", sender, member.name))
         if ask & 1:
             standing = member.standing(now)
@@ -538,9 +537,7 @@ _HANDLERS: dict[int, Callable[..., bool]] = {
     NACK: RoomSession._on_nack,
     SESSION: RoomSession._on_session,
     BYE: RoomSession._on_bye,
-    PROBE: lambda session, sender, _, fields, __, now: session._announcer.probed(
-        sender, fields, now
-    ),
+    PROBE: lambda own, sender, _, fields, __, now: own._announcer.probed(sender, fields, now),
 }
 _TIMERS: tuple[Callable[[RoomSession, float], None], ...] = (
     RoomSession._send_data,

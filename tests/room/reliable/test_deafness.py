@@ -10,7 +10,7 @@ from tests.support.rooms import ANN, BOB, ME, Room, session
 def speak(who: Deafness, times: int, *, counts: int = 1, here: int = 2, sign: bool = False) -> int:
     """Which of Ann's SESSIONs, 6 s apart, made her deaf; 0: none."""
     for n in range(times):
-        if who.heard(ANN, ME if sign else BOB, b"", counts, here, 6.0 * n):
+        if who.heard(ANN, ME if sign else BOB, b"", counts, here - 1, 6.0 * n):
             return n + 1
     return 0
 
@@ -20,21 +20,21 @@ def test_who_counts_nobody_for_long_is_deaf_once() -> None:
     at = speak(who, 20)
     assert 6.0 * (at - 1) >= DEAF_S and at >= DEAF_SESSIONS
     assert who.deaf == {ANN}
-    assert not who.heard(ANN, BOB, b"", 1, 2, 500.0)  # told already
+    assert not who.heard(ANN, BOB, b"", 1, 1, 500.0)  # told already
 
 
 def test_a_sign_ends_it() -> None:
     who = Deafness(ME)
     speak(who, 20)
-    assert not who.heard(ANN, ME, b"", 2, 2, 200.0)
+    assert not who.heard(ANN, ME, b"", 2, 1, 200.0)
     assert not who.deaf
-    assert not who.heard(ANN, BOB, b"", 1, 2, 206.0)  # it begins anew
+    assert not who.heard(ANN, BOB, b"", 1, 1, 206.0)  # it begins anew
 
 
 def test_many_words_at_once_are_no_deafness() -> None:
     """All that I said in the first second may have been lost."""
     who = Deafness(ME)
-    assert not any(who.heard(ANN, BOB, b"", 1, 2, 0.1 * n) for n in range(50))
+    assert not any(who.heard(ANN, BOB, b"", 1, 1, 0.1 * n) for n in range(50))
 
 
 def test_who_counts_as_many_as_i_is_not_deaf() -> None:
