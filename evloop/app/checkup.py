@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
     from evloop.app.chat import Chat
     from evloop.app.shell import Client
+    from evloop.directory.trust import Trust
     from evloop.system.loop import Watch
 
     Tell = Callable[[str], object]
@@ -306,6 +307,7 @@ def _badness(findings: Sequence[Finding]) -> int:
 def begin(
     client: Client,
     rng: Random,
+    trust: Trust | None,
     arguments: list[str],
     options: dict[str, str],
     done: Callable[[EvloopError | None], object],
@@ -326,7 +328,7 @@ def begin(
             client.status = client.status or status
         done(failure)
 
-    setting = _setting(client, rng)
+    setting = _setting(client, rng, trust)
     frontend = client.frontend
     client.checkup = _checkup(client, setting, place, watch_s, frontend.show, frontend.note, over)
     client.works()
@@ -336,13 +338,15 @@ def begin(
 def begin_in_room(
     client: Client,
     rng: Random,
-    chat: Chat,
+    trust: Trust | None,
     count: Callable[[Chat, Callable[[int], object]], object],
 ) -> None:
     """`/doctor`: the room goes on meanwhile; `count` asks how many are there. Refused: it is at
     work already."""
     if client.checkup is not None:
         raise Refused(1, "busy", "doctor: it is still looking; its findings come by themselves")
+    assert client.chat is not None, "it was typed in a room"
+    chat = client.chat
     note = chat.view.note
 
     def over(status: int, failure: EvloopError | None) -> None:
@@ -355,14 +359,16 @@ def begin_in_room(
             return
         others = max(0, members - 1)
         place = Place(chat.name, *chat.place, counted=others, reliable=not chat.plain)
-        setting = _setting(client, rng, frozenset([chat.room.session.sender_id]))
+        setting = _setting(client, rng, trust, frozenset([chat.room.session.sender_id]))
         client.checkup = _checkup(client, setting, place, 0.0, note, note, over)
         client.checkup.begin(None)
 
     count(chat, counted)
 
 
-def _setting(client: Client, rng: Random, own: frozenset[bytes] = frozenset()) -> Setting:
+def _setting(
+    client: Client, rng: Random, trust: Trust | None, own: frozenset[bytes] = frozenset()
+) -> Setting:
     options, link = client.options, client.link
     return Setting(
         client.loop,
@@ -372,7 +378,7 @@ def _setting(client: Client, rng: Random, own: frozenset[bytes] = frozenset()) -
         rng=rng,
         wall=client.wall,
         own=own,
-        known=link.endpoint not in client.trust.new,
+        known=trust is None or link.endpoint not in trust.new,
     )
 
 

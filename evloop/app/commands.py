@@ -11,8 +11,6 @@ that says why and what to type instead. At the prompt every word may have a `/` 
 
 from __future__ import annotations
 
-from collections import deque, namedtuple
-
 from evloop.base.errors import USAGE, EvloopError
 from evloop.base.names import quoted
 
@@ -20,11 +18,40 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-Command = namedtuple("Command", "word where usage least most options summary completes")
-# least, most: number of arguments (most None: the rest of the line is one text argument);
-# options: {"--mode": ("reliable", "plain")}, None instead of the choices: any text, (): no value,
-# MAYBE_NUMBER: perhaps a number;
-# completes: what Tab offers for the first argument ("rooms", "names", "commands" or "").
+
+class Command:
+    """One row of COMMANDS.
+
+    `least`, `most`: how many arguments it takes (`most` UNLIMITED: the second and all further
+    words are text; None: the rest of a chat line is one text argument);
+    `options`: {"--mode": ("reliable", "plain")}, None instead of the choices: any text, (): no
+    value, MAYBE_NUMBER: perhaps a number; `completes`: what Tab offers for the first argument
+    ("rooms", "names", "commands", "").
+    """
+
+    # No named tuple: to make the class of one takes 0.1 ms, and each start would wait for it.
+    __slots__ = ("completes", "least", "most", "options", "summary", "usage", "where", "word")
+
+    def __init__(
+        self,
+        word: str,
+        where: tuple[str, ...],
+        usage: str,
+        least: int,
+        most: int | None,
+        options: dict[str, tuple[str, ...] | None],
+        summary: str,
+        completes: str,
+    ) -> None:
+        self.word = word
+        self.where = where
+        self.usage = usage
+        self.least = least
+        self.most = most
+        self.options = options
+        self.summary = summary
+        self.completes = completes
+
 
 UNLIMITED = 1 << 30
 MAYBE_NUMBER = ("",)
@@ -304,10 +331,10 @@ def parse_arguments(command: Command, words: Iterable[str]) -> tuple[list[str], 
     """
     arguments: list[str] = []
     options: dict[str, str] = {}
-    rest = deque(words)
+    rest = list(words)
     says = command.most == UNLIMITED
     while rest:
-        word = rest.popleft()
+        word = rest.pop(0)
         name, equals, value = word.partition("=")
         if says and len(arguments) > 1:
             arguments += [word, *rest]
@@ -326,22 +353,23 @@ def parse_arguments(command: Command, words: Iterable[str]) -> tuple[list[str], 
             arguments.append(word)
     if len(arguments) < command.least:
         raise _usage(command, "too few arguments")
+    assert command.most is not None  # only commands of a chat have one text argument
     if len(arguments) > command.most:
         raise _usage(command, f'too many arguments from "{quoted(arguments[command.most])}" on')
     return arguments, options
 
 
-def _option_value(command: Command, name: str, given: str | None, rest: deque[str]) -> str:
+def _option_value(command: Command, name: str, given: str | None, rest: list[str]) -> str:
     """The value of an option, given behind `=` or as the next word; "" where it takes none."""
     choices = command.options[name]
     if choices == MAYBE_NUMBER:
         numbered = given is None and rest and rest[0].replace(".", "", 1).isdigit()
-        return rest.popleft() if numbered else given or ""
+        return rest.pop(0) if numbered else given or ""
     if choices == ():
         if given is not None:
             raise _usage(command, f"{name} takes no value")
         return name
-    value = (rest.popleft() if rest else "") if given is None else given
+    value = (rest.pop(0) if rest else "") if given is None else given
     if not value or (choices is not None and value not in choices):
         wanted = " or ".join(choices) if choices else "a value"
         raise _usage(command, f'{name} takes {wanted}, not "{quoted(value)}"')

@@ -14,13 +14,11 @@ import os
 from evloop import __version__
 from evloop.app.commands import UsageError, is_command, parse_line
 from evloop.app.limits import FAULTS_MAX, SLOW_S
-from evloop.app.presence import Presence
 from evloop.app.prompt import Prompt
 from evloop.app.style import Stamps, Style
 from evloop.base.errors import INTERNAL, INTERRUPTED, EvloopError, Refused
 from evloop.base.names import place_of, quoted
 from evloop.directory.client import READY, DirectoryClient
-from evloop.directory.trust import Trust
 from evloop.net.stream import Hub, Stream
 from evloop.system.files import keep_name
 from evloop.system.loop import Loop
@@ -37,7 +35,9 @@ if TYPE_CHECKING:
 
     from evloop.app.chat import Chat
     from evloop.app.checkup import Checkup
+    from evloop.app.presence import Presence
     from evloop.directory.protocol import RoomEntry
+    from evloop.directory.trust import Trust
     from evloop.net.interfaces import Interface
     from evloop.room.live import LiveRoom
     from evloop.terminal.frontend import Frontend
@@ -91,14 +91,7 @@ class Client:
         self._ending = False
         self._away = False  # the directory was lost, and the user was told
         self._random: Random | None = None
-        self.style = Style(
-            options.json,
-            _escape_text(options.escape),
-            Stamps(options.time, wall),
-            None,
-            False,
-            False,
-        )
+        self.style = Style(options.json, _escape_text(options.escape), Stamps(options.time, wall))
         self.frontend: Frontend = open_frontend(loop, options, self._output_gone, is_command)
         self.frontend.owner = self
         self.frontend.complete = self._complete
@@ -106,26 +99,20 @@ class Client:
             loop, hub, self._rng, f"evloop/{__version__}", lambda: self.prompt.nickname
         )
         self.checkup: Checkup | None = None  # `doctor` at work
-        self.trust = Trust(options, os.environ, lambda text: self.frontend.note(report.note(text)))
-        self.link.make_pipe = self.trust.pipe
-        self._presence = Presence(
-            loop,
-            self.link,
-            self._remark,
-            rng=self._rng,
-            move=self._move_room,
-            made=self._made_again,
-        )
+        self._trusted: Trust | None = None
+        if options.tls or options.tls_ca or options.tls_cert:
+            self.link.make_pipe = self._trust().pipe
+        self._present: Presence | None = None
         self.prompt = Prompt(
             self.frontend,
             self.link,
             nickname=options.name,
-            trust=self.trust,
+            trust=self._trust,
             server=options.server,
             as_json=options.json,
             open_room=self._open_room,
             on_quit=self.quit,
-            on_change=self._presence.changed,
+            on_change=lambda method, room: self._presence().changed(method, room),
             on_renamed=self._keep_name,
             on_doctor=self._doctor,
         )
@@ -253,14 +240,10 @@ class Client:
             self.link.give_up()
 
     def _doctor(self, *command: Any) -> None:
-        from evloop.app.checkup import begin
+        from evloop.app.checkup import begin, begin_in_room  # as late as `late` has it
 
-        begin(self, self._rng(), *command)
-
-    def _doctor_here(self, chat: Chat) -> None:
-        from evloop.app.checkup import begin_in_room
-
-        begin_in_room(self, self._rng(), chat, self._presence.count)
+        here = (begin, *command) if self.chat is None else (begin_in_room, self._presence().count)
+        here[0](self, self._rng(), self._trusted, *here[1:])
 
     def _tell_slow(self) -> None:
         self._told_slow = True
@@ -347,7 +330,8 @@ class Client:
                 self._load_late()
             if self.frontend.is_terminal or self.prompt.awaits_rooms:
                 self.prompt.learn_rooms()
-        self._presence.ready()
+        if self._present is not None:
+            self._present.ready()
 
     def _remark(self, text: str) -> None:
         if not self.options.json:
@@ -362,12 +346,38 @@ class Client:
                 self.frontend.note(f"evloop: the name is not kept for the next start: {why}")
 
     def _lost(self, why: str, delay: float) -> None:
-        self._presence.lost()
+        if self._present is not None:
+            self._present.lost()
         if self.options.command and self.chat is None:
             return  # the command has been told, and ends the program
         if not self._away:  # told once, however many tries it takes
             self._away = True
             self.frontend.note(report.directory_away(self.link.endpoint, why, delay))
+
+    def _trust(self) -> Trust:
+        """Certificates and owner tokens; the first prompt mostly needs none, so they come later."""
+        if self._trusted is None:
+            from evloop.directory.trust import Trust
+
+            self._trusted = Trust(
+                self.options, os.environ, lambda text: self.frontend.note(report.note(text))
+            )
+        return self._trusted
+
+    def _presence(self) -> Presence:
+        """What the directory is told of the user's room; made with the first room or its news."""
+        if self._present is None:
+            from evloop.app.presence import Presence
+
+            self._present = Presence(
+                self.loop,
+                self.link,
+                self._remark,
+                rng=self._rng,
+                move=self._move_room,
+                made=self._made_again,
+            )
+        return self._present
 
     # -- rooms -----------------------------------------------------------------------------------
 
@@ -400,10 +410,10 @@ class Client:
             on_over=over,
             on_quit=self.quit,
             on_renamed=self._keep_name,
-            count=self._presence.count,
-            on_doctor=self._doctor_here,
+            count=self._presence().count,
+            on_doctor=self._doctor,
         )
-        self._presence.entered(self.chat)
+        self._presence().entered(self.chat)
         self.chat.start()
         self.awaiting(False)
         self.show_prompt()
@@ -462,7 +472,7 @@ class Client:
         if self.checkup is not None:
             self.checkup.stop()
             self.checkup = None
-        self._presence.left(chat)
+        self._presence().left(chat)
         self.on_chat_over(chat)
 
     # -- the end ---------------------------------------------------------------------------------

@@ -8,8 +8,6 @@ reply 0.08 us, `json.dumps` of it 2.1 us).
 
 from __future__ import annotations
 
-from collections import namedtuple
-
 from evloop.base.errors import INVALID_REQUEST, METHOD_NOT_FOUND, BadMessage, Refused
 from evloop.base.limits import PORT_MAX, ROOM_NAME_BYTES_MAX
 from evloop.base.names import check_address, check_port, fold, quoted
@@ -30,7 +28,7 @@ from evloop.directory.limits import (
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from typing import Any, NamedTuple, TypeVar
+    from typing import Any, TypeVar
 
     T = TypeVar("T")
     Request = tuple[bytes | None, str, dict[str, Any]]
@@ -57,20 +55,21 @@ NOTIFICATION = "notification"
 NOT_IN_BATCH = ("getdir", "watch", "stats", "probed")
 
 
-if TYPE_CHECKING:
+class ProbePlace:
+    """The result of `probe`: where it is made, the directory's `address` there, mine as it sees it
+    (`seen_as`), the bits of its network (0: not told), its clock in unix seconds."""
 
-    class ProbePlace(NamedTuple):
-        group: str
-        port: int
-        address: str
-        seen_as: str
-        prefix: int
-        wall: int
+    __slots__ = ("address", "group", "port", "prefix", "seen_as", "wall")
 
-else:
-    # Of the result of `probe`: where, the directory's address there, mine as it sees it, the bits
-    # of its network (0: not told), its clock.
-    ProbePlace = namedtuple("ProbePlace", "group port address seen_as prefix wall")
+    def __init__(
+        self, group: str, port: int, address: str, seen_as: str, prefix: int, wall: int
+    ) -> None:
+        self.group = group
+        self.port = port
+        self.address = address
+        self.seen_as = seen_as
+        self.prefix = prefix
+        self.wall = wall
 
 
 class RoomEntry:

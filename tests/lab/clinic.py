@@ -51,6 +51,7 @@ class Clinic:
         self.options: list[str] = []  # of the client
         self.words = ["doctor", ROOM]
         self._programs: list[subprocess.Popen[bytes]] = []
+        self._told = b""  # by the last of them
 
     def __enter__(self) -> Clinic:
         return self
@@ -70,6 +71,11 @@ class Clinic:
             words = [sys.executable, "-c", _NOISE, self.flat.address(4), str(self.noise), count]
             self.start(other, *words, until=b"ready")
 
+    def build_snooping(self) -> None:
+        """The same, and the switch snoops without ever asking."""
+        self.build()
+        snoop(self.switch)
+
     def build_routed(self) -> None:
         """The directory behind a router."""
         routed = Routed(self.network)
@@ -88,19 +94,47 @@ class Clinic:
         program = subprocess.Popen(
             [*host.prefix, *words],
             cwd=ROOT,
-            env={**os.environ, "EVLOOP_INTERFACE": env, "USER": "me"},
+            env={**self.environ(), "EVLOOP_INTERFACE": env},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
         )
         self._programs.append(program)
-        assert program.stdout is not None
-        told, deadline = b"", time.monotonic() + READY_S
-        while until not in told:
-            ready = select.select([program.stdout], [], [], max(0, deadline - time.monotonic()))[0]
-            piece = os.read(program.stdout.fileno(), 65_536) if ready else b""
-            assert piece, f"{words}: {told!r}"
-            told += piece
+        self._told = b""
+        self.until(until)
+
+    def until(self, what: bytes, seconds: float = READY_S) -> None:
+        """Wait until the program that was started last has printed it."""
+        out = self._programs[-1].stdout
+        assert out is not None
+        deadline = time.monotonic() + seconds
+        while what not in self._told:
+            ready = select.select([out], [], [], max(0, deadline - time.monotonic()))[0]
+            piece = os.read(out.fileno(), 65_536) if ready else b""
+            assert piece, f"no {what!r}: {self._told!r}"
+            self._told += piece
+
+    def type(self, text: str) -> None:
+        """Into the program that was started last."""
+        stdin = self._programs[-1].stdin
+        assert stdin is not None
+        os.write(stdin.fileno(), text.encode())
+
+    def last_words(self) -> str:
+        """All that the program that was started last has printed by now."""
+        out = self._programs[-1].stdout
+        assert out is not None
+        while select.select([out], [], [], 0)[0]:
+            piece = os.read(out.fileno(), 65_536)
+            if not piece:
+                break
+            self._told += piece
+        return self._told.decode(errors="replace")
+
+    @staticmethod
+    def environ() -> dict[str, str]:
+        """What programs of the clinic see: the interface is theirs to choose."""
+        return {**os.environ, "EVLOOP_INTERFACE": "", "USER": "me"}
 
     def serve(self, *options: str) -> None:
         words = [sys.executable, "-m", "evloop.server", "--memory", *options]
@@ -117,7 +151,7 @@ class Clinic:
         done = subprocess.run(
             [*host.prefix, sys.executable, "-m", "evloop.client", *words],
             cwd=ROOT,
-            env={**os.environ, "EVLOOP_INTERFACE": "", "USER": "me"},
+            env=self.environ(),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -277,8 +311,14 @@ def network_drops(clinic: Clinic) -> None:
 @scene("switch_forgets")
 def switch_forgets(clinic: Clinic) -> None:
     """I have been in the room for longer than the switch remembers; a new group it does learn."""
-    clinic.build()
-    switch = clinic.switch
+    clinic.build_snooping()
+    clinic.serve()
+    clinic.seat(clinic.me, "Me", env="eth0")
+    forgotten(clinic.switch)
+
+
+def snoop(switch: Namespace) -> None:
+    """A switch that brings a group to who has joined it lately, and asks nobody again."""
     switch.ip(
         "link set br0 type bridge mcast_query_response_interval 100 mcast_query_interval 100000"
         " mcast_startup_query_count 1 mcast_startup_query_interval 100000"
@@ -287,9 +327,6 @@ def switch_forgets(clinic: Clinic) -> None:
     )
     for port in range(1, 5):
         switch.ip(f"link set port{port} type bridge_slave mcast_flood off")
-    clinic.serve()
-    clinic.seat(clinic.me, "Me", env="eth0")
-    forgotten(switch)
 
 
 def forgotten(switch: Namespace) -> None:
