@@ -24,7 +24,7 @@ def slowly(name: str) -> object:
     return name if name in QUICK else pytest.param(name, marks=pytest.mark.slow)
 
 
-@pytest.mark.parametrize("name", map(slowly, SCENES))
+@pytest.mark.parametrize("name", [slowly(name) for name in SCENES])
 def test_a_scene_with_a_hundred_other_datagrams_a_second(name: str) -> None:
     with Clinic(100.0) as clinic:
         SCENES[name][0](clinic)
