@@ -81,7 +81,7 @@ _evloop_client() {
     elif ((arguments == 0)); then
         case $command in
         deleteroom|chat|say|tail|doctor) _evloop_rooms ;;
-        help) _evloop_fits connect bye name getdir makeroom deleteroom chat doctor help quit ;;
+        help) _evloop_fits connect bye name getdir makeroom deleteroom chat invite doctor help quit ;;
         esac
     fi
 }

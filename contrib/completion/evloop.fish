@@ -74,4 +74,4 @@ complete -c evloop -n '__evloop_at' -a doctor -d 'find out why nobody is heard, 
 complete -c evloop -n '__evloop_at doctor' -l watch
 complete -c evloop -n '__evloop_at' -a help -d 'list the commands, or explain one'
 complete -c evloop -n '__evloop_first_of deleteroom chat say tail doctor' -a '(__evloop_rooms)'
-complete -c evloop -n '__evloop_first_of help' -a 'connect bye name getdir makeroom deleteroom chat doctor help quit'
+complete -c evloop -n '__evloop_first_of help' -a 'connect bye name getdir makeroom deleteroom chat invite doctor help quit'

@@ -62,8 +62,8 @@ class Chat:
 
     `on_over(chat)` is called once when the room is left, `on_renamed(name)` keeps a new name,
     `count(chat, then)` asks the directory how many are here: `then(number)`, 0 where it does not
-    tell. `outcome` is in the end how many members have confirmed what was said, and how many were
-    asked.
+    tell; `invitation(chat)` is what others type to come here, and whether only this machine can.
+    `outcome` is in the end how many members have confirmed what was said, and how many were asked.
     """
 
     def __init__(
@@ -79,7 +79,8 @@ class Chat:
         on_quit: Callable[[], object],
         on_renamed: Callable[[str], object],
         count: Callable[[Chat, Callable[[int], object]], object],
-        on_doctor: Callable[[Chat], object] = nothing,
+        on_doctor: Callable[[], object] = nothing,
+        invitation: Callable[[Chat], tuple[list[str], bool]],
     ) -> None:
         self.name = entry.name
         self.place = entry.address, entry.port
@@ -103,6 +104,7 @@ class Chat:
         self._on_renamed = on_renamed
         self._count = count
         self._on_doctor = on_doctor
+        self._invitation = invitation
         self._live = frontend.is_terminal and not style.as_json
         self._held = False
         self._opening = loop.call_at(float("inf"), self._opened)
@@ -190,8 +192,12 @@ class Chat:
             shown = session.label(session.sender_id, name)
             self._note(report.note(f"{name} is here already: you are shown as {shown}"))
 
+    def count(self, then: Callable[[int], object]) -> None:
+        """Ask the directory how many are here."""
+        self._count(self, then)
+
     def _do_who(self, arguments: list[str]) -> None:
-        self._count(self, self._tell_who)
+        self.count(self._tell_who)
 
     def _tell_who(self, counted: int) -> None:
         if self.state == OVER:
@@ -268,7 +274,13 @@ class Chat:
             self._note(line)
 
     def _do_doctor(self, arguments: list[str]) -> None:
-        self._on_doctor(self)
+        self._on_doctor()
+
+    def _do_invite(self, arguments: list[str]) -> None:
+        lines, only_here = self._invitation(self)
+        self._note(report.note(report.INVITED_HERE if only_here else report.INVITED))
+        for line in lines:
+            self._note(f"  {display(line)}")
 
     def _do_help(self, arguments: list[str]) -> None:
         for line in help_lines("chat", *arguments):
@@ -395,6 +407,7 @@ COMMANDS: dict[str, Callable[[Chat, list[str]], None]] = {
     "save": Chat._do_save,
     "ignore": Chat._do_ignore,
     "doctor": Chat._do_doctor,
+    "invite": Chat._do_invite,
     "stats": Chat._do_stats,
     "help": Chat._do_help,
     "quit": Chat._do_quit,

@@ -10,6 +10,9 @@ While it watches it stays in the group all the time: a switch that forgets would
 
 from __future__ import annotations
 
+import os
+from random import Random
+
 from evloop.app.advice import LEVELS, lines_of, status_of, summary
 from evloop.app.commands import UsageError
 from evloop.app.diagnosis import Evidence, Finding, diagnose
@@ -28,17 +31,15 @@ from evloop.directory.protocol import RELIABLE
 from evloop.net.counters import read, tables_of
 from evloop.net.interfaces import choose_interface
 from evloop.net.multicast import open_receiver, receive
-from evloop.system.timers import NEVER
+from evloop.system.timers import NEVER, nothing
 from evloop.terminal import report
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from random import Random
 
     from evloop.app.chat import Chat
     from evloop.app.shell import Client
-    from evloop.directory.trust import Trust
     from evloop.system.loop import Watch
 
     Tell = Callable[[str], object]
@@ -306,14 +307,12 @@ def _badness(findings: Sequence[Finding]) -> int:
 
 def begin(
     client: Client,
-    rng: Random,
-    trust: Trust | None,
     arguments: list[str],
     options: dict[str, str],
     done: Callable[[EvloopError | None], object],
 ) -> None:
     """The command at the prompt, or alone. Raises EvloopError when it cannot even begin."""
-    link, error = client.link, client.connect_error
+    link, error = client.link, client.link.failure
     watch_s = watch_seconds(options)
     place = place_asked(arguments[0] if arguments else None, link.state == READY)
     if error is None and link.state not in (READY, IDLE):
@@ -323,82 +322,73 @@ def begin(
         place = Place(place.name, known.address, known.port, reliable=known.mode == RELIABLE)
 
     def over(status: int, failure: EvloopError | None) -> None:
-        client.checkup = None
         if failure is None and (client.options.command or not client.frontend.is_terminal):
             client.status = client.status or status
         done(failure)
 
-    setting = _setting(client, rng, trust)
     frontend = client.frontend
-    client.checkup = _checkup(client, setting, place, watch_s, frontend.show, frontend.note, over)
-    client.works()
-    client.checkup.begin(error)
+    _start(client, place, watch_s, frontend.show, frontend.note, over, error)
 
 
-def begin_in_room(
-    client: Client,
-    rng: Random,
-    trust: Trust | None,
-    count: Callable[[Chat, Callable[[int], object]], object],
-) -> None:
-    """`/doctor`: the room goes on meanwhile; `count` asks how many are there. Refused: it is at
-    work already."""
+def begin_in_room(client: Client, chat: Chat) -> None:
+    """`/doctor`: the room goes on meanwhile. Refused: it is at work already."""
     if client.checkup is not None:
         raise Refused(1, "busy", "doctor: it is still looking; its findings come by themselves")
-    assert client.chat is not None, "it was typed in a room"
-    chat = client.chat
-    note = chat.view.note
+
+    def note(text: str) -> None:
+        if client.chat is chat:  # else it was left meanwhile
+            chat.view.note(text)
 
     def over(status: int, failure: EvloopError | None) -> None:
-        client.checkup = None
         if failure is not None:
             note(f"evloop: doctor: {failure}")
 
     def counted(members: int) -> None:
-        if client.chat is not chat or client.checkup is not None:
-            return
-        others = max(0, members - 1)
-        place = Place(chat.name, *chat.place, counted=others, reliable=not chat.plain)
-        setting = _setting(client, rng, trust, frozenset([chat.room.session.sender_id]))
-        client.checkup = _checkup(client, setting, place, 0.0, note, note, over)
-        client.checkup.begin(None)
+        if client.chat is chat and client.checkup is None:
+            others = max(0, members - 1)
+            place = Place(chat.name, *chat.place, counted=others, reliable=not chat.plain)
+            _start(client, place, 0.0, note, note, over, None)
 
-    count(chat, counted)
+    chat.count(counted)
 
 
-def _setting(
-    client: Client, rng: Random, trust: Trust | None, own: frozenset[bytes] = frozenset()
-) -> Setting:
-    options, link = client.options, client.link
-    return Setting(
-        client.loop,
-        link,
-        wanted=options.interface,
-        ttl=options.ttl,
-        rng=rng,
-        wall=client.wall,
-        own=own,
-        known=trust is None or link.endpoint not in trust.new,
-    )
-
-
-def _checkup(
+def _start(
     client: Client,
-    setting: Setting,
     place: Place,
     watch_s: float,
     show: Tell,
     note: Tell,
     over: Callable[[int, EvloopError | None], object],
-) -> Checkup:
-    stamps = client.style.stamps
-    return Checkup(
+    error: EvloopError | None,
+) -> None:
+    """Begin a checkup, of which `client` knows until it is over."""
+    options, link, stamps = client.options, client.link, client.style.stamps
+    encrypted = link.wire is not None and link.wire.encrypted
+
+    def done(status: int, failure: EvloopError | None) -> None:
+        client.checkup = None
+        link.on_give_up = nothing
+        over(status, failure)
+
+    setting = Setting(
+        client.loop,
+        link,
+        wanted=options.interface,
+        ttl=options.ttl,
+        rng=Random(os.urandom(16)),
+        wall=client.wall,
+        own=frozenset([client.chat.room.session.sender_id] if client.chat is not None else ()),
+        known=encrypted and link.endpoint not in client.trust().new,
+    )
+    client.checkup = Checkup(
         setting,
         place,
         watch_s=watch_s,
-        as_json=client.options.json,
+        as_json=options.json,
         show=show,
         note=note,
         time_of_day=lambda: stamps.full(client.wall())[11:19],
-        done=over,
+        done=done,
     )
+    link.on_give_up = client.checkup.give_up
+    client.checkup.begin(error)

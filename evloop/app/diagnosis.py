@@ -214,9 +214,8 @@ def sending_of(evidence: Evidence) -> Way:
 
 def verdict(way: Way) -> str:
     """WELL, MTU, LOSS, or "": nothing arrives."""
-    most = BURST * way.bursts
     short = way.heard - way.long
-    if way.heard >= most * 9 // 10:
+    if way.heard >= way.sent * 0.9 > 0:
         return WELL
     if not way.long and short >= 8:
         return MTU
@@ -285,7 +284,8 @@ def _loss(way: Way, evidence: Evidence, they: bool) -> tuple[str, str, str, str]
     """(id, level, sentence, what to do) of what arrives in part."""
     level = "bad" if way.percent >= _BAD_FROM_PERCENT else "note"
     whose = "there" if they else "here"
-    inside = way.own < way.bursts * BURST * 9 // 10 or way.beyond("rcvbuf") > 0
+    own_lost = BURST * way.bursts - way.own  # nothing but this machine is on their way
+    inside = own_lost > 2 or way.beyond("rcvbuf") > 0
     begin = f"{way.percent} % of what " + ("you send" if they else "the directory sends")
     name = ("they_" if they else "") + ("loss_here" if inside else "loss_in")
     if not inside:
@@ -308,7 +308,7 @@ def _way_finding(topic: str, way: Way, evidence: Evidence, they: bool) -> Findin
     if they and evidence.ttl == 0:
         return Finding(topic, "ttl_0", "bad", f"{came}: TTL 0 does not leave this machine",
                        "leave out --ttl 0 (and EVLOOP_TTL)", numbers)  # fmt: skip
-    if they and way.sent == way.refused:
+    if they and 0 < way.sent == way.refused:
         what = f"{came}: this machine's firewall does not let it send to the group (output)"
         return Finding(topic, "firewall_out", "bad", what,
                        "nft list ruleset, and look at its output chains", numbers)  # fmt: skip
@@ -409,11 +409,11 @@ def _unproven(evidence: Evidence) -> list[Finding]:
     mine = evidence.mine[0]
     way = Way([mine], [{**mine, "heard": mine["own"]}])
     numbers = way.numbers()
-    if way.sent == way.refused:
+    if 0 < way.sent == way.refused:
         what = "this machine's firewall does not let it send to the group (output)"
         return [Finding("sending", "firewall_out", "bad", what,
                         "nft list ruleset, and look at its output chains", numbers)]  # fmt: skip
-    if way.own < 2:
+    if way.own < 2 <= way.sent:
         what = "not even this machine's own datagrams come back: its firewall drops them"
         return [Finding("receiving", "firewall_in", "bad", what, RULES[evidence.ipv6], numbers)]
     why = evidence.no_probe or "without a directory nothing proves it"

@@ -63,7 +63,7 @@ if TYPE_CHECKING:
 _ANY_GROUP = "239.255.1.1"  # for asking which interface a room would take
 _NOWHERE = ("127.0.0.1", 0)  # of a socket to which nobody sends
 _ANSWER_S = 0.35  # after an ask all have answered, also in a room of many
-_ALONE_S = 0.6  # without a directory: until our own burst has come back
+_LATE_S = 0.05  # a machine that is busy counts late: look again
 
 
 class Place:
@@ -307,7 +307,7 @@ class Examination:
             probe = self._open_probe(group, port, Unicast(own), rng.randbytes(8).hex())
         except OSError as failure:
             raise Refused(1, "no_probe", str(failure)) from None
-        self._step(_ALONE_S, lambda: self._alone(probe))
+        probe.on_counted = lambda: self._alone(probe)
         if place.reliable:
             it.can_ask = True
             self._begin_asks(probe)
@@ -394,6 +394,9 @@ class Examination:
 
     def _fetch(self, probe: Probe, nonce: str, fresh: bool) -> None:
         """The burst is over: what did the directory hear?"""
+        if not probe.counted:
+            self._step(_LATE_S, lambda: self._fetch(probe, nonce, fresh))
+            return
 
         def told(value: Any) -> None:
             report = protocol.read_report(value)

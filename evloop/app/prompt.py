@@ -82,7 +82,8 @@ class Prompt:
     """The commands, on one link and one frontend. `nickname` is the chat name.
 
     `on_change(method, room)` is told of each change of the list of rooms, `on_renamed(name)` of a
-    new chat name. `rooms` holds what is known of the directory's rooms, by folded name.
+    new chat name; `on_invite()` shows what others type to come here. `rooms` holds what is known of
+    the directory's rooms, by folded name.
     """
 
     def __init__(
@@ -98,6 +99,7 @@ class Prompt:
         on_quit: Callable[[], object],
         on_change: Callable[[str, RoomEntry], object],
         on_renamed: Callable[[str], object],
+        on_invite: Callable[[], object],
         on_doctor: Callable[[list[str], Options, Done], object] = nothing,
     ) -> None:
         self.nickname = nickname
@@ -113,6 +115,7 @@ class Prompt:
         self._on_quit = on_quit
         self._on_change = on_change
         self._on_renamed = on_renamed
+        self._on_invite = on_invite
         self._on_doctor = on_doctor
         self._doubted = ""  # the room, folded, that the last command did not delete unasked
         self._on_known: Callable[[int, EvloopError | None], object] = nothing
@@ -332,7 +335,7 @@ class Prompt:
                 done(error)
                 return
             members = protocol.read_room(_room_of(value))[1]
-            self._link.request("leave", {"name": name}, _ignore)
+            self._link.request("leave", {"name": name}, nothing)
             then(max(0, members - 1))
 
         self._ask("enter", {"name": name}, entered)  # it counts us now, too
@@ -449,7 +452,7 @@ class Prompt:
             self._open_room(entry, counted, done)
         except EvloopError as failure:
             if counted and self._link.state == READY:
-                self._link.request("leave", {"name": room.name}, _ignore)
+                self._link.request("leave", {"name": room.name}, nothing)
             done(failure)
 
     def _not_entered(self, name: str, mode: str | None, error: EvloopError, done: Done) -> None:
@@ -475,6 +478,12 @@ class Prompt:
                 done(failure)
 
         self._makeroom([name], {} if mode is None else {"--mode": mode}, then)
+
+    def _invite(self, arguments: list[str], options: Options, done: Done) -> None:
+        if self._link.state == IDLE:
+            raise Unconnected()
+        self._on_invite()
+        done(None)
 
     def _name(self, arguments: list[str], options: Options, done: Done) -> None:
         if arguments:
@@ -511,10 +520,6 @@ def _room_of(value: object) -> object:
     return value.get("room") if isinstance(value, dict) else None
 
 
-def _ignore(value: object, error: object) -> None:
-    """Nothing depends on the answer."""
-
-
 def advised(error: EvloopError | None) -> EvloopError | None:
     """`error`, with what to do next when it says that no directory answers."""
     if not isinstance(error, NobodyThere):
@@ -536,6 +541,7 @@ HANDLERS: dict[str, Callable[[Prompt, list[str], Options, Done], None]] = {
     "makeroom": Prompt._makeroom,
     "deleteroom": Prompt._deleteroom,
     "chat": Prompt._chat,
+    "invite": Prompt._invite,
     "name": Prompt._name,
     "doctor": Prompt._doctor,
     "help": Prompt._help,

@@ -15,9 +15,10 @@ from evloop import __version__
 from evloop.app.commands import UsageError, is_command, parse_line
 from evloop.app.limits import FAULTS_MAX, SLOW_S
 from evloop.app.prompt import Prompt
+from evloop.app.startup import doctor
 from evloop.app.style import Stamps, Style
 from evloop.base.errors import INTERNAL, INTERRUPTED, EvloopError, Refused
-from evloop.base.names import place_of, quoted
+from evloop.base.names import display, place_of, quoted
 from evloop.directory.client import READY, DirectoryClient
 from evloop.net.stream import Hub, Stream
 from evloop.system.files import keep_name
@@ -69,7 +70,7 @@ class Client:
         self.options = options
         self.wall = wall
         self.status = 0
-        self.connect_error: EvloopError | None = None  # why a one-shot has no directory
+        self.checkup: Checkup | None = None  # `doctor` at work
         self.chat: Chat | None = None
         self.on_end: Callable[[], object] = nothing
         # What to do when no directory answers at the start: host(error, then).
@@ -79,6 +80,7 @@ class Client:
         self.on_chat_over: Callable[[Chat], object] = nothing
         self.before_quit: Callable[[], str] = str  # a person is told it, once; "": nothing
         self.before_stop: Callable[[], str] = str  # what Ctrl-Z has to say; "": nothing
+        self.announced = False  # others find this directory without being told its address
         self.finish: Callable[[], object] = loop.stop  # the very end, when all rooms are left
         self._asked = False  # `before_quit` had something to say
         self._faults = 0
@@ -98,23 +100,23 @@ class Client:
         self.link = DirectoryClient(
             loop, hub, self._rng, f"evloop/{__version__}", lambda: self.prompt.nickname
         )
-        self.checkup: Checkup | None = None  # `doctor` at work
         self._trusted: Trust | None = None
         if options.tls or options.tls_ca or options.tls_cert:
-            self.link.make_pipe = self._trust().pipe
+            self.link.make_pipe = self.trust().pipe
         self._present: Presence | None = None
         self.prompt = Prompt(
             self.frontend,
             self.link,
             nickname=options.name,
-            trust=self._trust,
+            trust=self.trust,
             server=options.server,
             as_json=options.json,
             open_room=self._open_room,
             on_quit=self.quit,
             on_change=lambda method, room: self._presence().changed(method, room),
             on_renamed=self._keep_name,
-            on_doctor=self._doctor,
+            on_invite=self._invite,
+            on_doctor=lambda *command: doctor(self, *command),
         )
         self.link.on_ready = self._ready
         self.link.on_lost = self._lost
@@ -196,7 +198,7 @@ class Client:
     def run(self, word: str, arguments: list[str], options: dict[str, str]) -> None:
         """Run one command of the prompt; lines wait until it is done."""
         if self._waits:
-            self.give_up()  # only what is urgent gets here meanwhile
+            self.link.give_up()  # only what is urgent gets here meanwhile
         self.frontend.hold(True)
         self.awaiting(True)
         self._away = self._away and word not in ("connect", "bye")
@@ -227,27 +229,9 @@ class Client:
         self._told_slow = False
         self._slow.move(self.loop.now + SLOW_S if waits else NEVER)
 
-    def works(self) -> None:
-        """The command that runs takes its time by itself: it waits for nobody."""
-        self._slow.move(NEVER)
-        self._told_slow = True
-
-    def give_up(self) -> None:
-        """The command that waits is given up."""
-        if self.checkup is not None:
-            self.checkup.give_up()
-        else:
-            self.link.give_up()
-
-    def _doctor(self, *command: Any) -> None:
-        from evloop.app.checkup import begin, begin_in_room  # as late as `late` has it
-
-        here = (begin, *command) if self.chat is None else (begin_in_room, self._presence().count)
-        here[0](self, self._rng(), self._trusted, *here[1:])
-
     def _tell_slow(self) -> None:
         self._told_slow = True
-        if self.frontend.is_terminal:
+        if self.frontend.is_terminal and self.checkup is None:
             self.frontend.note(report.still_waiting(self.link.endpoint))
             self.frontend.hold(True)  # what was typed meanwhile and is urgent goes on now
 
@@ -325,13 +309,37 @@ class Client:
             self._away = False
             self.frontend.note(report.directory_back(self.link.endpoint))
         if not self.options.command:
-            self.link.request("watch", {}, _ignore)
+            self.link.request("watch", {}, nothing)
             if not self.frontend.is_terminal:
                 self._load_late()
             if self.frontend.is_terminal or self.prompt.awaits_rooms:
                 self.prompt.learn_rooms()
         if self._present is not None:
             self._present.ready()
+
+    def _invite(self) -> None:
+        lines, only_here = self._invitation()
+        if self.options.json:
+            for line in lines:
+                self.frontend.show(report.json_line("invite", line=line, here=only_here))
+            return
+        head = report.INVITED_HERE if only_here else report.INVITED
+        self.frontend.note(f"evloop: {head}")
+        for line in lines:
+            self.frontend.show(f"  {display(line)}")
+
+    def _invitation(self, chat: Chat | None = None) -> tuple[list[str], bool]:
+        """What others type to come here, and whether only this machine can."""
+        from evloop.app.invite import to_directory, to_place
+
+        link = self.link
+        by_directory = link.state == READY and link.address is not None
+        if chat is not None and not (chat.listed and by_directory):
+            mode = chat.mode if chat.plain else ""
+            return to_place(place_of(*chat.place), mode, self.options)
+        room = "" if chat is None else chat.name
+        assert link.address is not None
+        return to_directory(link.endpoint, link.address, self.options, room, self.announced)
 
     def _remark(self, text: str) -> None:
         if not self.options.json:
@@ -354,7 +362,7 @@ class Client:
             self._away = True
             self.frontend.note(report.directory_away(self.link.endpoint, why, delay))
 
-    def _trust(self) -> Trust:
+    def trust(self) -> Trust:
         """Certificates and owner tokens; the first prompt mostly needs none, so they come later."""
         if self._trusted is None:
             from evloop.directory.trust import Trust
@@ -411,7 +419,8 @@ class Client:
             on_quit=self.quit,
             on_renamed=self._keep_name,
             count=self._presence().count,
-            on_doctor=self._doctor,
+            invitation=self._invitation,
+            on_doctor=lambda: doctor(self),
         )
         self._presence().entered(self.chat)
         self.chat.start()
@@ -469,9 +478,6 @@ class Client:
 
     def _chat_over(self, chat: Chat) -> None:
         self.chat = None
-        if self.checkup is not None:
-            self.checkup.stop()
-            self.checkup = None
         self._presence().left(chat)
         self.on_chat_over(chat)
 
@@ -508,7 +514,7 @@ class Client:
         """
         person = self.frontend.is_terminal and not self.options.command
         if status == INTERRUPTED and person and self._waits and not self._quitting:
-            self.give_up()
+            self.link.give_up()
             return
         if status == INTERRUPTED and self._stays():
             return
@@ -539,10 +545,6 @@ class Client:
         if not self._rooms:
             self.link.close()
             self.finish()
-
-
-def _ignore(value: object, error: object) -> None:
-    """Nothing depends on the answer."""
 
 
 def _escape_text(escape: bytes) -> str:

@@ -26,6 +26,7 @@ from evloop.terminal import report
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
     from evloop.app.chat import Chat
     from evloop.app.shell import Client
@@ -232,17 +233,25 @@ def _show_help(client: Client, arguments: list[str]) -> None:
     client.quit()
 
 
+def doctor(client: Client, *command: Any) -> None:
+    """The command `doctor`: with its arguments, options and `done`; without, in a room."""
+    from evloop.app.checkup import begin, begin_in_room  # loaded by `late`
+
+    if client.chat is None:
+        begin(client, *command)
+    else:
+        begin_in_room(client, client.chat)
+
+
 def _doctor(client: Client, word: str, arguments: list[str], options: dict[str, str]) -> None:
     """It has something to say also, and above all, where no directory answers."""
 
     def connected(error: EvloopError | None) -> None:
-        if isinstance(error, Unreachable):
-            client.connect_error = error
-        elif error is not None:
+        if error is None or isinstance(error, Unreachable):
+            client.run(word, arguments, options)
+        else:
             client.failed(word, error)
             client.quit()
-            return
-        client.run(word, arguments, options)
 
     client.awaiting(True)
     client.prompt.connect(client.prompt.server, connected)
