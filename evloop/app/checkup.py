@@ -380,7 +380,7 @@ def _start(
         own=frozenset([client.chat.room.session.sender_id] if client.chat is not None else ()),
         known=encrypted and link.endpoint not in client.trust().new,
     )
-    client.checkup = Checkup(
+    client.checkup = checkup = Checkup(
         setting,
         place,
         watch_s=watch_s,
@@ -390,5 +390,5 @@ def _start(
         time_of_day=lambda: stamps.full(client.wall())[11:19],
         done=done,
     )
-    link.on_give_up = client.checkup.give_up
-    client.checkup.begin(error)
+    link.on_give_up = checkup.give_up
+    checkup.begin(error)

@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from evloop.app.chat import Chat
-    from evloop.app.checkup import Checkup
     from evloop.app.presence import Presence
     from evloop.directory.protocol import RoomEntry
     from evloop.directory.trust import Trust
@@ -70,7 +69,7 @@ class Client:
         self.options = options
         self.wall = wall
         self.status = 0
-        self.checkup: Checkup | None = None  # `doctor` at work
+        self.checkup: Any = None  # `doctor` at work
         self.chat: Chat | None = None
         self.on_end: Callable[[], object] = nothing
         # What to do when no directory answers at the start: host(error, then).
