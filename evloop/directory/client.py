@@ -22,7 +22,9 @@ import socket
 
 from evloop.base.addresses import endpoint_of
 from evloop.base.errors import (
+    INVALID_REQUEST,
     MISMATCH,
+    PARSE_ERROR,
     REFUSED,
     UNREACHABLE,
     EvloopError,
@@ -59,6 +61,8 @@ if TYPE_CHECKING:
 
     Done = Callable[[Any, EvloopError | None], object]
 
+# What answers a greeting that is none to the other side: it speaks TLS only, or is no directory.
+_NOT_UNDERSTOOD = (PARSE_ERROR, INVALID_REQUEST)
 IDLE, RESOLVING, CONNECTING, GREETING, READY, WAITING = range(6)
 PROTOCOL = 1
 
@@ -364,7 +368,9 @@ class DirectoryClient:
         if kind == protocol.ERROR and key is None:
             # About no request of ours: refused at admission, or the stream is broken.
             self._why = value.sentence
-            return  # the connection is about to end; `lost` tells why
+            if self.state == GREETING and value.code in _NOT_UNDERSTOOD:
+                self._failed(ProtocolMismatch(f"connect {self.endpoint}: {value.sentence}"))
+            return  # else the connection is about to end; `lost` tells why
         self._unanswered.stop(key)
         done = self._pending.pop(key, None)
         if done is None:
