@@ -15,9 +15,10 @@ from evloop import __version__
 from evloop.app.commands import UsageError, is_command, parse_line
 from evloop.app.limits import FAULTS_MAX, SLOW_S
 from evloop.app.prompt import Prompt
+from evloop.app.startup import doctor
 from evloop.app.style import Stamps, Style
 from evloop.base.errors import INTERNAL, INTERRUPTED, EvloopError, Refused
-from evloop.base.names import display, place_of, quoted
+from evloop.base.names import place_of, quoted
 from evloop.directory.client import READY, DirectoryClient
 from evloop.net.stream import Hub, Stream
 from evloop.system.files import keep_name
@@ -68,6 +69,7 @@ class Client:
         self.options = options
         self.wall = wall
         self.status = 0
+        self.checkup: Any = None  # `doctor` at work
         self.chat: Chat | None = None
         self.on_end: Callable[[], object] = nothing
         # What to do when no directory answers at the start: host(error, then).
@@ -99,13 +101,13 @@ class Client:
         )
         self._trusted: Trust | None = None
         if options.tls or options.tls_ca or options.tls_cert:
-            self.link.make_pipe = self._trust().pipe
+            self.link.make_pipe = self.trust().pipe
         self._present: Presence | None = None
         self.prompt = Prompt(
             self.frontend,
             self.link,
             nickname=options.name,
-            trust=self._trust,
+            trust=self.trust,
             server=options.server,
             as_json=options.json,
             open_room=self._open_room,
@@ -113,6 +115,7 @@ class Client:
             on_change=lambda method, room: self._presence().changed(method, room),
             on_renamed=self._keep_name,
             on_invite=self._invite,
+            on_doctor=lambda *command: doctor(self, *command),
         )
         self.link.on_ready = self._ready
         self.link.on_lost = self._lost
@@ -227,7 +230,7 @@ class Client:
 
     def _tell_slow(self) -> None:
         self._told_slow = True
-        if self.frontend.is_terminal:
+        if self.frontend.is_terminal and self.checkup is None:
             self.frontend.note(report.still_waiting(self.link.endpoint))
             self.frontend.hold(True)  # what was typed meanwhile and is urgent goes on now
 
@@ -305,7 +308,7 @@ class Client:
             self._away = False
             self.frontend.note(report.directory_back(self.link.endpoint))
         if not self.options.command:
-            self.link.request("watch", {}, _ignore)
+            self.link.request("watch", {}, nothing)
             if not self.frontend.is_terminal:
                 self._load_late()
             if self.frontend.is_terminal or self.prompt.awaits_rooms:
@@ -314,28 +317,14 @@ class Client:
             self._present.ready()
 
     def _invite(self) -> None:
-        lines, only_here = self._invitation()
-        if self.options.json:
-            for line in lines:
-                self.frontend.show(report.json_line("invite", line=line, here=only_here))
-            return
-        head = report.INVITED_HERE if only_here else report.INVITED
-        self.frontend.note(f"evloop: {head}")
-        for line in lines:
-            self.frontend.show(f"  {display(line)}")
+        from evloop.app.invite import show
 
-    def _invitation(self, chat: Chat | None = None) -> tuple[list[str], bool]:
-        """What others type to come here, and whether only this machine can."""
-        from evloop.app.invite import to_directory, to_place
+        show(self)
 
-        link = self.link
-        by_directory = link.state == READY and link.address is not None
-        if chat is not None and not (chat.listed and by_directory):
-            mode = chat.mode if chat.plain else ""
-            return to_place(place_of(*chat.place), mode, self.options)
-        room = "" if chat is None else chat.name
-        assert link.address is not None
-        return to_directory(link.endpoint, link.address, self.options, room, self.announced)
+    def _invitation(self, chat: Chat) -> tuple[list[str], bool]:
+        from evloop.app.invite import invitation
+
+        return invitation(self, chat)
 
     def _remark(self, text: str) -> None:
         if not self.options.json:
@@ -358,7 +347,7 @@ class Client:
             self._away = True
             self.frontend.note(report.directory_away(self.link.endpoint, why, delay))
 
-    def _trust(self) -> Trust:
+    def trust(self) -> Trust:
         """Certificates and owner tokens; the first prompt mostly needs none, so they come later."""
         if self._trusted is None:
             from evloop.directory.trust import Trust
@@ -416,6 +405,7 @@ class Client:
             on_renamed=self._keep_name,
             count=self._presence().count,
             invitation=self._invitation,
+            on_doctor=lambda: doctor(self),
         )
         self._presence().entered(self.chat)
         self.chat.start()
@@ -540,10 +530,6 @@ class Client:
         if not self._rooms:
             self.link.close()
             self.finish()
-
-
-def _ignore(value: object, error: object) -> None:
-    """Nothing depends on the answer."""
 
 
 def _escape_text(escape: bytes) -> str:

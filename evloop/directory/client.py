@@ -144,6 +144,8 @@ class DirectoryClient:
         # Of the directory that greeted last: 16 hex digits, empty when it tells none (0.1.0).
         self.identity = ""
         self.on_ready: Callable[[], object] = nothing  # each time that it is ready
+        self.failure: EvloopError | None = None  # why the last `connect` failed
+        self.on_give_up: Callable[[], object] = nothing  # who waits for more than an answer
         self.on_lost: Callable[[str, float], object] = nothing  # why, seconds to the next try
         self.on_news: Callable[[str, dict[str, Any]], object] = nothing
         self.make_pipe: Callable[[str, str], TlsPipe | None] = _plain  # (host, endpoint)
@@ -171,6 +173,7 @@ class DirectoryClient:
     def connect(self, host: str, port: int, done: Done) -> None:
         """Connect anew; `done(version, None)` or `done(None, error)` is called once, later."""
         self.close()
+        self.failure = None
         self._host, self._port = host, port
         self.endpoint = endpoint_of(host, port)
         self._done = done
@@ -187,6 +190,7 @@ class DirectoryClient:
 
     def give_up(self) -> None:
         """Whoever waits is told that he does so no more; what is connected stays so."""
+        self.on_give_up()
         if self._done is not None:
             self.close()
             return
@@ -308,6 +312,7 @@ class DirectoryClient:
         done, self._done = self._done, None
         if done is not None:
             self.state = IDLE
+            self.failure = error
             self._pending.clear()
             done(None, error)
             return
