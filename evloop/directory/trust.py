@@ -85,12 +85,27 @@ def append_line(descriptor: int, line: bytes) -> None:
 
 
 class KeyFile:
-    """The file `name` in `directory`, read again at each question: another client may add."""
+    """The file `name` in `directory`, read again at each question: another client may add.
+
+    `lines_max`: so many lines, then it is written anew. What a line looks like is for a subclass
+    to say: `good` judges an entry, `split` takes a line apart.
+    """
 
     __slots__ = ("path",)
 
+    lines_max = KEEPSAKE_LINES_MAX
+
     def __init__(self, directory: str, name: str) -> None:
         self.path = os.path.join(directory, name)
+
+    def good(self, key: str, value: str) -> bool:
+        """Whether `key` and `value` make a line that can be read again."""
+        return bool(key) and is_hex(value)
+
+    def split(self, line: str) -> tuple[str, str]:
+        """(key, value) of a line; what comes out need not be `good`."""
+        key, _, value = line.rpartition(" ")
+        return key, value
 
     def get(self, key: str) -> str | None:
         """The value kept for `key`, or None. SetupError when the file cannot be used."""
@@ -106,7 +121,8 @@ class KeyFile:
 
     def put(self, key: str, value: str) -> None:
         """Keep `value`, hexadecimal text, for `key`, a line of text. SetupError."""
-        if not (0 < len(key) <= KEEPSAKE_KEY_CHARS_MAX and is_hex(value)) or "\n" in key:
+        long = len(key) > KEEPSAKE_KEY_CHARS_MAX
+        if long or not self.good(key, value) or "\n" in key or "\n" in value:
             raise self._unusable(f'"{quoted(key)}" cannot be a key in it', FAILED)
         try:
             os.makedirs(os.path.dirname(followed(self.path)), mode=0o700, exist_ok=True)
@@ -125,9 +141,9 @@ class KeyFile:
                 return False
             data = read_small(path, KEEPSAKE_BYTES_MAX + 1)
             kept, lines = self._parse(data)
-            if lines >= KEEPSAKE_LINES_MAX and locked:
+            if lines >= self.lines_max and locked:
                 kept.pop(key, None)
-                newest = [*kept.items(), (key, value)][-KEEPSAKE_LINES_MAX:]
+                newest = [*kept.items(), (key, value)][-self.lines_max :]
                 write_atomically(path, "".join(f"{k} {v}\n" for k, v in newest).encode())
                 return True
             append_line(descriptor, f"{key} {value}\n".encode())
@@ -143,8 +159,8 @@ class KeyFile:
         kept: dict[str, str] = {}
         lines = data.decode("utf-8", "replace").split("\n")
         for number, line in enumerate(lines[:-1], 1):
-            key, _, value = line.rpartition(" ")
-            if not key or not is_hex(value) or len(key) > KEEPSAKE_KEY_CHARS_MAX:
+            key, value = self.split(line)
+            if len(key) > KEEPSAKE_KEY_CHARS_MAX or not self.good(key, value):
                 why = f'line {number} ("{quoted(line, 40)}") is damaged; mend or remove that line'
                 raise self._unusable(why, FAILED)
             kept.pop(key, None)  # the newest last: the oldest are dropped first
