@@ -443,7 +443,7 @@ class Dispatcher:
         client, name = requests.read_hello(parameters)
         # Kept as long as the connection lives: no more than the console could show.
         connection.client, connection.name = client[:HELLO_CHARS_MAX], name[:HELLO_CHARS_MAX]
-        return protocol.hello_body(SERVER, self.directory.version)
+        return protocol.hello_body(SERVER, self.directory.version, self.store.identity)
 
     def _ping(self, connection: Connection, parameters: dict[str, Any]) -> bytes:
         if parameters:

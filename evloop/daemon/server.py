@@ -29,6 +29,7 @@ from evloop.daemon.metrics import Metrics, publish
 from evloop.daemon.store import MemoryStore, open_store
 from evloop.daemon.systemd import Watchman, listening_sockets, notifier_from, status_of
 from evloop.directory import protocol
+from evloop.directory.limits import DIRECTORY_ID_DIGITS
 from evloop.directory.registry import Directory
 from evloop.net.acceptor import open_listeners
 from evloop.net.limits import SENDS_PER_TICK
@@ -98,7 +99,7 @@ class Server:
         wall = time.time
         if options.memory:
             self.state = "memory"  # what the operator is told of where the rooms are kept
-            self._store: Any = MemoryStore(int(wall()))
+            self._store: Any = MemoryStore(int(wall()), _identity_in_memory(self.tls))
         else:
             self.state = os.path.realpath(options.state or state_path(dict(os.environ)))
             self._store = open_store(self.state)
@@ -235,6 +236,14 @@ def check_interface(wanted: str) -> None:
     from evloop.net.interfaces import choose_interface  # late: hardly ever asked for
 
     choose_interface(ANY_GROUP, wanted, None)
+
+
+def _identity_in_memory(tls: ServerTls | None) -> str:
+    """The identity of a directory that keeps nothing: new at each start. But not where there is
+    a certificate: that proves who it is, and a restart changes nothing about that."""
+    if tls is None:
+        return os.urandom(DIRECTORY_ID_DIGITS // 2).hex()
+    return tls.fingerprint()[:DIRECTORY_ID_DIGITS]
 
 
 def tls_of(options: Namespace) -> ServerTls | None:

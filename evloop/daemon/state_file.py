@@ -41,11 +41,14 @@ _LAYOUTS = (
     ),
 )
 # Columns of `state` that came later, and that 0.1.0 does not mind: it can be gone back to. See
-# `store` for all three.
-_LATER_COLUMNS = ("name", "former", "overwritten")
+# `store` for the first three. `identity` tells this directory from all others: 64 random bits, as
+# sqlite's signed integer, drawn once (0: not yet). A copy of the file is the same directory.
+_LATER_COLUMNS = ("name", "former", "overwritten", "identity")
 # The columns stand in the order of RoomEntry's arguments.
 _SELECT = "SELECT name, address, port, mode, made, maker, token FROM rooms"
 _RENAME = "UPDATE state SET former = name, name = ?"
+_IDENTIFY = "UPDATE state SET identity = ? WHERE identity = 0"
+_IDENTITY_BYTES = 8
 
 _BUSY, _CORRUPT, _NOT_A_DATABASE = 5, 11, 26  # result codes
 _CODES_BY_WORDS = {"locked": _BUSY, "malformed": _CORRUPT, "not a database": _NOT_A_DATABASE}
@@ -316,6 +319,8 @@ def _prepare(path: str, connection: sqlite3.Connection, name: int) -> bool:
         for step in steps:
             execute(step)
     add_later_columns(connection)
+    drawn = int.from_bytes(os.urandom(_IDENTITY_BYTES), "big", signed=True)
+    execute(_IDENTIFY, (drawn or 1,))
     execute(f"PRAGMA application_id = {_APPLICATION_ID}")
     execute(f"PRAGMA user_version = {len(_LAYOUTS)}")
     if renamed:
@@ -373,6 +378,19 @@ def read_rooms(path: str, connection: sqlite3.Connection) -> tuple[int, list[Roo
     except (Error, Refused, ArithmeticError, TypeError, ValueError) as error:
         raise damaged(path, str(error)) from error
     return version, rooms
+
+
+def read_identity(path: str, connection: sqlite3.Connection) -> str:
+    """The identity of the directory in this file, as 16 hex digits; SetupError."""
+    from sqlite3 import Error
+
+    try:
+        (value,) = connection.execute("SELECT identity FROM state").fetchone()
+        if type(value) is not int:
+            raise ValueError("its identity is no number")
+        return value.to_bytes(_IDENTITY_BYTES, "big", signed=True).hex()
+    except (Error, ArithmeticError, TypeError, ValueError) as error:
+        raise damaged(path, str(error)) from error
 
 
 def _read_room(

@@ -34,7 +34,14 @@ from time import perf_counter
 
 from evloop.base.errors import StoreError
 from evloop.daemon.limits import LOG_BYTES_MAX
-from evloop.daemon.state_file import BESIDE, damaged, forget_lock, open_state, read_rooms
+from evloop.daemon.state_file import (
+    BESIDE,
+    damaged,
+    forget_lock,
+    open_state,
+    read_identity,
+    read_rooms,
+)
 from evloop.directory.protocol import RoomEntry
 from evloop.system.timers import nothing
 
@@ -55,13 +62,15 @@ _OVERWRITE = "UPDATE state SET overwritten = overwritten + 1"
 class MemoryStore:
     """Keeps nothing: the store of `--memory`, and the interface of all stores.
 
-    `on_sync(seconds)` is told after each commit how long the disk took for it.
+    `identity`: 16 hex digits that tell this directory from all others, see `hello` in the
+    directory protocol. `on_sync(seconds)` is told after each commit how long the disk took for it.
     """
 
-    __slots__ = ("_version", "on_sync")
+    __slots__ = ("_version", "identity", "on_sync")
 
-    def __init__(self, version: int) -> None:
+    def __init__(self, version: int, identity: str) -> None:
         self._version = version
+        self.identity = identity
         self.on_sync: Callable[[float], object] = nothing
 
     def load(self) -> tuple[int, list[RoomEntry]]:
@@ -109,6 +118,7 @@ class Store:
         "_open",
         "_path",
         "connection",
+        "identity",
         "on_sync",
         "settled",
     )
@@ -126,10 +136,13 @@ class Store:
         self.settled = settled
         self._checkpoint_at = LOG_BYTES_MAX  # this size of the log does not wait for its time
         self._files = self._identities()[0]
+        self.identity = ""  # known when it is loaded
         self.on_sync: Callable[[float], object] = nothing
 
     def load(self) -> tuple[int, list[RoomEntry]]:
-        return read_rooms(self._path, self.connection)
+        version, rooms = read_rooms(self._path, self.connection)
+        self.identity = read_identity(self._path, self.connection)
+        return version, rooms
 
     def load_seen(self) -> tuple[float, dict[str, float]]:
         execute = self.connection.execute

@@ -39,6 +39,7 @@ from evloop.directory.limits import (
     REQUEST_S_MAX,
     SENTENCE_CHARS_MAX,
 )
+from evloop.directory.protocol import read_identity
 from evloop.framing import pack_frame
 from evloop.net.compat import why_not_connected
 from evloop.net.resolve import Lookup
@@ -136,6 +137,8 @@ class DirectoryClient:
         self.endpoint = ""  # as text, for people
         self.address: tuple[Any, ...] | None = None  # of the socket, when connected
         self.version = 0
+        # Of the directory that greeted last: 16 hex digits, empty when it tells none (0.1.0).
+        self.identity = ""
         self.on_ready: Callable[[], object] = nothing  # each time that it is ready
         self.on_lost: Callable[[str, float], object] = nothing  # why, seconds to the next try
         self.on_news: Callable[[str, dict[str, Any]], object] = nothing
@@ -278,6 +281,7 @@ class DirectoryClient:
         self._tries = 0
         self._timer.move(float("inf"))
         self.version = version
+        self.identity = read_identity(fields)
         done, self._done = self._done, None
         if done is not None:
             done(self.version, None)

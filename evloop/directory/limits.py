@@ -25,6 +25,7 @@ ROOMS_MAX = 10_000  # default of --max-rooms; about 1 kB each
 ROOMS_PER_ADDRESS_MAX = 2_000  # default of --rooms-per-address: one visitor cannot fill it all
 NETWORK_ROOMS_FACTOR = 4  # so many times that for all addresses of a /64 of ours, together
 ROOMS_ENTERED_MAX = 64  # rooms that one connection is in at once; a person is in a few
+DIRECTORY_ID_DIGITS = 16  # hex digits of a directory's identity: 64 random bits never meet
 PLACE_DRAWS_MAX = 64  # random draws for a free place among 10^9; nearly always one is enough
 
 assert 10**ID_DIGITS <= INTEGER_MAX

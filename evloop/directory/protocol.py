@@ -15,6 +15,7 @@ from evloop.base.strictjson import decode, encode
 from evloop.directory.limits import (
     ADDRESS_BYTES_MAX,
     BATCH_MEMBERS_MAX,
+    DIRECTORY_ID_DIGITS,
     ID_CHARS_MAX,
     ID_DIGITS,
     MODE_BYTES_MAX,
@@ -272,9 +273,19 @@ def page_body(version: int, rooms: bytes, following: bytes) -> bytes:
     return b'{"version":%d,"rooms":[%b],"next":%b}' % (version, rooms, following)
 
 
-def hello_body(server: str, version: int) -> bytes:
-    """The result of hello; `server` is name and release, as `evloop/0.1`."""
-    return b'{"server":%b,"protocol":1,"version":%d}' % (encode(server), version)
+def hello_body(server: str, version: int, identity: str) -> bytes:
+    """The result of hello; `server` is name and release, as `evloop/0.1`; `identity` 16 hex
+    digits that tell this directory from all others."""
+    body = b'{"server":%b,"protocol":1,"version":%d,"id":"%b"}'
+    return body % (encode(server), version, identity.encode())
+
+
+def read_identity(greeting: dict[str, Any]) -> str:
+    """The identity in a result of hello; empty where there is none (evloop 0.1.0 tells none)."""
+    identity = greeting.get("id")
+    if type(identity) is not str or len(identity) != DIRECTORY_ID_DIGITS:
+        return ""
+    return identity if all(digit in "0123456789abcdef" for digit in identity) else ""
 
 
 # -- the client's side -----------------------------------------------------------------------------

@@ -320,6 +320,19 @@ class ServerTls:
         self._files = (cert, key, client_ca)
         self._context = server_context(*self._files)
 
+    def fingerprint(self) -> str:
+        """That of the certificate in the file now (`fingerprint`); SetupError."""
+        cert = self._files[0]
+        try:
+            with open(cert, encoding="ascii", errors="replace") as file:
+                text = file.read()
+        except OSError as error:
+            raise _unusable(f"TLS certificate {cert}", error) from None
+        # OpenSSL takes the first certificate as the server's; text may stand around it.
+        _, begin, rest = text.partition(ssl.PEM_HEADER)
+        block, end, _ = rest.partition(ssl.PEM_FOOTER)
+        return fingerprint(ssl.PEM_cert_to_DER_cert(begin + block + end))
+
     def reload(self) -> None:
         """Read the files again. SetupError: the old context stays."""
         self._context = server_context(*self._files)

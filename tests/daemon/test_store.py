@@ -495,11 +495,68 @@ def test_a_holder_that_can_not_be_told_is_another_process(
     other.close()
 
 
+# -- which directory it is -------------------------------------------------------------------------
+
+
+def identity(path: Path) -> str:
+    """What a server that starts now would tell."""
+    store = open_store(str(path))
+    try:
+        store.load()
+        return store.identity
+    finally:
+        store.close()
+
+
+def test_a_directory_keeps_its_identity(path: Path, tmp_path: Path) -> None:
+    first = identity(path)
+    assert len(first) == 16 and int(first, 16)
+    assert identity(path) == first
+    other = tmp_path / "other.db"
+    assert identity(other) != first
+    done = backup_to(path, tmp_path / "copy.db")
+    assert done == 0 and identity(tmp_path / "copy.db") == first, "a copy is the same directory"
+
+
+@pytest.mark.parametrize("value", ["-1", "1", "9223372036854775807", "-9223372036854775808"])
+def test_every_identity_is_sixteen_digits(path: Path, value: str) -> None:
+    identity(path)
+    change_state(path, f"UPDATE state SET identity = {value}")
+    assert identity(path) == f"{int(value) % 2**64:016x}"
+
+
+def test_a_file_without_an_identity_gets_one(path: Path) -> None:
+    """One of 0.1.0, which has no such column."""
+    first = identity(path)
+    change_state(path, "ALTER TABLE state DROP COLUMN identity")
+    second = identity(path)
+    assert second not in (first, "0" * 16) and identity(path) == second
+
+
+def test_an_identity_that_is_no_number_is_damage(path: Path) -> None:
+    identity(path)
+    change_state(path, "UPDATE state SET identity = 'me'")
+    with pytest.raises(SetupError, match="its identity is no number"):
+        identity(path)
+
+
+def change_state(path: Path, step: str) -> None:
+    connection = sqlite3.connect(path)
+    connection.execute(step)
+    connection.commit()
+    connection.close()
+
+
+def backup_to(path: Path, target: Path) -> int:
+    command = [sys.executable, "-m", "evloop.server", "--state", str(path), "--backup", str(target)]
+    return subprocess.run(command, capture_output=True, check=False).returncode
+
+
 # -- keeping nothing -------------------------------------------------------------------------------
 
 
 def test_the_memory_store_has_the_interface_and_keeps_nothing() -> None:
-    store = MemoryStore(1_795_348_801)
+    store = MemoryStore(1_795_348_801, "0123456789abcdef")
     store.insert(room("lab"))
     store.commit(1_795_348_802)
     store.delete(room("lab"))

@@ -99,6 +99,19 @@ def test_a_link_greets_asks_and_is_answered(world: World) -> None:
     assert isinstance(error, Refused) and error.reason == "room_exists"
 
 
+def test_a_link_knows_which_directory_greeted_it(world: World, listener: socket.socket) -> None:
+    world.connect()
+    assert world.link.identity == world.dispatcher.store.identity != ""
+    world.begin(listener)
+    accepted, _ = listener.accept()
+    with accepted:
+        accepted.sendall(  # as 0.1.0 greets
+            pack_frame(b'{"jsonrpc":"2.0","id":2,"result":{"protocol":1,"version":7}}')
+        )
+        world.until(lambda: world.answers)
+    assert world.link.state == READY and world.link.identity == ""
+
+
 def test_answers_come_to_who_asked(world: World) -> None:
     world.connect()
     got: list[tuple[str, Any]] = []

@@ -334,8 +334,25 @@ def test_pages_round_trip(rooms: list[RoomEntry], following: str | None) -> None
 def test_the_small_results() -> None:
     assert json.loads(protocol.version_body(7)) == {"version": 7}
     assert json.loads(protocol.room_body(b'{"name":"lab"}')) == {"room": {"name": "lab"}}
-    hello = json.loads(protocol.hello_body("evloop/0.1", 7))
-    assert hello == {"server": "evloop/0.1", "protocol": 1, "version": 7}
+    hello = json.loads(protocol.hello_body("evloop/0.1", 7, "0123456789abcdef"))
+    assert hello == {
+        "server": "evloop/0.1",
+        "protocol": 1,
+        "version": 7,
+        "id": "0123456789abcdef",
+    }
+    assert protocol.read_identity(hello) == "0123456789abcdef"
+
+
+@pytest.mark.parametrize(
+    "told", [{}, {"id": 7}, {"id": ""}, {"id": "0123"}, {"id": "0123456789ABCDEF"}]
+)
+def test_a_greeting_without_an_identity_is_read(told: dict[str, object]) -> None:
+    """0.1.0 tells none; what is no identity is none."""
+    assert protocol.read_identity({"version": 7, **told}) == ""
+
+
+def test_the_smallest_results() -> None:
     assert json.loads(protocol.result(b'"a"', protocol.EMPTY)) == {
         "jsonrpc": "2.0",
         "id": "a",

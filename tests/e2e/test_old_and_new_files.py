@@ -63,6 +63,19 @@ def test_a_state_file_goes_there_and_back(
         assert wire.rooms() == []
 
 
+def test_a_directory_is_the_same_after_an_older_release(
+    crew: Crew, releases: Releases, tmp_path: Path
+) -> None:
+    """0.1.0 tells no identity, and keeps the one that is in the file."""
+    told = []
+    for release in ("new", "old", "new"):
+        server = serve(crew, releases[release], "--state", str(tmp_path / "directory.db"))
+        with Wire(server.port) as wire:
+            told.append(wire.result("hello").get("id"))
+        stop(crew, server)
+    assert told[0] == told[2] is not None and told[1] is None
+
+
 def change(path: Path, *steps: str) -> list[tuple[Any, ...]]:
     """Do `steps` to the state file of a server that has ended; return what the last one found."""
     with closing(sqlite3.connect(path)) as connection:
