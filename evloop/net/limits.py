@@ -69,3 +69,15 @@ USER_TIMEOUT_MS = (KEEPALIVE_IDLE_S + KEEPALIVE_INTERVAL_S * KEEPALIVE_PROBES) *
 # -- the server ----------------------------------------------------------------------------------
 
 LISTEN_BACKLOG = 4096  # a short queue costs a storm of clients SYN retries of a second
+
+# -- multicast DNS -------------------------------------------------------------------------------
+
+MDNS_DATAGRAM_BYTES_MAX = 9_000  # RFC 6762, 17; what is longer is not read
+MDNS_RECORDS_MAX = 64  # and questions, of one datagram; ours have 4 to 11
+MDNS_POINTERS_MAX = 16  # of one name; each leads further to the front
+MDNS_NAME_BYTES_MAX = 255  # RFC 1035; no lower cap on labels: a reverse IPv6 name has 34
+MDNS_LABELS_MAX = 512  # of one datagram: 64 names of 127 labels would take 3 ms
+MDNS_ATTRIBUTES_MAX = 64  # of a TXT record; ours has 6
+
+assert MDNS_DATAGRAM_BYTES_MAX < 2**14  # so far does a pointer reach
+assert MDNS_NAME_BYTES_MAX // 2 < MDNS_LABELS_MAX

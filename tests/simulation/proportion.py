@@ -1,23 +1,26 @@
 """What a room sends because of a stranger: the same room with and without, side by side.
 
-Two worlds of one seed; in one of them a stranger sends a kind of datagram at a rate. What the
-members send more, per datagram of his and in bytes a second, is the answer. (The draws of the two
-worlds part when he begins, so a difference of a few datagrams is chance.)
+One settled room goes on twice from the same moment; in one of the two a stranger sends a kind of
+datagram at a rate. What the members send more, per datagram of his and in bytes a second, is the
+answer. (The draws of the two part when he begins, so a difference of a few datagrams is chance.)
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from multiprocessing import get_context
 from random import Random
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from evloop.room.reliable.limits import STANDING_S
 from tests.simulation import forgery
-from tests.simulation.world import PLACE, Member, World
+from tests.simulation.world import KINDS, PLACE, Member, World
 
 STRANGER = -1
 LINES = 40  # said before: there is something to ask for
 MEASURED_S = 10.0
+RATES = (2.0, 20.0, 200.0)  # datagrams of the stranger a second
 
 
 class Cost(NamedTuple):
@@ -25,6 +28,7 @@ class Cost(NamedTuple):
 
     datagrams: float
     bytes_per_s: float
+    kinds: dict[str, float]  # the datagrams, by kind
 
 
 class Stranger:
@@ -142,6 +146,7 @@ ATTACKS: dict[str, Callable[[Stranger], bytes]] = {
 
 
 def _room(members: int, seed: int) -> World:
+    """A room that has said LINES lines and is of standing."""
     world = World(seed)
     world.oracle.conflicts_allowed = True
     for number in range(members):
@@ -151,42 +156,61 @@ def _room(members: int, seed: int) -> World:
         world.say(world.members[line % members], f"line {line} of this room")
         world.run(world.now + 0.5)
     world.run(STANDING_S + 20.0)
+    world.oracle.forgiving = True
     return world
 
 
-def _sent(world: World) -> int:
-    return sum(world.sent)
+class Bench:
+    """A settled room, in which each attack is tried in a process of its own: so all begin alike."""
 
+    def __init__(self, members: int = 50, seed: int = 1) -> None:
+        self.seed = seed
+        self.world = _room(members, seed)
+        self._calm = self._apart(None, 0.0, MEASURED_S)
 
-def measure(attack: str, rate: float, members: int = 50, seed: int = 1) -> Cost:
-    """What `members` send more when a stranger sends `rate` a second for MEASURED_S."""
-    sent, size = [], []
-    for attacked in (False, True):
-        world = _room(members, seed)
-        world.oracle.forgiving = True
-        before, bytes_before = _sent(world), world.sent_bytes
-        stranger = Stranger(world, seed)
+    def _apart(self, attack: str | None, rate: float, seconds: float) -> list[int]:
+        """What all members send within `seconds`, by kind, and their bytes."""
+        context = get_context("fork")
+        ours, theirs = context.Pipe(duplex=False)
+        process = context.Process(target=self._run, args=(theirs, attack, rate, seconds))
+        process.start()
+        theirs.close()
+        told: list[int] = ours.recv()
+        process.join()
+        return told
+
+    def _run(self, answer: Any, attack: str | None, rate: float, seconds: float) -> None:
+        world = self.world
+        before, bytes_before = list(world.sent), world.sent_bytes
+        stranger = Stranger(world, self.seed)
         start = world.now
 
-        def strike(_: object, world: World = world, stranger: Stranger = stranger) -> None:
+        def strike(_: object) -> None:
             stranger.turn += 1
-            world.multicast(ATTACKS[attack](stranger), STRANGER)
+            world.multicast(ATTACKS[str(attack)](stranger), STRANGER)
 
-        if attacked:
-            for number in range(int(rate * MEASURED_S)):
-                world.at(start + number / rate, strike)
-        world.run(start + MEASURED_S)
-        sent.append(_sent(world) - before)
-        size.append(world.sent_bytes - bytes_before)
-    return Cost((sent[1] - sent[0]) / (rate * MEASURED_S), (size[1] - size[0]) / MEASURED_S)
+        for number in range(int(rate * seconds) if attack else 0):
+            world.at(start + number / rate, strike)
+        world.run(start + seconds)
+        sent = [after - earlier for after, earlier in zip(world.sent, before)]
+        answer.send([*sent, world.sent_bytes - bytes_before])
+
+    def measure(self, attack: str, rate: float) -> Cost:
+        """What the members send more when a stranger sends `rate` a second for MEASURED_S."""
+        told = self._apart(attack, rate, MEASURED_S)
+        more = [with_ - without for with_, without in zip(told, self._calm)]
+        strikes = int(rate * MEASURED_S)
+        kinds = {kind: round(count / strikes, 2) for kind, count in zip(KINDS, more) if count}
+        return Cost(sum(more[:-1]) / strikes, more[-1] / MEASURED_S, kinds)
 
 
 if __name__ == "__main__":
-    for attack in ATTACKS:
-        for rate in (2.0, 20.0):
-            cost = measure(attack, rate)
+    bench = Bench()
+    for name in sys.argv[1:] or ATTACKS:
+        for pace in RATES:
+            cost = bench.measure(name, pace)
             print(
-                f"{attack:36} {rate:5.0f}/s: {cost.datagrams:7.2f} datagrams each,"
-                f" {cost.bytes_per_s / 1000:7.1f} kB/s",
+                f"{name:36} {pace:5.0f}/s: {cost.datagrams:7.2f} datagrams each,"
+                f" {cost.bytes_per_s / 1000:7.1f} kB/s {cost.kinds}",
                 flush=True,
             )

@@ -41,6 +41,7 @@ _PURE_MODULES = {
     "directory.protocol",
     "directory.registry",
     "directory.requests",
+    "net.mdns",
     "net.scheduler",
     "system.timers",
     "app.commands",
