@@ -42,9 +42,9 @@ from evloop.directory.client import (
     NobodyThere,
     Unreachable,
 )
+from evloop.directory.key_file import is_hex
 from evloop.directory.limits import PAGE_ROOMS_MAX
 from evloop.directory.protocol import RoomEntry
-from evloop.directory.trust import is_hex
 from evloop.system.process import command_of
 from evloop.system.timers import nothing
 from evloop.terminal import report

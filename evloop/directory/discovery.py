@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from typing import Any, NamedTuple
 
     class Net(NamedTuple):
-        index: int
+        number: int
         name: str
         subnets: Sequence[tuple[bytes, int]]
 
@@ -57,7 +57,7 @@ if TYPE_CHECKING:
 
 else:
     # A link that is searched: the kernel's number, the name, (address as bytes, prefix length).
-    Net = namedtuple("Net", "index name subnets")
+    Net = namedtuple("Net", "number name subnets")
     # A directory. `id`: 16 hex digits, or HOST:PORT of one that tells none; `kind`: "server" or
     # "guest"; `fp`: how its certificate's SHA-256 begins, or ""; `addresses`: (4 or 16 bytes, index
     # of the link for an address that holds on one alone, else 0), the first to be tried first;
@@ -88,10 +88,19 @@ class _Instance:
 class Search:
     """One search on `nets`. `tls_only`: only directories that speak TLS count."""
 
-    __slots__ = ("_asks", "_hosts", "_instances", "_listened", "_nets", "_out", "_over", "_tls_only")
+    __slots__ = (
+        "_asks",
+        "_hosts",
+        "_instances",
+        "_listened",
+        "_nets",
+        "_out",
+        "_over",
+        "_tls_only",
+    )
 
     def __init__(self, nets: Sequence[Net], now: float, *, tls_only: bool = False) -> None:
-        self._nets = {net.index: net for net in nets}
+        self._nets = {net.number: net for net in nets}
         self._asks = [now + after for after in SEARCH_ASKS_S]
         self._listened = now + SEARCH_LISTEN_S
         self._over = now + SEARCH_S
@@ -303,7 +312,7 @@ def on_link(address: bytes, net: Net) -> bool:
     return False
 
 
-# -- which one is taken ------------------------------------------------------------------------------
+# -- which one is taken ----------------------------------------------------------------------------
 
 WAIT, TAKE, SEVERAL, NONE = "wait", "take", "several", "none"
 KNOWN, STRANGER, DOUBTFUL = "known", "stranger", "doubtful"
@@ -364,10 +373,7 @@ def in_order(found: Sequence[Found]) -> list[Found]:
 def shown_names(found: Sequence[Found]) -> list[str]:
     """What each is called: its label without the four digits, unless two are alike then."""
     short = [bare_label(one.label) for one in found]
-    return [
-        name if short.count(name) == 1 else one.label
-        for name, one in zip(short, found)  # noqa: B905 - Python 3.9 has no strict
-    ]
+    return [name if short.count(name) == 1 else one.label for name, one in zip(short, found)]
 
 
 def bare_label(label: str) -> str:

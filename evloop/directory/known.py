@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from evloop.base.names import display, fold
 from evloop.directory.discovery import DOUBTFUL, KNOWN, STRANGER, bare_label
+from evloop.directory.key_file import KeyFile, is_hex
 from evloop.directory.limits import KNOWN_IDS_MAX, KNOWN_NAME_CHARS_MAX
-from evloop.directory.trust import KeyFile, is_hex
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
