@@ -102,12 +102,12 @@ def test_a_link_greets_asks_and_is_answered(world: World) -> None:
 def test_a_link_knows_which_directory_greeted_it(world: World, listener: socket.socket) -> None:
     world.connect()
     assert world.link.identity == world.dispatcher.store.identity != ""
+    world.answers.clear()
     world.begin(listener)
-    accepted, _ = listener.accept()
-    with accepted:
-        accepted.sendall(  # as 0.1.0 greets
-            pack_frame(b'{"jsonrpc":"2.0","id":2,"result":{"protocol":1,"version":7}}')
-        )
+    world.tick(5)
+    peer, _ = listener.accept()
+    with peer:  # greets as 0.1.0 does
+        peer.sendall(pack_frame(b'{"jsonrpc":"2.0","id":2,"result":{"protocol":1,"version":7}}'))
         world.until(lambda: world.answers)
     assert world.link.state == READY and world.link.identity == ""
 

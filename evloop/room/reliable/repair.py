@@ -42,7 +42,7 @@ from evloop.room.reliable.limits import (
     REPAIR_BURST,
     VOLUNTEERS,
 )
-from evloop.room.reliable.packets import NOBODY, RELAYED
+from evloop.room.reliable.packets import NOBODY
 from evloop.room.reliable.suppression import window_wait
 from evloop.system.timers import NEVER
 
@@ -75,12 +75,27 @@ class Ask:
 
 
 class Repairs:
-    """The answers that this member owes the room."""
+    """The answers that this member owes the room: to NACKs that ask anyone."""
 
-    __slots__ = ("_asks", "_rng", "due")
+    __slots__ = (
+        "_asks", "_delay", "_egress", "_message_log", "_outbox", "_presence", "_rng", "due",
+    )  # fmt: skip
 
-    def __init__(self, rng: Random) -> None:
+    def __init__(
+        self,
+        rng: Random,
+        message_log: MessageLog,
+        outbox: Outbox,
+        presence: Membership,
+        delay: Delay,
+        egress: Egress,
+    ) -> None:
         self._rng = rng
+        self._message_log = message_log
+        self._outbox = outbox
+        self._presence = presence
+        self._delay = delay
+        self._egress = egress
         self._asks: dict[Key, Ask] = {}  # the order is that of the first ask
         self.due: dict[Key, float] = {}
 
@@ -100,14 +115,26 @@ class Repairs:
             ask = self._asks[key] = Ask()
         return ask
 
-    def asked(
-        self, key: Key, source: bool, present: bool, now: float, delay: float, members: int
-    ) -> None:
-        """A NACK to anyone names `key`, which I hold; `source`: it is my own; `present`: its
-        source can answer itself."""
+    def asked(self, listed: list[Range], now: float) -> None:
+        """A NACK to anyone asks for `listed`."""
+        self._egress.room.asked(now)
+        if self.full():
+            return
+        own = self._message_log.own.sender
+        for key in self._message_log.held(listed):
+            # What will come again by itself needs no repair.
+            if key[0] != own or not self._outbox.repeats(key[1]):
+                self.consider(key, now)
+            if self.full():
+                return
+
+    def consider(self, key: Key, now: float) -> None:
+        """A NACK to anyone names `key`, which I hold: decide whether to answer it, and when."""
         ask = self._ask(key)
         if self.held(ask, now):
             return
+        delay = self._delay.value
+        source = key[0] == self._message_log.own.sender
         ask.open = True
         if now > ask.heard + ASK_REMEMBERED_S:
             ask.count = 0
@@ -120,23 +147,33 @@ class Repairs:
             return
         if source:
             self.due[key] = now + delay * self._rng.random()
-        elif self._rng.random() < VOLUNTEERS / members * 4 ** (ask.count - 1 - present):
+            return
+        members = self._presence.size()
+        present = key[0] in self._presence.members  # its source can answer itself
+        if self._rng.random() < VOLUNTEERS / members * 4 ** (ask.count - 1 - present):
             self.due[key] = now + 3 * delay + window_wait(self._rng, 8 * delay, members)
 
     def held(self, ask: Ask, now: float) -> bool:
+        """Whether the hold-down of `ask` lasts: a repair was heard or sent not long ago."""
         return now < ask.held_until
 
-    def answered(self, key: Key, now: float, delay: float) -> bool:
+    def heard(self, key: Key, now: float) -> None:
+        """Somebody repaired `key`: I need not, and it counts in the budget of the room."""
+        self._egress.room.repaired(self.answered(key, now), now)
+
+    def answered(self, key: Key, now: float) -> bool:
         """A repair of `key` was heard or sent: hold down. Whether that answers an ask."""
         self.due.pop(key, None)
         ask = self._ask(key)
-        ask.held_until = now + 20 * delay
+        ask.held_until = now + 20 * self._delay.value
         was_open, ask.open = ask.open, False
         return was_open
 
     def deadline(self) -> float:
-        """When the next answer (one of `due`) is to be sent."""
-        return min(self.due.values(), default=float("inf"))
+        """When to call `handle_timer`: an answer is due, and the caps allow it."""
+        if not self.due:
+            return NEVER
+        return max(min(self.due.values()), self._egress.repair_due())
 
     def take_due(self, now: float) -> list[Key]:
         """The answers whose time has come, in their order."""
@@ -145,18 +182,53 @@ class Repairs:
             del self.due[key]
         return [key for _, key in due]
 
+    def handle_timer(self, now: float) -> None:
+        """Send the answers that are due."""
+        if not self.due:
+            return
+        for key in self.take_due(now):
+            message = self._message_log.history.get(key)
+            own = key[0] == self._message_log.own.sender
+            if message is not None and self._egress.say_repair(message.datagram, own, now):
+                self.answered(key, now)
+
 
 class BulkServer:
-    """What is still to be sent to the one asker that is served."""
+    """The answers that this member owes to one asker at a time: to NACKs that name it."""
 
-    __slots__ = ("_asker", "_queued", "_used", "queue", "source")
+    __slots__ = (
+        "_asker", "_egress", "_message_log", "_presence", "_queued", "_source", "_used", "queue",
+    )  # fmt: skip
 
-    def __init__(self) -> None:
+    def __init__(self, message_log: MessageLog, presence: Membership, egress: Egress) -> None:
+        self._message_log = message_log
+        self._presence = presence
+        self._egress = egress
         self._asker = NOBODY
+        self._source: object = None  # where the asker's NACK came from
         self.queue: deque[Key] = deque()
         self._queued: set[Key] = set()
         self._used: dict[bytes, tuple[float, int]] = {}  # asker: (since, messages)
-        self.source: object = None  # where the asker's NACK came from
+
+    def asked(
+        self, asker: bytes, to: bytes, listed: list[Range], source: object, now: float
+    ) -> None:
+        """A NACK of `asker`, sent from `source`, asks the member `to` for `listed`."""
+        # Everybody counts what anybody is asked for, by guess: what a message has on average.
+        room = self._egress.room
+        member = self._presence.members.get(asker)
+        standing = member is not None and member.standing(now)
+        history = self._message_log.history
+        size = history.size // max(len(history), 1)
+        if to != self._message_log.own.sender:
+            wanted = sum([max(0, hi - lo) for _, lo, hi in listed])
+            room.bulk(min(wanted, BULK_ASKED_MAX), size, standing, now)
+        elif self.free(asker):
+            keys = self._message_log.held(listed)
+            if room.bulk(len(keys), size, standing, now):
+                for key in keys:
+                    if not self.ask(asker, source, key, now):
+                        break
 
     def free(self, asker: bytes) -> bool:
         """Whether `asker` would be served."""
@@ -175,7 +247,7 @@ class BulkServer:
         if len(self._used) > BULK_ASKERS_MAX:
             del self._used[next(iter(self._used))]
         self._asker = asker
-        self.source = source
+        self._source = source
         self.queue.append(key)
         self._queued.add(key)
         return True
@@ -186,97 +258,15 @@ class BulkServer:
         self._queued.discard(key)
         return key
 
-
-class Answerer:
-    """The answering half of one session."""
-
-    __slots__ = ("_bulk", "_delay", "_egress", "_message_log", "_outbox", "_presence", "_repairs")
-
-    def __init__(
-        self,
-        repairs: Repairs,
-        bulk: BulkServer,
-        message_log: MessageLog,
-        outbox: Outbox,
-        presence: Membership,
-        delay: Delay,
-        egress: Egress,
-    ) -> None:
-        self._repairs = repairs
-        self._bulk = bulk
-        self._message_log = message_log
-        self._outbox = outbox
-        self._presence = presence
-        self._delay = delay
-        self._egress = egress
-
-    def heard_repair(self, flags: int, key: Key, now: float) -> None:
-        """A DATA came; when it was a repair, it counts and I need not send it."""
-        if flags & RELAYED:
-            asked = self._repairs.answered(key, now, self._delay.value)
-            self._egress.room.repaired(asked, now)
-
-    def asked(
-        self, asker: bytes, to: bytes, listed: list[Range], source: object, now: float
-    ) -> None:
-        """A NACK of `asker`, sent from `source`, to one member or NOBODY."""
-        room = self._egress.room
-        if to == NOBODY:
-            room.asked(now)
-            self._volunteer(listed, now)
-            return
-        # Everybody counts what anybody is asked for, by guess: what a message has on average.
-        member = self._presence.members.get(asker)
-        standing = member is not None and member.standing(now)
-        history = self._message_log.history
-        size = history.size // max(len(history), 1)
-        if to != self._message_log.own.sender:
-            wanted = sum([max(0, hi - lo) for _, lo, hi in listed])
-            room.bulk(min(wanted, BULK_ASKED_MAX), size, standing, now)
-        elif self._bulk.free(asker):
-            keys = self._message_log.held(listed)
-            if room.bulk(len(keys), size, standing, now):
-                for key in keys:
-                    if not self._bulk.ask(asker, source, key, now):
-                        break
-
-    def _volunteer(self, listed: list[Range], now: float) -> None:
-        if self._repairs.full():
-            return
-        members = self._presence.size()
-        own = self._message_log.own.sender
-        for sender, seq in self._message_log.held(listed):
-            # What will come again by itself needs no repair.
-            if sender != own or not self._outbox.repeats(seq):
-                key = sender, seq
-                present = sender in self._presence.members
-                self._repairs.asked(key, sender == own, present, now, self._delay.value, members)
-            if self._repairs.full():
-                return
-
     def deadline(self) -> float:
         """When to call `handle_timer`."""
-        due = NEVER
-        if self._repairs.due:
-            due = max(self._repairs.deadline(), self._egress.repair_due())
-        if self._bulk.queue:
-            due = min(due, self._egress.bulk_due())
-        return due
+        return self._egress.bulk_due() if self.queue else NEVER
 
     def handle_timer(self, now: float) -> None:
-        """Send the answers that are due."""
-        if self._repairs.due:
-            self._send_repairs(now)
-        for _ in range(min(BULK_PER_STEP, len(self._bulk.queue))):
+        """Send what the caps allow now, BULK_PER_STEP at most."""
+        for _ in range(min(BULK_PER_STEP, len(self.queue))):
             if not self._egress.may_bulk(now):
                 break
-            message = self._message_log.history.get(self._bulk.take())
+            message = self._message_log.history.get(self.take())
             if message is not None:
-                self._egress.say_bulk(message.datagram, self._bulk.source, now)
-
-    def _send_repairs(self, now: float) -> None:
-        for key in self._repairs.take_due(now):
-            message = self._message_log.history.get(key)
-            own = key[0] == self._message_log.own.sender
-            if message is not None and self._egress.say_repair(message.datagram, own, now):
-                self._repairs.answered(key, now, self._delay.value)
+                self._egress.say_bulk(message.datagram, self._source, now)

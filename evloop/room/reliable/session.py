@@ -2,12 +2,12 @@
 
 `RoomSession` puts the rules of the room together; each lives in a module of its own below:
 
-    what was said       message_log    order streams, digest senders, parents, history
-    what I lack         asker       when gaps; whom bulk
-    what others lack    answerer    repairs to all; bulk, for one asker
-    what I hold         announcer      when trickle, confirm; to whom presence; how far delay
-    my own messages     outbox      queue and copies; loss: how many copies
-    what may be sent    egress       all the caps
+    what was said       message_log   numbers, digest, parents, history, what is shown
+    what I lack         nack          `Gaps`: when it is asked for; `Holders`: who is asked for much
+    what others lack    repair        `Repairs`: to all; `BulkServer`: to one asker at a time
+    what I hold         announce      `Trickle` and `Confirm`: when it is told
+    my own messages     egress        `Outbox`: the queue and the copies; `copies`: how many
+    what may be sent    egress        `Egress`: all the caps
 
 Towards the others a member is in one of three states:
 
@@ -51,7 +51,7 @@ from evloop.room.reliable.packets import (
     ranges,
 )
 from evloop.room.reliable.reorder import BEYOND, LATE, NEW, OLD
-from evloop.room.reliable.repair import Answerer, BulkServer, Repairs
+from evloop.room.reliable.repair import BulkServer, Repairs
 from evloop.room.reliable.suppression import Trickle
 from evloop.system.timers import NEVER
 
@@ -78,32 +78,10 @@ class RoomSession:
     """
 
     __slots__ = (
-        "_agreed",
-        "_announcer",
-        "_answerer",
-        "_bye_due",
-        "_byes",
-        "_codec",
-        "_confirm",
-        "_confirmed",
-        "_counts",
-        "_deadline",
-        "_delay",
-        "_first_word",
-        "_hearing",
-        "_left",
-        "_loss",
-        "_now",
-        "_outbox",
-        "_presence",
-        "_stale",
-        "_trickle",
-        "asker",
-        "egress",
-        "message_log",
-        "nickname",
-        "rng",
-        "sender_id",
+        "_agreed", "_announcer", "_bulk", "_bye_due", "_byes", "_codec", "_confirm", "_confirmed",
+        "_counts", "_deadline", "_delay", "_first_word", "_hearing", "_left", "_loss", "_now",
+        "_outbox", "_presence", "_repairs", "_stale", "_trickle", "asker", "egress", "message_log",
+        "nickname", "rng", "sender_id",
     )  # fmt: skip
 
     def __init__(
@@ -135,9 +113,8 @@ class RoomSession:
         self._confirm = Confirm(rng, now)
         self._first_word = FirstWord(message_log, egress, now)
         self.asker = NackRequester(Gaps(rng), Holders(rng), message_log, presence, delay, egress)
-        self._answerer = Answerer(
-            Repairs(rng), BulkServer(), message_log, outbox, presence, delay, egress
-        )
+        self._repairs = Repairs(rng, message_log, outbox, presence, delay, egress)
+        self._bulk = BulkServer(message_log, presence, egress)
         self._announcer = Announcer(
             self._trickle, self._confirm, message_log, presence, self._loss, delay, egress, rng
         )
@@ -279,8 +256,8 @@ class RoomSession:
         kind, flags, sender, seq, _, fields = packet
         if sender == self.sender_id:
             self._drop("own")
-            if kind == DATA and self._own_came_back(packet, data, now):
-                self._answerer.heard_repair(flags, (sender, seq), now)
+            if kind == DATA and self._own_came_back(packet, data, now) and flags & RELAYED:
+                self._repairs.heard((sender, seq), now)
         elif self._byes or self._left:
             self._drop("left")
         elif kind == DATA:
@@ -324,14 +301,14 @@ class RoomSession:
         if verdict == OLD:
             self._counts["duplicates"] += 1
             if relayed:
-                self._answerer.heard_repair(flags, key, now)
+                self._repairs.heard(key, now)
             else:
                 self._loss.further(key, flags >> 4)
         elif verdict in (NEW, LATE):
             self._stale = True
             self._counts["received"] += 1
             if relayed:
-                self._answerer.heard_repair(flags, key, now)
+                self._repairs.heard(key, now)
             else:
                 self._loss.first(key, flags >> 4, now)
                 self.asker.announced(flags >> 4, now)
@@ -356,7 +333,9 @@ class RoomSession:
         listed = ranges(raw)
         if to == NOBODY:
             self.asker.heard_nack(listed, now)
-        self._answerer.asked(sender, to, listed, source, now)
+            self._repairs.asked(listed, now)
+        else:
+            self._bulk.asked(sender, to, listed, source, now)
         return True
 
     def _on_session(
@@ -467,7 +446,8 @@ class RoomSession:
         due = min(
             self._announcer.deadline(),
             self._outbox.deadline(),
-            self._answerer.deadline(),
+            self._repairs.deadline(),
+            self._bulk.deadline(),
             self.asker.deadline(),
             self._presence.deadline(),
             self.message_log.causal_buffer.deadline(),
@@ -543,7 +523,8 @@ _HANDLERS: dict[int, Callable[..., bool]] = {
 _TIMERS: tuple[Callable[[RoomSession, float], None], ...] = (
     RoomSession._send_data,
     RoomSession._send_copies,
-    lambda session, now: session._answerer.handle_timer(now),
+    lambda session, now: session._repairs.handle_timer(now),
+    lambda session, now: session._bulk.handle_timer(now),
     RoomSession._ask,
     RoomSession._speak,
     RoomSession._expire,

@@ -26,8 +26,7 @@ from evloop.room.reliable.limits import (
 from evloop.room.reliable.membership import Membership
 from evloop.room.reliable.nack import Holders
 from evloop.room.reliable.packets import DATA
-from evloop.room.reliable.repair import Repairs
-from tests.support.rooms import ANN, BOB, EVE, Room, bye, data, repair, session, settled
+from tests.support.rooms import ANN, BOB, EVE, ME, Room, bye, data, nack, repair, session, settled
 
 
 def ident(n: int) -> bytes:
@@ -231,11 +230,15 @@ def test_goodbyes_of_nobody_do_not_push_out_one_of_a_member() -> None:
 
 
 def test_who_asks_for_much_takes_away_no_answer() -> None:
-    repairs = Repairs(Random(5))
-    repairs.asked((ANN, 1), True, False, 1.0, 0.005, 2)
-    for n in range(10_000):
-        repairs.answered((BOB, n), 1.0, 0.005)
-    assert list(repairs.due) == [(ANN, 1)]
+    room = settled()
+    room.hear(session(ANN, 0, []))
+    room.session.say("line 0", room.now, 0)
+    room.run(1)  # its unasked copies are over
+    room.sent.clear()
+    room.hear(nack(ANN, 1, [(ME, 0, 1)]))
+    room.hear(*(repair(BOB, n) for n in range(10_000)))
+    room.run(1)
+    assert len(room.said(DATA)) == 1
 
 
 @pytest.mark.parametrize("table", ["senders", "members"])

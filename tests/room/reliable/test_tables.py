@@ -8,8 +8,8 @@ import pytest
 
 from evloop.room.events import TEXT, Said
 from evloop.room.limits import HISTORY_MESSAGES_MAX
-from evloop.room.reliable.egress import Outbox, split
-from evloop.room.reliable.estimators import LossMeter, copies
+from evloop.room.reliable.egress import Egress, Outbox, split
+from evloop.room.reliable.estimators import Delay, LossMeter, copies
 from evloop.room.reliable.history import History
 from evloop.room.reliable.limits import (
     HISTORY_BYTES_MAX,
@@ -17,9 +17,9 @@ from evloop.room.reliable.limits import (
     MEMBERS_MAX,
 )
 from evloop.room.reliable.membership import Membership
-from evloop.room.reliable.message_log import VersionVector, digest_item
+from evloop.room.reliable.message_log import MessageLog, VersionVector, digest_item
 from evloop.room.reliable.nack import Holders
-from evloop.room.reliable.packets import NOBODY
+from evloop.room.reliable.packets import NOBODY, Codec
 from evloop.room.reliable.reorder import Message, Sender
 from evloop.room.reliable.repair import BulkServer, Repairs
 
@@ -172,41 +172,61 @@ def test_copies_are_bounded() -> None:
 # -- repairs ---------------------------------------------------------------------------------------
 
 
+def members(others: int) -> Membership:
+    """My list of members, with an estimate of so many others."""
+    presence = Membership("Mel", ME)
+    presence.expect(others + 1)
+    return presence
+
+
+def repairs_of(rng: Random, presence: Membership) -> Repairs:
+    """The answers of a member ME that has nothing to say itself."""
+    codec = Codec("239.255.7.1:5751")
+    log = MessageLog(codec, ME, presence, False, 0.0)
+    egress = Egress(codec, ME, {}, 0.0)
+    delay = Delay()
+    delay.value = D
+    return Repairs(rng, log, Outbox(), presence, delay, egress)
+
+
 @pytest.mark.parametrize(("present", "share"), [(False, 8 / 100), (True, 2 / 100)])
 def test_about_eight_volunteer_and_four_times_as_many_next_time(
     present: bool, share: float
 ) -> None:
     rng = Random(5)
+    presence = members(99)
+    if present:
+        presence.add(ANN, b"Ann", 0, 0.0)
     first = second = 0
     for _ in range(4_000):
-        repairs = Repairs(rng)
-        repairs.asked((ANN, 1), False, present, 1.0, D, 100)
+        repairs = repairs_of(rng, presence)
+        repairs.consider((ANN, 1), 1.0)
         first += bool(repairs.due)
         repairs.due.clear()
-        repairs.asked((ANN, 1), False, present, 1.001, D, 100)  # the same round
+        repairs.consider((ANN, 1), 1.001)  # the same round
         assert not repairs.due
-        repairs.asked((ANN, 1), False, present, 1.1, D, 100)
+        repairs.consider((ANN, 1), 1.1)
         second += bool(repairs.due)
     assert first / 4_000 == pytest.approx(share, rel=0.3)
     assert second / 4_000 == pytest.approx(4 * share, rel=0.15)
 
 
 def test_the_source_answers_in_any_case_but_not_held_down() -> None:
-    repairs = Repairs(Random(5))
-    repairs.asked((ANN, 1), True, False, 1.0, D, 10_000)
+    repairs = repairs_of(Random(5), members(9_999))
+    repairs.consider((ME, 1), 1.0)
     assert 1.0 <= repairs.deadline() <= 1.0 + D
-    assert repairs.take_due(1.0 + D) == [(ANN, 1)]
-    repairs.answered((ANN, 1), 1.01, D)
-    repairs.asked((ANN, 1), True, False, 1.01 + 19 * D, D, 10_000)
+    assert repairs.take_due(1.0 + D) == [(ME, 1)]
+    repairs.answered((ME, 1), 1.01)
+    repairs.consider((ME, 1), 1.01 + 19 * D)
     assert not repairs.due
-    repairs.asked((ANN, 1), True, False, 1.01 + 21 * D, D, 10_000)
+    repairs.consider((ME, 1), 1.01 + 21 * D)
     assert repairs.due
 
 
 def test_remembered_asks_are_bounded() -> None:
-    repairs = Repairs(Random(5))
+    repairs = repairs_of(Random(5), members(1))
     for n in range(6_000):
-        repairs.asked((ANN, n), True, False, 1.0, D, 2)
+        repairs.consider((ME, n), 1.0)
     assert len(repairs.due) <= 4_096
     assert repairs.full()
 
@@ -231,7 +251,10 @@ def test_holders_take_turns_and_a_liar_gets_no_second() -> None:
 
 
 def test_one_asker_is_served_at_a_time_and_a_thousand_a_minute() -> None:
-    server = BulkServer()
+    presence = members(0)
+    codec = Codec("239.255.7.1:5751")
+    log = MessageLog(codec, ME, presence, False, 0.0)
+    server = BulkServer(log, presence, Egress(codec, ME, {}, 0.0))
     assert server.free(ANN)
     assert all(server.ask(ANN, "ann", (BOB, seq), 0.0) for seq in range(1_000))
     assert server.ask(ANN, "ann", (BOB, 5), 0.0)  # is queued already
