@@ -13,11 +13,12 @@ import os
 
 from evloop import __version__
 from evloop.app.commands import UsageError, is_command, parse_line
-from evloop.app.limits import FAULTS_MAX, SLOW_S
+from evloop.app.limits import FAULTS_MAX, KEEP_S, SLOW_S
 from evloop.app.presence import Presence
 from evloop.app.prompt import Prompt
+from evloop.app.reach import Reach
 from evloop.app.style import Stamps, Style
-from evloop.base.errors import INTERNAL, INTERRUPTED, EvloopError, Refused
+from evloop.base.errors import INTERNAL, INTERRUPTED, EvloopError, Refused, SetupError
 from evloop.base.names import place_of, quoted
 from evloop.directory.client import READY, DirectoryClient
 from evloop.directory.trust import Trust
@@ -27,6 +28,7 @@ from evloop.system.loop import Loop
 from evloop.system.timers import NEVER, nothing
 from evloop.terminal import report
 from evloop.terminal.frontend import open_frontend
+from evloop.terminal.line_mode import LineMode
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -87,6 +89,7 @@ class Client:
         self._rooms: set[LiveRoom] = set()  # open; those that were left are still saying goodbye
         self._ending = False
         self._away = False  # the directory was lost, and the user was told
+        self.remembers = True  # which directories were connected; not the one that it is itself
         self._random: Random | None = None
         self.style = Style(
             options.json,
@@ -100,17 +103,19 @@ class Client:
         self.frontend.owner = self
         self.frontend.complete = self._complete
         self.link = DirectoryClient(
-            loop, hub, self._rng, f"evloop/{__version__}", lambda: self.prompt.nickname
+            loop, hub, self.rng, f"evloop/{__version__}", lambda: self.prompt.nickname
         )
-        trust = Trust(options, os.environ, lambda text: self.frontend.note(report.note(text)))
-        self.link.make_pipe = trust.pipe
+        self.hub = hub
+        self.trust = Trust(options, os.environ, lambda text: self.frontend.note(report.note(text)))
+        self.link.make_pipe = self.trust.pipe
+        self.reach = Reach(self, options.server)
         self._presence = Presence(loop, self.link, self._remark)
         self.prompt = Prompt(
             self.frontend,
             self.link,
             nickname=options.name,
-            trust=trust,
-            server=options.server,
+            trust=self.trust,
+            reach=self.reach,
             as_json=options.json,
             open_room=self._open_room,
             on_quit=self.quit,
@@ -197,7 +202,7 @@ class Client:
     def run(self, word: str, arguments: list[str], options: dict[str, str]) -> None:
         """Run one command of the prompt; lines wait until it is done."""
         if self._waits:
-            self.link.give_up()  # only what is urgent gets here meanwhile
+            self._give_up()  # only what is urgent gets here meanwhile
         self.frontend.hold(True)
         self.awaiting(True)
         self._away = self._away and word not in ("connect", "bye")
@@ -222,6 +227,15 @@ class Client:
         except EvloopError as error:
             done(error)
 
+    def _give_up(self) -> None:
+        self.link.give_up()
+        self.reach.give_up()
+
+    def show_early(self) -> None:
+        """What comes takes a while: a person may type meanwhile."""
+        if not self.options.command and not isinstance(self.frontend, LineMode):
+            self.show_prompt()
+
     def awaiting(self, waits: bool) -> None:
         """A command, or the start, waits for the directory from now on, or no more."""
         self._waits = waits
@@ -237,6 +251,8 @@ class Client:
     def failed(self, what: str, error: EvloopError, status: int = 0) -> None:
         """Say what failed and why; the first failure decides the exit status."""
         why = str(error)
+        if not why:
+            return  # all that there is to say was said
         if self.options.json:
             self.frontend.note(report.json_line("error", what=what, why=why), "text")
         else:
@@ -304,6 +320,11 @@ class Client:
 
     def _ready(self) -> None:
         """Connected, or connected again: be told of changes, and be in the room again."""
+        self.reach.back()
+        if self.remembers:
+            # A script may end at once; for a person the disk can wait until the prompt is drawn.
+            pause = 0.0 if self.options.command else KEEP_S
+            self.loop.call_at(self.loop.now + pause, self._remember)
         if self._away:
             self._away = False
             self.frontend.note(report.directory_back(self.link.endpoint))
@@ -314,6 +335,16 @@ class Client:
             if self.frontend.is_terminal or self.prompt.awaits_rooms:
                 self.prompt.learn_rooms()
         self._presence.ready()
+
+    def _remember(self) -> None:
+        target = self.link.target
+        if target is None or self.link.state != READY:
+            return
+        try:
+            self.trust.remember(self.link.identity, target)
+        except SetupError as error:
+            self.remembers = False  # said once
+            self.frontend.note(f"evloop: {error.sentence}")
 
     def _remark(self, text: str) -> None:
         if not self.options.json:
@@ -333,6 +364,7 @@ class Client:
         if not self._away:  # told once, however many tries it takes
             self._away = True
             self.frontend.note(report.directory_away(self.link.endpoint, why, delay))
+        self.reach.lost()
 
     # -- rooms -----------------------------------------------------------------------------------
 
@@ -383,9 +415,9 @@ class Client:
 
         session = SESSIONS[mode](
             place=place_of(address, port),
-            sender_id=self._rng().randbytes(8),
+            sender_id=self.rng().randbytes(8),
             nickname=self.prompt.nickname,
-            rng=self._rng(),
+            rng=self.rng(),
             now=self.loop.now,
         )
         link, wanted = self.link, self.options.interface
@@ -404,7 +436,7 @@ class Client:
             session.expect(members)
         return LiveRoom(self.loop, transport, session, self.wall)
 
-    def _rng(self) -> Random:
+    def rng(self) -> Random:
         """The random source. Loaded late, as with all that the first prompt can do without."""
         if self._random is None:
             import random
@@ -450,7 +482,7 @@ class Client:
         """
         person = self.frontend.is_terminal and not self.options.command
         if status == INTERRUPTED and person and self._waits and not self._quitting:
-            self.link.give_up()
+            self._give_up()
             return
         if status == INTERRUPTED and self._stays():
             return
@@ -479,6 +511,7 @@ class Client:
     def _end(self) -> None:
         self._ending = True
         if not self._rooms:
+            self.reach.close()
             self.link.close()
             self.finish()
 

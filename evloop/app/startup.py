@@ -18,10 +18,10 @@ from evloop.app.commands import (
 )
 from evloop.app.limits import CONFIRM_S, SAY_TIMEOUT_S_MAX, SHOWN_LINES_DEFAULT
 from evloop.app.prompt import advised
+from evloop.app.reach import Searched
 from evloop.base.errors import UNCONFIRMED, EvloopError, Refused
 from evloop.base.names import quoted, split_place
 from evloop.room.limits import HISTORY_MESSAGES_MAX
-from evloop.terminal import report
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,10 +50,8 @@ def _interactive(client: Client) -> None:
 
     def known(rooms: int, error: EvloopError | None) -> None:
         if error is None:
-            client.frontend.note(
-                f"evloop: directory {client.link.endpoint}, {report.plural(rooms, 'room')}."
-                f" You are {prompt.nickname}.\nevloop: help lists the commands, Ctrl-D quits."
-            )
+            more = f". You are {prompt.nickname}.\nevloop: help lists the commands, Ctrl-D quits."
+            client.frontend.note(client.reach.greeting(rooms, more))
         ready()
 
     def connected(error: EvloopError | None) -> None:
@@ -64,11 +62,13 @@ def _interactive(client: Client) -> None:
             host, client.host_directory = client.host_directory, None
             host(error, connected)
             return
-        client.frontend.note(f"evloop: {error}", "error")
-        client.frontend.note(
-            f"evloop: no directory yet, {prompt.nickname}. connect HOST[:PORT] tries another,"
-            " chat ADDRESS:PORT needs none, help lists the commands."
-        )
+        if str(error):  # else there are several, and they are listed
+            client.frontend.note(f"evloop: {error}", "error")
+        if not isinstance(error, Searched):
+            client.frontend.note(
+                f"evloop: no directory yet, {prompt.nickname}. connect HOST[:PORT] tries another,"
+                " chat ADDRESS:PORT needs none, help lists the commands."
+            )
         ready()
 
     def ready() -> None:
@@ -78,7 +78,7 @@ def _interactive(client: Client) -> None:
 
     client.frontend.hold(True)
     client.awaiting(True)
-    prompt.connect(prompt.server, connected)
+    prompt.connect(client.reach.server, connected)
 
 
 def _connected(client: Client, word: str, room: str, act: Callable[[], object]) -> None:
@@ -104,7 +104,8 @@ def _connected(client: Client, word: str, room: str, act: Callable[[], object]) 
         act()
     else:
         client.awaiting(True)
-        client.prompt.connect(client.prompt.server, connected)
+        about = room if word in ("chat", "say", "tail") else ""
+        client.prompt.connect(client.reach.server, connected, about)
 
 
 def _command(client: Client, word: str, arguments: list[str], options: dict[str, str]) -> None:

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections import namedtuple
 
+from evloop.base.names import display, fold
 from evloop.directory.limits import (
     DIGITS_TOLD,
     FOUND_ADDRESSES_MAX,
@@ -36,7 +37,7 @@ from evloop.net import mdns
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Any, NamedTuple
 
     class Net(NamedTuple):
@@ -316,6 +317,21 @@ def on_link(address: bytes, net: Net) -> bool:
 
 WAIT, TAKE, SEVERAL, NONE = "wait", "take", "several", "none"
 KNOWN, STRANGER, DOUBTFUL = "known", "stranger", "doubtful"
+
+
+def standing_of(found: Found, known: Mapping[str, tuple[str, str]]) -> str:
+    """KNOWN, STRANGER, or DOUBTFUL: it claims to be one that it is not, as far as can be seen.
+
+    `known`: of each id that was met the certificate ("": none) and the name. Doubtful is a TLS
+    directory that now says that it speaks none, or announces another certificate, or whose name
+    comes with another id.
+    """
+    if found.id in known:
+        fp = known[found.id][0]
+        return DOUBTFUL if fp and not (found.tls and fp.startswith(found.fp)) else KNOWN
+    name = fold(display(bare_label(found.label)))
+    tls = (fold(called) for fp, called in known.values() if fp)
+    return DOUBTFUL if name in tls else STRANGER
 
 
 def choose(

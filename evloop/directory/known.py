@@ -9,16 +9,9 @@ lines are appended, and of KNOWN_IDS_MAX lines the newest stay.
 
 from __future__ import annotations
 
-from evloop.base.names import display, fold
-from evloop.directory.discovery import DOUBTFUL, KNOWN, STRANGER, bare_label
+from evloop.base.names import display
 from evloop.directory.key_file import KeyFile, is_hex
 from evloop.directory.limits import KNOWN_IDS_MAX, KNOWN_NAME_CHARS_MAX
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from evloop.directory.discovery import Found
 
 KNOWN_IDS = "known_ids"
 NO_TLS = "-"
@@ -50,36 +43,22 @@ class KnownIds(KeyFile):
         return key, value
 
     def entries(self) -> dict[str, tuple[str, str]]:
-        """Of each id its certificate ("-": none) and its name, the newest last. SetupError."""
+        """Of each id its certificate ("": none) and its name, the newest last. SetupError."""
         found = {}
         for key, value in self.all().items():
             fp, _, name = value.partition(" ")
-            found[key] = fp, name
+            found[key] = ("" if fp == NO_TLS else fp), name
         return found
 
-    def keep(self, number: str, fp: str, name: str) -> None:
-        """Remember who was just connected to; `fp` is "" of one without TLS. SetupError.
+    def keep(self, number: str, fp: str, name: str, endpoint: str) -> None:
+        """Remember who was just connected to at `endpoint`; SetupError.
 
-        A certificate that is kept stays: who speaks plain TCP under that id is somebody else.
+        `fp` is "" of one without TLS: a certificate that is kept stays, for who speaks plain TCP
+        under that id is somebody else. `name` is "" where it was not announced.
         """
         known = self.entries()
-        kept, called = known.get(number, (NO_TLS, ""))
+        kept, called = known.get(number, ("", ""))
         fp = fp or kept
-        name = display(name)[:KNOWN_NAME_CHARS_MAX].strip() or called or number
+        name = display(name)[:KNOWN_NAME_CHARS_MAX].strip() or called or endpoint
         if list(known)[-1:] != [number] or (kept, called) != (fp, name):
-            self.put(number, f"{fp} {name}")
-
-
-def standing_of(found: Found, known: Mapping[str, tuple[str, str]]) -> str:
-    """KNOWN, STRANGER, or DOUBTFUL: it claims to be one that it is not, as far as can be seen.
-
-    A TLS directory that now says that it speaks none, or announces another certificate, or whose
-    name comes with another id.
-    """
-    if found.id in known:
-        fp = known[found.id][0]
-        changed = not found.tls or not fp.startswith(found.fp)
-        return DOUBTFUL if fp != NO_TLS and changed else KNOWN
-    name = fold(display(bare_label(found.label)))
-    tls = (fold(called) for fp, called in known.values() if fp != NO_TLS)
-    return DOUBTFUL if name in tls else STRANGER
+            self.put(number, f"{fp or NO_TLS} {name[:KNOWN_NAME_CHARS_MAX]}")

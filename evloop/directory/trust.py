@@ -146,25 +146,26 @@ class Trust:
             raise _changed(place, f"{target.fp}... (as announced)", shown, "say so by --server")
         if self._ca is not None:
             return None
-        from evloop.directory.known import NO_TLS, KnownIds, is_id
+        from evloop.directory.known import KnownIds, is_id
 
         if not is_id(target.id):  # announced by somebody else's service file, which tells no id
             return check_pin(self._key_file(PINS), target.endpoint.lower(), shown)
         file = KnownIds(self._home())
-        kept = file.entries().get(target.id, (NO_TLS, ""))[0]
-        if kept not in (NO_TLS, shown):
+        kept = file.entries().get(target.id, ("", ""))[0]
+        if kept not in ("", shown):
             remedy = f"remove the line that begins with {target.id} from {file.path}"
             raise _changed(place, kept, shown, remedy)
         if kept == shown:
             return None
         return f"trusting {place} from now on by its certificate, SHA-256 {shown}"
 
-    def remember(self, identity: str, name: str) -> None:
-        """The directory `identity`, called `name` (or ""), has greeted us; SetupError."""
+    def remember(self, identity: str, target: Target) -> None:
+        """The directory `identity` has greeted us at `target`; SetupError."""
         from evloop.directory.known import KnownIds, is_id
 
         if is_id(identity) and self._directory is not None:
-            KnownIds(self._directory).keep(identity, self._shown, name)
+            file = KnownIds(self._directory)
+            file.keep(identity, self._shown, target.name, target.endpoint)
 
     def known(self) -> dict[str, tuple[str, str]]:
         """The directories that were met before: of each id its certificate and name; SetupError."""

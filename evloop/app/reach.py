@@ -1,0 +1,137 @@
+"""Reaches the directory: the one that was named, else that of this machine, else one that is found.
+
+    named              what is done
+    nothing            127.0.0.1:44444; where nobody listens there, the network is searched
+    HOST[:PORT],...    these, in their order; the network is never searched
+    N                  of the list that was shown last
+    NAME               the directory announced under that name, else the host that is called so; a
+                       script asks the resolver first, so that it never waits for a search in vain
+
+What searches is loaded when it is needed first.
+"""
+
+from __future__ import annotations
+
+from evloop.base.addresses import DIRECTORY_PORT, is_loopback
+from evloop.base.names import display
+from evloop.directory.client import Unreachable
+from evloop.directory.target import may_be_announced, targets_of
+from evloop.terminal import report
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from evloop.app.finding import Finder
+    from evloop.app.shell import Client
+    from evloop.base.errors import EvloopError
+
+    Done = Callable[[EvloopError | None], object]
+
+
+class Searched(Unreachable):
+    """The network was searched, and no directory is connected: the sentence says all; an empty
+    one, that it was said."""
+
+    __slots__ = ()
+
+
+DEFAULT_SERVER = f"127.0.0.1:{DIRECTORY_PORT}"
+NUMBER_DIGITS = 3  # of `connect N`; an address as one number (inet_aton) has more
+
+
+class Reach:
+    """`server` is what was named, by an option or by `connect`; "": nothing."""
+
+    __slots__ = ("_client", "_finder", "joins", "server")
+
+    def __init__(self, client: Client, server: str) -> None:
+        self._client = client
+        self._finder: Finder | None = None
+        self.server = server
+        self.joins = False  # of several directories the first is taken, as others do
+
+    @property
+    def finder(self) -> Finder:
+        if self._finder is None:
+            from evloop.app.finding import Finder
+
+            self._finder = Finder(self._client)
+        self._finder.joins = self.joins
+        return self._finder
+
+    @property
+    def searches(self) -> bool:
+        """Whether the network may be searched: it was not narrowed to this machine."""
+        wanted = self._client.options.interface or ""
+        return not (is_loopback(wanted) or wanted == "lo")
+
+    def connect(self, server: str, done: Done, room: str = "") -> None:
+        """Connect to `server`, as above; `room`: what a script wants there. SetupError when it is
+        no such text; else `done(error)` once, later."""
+        link = self._client.link
+
+        def connected(error: EvloopError | None) -> None:
+            if error is None and server:
+                self.server = server
+            done(error)
+
+        def reached(version: object, error: EvloopError | None) -> None:
+            connected(error)
+
+        def missing(version: object, error: EvloopError | None) -> None:
+            if error is None or not isinstance(error, Unreachable) or not self.searches:
+                connected(error)
+            else:
+                self._search(error, connected, name=server, room=room)
+
+        def unnamed(error: EvloopError | None) -> None:
+            if isinstance(error, Unreachable):
+                link.connect_to(targets_of(server), reached)
+            else:
+                connected(error)
+
+        if len(server) <= NUMBER_DIGITS and server.isascii() and server.isdigit():
+            self.finder.connect_listed(int(server), done)
+        elif not server:
+            link.connect_to(targets_of(DEFAULT_SERVER), missing)
+        elif not may_be_announced(server) or not self.searches:
+            link.connect_to(targets_of(server), reached)
+        elif self._client.options.command:
+            link.connect_to(targets_of(server), missing)
+        else:
+            self._search(Unreachable(""), unnamed, name=server)
+
+    def _search(self, error: EvloopError, done: Done, *, name: str = "", room: str = "") -> None:
+        self._client.show_early()
+        self.finder.connect(error, done, name=name, room=room)
+
+    def give_up(self) -> None:
+        """Whoever waits for a search is told that he does so no more."""
+        if self._finder is not None:
+            self._finder.give_up()
+
+    def close(self) -> None:
+        """Search no more."""
+        if self._finder is not None:
+            self._finder.close()
+
+    def lost(self) -> None:
+        """The directory is away: it may be found elsewhere."""
+        if self.searches and self._client.link.identity:
+            self.finder.follow()
+
+    def back(self) -> None:
+        """The directory is there, perhaps again."""
+        if self._finder is not None:
+            self._finder.settled()
+
+    def greeting(self, rooms: int, more: str = "") -> str:
+        """Which directory is connected; `more`: what is said of one that was not found."""
+        link = self._client.link
+        target = link.target
+        if target is None or not target.via:
+            return f"evloop: directory {link.endpoint}, {report.plural(rooms, 'room')}{more}"
+        from evloop.terminal.directories import connected
+
+        return connected(display(target.name), link.endpoint, target.via, rooms)
