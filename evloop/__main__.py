@@ -24,7 +24,6 @@ from evloop.daemon.connection import Connection
 from evloop.daemon.options import parse_options
 from evloop.daemon.server import Server, guard_handlers
 from evloop.directory.client import READY, Unreachable
-from evloop.net.interfaces import choose_interface
 from evloop.system.log import WARNING, Log
 from evloop.system.process import command_of
 from evloop.terminal.line_mode import LineMode
@@ -134,6 +133,8 @@ def _log(client: Client) -> Log:
 
 
 def _hosting(client: Client, port: int) -> str:
+    from evloop.net.interfaces import choose_interface
+
     try:
         address = choose_interface(ANY_GROUP, client.options.interface, None).address
     except EvloopError:

@@ -22,8 +22,8 @@ from struct import Struct
 
 from evloop.base.errors import FrameError, LocalProtocolError
 from evloop.base.limits import (
-    HEADER_BYTES,
     LARGE_FRAME_BYTES,
+    LENGTH_BYTES,
     PAYLOAD_BYTES_MAX,
 )
 
@@ -97,7 +97,7 @@ class FrameDecoder:
         start, buffer = self._start, self.rest
         held = len(buffer)
         while most:
-            head = start + HEADER_BYTES
+            head = start + LENGTH_BYTES
             if head > held:
                 break
             size = int.from_bytes(buffer[start:head], "big")
@@ -126,8 +126,8 @@ class FrameDecoder:
 
     def next_size(self) -> int:
         """The declared size of the payload that `next_frame` would return; 0 while unknown."""
-        head = self.rest[self._start : self._start + HEADER_BYTES]
-        return int.from_bytes(head, "big") if len(head) == HEADER_BYTES else 0
+        head = self.rest[self._start : self._start + LENGTH_BYTES]
+        return int.from_bytes(head, "big") if len(head) == LENGTH_BYTES else 0
 
     def finish(self) -> None:
         """Say that the stream has ended; FrameError when it ended inside a frame."""

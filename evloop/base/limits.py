@@ -14,9 +14,9 @@ PORT_MAX = 65535
 
 # -- framing and messages (directory protocol) ---------------------------------------------------
 
-HEADER_BYTES = 4
+LENGTH_BYTES = 4
 PAYLOAD_BYTES_MAX = 65_536  # judged when the header has arrived: nobody makes us hold more
-FRAME_BYTES_MAX = HEADER_BYTES + PAYLOAD_BYTES_MAX
+FRAME_BYTES_MAX = LENGTH_BYTES + PAYLOAD_BYTES_MAX
 
 assert NICKNAME_BYTES_MAX < 256
 assert 4 * PAYLOAD_BYTES_MAX < 2**24

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from evloop.net.interfaces import Interface
+    from evloop.net.links import Interface
     from evloop.system.loop import Loop, Watch
 
     Burst = list[tuple[bytes, Any]]

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from evloop.base.errors import FrameError, LocalProtocolError
 from evloop.base.limits import (
     FRAME_BYTES_MAX,
-    HEADER_BYTES,
     LARGE_FRAME_BYTES,
+    LENGTH_BYTES,
     PAYLOAD_BYTES_MAX,
 )
 from evloop.framing import FrameDecoder, pack_frame
@@ -84,14 +84,14 @@ def test_too_long_a_payload_is_our_own_mistake() -> None:
 def reference(stream: bytes) -> tuple[list[bytes], bool]:
     """The frames at the head of `stream`, and whether a header that is too large follows."""
     frames: list[bytes] = []
-    while len(stream) >= HEADER_BYTES:
-        (length,) = struct.unpack(">I", stream[:HEADER_BYTES])
+    while len(stream) >= LENGTH_BYTES:
+        (length,) = struct.unpack(">I", stream[:LENGTH_BYTES])
         if length > PAYLOAD_BYTES_MAX:
             return frames, True
-        if len(stream) < HEADER_BYTES + length:
+        if len(stream) < LENGTH_BYTES + length:
             break
-        frames.append(stream[HEADER_BYTES : HEADER_BYTES + length])
-        stream = stream[HEADER_BYTES + length :]
+        frames.append(stream[LENGTH_BYTES : LENGTH_BYTES + length])
+        stream = stream[LENGTH_BYTES + length :]
     return frames, False
 
 

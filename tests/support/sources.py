@@ -41,6 +41,8 @@ _PURE_MODULES = {
     "directory.protocol",
     "directory.registry",
     "directory.requests",
+    "net.links",
+    "net.netlink",
     "net.mdns",
     "net.scheduler",
     "system.timers",

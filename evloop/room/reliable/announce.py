@@ -1,14 +1,15 @@
-"""Telling the room what I hold, and why just now: rules 2, 3 and 13.
+"""Telling the room what I hold, and when: rules 2, 3 and 13.
 
-Who must know that everybody has it asks for confirmation (`Confirm`):
+A member that must know whether all others hold its messages asks for confirmation (`Confirm`):
 
     state      ask                   all confirmed    the time is up
     quiet      -> asking, due now    -                -
     asking     stays                 -> quiet         ask again, wait twice as long
 
-The answerer waits at random, so that N answers do not come at once, and one SESSION answers all who
-asked meanwhile. A stranger's datagram is answered by everybody, so there is one answer a second
-(ANSWERS_PER_S) for all strangers together, and one for all members of standing together.
+A member that answers waits a random time first, so that N answers do not come at once, and one
+SESSION answers all who asked meanwhile. A stranger's datagram is answered by everybody, so each
+member sends one answer a second (ANSWERS_PER_S) to all strangers together, and one to all members
+of standing together.
 
 A SESSION goes out for one of these reasons, and one SESSION serves all that are due:
 
@@ -18,8 +19,9 @@ A SESSION goes out for one of these reasons, and one SESSION serves all that are
     an ask of mine  with back-off, until all have confirmed  no
     an ask to me    a drawn wait later                       no
 
-While nothing was heard yet its list is empty, which solicits; after a solicitation, or when a
-digest differs for EXPLAIN_S and neither lists nor own changes explain it, the list is long.
+As long as a member has heard nothing, the list in its SESSION is empty, which asks the others to
+tell what there is (it solicits). The list is long after such a solicitation, or when a digest
+differs for EXPLAIN_S and neither the lists heard nor own changes explain that.
 """
 
 from __future__ import annotations
@@ -59,13 +61,13 @@ def answer_window(members: int) -> float:
 
 
 class Confirm:
-    """Both halves, for one session."""
+    """Confirmation for one session: asking for it, and answering those who ask."""
 
     __slots__ = ("_leave", "_rng", "_wait", "answer_due", "ask_due", "askers")
 
     def __init__(self, rng: Random, now: float = 0.0) -> None:
         self._rng = rng
-        # Answers to strangers, and to members of standing, each of them together.
+        # One bucket of answers for all strangers, one for all members of standing.
         self._leave = {
             standing: TokenBucket(ANSWERS_PER_S, burst, now)
             for standing, burst in ((False, ANSWERS_BURST), (True, ANSWERS_MEMBERS_BURST))
@@ -76,26 +78,26 @@ class Confirm:
         self.askers: list[bytes] = []
 
     def start(self, now: float) -> None:
-        """Begin to ask, unless that is going on."""
+        """Begin to ask, unless this member is asking already."""
         if self.ask_due == NEVER:
             self.ask_due = now
             self._wait = 0.0
 
     def asked(self, now: float, delay: float, members: int) -> None:
-        """An ask was sent: wait for all answers and the way, then longer."""
+        """An ask was sent: wait until all answers can have come; twice as long next time."""
         patience = answer_window(members) + 4 * delay
         self._wait = min(max(2 * self._wait, patience), max(CONFIRM_BACKOFF_S_MAX, patience))
         self.ask_due = now + self._wait
 
     def stop(self) -> None:
-        """All have confirmed."""
+        """All have confirmed: ask no more."""
         self.ask_due = NEVER
 
     def asked_by(self, asker: bytes, now: float, members: int, standing: bool = False) -> None:
         """Somebody wants to know what I hold.
 
-        One answer serves all who ask until it goes out, and there is one a second: who asks when
-        the bucket is empty waits for it.
+        One answer serves all who ask until it is sent. There is one answer a second: when the
+        bucket is empty, an ask waits for it.
         """
         if asker not in self.askers and len(self.askers) < CONFIRM_ASKERS_MAX:
             self.askers.append(asker)
@@ -107,13 +109,13 @@ class Confirm:
             self.answer_due = start + answer_window(members) * self._rng.random()
 
     def answered(self) -> None:
-        """A SESSION was sent."""
+        """A SESSION was sent: it answers all who asked until now."""
         self.answer_due = NEVER
         self.askers = []
 
 
 class Announcer:
-    """The SESSIONs of one session."""
+    """Decides when this member sends a SESSION, and what stands in it."""
 
     __slots__ = (
         "_behind_since",
@@ -153,7 +155,7 @@ class Announcer:
         self._egress = egress
         self._rng = rng
         self._behind_since = NEVER  # or since my last SESSION, when that is later
-        self.soliciting = True  # nobody has said yet what there is
+        self.soliciting = True  # no member has told yet which messages there are
         self._long_list = False  # the next list has up to SESSION_ENTRIES_MAX
         self._unexplained = NEVER  # since when a digest differs without a reason
         self._spoke = -NEVER  # my last SESSION
@@ -163,9 +165,9 @@ class Announcer:
     # -- what is heard ---------------------------------------------------------------------------
 
     def heard_equal(self, listed: int, now: float) -> bool:
-        """A SESSION with my digest and `listed` senders: it said what I would have said, but not
-        when I owe somebody a longer list. Whether that moved my deadline."""
-        # Says nothing about another whose digest differs: `_unexplained` stays.
+        """A SESSION with my digest and `listed` senders came: it said what I would have said,
+        unless I owe somebody a longer list. Whether that moved my deadline."""
+        # It tells nothing about a third member whose digest differs: `_unexplained` stays.
         self.soliciting = False
         if self._long_list:
             if listed < min(self._message_log.senders.listed(), SESSION_ENTRIES_MAX):
@@ -174,8 +176,8 @@ class Announcer:
         return self._trickle.heard_equal(now, self._presence.size())
 
     def heard_other(self, listed: int, ahead: bool, behind: bool, now: float) -> None:
-        """A SESSION with another digest, whose sender is ahead of me, or behind, as its list of
-        `listed` senders says."""
+        """A SESSION with another digest came; its list of `listed` senders shows that its sender
+        is `ahead` of me, or `behind`."""
         if listed:
             self.soliciting = False
         elif self._message_log.senders.digest:
@@ -192,7 +194,7 @@ class Announcer:
             self._trickle.reset(now, self._presence.size())
 
     def soon(self) -> None:
-        """There is something about me to tell at once."""
+        """Something about this member has changed: send a SESSION at once."""
         self._spoke = -NEVER
 
     # -- what is told ----------------------------------------------------------------------------
@@ -205,7 +207,7 @@ class Announcer:
         if confirm.ask_due < due:
             due = confirm.ask_due
         if confirm.answer_due < due:
-            # One that the byte rate refuses waits for it: else the timer fires without end.
+            # An answer that the byte rate refuses waits for it: else the timer fires without end.
             due = min(due, max(confirm.answer_due, self._mute_until))
         return due
 

@@ -1,8 +1,8 @@
-"""What a room as a whole may send because somebody asked, or promised what never comes.
+"""What all members together may send because of NACKs, or of messages that strangers promise.
 
-A stranger's datagram reaches everybody, so what it makes everybody send must be shared out. There
-is nobody to ask for leave: each member counts what it hears and sends, and all come to nearly the
-same account.
+A stranger's datagram reaches everybody, so what it makes all members send must have a bound for
+the room as a whole. Nobody hands out permissions: each member counts what it hears and sends, and
+all of them come to nearly the same count.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ class RoomBudget:
         self._credit.spend(now, -min(REPAIRS_PER_NACK, max(room, 0.0)))
 
     def repaired(self, asked: bool, now: float) -> None:
-        """A repair to the room was sent or heard; `asked`: I know of an ask that it answers. (Who
-        sends what nobody asked for must not use up what belongs to those who ask.)"""
+        """A repair to the room was sent or heard; `asked`: I know of an ask that it answers.
+        (Repairs that nobody asked for must not use up the budget of those who ask.)"""
         self._repairs.take(now)
         if self._retries.level(now) <= RETRIES_BURST - 1:
             self._retries.spend(now, -1)
@@ -62,8 +62,8 @@ class RoomBudget:
         return self._repairs.level(now) >= 1 and self._credit.level(now) >= 1
 
     def repair_due(self) -> float:
-        """When the 100 a second allow another. What has no credit then is not sent at all: if it
-        waited, all would send at the next NACK."""
+        """When ROOM_REPAIR_PER_S allows another repair. One that finds no credit at that time is
+        not sent at all: if it waited, all members would send theirs at the next NACK."""
         return self._repairs.when()
 
     def bulk(self, messages: int, size: int, standing: bool, now: float) -> bool:

@@ -1,8 +1,9 @@
 """What members say they hold of senders from whom nothing was accepted here yet.
 
-A claim tells where a newcomer's record of that sender begins. There are CLAIMS_MAX; each belongs to
-the member that made it first, and of too many the oldest goes of whoever has most of them, first
-of those that have not been here for a while: who claims much loses his own.
+A claim tells where a newcomer's record of that sender begins. CLAIMS_MAX of them are kept; each
+belongs to the member that made it first. When there are more, the oldest claim of the member with
+the most claims is dropped, strangers before members of standing: a member that claims much loses
+only its own.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ _SHARE = attrgetter("stranger", "count")
 
 
 class _Claimant:
-    """One member's claims; the order is that of their making."""
+    """One member's claims, in the order in which it made them."""
 
     __slots__ = ("count", "origins", "stranger")
 
@@ -26,7 +27,7 @@ class _Claimant:
 
 
 class Claims:
-    """(lo, hi) by sender."""
+    """The claims of all members: (lo, hi) by sender."""
 
     __slots__ = ("_claimants", "claims")
 
@@ -66,12 +67,12 @@ class Claims:
         return None
 
     def look(self, origin: bytes) -> tuple[int, int] | None:
-        """The claim on `origin`."""
+        """The claim on `origin`, or None."""
         claim = self.claims.get(origin)
         return claim[:2] if claim else None
 
     def take(self, origin: bytes) -> tuple[int, int] | None:
-        """The claim on `origin`, which is forgotten."""
+        """Remove the claim on `origin` and return it, or None."""
         claim = self.claims.pop(origin, None)
         if claim is None:
             return None

@@ -1,4 +1,4 @@
-"""From "held in order" to "shown": parents, parts, what is gone.
+"""From "held in order" to "shown": waiting for parents and parts, and reporting lost messages.
 
 A message waits for the messages it names as parents (those its sender had seen), at most
 PARENT_WAIT_S; a message in parts waits for its last part. The head of a stream's backlog:
@@ -11,7 +11,8 @@ PARENT_WAIT_S; a message in parts waits for its last part. The head of a stream'
     parents not shown               waits; when PARENT_WAIT_S is over: shown, marked "early"
     else                            shown; whoever waits for it is looked at again
 
-Heads are the messages shown that none has named yet: what I say next names the newest as parents.
+Heads are messages that were shown and that no message names as a parent yet: the next message of
+this member names the newest of them.
 """
 
 from __future__ import annotations
@@ -53,8 +54,8 @@ def event_of(parts: list[Message], mark: str, verified: bool) -> Said:
 
 
 def _belongs(first: Message, message: Message) -> bool:
-    """Whether `message` can be a further part of one that began with `first`: else somebody wants
-    what another says to be read as the end of his own words."""
+    """Whether `message` can be a further part of one that began with `first`. A false one would
+    show somebody's words as the end of another's."""
     return (
         message.lamport == first.lamport
         and message.wall == first.wall
@@ -76,10 +77,10 @@ class CausalBuffer:
         self._streams = streams
         self._verified = verified
         self._heads: dict[Key, None] = {}
-        self._waiting: dict[bytes, tuple[float, Key]] = {}  # sender: (until when, for what)
-        # The same by what is waited for: sender, number.
+        self._waiting: dict[bytes, tuple[float, Key]] = {}  # sender: (until when, for which key)
+        # The same by the key that is waited for: sender, then number.
         self._waiters: dict[bytes, dict[int, list[Sender]]] = {}
-        self._ready: list[Sender] = []  # may have something to show; the last one first
+        self._ready: list[Sender] = []  # senders that may have something to show, last one first
         self._ready_at = NEVER  # since when: a step shows SHOWN_PER_STEP at most
         self._soonest = NEVER  # no wait ends before
         self.shown: list[tuple[Message | None, Any]] = []  # Said of it, or Lost; drained
@@ -109,8 +110,8 @@ class CausalBuffer:
     def offer(self, stream: Sender, now: float) -> None:
         """`stream.backlog` has grown: show what can be shown, there and wherever it helps.
 
-        A datagram that closes a hole may free a thousand messages: a step shows some of them, and
-        `handle_timer`, which is due at once, the others.
+        A datagram that closes a gap may free a thousand messages: a step shows some of them, and
+        `handle_timer`, which is due at once, shows the others.
         """
         ready = self._ready
         ready.append(stream)
@@ -184,11 +185,11 @@ class CausalBuffer:
             self.shown.append((None, Lost("lost", stream.sender, stream.name, count)))
 
     def _further_part(self, stream: Sender, message: Message) -> bool:
-        """Whether `message` is the rest of one that lost a part.
+        """Whether `message` is a further part of a message that lost a part.
 
-        All parts have one lamport time, and only the first names parents; the second sign counts
-        only behind a gap, and only with a sender that names parents at all. One that does neither
-        that nor heed others' times (a simple program) is at seq + 1 with all its messages.
+        All parts have one Lamport time, and only the first names parents. Naming none counts as a
+        sign only after a gap, and only with a sender that names parents at all. A simple program
+        that names none and ignores others' times has the Lamport time seq + 1 in all its messages.
         """
         behind_gap, stream.gap_before = stream.gap_before, False
         if stream.broken == message.lamport:
@@ -226,7 +227,7 @@ class CausalBuffer:
         return min(self._soonest, self._ready_at)
 
     def handle_timer(self, now: float) -> None:
-        """Go on with what a step left, and show what waited for its parents long enough."""
+        """Show what the last step left, and what has waited for its parents long enough."""
         if self._ready:
             self.offer(self._ready.pop(), now)
         if now < self._soonest:

@@ -1,10 +1,10 @@
-"""What I send: parts of my messages, the queue before the rate, unasked copies, and the caps.
+"""What this member sends: its messages in parts, their queue, unasked copies, and the rate caps.
 
-Everything that is sent passes `Egress`. Each type of datagram has a bucket, and all share one of
-bytes. `may_...` takes leave to send one datagram of a type, and `say_...` sends it; `..._due` tells
-when leave may be had. Unasked copies give way first: half of the bytes are not theirs. Nor are they
-those of bulk, and of repairs of what others said: who asks for much cannot keep me from asking and
-telling.
+Everything that is sent passes `Egress`. Each type of datagram has a token bucket, and all types
+share one bucket of bytes. `may_...` takes what one datagram of a type costs, if there is enough,
+and `say_...` sends it; `..._due` tells when there will be enough. Unasked copies use at most half
+of the bytes, and so do answers to others (bulk, and repairs of what others said): a member that
+asks for much cannot keep this one from asking and telling.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ if TYPE_CHECKING:
 
     Key = tuple[bytes, int]
 
-_OWN_BYTES = BYTES_BURST * (1 - ANSWERS_SHARE)  # what answers to others leave
+_OWN_BYTES = BYTES_BURST * (1 - ANSWERS_SHARE)  # bytes that answers to others must leave
 
 
 def split(text: str) -> list[bytes]:
@@ -98,7 +98,7 @@ class Outbox:
         return as_copy(message.datagram, more)
 
     def repeats(self, seq: int) -> bool:
-        """Whether copies of own number `seq` are still to come: no repair is needed then."""
+        """Whether copies of my message number `seq` are still to be sent: it needs no repair."""
         return seq in self._repeated
 
     def deadline(self) -> float:
@@ -147,7 +147,7 @@ class Egress:
         self._counts[what] += 1
         self._counts["bytes_sent"] += len(datagram)
         self.out.append((datagram, to))
-        # A repair is not among them: heard from anybody, it is counted.
+        # A repair is not kept among the echoes: it counts in the budget when it comes back.
         if to is None and not datagram[3] & RELAYED:
             self._await_echo(datagram)
 
@@ -157,10 +157,10 @@ class Egress:
             del self.echoes[next(iter(self.echoes))]
 
     def came_back(self, data: bytes) -> bool:
-        """Whether `data` is byte for byte what I sent: then there is nothing to judge in it.
+        """Whether `data` is byte for byte a datagram that I sent: it needs no parsing then.
 
-        On the loop for other members of this host it always comes back; to open and to compare it
-        took 20,000 instructions more.
+        Multicast is looped back for other members on this host, so each of my datagrams returns.
+        Parsing and comparing it took 20,000 machine instructions more.
         """
         if data in self.echoes:
             del self.echoes[data]
@@ -168,7 +168,7 @@ class Egress:
         return False
 
     def control(self, kind: int, body: bytes, what: str, now: float) -> None:
-        """Send a NACK, SESSION or BYE; its bucket is the caller's business."""
+        """Send a NACK, SESSION or BYE; the caller has asked its bucket."""
         datagram = self._codec.pack(kind, 0, self._sender, self._counter, 0, body)
         self._counter += 1
         self.emit(datagram, None, what, now)
@@ -177,7 +177,7 @@ class Egress:
         self.control(BYE, b"", "byes_sent", now)
 
     def _may_answer(self, bucket: TokenBucket, size: int, now: float) -> bool:
-        """As `_may`, for what others want of me: it leaves half of the bytes."""
+        """As `_may`, for answers to others: it leaves half of the bytes."""
         return self._level(now) >= size + _OWN_BYTES and bucket.take(now)
 
     def _answer_due(self, bucket: TokenBucket) -> float:
@@ -190,7 +190,7 @@ class Egress:
         return max(bucket.when(), self._bytes.when(size))
 
     def may_nack(self, now: float, spare: float = 0.0) -> bool:
-        """Take leave to send a NACK, when that leaves `spare` of its bucket."""
+        """Whether a NACK may be sent now that leaves `spare` in its bucket; takes one if so."""
         enough = self._nack.level(now) >= 1 + spare
         return enough and self._may(self._nack, DATAGRAM_BYTES_MAX, now)
 
@@ -218,12 +218,12 @@ class Egress:
         return self._due(self._data)
 
     def copies_afforded(self, size: int, now: float) -> int:
-        """How many copies of `size` bytes fit half of the bytes there are, besides the first."""
+        """How many copies of `size` bytes, besides the first, fit half of the bytes left."""
         return max(0, int(self._level(now) / 2 / size) - 1)
 
     def _level(self, now: float) -> float:
-        """Bytes that may be sent now. A clock that leaps fills the bucket at once: what is reserved
-        and not yet sent is then still to be paid."""
+        """Bytes that may be sent now. After a leap of the clock the bucket is full at once; bytes
+        that are reserved and not yet sent are then taken from it again."""
         level = self._bytes.level(now)
         over = level + self._reserved - BYTES_BURST
         if over > 0:
@@ -232,7 +232,7 @@ class Egress:
         return level
 
     def reserve(self, size: int, now: float) -> None:
-        """Bytes of the copies that are announced: what was announced must be sendable."""
+        """Take the bytes of announced copies now, so that they can be sent when they are due."""
         self._bytes.spend(now, size)
         self._reserved += size
 
@@ -248,8 +248,8 @@ class Egress:
         return max(self._answer_due(self._repair), self.room.repair_due())
 
     def say_repair(self, datagram: bytes, own: bool, now: float) -> bool:
-        """Send `datagram` (a message of my `own`?) as a repair to the room; False when the caps
-        forbid it now."""
+        """Send `datagram` as a repair to the room, unless the caps forbid it now; whether it was
+        sent. `own`: the message is mine."""
         may = self._may if own else self._may_answer
         if not self.room.may_repair(now) or not may(self._repair, len(datagram), now):
             return False

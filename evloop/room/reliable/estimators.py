@@ -1,21 +1,23 @@
 """How long a datagram takes one way, how much is lost, and how many copies that calls for.
 
-Nobody is believed alone: in an open room one of those who tell may be a liar.
+No single member decides an estimate: in an open room any of them may lie.
 
-`Delay`: each SESSION tells when it was sent, and repeats that time of the last SESSION heard with
-how long ago that was: half of the rest is the delay. Only times at which I did send, and lately,
-are taken for an echo, and only from news of its sender (the caller sees to that): a replay must not
-make me slow. An echo can be held back, so the newest of each member counts once, and the median
-rules. Up fast and down slowly: timers that are too short cost everybody, too long ones only me.
+`Delay`: each SESSION carries the time when it was sent, and the same time of the last SESSION that
+its sender heard, with how long ago that was (an echo). Half of the round trip, without that time,
+is the delay. An echo counts only when I did send at that time, and lately, and when it comes in a
+new datagram of its sender (the caller checks that): a replay must not make my timers slow. An echo
+can be held back, so the newest echo of each member counts once, and the median is used. The
+estimate rises fast and falls slowly: timers that are too short burden everybody, timers that are
+too long only this member.
 
 `LossMeter`: loss is measured where the number of datagrams is known beforehand: copies of a DATA
 say how many follow, and control datagrams are counted by their sender. Of a DATA only what follows
 the first copy that arrived is counted: given that one arrived, the rest is a fair sample. A sender
-can announce what it never sends. So each has an account of its own, with a share of the samples and
-no more loss than the better half of the room makes likely.
+can announce copies that it never sends. So each sender has an account of its own, with a bounded
+share of the samples, and with no more loss than the better half of the room makes likely.
 
-Members of standing (here for a while, and consistently) are asked first: strangers count only
-while there are none, or too few, of them.
+Members of standing (present for STANDING_S, with counters in step) count first: strangers count
+only while there are no, or too few, members of standing.
 """
 
 from __future__ import annotations
@@ -92,8 +94,8 @@ class Delay:
         return sent
 
     def echo(self, now: float) -> tuple[bytes, int, int]:
-        """(peer, its time of sending, us held since) of what goes out now; NOBODY when none was
-        heard."""
+        """The echo for a SESSION that is sent now: (peer, its time of sending, microseconds since
+        it came); the peer is NOBODY when none was heard."""
         self._owed = False
         held = int((now - self._heard) * 1e6) & 0xFFFFFFFF if self._peer != NOBODY else 0
         return self._peer, self._sent, held
@@ -121,7 +123,8 @@ class Delay:
             self.value = median
             self._known = True
             return
-        # Far too long is no noise: it was the first echo that was false, or the network changed.
+        # An estimate that is far too long is no noise: the first echo was false, or the network
+        # has changed.
         pace = 2 if median > self.value else 4 if median < self.value / 2 else 16
         self.value += (median - self.value) / pace
 
@@ -134,7 +137,7 @@ LATE_S = 0.25  # a copy that comes later than this after its time counts as lost
 
 
 class _Account:
-    """What was seen, and what was lost, of one sender."""
+    """How many datagrams of one sender arrived, and how many were lost."""
 
     __slots__ = ("lost", "seen")
 
@@ -144,7 +147,7 @@ class _Account:
 
 
 class _Accounts:
-    """Those of one class of senders: a window of the last LOSS_SAMPLES_MAX samples."""
+    """The accounts of strangers, or of members of standing: the last LOSS_SAMPLES_MAX samples."""
 
     __slots__ = ("by_sender", "total")
 
@@ -184,8 +187,8 @@ class _Accounts:
 def _believed(accounts: list[_Account]) -> tuple[float, float]:
     """(seen, lost) in all, of which each account's loss counts as far as it is likely.
 
-    The better half tells the odds of a loss. Three times these and a few more are believed of
-    anybody: honest accounts stay below that (they differ by chance, and by no more).
+    The half of the accounts with the least loss gives the odds of a loss. Three times these and a
+    few more are believed of anybody: honest accounts differ only by chance and stay below that.
     """
     ordered = sorted(accounts, key=lambda account: account.lost / (account.seen + account.lost))
     half = sum([account.seen + account.lost for account in ordered]) / 2
@@ -209,7 +212,7 @@ class LossMeter:
     __slots__ = ("_awaited", "_expiry", "_members", "_strangers")
 
     def __init__(self) -> None:
-        self._members = _Accounts()  # those of standing
+        self._members = _Accounts()  # of members of standing
         self._strangers = _Accounts()
         self._awaited: dict[Key, int] = {}  # copies still to come
         self._expiry: deque[tuple[float, Key]] = deque()
@@ -219,7 +222,7 @@ class LossMeter:
         class_.count(sender, seen, lost)
 
     def stands(self, sender: bytes) -> None:
-        """`sender` has been here for a while, and consistently."""
+        """`sender` is a member of standing now."""
         if sender in self._members.by_sender:
             return
         account = self._strangers.by_sender.pop(sender, None) or _Account()
@@ -239,7 +242,7 @@ class LossMeter:
     def further(self, key: Key, more: int) -> None:
         """Another copy of a known DATA."""
         awaited = self._awaited.get(key, 0)
-        if awaited > more:  # else a duplicate made on the way, or one that was overtaken
+        if awaited > more:  # else it was duplicated or overtaken on the way
             self._count(key[0], 1, awaited - more - 1)
             self._awaited[key] = more
 
@@ -259,10 +262,9 @@ class LossMeter:
     def percent(self, now: float, others: float | None = None) -> int:
         """Loss in percent, or LOSS_UNKNOWN.
 
-        Rounded down below 0.7: at 1 % loss the mean over members of what is rounded to the nearest
-        asks for more copies than the misses are worth. `others`, the mean of what they
-        tell, steadies it: in a large room many copies are sent, and their number is ruled by
-        whoever is furthest off.
+        Fractions below 0.7 are rounded down: at 1 % loss, rounding to the nearest calls for more
+        copies than the misses are worth. `others`, the mean of what they tell, steadies the
+        figure: in a large room the number of copies follows the member that is furthest off.
         """
         self._expire(now)
         accounts = list(self._members.by_sender.values())

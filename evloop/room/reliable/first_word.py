@@ -1,7 +1,7 @@
 """Why my first DATA may wait a little: what was said before has to sort before it (rule 1).
 
-A look back is sorted by Lamport time, and one that has heard nothing is at 1: what a `say` from
-cron says would stand above all that was said before. So, before the first DATA of mine,
+`/history` is sorted by Lamport time, and a member that has heard nothing is at 1: a line sent by
+`say` from cron would stand above all that was said before. So, before the first DATA of mine:
 
     heard so far                        then
     any DATA                            it goes at once: my Lamport time is right
@@ -36,8 +36,8 @@ class FirstWord:
         self._until = now + FIRST_WORD_S
 
     def due(self, soliciting: bool) -> float:
-        """When my first DATA, which is to be sent, goes at the latest (-inf: now), or when `waits`
-        has something to do. `soliciting`: no SESSION has told yet what there is."""
+        """When my first DATA is sent at the latest (-inf: now), or when `waits` has something to
+        do. `soliciting`: no SESSION has told yet which messages there are."""
         log = self._message_log
         if self._over:
             return -NEVER

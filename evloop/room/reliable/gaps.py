@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
     from evloop.room.reliable.packets import Range
 
-SLACK_S_MAX = max(NACK_BACKOFF_S_MAX / 8, DELAY_S_MAX)  # who would be due so soon may go along
+SLACK_S_MAX = max(NACK_BACKOFF_S_MAX / 8, DELAY_S_MAX)  # gaps due so soon go into the same NACK
 
 
 class Gap:
@@ -72,7 +72,7 @@ class Gap:
 
 
 def first_wait(rng: Random, delay: float, members: int) -> float:
-    """Seconds from noticing to asking: time for the answer to somebody else's question."""
+    """Seconds from noticing a gap to asking: the answer to another member's NACK may come first."""
     window = (4 if members < 200 else 8) * delay
     return 2 * delay + window_wait(rng, window, members)
 
@@ -80,8 +80,9 @@ def first_wait(rng: Random, delay: float, members: int) -> float:
 def retry_wait(tries: int, delay: float, flowing: bool = False) -> float:
     """Seconds from try number `tries` to the next, before jitter.
 
-    It grows by as much each time. (Measured with everybody deaf for 0.1 s at a time, 30 % of the
-    time: p99 of delivery 565 and 592 ms, and 640 and 626 ms with doubling.)
+    It grows by the same amount each time. (Doubling was worse: where everybody hears nothing for
+    0.1 s at a time, 30 % of the time, the p99 of delivery was 640 and 626 ms, and 565 and 592 ms
+    so, in two runs each.)
 
     While repairs are `flowing` there is no back-off: somebody holds the messages and answers, and
     of hundreds (a late joiner's) some are lost again and again.
@@ -90,12 +91,13 @@ def retry_wait(tries: int, delay: float, flowing: bool = False) -> float:
         return 12.0 * delay
     if tries >= STUCK_ASKS:
         return NACK_BACKOFF_S_MAX
-    # Not beyond a second on a slow link: so long as it was not asked for 6 times, I am silent.
+    # At most a second, or one step on a slow link: until a gap was asked for STUCK_ASKS times,
+    # this member sends no SESSION at its Trickle points.
     return min(12.0 * delay * tries, max(NACK_RETRY_S_MAX, 12.0 * delay))
 
 
 def jitter(rng: Random) -> float:
-    """So that two members that asked at the same time do not do so again."""
+    """A factor for a wait, so that two members that asked at one time do not do so again."""
     return 0.75 + 0.5 * rng.random()
 
 
@@ -108,23 +110,24 @@ class Gaps:
     """The table of gaps of one room.
 
     What is certain (its sender's word) and what is hearsay are kept apart, by sender. When the
-    table is full, who is missing least takes a place from who is missing most: the highest number
-    goes, for it would be shown last, and `dropped` tells whose. What one call may note or look at
-    has a bound, so that no datagram costs much by what it names.
+    table is full, a sender with few gaps takes a place from the sender with the most: the gap with
+    the highest number goes, for that message would be shown last, and `dropped` lists it. What one
+    call may note or look at has a bound, so that no datagram costs much by what it names.
     """
 
     __slots__ = (
-        "_due", "_recovered", "_rng", "_round", "_rumours", "_spent", "_words", "count", "dropped",
+        "_due", "_hearsay", "_recovered", "_rng", "_round", "_spent", "_words", "count", "dropped",
         "hearsay", "next_due", "pressing",
     )  # fmt: skip
 
     def __init__(self, rng: Random) -> None:
         self._rng = rng
         self._words: dict[bytes, dict[int, Gap]] = {}
-        self._rumours: dict[bytes, dict[int, Gap]] = {}
-        # Rumours that were asked for: a false one must not keep out a true one.
+        self._hearsay: dict[bytes, dict[int, Gap]] = {}
+        # Hearsay that was asked for already: it makes room first, so that false hearsay does not
+        # keep out true.
         self._spent: dict[tuple[bytes, int], None] = {}
-        self._due: dict[bytes, float] = {}  # of each sender: none of its gaps is due before
+        self._due: dict[bytes, float] = {}  # by sender: none of its gaps is due before that time
         self._round = -NEVER  # when the NACK that is being waited for is due
         self._recovered = -NEVER  # when a repair last closed a gap
         self.dropped: list[tuple[bytes, int]] = []  # (sender, number) that had to make room
@@ -135,7 +138,7 @@ class Gaps:
 
     def of(self, sender: bytes) -> dict[int, Gap]:
         """The gaps of one sender by number (a copy)."""
-        return {**self._words.get(sender, {}), **self._rumours.get(sender, {})}
+        return {**self._words.get(sender, {}), **self._hearsay.get(sender, {})}
 
     # -- what is missing -------------------------------------------------------------------------
 
@@ -159,15 +162,15 @@ class Gaps:
         Returns the number behind the last one noted or held (-1: there was no room for any): at
         most GAPS_NOTED_MAX are noted in one call, and GAPS_SENDER_MAX of one sender at a time.
         """
-        words, rumours = self._words.get(sender, _NONE), self._rumours.get(sender)
+        words, hearsay = self._words.get(sender, _NONE), self._hearsay.get(sender)
         seqs = seqs[:NAMED_MAX]
         room = min(GAPS_NOTED_MAX, GAPS_SENDER_MAX - len(words))
         missing = [seq for seq in seqs if seq not in held and seq not in words]
         cut = missing[max(room, 0) :]  # of these none is noted
         del missing[max(room, 0) :]
-        if rumours and missing:
-            known = [rumours[seq] for seq in missing if seq in rumours]
-            missing = [seq for seq in missing if seq not in rumours]
+        if hearsay and missing:
+            known = [hearsay[seq] for seq in missing if seq in hearsay]
+            missing = [seq for seq in missing if seq not in hearsay]
             for gap in known:
                 self._believe(gap)
         if missing:
@@ -183,12 +186,13 @@ class Gaps:
         return seqs[-1] + 1 if seqs else -1
 
     def _make_room(self, mine: int) -> bool:
-        """Drop hearsay that was asked for, or a gap of whoever has most: two more than `mine`."""
+        """Make room for a gap of a sender that has `mine`: drop hearsay that was asked for, or a
+        gap of the sender with the most, if it has at least two more. Whether that worked."""
         if self._spent:
             self.remove(*next(iter(self._spent)))
             return True
         largest = max(self._words.values(), key=len, default={})
-        if len(largest) <= mine + 1:  # else two would take one place from each other for ever
+        if len(largest) <= mine + 1:  # else two senders would take one place from each other
             return False
         seq = max(largest)
         sender = largest[seq].sender
@@ -208,18 +212,18 @@ class Gaps:
         """Somebody says that `seqs` exist: note them, so that `sender` has at most `most` such.
         `held`: it holds them itself, which is evidence.
 
-        Rumours that were asked for already make room, then those of whoever has most. Returns how
-        many were noted.
+        Hearsay that was asked for already makes room, then that about the sender with the most of
+        it. Returns how many numbers were noted.
         """
         room = min(HEARSAY_GAPS_MAX - self.hearsay, GAPS_MAX - self.count)
         if sender not in self._due and len(seqs) <= min(room, most):
             if seqs:
                 self._insert(sender, seqs, now, due, False, now if held else -NEVER)
             return len(seqs)
-        rumours, words = self._rumours.get(sender, _NONE), self._words.get(sender, _NONE)
-        new = [seq for seq in seqs if seq not in rumours and seq not in words][:most]
-        mine = len(rumours)
-        for seq in [seq for seq, gap in rumours.items() if gap.asks and seq not in seqs]:
+        hearsay, words = self._hearsay.get(sender, _NONE), self._words.get(sender, _NONE)
+        new = [seq for seq in seqs if seq not in hearsay and seq not in words][:most]
+        mine = len(hearsay)
+        for seq in [seq for seq, gap in hearsay.items() if gap.asks and seq not in seqs]:
             if mine + len(new) <= most:
                 break
             self.remove(sender, seq)
@@ -227,19 +231,19 @@ class Gaps:
         del new[max(0, most - mine) :]
         room = min(HEARSAY_GAPS_MAX - self.hearsay, GAPS_MAX - self.count)  # more by now, maybe
         for index in range(max(0, room), len(new)):
-            if not self._drop_rumour(mine + index):
+            if not self._drop_hearsay(mine + index):
                 del new[index:]
                 break
         if new:
             self._insert(sender, new, now, due, False, now if held else -NEVER)
         return len(new)
 
-    def _drop_rumour(self, mine: int) -> bool:
-        """Make room for a rumour of somebody who has `mine`."""
+    def _drop_hearsay(self, mine: int) -> bool:
+        """Make room for hearsay about a sender that has `mine` such gaps; whether that worked."""
         if self._spent:
             self.remove(*next(iter(self._spent)))
             return True
-        largest = max(self._rumours.values(), key=len, default={})
+        largest = max(self._hearsay.values(), key=len, default={})
         if len(largest) <= mine + 1:
             return False
         gap = largest[max(largest)]
@@ -256,7 +260,7 @@ class Gaps:
         evidence: float,
     ) -> None:
         new = {seq: Gap(sender, seq, now, due, word, evidence) for seq in seqs}
-        table = self._words if word else self._rumours
+        table = self._words if word else self._hearsay
         if sender in table:
             table[sender].update(new)
         else:
@@ -272,10 +276,10 @@ class Gaps:
             self.next_due = due
 
     def _believe(self, gap: Gap) -> None:
-        rumours = self._rumours[gap.sender]
-        del rumours[gap.seq]
-        if not rumours:
-            del self._rumours[gap.sender]
+        hearsay = self._hearsay[gap.sender]
+        del hearsay[gap.seq]
+        if not hearsay:
+            del self._hearsay[gap.sender]
         self._spent.pop(gap.key, None)
         gap.word = True
         self._words.setdefault(gap.sender, {})[gap.seq] = gap
@@ -284,18 +288,18 @@ class Gaps:
 
     def believe(self, sender: bytes, below: int) -> None:
         """The sender's own word now says that all numbers below `below` exist."""
-        rumours = self._rumours.get(sender)
-        if rumours:
-            for gap in [gap for gap in rumours.values() if gap.seq < below]:
+        hearsay = self._hearsay.get(sender)
+        if hearsay:
+            for gap in [gap for gap in hearsay.values() if gap.seq < below]:
                 self._believe(gap)
 
     def remove(self, sender: bytes, seq: int) -> bool:
-        """The message came, or is given up. Whether it was missing."""
+        """The message has come, or it is given up: drop its gap. Whether there was one."""
         table = self._words
         gaps = table.get(sender)
         gap = gaps.pop(seq, None) if gaps else None
         if gap is None:
-            table = self._rumours
+            table = self._hearsay
             gaps = table.get(sender)
             gap = gaps.pop(seq, None) if gaps else None
             if gap is None:
@@ -307,12 +311,12 @@ class Gaps:
         self.count -= 1
         if not gaps:
             del table[sender]
-            if sender not in self._words and sender not in self._rumours:
+            if sender not in self._words and sender not in self._hearsay:
                 self._due.pop(sender, None)
         return True
 
     def recovered(self, sender: bytes, seq: int, now: float) -> bool:
-        """A repair brought the message. Whether it was missing."""
+        """A repair brought the message: drop its gap. Whether there was one."""
         if not self.remove(sender, seq):
             return False
         self._recovered = now
@@ -320,7 +324,7 @@ class Gaps:
 
     def forget(self, sender: bytes, start: int = 0) -> None:
         """Remove the gaps of `sender` from number `start` on."""
-        for table in (self._words, self._rumours):
+        for table in (self._words, self._hearsay):
             for seq in [seq for seq in table.get(sender, ()) if seq >= start]:
                 self.remove(sender, seq)
 
@@ -332,7 +336,7 @@ class Gaps:
         for sender, lo, hi in listed:
             if sender not in self._due or hi <= lo:
                 continue
-            for table in (self._words, self._rumours):
+            for table in (self._words, self._hearsay):
                 gaps = table.get(sender)
                 if gaps is None:
                     continue
@@ -348,7 +352,7 @@ class Gaps:
     def heard_nack(self, listed: Sequence[Range], now: float, delay: float) -> None:
         """Somebody else asked anyone for `listed`: its answer will serve me too."""
         factor = jitter(self._rng)
-        waits: dict[int, float] = {}  # by tries: many have equal ones
+        waits: dict[int, float] = {}  # by the number of tries, which many gaps share
         for gap in self._within(listed):
             later = waits.get(gap.tries, -NEVER)
             if later == -NEVER:
@@ -361,9 +365,9 @@ class Gaps:
                 gap.due = later
 
     def hearsay_room(self, entries: int) -> int:
-        """How many rumours each of so many entries of one SESSION may make."""
+        """How many gaps by hearsay each of so many entries of one SESSION may make."""
         if self.hearsay + HEARSAY_NOTED_MAX > HEARSAY_GAPS_MAX:
-            return 1  # each takes the place of another
+            return 1  # the table of hearsay is full: each takes the place of another
         return max(1, HEARSAY_NOTED_MAX // max(entries, 1))
 
     def evidence(self, listed: Mapping[bytes, tuple[int, int]], now: float, due: float) -> bool:
@@ -382,9 +386,9 @@ class Gaps:
         return bool(missing)
 
     def take_due(self, now: float, delay: float) -> tuple[list[Gap], list[Gap]]:
-        """(those to ask for now, those that are gone); hearsay last, else in order.
+        """(gaps to ask for now, gaps that are given up); hearsay last, else in order.
 
-        When one is due, those that would be soon go along.
+        When one gap is due, those that would be due soon are asked for with it.
         """
         asking: list[Gap] = []
         gone: list[Gap] = []
@@ -397,7 +401,7 @@ class Gaps:
                 soonest = min(soonest, first)
                 continue
             rest = NEVER
-            for table in (self._words, self._rumours):
+            for table in (self._words, self._hearsay):
                 for gap in table.get(sender, _NONE).values():
                     if gap.due > now and gap.due > now + self._slack(gap, delay):
                         rest = min(rest, gap.due)

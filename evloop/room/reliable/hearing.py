@@ -1,8 +1,8 @@
 """What a SESSION tells about messages: who lacks what, and who has said how much.
 
-A SESSION is `fresh` when its counter continues that of its sender: only such a one takes anything
-back, of itself (how much it has said) and of me (how much of mine it holds). What it tells of
-others is hearsay (see `nack`), and a claim where there is no record yet (see `claims`).
+A SESSION is `fresh` when its counter continues that of its sender. Only a fresh one can lower what
+an earlier one told: how much its sender has said itself, and how much of mine it holds. What it
+tells of others is hearsay (see `nack`), and a claim where there is no record yet (see `claims`).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Hearing:
-    """The hearing half of one session. `changed`: some member holds more or less of mine now."""
+    """Takes in what SESSIONs tell. `changed`: some member holds more or less of mine now."""
 
     __slots__ = ("_announcer", "_asker", "_message_log", "changed")
 
@@ -32,7 +32,7 @@ class Hearing:
 
     def holds(self, member: Member, hi: int, fresh: bool) -> None:
         """`member` says that `hi` is the next number of mine for it."""
-        # The newest word counts; more than I have said is no word about me.
+        # The newest statement counts; a number beyond what I have said is no statement about me.
         if hi != member.holds and hi <= self._message_log.own.hi and (fresh or hi > member.holds):
             member.holds = hi
             self.changed = True
@@ -40,7 +40,7 @@ class Hearing:
     def own_word(
         self, member: Member, stream: Sender | None, hi: int, fresh: bool, now: float
     ) -> None:
-        """`member` says that `hi` is the next number of its own: nobody knows better."""
+        """`member` says that `hi` is its own next number, which it knows better than anybody."""
         if not fresh:
             if stream is not None and hi > stream.word:
                 self._asker.told(stream, hi, now)
@@ -63,12 +63,12 @@ class Hearing:
     ) -> bool:
         """The digest of `sender` differs from mine: who lacks what? Whether I lack any of it."""
         message_log, asker = self._message_log, self._asker
-        # Of two claims to one sender's messages the first counts.
+        # When a list names one sender twice, the first entry counts.
         last = {origin: (lo, hi) for origin, lo, hi in reversed(entries)}
         once = dict(reversed(last.items()))  # in the order listed, again
         whole = len(once) < SESSION_ENTRIES
         if sender in once or (whole and once) or not digest:
-            # Where all that it knows of is told, and nothing of its own is, it has said nothing.
+            # The list is complete and its own id is not in it: it has said nothing.
             hi = once[sender][1] if sender in once else 0
             self.own_word(member, message_log.streams.get(sender), hi, fresh, now)
         ahead = bool(asker.gaps.count) and asker.evidence(once, now)
@@ -76,7 +76,7 @@ class Hearing:
         known = noted = 0
         standing = member.standing(now)
         each = asker.gaps.hearsay_room(len(once))
-        due = 0.0  # of what is found missing: drawn when there is any
+        due = 0.0  # when to ask for what is found missing; drawn with the first gap
         for origin, (lo, hi) in once.items():
             stream = message_log.streams.get(origin)
             if stream is None:
@@ -97,7 +97,7 @@ class Hearing:
                     noted += asker.hear_of(origin, lo, hi, each, now, due, True)
             behind |= stream.lo <= hi < stream.hi
         if once and whole and known < message_log.senders.listed():
-            behind = True  # a whole list, and a sender of mine is not in it
+            behind = True  # the list is complete, and a sender that I know is not in it
         if noted or ahead:
             asker.holders.claimed(sender, once, standing)
         self._announcer.heard_other(len(once), ahead, behind, now)

@@ -1,15 +1,15 @@
-"""The messages held: to repair from, to tell copies from conflicts, to look back on.
+"""The messages held: for repairs, for telling copies from conflicts, and for `/history`.
 
-At most HISTORY_MESSAGES_MAX, HISTORY_BYTES_MAX and HISTORY_S. Over the caps whoever fills the
-history loses his own first:
+At most HISTORY_MESSAGES_MAX messages, HISTORY_BYTES_MAX bytes, and none older than HISTORY_S. Over
+the caps, a sender that fills the history loses its own messages first:
 
     the message is from      and strangers hold         what goes
     a stranger               anything                   the oldest of the stranger that has most
     a member of standing     more than their half       the same
     a member of standing     less                       the oldest of the member that has most
 
-A stranger is who has not been present for a while (`Membership.standing`). What is held ahead of a
-gap is among all this: there is no other place where messages are kept.
+A stranger is a sender that is not a member of standing (`Member.standing`). Messages held ahead of
+a gap are here too: messages are kept nowhere else.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ if TYPE_CHECKING:
     Key = tuple[bytes, int]
 
 _WEIGHT = attrgetter("weight")
-# A message weighs its bytes, and what one may have on average: so both caps count in one number.
+# A message weighs its bytes and the average that the caps allow: so both caps are one number.
 _BASE_WEIGHT = HISTORY_BYTES_MAX // HISTORY_MESSAGES_MAX
 
 
 class _Held:
-    """What is held of one sender; the order is that of arrival."""
+    """What is held of one sender, in the order of arrival."""
 
     __slots__ = ("messages", "shown", "size", "weight")
 
@@ -108,7 +108,7 @@ class History:
         return gone
 
     def replace(self, message: Message) -> None:
-        """`message`, which is held, has another Lamport time and nothing else that is new."""
+        """Put `message` in the place of the one held under its key: its Lamport time is new."""
         held = self._of(message.sender)
         if held is not None and message.seq in held.messages:
             held.messages[message.seq] = (held.messages[message.seq][0], message)
@@ -174,7 +174,7 @@ class History:
             self.strangers_weight -= weight
 
     def expire(self, now: float) -> list[Key]:
-        """Drop what is too old; return the keys. A walk, done once in HISTORY_SWEEP_S."""
+        """Drop what is too old; return the keys. It walks over all, once in HISTORY_SWEEP_S."""
         self.sweep_at = now + HISTORY_SWEEP_S
         gone: list[Key] = []
         for table in (self._members, self._strangers):
@@ -187,7 +187,7 @@ class History:
         return gone
 
     def forget(self, sender: bytes) -> None:
-        """Drop all of one sender: its record is gone, so nobody could tell a replay."""
+        """Drop all of one sender: its record is gone, so a replay could not be recognised."""
         held = self._of(sender)
         if held is not None:
             self._lighter(sender, held, len(held.messages), held.size)

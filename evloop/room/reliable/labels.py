@@ -2,11 +2,11 @@
 
 A label is the bare name only where no *other* present member has a name that is the same under
 `fold`. Else the end of the sender's id is added: `Mel~3f2a`, two bytes of it, or as many as it
-takes to differ from every present member of that name. Who is not present (whose SESSIONs were not
-heard, or who has left) is marked in the same way: else a datagram with a new id and the name of a
-member would be taken for that member's word. A name that breaks the rules is not shown at all: its
-sender's id stands in its place, as 16 hexadecimal digits. Names that spell a tag or an id break the
-rules (`check_member_name`), so nobody can choose what is written here.
+takes to differ from every present member of that name. A sender that is not present (its SESSIONs
+were not heard, or it has left) is marked in the same way: else a datagram with a new id and the
+name of a member would look like that member's. A name that breaks the rules is not shown at all:
+its sender's id stands in its place, as 16 hexadecimal digits. Names that look like such a mark or
+an id break the rules (`check_member_name`), so nobody can choose what is written here.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ TAG_BYTES_MIN = TAG_DIGITS_MIN // 2
 class Labels:
     """The names of those present, myself included.
 
-    Joining, leaving and labelling cost the same in a room of 16,384 as in a small one, whatever
-    the names: of each name the ids are kept sorted by their ends, so that the two beside an id tell
-    how much of it is needed.
+    Joining, leaving and labelling cost the same in a room of 16,384 members as in a small one,
+    whatever the names: the ids of each name are kept sorted by their ends, so that the two beside
+    an id tell how many bytes of it are needed.
     """
 
     __slots__ = ("judged", "present")
 
     def __init__(self) -> None:
-        self.judged: dict[str, tuple[str, str]] = {}  # name: (as shown, its fold), ("", ""): bad
+        self.judged: dict[str, tuple[str, str]] = {}  # name: (as shown, its fold); ("", "") if bad
         self.present: dict[str, list[bytes]] = {}  # fold: ids read from their ends, sorted
 
     def _judge(self, name: str) -> tuple[str, str]:
@@ -89,7 +89,7 @@ class Labels:
 
 
 def _in_common(one: bytes, other: bytes) -> int:
-    """With how many equal bytes both begin."""
+    """How many bytes at their beginnings are equal."""
     count = 0
     for a, b in zip(one, other):
         if a != b:

@@ -1,9 +1,9 @@
-"""Lamport time: what the look back is sorted by (rule 1).
+"""Lamport time: what `/history` is sorted by (rule 1).
 
-A message is one later than all that its sender has seen, so an honest room goes forward by one a
-message. A stranger may name any number, and a room that believed it would be at the end of its 32
-bits after some datagrams: then all later messages would have the same time, and be sorted by sender
-for good. So what I hear moves my clock no faster than people talk:
+A message is one later than all that its sender has seen, so the clock of an honest room advances
+by one for each message. A stranger may name any number, and a room that believed it would be at the
+end of its 32 bits after a few datagrams: then all later messages would have the same time, and be
+sorted by sender for good. So what I hear moves my clock no faster than people talk:
 
     when                              it follows
     within NEWCOMER_S of the first    up to LAMPORT_JUMP_MAX: the room is older than I am
@@ -11,7 +11,7 @@ for good. So what I hear moves my clock no faster than people talk:
     later, further ahead              as far as a bucket goes (LAMPORT_BURST, LAMPORT_PER_S)
     beyond LAMPORT_JUMP_MAX           never
 
-What is not followed is sorted where it was shown: as if its sender had named my own time.
+A message whose time is not followed is sorted where it was shown, as if it had my own time.
 """
 
 from __future__ import annotations
@@ -35,14 +35,15 @@ class LamportClock:
 
     def __init__(self, now: float) -> None:
         self.value = 0
-        self._begun = NEVER  # when I first heard of any
+        self._begun = NEVER  # when I first heard a message
         self._ahead = TokenBucket(LAMPORT_PER_S, LAMPORT_BURST, now)
 
     def tick(self, seq: int, parts: int) -> int:
         """The time of a message of my own, whose first part has number `seq`.
 
-        Of no further part is it the number + 1: so the messages of a program that heeds no Lamport
-        times look, and a part is to be told from them when those before it are lost.
+        No further part has the Lamport time number + 1: that is what all messages of a program
+        look like that ignores Lamport times, and a further part must differ from these when the
+        parts before it are lost.
         """
         value = self.value + 1
         if seq + 2 <= value <= seq + parts:
@@ -51,7 +52,7 @@ class LamportClock:
         return self.value
 
     def hear(self, lamport: int, now: float) -> None:
-        """A message of another has this time."""
+        """Another member's message has this time: follow it, as the table above says."""
         step = lamport - self.value
         if step <= 0 or step > LAMPORT_JUMP_MAX:
             return

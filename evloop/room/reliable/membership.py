@@ -5,9 +5,9 @@ A member is present from its first SESSION until a BYE, or until it was silent f
     T = max(6 s, min(0.4 s N, 20 s), 0.15 s N)
     N = max(members I count, median of the counts that they told last)
 
-so a small room notices soon and a large one spends little. Being present has nothing to do with
-having spoken: sender records live in `senders`. Losses are kept as a histogram of percents, so that
-how many copies to send is found without a walk over all members.
+so a small room notices soon that somebody is gone, and a large one spends little. A member can be
+present without having said anything: records of senders are in `message_log`. Losses are kept as a
+histogram of percents, so that the number of copies is found without a walk over all members.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from evloop.room.reliable.limits import (
 )
 from evloop.room.reliable.packets import NOBODY
 
-SILENT_INTERVALS = 3.5  # of T; three lost SESSIONs in a row are no silence yet
+SILENT_INTERVALS = 3.5  # of T: three SESSIONs lost in a row do not make a member absent
 
 
 class Member:
@@ -41,9 +41,9 @@ class Member:
     `holds`: next number of mine that it is known to have reached. `said`: next number of its own,
     by its newest SESSION; -1: it has told none yet.
 
-    Its control datagrams are counted, so a forged one is mostly out of step. What continues the
-    count is `fresh`; another count is taken for its own only when that has stood still for longer
-    than its sender may be silent, and the other went on meanwhile.
+    Its control datagrams are numbered, so a forged one is mostly out of step. One that continues
+    the count is `fresh`. Another count takes its place only when the first has stood still for
+    longer than its sender may be silent, while the other went on.
     """
 
     __slots__ = (
@@ -66,20 +66,20 @@ class Member:
 
     def __init__(self, heard: float, raw_name: bytes, counter: int) -> None:
         self.since = self.heard = self.followed = self.said_at = heard
-        self.words = 1  # control datagrams that continued the count, and the first
+        self.words = 1  # the first control datagram, and those that continued its count
         self.rival = counter  # the newest counter that did not continue the count
         self.said = -1
-        self.silent = False  # it has said by its own word that it had said nothing yet
+        self.silent = False  # a SESSION of its own told that it had said nothing yet
         self.doubted = False  # somebody said BYE in its name
         self.vote = 0  # how many members it counts; 0: it has not told
         self.raw_name = raw_name
         self.name = raw_name.decode(errors="replace")
-        self.counter = counter  # of its control datagrams
+        self.counter = counter  # of its newest control datagram in the count
         self.loss = LOSS_UNKNOWN
         self.holds = 0
 
     def standing(self, now: float) -> bool:
-        """Whether it has been here for a while, and consistently."""
+        """Whether it is a member of standing: heard for STANDING_S, its counters in step."""
         return self.words > 1 and now >= self.since + STANDING_S
 
     def reach(self, now: float) -> float:
@@ -87,8 +87,8 @@ class Member:
         return self.said + REACH_MESSAGES + REACH_PER_S * (now - self.said_at)
 
     def fresh(self, counter: int, now: float, patience: float) -> bool:
-        """Note a control datagram; whether it continues the count, or one that takes its place
-        because this one stood still for `patience` seconds."""
+        """Note a control datagram; whether it continues the count, or a count that takes the place
+        of one that stood still for `patience` seconds."""
         step = (counter - self.counter) & 0xFFFFFFFF
         if 0 < step <= FOLLOW_MAX:
             follows = True
@@ -134,7 +134,7 @@ class Membership:
         self.members: dict[bytes, Member] = {}
         self._once: dict[bytes, None] = {}  # members heard once: the first to make room
         self._sample: list[bytes] = []  # members to be looked at when room must be made
-        self.pushed: list[tuple[bytes, Member]] = []  # those that made room
+        self.pushed: list[tuple[bytes, Member]] = []  # those that had to make room
         self.departed: dict[bytes, tuple[int, float]] = {}  # (counter, until) of BYEs heard
         self._loss_known = 0  # how many members tell their loss
         self.losses: dict[int, int] = {}  # how many members report so many percent
@@ -142,7 +142,7 @@ class Membership:
         self._hint = 1
         self._estimate = 0  # N; 0: to be found anew
         self._interval = PRESENCE_S_MIN  # T
-        self._sweep = float("inf")  # nobody has been silent too long before
+        self._sweep = float("inf")  # before that time nobody can have been silent too long
 
     def expect(self, members: int) -> None:
         """Somebody outside (the directory) knows that at least so many are here."""
@@ -161,19 +161,19 @@ class Membership:
         return self._estimate
 
     def interval(self) -> float:
-        """T in seconds: everybody says something at least as often."""
+        """T in seconds: every member sends a SESSION at least so often."""
         if not self._estimate:
             self.size()
         return self._interval
 
     def rename(self, own_name: str) -> None:
-        """I am called otherwise from now on."""
+        """My name is `own_name` from now on."""
         self._labels.drop(self._own_id, self._own_name)
         self._own_name = own_name
         self._labels.put(self._own_id, own_name)
 
     def named(self, sender: bytes, member: Member, raw_name: bytes) -> str:
-        """`member`, whose id is `sender`, is called otherwise from now on; returns the old name."""
+        """`member`, whose id is `sender`, has a new name from now on; returns the old one."""
         old = member.name
         self._labels.drop(sender, old)
         member.raw_name = raw_name
@@ -186,7 +186,7 @@ class Membership:
         return self._labels.label(sender, name)
 
     def add(self, sender: bytes, raw_name: bytes, counter: int, now: float) -> Member | None:
-        """A new member, or None when there are too many that are likelier to be real."""
+        """Add a member; None when the table is full of members that are likelier to be real."""
         if len(self.members) >= MEMBERS_MAX and not self._make_room(now):
             return None
         member = self.members[sender] = Member(now, raw_name, counter)
@@ -199,8 +199,9 @@ class Membership:
         return member
 
     def _make_room(self, now: float) -> bool:
-        """Let one go for a newcomer: of those heard once the one that came first, else whoever of a
-        sample was not heard for longest, if it was not heard for STANDING_S."""
+        """Drop one member for a newcomer; whether one could go. Of those heard once the first that
+        came, else that of a sample that was not heard for longest, if that is STANDING_S or more.
+        """
         if self._once:
             sender = next(iter(self._once))
         else:
@@ -217,7 +218,7 @@ class Membership:
         return member is not None
 
     def fresh(self, sender: bytes, member: Member, counter: int, now: float) -> bool:
-        """`member` sent a control datagram; whether it continues the count of those before."""
+        """`member` sent a control datagram; whether it continues the count of those before it."""
         member.heard = now
         if not member.fresh(counter, now, FOLLOW_INTERVALS * self.interval()):
             return False
@@ -249,8 +250,8 @@ class Membership:
         member.loss = loss
 
     def mean_loss(self) -> float | None:
-        """Mean loss that the others tell, 0 to 1; None when nobody tells any. Nobody counts with
-        more than twice the median and a few percent: one liar would be worth many."""
+        """Mean loss that the others tell, 0 to 1; None when nobody tells any. Each counts with at
+        most twice the median and LOSS_BEYOND_MEDIAN: else one liar would count like many."""
         if not self._loss_known:
             return None
         below, median = 0, -1
@@ -273,10 +274,10 @@ class Membership:
         return member
 
     def said_bye(self, sender: bytes, counter: int, now: float) -> Member | None:
-        """`sender` left with control datagram number `counter`; what it was, if it was here.
+        """`sender` left with control datagram number `counter`; returns its record, if any.
 
-        Who was heard after a BYE in its name never said that one: from then on only silence tells
-        that it is gone.
+        A member that is heard after a BYE in its name did not send that BYE: from then on only
+        silence tells that it is gone.
         """
         member = self.members.get(sender)
         if member is not None and member.doubted:
@@ -290,7 +291,7 @@ class Membership:
         return member
 
     def overtaken(self, sender: bytes, counter: int, now: float) -> bool:
-        """Whether a SESSION is older than its sender's BYE of just now; else that BYE is void."""
+        """Whether a SESSION was sent before its sender's recent BYE; if not, that BYE is void."""
         last, until = self.departed.get(sender, (0, 0.0))
         return now < until and (last - counter) & 0xFFFFFFFF < 0x80000000
 
@@ -306,14 +307,14 @@ class Membership:
         return min([member.holds for member in self.members.values()], default=most)
 
     def deadline(self) -> float:
-        """When `silent` may have something to tell; it may also have nothing."""
+        """When to call `silent`; it may find nobody then."""
         return self._sweep
 
     def silent(self, now: float) -> list[tuple[bytes, Member]]:
-        """Remove and return those who were silent too long.
+        """Remove and return the members that were silent too long.
 
-        A walk over all, but the next is due when today's quietest would be too quiet: at most
-        two or three walks in the time in which everybody speaks once.
+        It walks over all members. The next walk is due when the member that is now silent for
+        longest would be silent too long: two or three walks at most in one interval T.
         """
         if now < self._sweep:
             return []
@@ -322,6 +323,6 @@ class Membership:
         for sender, _ in quiet:
             self.remove(sender)
         oldest = min([member.heard for member in self.members.values()], default=float("inf"))
-        # Soon again: with those who go the patience gets shorter.
+        # After one T at the latest: where members leave, the patience gets shorter.
         self._sweep = min(oldest + patience, now + self._interval) if self.members else oldest
         return quiet

@@ -1,9 +1,9 @@
-"""What was said in the room as far as it got here: records, history, and what is shown.
+"""What was said in the room, as far as it came here: records, history, and what is shown.
 
 `VersionVector`: who has spoken, and how far each has got. Its digest is the XOR over all
 senders of a hash of (sender, next number), kept up to date at each step, so that comparing two
-members costs one comparison. Records are listed in SESSIONs most recently changed first; the last
-quarter of a list rotates through the rest.
+members costs one comparison. A SESSION lists the records that changed most recently first; the
+last quarter of its list rotates through the others.
 
 The log takes in DATA, mine and others', and keeps in step: `streams` (order), `senders` (digest
 and listing), `history` (what is held), `causal_buffer` (what is shown). What becomes of a DATA:
@@ -103,11 +103,11 @@ class VersionVector:
         return len(self.streams) >= SENDERS_MAX
 
     def spare(self, since: float, standing: bool, now: float) -> Sender | None:
-        """The record that makes room for a sender that is present since `since` (inf: it is not),
-        or None.
+        """The record that makes room for a sender that is present since `since` (inf: it is not
+        present), or None.
 
-        The one not heard for longest of those that were never present for a while goes when it is
-        younger than the newcomer, or not heard for STANDING_S; one of standing when it was not
+        First comes the stranger that was not heard for longest: it goes when it is younger than
+        the newcomer, or was not heard for STANDING_S. A member of standing goes when it was not
         heard for SENDER_KEPT_S.
         """
         stream = min(self.streams.values(), key=_SPARE)
@@ -138,8 +138,8 @@ class VersionVector:
         recent[sender] = None
 
     def listing(self, count: int, first: bytes, own: bytes = b"") -> list[tuple[bytes, int, int]]:
-        """At most `count` of (sender, lo, hi): that of sender `first` at the head, that of `own`
-        always, three quarters that changed most recently, then the others in turn."""
+        """At most `count` of (sender, lo, hi): sender `first` at the head, `own` always, those that
+        changed most recently up to three quarters, then the others in turn."""
         streams = self.streams
         wanted = dict.fromkeys(one for one in (first, own) if one in streams and streams[one].hi)
         recent = list(reversed(self._recent))
@@ -162,7 +162,7 @@ class VersionVector:
         return [(sender, streams[sender].lo, streams[sender].hi) for sender in wanted]
 
     def listed(self) -> int:
-        """How many senders a whole list would have."""
+        """How many senders a complete list would have."""
         return self._listed
 
 
@@ -216,7 +216,7 @@ class MessageLog:
         self.events: list[Event] = []
         self.changed = now  # when the digest last changed
         self.claims = Claims()
-        # New senders, those that are present apart: a flood of others does not keep them out.
+        # Buckets of new senders, one for present members: a flood of others does not keep them out.
         self._new_senders = {
             present: TokenBucket(NEW_SENDERS_PER_S, NEW_SENDERS_PER_S, now)
             for present in (False, True)
@@ -256,8 +256,8 @@ class MessageLog:
         return messages
 
     def date_again(self, queue: deque[Message]) -> None:
-        """Nothing of mine has gone out yet, and I know better what time it is: the messages in
-        `queue`, which are all that I have said, come after what I have heard by now."""
+        """Give the messages in `queue`, which are all that I have said and none of which was sent
+        yet, new Lamport times after all that I have heard by now."""
         if not queue or self.lamport.value <= queue[-1].lamport:
             return
         lamport, further = 0, False
@@ -276,13 +276,13 @@ class MessageLog:
             further = message.more
 
     def sent(self, message: Message, now: float) -> None:
-        """`message`, the next of mine, has gone out."""
+        """`message`, the next of mine, was sent."""
         self.own.hi = self.own.word = message.seq + 1
         self.senders.moved(self.own)
         self.changed = now
 
     def own_came_back(self, packet: Packet, data: bytes, name: str, now: float) -> bool:
-        """DATA under my own id: whether it is mine. If not, somebody claims to be me."""
+        """A DATA under my own id came: whether it is mine. If not, somebody claims to be me."""
         seq = packet[3]
         held = self.history.get((self.own.sender, seq))
         if held is None and seq < self.own.lo:
@@ -298,8 +298,8 @@ class MessageLog:
         return False
 
     def _give_way(self, now: float) -> None:
-        """Numbers of mine that a stranger used before me are his: mine would not be shown by those
-        who heard his. (I hold them, and repair them, as any other: so all have the same.)"""
+        """Leave out the numbers of mine that a stranger used before me: members that heard his
+        messages would not show mine. (I hold and repair his, so that all have the same.)"""
         while self.said == self.own.hi and self.said in self._posed:
             (_, flags, sender, seq, wall, fields), data = self._posed.pop(self.said)
             lamport, parents, name, kind, text = fields
@@ -314,12 +314,12 @@ class MessageLog:
     # -- others' ---------------------------------------------------------------------------------
 
     def receive(self, packet: Packet, data: bytes, now: float) -> str:
-        """Take in one DATA of another; see the table for what is returned."""
+        """Take in one DATA of another member; see the table above for what is returned."""
         _, flags, sender, seq, wall, fields = packet
         stream = self.streams.get(sender)
         member = self._presence.members.get(sender)
         if member is not None and seq >= member.said >= 0 and seq > member.reach(now):
-            return BEYOND  # its own word is that it has not come so far
+            return BEYOND  # its sender's own SESSION says that it has not come so far
         if stream is None:
             refused = self._new_stream(sender, seq, bool(flags & RELAYED), member, now)
             if refused:
@@ -349,7 +349,7 @@ class MessageLog:
 
     def _judge_copy(self, stream: Sender, seq: int, data: bytes, now: float) -> str:
         held = self.history.get((stream.sender, seq))
-        # Both tags were right, so equal tags are equal messages.
+        # Both tags were verified, so equal tags mean equal messages.
         if held is not None and held.datagram[-TAG_BYTES:] != data[-TAG_BYTES:]:
             self._conflict(stream, stream.name, seq, now)
             return CONFLICT
@@ -385,13 +385,13 @@ class MessageLog:
     def _base(
         self, sender: bytes, seq: int, relayed: bool, silent: bool, now: float
     ) -> tuple[int, int]:
-        """(the first number that is wanted of a new sender, below which number is history).
+        """(the first number wanted of a new sender, the number below which all is history).
 
-        `silent`: by its own word it had said nothing when I was here already.
+        `silent`: its own SESSION told that it had said nothing when I was here already.
         """
         lo, hi = self.claims.look(sender) or (0, seq + 1)
         if lo > seq or (not relayed and hi > seq + 1 + DATA_BURST):
-            lo, hi = 0, seq + 1  # a false claim: this one is held, and is the sender's newest
+            lo, hi = 0, seq + 1  # a false claim: this DATA is the newest of its sender
         if not self.newcomer(now):
             return max(0, seq + 1 - WINDOW_MESSAGES), 0
         base = min(seq, max(lo, seq + 1 - HISTORY_ASKED_MAX))
@@ -406,7 +406,7 @@ class MessageLog:
         self.history.forget(stream.sender)
 
     def full(self, table: str, now: float) -> None:
-        """Somebody found no room in `table`, or another had to make it: told once a flood."""
+        """Something found no room in `table`, or another had to make room: told once a flood."""
         self.fulls[table] = self.fulls.get(table, 0) + 1
         if now > self._full.get(table, -NEVER) + FULL_TOLD_S:
             self.events.append(Full("full", table))
@@ -415,8 +415,9 @@ class MessageLog:
     def vouch(self, stream: Sender, hi: int, now: float) -> bool:
         """The present sender of `stream` says that `hi` is its next number.
 
-        What is held behind that was never said by it, and goes; when all of the record is behind
-        it, the record goes, and True is returned. (What came just now may have overtaken its word.)
+        Messages held from that number on were never sent by it, and are dropped. When the whole
+        record lies there, the record is dropped, and True is returned. (Messages that came within
+        OVERTAKEN_S stay: they may have overtaken the SESSION.)
         """
         if hi >= stream.base:
             stream.vouched = True
@@ -428,11 +429,11 @@ class MessageLog:
             if self.history.since(key) < now - OVERTAKEN_S:
                 self.history.remove(key)
                 del stream.ahead[seq]
-                stream.covered = min(stream.covered, seq)  # should it be said after all
+                stream.covered = min(stream.covered, seq)  # in case it is sent after all
         return False
 
     def newcomer(self, now: float) -> bool:
-        """Whether what I learn of now was likely there before me."""
+        """Whether what I learn of now is likely from before I joined."""
         return now < self._joined + NEWCOMER_S
 
     def settled(self, now: float) -> bool:
@@ -473,7 +474,7 @@ class MessageLog:
         self.causal_buffer.shown.clear()
 
     def _show_late(self, stream: Sender, message: Message) -> None:
-        # Once all its parts are there; those that were not lost are in the history.
+        # Shown once all its parts are there; those that were not lost are in the history.
         parts = [message]
         while len(parts) < PARTS_MAX:
             before = self.history.get((stream.sender, parts[0].seq - 1))
@@ -519,8 +520,8 @@ class MessageLog:
     # -- what others say they hold, and ask for --------------------------------------------------
 
     def held(self, listed: Sequence[Range]) -> list[Key]:
-        """The keys of `listed` that can be repaired, NACK_HELD_MAX at most; NAMED_MAX numbers at
-        most are looked at, those of overlaps again."""
+        """The keys of `listed` that can be repaired, NACK_HELD_MAX at most. NAMED_MAX numbers at
+        most are looked at; where ranges overlap, each range counts."""
         budget = NAMED_MAX
         keys: list[Key] = []
         for sender, lo, hi in listed:

@@ -8,8 +8,9 @@ Four sources say that a message exists, and they are believed differently:
     anybody (hearsay)            a parent in DATA          64 a sender           no
     anybody (hearsay)            another, of an unknown    16, the newest        no
 
-The newest own word counts: one that is lower than an older takes back what only that promised.
-`gaps` decides when to ask; here is decided whom, and what is given up for good.
+What a sender says of itself counts as it said it last: a number lower than the one before takes
+back what only that one promised. `gaps` decides when to ask; this module decides whom to ask, and
+what is given up for good.
 
 `Holders` remembers who said that it holds what I lack, and spreads the asks for many messages at
 once, which one holder answers by unicast: late joiners, healed partitions.
@@ -42,7 +43,7 @@ from evloop.room.reliable.packets import (
 )
 from evloop.system.timers import NEVER
 
-SHORT_PER_STEP = 4  # senders whose gaps are looked for at one time
+SHORT_PER_STEP = 4  # senders for whose further gaps room is sought in one step
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -93,13 +94,13 @@ class NackRequester:
         self._presence = presence
         self._delay = delay
         self._egress = egress
-        self.copies_until = -NEVER  # announced copies of the newest DATA have had their time
+        self.copies_until = -NEVER  # until then announced copies of some DATA may still come
         self._short: dict[bytes, None] = {}  # senders some of whose gaps found no room yet
-        self._more_due = -NEVER  # when to look again for some, while there are no gaps at all
+        self._more_due = -NEVER  # when to look at `_short` again, while there are no gaps at all
         self.recovered = 0  # messages that were missing and came by repair
 
     def behind(self) -> bool:
-        """Whether I should rather ask than tell."""
+        """Whether this member is "behind": it then asks, and sends no SESSION at Trickle points."""
         return self.gaps.pressing > 0
 
     def announced(self, more: int, now: float) -> None:
@@ -108,7 +109,7 @@ class NackRequester:
             until = now + more * COPY_SPACING_S + self._delay.value
             self.copies_until = max(self.copies_until, until)
 
-    # -- what there is ---------------------------------------------------------------------------
+    # -- what exists -----------------------------------------------------------------------------
 
     def came(self, stream: Sender, seq: int, relayed: bool, now: float) -> None:
         """A DATA that I lacked, or did not know of, was accepted."""
@@ -123,7 +124,7 @@ class NackRequester:
         self._believe(stream, seq + 1, now)
 
     def named(self, parents: Sequence[tuple[bytes, int]], now: float) -> None:
-        """A new DATA names `parents`, so they exist, and what names them may wait for them."""
+        """A new DATA names `parents`: they exist, and the DATA may have to wait for them."""
         for origin, seq in parents:
             stream = self._streams.get(origin)
             if stream is not None and seq >= stream.hi and seq >= stream.word:
@@ -151,7 +152,7 @@ class NackRequester:
             self._note(stream, now)
 
     def _note(self, stream: Sender, now: float) -> None:
-        """Take what `stream` lacks into the table, as far as that has room for it just now."""
+        """Note what `stream` lacks in the table of gaps, as far as that has room now."""
         wanted = stream.wanted()
         if wanted:
             top = self.gaps.add(stream.sender, wanted, stream.ahead, now, self.round(now))
@@ -168,7 +169,7 @@ class NackRequester:
                 self.gaps.dropped.clear()
 
     def _note_more(self, now: float) -> None:
-        """Those for whom there was no room before, a few at a time and in turn."""
+        """Note gaps of senders for which there was no room before, a few senders at a time."""
         for sender in list(islice(self._short, SHORT_PER_STEP)):
             del self._short[sender]
             stream = self._streams.get(sender)
@@ -190,7 +191,7 @@ class NackRequester:
         """
         stream = self._streams.get(origin)
         if stream is None:
-            # The newest: when one of them comes, it is its sender's word for the others.
+            # The newest numbers: a DATA with one of them is its sender's own word for the others.
             allowed = HEARSAY_UNHEARD_GAPS_MAX
             seqs = range(max(lo, hi - min(most, allowed)), hi)
         else:
@@ -236,7 +237,7 @@ class NackRequester:
         for gap in waiting:
             self.gaps.postpone(gap, max(egress.room.retry_due(), now + 10 * self._delay.value))
         while due:
-            # Rumours may have half of the burst; the rest is for what surely exists.
+            # Hearsay may use half of the burst; the rest is for messages that surely exist.
             spare = 0.0 if due[0].word else NACK_BURST / 2
             if egress.nack_due(spare) > now:
                 break
@@ -249,7 +250,8 @@ class NackRequester:
                 again = now + 2 * self._delay.value
                 break
             due = self._ask(due, to, now)
-        # Rumours look again sooner than they may go: they go along with what may.
+        # Hearsay gaps are rechecked before their quota allows, so that they can share a NACK sent
+        # for confirmed gaps.
         later = now + 10 * self._delay.value
         for gap in due:
             may = egress.nack_due() if gap.word else min(egress.nack_due(NACK_BURST / 2), later)
@@ -260,13 +262,13 @@ class NackRequester:
         return stepped
 
     def _strange(self, sender: bytes, now: float) -> bool:
-        """Whether `sender` is nobody that has been here for a while."""
+        """Whether `sender` is a stranger: no present member, or not one of standing."""
         member = self._presence.members.get(sender)
         return member is None or not member.standing(now)
 
     def _afford(self, due: list[Gap], now: float) -> tuple[list[Gap], list[Gap]]:
-        """(what is asked for, what waits): what strangers promise is asked for once, and again
-        only as far as the room's budget goes. (Who is new here cannot tell strangers apart.)"""
+        """(gaps to ask for now, gaps that wait): what strangers promise is asked for once, and
+        again only as far as the room's budget goes. (A newcomer cannot tell who is a stranger.)"""
         if not self._message_log.settled(now) or self._egress.room.may_retry(now):
             return due, []
         before = now - max(FIRST_ASK_S, 12 * self._delay.value)  # somebody has asked for these
@@ -278,7 +280,10 @@ class NackRequester:
         return [gap for gap in due if gap not in waiting], list(waiting)
 
     def _whom(self, due: list[Gap], now: float) -> bytes | None:
-        """NOBODY (anyone), or for much one that holds it; None: all that do are busy with me."""
+        """Whom to ask for `due`: NOBODY (anyone) for a few, one that holds them for many.
+
+        None when all members that hold them are already busy with an ask of mine.
+        """
         if len(due) < BULK_GAPS_MIN:
             return NOBODY
         keys = [gap.key for gap in due[: 2 * BULK_ASKED_MAX]]
@@ -287,7 +292,7 @@ class NackRequester:
         return self.holders.choose(missing, now, 12 * self._delay.value, strangers)
 
     def _ask(self, due: list[Gap], to: bytes, now: float) -> list[Gap]:
-        """One NACK for the first of `due`; return those that found no place."""
+        """Send one NACK for the first of `due`; return the gaps for which it had no place."""
         asking = due[:NACK_MESSAGES_MAX]
         if to != NOBODY:
             asking = [gap for gap in due if self.holders.covers(to, gap.key)][:BULK_ASKED_MAX]
@@ -300,31 +305,33 @@ class NackRequester:
         return [gap for gap in due if gap not in asked]
 
     def _may_come(self, gap: Gap) -> bool:
-        """Its sender is here and vouches for it, and nothing is held behind it: go on asking.
+        """Whether `gap` is asked for without end: its sender is here and says that the message
+        exists, and nothing is held that comes after it.
 
-        Whoever was cut off from that sender alone, and for long, gets it when that is over.
+        A member that was cut off from that sender alone for long gets it when that is over.
         """
         stream = self._streams.get(gap.sender)
         here = gap.sender in self._presence.members
         return gap.word and here and stream is not None and not stream.ahead
 
     def _let_go(self, gap: Gap) -> bool:
-        """What is from before my time and nobody says to hold is given up early, silently."""
+        """Whether `gap` is given up early and without a report: the message is from before my
+        time, and no member says that it holds it."""
         stream = self._streams.get(gap.sender)
         if stream is None or gap.seq >= stream.history_below or gap.seq in stream.claimed:
             return False
         return gap.asks >= STUCK_ASKS and gap.evidence == -NEVER
 
     def _give_up(self, gone: list[Gap], now: float) -> bool:
-        """Step over what is gone for good; whether anything was.
+        """Step over the gaps in `gone` that are lost for good; whether there were any.
 
-        Where nothing is held behind it nothing waits, and it may be a lie, which its sender's next
-        word takes back. What its present sender does not say itself to have said is never given up,
-        whatever is held behind it. When its sender is not there any more, its own word is reported
-        and hearsay forgotten.
+        Where no later message is held, none waits for the gap, and it may be a lie, which its
+        sender's next SESSION takes back. What a present sender does not itself say to have sent is
+        never given up, whatever later messages are held. When the sender has left, a gap by its own
+        word is reported as lost, and one by hearsay is forgotten.
         """
         stepped = False
-        run: Sender | None = None  # numbers in a row are given up, and told, as one
+        run: Sender | None = None  # consecutive numbers are given up, and reported, as one
         end = 0
         for gap in sorted(gone, key=IN_ORDER):
             stream = self._streams.get(gap.sender)
@@ -362,17 +369,17 @@ class Holders:
     def __init__(self, rng: Random) -> None:
         self._rng = rng
         self.claims: dict[bytes, Mapping[bytes, tuple[int, int]]] = {}
-        self._standing: dict[bytes, None] = {}  # those of them that have been here for a while
+        self._standing: dict[bytes, None] = {}  # those of them that are members of standing
         self._asked: dict[bytes, float] = {}  # when each was last asked
-        self._fruitless = NEVER  # since when somebody was asked and nothing came
+        self._fruitless = NEVER  # when somebody was first asked after the last message that came
 
     def claimed(
         self, member: bytes, listed: Mapping[bytes, tuple[int, int]], standing: bool = False
     ) -> None:
         """`member` says that it holds `listed`, [lo, hi) by sender.
 
-        Of too many the one goes that said so longest ago, and first of those that have not been
-        here for a while.
+        When there are too many such members, the one that said so longest ago is dropped, strangers
+        before members of standing.
         """
         self.gone(member, asked=True)
         self.claims[member] = listed
@@ -387,7 +394,7 @@ class Holders:
         self._fruitless = NEVER
 
     def gone(self, member: bytes, asked: bool = False) -> None:
-        """`member` left; `asked`: when it was asked is remembered all the same."""
+        """`member` has left; with `asked`, the time when it was last asked is still remembered."""
         self.claims.pop(member, None)
         self._standing.pop(member, None)
         if not asked:
@@ -405,8 +412,8 @@ class Holders:
         the one that was not asked for the longest time; None when all were asked just now.
 
         NOBODY when none holds any, and once after an ask that brought nothing for `patience`
-        seconds: who was named may be a liar, or busy with another. Without `strangers` only members
-        of standing are named: all would ask the same liar, each for himself.
+        seconds: the named member may be a liar, or busy with another. Without `strangers` only
+        members of standing are named: else all members would ask the same liar.
         """
         if self._fruitless + patience <= now:
             self._fruitless = NEVER

@@ -57,7 +57,7 @@ TAG_BYTES = 16
 _MAGIC = 0xF545
 _VERSION = 1
 UNDER_TAG = 0x0E  # the flags that the tag covers
-KNOWN_FLAGS = RELAYED | MORE | 0xF0  # `sealed` is for later: unknown today
+KNOWN_FLAGS = RELAYED | MORE | 0xF0  # SEALED is reserved: a datagram with it is dropped
 HEADER = Struct(">HBBHH8sII")
 DATA_HEAD = Struct(">IB")
 _DATA_HEADS = tuple([Struct(">IB" + count * "8sI") for count in range(PARENTS_MAX + 1)])
@@ -81,8 +81,8 @@ def as_copy(datagram: bytes, more: int) -> bytes:
 
 
 def plain_text(data: bytes) -> str:
-    """The text of an older program, as long as it cannot harm; "": it is none."""
-    if data[:1] == b"\xf5":  # is in no UTF-8
+    """The text of a datagram of a plain room, without what could harm; "" when it is none."""
+    if data[:1] == b"\xf5":  # a byte that occurs in no UTF-8
         return ""
     try:
         text = data.decode().rstrip("\0\r\n")
@@ -146,7 +146,7 @@ PARSERS = {  # by version and type
 def ranges(raw: bytes) -> list[Range]:
     """[(sender, lo, hi), ...] of a NACK or a SESSION.
 
-    Apart from parsing because most SESSIONs say by their digest alone all there is to say.
+    It is not done in parsing, since most SESSIONs have an equal digest: their list is not needed.
     """
     return list(_RANGE.iter_unpack(raw))
 
@@ -162,7 +162,7 @@ class Codec:
         self._key_id = 1 if key else 0
 
     def _tag(self, covered: bytes) -> bytes:
-        hasher = self._hash.copy()  # the prefix is hashed once a room, not once a datagram
+        hasher = self._hash.copy()  # the place is hashed once a room, not once a datagram
         hasher.update(covered)
         return hasher.digest()
 

@@ -1,4 +1,4 @@
-"""One sender's messages, put in order.
+"""One sender's messages, put in order by their numbers (seq).
 
     0 ........ lo ........ shown ........ hi ........ hi + WINDOW_MESSAGES
       not held |  shown   |  backlog     |  ahead, with holes   |  beyond: dropped
@@ -74,27 +74,29 @@ class Sender:
     )
 
     def __init__(self, sender: bytes, base: int, history_below: int, now: float) -> None:
-        """`base`: the first number that is wanted; below `history_below` is before my time."""
+        """`base`: the first number wanted; below `history_below` all is from before my time."""
         self.sender = sender
         self.base = self.lo = self.hi = self.shown = base
         self.vouched = False  # its own SESSION has said that its numbers reach as far as `base`
         self.standing = False  # it has been present for a while, when it last spoke or earlier
-        self.word = base  # next number by the sender's own word: DATA and SESSION
+        self.word = base  # next number as the sender itself told it, in DATA or SESSION
         self.covered = base  # missing numbers below are in the gap table
         self.history_below = history_below
         self.claimed = range(0)  # what a member said to hold of it before its first DATA came
         self.began = self.heard = now
         self.item = 0  # what this sender adds to the digest
         self.ahead: dict[int, Message] = {}
-        # What was stepped over and may come late: ranges, the newest last.
+        # Ranges of numbers that were stepped over and may come late; the newest last.
         self.skipped: list[tuple[int, int]] = []
-        # (since when it is in order, message); an int for so many that are gone, < 0: tell nobody
+        # (since when it is in order, message). An int is a count of lost messages; a negative one
+        # is not reported.
         self.backlog: deque[tuple[float, Message | int]] = deque()
         self.parts: list[Message] = []  # of a message whose last part is yet to come
-        self.broken = -1  # lamport of a message that lost a part
-        self.gap_before = base > 0  # what is before the next to show was not shown
-        self.name = ""  # as its last DATA had it
-        # It does, so a message without is a further part; believed until the first shown tells.
+        self.broken = -1  # Lamport time of a message that lost a part
+        self.gap_before = base > 0  # the message before the next to show was not shown
+        self.name = ""  # as in its last DATA
+        # Whether its messages name parents: then a DATA without any is a further part. It is
+        # assumed until the first message shown tells.
         self.names_parents = True
         self.conflict_at = float("-inf")
 
@@ -105,7 +107,7 @@ class Sender:
         return seq in self.ahead
 
     def _skipped_at(self, seq: int) -> int:
-        """Which of the ranges in `skipped` has `seq`; -1: none."""
+        """The index of the range in `skipped` that has `seq`, or -1."""
         for index, (lo, hi) in enumerate(self.skipped):
             if lo <= seq < hi:
                 return index
@@ -141,13 +143,13 @@ class Sender:
 
     def _advance(self, now: float) -> None:
         ahead, append, seq = self.ahead, self.backlog.append, self.hi
-        while seq in ahead:  # a thousand in a row, maybe: with as few steps as can be
+        while seq in ahead:  # maybe a thousand times: keep this loop short
             append((now, ahead.pop(seq)))
             seq += 1
         self.hi = seq
 
     def step_over(self, upto: int, report: bool, now: float) -> None:
-        """Give up [hi, upto), of which nothing is held, and go on behind it."""
+        """Give up [hi, upto), of which nothing is held; `upto` is then the next number."""
         count = upto - self.hi
         self.skipped.append((max(self.hi, upto - SKIPPED_MAX), upto))
         del self.skipped[:-SKIPPED_RANGES_MAX]

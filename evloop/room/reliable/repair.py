@@ -11,10 +11,10 @@ One message that somebody asked for:
     held      nothing, until the hold-down ends     hold-down anew      (idle)
 
 The source answers within one delay d. Another holder waits 3 d and a drawn part of 8 d, so that the
-source, or the first of the others, silences the rest; and only about VOLUNTEERS of all are ready
-to, four times as many with each repeated ask. While the source is present a first ask finds a
-quarter of that: under loss those who do not hear the source's repair would repair once more
-(at 30 % it spares about every third repair: 1.7 a NACK became 1.2).
+source, or the first of the others, silences the rest. Only about VOLUNTEERS of all holders answer
+a first ask, and four times as many with each repeated ask. While the source is present, a first ask
+finds a quarter of that: with loss, holders that miss the source's repair would repair once more
+(at 30 % loss this spares about every third repair: 1.7 repairs for each NACK became 1.2).
 
 A NACK to me asks for many messages by unicast (late joiners, healed partitions). `BulkServer`
 serves one asker at a time:
@@ -58,8 +58,8 @@ if TYPE_CHECKING:
 
     Key = tuple[bytes, int]
 
-ROUNDS_MAX = 32  # counted: by then everybody volunteers, whatever their number
-DUE_MAX = 3 * REPAIR_BURST  # answers waiting: what the rate lets through in two seconds
+ROUNDS_MAX = 32  # repeated asks that are counted: by then all holders answer, however many
+DUE_MAX = 3 * REPAIR_BURST  # answers that wait: as many as the rate lets through in two seconds
 
 
 class Ask:
@@ -107,7 +107,7 @@ class Repairs:
         ask = self._asks.get(key)
         if ask is None:
             if len(self._asks) >= ASKS_REMEMBERED_MAX:
-                # Whoever asks for much does not take away the answers owed to others.
+                # One member's many asks must not take away the answers owed to others.
                 spare = (known for known in self._asks if known not in self.due)
                 oldest = next(spare, None) or next(iter(self._asks))
                 del self._asks[oldest]
@@ -122,7 +122,7 @@ class Repairs:
             return
         own = self._message_log.own.sender
         for key in self._message_log.held(listed):
-            # What will come again by itself needs no repair.
+            # A message that is still to be repeated unasked needs no repair.
             if key[0] != own or not self._outbox.repeats(key[1]):
                 self.consider(key, now)
             if self.full():
@@ -214,7 +214,8 @@ class BulkServer:
         self, asker: bytes, to: bytes, listed: list[Range], source: object, now: float
     ) -> None:
         """A NACK of `asker`, sent from `source`, asks the member `to` for `listed`."""
-        # Everybody counts what anybody is asked for, by guess: what a message has on average.
+        # Every member counts what any member is asked for; the size of a message is estimated as
+        # the average of those held.
         room = self._egress.room
         member = self._presence.members.get(asker)
         standing = member is not None and member.standing(now)

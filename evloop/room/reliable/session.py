@@ -16,9 +16,9 @@ Towards the others a member is in one of three states:
     behind     gaps, asked for < 6 times       send nothing            what is due
     orphaned   only gaps asked for 6 times     send SESSION            what is due, every 8 s
 
-and the session itself goes from joining (nothing heard: its SESSIONs solicit) over taking part to
-leaving (BYEs, then nothing at all). A datagram changes the state and a timer sends, so that a burst
-is answered once.
+The session itself begins as joining (nothing heard yet: its SESSIONs solicit), then takes part, and
+ends as leaving (BYEs, then nothing more). A datagram changes the state, and only a timer sends, so
+that a burst of datagrams is answered once.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ _COUNTERS = (
 
 
 class RoomSession:
-    """One reliable room, seen by one member; knows neither sockets nor the time.
+    """One reliable room as one member sees it; it uses neither sockets nor a clock.
 
     `receive_datagram` and `handle_timer` take the time; after either, fetch `datagrams_to_send`,
     `events` and `next_deadline`. No bytes make it raise.
@@ -123,9 +123,9 @@ class RoomSession:
         self._bye_due = NEVER
         self._left = False
         self._deadline = now
-        self._stale = True  # something is due earlier than _deadline: find it anew
-        self._confirmed: int | None = None  # least number of mine that all hold
-        self._agreed = False  # by the newest SESSIONs nobody has what I lack
+        self._stale = True  # something may be due earlier than _deadline: find it anew
+        self._confirmed: int | None = None  # all members hold my messages below; None: unknown
+        self._agreed = False  # by the newest SESSIONs nobody has anything that I lack
 
     # -- what a client does ----------------------------------------------------------------------
 
@@ -162,13 +162,13 @@ class RoomSession:
         self._stale = True
 
     def expect(self, members: int) -> None:
-        """The directory counts so many here: a floor for the estimate until they are heard."""
+        """The directory counts so many members here: the estimate is at least that."""
         self._presence.expect(members)
 
     # -- what a client asks ----------------------------------------------------------------------
 
     def datagrams_to_send(self) -> list[Datagram]:
-        """(datagram, None for the group or the source it goes to); each is told once."""
+        """[(datagram, to)]: `to` is None for the group, else a source. Each is returned once."""
         if (self._stale or self._now >= self._deadline) and self._now >= self.next_deadline():
             self.handle_timer(self._now)
         egress = self.egress
@@ -224,7 +224,7 @@ class RoomSession:
         return sum(member.holds >= self.message_log.said for member in members), len(members)
 
     def caught_up(self) -> bool:
-        """Whether no gap is open, and what I have is all that somebody here has."""
+        """Whether no gap is open, and no SESSION since the last equal one showed what I lack."""
         return self._agreed and not self.asker.gaps.count
 
     def stats(self) -> dict[str, int]:
@@ -266,7 +266,7 @@ class RoomSession:
             self._stale |= _HANDLERS[kind](self, sender, seq, fields, source, now)
 
     def _own_came_back(self, packet: Packet, data: bytes, now: float) -> bool:
-        """DATA under my id; whether I said it."""
+        """A DATA under my id came; whether I sent it."""
         said = self.message_log.said
         mine = self.message_log.own_came_back(packet, data, self.nickname, now)
         if self.message_log.said != said:
@@ -320,7 +320,7 @@ class RoomSession:
             self._drop("window" if verdict == BEYOND else verdict)
 
     def _news(self, now: float) -> None:
-        """New data: soon somebody should say what all must have by now."""
+        """There is new data: soon somebody should tell what all must have by now."""
         self._trickle.news(now, self._presence.size(), self.asker.copies_until)
 
     # Handlers of control datagrams return whether something may be due earlier now.
@@ -383,7 +383,7 @@ class RoomSession:
         return moved or joins or ask & 1 == 1
 
     def _control(self, sender: bytes, member: Member, counter: int, now: float) -> bool:
-        """A control datagram of `member`; whether it continues the count of its others."""
+        """A control datagram of `member` came; whether it continues the count of its others."""
         last = member.counter
         fresh = self._presence.fresh(sender, member, counter, now)
         if fresh:

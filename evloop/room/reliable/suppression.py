@@ -3,9 +3,9 @@
 `Trickle` (RFC 6206, with the window law of NORM, RFC 5740) decides when to say what I hold.
 
 Time is cut into intervals that double from TRICKLE_S_MIN to TRICKLE_S_MAX. In each, one point of
-the second half is drawn; at the point a SESSION is due unless an equal digest was heard before.
-After either nothing more can come of the interval, so the next is drawn at once: a timer fires to
-speak and for nothing else (of 10 wake-ups for a line said in a room of 100 it spares one).
+the second half is drawn; at that point a SESSION is due unless an equal digest was heard before.
+After either, the interval has no more use, so the next point is drawn at once: the timer fires only
+to speak (in a room of 100 this spares one of 10 wake-ups for each line said).
 
     state      news                    somebody is behind  equal heard   point reached
     waiting    shortest: keep it,      shortest: keep it,  -> resting    speak, -> resting
@@ -44,13 +44,13 @@ def window_wait(rng: Random, window: float, members: int) -> float:
 
 
 class Trickle:
-    """One room's timer. `members` is the estimate of those who draw likewise."""
+    """The Trickle timer of one room. `members` is the estimate of how many have such timers."""
 
     __slots__ = ("_end", "_held_until", "_interval", "_point", "_resting_until", "_rng")
 
     def __init__(self, rng: Random, now: float, members: int) -> None:
         self._rng = rng
-        self._held_until = NEVER  # news since the last word put its successor off until then
+        self._held_until = NEVER  # news since the last SESSION may put the next off until then
         self._begin(TRICKLE_S_MIN, now, now, members)
 
     def _begin(self, interval: float, start: float, resting_until: float, members: int) -> None:
@@ -58,10 +58,10 @@ class Trickle:
         self._interval = interval
         self._point = start + half + window_wait(self._rng, half, members)
         self._end = start + interval
-        self._resting_until = resting_until  # what is heard before is about the last interval
+        self._resting_until = resting_until  # before then an equal digest changes nothing
 
     def _rest(self, now: float, members: int) -> None:
-        """Nothing more will be said in this interval."""
+        """This interval needs no more SESSION: draw the point of the next."""
         end = max(self._end, now)
         self._held_until = NEVER
         self._begin(min(2 * self._interval, TRICKLE_S_MAX), end, end, members)
@@ -70,7 +70,7 @@ class Trickle:
         return self._point
 
     def reset(self, now: float, members: int) -> None:
-        """Somebody is behind."""
+        """Somebody is behind: tell soon what I hold."""
         resting = now < self._resting_until
         if self._interval > (2 * TRICKLE_S_MIN if resting else TRICKLE_S_MIN):
             self._begin(TRICKLE_S_MIN, now, now, members)

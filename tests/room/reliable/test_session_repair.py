@@ -289,7 +289,7 @@ def test_hearsay_makes_bounded_gaps_and_nobody_behind() -> None:
     assert room.said(SESSION)
 
 
-def test_a_true_rumour_is_not_kept_out_by_false_ones() -> None:
+def test_true_hearsay_is_not_kept_out_by_false() -> None:
     room = settled()
     room.hear(session(EVE, 0, [(ANN, 400, 500)], digest=1))
     room.run(0.5)
