@@ -101,7 +101,7 @@ class Browser:
         self._senders: list[tuple[socket.socket, Any]] = []
         self._listening: list[tuple[socket.socket, Any]] | None = None
         self._closed = False
-        nets = [Net(link.index, link.name, _subnets(link)) for link in links]
+        nets = [Net(link.ifindex, link.name, _subnets(link)) for link in links]
         self._search = Search(nets, loop.now, tls_only=tls_only)
         self._senders = self._open(listens=False)
         self._timer = loop.call_at(loop.now, self._on_timer)
@@ -118,14 +118,14 @@ class Browser:
         opened: list[tuple[socket.socket, Any]] = []
         for link in self._links:
             for group in (mdns.GROUP_IPV4, mdns.GROUP_IPV6):
-                interface = Interface(link.index, link.name, address_for(link, group, self._own))
+                interface = Interface(link.ifindex, link.name, address_for(link, group, self._own))
                 if not interface.address:
                     continue
                 try:
                     sock = _socket_of(group, interface, listens)
                 except OSError:  # the link has gone, or port 5353 is not shared: others may do
                     continue
-                read = partial(self._readable, sock, link.index, listens)
+                read = partial(self._readable, sock, link.ifindex, listens)
                 self._watches.append(self._loop.watch(sock, read, release=sock.close))
                 opened.append((sock, destination(group, mdns.PORT, interface)))
         return opened
