@@ -11,12 +11,12 @@ from evloop.app.scan import Scan
 from evloop.base.addresses import endpoint_of
 from evloop.base.errors import EvloopError, SetupError
 from evloop.base.names import fold
+from evloop.directory.announcement import GUEST
 from evloop.directory.browser import Browser, searched_links, target_of, text_of
 from evloop.directory.client import WAITING as AWAY
 from evloop.directory.client import Unreachable
 from evloop.directory.discovery import (
     DOUBTFUL,
-    GUEST,
     KNOWN,
     NONE,
     SEVERAL,

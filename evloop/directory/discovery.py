@@ -21,6 +21,7 @@ from __future__ import annotations
 from collections import namedtuple
 
 from evloop.base.names import display, fold
+from evloop.directory.announcement import GUEST, SERVER
 from evloop.directory.limits import (
     DIGITS_TOLD,
     FOUND_ADDRESSES_MAX,
@@ -65,7 +66,6 @@ else:
     # `links`: names of the interfaces; `when` it was complete.
     Found = namedtuple("Found", "id label kind tls fp port addresses links when")
 
-SERVER, GUEST = "server", "guest"
 _GOODBYE = 0  # time to live of a record that is withdrawn
 _LINK_LOCAL = 0xFE80
 

@@ -103,9 +103,11 @@ class Yielding:
             table.pop(number, None)
 
     def tell(self, number: str, *, rooms: bool) -> bool:
-        """Whether to say that the other hosts too: of two that both have rooms the higher id does,
-        once. `rooms`: we have some."""
-        if not rooms or self._higher.get(number, True) or number in self._told:
+        """Whether to say that the other hosts too: of two that both stay the higher id does, once.
+        `rooms`: we have some."""
+        stays = self._seen.get(number, 0.0) >= self._first.get(number, NEVER) + HOST_PATIENCE_S
+        lower = not self._higher.get(number, True)
+        if not (rooms and lower and stays) or number in self._told:
             return False
         self._told.add(number)
         return True
