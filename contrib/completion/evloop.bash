@@ -108,7 +108,7 @@ _evloop_server() {
         --metrics-file) _evloop_files; return 0 ;;
         --stats-from) :; return 0 ;;
     esac
-    _evloop_fits -h --help --listen --interface --state --memory --backup --max-clients --max-per-address --max-rooms --rooms-per-address --change-rate --delete --expire --tls-cert --tls-key --tls-client-ca --make-cert --metrics-file --stats-from --quiet -v --verbose --debug --version
+    _evloop_fits -h --help --listen --interface --no-probe --state --memory --backup --max-clients --max-per-address --max-rooms --rooms-per-address --change-rate --delete --expire --tls-cert --tls-key --tls-client-ca --make-cert --metrics-file --stats-from --quiet -v --verbose --debug --version
 }
 
 complete -F _evloop_client evloop evloop-client

@@ -61,6 +61,7 @@ NOT_ALLOWED = 4
 FULL = 5
 SLOW_DOWN = 6
 STORAGE_FAILED = 7
+NO_PROBE = 8
 
 
 def status_lines(statuses: dict[int, str]) -> list[str]:

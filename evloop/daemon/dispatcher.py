@@ -79,6 +79,7 @@ if TYPE_CHECKING:
     from evloop.base.ratelimit import AddressRates
     from evloop.daemon.group_commit import Replies
     from evloop.daemon.metrics import Metrics
+    from evloop.daemon.prober import Prober
     from evloop.daemon.store import MemoryStore, Store
     from evloop.directory.protocol import Request
     from evloop.directory.registry import Directory
@@ -127,6 +128,7 @@ class Dispatcher:
         self.connections: dict[int, Connection] = {}
         self.handled = 0
         self.on_forget: Callable[[Connection], object] = nothing
+        self.prober: Prober | None = None  # None: no probes
         self._rng = rng
         self._wall = wall
         self._random_bytes = random_bytes
@@ -163,6 +165,8 @@ class Dispatcher:
     def forget(self, connection: Connection) -> None:
         """A connection has ended: it leaves all its rooms."""
         del self.connections[connection.number]
+        if self.prober is not None:
+            self.prober.forget(connection)
         self._group_commit.forget(connection)
         self.hub.turns.ends_left -= self.directory.leave_all(connection) // LEAVES_PER_END
         if self.log.debugging:
@@ -509,6 +513,14 @@ class Dispatcher:
         self._group_commit.unwatch(connection)
         return protocol.EMPTY
 
+    def _probe(self, connection: Connection, parameters: dict[str, Any]) -> bytes:
+        assert self.prober is not None, "the server has one"
+        return self.prober.probe(connection, parameters)
+
+    def _probed(self, connection: Connection, parameters: dict[str, Any]) -> bytes:
+        assert self.prober is not None, "the server has one"
+        return self.prober.probed(connection, parameters)
+
 
 def _look_again() -> None:
     """Deferred, so that the next poll does not sleep."""
@@ -525,4 +537,6 @@ HANDLERS: dict[str, Handler] = {
     "watch": Dispatcher._watch,
     "unwatch": Dispatcher._unwatch,
     "stats": Dispatcher._stats,
+    "probe": Dispatcher._probe,
+    "probed": Dispatcher._probed,
 }

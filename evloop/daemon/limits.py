@@ -39,6 +39,14 @@ assert CLIENTS_MAX < RATED_ADDRESSES_MAX
 METRICS_EVERY_S = 15.0  # Prometheus' usual scrape interval
 METRIC_KINDS_MAX = 64  # values of one label; all are names of ours, this is for mistakes of ours
 
+# -- probes for `doctor` -------------------------------------------------------------------------
+
+PROBES_MAX = 4  # at once: at worst 80 datagrams and 53 kB/s on the link
+PROBE_S = 2.0  # then the sockets of a probe are closed, whether its report was fetched or not
+PROBE_REPORTS_MAX = 64  # reports kept for who comes late
+PROBES_PER_S = 0.2  # probes of one address, and
+PROBES_BURST = 4  # at once
+
 # -- the server ----------------------------------------------------------------------------------
 
 COMMIT_WAIT_TICKS = 3  # without sleep, that a commit waits for more changes to share its sync

@@ -57,6 +57,7 @@ def make_parser() -> ArgumentParser:
         " port 0 takes any free one and prints it",
     )
     add("--interface", metavar="NAME|ADDRESS", help="the interface for multicast")
+    add("--no-probe", action="store_true", help="send nothing to a group when doctor asks for it")
     place = parser.add_mutually_exclusive_group()
     place.add_argument("--state", metavar="FILE", help="where the rooms are kept (sqlite3)")
     place.add_argument("--memory", action="store_true", help="keep the rooms in memory only")

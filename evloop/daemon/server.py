@@ -26,6 +26,7 @@ from evloop.daemon.dispatcher import Dispatcher
 from evloop.daemon.expiry import Expiry, Sweeper
 from evloop.daemon.limits import CLIENTS_MAX, DESCRIPTORS_MIN, DRAIN_S, RELOAD_PAUSE_S
 from evloop.daemon.metrics import Metrics, publish
+from evloop.daemon.prober import Prober
 from evloop.daemon.store import MemoryStore, open_store
 from evloop.daemon.systemd import Watchman, listening_sockets, notifier_from, status_of
 from evloop.directory import protocol
@@ -136,6 +137,7 @@ class Server:
             owned=options.delete == "owner",
         )
         self.dispatcher.on_forget = self._forget
+        self._prober = self.dispatcher.prober = make_prober(loop, self.directory, options)
         self.dispatcher.stats_for.update(options.stats_from)
         clients = clients_that_fit(options.max_clients, descriptors)
         if clients < (options.max_clients or CLIENTS_MAX):
@@ -202,6 +204,7 @@ class Server:
     def close(self) -> None:
         """Let go of everything; whoever is still connected is cut off."""
         self.door.abort()
+        self._prober.close()
         for stream in list(self.dispatcher.connections.values()):
             self.loop.guard(stream, stream.abort, "the server has ended")
         self.dispatcher.end_tick()
@@ -244,6 +247,19 @@ def _identity_in_memory(tls: ServerTls | None) -> str:
     if tls is None:
         return os.urandom(DIRECTORY_ID_DIGITS // 2).hex()
     return tls.fingerprint()[:DIRECTORY_ID_DIGITS]
+
+
+def make_prober(loop: Loop, directory: Directory, options: Namespace) -> Prober:
+    """The probes of this server, which may be switched off."""
+    return Prober(
+        loop,
+        directory,
+        rng=random.Random(os.urandom(16)),
+        wall=time.time,
+        random_bytes=os.urandom,
+        interface=options.interface,
+        allowed=not options.no_probe,
+    )
 
 
 def tls_of(options: Namespace) -> ServerTls | None:

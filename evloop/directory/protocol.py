@@ -46,7 +46,7 @@ ERROR = "error"
 NOTIFICATION = "notification"
 
 # Their replies are large or come with others: an array of them would not fit a frame.
-NOT_IN_BATCH = ("getdir", "watch", "stats")
+NOT_IN_BATCH = ("getdir", "watch", "stats", "probed")
 
 
 class RoomEntry:

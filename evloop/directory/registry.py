@@ -136,6 +136,10 @@ class Directory:
             raise Refused(NO_SUCH_ROOM, "no_such_room", sentence)
         return room
 
+    def at(self, address: str, port: int) -> RoomEntry | None:
+        """The room of a canonical place, if there is one."""
+        return self._places.get((address, port))
+
     def _key(self, name: str) -> str:
         """The key of the room called `name`, if there is one."""
         namesake = self._namesakes.get(normalize("NFC", name)) if self._namesakes else None

@@ -16,9 +16,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    Members = dict[str, type[str] | type[int]]
+    Members = dict[str, type[str] | type[int] | type[bool]]
 
-_TYPES = {str: "a string", int: "an integer"}
+_TYPES = {str: "a string", int: "an integer", bool: "true or false"}
 
 _NOTHING: Members = {}
 _HELLO: Members = {"client": str, "name": str}
@@ -26,6 +26,15 @@ _GETDIR: Members = {"after": str, "limit": int}
 _MAKEROOM: Members = {"name": str, "address": str, "port": int, "mode": str}
 _NAME: Members = {"name": str}
 _DELETEROOM: Members = {"name": str, "token": str}
+_PROBE: Members = {
+    "name": str,
+    "fresh": bool,
+    "address": str,
+    "port": int,
+    "nonce": str,
+    "udp": int,
+}
+_PROBED: Members = {"nonce": str}
 
 
 def _check(params: dict[str, Any], known: Members) -> None:
@@ -65,18 +74,23 @@ def read_getdir(params: dict[str, Any]) -> tuple[str | None, int]:
     return params.get("after"), limit
 
 
+def _read_place(params: dict[str, Any]) -> tuple[str, int] | None:
+    """The canonical (address, port), both or none."""
+    if "address" not in params and "port" not in params:
+        return None
+    for member, other in (("address", "port"), ("port", "address")):
+        if member not in params:
+            raise _missing(member, f'; it goes together with "{other}"')
+    return check_address(params["address"]), check_port(params["port"])
+
+
 def read_makeroom(params: dict[str, Any]) -> tuple[str, tuple[str, int] | None, str | None]:
     """makeroom: (NFC name, canonical (address, port) or None, mode or None)."""
     _check(params, _MAKEROOM)
     if "name" not in params:
         raise _missing("name")
     name = check_room_name(params["name"])
-    place = None
-    if "address" in params or "port" in params:
-        for member, other in (("address", "port"), ("port", "address")):
-            if member not in params:
-                raise _missing(member, f'; it goes together with "{other}"')
-        place = check_address(params["address"]), check_port(params["port"])
+    place = _read_place(params)
     mode = params.get("mode")
     if mode is not None and mode not in MODES:
         sentence = f'mode "{quoted(mode)}" is none of {", ".join(MODES)}'
@@ -93,6 +107,40 @@ def read_name(params: dict[str, Any]) -> str:
 def read_deleteroom(params: dict[str, Any]) -> tuple[str, str | None]:
     """deleteroom: (the name as it came, the owner's token or None)."""
     return _read_name(params, _DELETEROOM), params.get("token")
+
+
+def read_probe(
+    params: dict[str, Any],
+) -> tuple[str | None, tuple[str, int] | None, str, int]:
+    """probe: (the name as it came or None, canonical (address, port) or None, nonce, UDP port);
+    neither a name nor a place: a fresh group."""
+    _check(params, _PROBE)
+    nonce, udp = _nonce(params), params.get("udp")
+    if udp is None:
+        raise _missing("udp")
+    check_port(udp)
+    place = _read_place(params)
+    named = [params.get("fresh") is True, "name" in params, place is not None]
+    if sum(named) != 1 or params.get("fresh") is False:
+        sentence = "a probe is of one name, of one address and port, or fresh"
+        raise Refused(INVALID_PARAMS, "bad_probe", sentence)
+    return params.get("name"), place, nonce, udp
+
+
+def read_probed(params: dict[str, Any]) -> str:
+    """probed: the nonce."""
+    _check(params, _PROBED)
+    return _nonce(params)
+
+
+def _nonce(params: dict[str, Any]) -> str:
+    if "nonce" not in params:
+        raise _missing("nonce")
+    nonce: str = params["nonce"]
+    if len(nonce) != 16 or nonce.strip("0123456789abcdef"):
+        sentence = f'the nonce "{quoted(nonce)}" is not 16 hexadecimal digits'
+        raise Refused(INVALID_PARAMS, "bad_probe", sentence)
+    return nonce
 
 
 def _read_name(params: dict[str, Any], known: Members) -> str:

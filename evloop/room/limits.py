@@ -21,6 +21,15 @@ FAULT_PAUSE_S = 1.0  # after a bug of ours in a session's timer: the loop is not
 
 HISTORY_MESSAGES_MAX = 4_096
 
+# -- probes (doctor) -----------------------------------------------------------------------------
+
+PROBES_SENT = 20  # of a burst: with one lost in ten, 18 still come
+PROBE_SPACING_S = 0.003  # apart: 13 kB in 60 ms fit any buffer on the way
+PROBE_UNICAST_TIMES = 5  # of a burst, to the other side alone
+PROBE_FOREIGN_MAX = 8  # source addresses of other datagrams that are told
+
+assert PROBES_SENT % 2 == 0  # half of them are long
+
 # -- the client ----------------------------------------------------------------------------------
 
 LEAVE_S = 1.0  # a room that says goodbye is closed after that, done or not

@@ -36,6 +36,7 @@ _MASKS = (
     (re.compile(r'"made":\d+'), '"made":0'),
     (re.compile(r'"server":"evloop/[^"]+"'), '"server":"evloop/"'),
     (re.compile(r'"token":"[0-9a-f]{32}"}}$'), '"token":""}}'),
+    (re.compile(r'"id":"[0-9a-f]{16}"}}$'), '"id":""}}'),
 )
 _PLACE = re.compile(r'"address":"239\.255\.\d+\.\d+","port":(\d+)')
 _TOKEN = re.compile(r'"token":"([0-9a-f]{32})"')

@@ -42,7 +42,7 @@ COLUMNS_MAX = 100
 
 @pytest.fixture
 def house() -> Iterator[House]:
-    house = House("--change-rate", "0")
+    house = House("--change-rate", "0", "--interface", "127.0.0.1")
     yield house
     house.close()
 
@@ -68,7 +68,7 @@ def _params_of_the_code() -> set[str]:
     """The members of all tables of known params."""
     found: set[str] = set()
     for value in vars(requests).values():
-        if isinstance(value, dict) and all(kind is str or kind is int for kind in value.values()):
+        if isinstance(value, dict) and all(kind in (str, int, bool) for kind in value.values()):
             found |= set(value)
     return found
 
@@ -106,7 +106,7 @@ def test_a_method_knows_the_params_that_the_page_gives_it(house: House, method: 
 
 @pytest.mark.parametrize("method", sorted(HANDLERS))
 def test_a_param_is_of_the_type_that_the_page_gives_it(house: House, method: str) -> None:
-    kinds = {"string": "", "integer": 0}
+    kinds = {"string": "", "integer": 0, "true or false": False}
     for name in _described()[method][0]:
         name = name.rstrip("?")
         for kind, value in kinds.items():
@@ -118,10 +118,13 @@ def test_a_param_is_of_the_type_that_the_page_gives_it(house: House, method: str
 def test_a_param_without_a_question_mark_is_needed(house: House, method: str) -> None:
     needed = [name for name in _described()[method][0] if not name.endswith("?")]
     assert (_reason(house, method, {}) == "missing_member") == bool(needed)
-    if needed == ["name"]:
-        assert _reason(house, method, {"name": "lab"}) != "missing_member"
-    else:
-        assert not needed, "this test knows of no other"
+    given = {"name": "lab", "nonce": "1122334455667788", "udp": 40_000}
+    assert set(needed) <= set(given), "this test knows of no other"
+    whole = {name: given[name] for name in needed}
+    assert _reason(house, method, whole) != "missing_member"
+    for name in needed:
+        less = {other: given[other] for other in needed if other != name}
+        assert _reason(house, method, less) == "missing_member"
 
 
 # -- results and notifications -------------------------------------------------------------------
@@ -135,15 +138,22 @@ def _results(house: House) -> dict[str, dict[str, Any]]:
         "leave": {"name": "results"},
         "deleteroom": {"name": "results"},
     }
+    nonce = "1122334455667788"
+    given["probe"] = {"fresh": True, "nonce": nonce, "udp": 40_000}
+    given["probed"] = {"nonce": nonce}
     caller = house.caller()
     order = sorted(HANDLERS, key=lambda method: [*given, method].index(method))
-    return {method: house.call(caller, method, **given.get(method, {})) for method in order}
+    found = {}
+    for method in order:
+        house.skip(1.1 if method == "probed" else 0)
+        found[method] = house.call(caller, method, **given.get(method, {}))
+    return found
 
 
 def test_results_have_the_members_of_the_table(house: House) -> None:
     for method, reply in _results(house).items():
         gives = _described()[method][1]
-        if method == "stats":  # it has tables of its own, see below
+        if method in ("stats", "probe", "probed"):  # they have tables of their own, see below
             continue
         always = {name for name in gives if not name.endswith("?")}
         assert set(reply["result"]) == always, method
@@ -293,7 +303,7 @@ def test_the_page_has_every_error_and_no_other() -> None:
 def test_every_error_code_of_json_rpc_is_there() -> None:
     """The reader of the code above would find too few when calls look different one day."""
     codes = {code for code, _ in _errors_of_the_code()}
-    assert codes == {-32700, -32600, -32601, -32602, -32603, *range(1, 8)}
+    assert codes == {-32700, -32600, -32601, -32602, -32603, *range(1, 9)}
 
 
 def test_an_error_has_the_members_of_the_table() -> None:
@@ -373,6 +383,15 @@ def test_stats_give_what_the_tables_list(house: House) -> None:
     result = house.call(house.caller(), "stats")["result"]
     listed = {plain(row[0]) for _, *rows in PAGE.tables("stats")[:2] for row in rows}
     assert set(result) == listed | {"lag"}
+
+
+def test_the_tables_of_a_probe(house: House) -> None:
+    results = _results(house)
+    (_, *rows), (_, *report), (_, *steps) = PAGE.tables("probe") + PAGE.tables("probed")
+    assert {name for row in rows for name in coded(row[0])} == set(results["probe"]["result"])
+    told = results["probed"]["result"]
+    assert {plain(row[0]) for row in report} == set(told)
+    assert {plain(row[0]) for row in steps} == set(told["ladder"]) == set(told["noise"])
 
 
 def test_the_page_can_be_read_in_a_terminal() -> None:

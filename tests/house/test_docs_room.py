@@ -33,7 +33,7 @@ MEL = bytes.fromhex("0102030405060708")
 ANN = bytes.fromhex("1112131415161718")
 DIGEST = 0x81C8F5F0639F870C
 
-TYPES = {"DATA": packets.DATA, "NACK": packets.NACK, "SESSION": packets.SESSION, "BYE": packets.BYE}
+TYPES = {name: getattr(packets, name) for name in ("DATA", "NACK", "SESSION", "BYE", "PROBE")}
 FLAGS = {"RELAYED": packets.RELAYED, "SEALED": packets.SEALED, "MORE": packets.MORE}
 
 
@@ -63,9 +63,9 @@ def opened(name: str) -> tuple[Any, ...]:
 
 
 def test_the_page_has_a_vector_for_everything() -> None:
-    assert set(VECTORS) == {"data", "repair", "nack", "session", "bye", "digest"}
+    assert set(VECTORS) == {"data", "repair", "nack", "session", "bye", "probe", "digest"}
     # Their places and lengths stand beside them.
-    for name in ("data", "nack", "session", "bye"):
+    for name in ("data", "nack", "session", "bye", "probe"):
         assert f"({len(VECTORS[name])} bytes)" in section("Vectors")
     assert f"`{PLACE}`" in section("Vectors")
 
@@ -107,6 +107,13 @@ def test_the_bye_vector() -> None:
     assert opened("bye") == (packets.BYE, 0, MEL, 2, 0, ())
 
 
+def test_the_probe_vector() -> None:
+    fields = (0x1122334455667788, 1_000_000, packets.ASKER, 2, 20)
+    body = packets.probe_body(*fields, 55)
+    assert Codec(PLACE).pack(packets.PROBE, 0, MEL, 0, 0, body) == VECTORS["probe"]
+    assert opened("probe") == (packets.PROBE, 0, MEL, 0, 0, fields)
+
+
 def test_the_digest_vector() -> None:
     assert VECTORS["digest"] == (digest_item(MEL, 1) ^ digest_item(ANN, 5)).to_bytes(8, "big")
 
@@ -116,7 +123,7 @@ def test_the_vectors_are_those_of_the_codecs_own_test() -> None:
     own = list((ROOT / "tests").rglob("test_packets.py"))
     assert len(own) == 1
     written = "".join(re.findall(r'"([0-9a-f]{20,})"', own[0].read_text(encoding="utf-8")))
-    for name in ("data", "nack", "session", "bye"):
+    for name in ("data", "nack", "session", "bye", "probe"):
         assert VECTORS[name].hex() in written
 
 
@@ -158,6 +165,7 @@ def test_the_header() -> None:
         ("DATA", packets.DATA_HEAD.size),
         ("NACK", packets.NACK_HEAD.size),
         ("SESSION", packets.SESSION_HEAD.size),
+        ("PROBE", packets.PROBE_HEAD.size),
     ],
 )
 def test_the_bodies(name: str, fixed: int) -> None:

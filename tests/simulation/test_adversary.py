@@ -20,6 +20,9 @@ KEPT = {
     "a line is read as the end of a stranger's": "22",
     "ghosts of a large room stay long after it is small": "9",
     "gaps that make room for each other fire a timer without end": "17",
+    "a message is given up that was asked for before it was said": "20",
+    "a forged counter that stands still is believed for a minute": "72",
+    "ghosts that count 65,535 members are listed as long as in such a room": "80",
 }
 
 
@@ -33,19 +36,8 @@ def test_sieges(first: int) -> None:
     assert _failures(first) == []
 
 
-# Groups with a siege that is still lost: what is broken, not what may break (issue 14 is open).
-LOST = (17, 41, 69, 77, 81)
-still_lost = pytest.mark.xfail(strict=True, reason="a siege that is still lost")
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "first",
-    [
-        pytest.param(first, marks=still_lost if first in LOST else ())
-        for first in range(FAST + 1, SIEGES + 1, GROUP)
-    ],
-)
+@pytest.mark.parametrize("first", range(FAST + 1, SIEGES + 1, GROUP))
 def test_more_sieges(first: int) -> None:
     assert _failures(first) == []
 

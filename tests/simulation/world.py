@@ -446,6 +446,13 @@ class World:
 
 def describe(data: bytes) -> str:
     """One datagram in a few words, for the story of a run."""
+    try:
+        return _described(data)
+    except IndexError:
+        return f"junk {data[:4].hex()}"
+
+
+def _described(data: bytes) -> str:
     kind = data[2] & 15
     sender = data[8:16].hex()[-4:]
     seq = int.from_bytes(data[16:20], "big")

@@ -1,6 +1,7 @@
 """Telling the room what I hold, and when: rules 2, 3 and 13.
 
-A member that must know whether all others hold its messages asks for confirmation (`Confirm`):
+A member that must know whether all others hold its messages asks for confirmation (`Confirm`). A
+PROBE of `doctor` asks likewise, only to be heard:
 
     state      ask                   all confirmed    the time is up
     quiet      -> asking, due now    -                -
@@ -37,10 +38,12 @@ from evloop.room.reliable.limits import (
     CONFIRM_MEMBER_S,
     CONFIRM_S_MIN,
     EXPLAIN_S,
+    PROBE_ANSWERS,
+    PROBES_REMEMBERED_MAX,
     SESSION_ENTRIES,
     SESSION_ENTRIES_MAX,
 )
-from evloop.room.reliable.packets import NOBODY, session_body
+from evloop.room.reliable.packets import ASKER, NOBODY, session_body
 from evloop.system.timers import NEVER
 
 TYPE_CHECKING = False
@@ -51,7 +54,7 @@ if TYPE_CHECKING:
     from evloop.room.reliable.estimators import Delay, LossMeter
     from evloop.room.reliable.membership import Membership
     from evloop.room.reliable.message_log import MessageLog
-    from evloop.room.reliable.packets import Range
+    from evloop.room.reliable.packets import Fields, Range
     from evloop.room.reliable.suppression import Trickle
 
 
@@ -63,7 +66,16 @@ def answer_window(members: int) -> float:
 class Confirm:
     """Confirmation for one session: asking for it, and answering those who ask."""
 
-    __slots__ = ("_leave", "_rng", "_wait", "answer_due", "ask_due", "askers")
+    __slots__ = (
+        "_leave",
+        "_prober",
+        "_probes",
+        "_rng",
+        "_wait",
+        "answer_due",
+        "ask_due",
+        "askers",
+    )
 
     def __init__(self, rng: Random, now: float = 0.0) -> None:
         self._rng = rng
@@ -75,7 +87,10 @@ class Confirm:
         self._wait = 0.0
         self.ask_due = NEVER
         self.answer_due = NEVER
-        self.askers: list[bytes] = []
+        # asker: when its ask was sent (us of its clock), and heard; None: it did not tell
+        self.askers: dict[bytes, tuple[int, float] | None] = {}
+        self._prober = NOBODY  # of the askers, who probes: the echo is all that it is told
+        self._probes: dict[tuple[bytes, int], None] = {}  # (asker, nonce) that were answered
 
     def start(self, now: float) -> None:
         """Begin to ask, unless this member is asking already."""
@@ -93,14 +108,21 @@ class Confirm:
         """All have confirmed: ask no more."""
         self.ask_due = NEVER
 
-    def asked_by(self, asker: bytes, now: float, members: int, standing: bool = False) -> None:
-        """Somebody wants to know what I hold.
+    def asked_by(
+        self,
+        asker: bytes,
+        now: float,
+        members: int,
+        standing: bool = False,
+        sent: int | None = None,
+    ) -> None:
+        """Somebody wants to know what I hold; its ask was sent at `sent` us of its clock.
 
         One answer serves all who ask until it is sent. There is one answer a second: when the
         bucket is empty, an ask waits for it.
         """
-        if asker not in self.askers and len(self.askers) < CONFIRM_ASKERS_MAX:
-            self.askers.append(asker)
+        if asker in self.askers or len(self.askers) < CONFIRM_ASKERS_MAX:
+            self.askers[asker] = self.askers.get(asker) if sent is None else (sent, now)
         if self.answer_due == NEVER:
             leave = self._leave[standing]
             leave.level(now)
@@ -108,10 +130,37 @@ class Confirm:
             leave.spend(now, 1)
             self.answer_due = start + answer_window(members) * self._rng.random()
 
+    def probed(self, asker: bytes, nonce: int, sent: int, now: float, members: int) -> bool:
+        """A PROBE asks who hears it: each nonce is answered once, as an ask of a stranger.
+
+        In a large room a part of the members answers. Whether this one does.
+        """
+        if (asker, nonce) in self._probes:
+            return False
+        self._probes[asker, nonce] = None
+        if len(self._probes) > PROBES_REMEMBERED_MAX:
+            del self._probes[next(iter(self._probes))]
+        if self._rng.random() * members >= PROBE_ANSWERS:
+            return False
+        self.asked_by(asker, now, members, False, sent)
+        if asker in self.askers:
+            self._prober = asker
+        return True
+
+    def echo(self, now: float) -> tuple[bytes, int, int] | None:
+        """(asker, when it asked, us held since) for an answer that goes out now; None: no asker
+        told when. Whoever probes comes first."""
+        for asker in (self._prober, *self.askers):
+            told = self.askers.get(asker)
+            if told is not None:
+                return asker, told[0], int((now - told[1]) * 1e6) & 0xFFFFFFFF
+        return None
+
     def answered(self) -> None:
         """A SESSION was sent: it answers all who asked until now."""
         self.answer_due = NEVER
-        self.askers = []
+        self.askers = {}
+        self._prober = NOBODY
 
 
 class Announcer:
@@ -197,6 +246,12 @@ class Announcer:
         """Something about this member has changed: send a SESSION at once."""
         self._spoke = -NEVER
 
+    def probed(self, sender: bytes, fields: Fields, now: float) -> bool:
+        """A PROBE; whether I am to answer it. It makes nobody present."""
+        nonce, sent, origin, _, _ = fields
+        size = self._presence.size()
+        return origin == ASKER and self._confirm.probed(sender, nonce, sent, now, size)
+
     # -- what is told ----------------------------------------------------------------------------
 
     def deadline(self) -> float:
@@ -235,12 +290,13 @@ class Announcer:
         listed: list[Range] = []
         if senders.digest or not self.soliciting:
             most = SESSION_ENTRIES_MAX if self._long_list else SESSION_ENTRIES
-            first = confirm.askers[0] if confirm.askers else NOBODY
+            first = next(iter(confirm.askers), NOBODY)
             listed = senders.listing(most, first, self._message_log.own.sender)
+        answering = confirm.answer_due <= now
         body = session_body(
             senders.digest,
             self._delay.sending(now),
-            self._delay.echo(now),
+            (confirm.echo(now) if answering else None) or self._delay.echo(now),
             int(ask),
             self._loss.percent(now, self._presence.mean_loss()),
             len(self._presence.members) + 1,
@@ -252,5 +308,5 @@ class Announcer:
         self._spoke = now
         self._behind_since = NEVER
         self._patience = 0.8 + 0.2 * self._rng.random()
-        if confirm.answer_due <= now:
+        if answering:
             confirm.answered()

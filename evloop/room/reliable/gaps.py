@@ -9,11 +9,13 @@ A gap is one number of one sender. Its life:
     gone      8 .., 30 s     -                  none: `take_due` reports it, and the caller judges
 
 A gap known only by hearsay (from neither DATA nor SESSION of its sender) never counts as behind, is
-asked for last, and makes room for new ones once it was asked for. What moves the next ask: the same
-NACK from another member puts it off, no further than NACK_HELD_S_MAX from first sight; evidence
-that somebody holds the message brings it forward and lets the back-off begin anew, once in
-EVIDENCE_EVERY_S. Neither changes the count. All gaps found during one wait share its end, and all
-asked for in one NACK share the next wait: so they stay together, and one NACK asks for them all.
+asked for last, and makes room for new ones once it was asked for. When its sender says that it
+exists, its life begins: asks for what was not there yet say nothing about it. What moves the next
+ask: the same NACK from another member puts it off, no further than NACK_HELD_S_MAX from first
+sight; evidence that somebody holds the message brings it forward and lets the back-off begin anew,
+once in EVIDENCE_EVERY_S. Neither changes the count. All gaps found during one wait share its end,
+and all asked for in one NACK share the next wait: so they stay together, and one NACK asks for them
+all.
 """
 
 from __future__ import annotations
@@ -172,7 +174,7 @@ class Gaps:
             known = [hearsay[seq] for seq in missing if seq in hearsay]
             missing = [seq for seq in missing if seq not in hearsay]
             for gap in known:
-                self._believe(gap)
+                self._believe(gap, now, due)
         if missing:
             mine = len(words)
             for index in range(max(0, GAPS_MAX - self.count), len(missing)):
@@ -275,7 +277,7 @@ class Gaps:
         if due < self.next_due:
             self.next_due = due
 
-    def _believe(self, gap: Gap) -> None:
+    def _believe(self, gap: Gap, now: float, due: float) -> None:
         hearsay = self._hearsay[gap.sender]
         del hearsay[gap.seq]
         if not hearsay:
@@ -284,14 +286,31 @@ class Gaps:
         gap.word = True
         self._words.setdefault(gap.sender, {})[gap.seq] = gap
         self.hearsay -= 1
-        self.pressing += gap.asks < STUCK_ASKS
+        self.pressing += 1
+        gap.first = now
+        gap.asks = 0
+        if gap.evidence <= now - EVIDENCE_EVERY_S:
+            gap.evidence = now
+            gap.tries = 0
+            if due < gap.due:
+                self.postpone(gap, due)
 
-    def believe(self, sender: bytes, below: int) -> None:
-        """The sender's own word now says that all numbers below `below` exist."""
+    def believe(self, sender: bytes, below: int, now: float, due: float) -> None:
+        """The sender's own word now says that all numbers below `below` exist: those of them that
+        were hearsay are asked for at `due`."""
         hearsay = self._hearsay.get(sender)
         if hearsay:
             for gap in [gap for gap in hearsay.values() if gap.seq < below]:
-                self._believe(gap)
+                self._believe(gap, now, due)
+
+    def refute(self, sender: bytes, start: int, before: float) -> None:
+        """The sender's own word is that it has not said number `start` yet: what only others said
+        of such numbers, before `before`, is false."""
+        hearsay = self._hearsay.get(sender)
+        if hearsay:
+            for gap in [gap for gap in hearsay.values() if gap.seq >= start]:
+                if gap.first < before:
+                    self.remove(sender, gap.seq)
 
     def remove(self, sender: bytes, seq: int) -> bool:
         """The message has come, or it is given up: drop its gap. Whether there was one."""

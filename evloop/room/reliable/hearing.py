@@ -7,7 +7,7 @@ tells of others is hearsay (see `nack`), and a claim where there is no record ye
 
 from __future__ import annotations
 
-from evloop.room.reliable.limits import SESSION_ENTRIES
+from evloop.room.reliable.limits import OVERTAKEN_S, SESSION_ENTRIES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from evloop.room.reliable.message_log import MessageLog
     from evloop.room.reliable.nack import NackRequester
     from evloop.room.reliable.packets import Range
-    from evloop.room.reliable.reorder import Sender
 
 
 class Hearing:
@@ -37,16 +36,18 @@ class Hearing:
             member.holds = hi
             self.changed = True
 
-    def own_word(
-        self, member: Member, stream: Sender | None, hi: int, fresh: bool, now: float
-    ) -> None:
-        """`member` says that `hi` is its own next number, which it knows better than anybody."""
+    def own_word(self, sender: bytes, member: Member, hi: int, fresh: bool, now: float) -> None:
+        """`member`, whose id is `sender`, says that `hi` is its own next number, and knows that
+        better than anybody. (Only what others have just told of it may be newer.)"""
+        stream = self._message_log.streams.get(sender)
         if not fresh:
             if stream is not None and hi > stream.word:
                 self._asker.told(stream, hi, now)
             return
         member.said, member.said_at = hi, now
         member.silent = member.silent or not hi
+        if self._asker.gaps.hearsay:
+            self._asker.gaps.refute(sender, hi, now - OVERTAKEN_S)
         if stream is not None and self._message_log.vouch(stream, hi, now):
             self._asker.gaps.forget(stream.sender)
         elif stream is not None:
@@ -70,7 +71,7 @@ class Hearing:
         if sender in once or (whole and once) or not digest:
             # The list is complete and its own id is not in it: it has said nothing.
             hi = once[sender][1] if sender in once else 0
-            self.own_word(member, message_log.streams.get(sender), hi, fresh, now)
+            self.own_word(sender, member, hi, fresh, now)
         ahead = bool(asker.gaps.count) and asker.evidence(once, now)
         behind = False
         known = noted = 0

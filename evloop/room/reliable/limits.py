@@ -70,6 +70,7 @@ PRESENCE_S_MIN = 6.0
 MEMBERS_MAX = 16_384  # present members
 ROOM_SAMPLE = 32  # members looked at when a full table must make room
 FOLLOW_MAX = 32  # a control counter further on does not continue the count, it may be forged
+RIVAL_WORDS = 3  # continuations of another count, and none of its own: that is its sender's
 FOLLOW_INTERVALS = 1.25  # of T without a continuation: another count may be its sender's
 DEPARTED_MAX = 64  # members that said BYE, remembered so that stragglers do not revive them
 LABELS_KEPT_MAX = 1_024  # names judged before; a name in a datagram has 255 bytes
@@ -145,6 +146,8 @@ CONFIRM_BACKOFF_S_MAX = 8.0
 ANSWERS_PER_S = 1.0  # SESSIONs that answer, to strangers together and to members together
 ANSWERS_BURST = 3  # answers to strangers at once
 ANSWERS_MEMBERS_BURST = 5  # answers to members of standing at once
+PROBES_REMEMBERED_MAX = 64  # nonces of PROBEs, answered or not: each counts once
+PROBE_ANSWERS = 64  # members that answer a PROBE, on average: in a larger room not all of them
 POSED_MAX = 64  # remembered DATA of strangers under my own next numbers
 CONFLICT_EVERY_S = 60.0  # two messages under one number are reported so often, for each sender
 

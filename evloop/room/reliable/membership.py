@@ -5,9 +5,12 @@ A member is present from its first SESSION until a BYE, or until it was silent f
     T = max(6 s, min(0.4 s N, 20 s), 0.15 s N)
     N = max(members I count, median of the counts that they told last)
 
-so a small room notices soon that somebody is gone, and a large one spends little. A member can be
-present without having said anything: records of senders are in `message_log`. Losses are kept as a
-histogram of percents, so that the number of copies is found without a walk over all members.
+so a small room notices soon that somebody is gone, and a large one spends little. In that median
+members of standing have a vote, and everybody while there is none of them. Who has been silent for
+too long, reckoned by those that I count alone, has none: else ghosts, who tell large numbers, would
+decide for how long ghosts are listed. A member can be present without having said anything: records
+of senders are in `message_log`. Losses are kept as a histogram of percents, so that the number of
+copies is found without a walk over all members.
 """
 
 from __future__ import annotations
@@ -27,12 +30,18 @@ from evloop.room.reliable.limits import (
     PRESENCE_S_MIN,
     REACH_MESSAGES,
     REACH_PER_S,
+    RIVAL_WORDS,
     ROOM_SAMPLE,
     STANDING_S,
 )
 from evloop.room.reliable.packets import NOBODY
 
 SILENT_INTERVALS = 3.5  # of T: three SESSIONs lost in a row do not make a member absent
+
+
+def _interval(members: int) -> float:
+    """T of so many members."""
+    return max(PRESENCE_S_MIN, min(0.4 * members, 20.0), 0.15 * members)
 
 
 class Member:
@@ -42,8 +51,9 @@ class Member:
     by its newest SESSION; -1: it has told none yet.
 
     Its control datagrams are numbered, so a forged one is mostly out of step. One that continues
-    the count is `fresh`. Another count takes its place only when the first has stood still for
-    longer than its sender may be silent, while the other went on.
+    the count is `fresh`. Another count takes its place when the first has stood still for longer
+    than its sender may be silent while the other went on, or when the other went on RIVAL_WORDS
+    times.
     """
 
     __slots__ = (
@@ -56,11 +66,13 @@ class Member:
         "name",
         "raw_name",
         "rival",
+        "rival_words",
         "said",
         "said_at",
         "silent",
         "since",
         "vote",
+        "vote_standing",
         "words",
     )  # fmt: skip
 
@@ -68,10 +80,12 @@ class Member:
         self.since = self.heard = self.followed = self.said_at = heard
         self.words = 1  # the first control datagram, and those that continued its count
         self.rival = counter  # the newest counter that did not continue the count
+        self.rival_words = 0  # how often that other count has gone on since this one did
         self.said = -1
         self.silent = False  # a SESSION of its own told that it had said nothing yet
         self.doubted = False  # somebody said BYE in its name
         self.vote = 0  # how many members it counts; 0: it has not told
+        self.vote_standing = False  # it told that as a member of standing
         self.raw_name = raw_name
         self.name = raw_name.decode(errors="replace")
         self.counter = counter  # of its newest control datagram in the count
@@ -88,17 +102,15 @@ class Member:
 
     def fresh(self, counter: int, now: float, patience: float) -> bool:
         """Note a control datagram; whether it continues the count, or a count that takes the place
-        of one that stood still for `patience` seconds."""
-        step = (counter - self.counter) & 0xFFFFFFFF
-        if 0 < step <= FOLLOW_MAX:
-            follows = True
-        elif now > self.followed + patience:
-            follows = 0 < (counter - self.rival) & 0xFFFFFFFF <= FOLLOW_MAX
-        else:
-            follows = False
-        if not follows:
+        of one that stood still for `patience` seconds, or while the other went on."""
+        if not 0 < (counter - self.counter) & 0xFFFFFFFF <= FOLLOW_MAX:
+            goes_on = 0 < (counter - self.rival) & 0xFFFFFFFF <= FOLLOW_MAX
             self.rival = counter
-            return False
+            self.rival_words = self.rival_words + 1 if goes_on else 0
+            stands_still = now > self.followed + patience
+            if self.rival_words < (1 if stands_still else RIVAL_WORDS):
+                return False
+        self.rival_words = 0
         self.counter = counter
         self.followed = now
         self.words += 1
@@ -138,7 +150,8 @@ class Membership:
         self.departed: dict[bytes, tuple[int, float]] = {}  # (counter, until) of BYEs heard
         self._loss_known = 0  # how many members tell their loss
         self.losses: dict[int, int] = {}  # how many members report so many percent
-        self._votes: list[int] = []  # how many each member counts, in order
+        # How many each member counts, in order; those of standing apart.
+        self._votes: dict[bool, list[int]] = {False: [], True: []}
         self._hint = 1
         self._estimate = 0  # N; 0: to be found anew
         self._interval = PRESENCE_S_MIN  # T
@@ -152,12 +165,12 @@ class Membership:
     def size(self) -> int:
         """N, myself included."""
         if not self._estimate:
-            votes = self._votes
+            votes = self._votes[True] or self._votes[False]
             median = votes[(len(votes) - 1) // 2] if votes else 1
             counted = len(self.members) + 1
             median = min(median, MEMBERS_TRUSTED * counted)
             size = self._estimate = min(max(counted, median, self._hint), MEMBERS_MAX)
-            self._interval = max(PRESENCE_S_MIN, min(0.4 * size, 20.0), 0.15 * size)
+            self._interval = _interval(size)
         return self._estimate
 
     def interval(self) -> float:
@@ -225,16 +238,18 @@ class Membership:
         self._once.pop(sender, None)
         return True
 
-    def vote(self, member: Member, members: int) -> None:
-        """`member` counts `members`: everybody has one vote."""
-        votes, before = self._votes, member.vote
-        if before == members:
+    def vote(self, member: Member, members: int, standing: bool = False) -> None:
+        """`member` counts `members` (0: it has no vote any more): everybody has one vote."""
+        before = member.vote
+        if before == members and member.vote_standing == standing:
             return
         if before:
+            votes = self._votes[member.vote_standing]
             del votes[bisect_left(votes, before)]
         member.vote = members
+        member.vote_standing = standing
         if members:
-            insort(votes, members)
+            insort(self._votes[standing], members)
         self._estimate = 0
 
     def lossy(self, member: Member, loss: int) -> None:
@@ -318,11 +333,17 @@ class Membership:
         """
         if now < self._sweep:
             return []
+        voiced = now - SILENT_INTERVALS * _interval(max(len(self.members) + 1, self._hint))
+        for member in self.members.values():
+            if member.vote and member.heard <= voiced:
+                self.vote(member, 0)
         patience = SILENT_INTERVALS * self.interval()
         quiet = [item for item in self.members.items() if item[1].heard + patience <= now]
         for sender, _ in quiet:
             self.remove(sender)
         oldest = min([member.heard for member in self.members.values()], default=float("inf"))
-        # After one T at the latest: where members leave, the patience gets shorter.
-        self._sweep = min(oldest + patience, now + self._interval) if self.members else oldest
+        # After one T at the latest: where members leave, the patience gets shorter, and where those
+        # lose their vote whom I do not hear any more.
+        soon = min(self._interval, _interval(len(self.members) + 1))
+        self._sweep = min(oldest + patience, now + soon) if self.members else oldest
         return quiet

@@ -147,7 +147,7 @@ class NackRequester:
         if hi > stream.word:
             stream.word = hi
             if self.gaps.hearsay:
-                self.gaps.believe(stream.sender, hi)
+                self.gaps.believe(stream.sender, hi, now, self.round(now))
         if stream.word > stream.hi:
             self._note(stream, now)
 

@@ -12,7 +12,7 @@ length is checked against the bytes at hand before anything is cut or made, so w
 declares allocates nothing. (Tuples and not objects: a frozen dataclass made of the same fields
 measured seven times the time.)
 
-The four types share one header; `flags` bit 01 and the high four bits change on the way (a repair,
+The five types share one header; `flags` bit 01 and the high four bits change on the way (a repair,
 a copy) and are left out of the tag, so a repair is the original datagram with one byte changed.
 """
 
@@ -47,7 +47,8 @@ if TYPE_CHECKING:
     Datagram = tuple[bytes, object | None]  # (bytes, to: the group when None)
     Packet = tuple[int, int, bytes, int, int, Fields]
 
-DATA, NACK, SESSION, BYE = 1, 2, 3, 4
+DATA, NACK, SESSION, BYE, PROBE = 1, 2, 3, 4, 5
+ASKER, DIRECTORY = 0, 1  # from whom a PROBE is
 RELAYED, SEALED, MORE = 0x01, 0x02, 0x08  # flags
 
 NOBODY = bytes(8)  # the sender id that nobody has: "anyone" in a NACK, "none" in an echo
@@ -66,6 +67,7 @@ _RANGE = Struct(">8sII")
 _PARENT = Struct(">8sI")
 NACK_HEAD = Struct(">8sB")
 SESSION_HEAD = Struct(">QI8sIIBBHB")
+PROBE_HEAD = Struct(">QIBBB")
 
 REASONS = ("short", "magic", "version", "type", "flags", "length", "tag", "body", "number")
 
@@ -135,11 +137,21 @@ def _parse_bye(data: bytes, end: int) -> Fields | None:
     return () if end == HEADER_BYTES else None
 
 
+def _parse_probe(data: bytes, end: int) -> Fields | None:
+    """(nonce, sent, from: ASKER or DIRECTORY, index, of); zeros may follow them"""
+    fields = PROBE_HEAD.unpack_from(data, HEADER_BYTES)
+    at = HEADER_BYTES + PROBE_HEAD.size
+    if at > end or fields[2] > DIRECTORY or data[at:end].strip(b"\0"):
+        return None
+    return fields
+
+
 PARSERS = {  # by version and type
     _VERSION << 4 | DATA: _parse_data,
     _VERSION << 4 | NACK: _parse_nack,
     _VERSION << 4 | SESSION: _parse_session,
     _VERSION << 4 | BYE: _parse_bye,
+    _VERSION << 4 | PROBE: _parse_probe,
 }
 
 
@@ -270,3 +282,10 @@ def session_body(
         digest, sent & 0xFFFFFFFF, *echo, ask, loss, min(members, 0xFFFF), len(name)
     )
     return b"%b%b%c%b" % (fixed, name, len(entries), _range_list(entries))
+
+
+def probe_body(nonce: int, sent: int, origin: int, index: int, of: int, size: int) -> bytes:
+    """The body of a PROBE, padded so that the datagram has `size` bytes (at least all it needs);
+    `sent` in us (mod 2^32)."""
+    body = PROBE_HEAD.pack(nonce, sent & 0xFFFFFFFF, origin, index, of)
+    return body.ljust(size - HEADER_BYTES - TAG_BYTES, b"\0")

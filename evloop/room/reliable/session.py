@@ -31,11 +31,7 @@ from evloop.room.reliable.estimators import Delay, LossMeter, copies
 from evloop.room.reliable.first_word import FirstWord
 from evloop.room.reliable.gaps import Gaps
 from evloop.room.reliable.hearing import Hearing
-from evloop.room.reliable.limits import (
-    BYE_SPACING_S,
-    BYE_TIMES,
-    GREETED_MEMBERS_MAX,
-)
+from evloop.room.reliable.limits import BYE_SPACING_S, BYE_TIMES, GREETED_MEMBERS_MAX
 from evloop.room.reliable.membership import Member, Membership
 from evloop.room.reliable.message_log import CONFLICT, MessageLog
 from evloop.room.reliable.nack import Holders, NackRequester
@@ -44,6 +40,7 @@ from evloop.room.reliable.packets import (
     DATA,
     NACK,
     NOBODY,
+    PROBE,
     RELAYED,
     SESSION,
     Codec,
@@ -357,7 +354,7 @@ class RoomSession:
         if fresh:
             if member.loss != loss:
                 self._presence.lossy(member, loss)
-            self._presence.vote(member, members)
+            self._presence.vote(member, members, member.standing(now))
         if name != member.raw_name:
             old = self._presence.named(sender, member, name)
             self.message_log.events.append(Renamed("renamed", sender, old, member.name))
@@ -368,7 +365,7 @@ class RoomSession:
                 self._delay.echoed(sender, echo_sent, held, now, standing)
         if ask & 1:
             standing = member.standing(now)
-            self._confirm.asked_by(sender, now, self._presence.size(), standing)
+            self._confirm.asked_by(sender, now, self._presence.size(), standing, sent)
         if digest != self.message_log.senders.digest:
             lacking = self._hearing.compare(sender, member, digest, ranges(raw), fresh, now)
             self._agreed &= not lacking
@@ -376,7 +373,7 @@ class RoomSession:
             return True
         self._agreed = True
         stream = self.message_log.streams.get(sender)
-        self._hearing.own_word(member, stream, stream.hi if stream else 0, fresh, now)
+        self._hearing.own_word(sender, member, stream.hi if stream else 0, fresh, now)
         moved = self._announcer.heard_equal(len(raw) // 16, now)
         self._hearing.holds(member, self.message_log.own.hi, fresh)
         self._heard()
@@ -519,6 +516,9 @@ _HANDLERS: dict[int, Callable[..., bool]] = {
     NACK: RoomSession._on_nack,
     SESSION: RoomSession._on_session,
     BYE: RoomSession._on_bye,
+    PROBE: lambda session, sender, _, fields, __, now: session._announcer.probed(
+        sender, fields, now
+    ),
 }
 _TIMERS: tuple[Callable[[RoomSession, float], None], ...] = (
     RoomSession._send_data,

@@ -114,6 +114,37 @@ def test_gone_needs_eight_asks_and_thirty_seconds() -> None:
     assert 30 <= now < 45
 
 
+def test_what_was_asked_for_before_its_sender_said_it_is_asked_for_anew() -> None:
+    """A forged claim about number 3 was asked for in vain, and then number 3 is said, and lost."""
+    for said in ("SESSION", "DATA"):
+        gaps = Gaps(Random(1))
+        gaps.hear_of(ANN, [3], 64, 0.0, 0.0)
+        now = 0.0
+        while gaps.of(ANN)[3].asks < 14:
+            now = gaps.next_due
+            due, gone = gaps.take_due(now, D)
+            gaps.asked(due or gone, now, D)
+        now += 60.0
+        if said == "DATA":  # of number 4, so number 3 is wanted
+            gaps.add(ANN, [3], (), now, now + 0.02)
+        else:
+            gaps.believe(ANN, 4, now, now + 0.02)
+        assert gaps.pressing == 1
+        due, gone = gaps.take_due(now + 0.02, D)
+        assert [gap.seq for gap in due] == [3] and not gone
+        gaps.asked(due, now, D)
+        assert gaps.take_due(now + 29.0, D)[1] == []
+
+
+def test_hearsay_of_what_its_sender_has_not_said_goes() -> None:
+    gaps = Gaps(Random(1))
+    gaps.hear_of(ANN, [3, 4, 5], 64, 10.0, 10.0)
+    gaps.hear_of(ANN, [6], 64, 11.5, 11.5)
+    gaps.refute(ANN, 4, 11.0)
+    assert sorted(gaps.of(ANN)) == [3, 6]  # number 6 may have been said since
+    assert counted(gaps) == (gaps.count, gaps.hearsay, gaps.pressing) == (2, 2, 0)
+
+
 def test_hearsay_makes_room_for_words() -> None:
     gaps = Gaps(Random(1))
     for n in range(20):
@@ -163,7 +194,9 @@ def test_in_a_full_table_who_lacks_little_takes_a_place_from_who_lacks_most() ->
 
 _STEPS = st.lists(
     st.tuples(
-        st.sampled_from(["add", "hear", "remove", "believe", "ask", "forget", "nack", "evidence"]),
+        st.sampled_from(
+            ["add", "hear", "remove", "believe", "ask", "forget", "nack", "evidence", "refute"]
+        ),
         st.sampled_from([ANN, BOB]),
         st.integers(0, 12),
         st.integers(0, 12),
@@ -186,7 +219,9 @@ def test_the_counters_agree_with_a_walk(steps: list[tuple[str, bytes, int, int]]
             missing = a in gaps.of(sender)
             assert gaps.remove(sender, a) == missing
         elif what == "believe":
-            gaps.believe(sender, a)
+            gaps.believe(sender, a, now, now + 0.01)
+        elif what == "refute":
+            gaps.refute(sender, a, now - b / 10)
         elif what == "ask":
             due, gone = gaps.take_due(now, D)
             assert not gone

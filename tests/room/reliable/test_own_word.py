@@ -128,6 +128,15 @@ def test_a_counter_that_jumps_is_followed_only_when_the_old_one_stands_still() -
     assert not member.fresh(500, 13.0, 8.0)  # an outage
     assert member.fresh(501, 14.0, 8.0)
     assert member.counter == 501
+    # A forged counter that was followed stands still, and its owner's goes on.
+    assert member.fresh(530, 15.0, 60.0)
+    assert not member.fresh(9_000, 16.0, 60.0)
+    assert [member.fresh(502 + n, 17.0 + n, 60.0) for n in range(4)] == [False, False, False, True]
+    # Nor do two that alternate with it make another its own.
+    for n in range(10):
+        assert member.fresh(506 + n, 20.0 + n, 60.0)
+        assert not member.fresh(9_000 + 2 * n, 20.0 + n, 60.0)
+        assert not member.fresh(9_001 + 2 * n, 20.0 + n, 60.0)
     wraps = Member(0.0, b"Ann", 2**32 - 2)
     assert wraps.fresh(1, 1.0, 8.0)
 

@@ -13,11 +13,14 @@ from evloop.base.errors import LocalProtocolError
 from evloop.room.reliable.limits import SEQ_END
 from evloop.room.reliable.message_log import digest_item
 from evloop.room.reliable.packets import (
+    ASKER,
     BYE,
     DATA,
+    DIRECTORY,
     MORE,
     NACK,
     NOBODY,
+    PROBE,
     REASONS,
     RELAYED,
     SESSION,
@@ -27,6 +30,7 @@ from evloop.room.reliable.packets import (
     as_repair,
     data_body,
     nack_body,
+    probe_body,
     ranges,
     session_body,
 )
@@ -52,7 +56,11 @@ SESSION_VECTOR = bytes.fromhex(
 BYE_VECTOR = bytes.fromhex(
     "f54514000000000001020304050607080000000200000000143f05a30fe94d7c19a210c9f29ce716"
 )
-VECTORS = [DATA_VECTOR, NACK_VECTOR, SESSION_VECTOR, BYE_VECTOR]
+PROBE_VECTOR = bytes.fromhex(
+    "f54515000000000f010203040506070800000000000000001122334455667788000f4240000214"
+    "22362d0b00107200a59940c5cca54565"
+)
+VECTORS = [DATA_VECTOR, NACK_VECTOR, SESSION_VECTOR, BYE_VECTOR, PROBE_VECTOR]
 
 ids = st.binary(min_size=8, max_size=8)
 u32 = st.integers(0, 2**32 - 1)
@@ -67,6 +75,21 @@ def test_data_vector() -> None:
     assert CODEC.pack(DATA, 0, MEL, 0, 1795348801, body) == DATA_VECTOR
     fields = (1, (), b"Mel", 0, b"Good morning!")
     assert CODEC.open(DATA_VECTOR) == (DATA, 0, MEL, 0, 1795348801, fields)
+
+
+def test_probe_vector() -> None:
+    fields = (0x1122334455667788, 1_000_000, ASKER, 2, 20)
+    assert CODEC.pack(PROBE, 0, MEL, 0, 0, probe_body(*fields, 55)) == PROBE_VECTOR
+    assert CODEC.open(PROBE_VECTOR) == (PROBE, 0, MEL, 0, 0, fields)
+
+
+def test_a_probe_is_padded_with_zeros_and_with_nothing_else() -> None:
+    body = probe_body(7, 2**32 + 5, DIRECTORY, 19, 20, 1_200)
+    datagram = CODEC.pack(PROBE, 0, MEL, 0, 0, body)
+    assert len(datagram) == 1_200
+    assert CODEC.open(datagram) == (PROBE, 0, MEL, 0, 0, (7, 5, DIRECTORY, 19, 20))
+    for wrong in (body[:-1] + b"x", probe_body(7, 5, 2, 0, 1, 55), body[:14]):
+        assert CODEC.open(CODEC.pack(PROBE, 0, MEL, 0, 0, wrong)) == "body"
 
 
 def test_a_repair_differs_in_one_byte() -> None:

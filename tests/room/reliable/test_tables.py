@@ -87,6 +87,37 @@ def test_what_others_count_is_believed_by_its_median_and_within_reason() -> None
     assert presence.size() == 60  # never below those I count
 
 
+def test_beside_members_of_standing_no_stranger_tells_how_many_there_are() -> None:
+    presence = Membership("Mel")
+    ann = presence.add(ANN, b"Ann", 0, 0.0)
+    assert ann is not None
+    presence.vote(ann, 2, standing=True)
+    for n in range(5):
+        ghost = presence.add(ident(n), b"x", 0, 70.0)
+        assert ghost is not None
+        presence.vote(ghost, 65_535)
+    assert presence.size() == 7  # as many as are counted
+    presence.vote(ann, 40, standing=True)
+    assert presence.size() == 40
+    presence.remove(ANN)
+    assert presence.size() == 16 * 6
+
+
+def test_ghosts_do_not_say_how_long_ghosts_are_listed() -> None:
+    presence = Membership("Mel")
+    for n in range(4):
+        ghost = presence.add(ident(n), b"x", 0, 0.0)
+        assert ghost is not None
+        presence.vote(ghost, 65_535)
+    assert presence.interval() == 20.0
+    now = gone = 0
+    while not gone:
+        assert now <= 28  # 3.5 of 6 s, seen within another T
+        now += 1
+        gone = len(presence.silent(float(now)))
+    assert gone == 4 and not presence.members
+
+
 def test_members_are_bounded_and_the_silent_go() -> None:
     presence = Membership("Mel")
     for n in range(MEMBERS_MAX):

@@ -159,7 +159,7 @@ def test_confirmation_backs_off_and_answers_all_askers_at_once() -> None:
     assert len(confirm.askers) == 8
     assert now <= confirm.answer_due <= now + 0.1
     confirm.answered()
-    assert confirm.askers == []
+    assert not confirm.askers
 
 
 def test_a_bucket_lets_through_its_burst_and_then_its_rate() -> None:
