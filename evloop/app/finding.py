@@ -18,7 +18,6 @@ from evloop.directory.client import Unreachable
 from evloop.directory.discovery import (
     DOUBTFUL,
     KNOWN,
-    NONE,
     SEVERAL,
     TAKE,
     WAIT,
@@ -27,7 +26,7 @@ from evloop.directory.discovery import (
     shown_names,
     standing_of,
 )
-from evloop.directory.limits import SEARCH_AGAIN_S
+from evloop.directory.limits import HOST_DRAW_S, HOST_PROBES_S, SEARCH_AGAIN_S, SEARCH_S
 from evloop.system.timers import NEVER
 from evloop.terminal import directories, report
 
@@ -113,7 +112,7 @@ class Finder:
     `joins`: of several it takes the first, as all do who start `python3 -m evloop`.
     """
 
-    __slots__ = ("_again", "_browser", "_client", "_done", "_link", "_listing", "_loop", "_options",
+    __slots__ = ("_again", "_browser", "_client", "_done", "_link", "_listing", "_loop", "_missed", "_options",
                  "_trust", "joins")  # fmt: skip
 
     def __init__(self, client: Client) -> None:
@@ -123,6 +122,7 @@ class Finder:
         self._trust = client.trust
         self._options: Namespace = client.options
         self._browser: Browser | None = None
+        self._missed = 0  # searches for a lost directory that found nothing
         self._done: Done | None = None  # who waits to be connected
         self._listing: Listing | None = None  # the newest that was shown
         self._again = client.loop.call_at(NEVER, self.follow)
@@ -146,7 +146,10 @@ class Finder:
         return searched_links(self._options.interface)
 
     def _browse(
-        self, links: Sequence[Link], look: Callable[[list[Found], bool, Known], float]
+        self,
+        links: Sequence[Link],
+        look: Callable[[list[Found], bool, Known], float],
+        patience: float = SEARCH_S,
     ) -> None:
         known = self._trust.known()
         self.close()
@@ -156,6 +159,7 @@ class Finder:
             lambda found, over: look(found, over, known),
             tls_only=self._trust.wants_tls,
             own=self._options.interface or "",
+            patience=patience,
         )
 
     # -- to connect ------------------------------------------------------------------------------
@@ -172,7 +176,10 @@ class Finder:
             if not links:
                 done(missing)
                 return
-            self._browse(links, self._chooser(links, done, name, room))
+            patience = SEARCH_S
+            if self.joins:  # else all who started at once would host at once
+                patience = HOST_PROBES_S + HOST_DRAW_S * self._client.rng().random()
+            self._browse(links, self._chooser(links, done, name, room), patience)
             self._done = done
         except SetupError as error:
             done(error)
@@ -271,11 +278,15 @@ class Finder:
 
     def settled(self) -> None:
         """The directory is there again."""
+        self._missed = 0
         self._again.move(NEVER)
 
     def follow(self) -> None:
         """The directory is away: look for its id, now and every SEARCH_AGAIN_S while it is."""
-        wanted = self._link.identity
+        wanted, target = self._link.identity, self._link.target
+        # Who hosted it for others may have left for good: then any directory will do, as at the
+        # start, and this client hosts one if there is none.
+        any_one = self.joins and target is not None and target.guest and self._missed > 0
         if not wanted or self._link.state != AWAY or self._again.when < NEVER:
             return
         self._again.move(self._loop.now + SEARCH_AGAIN_S)
@@ -289,14 +300,18 @@ class Finder:
                 self._loop.now,
                 over=over,
                 joins=True,
-                wanted=wanted,
+                wanted="" if any_one else wanted,
             )
-            if what == TAKE and one is not None:
-                self.close()
+            if what == WAIT:
+                return again
+            self.close()
+            if one is not None:
                 listing = Listing(found, known)
                 self._link.redirect(listing.target(listing.at(one)))
-            elif what == NONE:
-                self.close()
+            else:
+                self._missed += 1
+                if any_one:
+                    self._client.host_again()
             return again
 
         try:

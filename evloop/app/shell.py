@@ -73,6 +73,8 @@ class Client:
         self.on_end: Callable[[], object] = nothing
         # What to do when no directory answers at the start: host(error, then).
         self.host_directory: Callable[[EvloopError, Any], object] | None = None
+        self.host_again: Callable[[], object] = nothing  # the one that was hosted elsewhere is gone
+        self.hosted = ""  # the identity of the directory that this process is itself
         # What a one-shot does with its room when it is open, and when it is left.
         self.on_chat: Callable[[Chat], object] = nothing
         self.on_chat_over: Callable[[Chat], object] = nothing
@@ -89,7 +91,7 @@ class Client:
         self._rooms: set[LiveRoom] = set()  # open; those that were left are still saying goodbye
         self._ending = False
         self._away = False  # the directory was lost, and the user was told
-        self.remembers = True  # which directories were connected; not the one that it is itself
+        self.remembers = True  # which directories were connected
         self._random: Random | None = None
         self.style = Style(
             options.json,
@@ -103,7 +105,7 @@ class Client:
         self.frontend.owner = self
         self.frontend.complete = self._complete
         self.link = DirectoryClient(
-            loop, hub, self.rng, f"evloop/{__version__}", lambda: self.prompt.nickname
+            loop, hub, self.rng, client_name(options.command), lambda: self.prompt.nickname
         )
         self.hub = hub
         self.trust = Trust(options, os.environ, lambda text: self.frontend.note(report.note(text)))
@@ -338,7 +340,7 @@ class Client:
 
     def _remember(self) -> None:
         target = self.link.target
-        if target is None or self.link.state != READY:
+        if target is None or self.link.state != READY or self.link.identity == self.hosted:
             return
         try:
             self.trust.remember(self.link.identity, target)
@@ -518,6 +520,12 @@ class Client:
 
 def _ignore(value: object, error: object) -> None:
     """Nothing depends on the answer."""
+
+
+def client_name(command: list[str]) -> str:
+    """How the program greets: a person is `evloop/...`, a command that ends at once is none."""
+    person = not command or command[0].casefold() in ("chat", "join")
+    return f"{'evloop' if person else 'evloop-command'}/{__version__}"
 
 
 def _escape_text(escape: bytes) -> str:

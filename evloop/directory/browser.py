@@ -17,7 +17,9 @@ from functools import partial
 from struct import pack
 
 from evloop.base.names import display
+from evloop.directory.announcement import GUEST
 from evloop.directory.discovery import Net, Search, is_link_local
+from evloop.directory.limits import SEARCH_S
 from evloop.directory.target import Target
 from evloop.net import compat, mdns
 from evloop.net.interfaces import Interface, named, read_links
@@ -58,7 +60,7 @@ def target_of(found: Found, name: str) -> Target:
     host = text_of(*found.addresses[0])
     number = found.id if ":" not in found.id else ""  # who tells no id may be anybody
     via = f"found on {display(', '.join(found.links))}"
-    return Target(host, found.port, addresses=addresses, id=number, name=name, via=via,
+    return Target(host, found.port, addresses=addresses, id=number, name=name, via=via, guest=found.kind == GUEST,
                   tls=found.tls, fp=found.fp)  # fmt: skip
 
 
@@ -91,6 +93,7 @@ class Browser:
         *,
         tls_only: bool = False,
         own: str = "",
+        patience: float = SEARCH_S,
     ) -> None:
         self._loop = loop
         self._links = links
@@ -102,7 +105,7 @@ class Browser:
         self._listening: list[tuple[socket.socket, Any]] | None = None
         self._closed = False
         nets = [Net(link.ifindex, link.name, _subnets(link)) for link in links]
-        self._search = Search(nets, loop.now, tls_only=tls_only)
+        self._search = Search(nets, loop.now, tls_only=tls_only, patience=patience)
         self._senders = self._open(listens=False)
         self._timer = loop.call_at(loop.now, self._on_timer)
 

@@ -31,6 +31,7 @@ from evloop.directory.limits import (
     SEARCH_ASKS_S,
     SEARCH_COMPANY_S,
     SEARCH_FILL_S,
+    SEARCH_LAST_S,
     SEARCH_LISTEN_S,
     SEARCH_S,
 )
@@ -87,7 +88,8 @@ class _Instance:
 
 
 class Search:
-    """One search on `nets`. `tls_only`: only directories that speak TLS count."""
+    """One search on `nets`. `tls_only`: only directories that speak TLS count. `patience`: how many
+    seconds it lasts."""
 
     __slots__ = (
         "_asks",
@@ -100,11 +102,20 @@ class Search:
         "_tls_only",
     )
 
-    def __init__(self, nets: Sequence[Net], now: float, *, tls_only: bool = False) -> None:
+    def __init__(
+        self,
+        nets: Sequence[Net],
+        now: float,
+        *,
+        tls_only: bool = False,
+        patience: float = SEARCH_S,
+    ) -> None:
         self._nets = {net.number: net for net in nets}
         self._asks = [now + after for after in SEARCH_ASKS_S]
         self._listened = now + SEARCH_LISTEN_S
-        self._over = now + SEARCH_S
+        self._over = now + patience
+        if patience != SEARCH_S:  # who is about to host asks once more before
+            self._asks.append(self._over - SEARCH_LAST_S)
         self._tls_only = tls_only
         self._instances: dict[bytes, _Instance] = {}  # by name in lower case
         self._hosts: dict[bytes, list[tuple[bytes, int]]] = {}  # (address, link it came by)

@@ -61,6 +61,7 @@ SEARCH_S = 0.8  # a search is over: whoever is there answers in 0.12 s (RFC 6762
 SEARCH_FILL_S = 0.1  # what an answer lacks is asked for; most bring all at once
 SEARCH_ALONE_S = 0.06  # no other answers within it: there is one directory
 SEARCH_COMPANY_S = 0.25  # who hosts if need be waits so long for others, so that all choose alike
+SEARCH_LAST_S = 0.1  # before its end who is about to host asks once more
 SEARCH_AGAIN_S = 5.0  # a lost directory is looked for so often
 FOUND_MAX = 32  # directories of one search: more is a flood, and no list for a person
 FOUND_PER_SOURCE_MAX = 4  # so one machine cannot fill the list

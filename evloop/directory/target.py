@@ -18,11 +18,11 @@ class Target:
 
     `host`, `port`: as typed; of an announced one the first of its `addresses` (family, socket
     address), which need no look-up. `id`: the one that must answer, "" for any; `name`: what it is
-    called, or ""; `via`: how it was found, for people; `tls`: it says that it speaks TLS; `fp`: how
+    called, or ""; `via`: how it was found, for people; `guest`: it lives in a client; `tls`: it says that it speaks TLS; `fp`: how
     its certificate's SHA-256 begins.
     """
 
-    __slots__ = ("addresses", "endpoint", "fp", "host", "id", "name", "port", "tls", "via")
+    __slots__ = ("addresses", "endpoint", "fp", "guest", "host", "id", "name", "port", "tls", "via")
 
     def __init__(
         self,
@@ -33,6 +33,7 @@ class Target:
         id: str = "",
         name: str = "",
         via: str = "",
+        guest: bool = False,
         tls: bool = False,
         fp: str = "",
     ) -> None:
@@ -42,6 +43,7 @@ class Target:
         self.id = id
         self.name = name
         self.via = via
+        self.guest = guest
         self.tls = tls
         self.fp = fp
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -234,7 +235,7 @@ def test_a_question_is_no_answer() -> None:
         ({"tls": "0", "fp": "ab" * 15}, True),  # it says nothing without TLS
     ],
 )
-def test_what_a_txt_record_may_say(changes: dict[str, str], counts: bool) -> None:
+def test_what_a_txt_record_may_say(changes: dict[str, Any], counts: bool) -> None:
     world = World()
     world.hear(answer(records(**changes)))
     assert len(world.found()) == counts
