@@ -238,6 +238,11 @@ class Client:
         if not self.options.command and not isinstance(self.frontend, LineMode):
             self.show_prompt()
 
+    @property
+    def busy(self) -> bool:
+        """A command, or the start, waits for the directory."""
+        return self._waits
+
     def awaiting(self, waits: bool) -> None:
         """A command, or the start, waits for the directory from now on, or no more."""
         self._waits = waits
