@@ -39,7 +39,6 @@ from evloop.terminal.line_mode import LineMode
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from typing import Any
 
     from evloop.directory.browser import Browser
     from evloop.directory.discovery import Found
@@ -102,7 +101,14 @@ class Host:
         if not self._survives:
             self._survives = True
             _survive(client, self._log)
-        server = Server(client.loop, self._options(), self._log, client.loop.stop)
+        options = parse_options(["--memory"])
+        options.interface = client.options.interface
+        options.no_announce = client.options.no_announce
+        try:
+            server = Server(client.loop, options, self._log, client.loop.stop)
+        except SetupError as wrong:  # the named interface is not there
+            then(wrong)
+            return
         server.kind = GUEST
         try:
             server.listen([f":{port}"])
@@ -120,11 +126,6 @@ class Host:
         client.prompt.forget_rooms()
         client.link.connect_to(targets_of(place), lambda _, failure: then(failure))
 
-    def _options(self) -> Any:
-        """Those of a server; the client's --interface narrows it too."""
-        wanted = self._client.options.interface
-        return parse_options(["--memory", *(["--interface", wanted] if wanted else [])])
-
     def _joined(self, error: EvloopError | None) -> None:
         if error is not None:
             self._client.failed("", error)
@@ -132,7 +133,7 @@ class Host:
     # -- others that began at the same moment ------------------------------------------------------
 
     def _begin_asking(self, server: Server) -> None:
-        from evloop.directory.yielding import Yielding  # late: where nothing is searched there is none
+        from evloop.directory.yielding import Yielding
 
         client = self._client
         self._yielding = Yielding(server.dispatcher.store.identity, client.loop.now, client.rng())
@@ -163,11 +164,17 @@ class Host:
             return  # the interface that was named is gone for now
         self._end_search()
         told: set[str] = set()
-        self._browser = Browser(client.loop, links, lambda found, over: self._look(found, told, over))
+        self._browser = Browser(
+            client.loop,
+            links,
+            lambda found, over: self._look(found, told, over),
+            own=client.options.interface or "",
+        )
 
     def _look(self, found: Sequence[Found], told: set[str], over: bool) -> float:
         """`told`: those that have answered this question before."""
-        from evloop.directory.discovery import DOUBTFUL, SERVER, standing_of
+        from evloop.directory.announcement import SERVER
+        from evloop.directory.discovery import DOUBTFUL, standing_of
 
         if over:
             self._end_search()
@@ -200,8 +207,11 @@ class Host:
         assert self._server is not None
         client, dispatcher = self._client, self._server.dispatcher
         people = sum(it.client.startswith("evloop/") for it in dispatcher.connections.values())
-        own = client.link.state == READY and client.link.identity == self._server.dispatcher.store.identity
-        return people <= own and not len(self._server.directory) and not client.busy
+        return (
+            people <= _is_connected(client, self._server)
+            and not len(self._server.directory)
+            and not client.busy
+        )
 
     def _go(self, one: Found) -> None:
         """Connect to another one; close our own only when it has counted us."""
@@ -275,8 +285,7 @@ def _mind_the_others(client: Client, server: Server) -> None:
     """This process is a directory for others too: say so before it ends or stops, and to them."""
 
     def others() -> int:
-        own = client.link.state == READY and client.link.identity == server.dispatcher.store.identity
-        return max(0, len(server.dispatcher.connections) - own)
+        return max(0, len(server.dispatcher.connections) - _is_connected(client, server))
 
     def before_quit() -> str:
         count = others()
@@ -293,6 +302,12 @@ def _mind_the_others(client: Client, server: Server) -> None:
     client.finish = lambda: server.drain("its host has quit")
     if isinstance(client.frontend, LineMode):
         _stop_with_a_word(client)
+
+
+def _is_connected(client: Client, server: Server) -> bool:
+    """Whether one of the connections is our own user's."""
+    link = client.link
+    return link.state == READY and link.identity == server.dispatcher.store.identity
 
 
 def _stop_with_a_word(client: Client) -> None:
@@ -335,7 +350,6 @@ def _log(client: Client) -> Log:
 
 
 def _hosting(client: Client, port: int) -> str:
-    from evloop.net.interfaces import choose_interface
 
     try:
         address = choose_interface(ANY_GROUP, client.options.interface, None).address

@@ -112,8 +112,19 @@ class Finder:
     `joins`: of several it takes the first, as all do who start `python3 -m evloop`.
     """
 
-    __slots__ = ("_again", "_browser", "_client", "_done", "_link", "_listing", "_loop", "_missed", "_options",
-                 "_trust", "joins")  # fmt: skip
+    __slots__ = (
+        "_again",
+        "_browser",
+        "_client",
+        "_done",
+        "_link",
+        "_listing",
+        "_loop",
+        "_missed",
+        "_options",
+        "_trust",
+        "joins",
+    )
 
     def __init__(self, client: Client) -> None:
         self._client = client

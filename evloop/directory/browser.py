@@ -60,8 +60,17 @@ def target_of(found: Found, name: str) -> Target:
     host = text_of(*found.addresses[0])
     number = found.id if ":" not in found.id else ""  # who tells no id may be anybody
     via = f"found on {display(', '.join(found.links))}"
-    return Target(host, found.port, addresses=addresses, id=number, name=name, via=via, guest=found.kind == GUEST,
-                  tls=found.tls, fp=found.fp)  # fmt: skip
+    return Target(
+        host,
+        found.port,
+        addresses=addresses,
+        id=number,
+        name=name,
+        via=via,
+        guest=found.kind == GUEST,
+        tls=found.tls,
+        fp=found.fp,
+    )
 
 
 def text_of(address: bytes, link: int) -> str:

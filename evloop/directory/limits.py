@@ -100,6 +100,7 @@ UNICAST_ANSWERS_BURST = 50.0
 UNICAST_TTL_S = 10  # RFC 6762, 6.7
 RENAMES_AT_ONCE = 15.0  # RFC 6762, 8.1: then somebody means it
 RENAME_EVERY_S = 5.0
+FINGERPRINT_DIGITS_TOLD = 32  # of a certificate's SHA-256: 128 bits, so that it fits with the rest
 SELF_CHECK_S = 1.0  # the own announcement comes back within it: the kernel needs microseconds
 
 assert DEFEND_EVERY_S < OWN_PROBES * OWN_PROBE_EVERY_S  # else a name is taken unanswered

@@ -205,7 +205,7 @@ class Responder:
         except Bad as error:
             self.bad[error.reason] += 1
             return
-        near = is_near(source, link.place.subnets)
+        near = on_link(source, link.place.subnets)
         if message.flags & mdns.RESPONSE:
             if port == mdns.PORT and near:  # RFC 6762, 11
                 if data == link.expected and (len(source) == 16) == link.by[0]:
@@ -427,7 +427,7 @@ class Responder:
         self._out += [(data, index, ipv6, None) for ipv6 in families]
 
 
-def is_near(source: bytes, subnets: Iterable[tuple[bytes, int]]) -> bool:
+def on_link(source: bytes, subnets: Iterable[tuple[bytes, int]]) -> bool:
     """Whether an address is of one of the subnets, each (own address, bits of the subnet)."""
     if len(source) == 16 and int.from_bytes(source[:2], "big") & 0xFFC0 == _LINK_LOCAL:
         return True

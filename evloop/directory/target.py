@@ -18,8 +18,8 @@ class Target:
 
     `host`, `port`: as typed; of an announced one the first of its `addresses` (family, socket
     address), which need no look-up. `id`: the one that must answer, "" for any; `name`: what it is
-    called, or ""; `via`: how it was found, for people; `guest`: it lives in a client; `tls`: it says that it speaks TLS; `fp`: how
-    its certificate's SHA-256 begins.
+    called, or ""; `via`: how it was found, for people; `guest`: it lives in a client; `tls`: it
+    says that it speaks TLS; `fp`: how its certificate's SHA-256 begins.
     """
 
     __slots__ = ("addresses", "endpoint", "fp", "guest", "host", "id", "name", "port", "tls", "via")

@@ -182,20 +182,27 @@ skipped += 2.1
 told.clear()
 loop.tick()
 print(len(told), text()[-1])
-ip("link set far0 down")
-skipped += 2.1
-loop.tick()
+def polled(what):  # the kernel may take a second to say so
+    global skipped
+    end = time.monotonic() + 5.0
+    while not what() and time.monotonic() < end:
+        skipped += 2.1
+        loop.tick()
+    return what()
 epoch = watcher.links[-1].epoch
+ip("link set far0 down")
+assert polled(lambda: not watcher.links[-1].flags & 0x40)
+print(watcher.links[-1].epoch == epoch)
 ip("link set far0 up")
-skipped += 2.1
-loop.tick()
-print(len(told), watcher.links[-1].epoch > epoch)
+assert polled(lambda: watcher.links[-1].flags & 0x40)
+print(watcher.links[-1].epoch > epoch)
 """,
     ) == [
         "True []",
         "[64]",
         "1 ('eth0', True, ['192.0.2.2', '192.0.2.3'])",
-        "3 True",
+        "True",
+        "True",
     ]
 
 
