@@ -239,8 +239,13 @@ def _tail(client: Client, word: str, arguments: list[str], options: dict[str, st
     _command(client, "chat", arguments, {k: v for k, v in options.items() if k != "-n"})
 
 
+def _directories(client: Client, word: str, arguments: list[str], options: dict[str, str]) -> None:
+    client.run(word, arguments, options)  # of all directories: none need be connected
+
+
 ONE_SHOTS: dict[str, Callable[[Client, str, list[str], dict[str, str]], None]] = {
     "chat": _chat,
+    "directories": _directories,
     "help": _help,
     "say": _say,
     "tail": _tail,

@@ -176,8 +176,8 @@ class DirectoryAnnouncer:
     def _changed(self, links: Sequence[Link]) -> None:
         """The interfaces of this machine are these now."""
         taken = announceable(links, self._asked(links), self._wanted is not None)
-        self._forget({link.index for link in taken})
-        found = [(link.index, self._place(link)) for link in taken]
+        self._forget({link.ifindex for link in taken})
+        found = [(link.ifindex, self._place(link)) for link in taken]
         self._places = {index: place for index, place in found if place is not None}
         self.responder.set_links(self._places, self._loop.now)
         self._pump()
@@ -219,8 +219,8 @@ class DirectoryAnnouncer:
 
     def _open_ipv4(self, link: Link, address: str) -> bool:
         """Whether there is a socket that hears this link, and sends there from `address`."""
-        interface = Interface(link.index, link.name, address)
-        epoch, before = self._joined.get(link.index, (-1, None))
+        interface = Interface(link.ifindex, link.name, address)
+        epoch, before = self._joined.get(link.ifindex, (-1, None))
         try:
             if self._ipv4 is None:
                 self._ipv4 = self._watch(mdns_socket.open_ipv4(), 0)
@@ -232,23 +232,23 @@ class DirectoryAnnouncer:
             if before is None:
                 mdns_socket.join(sock, interface)
         except OSError as error:
-            self._joined.pop(link.index, None)
+            self._joined.pop(link.ifindex, None)
             self._cannot(error, link)
             return False
-        self._joined[link.index] = link.epoch, interface
+        self._joined[link.ifindex] = link.epoch, interface
         return True
 
     def _open_ipv6(self, link: Link) -> bool:
-        epoch, watch = self._ipv6.pop(link.index, (-1, None))
+        epoch, watch = self._ipv6.pop(link.ifindex, (-1, None))
         if watch is not None and epoch != link.epoch:
             watch.close()
             watch = None
         try:
-            watch = watch or self._watch(mdns_socket.open_ipv6(link.index), link.index)
+            watch = watch or self._watch(mdns_socket.open_ipv6(link.ifindex), link.ifindex)
         except OSError as error:
             self._cannot(error, link)
             return False
-        self._ipv6[link.index] = link.epoch, watch
+        self._ipv6[link.ifindex] = link.epoch, watch
         return True
 
     def _watch(self, sock: socket.socket, index: int) -> Watch:
@@ -342,4 +342,4 @@ class DirectoryAnnouncer:
                 self.unsent += 1
 
     def _name_of(self, index: int) -> str:
-        return next((it.name for it in self._watcher.links if it.index == index), str(index))
+        return next((it.name for it in self._watcher.links if it.ifindex == index), str(index))
