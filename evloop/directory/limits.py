@@ -26,7 +26,8 @@ ROOMS_PER_ADDRESS_MAX = 2_000  # default of --rooms-per-address: one visitor can
 NETWORK_ROOMS_FACTOR = 4  # so many times that for all addresses of a /64 of ours, together
 ROOMS_ENTERED_MAX = 64  # rooms that one connection is in at once; a person is in a few
 DIRECTORY_ID_DIGITS = 16  # hex digits of a directory's identity: 64 random bits never meet
-PLACE_DRAWS_MAX = 64  # random draws for a free place among 10^9; nearly always one is enough
+PLACES_OF_A_NAME = 64  # that a room without an address tries: part of the protocol, not ours alone
+PLACE_DRAWS_MAX = 64  # random draws after these, among 3 * 10^8; nearly always one is enough
 
 assert 10**ID_DIGITS <= INTEGER_MAX
 assert BATCH_MEMBERS_MAX * (REPLY_BYTES_MAX + 1) + 2 <= PAYLOAD_BYTES_MAX

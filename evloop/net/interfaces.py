@@ -346,6 +346,13 @@ def _canonical(address: str) -> tuple[str, str]:
     return address, ""
 
 
+def has_ipv4() -> bool:
+    """Whether this machine has any IPv4 address but those of loopback; True where it does not
+    tell."""
+    known = [entry.address for entry in addresses()]
+    return not known or any("." in one and not one.startswith("127.") for one in known)
+
+
 def _untold(wanted: str | None) -> Interface:
     """Where the system tells nothing about its interfaces, an address names one all the same."""
     try:

@@ -14,6 +14,7 @@ from tests.support.processes import (
     Crew,
     Seated,
     fresh_room,
+    fresh_words,
     no_trace,
 )
 from tests.support.pty_run import PtyRun
@@ -49,7 +50,7 @@ def test_two_terminals_with_one_command_can_chat(crew: Crew) -> None:
     bob = seat(crew, "Bob", port)
     at_prompt(crew, bob)
     assert "hosts it" not in bob.out
-    ann.type("makeroom lab\nchat lab\n")
+    ann.type(f"makeroom lab {' '.join(fresh_words())}\nchat lab\n")
     crew.until(lambda: "-- in lab" in ann.out)
     bob.type("chat lab\n")
     crew.until(lambda: "-- in lab" in bob.out)

@@ -40,6 +40,7 @@ _PURE_MODULES = {
     "directory.owner",
     "directory.discovery",
     "directory.pages",
+    "directory.places",
     "directory.protocol",
     "directory.registry",
     "directory.requests",
