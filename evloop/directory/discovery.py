@@ -29,7 +29,9 @@ from evloop.directory.limits import (
     FOUND_PER_SOURCE_MAX,
     SEARCH_ALONE_S,
     SEARCH_ASKS_S,
+    SEARCH_COMPANY_ASKS_S,
     SEARCH_COMPANY_S,
+    SEARCH_EVERY_S,
     SEARCH_FILL_S,
     SEARCH_LAST_S,
     SEARCH_LISTEN_S,
@@ -87,6 +89,19 @@ class _Instance:
         self.asked = False  # for what it lacks
 
 
+def asks_of(patience: float) -> list[float]:
+    """How long after its start a search of `patience` seconds asks.
+
+    Who hosts a directory when nothing is found asks once more just before.
+    """
+    asks = list(SEARCH_ASKS_S)
+    if patience != SEARCH_S:
+        while asks[-1] + SEARCH_EVERY_S < patience - SEARCH_LAST_S:
+            asks.append(asks[-1] + SEARCH_EVERY_S)
+        asks.append(patience - SEARCH_LAST_S)
+    return asks
+
+
 class Search:
     """One search on `nets`. `tls_only`: only directories that speak TLS count. `patience`: how many
     seconds it lasts."""
@@ -94,6 +109,7 @@ class Search:
     __slots__ = (
         "_asks",
         "_hosts",
+        "_hosts_else",
         "_instances",
         "_listened",
         "_nets",
@@ -111,11 +127,10 @@ class Search:
         patience: float = SEARCH_S,
     ) -> None:
         self._nets = {net.number: net for net in nets}
-        self._asks = [now + after for after in SEARCH_ASKS_S]
+        self._asks = [now + after for after in asks_of(patience)]
         self._listened = now + SEARCH_LISTEN_S
         self._over = now + patience
-        if patience != SEARCH_S:  # who is about to host asks once more before
-            self._asks.append(self._over - SEARCH_LAST_S)
+        self._hosts_else = patience != SEARCH_S
         self._tls_only = tls_only
         self._instances: dict[bytes, _Instance] = {}  # by name in lower case
         self._hosts: dict[bytes, list[tuple[bytes, int]]] = {}  # (address, link it came by)
@@ -198,6 +213,9 @@ class Search:
         for one in self._instances.values():
             if one.when == float("inf") and self._complete(one):
                 one.when = now
+                if self._hosts_else:
+                    self._hosts_else = False
+                    self._asks = sorted([*self._asks, *(now + it for it in SEARCH_COMPANY_ASKS_S)])
         return True
 
     def _pointed(self, record: mdns.Record, source: tuple[bytes, int], now: float) -> None:
