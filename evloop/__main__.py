@@ -126,6 +126,10 @@ class Host:
         client.prompt.forget_rooms()
         client.link.connect_to(targets_of(place), lambda _, failure: then(failure))
 
+    def _lost(self, error: EvloopError | None) -> None:
+        if error is not None:
+            self.host(error, self._joined)
+
     def _joined(self, error: EvloopError | None) -> None:
         if error is not None:
             self._client.failed("", error)
@@ -186,11 +190,12 @@ class Host:
             if one.id not in told:
                 told.add(one.id)
                 self._yielding.seen(one.id, server=one.kind == SERVER, now=now)
-        number = self._yielding.decide(now, empty=self._is_empty())
+        people, rooms = self._inside()
+        number = self._yielding.decide(now, people=people, rooms=rooms)
         for one in fit:
             if one.id == number:
                 self._go(one)
-            elif self._yielding.tell(one.id, rooms=bool(len(self._server.directory))):
+            elif self._yielding.tell(one.id, rooms=rooms):
                 self._tell(one)
         self._timer.move(self._yielding.next_ask())
         return NEVER
@@ -202,16 +207,22 @@ class Host:
         listing = Listing([one], {})
         self._client.frontend.note(hosts_too(listing.names[0], listing.endpoint(0)))
 
-    def _is_empty(self) -> bool:
-        """Nobody but our own user is connected as a person, there is no room, and he makes none."""
+    def _inside(self) -> tuple[bool, bool]:
+        """Whether others are connected as people, and whether there is a room, or just being made.
+
+        A script, a scan and `doctor` are nobody's reason to stay.
+        """
         assert self._server is not None
         client, dispatcher = self._client, self._server.dispatcher
         people = sum(it.client.startswith("evloop/") for it in dispatcher.connections.values())
-        return (
-            people <= _is_connected(client, self._server)
-            and not len(self._server.directory)
-            and not client.busy
-        )
+        own = _is_connected(client, self._server)
+        return people > own, bool(len(self._server.directory)) or client.busy
+
+    def _may_go(self, number: str) -> bool:
+        if self._yielding is None or self._server is None:
+            return False
+        people, rooms = self._inside()
+        return self._yielding.may_go(number, people=people, rooms=rooms)
 
     def _go(self, one: Found) -> None:
         """Connect to another one; close our own only when it has counted us."""
@@ -233,12 +244,7 @@ class Host:
         def counted(value: object, error: EvloopError | None) -> None:
             if error is not None:
                 failed()
-            elif self._yielding is None or not self._is_empty():
-                end_link()
-                if self._yielding is not None:
-                    self._yielding.crossed(client.loop.now)
-                    self._timer.move(self._yielding.next_ask())
-            else:
+            else:  # from the loop: the link is in the middle of its answer
                 client.loop.defer(lambda: self._move(target, end_link))
 
         def failed() -> None:
@@ -258,8 +264,11 @@ class Host:
 
         The link that brought us there is held until the client's own has come."""
         client = self._client
-        if self._server is None or not self._is_empty():
+        if not self._may_go(target.id):  # somebody has come meanwhile, or a room
             end_link()
+            if self._yielding is not None:
+                self._yielding.crossed(client.loop.now)
+                self._timer.move(self._yielding.next_ask())
             return
         client.prompt.forget_rooms()
 
@@ -269,8 +278,8 @@ class Host:
                 from evloop.terminal.directories import moved
 
                 client.frontend.note(moved(target.name, client.link.endpoint))
-            else:
-                client.failed("", error)
+            else:  # it has gone at this moment: look again, and host again if there is none
+                client.prompt.connect("", self._lost)
 
         client.link.connect_to([target], moved)
         server, self._server = self._server, None
@@ -282,7 +291,8 @@ class Host:
 
 
 def _mind_the_others(client: Client, server: Server) -> None:
-    """This process is a directory for others too: say so before it ends or stops, and to them."""
+    """Others use this directory too: warn the user before the process ends or stops, and tell the
+    others why it ends."""
 
     def others() -> int:
         return max(0, len(server.dispatcher.connections) - _is_connected(client, server))
@@ -311,7 +321,7 @@ def _is_connected(client: Client, server: Server) -> bool:
 
 
 def _stop_with_a_word(client: Client) -> None:
-    """Ctrl-Z where the kernel reads the line: said first, then done as the kernel would."""
+    """Ctrl-Z while the kernel edits the line: print the warning, then stop as the kernel would."""
 
     def stop() -> None:
         client.frontend.note(client.suspending())
@@ -325,7 +335,7 @@ def _stop_with_a_word(client: Client) -> None:
 
 
 def _survive(client: Client, log: Log) -> None:
-    """From now on others depend on this process: no bug ends it, whoever it shows at."""
+    """From now on others depend on this process: an exception in a callback does not end it."""
     guard_handlers(client.loop, log, client.options.debug)
     tell = client.loop.on_error
     assert tell is not None
@@ -339,7 +349,7 @@ def _survive(client: Client, log: Log) -> None:
 
 
 def _log(client: Client) -> Log:
-    """The log of client and directory in one: on the frontend, for nothing else writes there."""
+    """The log of the directory in this process: lines on the client's screen."""
 
     def write(line: str) -> None:
         client.frontend.note(f"evloop: {line}")

@@ -6,6 +6,7 @@ search runs at a time; whoever asks for the next ends the one before.
 
 from __future__ import annotations
 
+from evloop.app.limits import JOIN_TRIES
 from evloop.app.reach import Searched
 from evloop.app.scan import Scan
 from evloop.base.addresses import endpoint_of
@@ -26,7 +27,7 @@ from evloop.directory.discovery import (
     shown_names,
     standing_of,
 )
-from evloop.directory.limits import HOST_DRAW_S, HOST_PROBES_S, SEARCH_AGAIN_S, SEARCH_S
+from evloop.directory.limits import HOST_AGAIN_S, HOST_DRAW_S, HOST_PROBES_S, SEARCH_AGAIN_S, SEARCH_S
 from evloop.system.timers import NEVER
 from evloop.terminal import directories, report
 
@@ -120,8 +121,8 @@ class Finder:
         "_link",
         "_listing",
         "_loop",
-        "_missed",
         "_options",
+        "_tries",
         "_trust",
         "joins",
     )
@@ -133,7 +134,7 @@ class Finder:
         self._trust = client.trust
         self._options: Namespace = client.options
         self._browser: Browser | None = None
-        self._missed = 0  # searches for a lost directory that found nothing
+        self._tries = 0  # directories that were found and have not answered
         self._done: Done | None = None  # who waits to be connected
         self._listing: Listing | None = None  # the newest that was shown
         self._again = client.loop.call_at(NEVER, self.follow)
@@ -221,10 +222,18 @@ class Finder:
         return look
 
     def _take(self, listing: Listing, at: int, done: Done) -> None:
-        if self.joins and len(listing.found) > 1:
-            rest = [row for other, row in enumerate(listing.rows()) if other != at]
-            self._client.frontend.note(directories.others_too(rest))
-        self._link.connect_to([listing.target(at)], lambda _, error: done(error))
+        def connected(version: object, error: EvloopError | None) -> None:
+            if self.joins and self._tries < JOIN_TRIES and isinstance(error, Unreachable):
+                self._tries += 1  # it has given way to another one at this moment
+                self.connect(error, done)
+                return
+            self._tries = 0
+            if self.joins and error is None and len(listing.found) > 1:
+                rest = [row for other, row in enumerate(listing.rows()) if other != at]
+                self._client.frontend.note(directories.others_too(rest))
+            done(error)
+
+        self._link.connect_to([listing.target(at)], connected)
 
     def _several(self, listing: Listing, room: str, done: Done) -> None:
         self._listing = listing
@@ -289,15 +298,14 @@ class Finder:
 
     def settled(self) -> None:
         """The directory is there again."""
-        self._missed = 0
         self._again.move(NEVER)
 
     def follow(self) -> None:
         """The directory is away: look for its id, now and every SEARCH_AGAIN_S while it is."""
         wanted, target = self._link.identity, self._link.target
-        # Who hosted it for others may have left for good: then any directory will do, as at the
-        # start, and this client hosts one if there is none.
-        any_one = self.joins and target is not None and target.guest and self._missed > 0
+        # Who hosted it for others may have left for good, or has given way to another one: then
+        # any directory will do, as at the start, and this client hosts one if there is none.
+        any_one = target is not None and target.guest
         if not wanted or self._link.state != AWAY or self._again.when < NEVER:
             return
         self._again.move(self._loop.now + SEARCH_AGAIN_S)
@@ -320,15 +328,17 @@ class Finder:
                 listing = Listing(found, known)
                 self._link.redirect(listing.target(listing.at(one)))
             else:
-                self._missed += 1
-                if any_one:
+                if any_one and self.joins:
                     self._client.host_again()
             return again
 
         try:
             links = self.links()
             if links:
-                self._browse(links, look)
+                patience = SEARCH_S
+                if any_one:  # many look at once, and one is to host first
+                    patience = HOST_AGAIN_S + self._client.rng().random()
+                self._browse(links, look, patience)
         except SetupError:
             return  # the interface that was named is gone for now, or known_ids is damaged
 

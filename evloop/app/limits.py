@@ -23,6 +23,7 @@ LISTED_ROOMS_MAX = 1_000_000  # of one directory; a longer list is told without 
 FOLD_PER_S = 5.0  # lines of one sender on a live screen; what is more becomes one line
 FOLD_BURST = 20.0
 FOLD_SENDERS_MAX = 1_024  # for whom lines are counted, and names are completed
+JOIN_TRIES = 2  # directories that have gone by the time that they are connected to; then host
 SCAN_S_MAX = 3.0  # for several directories to say whether they list a room
 KEEP_S = 0.05  # after the greeting the directory is remembered: the prompt is drawn before
 SLOW_S = 1.0  # then a person is told whom a command waits for

@@ -208,11 +208,12 @@ class DirectoryAnnouncer:
         ]
         if not told:
             return None
-        ipv4 = [packed for packed in [*told, *[packed for packed, _ in own]] if len(packed) == 4]
         by = set()
+        # Sent from an address that is announced, where there is one.
+        ipv4 = [packed for packed in [*told, *dict(own)] if len(packed) == 4]
         if ipv4 and self._open_ipv4(link, socket.inet_ntoa(ipv4[0])):
             by.add(4)
-        if len(ipv4) < len(own) and self._open_ipv6(link):
+        if any(len(packed) == 16 for packed, _ in own) and self._open_ipv6(link):
             by.add(16)
         subnets = [(packed, it.prefix) for packed, it in own if len(packed) in by]
         return Place(link.epoch, tuple(subnets), tuple(told)) if by else None

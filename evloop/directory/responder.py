@@ -110,6 +110,7 @@ class _Link:
         "due",
         "expected",
         "families",
+        "gone",
         "host",
         "label",
         "last",
@@ -134,7 +135,8 @@ class _Link:
         self.records: Records = {}
         self.standing = False  # the names are ours
         self.probes = 0  # sent so far
-        self.left = 0  # announcements to come
+        self.left = 0  # announcements to come ...
+        self.gone: list[Record] = []  # ... with what is true no more
         self.step_at = NEVER  # the next probe or announcement
         self.last = -NEVER  # when something was last said for all to hear
         self.wanted: set[int] = set()  # what the next answer holds
@@ -182,11 +184,19 @@ class Responder:
             if old is None or old.place.epoch != place.epoch:
                 self._begin(index, place, old, now)
                 continue
-            changed = old.place.addresses != place.addresses
-            old.place = place
-            if changed:
+            before, old.place = old.place.addresses, place
+            if before != place.addresses:
+                was = old.records
                 self._write(old)
                 self._say_anew(old, now)
+                # What others still know of a family that is there no more; for the rest the flush
+                # bit of what they are told will do.
+                old.gone = [
+                    record._replace(ttl=0)
+                    for kind in (A, AAAA)
+                    for record in was[kind]
+                    if not old.records[kind] and record.value not in self._own
+                ]
 
     def set_service(self, service: Service, now: float) -> None:
         """From now on this is what is announced; its name and id are those of before."""
@@ -281,6 +291,7 @@ class Responder:
         """Begin to probe after a random time; after a pause, when no rename is left to be spent."""
         link.standing = False
         link.probes = link.left = 0
+        link.gone = []
         link.wanted, link.due, link.truncated = set(), NEVER, {}
         link.expected, link.check_at = b"", NEVER
         left = link.renames.level(now)
@@ -316,7 +327,7 @@ class Responder:
             link.standing, link.left = True, ANNOUNCE_TIMES
             text = mdns.labels_of(link.label)[0].decode()
             self._events.append((ANNOUNCED, index, text))
-        data = mdns.build(Message(0, mdns.ANSWER, (), picked(link.records, ALL)))
+        data = mdns.build(Message(0, mdns.ANSWER, (), picked(link.records, ALL) + link.gone))
         if link.left == ANNOUNCE_TIMES:
             link.expected, link.check_at = data, now + SELF_CHECK_S
         self._send(link, index, data, link.by)
@@ -324,6 +335,8 @@ class Responder:
         link.left -= 1
         if link.left:
             link.step_at = now + ANNOUNCE_EVERY_S
+        else:
+            link.gone = []
 
     def _say_anew(self, link: _Link, now: float) -> None:
         """What is announced has changed."""

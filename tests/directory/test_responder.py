@@ -35,8 +35,7 @@ from evloop.net.mdns import (
     name_of,
     parse,
 )
-from tests.net.test_mdns import mutant
-from tests.support.mdns import ADDRESS, HOST, ID, VECTORS
+from tests.support.mdns import ADDRESS, HOST, ID, VECTORS, mutant
 from tests.support.responders import ASK, FAR, LINK, OTHER, PLACE, SERVICE_OF_TEST, Clocked
 
 LABEL = name_of(f"kitchen-pi {ID[-4:]}", "_evloop", "_tcp", "local")
@@ -464,6 +463,21 @@ def test_a_changed_address_is_announced_again() -> None:
     assert [kinds(message) for message in made] == [([PTR, SRV, TXT, A], [])] * 2
     assert {message.answers[3].value for message in made} == {other}
     assert lab.sent[0][0] == lab.sent[1][0] - 1
+
+
+def test_a_family_that_is_gone_is_taken_back() -> None:
+    near = bytes.fromhex("fe80000000000000" + "0000000000000001")
+    both = Place(1, ((ADDRESS, 24), (near, 64)), (ADDRESS, near))
+    lab = Clocked().links(both)
+    lab.run(4)
+    lab.sent.clear()
+    lab.links(Place(1, ((near, 64),), (near,)))
+    made = lab.run(10)
+    assert [kinds(message) for message in made] == [([PTR, SRV, TXT, AAAA, A], [])] * 2
+    assert made[0].answers[4] == Record(HOST, A, True, 0, ADDRESS)
+    lab.sent.clear()
+    lab.links(both)
+    assert [kinds(message)[0] for message in lab.run(10)] == [[PTR, SRV, TXT, A, AAAA]] * 4
 
 
 def test_an_unchanged_link_says_nothing() -> None:
