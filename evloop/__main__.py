@@ -283,6 +283,7 @@ class Host:
 
         client.link.connect_to([target], moved)
         server, self._server = self._server, None
+        assert server is not None  # `_may_go` says so
         self._stop_asking()
         client.hosted = ""
         client.before_quit = client.before_stop = str

@@ -27,7 +27,13 @@ from evloop.directory.discovery import (
     shown_names,
     standing_of,
 )
-from evloop.directory.limits import HOST_AGAIN_S, HOST_DRAW_S, HOST_PROBES_S, SEARCH_AGAIN_S, SEARCH_S
+from evloop.directory.limits import (
+    HOST_AGAIN_S,
+    HOST_DRAW_S,
+    HOST_PROBES_S,
+    SEARCH_AGAIN_S,
+    SEARCH_S,
+)
 from evloop.system.timers import NEVER
 from evloop.terminal import directories, report
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from functools import partial
 from heapq import heappop, heappush
 
 from evloop.directory.announcement import GUEST
@@ -49,11 +50,17 @@ class Node:
         over = self.world.now + patience
         for after in asks_of(patience):
             self.world.later(self, after, lambda: self.ask(self.answered))
-        self.world.later(self, SEARCH_LISTEN_S, lambda: self.found or self.ask(self.answered))
+        self.world.later(
+            self, SEARCH_LISTEN_S, lambda: None if self.found else self.ask(self.answered)
+        )
         self.world.later(self, patience, lambda: self.look(over))
 
     def ask(self, answered: Callable[[Node], object]) -> None:
         self.world.ask(self, answered)
+
+    def listen(self) -> None:
+        if not self.found:
+            self.ask(self.answered)
 
     def answered(self, other: Node) -> None:
         now = self.world.now
@@ -115,7 +122,7 @@ class Node:
 
         for after in asks_of(SEARCH_S):
             self.world.later(self, after, lambda: self.ask(answered))
-        self.world.later(self, SEARCH_LISTEN_S, lambda: told or self.ask(answered))
+        self.world.later(self, SEARCH_LISTEN_S, lambda: None if told else self.ask(answered))
         self.arm()
 
     def decide(self) -> None:
@@ -141,7 +148,7 @@ class Node:
             self.moves += 1
             for other in self.people - {self.number}:
                 node = self.world.nodes[other]
-                self.world.later(node, self.world.packet(), lambda it=node: it.lost(self.number))
+                self.world.later(node, self.world.packet(), partial(node.lost, self.number))
             if not self.world.nodes[number].hosts:  # it has gone just now: its goodbye follows
                 self.world.later(self, self.world.packet(), lambda: self.lost(number))
             return
@@ -197,7 +204,7 @@ class Starts:
         """A question to all; each that hosts answers, if both ways hold."""
         for other in self.nodes.values():
             if other is not node and self._arrives():
-                self.later(other, self._delay(), lambda it=other: self._answer(it, node, answered))
+                self.later(other, self._delay(), partial(self._answer, other, node, answered))
 
     def _answer(self, other: Node, node: Node, answered: Callable[[Node], object]) -> None:
         if other.hosts and self._arrives():
