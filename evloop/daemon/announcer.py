@@ -278,7 +278,7 @@ class DirectoryAnnouncer:
                 )
         elif error.errno != errno.EAFNOSUPPORT:  # a kernel without IPv6
             why = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-            self._log.warning("a directory cannot be announced", why=why, interface=link.name)
+            self._log.warning("this directory cannot be announced", why=why, interface=link.name)
 
     # -- datagrams ---------------------------------------------------------------------------------
 

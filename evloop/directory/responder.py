@@ -160,12 +160,12 @@ class _Link:
 class Responder:
     """All links of one directory. Give it what comes, and send what it gives."""
 
-    __slots__ = ("_events", "_links", "_out", "_own", "_rng", "_service", "_unicast", "bad")
+    __slots__ = ("_events", "_out", "_own", "_rng", "_service", "_unicast", "bad", "links")
 
     def __init__(self, service: Service, rng: Random, now: float) -> None:
         self._service = service
         self._rng = rng
-        self._links: dict[int, _Link] = {}
+        self.links: dict[int, _Link] = {}
         self._own: set[bytes] = set()  # addresses that are announced, by whatever link
         self._out: list[Datagram] = []
         self._events: list[Event] = []
@@ -177,10 +177,10 @@ class Responder:
     def set_links(self, places: Mapping[int, Place], now: float) -> None:
         """From now on these are the links, by number."""
         self._own = {own for place in places.values() for own in place.addresses}
-        for index in [index for index in self._links if index not in places]:
-            del self._links[index]
+        for index in [index for index in self.links if index not in places]:
+            del self.links[index]
         for index, place in places.items():
-            old = self._links.get(index)
+            old = self.links.get(index)
             if old is None or old.place.epoch != place.epoch:
                 self._begin(index, place, old, now)
                 continue
@@ -201,13 +201,13 @@ class Responder:
     def set_service(self, service: Service, now: float) -> None:
         """From now on this is what is announced; its name and id are those of before."""
         self._service = service
-        for link in self._links.values():
+        for link in self.links.values():
             self._write(link)
             self._say_anew(link, now)
 
     def receive(self, data: bytes, source: bytes, port: int, index: int, now: float) -> None:
         """A datagram from `source` and `port` by the link `index`. Never raises on bytes."""
-        link = self._links.get(index)
+        link = self.links.get(index)
         if link is None:
             return
         try:
@@ -228,7 +228,7 @@ class Responder:
 
     def handle_timer(self, now: float) -> None:
         """Do what is due at `now`."""
-        for index, link in self._links.items():
+        for index, link in self.links.items():
             if link.check_at <= now:
                 link.check_at = NEVER
                 self._events.append((DEAF, index, link.by[0]))
@@ -242,7 +242,7 @@ class Responder:
 
     def next_deadline(self) -> float:
         """When `handle_timer` has something to do; inf: never, until something comes."""
-        return min([link.deadline for link in self._links.values()], default=NEVER)
+        return min([link.deadline for link in self.links.values()], default=NEVER)
 
     def datagrams_to_send(self) -> list[Datagram]:
         """What is to be sent now, taken out."""
@@ -257,15 +257,15 @@ class Responder:
 
     def is_probing(self) -> bool:
         """Whether names are being probed somewhere, which others may dispute in any datagram."""
-        return not all(link.standing for link in self._links.values())
+        return not all(link.standing for link in self.links.values())
 
     def close(self) -> None:
         """Say goodbye where something was said; nothing is answered any more."""
-        for index, link in self._links.items():
+        for index, link in self.links.items():
             if link.standing:
                 gone = [record._replace(ttl=0) for record in picked(link.records, ALL)]
                 self._send(link, index, mdns.build(Message(0, mdns.ANSWER, (), gone)), link.by)
-        self._links = {}
+        self.links = {}
 
     # -- names -------------------------------------------------------------------------------------
 
@@ -276,7 +276,7 @@ class Responder:
         else:
             renames = TokenBucket(1 / RENAME_EVERY_S, RENAMES_AT_ONCE, now)
             link = _Link(place, self._service.id[-_DIGITS:], "", renames)
-        self._links[index] = link
+        self.links[index] = link
         self._write(link)
         self._wait(link, now)
 

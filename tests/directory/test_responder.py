@@ -250,7 +250,7 @@ def test_who_is_waited_for_is_bounded() -> None:
     lab = Clocked().standing()
     for host in range(20, 240):
         lab.ask(ASK, flags=TRUNCATED, source=bytes([192, 0, 2, host]))
-        assert len(lab.responder._links[LINK].truncated) <= ASKERS_WAITING_MAX
+        assert len(lab.responder.links[LINK].truncated) <= ASKERS_WAITING_MAX
     lab.run(3)
     assert len(lab.sent) <= 3
 
@@ -383,7 +383,7 @@ def test_each_link_has_names_of_its_own() -> None:
     lab = Clocked().links(PLACE, PLACE)
     lab.run(4)
     lab.tell(CONFLICTS["another port"])
-    links = lab.responder._links
+    links = lab.responder.links
     assert links[LINK].label != LABEL
     assert links[LINK + 1].label == LABEL and links[LINK + 1].standing
 
@@ -408,7 +408,7 @@ def test_a_flood_of_conflicts_costs_a_rename_in_5_seconds() -> None:
     assert renames[15] - renames[14] >= RENAME_EVERY_S
     assert len(lab.sent) <= 5 * len(renames)
     lab.run(20)
-    assert lab.responder._links[LINK].standing
+    assert lab.responder.links[LINK].standing
 
 
 def test_names_stay_when_the_carrier_comes_back() -> None:

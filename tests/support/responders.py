@@ -92,8 +92,8 @@ class Clocked:
     @property
     def label(self) -> bytes:
         """Its label on the one link, as it would claim it now."""
-        return self.responder._links[LINK].label
+        return self.responder.links[LINK].label
 
     @property
     def host(self) -> bytes:
-        return self.responder._links[LINK].host
+        return self.responder.links[LINK].host
