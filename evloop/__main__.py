@@ -198,7 +198,7 @@ class Host:
             elif self._yielding.tell(one.id, rooms=rooms):
                 self._tell(one)
         self._timer.move(self._yielding.next_ask())
-        return NEVER
+        return NEVER if over else self._yielding.next_decision()
 
     def _tell(self, one: Found) -> None:
         from evloop.app.finding import Listing

@@ -22,6 +22,7 @@ from evloop.directory.discovery import (
     SEVERAL,
     TAKE,
     WAIT,
+    bare_label,
     choose,
     in_order,
     shown_names,
@@ -78,7 +79,7 @@ class Listing:
     def _row(self, at: int) -> Row:
         found, standing = self.found[at], self.standing(at)
         marks = directories.marks_of(
-            self.names[at],
+            bare_label(found.label),
             tls=found.tls,
             guest=found.kind == GUEST,
             doubtful=standing == DOUBTFUL,

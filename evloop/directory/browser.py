@@ -52,9 +52,7 @@ def target_of(found: Found, name: str) -> Target:
     addresses = []
     for address, link in found.addresses:
         family = socket.AF_INET if len(address) == 4 else socket.AF_INET6
-        text = socket.inet_ntop(family, address)
-        if link:
-            text = f"{text}%{link}"
+        text = text_of(address, link)
         at = (text, found.port) if len(address) == 4 else (text, found.port, 0, link)
         addresses.append((family, at))
     host = text_of(*found.addresses[0])

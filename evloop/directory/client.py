@@ -455,7 +455,12 @@ class DirectoryClient:
         if wire is not self.wire or self.state != GREETING:
             return  # `lost` will tell
         self.wire = None  # it may still send its alert
-        if plain:
+        target = self._targets[self._at]
+        if plain and target.addresses:
+            name = quoted(target.name)
+            why = f"it speaks no TLS; it is NOT the {name} of before"
+            self._failed(Insecure(f"connect {self.endpoint}: {why}"))
+        elif plain:
             self._failed(ProtocolMismatch(f"{self.endpoint} speaks no TLS; leave out --tls"))
         else:
             self._failed(Insecure(f"connect {self.endpoint}: {why}"))

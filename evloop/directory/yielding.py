@@ -29,6 +29,7 @@ from evloop.directory.limits import (
     HOST_CONFIRM_S_MAX,
     HOST_PATIENCE_S,
     HOST_RETRY_S,
+    SEARCH_ALONE_S,
 )
 
 TYPE_CHECKING = False
@@ -47,6 +48,7 @@ class Yielding:
         "_going",
         "_higher",
         "_own",
+        "_ready",
         "_rng",
         "_seen",
         "_told",
@@ -61,8 +63,14 @@ class Yielding:
         self._seen: dict[str, float] = {}  # others that answered, and when they did so last
         self._first: dict[str, float] = {}  # and when they did so first
         self._higher: dict[str, bool] = {}  # whether each comes after us
+        self._ready = NEVER
         self._going = ""  # where we are about to go
         self._told: set[str] = set()
+
+    def next_decision(self) -> float:
+        """When `decide` may say more than it did: an answer is not acted on before others, to the
+        same question, can have come."""
+        return self._ready
 
     def next_ask(self) -> float:
         """When the network is to be asked for others; inf: never again by itself."""
@@ -86,6 +94,7 @@ class Yielding:
         if number not in self._first:
             self._first[number] = now
             self.ask_again(now + HOST_CONFIRM_S)
+            self._ready = min(self._ready, now + SEARCH_ALONE_S)
         self._seen[number] = now
         self._higher[number] = not server and number > self._own
 
@@ -94,7 +103,9 @@ class Yielding:
 
         `people`: others are in ours; `rooms`: it has some.
         """
-        if self._going or rooms:
+        if now >= self._ready:
+            self._ready = NEVER
+        if self._going or rooms or self._ready < NEVER:
             return ""
         fit = [
             (self._higher[number], number)

@@ -118,7 +118,8 @@ class Node:
             if self.yielding is yielding and other.number not in told:
                 told.add(other.number)
                 yielding.seen(other.number, server=False, now=self.world.now)
-                self.decide()
+                wait = min(yielding.next_decision() - self.world.now, SEARCH_S)
+                self.world.later(self, max(0.0, wait), self.decide)
 
         for after in asks_of(SEARCH_S):
             self.world.later(self, after, lambda: self.ask(answered))
@@ -126,7 +127,8 @@ class Node:
         self.arm()
 
     def decide(self) -> None:
-        assert self.yielding is not None
+        if self.yielding is None:
+            return
         number = self.yielding.decide(self.world.now, people=self.others(), rooms=False)
         if number:
             self.world.connect(self, number, lambda: self.reached(number), self.refused)
