@@ -31,7 +31,7 @@ from evloop.app.limits import (
 )
 from evloop.app.view import RoomView
 from evloop.base.errors import EvloopError, Refused
-from evloop.base.names import check_nickname, display, fold, quoted
+from evloop.base.names import check_nickname, display, fold, place_of, quoted
 from evloop.directory.protocol import PLAIN
 from evloop.room.events import ME, TEXT
 from evloop.room.limits import HISTORY_MESSAGES_MAX
@@ -83,6 +83,7 @@ class Chat:
         self.name = entry.name
         self.place = entry.address, entry.port
         self.room = room
+        self.mode = entry.mode
         self.plain = plain = entry.mode == PLAIN
         self.listed = listed
         self.verbatim = False
@@ -106,6 +107,11 @@ class Chat:
         self._alone = loop.call_at(float("inf"), self._look_alone)
         self._finish = loop.call_at(float("inf"), self._leave_now)
         self._settle = loop.call_at(float("inf"), self._check_finished)
+
+    def move(self, address: str, port: int) -> None:
+        """The room's sockets are at another place now: the talk goes on there."""
+        self.place = address, port
+        self.room.move(place_of(address, port))
 
     def start(self) -> None:
         """Begin to send and to receive in the room."""

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
     from evloop.app.chat import Chat
     from evloop.directory.protocol import RoomEntry
+    from evloop.net.interfaces import Interface
     from evloop.room.live import LiveRoom
     from evloop.terminal.frontend import Frontend
 
@@ -111,7 +112,14 @@ class Client:
         self.trust = Trust(options, os.environ, lambda text: self.frontend.note(report.note(text)))
         self.link.make_pipe = self.trust.pipe
         self.reach = Reach(self, options.server)
-        self._presence = Presence(loop, self.link, self._remark)
+        self._presence = Presence(
+            loop,
+            self.link,
+            self._remark,
+            rng=self.rng,
+            move=self._move_room,
+            made=self._made_again,
+        )
         self.prompt = Prompt(
             self.frontend,
             self.link,
@@ -366,6 +374,7 @@ class Client:
                 self.frontend.note(f"evloop: the name is not kept for the next start: {why}")
 
     def _lost(self, why: str, delay: float) -> None:
+        self._presence.lost()
         if self.options.command and self.chat is None:
             return  # the command has been told, and ends the program
         if not self._away:  # told once, however many tries it takes
@@ -406,7 +415,7 @@ class Client:
             on_renamed=self._keep_name,
             count=self._presence.count,
         )
-        self._presence.chat = self.chat
+        self._presence.entered(self.chat)
         self.chat.start()
         self.awaiting(False)
         self.show_prompt()
@@ -416,7 +425,6 @@ class Client:
     def _live_room(self, address: str, port: int, mode: str, members: int) -> LiveRoom:
         """The room at `address` and `port` on its sockets; SetupError when they cannot be had.
         `members`: how many the directory counts there."""
-        from evloop.net.interfaces import choose_interface
         from evloop.net.multicast import MulticastTransport
         from evloop.room.live import LiveRoom
 
@@ -427,21 +435,31 @@ class Client:
             rng=self.rng(),
             now=self.loop.now,
         )
-        link, wanted = self.link, self.options.interface
-        transport = MulticastTransport(
-            self.loop,
-            address,
-            port,
-            lambda: choose_interface(
-                address, wanted, link.address if link.state == READY else None
-            ),
-            self.options.ttl,
-        )
+        choose = self._chooser(address)
+        transport = MulticastTransport(self.loop, address, port, choose, self.options.ttl)
         if mode == "plain":
             session.is_own = lambda source: source == transport.source
         else:  # else many that come at once would not know of each other, and all speak
             session.expect(members)
         return LiveRoom(self.loop, transport, session, self.wall)
+
+    def _chooser(self, address: str) -> Callable[[], Interface]:
+        """What says, now and later, by which interface that group is reached."""
+        from evloop.net.interfaces import choose_interface
+
+        link, wanted = self.link, self.options.interface
+        return lambda: choose_interface(
+            address, wanted, link.address if link.state == READY else None
+        )
+
+    def _made_again(self, value: object) -> None:
+        """A room was made for who talks in it: whoever makes one keeps its token."""
+        self.prompt.keep_token(value)
+
+    def _move_room(self, chat: Chat, address: str, port: int) -> None:
+        """The same session on new sockets at another place; SetupError: they cannot be had."""
+        chat.room.transport.move(address, port, self._chooser(address))
+        chat.move(address, port)
 
     def rng(self) -> Random:
         """The random source. Loaded late, as with all that the first prompt can do without."""

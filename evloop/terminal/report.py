@@ -301,13 +301,34 @@ def room_deleted(room: dict[str, object]) -> str:
     return f"deleted room {display(str(room['name']))}"
 
 
-def room_gone(name: str, address: str, port: int) -> str:
-    """The room that one is in is in the directory no more."""
-    place = f"{display(address)} {port}"
-    return note(
-        f"room {display(name)} was deleted from the directory: who is here can go on, but nobody"
-        f" new finds it; at the prompt, makeroom {display(name)} {place} makes it again"
-    )
+def room_gone(name: str, address: str, port: int) -> list[str]:
+    """The room that one is in was deleted from the directory, and how it comes back."""
+    shown = display(name)
+    again = f"makeroom {shown} {display(address)} {port}"
+    return [
+        note(f"{shown} was deleted; the talk goes on among who is here, newcomers cannot find it"),
+        note(f"at the prompt, {again} makes it again"),
+    ]
+
+
+def room_unknown(name: str) -> str:
+    """A directory of 0.1.0, which does not tell whether it is the one of before, lacks the room."""
+    return note(f"no such room in this directory: {display(name)}; the talk goes on")
+
+
+def made_again(name: str, address: str, port: int) -> str:
+    """Another directory did not know the room; now it does."""
+    return note(f"made room {display(name)} again: {display(place_of(address, port))}")
+
+
+def not_made_again(name: str, why: str) -> str:
+    """The directory did not want the room."""
+    return note(f"{display(name)} was not made again: {display(why)}; the talk goes on")
+
+
+def talk_moves(name: str, place: str) -> str:
+    """The room stands at another place now, and so do we."""
+    return note(f"{display(name)} is now at {display(place)}; the talk moves there")
 
 
 def room_moved(name: str, address: str, port: int) -> str:
