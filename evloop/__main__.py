@@ -19,8 +19,8 @@ import time
 if not __package__:  # this folder alone, as `python3 -m zipapp evloop` packs it
     sys.exit("evloop: start this as `python3 -m evloop`; `make pyz` makes one file of it")
 
-from evloop.app.reach import DEFAULT_SERVER, Searched
-from evloop.app.shell import Client, client_name
+from evloop.app.reach import DEFAULT_SERVER, Searched, client_name
+from evloop.app.shell import Client
 from evloop.base.addresses import endpoint_of, split_endpoint
 from evloop.base.errors import EvloopError, SetupError
 from evloop.client import run_main
@@ -76,7 +76,7 @@ class Host:
         self._survives = False
         self._timer = client.loop.call_at(NEVER, self._ask)
         client.host_directory = self.host
-        client.host_again = lambda: self.host(Searched(""), self._joined)
+        client.reach.host_again = lambda: self.host(Searched(""), self._joined)
         client.on_end = self.close
         client.reach.joins = True
 
@@ -117,7 +117,7 @@ class Host:
             server.close()
         else:
             self._server = server
-            client.hosted = server.dispatcher.store.identity
+            client.reach.hosted = server.dispatcher.store.identity
             _mind_the_others(client, server)
             searched = isinstance(error, Searched)
             client.frontend.note(_found_nobody() if searched else _hosting(client, port))
@@ -285,7 +285,7 @@ class Host:
         server, self._server = self._server, None
         assert server is not None  # `_may_go` says so
         self._stop_asking()
-        client.hosted = ""
+        client.reach.hosted = ""
         client.before_quit = client.before_stop = str
         client.finish = client.loop.stop
         server.close()

@@ -336,7 +336,7 @@ class Finder:
                 self._link.redirect(listing.target(listing.at(one)))
             else:
                 if any_one and self.joins:
-                    self._client.host_again()
+                    self._client.reach.host_again()
             return again
 
         try:

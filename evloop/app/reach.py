@@ -12,10 +12,14 @@ What searches is loaded when it is needed first.
 
 from __future__ import annotations
 
+from evloop import __version__
+from evloop.app.limits import KEEP_S
 from evloop.base.addresses import DIRECTORY_PORT, is_loopback
+from evloop.base.errors import SetupError
 from evloop.base.names import display
-from evloop.directory.client import Unreachable
+from evloop.directory.client import READY, Unreachable
 from evloop.directory.target import may_be_announced, targets_of
+from evloop.system.timers import nothing
 from evloop.terminal import report
 
 TYPE_CHECKING = False
@@ -40,16 +44,25 @@ DEFAULT_SERVER = f"127.0.0.1:{DIRECTORY_PORT}"
 NUMBER_DIGITS = 3  # of `connect N`; an address as one number (inet_aton) has more
 
 
+def client_name(command: list[str]) -> str:
+    """How the program greets: a person is `evloop/...`, a command that ends at once is none."""
+    person = not command or command[0].casefold() in ("chat", "join")
+    return f"{'evloop' if person else 'evloop-command'}/{__version__}"
+
+
 class Reach:
     """`server` is what was named, by an option or by `connect`; "": nothing."""
 
-    __slots__ = ("_client", "_finder", "joins", "server")
+    __slots__ = ("_client", "_finder", "_remembers", "host_again", "hosted", "joins", "server")
 
     def __init__(self, client: Client, server: str) -> None:
         self._client = client
         self._finder: Finder | None = None
         self.server = server
         self.joins = False  # of several directories the first is taken, as others do
+        self.hosted = ""  # the identity of the directory that this process is itself
+        self.host_again: Callable[[], object] = nothing  # the one that somebody hosted is gone
+        self._remembers = True
 
     @property
     def finder(self) -> Finder:
@@ -125,6 +138,21 @@ class Reach:
         """The directory is there, perhaps again."""
         if self._finder is not None:
             self._finder.settled()
+        # A script may end at once; for a person the disk can wait until the prompt is drawn.
+        pause = 0.0 if self._client.options.command else KEEP_S
+        if self._remembers:
+            self._client.loop.call_at(self._client.loop.now + pause, self._remember)
+
+    def _remember(self) -> None:
+        """Keep in mind which directory was connected."""
+        link, target = self._client.link, self._client.link.target
+        if target is None or link.state != READY or link.identity == self.hosted:
+            return
+        try:
+            self._client.trust.remember(link.identity, target)
+        except SetupError as error:
+            self._remembers = False  # said once
+            self._client.frontend.note(f"evloop: {error.sentence}")
 
     def greeting(self, rooms: int, more: str = "") -> str:
         """Which directory is connected; `more`: what is said of one that was not found."""

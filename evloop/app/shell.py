@@ -11,14 +11,13 @@ from __future__ import annotations
 
 import os
 
-from evloop import __version__
 from evloop.app.commands import UsageError, is_command, parse_line
-from evloop.app.limits import FAULTS_MAX, KEEP_S, SLOW_S
+from evloop.app.limits import FAULTS_MAX, SLOW_S
 from evloop.app.presence import Presence
 from evloop.app.prompt import Prompt
-from evloop.app.reach import Reach
+from evloop.app.reach import Reach, client_name
 from evloop.app.style import Stamps, Style
-from evloop.base.errors import INTERNAL, INTERRUPTED, EvloopError, Refused, SetupError
+from evloop.base.errors import INTERNAL, INTERRUPTED, EvloopError, Refused
 from evloop.base.names import place_of, quoted
 from evloop.directory.client import READY, DirectoryClient
 from evloop.directory.trust import Trust
@@ -74,8 +73,6 @@ class Client:
         self.on_end: Callable[[], object] = nothing
         # What to do when no directory answers at the start: host(error, then).
         self.host_directory: Callable[[EvloopError, Any], object] | None = None
-        self.host_again: Callable[[], object] = nothing  # the one that was hosted elsewhere is gone
-        self.hosted = ""  # the identity of the directory that this process is itself
         # What a one-shot does with its room when it is open, and when it is left.
         self.on_chat: Callable[[Chat], object] = nothing
         self.on_chat_over: Callable[[Chat], object] = nothing
@@ -92,7 +89,6 @@ class Client:
         self._rooms: set[LiveRoom] = set()  # open; those that were left are still saying goodbye
         self._ending = False
         self._away = False  # the directory was lost, and the user was told
-        self.remembers = True  # which directories were connected
         self._random: Random | None = None
         self.style = Style(
             options.json,
@@ -336,10 +332,6 @@ class Client:
     def _ready(self) -> None:
         """Connected, or connected again: be told of changes, and be in the room again."""
         self.reach.back()
-        if self.remembers:
-            # A script may end at once; for a person the disk can wait until the prompt is drawn.
-            pause = 0.0 if self.options.command else KEEP_S
-            self.loop.call_at(self.loop.now + pause, self._remember)
         if self._away:
             self._away = False
             self.frontend.note(report.directory_back(self.link.endpoint))
@@ -350,16 +342,6 @@ class Client:
             if self.frontend.is_terminal or self.prompt.awaits_rooms:
                 self.prompt.learn_rooms()
         self._presence.ready()
-
-    def _remember(self) -> None:
-        target = self.link.target
-        if target is None or self.link.state != READY or self.link.identity == self.hosted:
-            return
-        try:
-            self.trust.remember(self.link.identity, target)
-        except SetupError as error:
-            self.remembers = False  # said once
-            self.frontend.note(f"evloop: {error.sentence}")
 
     def _remark(self, text: str) -> None:
         if not self.options.json:
@@ -543,12 +525,6 @@ class Client:
 
 def _ignore(value: object, error: object) -> None:
     """Nothing depends on the answer."""
-
-
-def client_name(command: list[str]) -> str:
-    """How the program greets: a person is `evloop/...`, a command that ends at once is none."""
-    person = not command or command[0].casefold() in ("chat", "join")
-    return f"{'evloop' if person else 'evloop-command'}/{__version__}"
 
 
 def _escape_text(escape: bytes) -> str:

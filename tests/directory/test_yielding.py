@@ -134,14 +134,14 @@ def test_the_simulation_can_fail() -> None:
     assert world.flaw() != ""
 
 
-def test_without_loss_nobody_is_left_over_after_a_second() -> None:
-    moves = 0
+def test_without_loss_most_of_them_see_no_move() -> None:
+    moved = 0
     for seed in range(300):
-        world = Starts(seed, 2 + seed % 7, 0.0, 1.0 * (seed % 2), 0)
-        world.run(5.0)
+        world = Starts(seed, 2, 0.0, 1.0 * (seed % 2), 0)
+        world.run(2.5)
         assert world.flaw() == "", seed
-        moves += sum(node.moves for node in world.nodes.values())
-    assert moves < 300 * 0.5
+        moved += any(node.moves for node in world.nodes.values())
+    assert moved < 300 * 0.2
 
 
 def flaws(seeds: range) -> tuple[list[str], list[str]]:

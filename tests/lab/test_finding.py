@@ -52,12 +52,9 @@ class People:
         return self.crew.finish(self.start(host, *words, module=module, **more))
 
     def start(self, host: int, *words: str, module: str = "evloop.client", **more: str) -> Program:
-        return self.crew.client(
-            *words,
-            module=module,
-            prefix=self.lab.hosts[host].prefix,
-            **{**self.settings(host), **more},
-        )
+        environ: Any = {**self.settings(host), **more}
+        prefix = self.lab.hosts[host].prefix
+        return self.crew.client(*words, module=module, prefix=prefix, **environ)
 
     def seat(
         self, host: int, *words: str, module: str = "evloop", state: Path | None = None
