@@ -19,16 +19,16 @@ import time
 if not __package__:  # this folder alone, as `python3 -m zipapp evloop` packs it
     sys.exit("evloop: start this as `python3 -m evloop`; `make pyz` makes one file of it")
 
-from evloop.app.reach import DEFAULT_SERVER, Searched, client_name
+from evloop.app.reach import client_name
 from evloop.app.shell import Client
-from evloop.base.addresses import endpoint_of, split_endpoint
+from evloop.base.addresses import DEFAULT_SERVER, endpoint_of, split_endpoint
 from evloop.base.errors import EvloopError, SetupError
 from evloop.client import run_main
 from evloop.daemon.connection import Connection
 from evloop.daemon.options import parse_options
 from evloop.daemon.server import Server, guard_handlers
 from evloop.directory.announcement import GUEST
-from evloop.directory.client import READY, DirectoryClient, Unreachable
+from evloop.directory.client import READY, DirectoryClient, Searched, Unreachable
 from evloop.directory.target import targets_of
 from evloop.net.interfaces import choose_interface
 from evloop.system.log import WARNING, Log
@@ -65,6 +65,9 @@ class Host:
                                     own connects there
     going     -                     -                          -> idle, closed   -> hosting
     """
+
+    __slots__ = ("_browser", "_client", "_link", "_log", "_server", "_survives", "_timer",
+                 "_yielding")  # fmt: skip
 
     def __init__(self, client: Client) -> None:
         self._client = client

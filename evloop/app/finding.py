@@ -7,7 +7,6 @@ search runs at a time; whoever asks for the next ends the one before.
 from __future__ import annotations
 
 from evloop.app.limits import JOIN_TRIES
-from evloop.app.reach import Searched
 from evloop.app.scan import Scan
 from evloop.base.addresses import endpoint_of
 from evloop.base.errors import EvloopError, SetupError
@@ -15,7 +14,7 @@ from evloop.base.names import fold
 from evloop.directory.announcement import GUEST
 from evloop.directory.browser import Browser, searched_links, target_of, text_of
 from evloop.directory.client import WAITING as AWAY
-from evloop.directory.client import Unreachable
+from evloop.directory.client import Searched, Unreachable
 from evloop.directory.discovery import (
     DOUBTFUL,
     KNOWN,
@@ -99,19 +98,20 @@ class Listing:
     def at(self, found: Found) -> int:
         return self.found.index(found)
 
-    def object(self, at: int) -> dict[str, object]:
-        """The members of a directory's JSON object."""
+    def json(self, at: int) -> str:
+        """One directory as a line for scripts."""
         found = self.found[at]
-        return {
-            "name": self.names[at],
-            "id": found.id,
-            "address": text_of(*found.addresses[0]),
-            "port": found.port,
-            "kind": found.kind,
-            "tls": found.tls,
-            "interface": ",".join(found.links),
-            "known": self.standing(at) == KNOWN,
-        }
+        return report.json_line(
+            "directory",
+            name=self.names[at],
+            id=found.id,
+            address=text_of(*found.addresses[0]),
+            port=found.port,
+            kind=found.kind,
+            tls=found.tls,
+            interface=",".join(found.links),
+            known=self.standing(at) == KNOWN,
+        )
 
 
 class Finder:
@@ -295,7 +295,7 @@ class Finder:
         show = self._client.frontend.show
         if self._options.json:
             for at in range(len(listing.found)):
-                show(report.json_line("directory", **listing.object(at)))
+                show(listing.json(at))
         else:
             for line in directories.rows(listing.rows(), links=True):
                 show(line)

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from evloop import __version__
 from evloop.app.commands import UsageError, help_lines
 from evloop.app.limits import TTL_MAX
-from evloop.app.reach import DEFAULT_SERVER
+from evloop.base.addresses import DEFAULT_SERVER
 from evloop.base.errors import CLIENT_STATUSES, Refused, status_lines
 from evloop.base.names import check_nickname, quoted
 from evloop.system.files import kept_name

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from evloop import __version__
 from evloop.app.limits import KEEP_S
-from evloop.base.addresses import DIRECTORY_PORT, is_loopback
+from evloop.base.addresses import DEFAULT_SERVER, is_loopback
 from evloop.base.errors import SetupError
 from evloop.base.names import display
 from evloop.directory.client import READY, Unreachable
@@ -31,16 +31,6 @@ if TYPE_CHECKING:
     from evloop.base.errors import EvloopError
 
     Done = Callable[[EvloopError | None], object]
-
-
-class Searched(Unreachable):
-    """The network was searched, and no directory is connected: the sentence says all; an empty
-    one, that it was said."""
-
-    __slots__ = ()
-
-
-DEFAULT_SERVER = f"127.0.0.1:{DIRECTORY_PORT}"
 NUMBER_DIGITS = 3  # of `connect N`; an address as one number (inet_aton) has more
 
 

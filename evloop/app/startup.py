@@ -18,9 +18,9 @@ from evloop.app.commands import (
 )
 from evloop.app.limits import CONFIRM_S, SAY_TIMEOUT_S_MAX, SHOWN_LINES_DEFAULT
 from evloop.app.prompt import advised
-from evloop.app.reach import Searched
 from evloop.base.errors import UNCONFIRMED, EvloopError, Refused
 from evloop.base.names import quoted, split_place
+from evloop.directory.client import Searched
 from evloop.room.limits import HISTORY_MESSAGES_MAX
 
 TYPE_CHECKING = False

@@ -79,6 +79,13 @@ class NobodyThere(Unreachable):
     __slots__ = ()
 
 
+class Searched(Unreachable):
+    """The network was searched, and no directory is connected: the sentence says all; an empty
+    one, that it was said."""
+
+    __slots__ = ()
+
+
 class ProtocolMismatch(EvloopError):
     """The directory speaks another version of the protocol, or another protocol."""
 
