@@ -187,7 +187,7 @@ class Host:
             self._end_search()
         if self._yielding is None or self._server is None:
             return NEVER
-        now, known = self._client.loop.now, self._client.trust.known()
+        now, known = self._client.loop.now, self._client.trust().known()
         fit = [one for one in found if standing_of(one, known) != DOUBTFUL]
         for one in fit:
             if one.id not in told:
@@ -232,10 +232,10 @@ class Host:
         from evloop.app.finding import Listing
 
         client = self._client
-        target = Listing([one], client.trust.known()).target(0)
+        target = Listing([one], client.trust().known()).target(0)
         link = DirectoryClient(client.loop, client.hub, client.rng, client_name([]),
                                lambda: client.prompt.nickname)  # fmt: skip
-        link.make_pipe = client.trust.pipe
+        link.make_pipe = client.trust().pipe
         self._link = link
 
         def connected(version: object, error: EvloopError | None) -> None:

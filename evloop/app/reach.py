@@ -21,6 +21,7 @@ from evloop.directory.client import READY, Unreachable
 from evloop.directory.target import may_be_announced, targets_of
 from evloop.system.timers import nothing
 from evloop.terminal import report
+from evloop.terminal.line_mode import LineMode
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -106,7 +107,9 @@ class Reach:
             self._search(Unreachable(""), unnamed, name=server)
 
     def _search(self, error: EvloopError, done: Done, *, name: str = "", room: str = "") -> None:
-        self._client.show_early()
+        client = self._client
+        if not client.options.command and not isinstance(client.frontend, LineMode):
+            client.show_prompt()  # the search takes a while: a person may type meanwhile
         self.finder.connect(error, done, name=name, room=room)
 
     def give_up(self) -> None:
@@ -139,7 +142,7 @@ class Reach:
         if target is None or link.state != READY or link.identity == self.hosted:
             return
         try:
-            self._client.trust.remember(link.identity, target)
+            self._client.trust().remember(link.identity, target)
         except SetupError as error:
             self._remembers = False  # said once
             self._client.frontend.note(f"evloop: {error.sentence}")

@@ -13,21 +13,18 @@ import os
 
 from evloop.app.commands import UsageError, is_command, parse_line
 from evloop.app.limits import FAULTS_MAX, SLOW_S
-from evloop.app.presence import Presence
 from evloop.app.prompt import Prompt
 from evloop.app.reach import Reach, client_name
 from evloop.app.style import Stamps, Style
 from evloop.base.errors import INTERNAL, INTERRUPTED, EvloopError, Refused
 from evloop.base.names import place_of, quoted
 from evloop.directory.client import READY, DirectoryClient
-from evloop.directory.trust import Trust
 from evloop.net.stream import Hub, Stream
 from evloop.system.files import keep_name
 from evloop.system.loop import Loop
 from evloop.system.timers import NEVER, nothing
 from evloop.terminal import report
 from evloop.terminal.frontend import open_frontend
-from evloop.terminal.line_mode import LineMode
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,8 +34,12 @@ if TYPE_CHECKING:
     from typing import Any
 
     from evloop.app.chat import Chat
+    from evloop.app.presence import Presence
     from evloop.directory.protocol import RoomEntry
+    from evloop.directory.target import Target
+    from evloop.directory.trust import Trust
     from evloop.net.interfaces import Interface
+    from evloop.net.tls import TlsPipe
     from evloop.room.live import LiveRoom
     from evloop.terminal.frontend import Frontend
 
@@ -90,14 +91,7 @@ class Client:
         self._ending = False
         self._away = False  # the directory was lost, and the user was told
         self._random: Random | None = None
-        self.style = Style(
-            options.json,
-            _escape_text(options.escape),
-            Stamps(options.time, wall),
-            None,
-            False,
-            False,
-        )
+        self.style = Style(options.json, _escape_text(options.escape), Stamps(options.time, wall))
         self.frontend: Frontend = open_frontend(loop, options, self._output_gone, is_command)
         self.frontend.owner = self
         self.frontend.complete = self._complete
@@ -105,17 +99,12 @@ class Client:
             loop, hub, self.rng, client_name(options.command), lambda: self.prompt.nickname
         )
         self.hub = hub
-        self.trust = Trust(options, os.environ, lambda text: self.frontend.note(report.note(text)))
-        self.link.make_pipe = self.trust.pipe
+        self._trusted: Trust | None = None
+        if options.tls or options.tls_ca or options.tls_cert:
+            self.trust()
+        self.link.make_pipe = self._pipe
         self.reach = Reach(self, options.server)
-        self._presence = Presence(
-            loop,
-            self.link,
-            self._remark,
-            rng=self.rng,
-            move=self._move_room,
-            made=self._made_again,
-        )
+        self._present: Presence | None = None
         self.prompt = Prompt(
             self.frontend,
             self.link,
@@ -125,7 +114,7 @@ class Client:
             as_json=options.json,
             open_room=self._open_room,
             on_quit=self.quit,
-            on_change=self._presence.changed,
+            on_change=lambda method, room: self._presence().changed(method, room),
             on_renamed=self._keep_name,
         )
         self.link.on_ready = self._ready
@@ -237,11 +226,6 @@ class Client:
         self.link.give_up()
         self.reach.give_up()
 
-    def show_early(self) -> None:
-        """What comes takes a while: a person may type meanwhile."""
-        if not self.options.command and not isinstance(self.frontend, LineMode):
-            self.show_prompt()
-
     @property
     def busy(self) -> bool:
         """A command, or the start, waits for the directory."""
@@ -341,7 +325,8 @@ class Client:
                 self._load_late()
             if self.frontend.is_terminal or self.prompt.awaits_rooms:
                 self.prompt.learn_rooms()
-        self._presence.ready()
+        if self._present is not None:
+            self._present.ready()
 
     def _remark(self, text: str) -> None:
         if not self.options.json:
@@ -356,13 +341,45 @@ class Client:
                 self.frontend.note(f"evloop: the name is not kept for the next start: {why}")
 
     def _lost(self, why: str, delay: float) -> None:
-        self._presence.lost()
+        if self._present is not None:
+            self._present.lost()
         if self.options.command and self.chat is None:
             return  # the command has been told, and ends the program
         if not self._away:  # told once, however many tries it takes
             self._away = True
             self.frontend.note(report.directory_away(self.link.endpoint, why, delay))
         self.reach.lost()
+
+    def _pipe(self, target: Target, host: str) -> TlsPipe | None:
+        if self._trusted is None and not target.tls:
+            return None
+        return self.trust().pipe(target, host)
+
+    def trust(self) -> Trust:
+        """Certificates and owner tokens; the first prompt mostly needs none, so they come later."""
+        if self._trusted is None:
+            from evloop.directory.target import Target
+    from evloop.directory.trust import Trust
+
+            self._trusted = Trust(
+                self.options, os.environ, lambda text: self.frontend.note(report.note(text))
+            )
+        return self._trusted
+
+    def _presence(self) -> Presence:
+        """What the directory is told of the user's room; made with the first room or its news."""
+        if self._present is None:
+            from evloop.app.presence import Presence
+
+            self._present = Presence(
+                self.loop,
+                self.link,
+                self._remark,
+                rng=self.rng,
+                move=self._move_room,
+                made=self._made_again,
+            )
+        return self._present
 
     # -- rooms -----------------------------------------------------------------------------------
 
@@ -395,9 +412,9 @@ class Client:
             on_over=over,
             on_quit=self.quit,
             on_renamed=self._keep_name,
-            count=self._presence.count,
+            count=self._presence().count,
         )
-        self._presence.entered(self.chat)
+        self._presence().entered(self.chat)
         self.chat.start()
         self.awaiting(False)
         self.show_prompt()
@@ -453,7 +470,7 @@ class Client:
 
     def _chat_over(self, chat: Chat) -> None:
         self.chat = None
-        self._presence.left(chat)
+        self._presence().left(chat)
         self.on_chat_over(chat)
 
     # -- the end ---------------------------------------------------------------------------------
