@@ -358,8 +358,7 @@ class Client:
     def trust(self) -> Trust:
         """Certificates and owner tokens; the first prompt mostly needs none, so they come later."""
         if self._trusted is None:
-            from evloop.directory.target import Target
-    from evloop.directory.trust import Trust
+            from evloop.directory.trust import Trust
 
             self._trusted = Trust(
                 self.options, os.environ, lambda text: self.frontend.note(report.note(text))
