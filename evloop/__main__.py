@@ -19,9 +19,11 @@ import time
 if not __package__:  # this folder alone, as `python3 -m zipapp evloop` packs it
     sys.exit("evloop: start this as `python3 -m evloop`; `make pyz` makes one file of it")
 
+from evloop.app.commands import words_at
+from evloop.app.limits import NOBODY_CAME_S
 from evloop.app.reach import client_name
 from evloop.app.shell import Client
-from evloop.base.addresses import DEFAULT_SERVER, endpoint_of, split_endpoint
+from evloop.base.addresses import DEFAULT_SERVER, split_endpoint
 from evloop.base.errors import EvloopError, SetupError
 from evloop.client import run_main
 from evloop.daemon.connection import Connection
@@ -30,11 +32,11 @@ from evloop.daemon.server import Server, guard_handlers
 from evloop.directory.announcement import GUEST
 from evloop.directory.client import READY, DirectoryClient, Searched, Unreachable
 from evloop.directory.target import targets_of
-from evloop.net.interfaces import choose_interface
 from evloop.system.log import WARNING, Log
 from evloop.system.process import command_of
 from evloop.system.timers import NEVER
 from evloop.terminal.line_mode import LineMode
+from evloop.terminal.report import nobody_came
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -47,8 +49,8 @@ if TYPE_CHECKING:
 
     Done = Callable[[EvloopError | None], object]
 
+OWN_CONNECTIONS = 1  # the host's own client is connected too
 LOCAL_HOSTS = ("127.0.0.1", "localhost", "::1")
-ANY_GROUP = "239.255.1.1"  # for asking which interface multicast would take
 
 
 def prepare(client: Client) -> None:
@@ -121,11 +123,14 @@ class Host:
         else:
             self._server = server
             client.reach.hosted = server.dispatcher.store.identity
-            _mind_the_others(client, server)
-            searched = isinstance(error, Searched)
-            client.frontend.note(_found_nobody() if searched else _hosting(client, port))
-            if searched:
+            if isinstance(error, Searched):
+                client.reach.announces = not options.no_announce
+                client.frontend.note(_found_nobody())
+                _tell_if_nobody_comes(client, server)
                 self._begin_asking(server)
+            else:
+                _tell_hosting(client, server, port)
+            _mind_the_others(client, server)
         client.prompt.forget_rooms()
         client.link.connect_to(targets_of(place), lambda _, failure: then(failure))
 
@@ -187,7 +192,7 @@ class Host:
             self._end_search()
         if self._yielding is None or self._server is None:
             return NEVER
-        now, known = self._client.loop.now, self._client.trust().known()
+        now, known = self._client.loop.now, self._client.reach.trust().known()
         fit = [one for one in found if standing_of(one, known) != DOUBTFUL]
         for one in fit:
             if one.id not in told:
@@ -232,10 +237,10 @@ class Host:
         from evloop.app.finding import Listing
 
         client = self._client
-        target = Listing([one], client.trust().known()).target(0)
+        target = Listing([one], client.reach.trust().known()).target(0)
         link = DirectoryClient(client.loop, client.hub, client.rng, client_name([]),
                                lambda: client.prompt.nickname)  # fmt: skip
-        link.make_pipe = client.trust().pipe
+        link.make_pipe = client.reach.trust().pipe
         self._link = link
 
         def connected(version: object, error: EvloopError | None) -> None:
@@ -289,6 +294,7 @@ class Host:
         assert server is not None  # `_may_go` says so
         self._stop_asking()
         client.reach.hosted = ""
+        client.reach.announces = False
         client.before_quit = client.before_stop = str
         client.finish = client.loop.stop
         server.close()
@@ -363,17 +369,32 @@ def _log(client: Client) -> Log:
     return log
 
 
-def _hosting(client: Client, port: int) -> str:
+def _tell_hosting(client: Client, server: Server, port: int) -> None:
+    """Say that we host, and what others type to come: that is not to be overlooked."""
+    from evloop.app.invite import hosts_here, lines
 
-    try:
-        address = choose_interface(ANY_GROUP, client.options.interface, None).address
-    except EvloopError:
-        address = "THIS-MACHINE"
-    where = endpoint_of(address, port)
-    return (
-        f"evloop: no directory answered, so this one hosts it (in memory, on every address);"
-        f" others type: {command_of('client')} --server {where}"
+    hosts = hosts_here(port, client.options.interface)
+    words = "others type:" if hosts else "only this machine can come; in another window, type:"
+    note = client.frontend.note
+    note(
+        "evloop: no directory answered, so this one hosts it (in memory, on every address);"
+        f" {words}"
     )
+    for line in lines(hosts or ["127.0.0.1"], port, False, "", client.announced):
+        note(f"  {line}", "text")
+    if hosts:
+        _tell_if_nobody_comes(client, server)
+
+
+def _tell_if_nobody_comes(client: Client, server: Server) -> None:
+    """Where guests are kept apart, each of them hosts, and none of them knows of the others."""
+
+    def tell() -> None:
+        hosts = client.link.identity == server.dispatcher.store.identity
+        if hosts and server.metrics.flat()["connections"] <= OWN_CONNECTIONS:
+            client.frontend.note(f"evloop: {nobody_came('doctor' in words_at('prompt'))}")
+
+    client.loop.call_at(client.loop.now + NOBODY_CAME_S, tell)
 
 
 def _found_nobody() -> str:

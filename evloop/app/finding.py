@@ -138,7 +138,7 @@ class Finder:
         self._client = client
         self._loop = client.loop
         self._link = client.link
-        self._trust = client.trust()
+        self._trust = client.reach.trust()
         self._options: Namespace = client.options
         self._browser: Browser | None = None
         self._tries = 0  # directories that were found and have not answered

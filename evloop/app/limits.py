@@ -26,6 +26,7 @@ FOLD_SENDERS_MAX = 1_024  # for whom lines are counted, and names are completed
 JOIN_TRIES = 2  # directories that have gone by the time that they are connected to; then host
 SCAN_S_MAX = 3.0  # for several directories to say whether they list a room
 KEEP_S = 0.05  # after the greeting the directory is remembered: the prompt is drawn before
+NOBODY_CAME_S = 20.0  # of hosting a directory alone, then a hint
 REMAKE_S = 1.0  # of many who miss their room in a new directory, the first makes it within that
 REMAKE_AGAIN_S_MAX = 60.0  # then it is tried again, whatever the directory asks to wait
 SLOW_S = 1.0  # then a person is told whom a command waits for

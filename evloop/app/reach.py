@@ -12,6 +12,8 @@ What searches is loaded when it is needed first.
 
 from __future__ import annotations
 
+import os
+
 from evloop import __version__
 from evloop.app.limits import KEEP_S
 from evloop.base.addresses import DEFAULT_SERVER, is_loopback
@@ -30,6 +32,9 @@ if TYPE_CHECKING:
     from evloop.app.finding import Finder
     from evloop.app.shell import Client
     from evloop.base.errors import EvloopError
+    from evloop.directory.target import Target
+    from evloop.directory.trust import Trust
+    from evloop.net.tls import TlsPipe
 
     Done = Callable[[EvloopError | None], object]
 NUMBER_DIGITS = 3  # of `connect N`; an address as one number (inet_aton) has more
@@ -44,16 +49,46 @@ def client_name(command: list[str]) -> str:
 class Reach:
     """`server` is what was named, by an option or by `connect`; "": nothing."""
 
-    __slots__ = ("_client", "_finder", "_remembers", "host_again", "hosted", "joins", "server")
+    __slots__ = (
+        "_client",
+        "_finder",
+        "_remembers",
+        "_trust",
+        "announces",
+        "host_again",
+        "hosted",
+        "joins",
+        "server",
+    )
 
     def __init__(self, client: Client, server: str) -> None:
         self._client = client
         self._finder: Finder | None = None
         self.server = server
         self.joins = False  # of several directories the first is taken, as others do
+        self.announces = False  # this process hosts a directory, and others find it
         self.hosted = ""  # the identity of the directory that this process is itself
         self.host_again: Callable[[], object] = nothing  # the one that somebody hosted is gone
         self._remembers = True
+        self._trust: Trust | None = None
+        options = client.options
+        if options.tls or options.tls_ca or options.tls_cert:
+            self.trust()  # what is wrong with these files is told at once
+
+    def trust(self) -> Trust:
+        """Certificates and owner tokens; the first prompt mostly needs none, so they come later."""
+        if self._trust is None:
+            from evloop.directory.trust import Trust
+
+            note = self._client.frontend.note
+            self._trust = Trust(
+                self._client.options, os.environ, lambda text: note(report.note(text))
+            )
+        return self._trust
+
+    def pipe(self, target: Target, host: str) -> TlsPipe | None:
+        """The TLS of a new connection to `target` at `host`; None: plain TCP."""
+        return self.trust().pipe(target, host) if self._trust is not None or target.tls else None
 
     @property
     def finder(self) -> Finder:
@@ -131,6 +166,8 @@ class Reach:
         """The directory is there, perhaps again."""
         if self._finder is not None:
             self._finder.settled()
+        target = self._client.link.target
+        self._client.announced = self.announces or (target is not None and bool(target.via))
         # A script may end at once; for a person the disk can wait until the prompt is drawn.
         pause = 0.0 if self._client.options.command else KEEP_S
         if self._remembers:
@@ -142,7 +179,7 @@ class Reach:
         if target is None or link.state != READY or link.identity == self.hosted:
             return
         try:
-            self._client.trust().remember(link.identity, target)
+            self.trust().remember(link.identity, target)
         except SetupError as error:
             self._remembers = False  # said once
             self._client.frontend.note(f"evloop: {error.sentence}")

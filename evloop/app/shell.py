@@ -17,7 +17,7 @@ from evloop.app.prompt import Prompt
 from evloop.app.reach import Reach, client_name
 from evloop.app.style import Stamps, Style
 from evloop.base.errors import INTERNAL, INTERRUPTED, EvloopError, Refused
-from evloop.base.names import place_of, quoted
+from evloop.base.names import display, place_of, quoted
 from evloop.directory.client import READY, DirectoryClient
 from evloop.net.stream import Hub, Stream
 from evloop.system.files import keep_name
@@ -36,10 +36,7 @@ if TYPE_CHECKING:
     from evloop.app.chat import Chat
     from evloop.app.presence import Presence
     from evloop.directory.protocol import RoomEntry
-    from evloop.directory.target import Target
-    from evloop.directory.trust import Trust
     from evloop.net.interfaces import Interface
-    from evloop.net.tls import TlsPipe
     from evloop.room.live import LiveRoom
     from evloop.terminal.frontend import Frontend
 
@@ -79,12 +76,13 @@ class Client:
         self.on_chat_over: Callable[[Chat], object] = nothing
         self.before_quit: Callable[[], str] = str  # a person is told it, once; "": nothing
         self.before_stop: Callable[[], str] = str  # what Ctrl-Z has to say; "": nothing
+        self.announced = False  # others find this directory without being told its address
         self.finish: Callable[[], object] = loop.stop  # the very end, when all rooms are left
         self._asked = False  # `before_quit` had something to say
         self._faults = 0
         self._late: Iterator[None] | None = None  # loads what the prompt did without
         self._slow = loop.call_at(NEVER, self._tell_slow)  # armed while a command waits
-        self._waits = False  # a command, or the start, waits for the directory
+        self.busy = False  # a command, or the start, waits for the directory
         self._told_slow = False  # and has done so for a while
         self._quitting = False
         self._rooms: set[LiveRoom] = set()  # open; those that were left are still saying goodbye
@@ -99,23 +97,21 @@ class Client:
             loop, hub, self.rng, client_name(options.command), lambda: self.prompt.nickname
         )
         self.hub = hub
-        self._trusted: Trust | None = None
-        if options.tls or options.tls_ca or options.tls_cert:
-            self.trust()
-        self.link.make_pipe = self._pipe
         self.reach = Reach(self, options.server)
+        self.link.make_pipe = self.reach.pipe
         self._present: Presence | None = None
         self.prompt = Prompt(
             self.frontend,
             self.link,
             nickname=options.name,
-            trust=self.trust,
+            trust=self.reach.trust,
             reach=self.reach,
             as_json=options.json,
             open_room=self._open_room,
             on_quit=self.quit,
             on_change=lambda method, room: self._presence().changed(method, room),
             on_renamed=self._keep_name,
+            on_invite=self._invite,
         )
         self.link.on_ready = self._ready
         self.link.on_lost = self._lost
@@ -196,7 +192,7 @@ class Client:
 
     def run(self, word: str, arguments: list[str], options: dict[str, str]) -> None:
         """Run one command of the prompt; lines wait until it is done."""
-        if self._waits:
+        if self.busy:
             self._give_up()  # only what is urgent gets here meanwhile
         self.frontend.hold(True)
         self.awaiting(True)
@@ -226,14 +222,9 @@ class Client:
         self.link.give_up()
         self.reach.give_up()
 
-    @property
-    def busy(self) -> bool:
-        """A command, or the start, waits for the directory."""
-        return self._waits
-
     def awaiting(self, waits: bool) -> None:
         """A command, or the start, waits for the directory from now on, or no more."""
-        self._waits = waits
+        self.busy = waits
         self._told_slow = False
         self._slow.move(self.loop.now + SLOW_S if waits else NEVER)
 
@@ -328,6 +319,30 @@ class Client:
         if self._present is not None:
             self._present.ready()
 
+    def _invite(self) -> None:
+        lines, only_here = self._invitation()
+        if self.options.json:
+            for line in lines:
+                self.frontend.show(report.json_line("invite", line=line, here=only_here))
+            return
+        head = report.INVITED_HERE if only_here else report.INVITED
+        self.frontend.note(f"evloop: {head}")
+        for line in lines:
+            self.frontend.show(f"  {display(line)}")
+
+    def _invitation(self, chat: Chat | None = None) -> tuple[list[str], bool]:
+        """What others type to come here, and whether only this machine can."""
+        from evloop.app.invite import to_directory, to_place
+
+        link = self.link
+        by_directory = link.state == READY and link.address is not None
+        if chat is not None and not (chat.listed and by_directory):
+            mode = chat.mode if chat.plain else ""
+            return to_place(place_of(*chat.place), mode, self.options)
+        room = "" if chat is None else chat.name
+        assert link.address is not None
+        return to_directory(link.endpoint, link.address, self.options, room, self.announced)
+
     def _remark(self, text: str) -> None:
         if not self.options.json:
             self.frontend.note(text, "remark")
@@ -349,21 +364,6 @@ class Client:
             self._away = True
             self.frontend.note(report.directory_away(self.link.endpoint, why, delay))
         self.reach.lost()
-
-    def _pipe(self, target: Target, host: str) -> TlsPipe | None:
-        if self._trusted is None and not target.tls:
-            return None
-        return self.trust().pipe(target, host)
-
-    def trust(self) -> Trust:
-        """Certificates and owner tokens; the first prompt mostly needs none, so they come later."""
-        if self._trusted is None:
-            from evloop.directory.trust import Trust
-
-            self._trusted = Trust(
-                self.options, os.environ, lambda text: self.frontend.note(report.note(text))
-            )
-        return self._trusted
 
     def _presence(self) -> Presence:
         """What the directory is told of the user's room; made with the first room or its news."""
@@ -412,6 +412,7 @@ class Client:
             on_quit=self.quit,
             on_renamed=self._keep_name,
             count=self._presence().count,
+            invitation=self._invitation,
         )
         self._presence().entered(self.chat)
         self.chat.start()
@@ -504,7 +505,7 @@ class Client:
         Ctrl-C of a person whose command waits ends that alone.
         """
         person = self.frontend.is_terminal and not self.options.command
-        if status == INTERRUPTED and person and self._waits and not self._quitting:
+        if status == INTERRUPTED and person and self.busy and not self._quitting:
             self._give_up()
             return
         if status == INTERRUPTED and self._stays():
