@@ -72,7 +72,7 @@ def _changed(place: str, known: str, shown: str, remedy: str) -> SetupError:
 class Trust:
     """`tell` says a sentence to the user. SetupError when the options' files cannot be used."""
 
-    __slots__ = ("_ca", "_context", "_directory", "_met", "_options", "_shown", "_tell")
+    __slots__ = ("_ca", "_context", "_directory", "_met", "_options", "_shown", "_tell", "new")
 
     def __init__(
         self,
@@ -83,6 +83,7 @@ class Trust:
         self._directory = state_directory(environ)
         self._tell = tell
         self._met: dict[str, bool] = {}  # directories accepted by this run; no later refusal told
+        self.new: set[str] = set()  # directories whose certificate was not known before this run
         self._ca: str | None = options.tls_ca
         self._options = options
         self._shown = ""  # the certificate of the newest connection, "" of one without TLS
@@ -130,6 +131,7 @@ class Trust:
             self._shown = shown
             self._met[target.endpoint] = True
             if news is not None:
+                self.new.add(target.endpoint)
                 self._tell(news)
             return None
 
