@@ -51,6 +51,9 @@ def steps() -> Iterator[None]:
     import evloop.app.finding
 
     yield
+    import evloop.app.invite
+
+    yield
     import evloop.app.remarks
 
     yield
