@@ -151,6 +151,10 @@ class Gaps:
             self._round = after + first_wait(self._rng, delay, members)
         return self._round
 
+    def apart(self, delay: float, members: int) -> float:
+        """Seconds by which I ask later than at a time that all `members` know."""
+        return window_wait(self._rng, 16 * delay, members)
+
     def add(
         self,
         sender: bytes,
@@ -302,6 +306,12 @@ class Gaps:
         if hearsay:
             for gap in [gap for gap in hearsay.values() if gap.seq < below]:
                 self._believe(gap, now, due)
+
+    def hold(self, sender: bytes, start: int, until: float) -> None:
+        """Do not ask for the numbers of `sender` from `start` on before `until`."""
+        for gap in self._words.get(sender, _NONE).values():
+            if gap.seq >= start and gap.due < until:
+                gap.due = until
 
     def refute(self, sender: bytes, start: int, before: float) -> None:
         """The sender's own word is that it has not said number `start` yet: what only others said

@@ -111,11 +111,11 @@ class RoomSession:
         self._first_word = FirstWord(message_log, egress, now)
         self.asker = NackRequester(Gaps(rng), Holders(rng), message_log, presence, delay, egress)
         self._repairs = Repairs(rng, message_log, outbox, presence, delay, egress)
-        self._bulk = BulkServer(message_log, presence, egress)
+        self._bulk = BulkServer(message_log, egress)
         self._announcer = Announcer(
-            self._trickle, self._confirm, message_log, presence, self._loss, delay, egress, rng
+            self._trickle, self._confirm, message_log, presence, self._loss, delay, egress, rng, now
         )
-        self._hearing = Hearing(message_log, self.asker, self._announcer)
+        self._hearing = Hearing(message_log, self.asker, self._announcer, egress)
         self._byes = 0  # still to be said
         self._bye_due = NEVER
         self._left = False
@@ -250,11 +250,10 @@ class RoomSession:
         if isinstance(packet, str):
             self._not_ours(packet, data)
             return
-        kind, flags, sender, seq, _, fields = packet
+        kind, _, sender, seq, _, fields = packet
         if sender == self.sender_id:
             self._drop("own")
-            if kind == DATA and self._own_came_back(packet, data, now) and flags & RELAYED:
-                self._repairs.heard((sender, seq), now)
+            self._posed(packet, data, now)
         elif self._byes or self._left:
             self._drop("left")
         elif kind == DATA:
@@ -271,6 +270,16 @@ class RoomSession:
             self._news(now)
             self._stale = True
         return mine
+
+    def _posed(self, packet: Packet, data: bytes, now: float) -> None:
+        """A datagram with my id: a repair of what I said, or somebody speaks in my name."""
+        kind, flags, sender, seq, *_ = packet
+        if kind == DATA and self._own_came_back(packet, data, now):
+            if flags & RELAYED:
+                self._repairs.heard((sender, seq), now)
+        elif kind == DATA or self.egress.posed(seq):
+            self._announcer.defend(kind == DATA, now)
+            self._stale = True
 
     def _drop(self, reason: str) -> None:
         reason = "dropped_" + reason
@@ -325,14 +334,14 @@ class RoomSession:
     def _on_nack(self, sender: bytes, seq: int, fields: Fields, source: object, now: float) -> bool:
         to, raw = fields
         member = self._presence.members.get(sender)
-        if member is not None:
-            self._control(sender, member, seq, now)
+        standing = member is not None and self._control(sender, member, seq, now)
+        standing = standing and self._presence.members[sender].standing(now)
         listed = ranges(raw)
         if to == NOBODY:
-            self.asker.heard_nack(listed, now)
+            self.asker.heard_nack(listed, standing, now)
             self._repairs.asked(listed, now)
         else:
-            self._bulk.asked(sender, to, listed, source, now)
+            self._bulk.asked(sender, to, listed, source, standing, now)
         return True
 
     def _on_session(
@@ -358,13 +367,14 @@ class RoomSession:
         if name != member.raw_name:
             old = self._presence.named(sender, member, name)
             self.message_log.events.append(Renamed("renamed", sender, old, member.name))
+        standing = fresh and member.standing(now)
         if fresh:
-            standing = member.standing(now)
+            if standing:
+                self.egress.room.told(now)
             self._delay.heard(sender, sent, now, standing)
             if echo == self.sender_id:
                 self._delay.echoed(sender, echo_sent, held, now, standing)
         if ask & 1:
-            standing = member.standing(now)
             self._confirm.asked_by(sender, now, self._presence.size(), standing, sent)
         if digest != self.message_log.senders.digest:
             lacking = self._hearing.compare(sender, member, digest, ranges(raw), fresh, now)

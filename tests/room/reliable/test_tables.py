@@ -285,7 +285,7 @@ def test_one_asker_is_served_at_a_time_and_a_thousand_a_minute() -> None:
     presence = members(0)
     codec = Codec("239.255.7.1:5751")
     log = MessageLog(codec, ME, presence, False, 0.0)
-    server = BulkServer(log, presence, Egress(codec, ME, {}, 0.0))
+    server = BulkServer(log, Egress(codec, ME, {}, 0.0))
     assert server.free(ANN)
     assert all(server.ask(ANN, "ann", (BOB, seq), 0.0) for seq in range(1_000))
     assert server.ask(ANN, "ann", (BOB, 5), 0.0)  # is queued already
