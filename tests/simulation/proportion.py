@@ -186,6 +186,13 @@ ATTACKS: dict[str, Callable[[Stranger], bytes]] = {
 }
 
 
+# Answers, of which each member gives one a second to all strangers together, and one to members.
+ANSWERED = {name for name in ATTACKS if name.startswith("ask")}
+# What is answered out of what was saved: a newcomer's history, what was missed in a long outage.
+SAVED = {name for name in ATTACKS if name.startswith("NACK to one")}
+SPENDING_S = 15
+
+
 def _room(members: int, seed: int) -> World:
     """A room that has said LINES lines and is of standing."""
     world = World(seed)
@@ -230,6 +237,11 @@ class Bench:
             stranger.turn += 1
             world.multicast(ATTACKS[str(attack)](stranger), STRANGER)
 
+        if attack in SAVED:  # what was saved before for an honest need goes first
+            for number in range(SPENDING_S * 20):
+                world.at(start + number / 20, strike)
+            world.run(start + SPENDING_S + 1.0)
+            before, bytes_before, start = list(world.sent), world.sent_bytes, world.now
         for number in range(int(rate * seconds) if attack else 0):
             world.at(start + number / rate, strike)
         world.run(start + seconds)

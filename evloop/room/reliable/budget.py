@@ -37,8 +37,8 @@ class RoomBudget:
         repairs to the room           100 a second                       -
         the same                      a few that were saved              NACK to anyone: 2
         repairs by unicast            24 kB/s, 400 kB at once            -
-        messages of these: strangers  1 a second, 2,000 at once          NACK of one: 2
-        the same, members of standing 1 a second, 4,000 at once          NACK of one: 2
+        messages of these: strangers  1 in 2 s, 2,000 at once            NACK of one: 1.5
+        the same, members of standing 1 in 2 s, 4,000 at once            NACK of one: 1.5
         NACKs for promises            0.3 a second, 6 at once            promise, repair: 0.5
         SESSIONs of Trickle           60 a second, 120 at once           -
 

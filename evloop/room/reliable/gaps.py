@@ -299,6 +299,10 @@ class Gaps:
             if due < gap.due:
                 self.postpone(gap, due)
 
+    def rumoured(self, sender: bytes, below: int) -> bool:
+        """Whether there is hearsay about numbers of `sender` below `below`."""
+        return any(seq < below for seq in self._hearsay.get(sender, ()))
+
     def believe(self, sender: bytes, below: int, now: float, due: float) -> None:
         """The sender's own word now says that all numbers below `below` exist: those of them that
         were hearsay are asked for at `due`."""

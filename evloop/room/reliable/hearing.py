@@ -55,7 +55,7 @@ class Hearing:
                     self._egress.room.promised(now)
             return
         member.said, member.said_at = hi, now
-        member.silent = member.silent or not hi
+        member.least = min(member.least, hi) if member.least >= 0 else hi
         if self._asker.gaps.hearsay:
             self._asker.gaps.refute(sender, hi, now - OVERTAKEN_S)
         if stream is not None and self._message_log.vouch(stream, hi, now):

@@ -104,8 +104,8 @@ ROOM_BULK_BYTES_BURST = 400_000
 # Messages sent by unicast to all strangers together, and to all members of standing together: for
 # each NACK of theirs to one member, a second, and what can be saved of that (the histories of a few
 # newcomers; what many members lack after the network was cut in two).
-BULK_PER_NACK = 2
-ROOM_BULK_PER_S = 1
+BULK_PER_NACK = 1.5
+ROOM_BULK_PER_S = 0.5
 STRANGERS_BULK_BURST = 2_000
 MEMBERS_BULK_BURST = 4_000
 REPAIRS_PER_NACK = 2.0  # repairs that the whole room may send for a NACK to anyone, on average

@@ -63,6 +63,7 @@ class Member:
         "followed",
         "heard",
         "holds",
+        "least",
         "loss",
         "name",
         "raw_name",
@@ -70,7 +71,6 @@ class Member:
         "rival_words",
         "said",
         "said_at",
-        "silent",
         "since",
         "vote",
         "vote_standing",
@@ -83,7 +83,7 @@ class Member:
         self.rival = counter  # the newest counter that did not continue the count
         self.rival_words = 0  # how often that other count has gone on since this one did
         self.said = -1
-        self.silent = False  # a SESSION of its own told that it had said nothing yet
+        self.least = -1  # the smallest next number that its own word has told; -1: none
         self.doubted = False  # somebody said BYE in its name
         self.vote = 0  # how many members it counts; 0: it has not told
         self.vote_standing = False  # it told that as a member of standing

@@ -140,6 +140,7 @@ class NackRequester:
             # What is left is behind DATA that came just now: it is newer than this word, or false.
             until = now + OVERTAKEN_S + 2 * WORD_LATER_S
             until += self.gaps.apart(self._delay.value, self._presence.size())
+            stream.held_until = until
             self.gaps.hold(stream.sender, hi, until)
         self._believe(stream, hi, now)
 
@@ -151,7 +152,7 @@ class NackRequester:
     def _believe(self, stream: Sender, hi: int, now: float) -> None:
         if hi > stream.word:
             stream.word = hi
-            if self.gaps.hearsay:
+            if self.gaps.hearsay and self.gaps.rumoured(stream.sender, hi):
                 self.gaps.believe(stream.sender, hi, now, self.round(now))
         if stream.word > stream.hi:
             before = self.gaps.count
@@ -163,7 +164,8 @@ class NackRequester:
         """Note what `stream` lacks in the table of gaps, as far as that has room now."""
         wanted = stream.wanted()
         if wanted:
-            top = self.gaps.add(stream.sender, wanted, stream.ahead, now, self.round(now))
+            due = max(self.round(now), stream.held_until)
+            top = self.gaps.add(stream.sender, wanted, stream.ahead, now, due)
             stream.covered = max(stream.covered, top)
             if stream.covered < wanted.stop:
                 self._short[stream.sender] = None
