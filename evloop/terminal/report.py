@@ -130,6 +130,7 @@ FOLDED = {
     "lost": ("report of a loss", "reports of losses"),
     "conflict": ("conflict", "conflicts"),
     "plain": ("plain text", "plain texts"),
+    "full": ("word about a full table", "words about full tables"),
     "line": ("line", "lines"),
     "rooms": ("change of the list of rooms", "changes of the list of rooms"),
     "history": ("word about the history", "words about the history"),
