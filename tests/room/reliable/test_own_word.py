@@ -5,7 +5,7 @@ from __future__ import annotations
 from evloop.room.reliable.limits import DATA_BURST
 from evloop.room.reliable.membership import Member
 from evloop.room.reliable.packets import SESSION, ranges
-from tests.support.rooms import ANN, BOB, CODEC, EVE, ME, Room, bye, data, repair, session, settled
+from tests.support.rooms import ANN, BOB, EVE, ME, Room, bye, data, repair, session, settled
 
 
 def with_ann(said: int = 5) -> Room:
@@ -225,14 +225,14 @@ def test_who_speaks_with_my_id_is_answered_by_my_own_word() -> None:
     room.say("hello")
     room.run(3)
     counter = my_words(room)[-1][1]
-    for forged in (
-        session(ME, counter + 20, [(ME, 0, 500)], digest=4),
-        bye(ME, counter + 30),
+    for ahead, forged in (
+        (counter + 20, session(ME, counter + 20, [(ME, 0, 500)], digest=4)),
+        (counter + 30, bye(ME, counter + 30)),
     ):
         room.sent.clear()
         room.hear(forged)
         room.run(room.session.stats()["delay_us"] / 1e6 + 0.001)
-        assert [(n, hi) for _, n, hi in my_words(room)] == [(CODEC.open(forged)[3] + 1, 1)]
+        assert [(n, hi) for _, n, hi in my_words(room)] == [(ahead + 1, 1)]
     room.sent.clear()
     start = room.now
     room.hear(data(ME, 40, "not me"))
@@ -263,8 +263,7 @@ def test_however_often_somebody_speaks_with_my_id_i_answer_ten_times_a_second() 
 
 def my_counter(room: Room) -> int:
     """The next number of my control datagrams, as one can know it who hears them."""
-    sent = [CODEC.open(datagram) for _, datagram, _ in room.sent]
-    return max([packet[3] for packet in sent if packet[0] == SESSION], default=-1) + 1
+    return max([counter for _, counter, _ in my_words(room)], default=-1) + 1
 
 
 def test_a_claim_about_it_makes_no_gap_for_longer_than_its_next_word() -> None:
