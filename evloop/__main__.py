@@ -2,8 +2,8 @@
 
 Starts the client on the directory that answers at `--server`, $EVLOOP_SERVER or 127.0.0.1:44444.
 If none does, and it would be on this machine, this process hosts one itself, on the same loop: in
-memory, on every address, for as long as it runs. Two of them that start at the same moment settle
-it by the port: who comes second finds it taken, and connects to the first.
+memory, on every address, for as long as it runs. When two of them start at the same moment, the
+second finds the port taken and connects to the first.
 """
 
 from __future__ import annotations
@@ -16,25 +16,27 @@ import time
 if not __package__:  # this folder alone, as `python3 -m zipapp evloop` packs it
     sys.exit("evloop: start this as `python3 -m evloop`; `make pyz` makes one file of it")
 
+from evloop.app.commands import words_at
+from evloop.app.limits import NOBODY_CAME_S
 from evloop.app.shell import Client
-from evloop.base.addresses import endpoint_of, split_endpoint
+from evloop.base.addresses import split_endpoint
 from evloop.base.errors import EvloopError, SetupError
 from evloop.client import run_main
 from evloop.daemon.connection import Connection
 from evloop.daemon.options import parse_options
 from evloop.daemon.server import Server, guard_handlers
 from evloop.directory.client import READY, Unreachable
-from evloop.net.interfaces import choose_interface
 from evloop.system.log import WARNING, Log
 from evloop.system.process import command_of
 from evloop.terminal.line_mode import LineMode
+from evloop.terminal.report import nobody_came
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+OWN_CONNECTIONS = 1  # the host's own client is connected too
 LOCAL_HOSTS = ("127.0.0.1", "localhost", "::1")
-ANY_GROUP = "239.255.1.1"  # for asking which interface multicast would take
 
 
 def prepare(client: Client) -> None:
@@ -54,8 +56,15 @@ def prepare(client: Client) -> None:
             then(error)
             return
         options = parse_options(["--memory"])
+        options.interface = client.options.interface
+        options.no_announce = client.options.no_announce
         _survive(client, log)
-        server = Server(client.loop, options, log, client.loop.stop)
+        try:
+            server = Server(client.loop, options, log, client.loop.stop)
+        except SetupError as wrong:  # the named interface is not there
+            then(wrong)
+            return
+        server.kind = "guest"
         try:
             server.listen([f":{port}"])
         except SetupError:
@@ -63,7 +72,7 @@ def prepare(client: Client) -> None:
             server.close()
             server = None
         else:
-            client.frontend.note(_hosting(client, port))
+            _tell_hosting(client, server, port)
             _mind_the_others(client, server)
         client.prompt.connect(place, then)
 
@@ -72,7 +81,8 @@ def prepare(client: Client) -> None:
 
 
 def _mind_the_others(client: Client, server: Server) -> None:
-    """This process is a directory for others too: say so before it ends or stops, and to them."""
+    """Others use this directory too: warn the user before the process ends or stops, and tell the
+    others why it ends."""
 
     def others() -> int:
         return max(0, len(server.dispatcher.connections) - (client.link.state == READY))
@@ -95,7 +105,7 @@ def _mind_the_others(client: Client, server: Server) -> None:
 
 
 def _stop_with_a_word(client: Client) -> None:
-    """Ctrl-Z where the kernel reads the line: said first, then done as the kernel would."""
+    """Ctrl-Z while the kernel edits the line: print the warning, then stop as the kernel would."""
 
     def stop() -> None:
         client.frontend.note(client.suspending())
@@ -109,7 +119,7 @@ def _stop_with_a_word(client: Client) -> None:
 
 
 def _survive(client: Client, log: Log) -> None:
-    """From now on others depend on this process: no bug ends it, whoever it shows at."""
+    """From now on others depend on this process: an exception in a callback does not end it."""
     guard_handlers(client.loop, log, client.options.debug)
     tell = client.loop.on_error
     assert tell is not None
@@ -123,7 +133,7 @@ def _survive(client: Client, log: Log) -> None:
 
 
 def _log(client: Client) -> Log:
-    """The log of client and directory in one: on the frontend, for nothing else writes there."""
+    """The log of the directory in this process: lines on the client's screen."""
 
     def write(line: str) -> None:
         client.frontend.note(f"evloop: {line}")
@@ -133,16 +143,32 @@ def _log(client: Client) -> Log:
     return log
 
 
-def _hosting(client: Client, port: int) -> str:
-    try:
-        address = choose_interface(ANY_GROUP, client.options.interface, None).address
-    except EvloopError:
-        address = "THIS-MACHINE"
-    where = endpoint_of(address, port)
-    return (
-        f"evloop: no directory answered, so this one hosts it (in memory, on every address);"
-        f" others type: {command_of('client')} --server {where}"
+def _tell_hosting(client: Client, server: Server, port: int) -> None:
+    """Say that we host, and what others type to come: that is not to be overlooked."""
+    from evloop.app.invite import hosts_here, lines
+
+    hosts = hosts_here(port, client.options.interface)
+    words = "others type:" if hosts else "only this machine can come; in another window, type:"
+    note = client.frontend.note
+    note(
+        "evloop: no directory answered, so this one hosts it (in memory, on every address);"
+        f" {words}"
     )
+    for line in lines(hosts or ["127.0.0.1"], port, False, "", client.announced):
+        note(f"  {line}", "text")
+    if hosts:
+        _tell_if_nobody_comes(client, server)
+
+
+def _tell_if_nobody_comes(client: Client, server: Server) -> None:
+    """Where guests are kept apart, each of them hosts, and none of them knows of the others."""
+
+    def tell() -> None:
+        hosts = client.link.identity == server.dispatcher.store.identity
+        if hosts and server.metrics.flat()["connections"] <= OWN_CONNECTIONS:
+            client.frontend.note(f"evloop: {nobody_came('doctor' in words_at('prompt'))}")
+
+    client.loop.call_at(client.loop.now + NOBODY_CAME_S, tell)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

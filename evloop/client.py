@@ -1,8 +1,8 @@
 """The chat client: `python3 -m evloop.client`.
 
-Options -> loop -> `shell` -> one of the `starts`; signals in, exit status out. What chats is loaded
-once it is known that somebody wants to: `--version` and wrong options do not wait for it (measured:
-`--version` 0.6x of the time).
+It reads the options, makes the loop and the client (`shell`), and starts it (`startup`). The
+modules for chatting are loaded once the options ask for it: `--version` and wrong options do not
+wait for them (measured: `--version` takes 0.6x of the time).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def run(options: Namespace, prepare: Callable[[Client], object]) -> int:
     import time
     from functools import partial
 
-    # What is loaded now stays: looking for cycles in it would only delay the prompt.
+    # The modules loaded now stay in memory: a collection of cycles would only delay the prompt.
     gc.disable()
 
     from evloop.app.shell import Client
@@ -67,7 +67,7 @@ def run_main(
     prepare: Callable[[Client], object],
     program: str,
 ) -> int:
-    """The program around `run`: options in, exit status out, never a traceback unasked."""
+    """The program around `run`: returns the exit status; `--debug` alone shows a traceback."""
     fill_standard()
     answer_version(arguments, VERSION)
     try:

@@ -5,7 +5,7 @@
     | big-endian     | `length` bytes      |
     +----------------+---------------------+
 
-The decoder is pulled, not pushed (the shape is h11's): `feed` only stores, `next_frames` judges.
+The decoder is pulled, not pushed (like h11's): `feed` only stores, `next_frames` parses.
 Its states, and what each call does in them:
 
     state     feed      next_frames, next_frame                 finish
@@ -29,7 +29,7 @@ from evloop.base.limits import (
 
 pack_header = Struct(">I").pack  # of a payload's length, at most PAYLOAD_BYTES_MAX
 
-# What else begins so, by its first two bytes: whoever comes to the wrong port is told.
+# Other protocols by their first two bytes, to tell those who connect to the wrong port.
 _STRANGERS = {
     0x1603: "; it looks like TLS, which this port does not speak",
     int.from_bytes(b"GE", "big"): "; it looks like HTTP, which this port does not speak",
@@ -39,9 +39,9 @@ _STRANGERS = {
 
 
 def pack_frame(payload: bytes) -> bytes:
-    """Return `payload` (at most `PAYLOAD_BYTES_MAX` bytes) behind its length.
+    """Return `payload` (at most `PAYLOAD_BYTES_MAX` bytes) with its length in front.
 
-    Raises LocalProtocolError when it is longer: what we send is in our own hands.
+    Raises LocalProtocolError when it is longer: the caller must not send such a payload.
     """
     if len(payload) > PAYLOAD_BYTES_MAX:
         raise LocalProtocolError(
@@ -72,7 +72,7 @@ class FrameDecoder:
         return len(self.rest) - self._start
 
     def feed(self, data: bytes) -> None:
-        """Store `data`. Bytes after a failure are dropped: nothing can be said about them."""
+        """Store `data`. After a failure it is dropped: where its frames begin is unknown."""
         if self._failure is None:
             self.rest = self.rest + data if self.rest else data
 
@@ -85,9 +85,9 @@ class FrameDecoder:
         return frames[0] if frames else None
 
     def next_frames(self, most: int) -> list[bytes]:
-        """Return up to `most` whole payloads; none: more bytes are needed.
+        """Return up to `most` whole payloads; an empty list means that more bytes are needed.
 
-        The list ends behind a payload of more than LARGE_FRAME_BYTES: it may cost so much that
+        The list ends with a payload of more than LARGE_FRAME_BYTES: it may cost so much that
         the rest has to wait. Raises FrameError, now and for ever, when the first header declares
         more than the cap. (Measured for 16 frames, against a call for each: 0.75x of the time.)
         """

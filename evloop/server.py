@@ -1,7 +1,8 @@
 """The directory server: `python3 -m evloop.server`.
 
-Options first; what serves is loaded once it is known that something is to be served: `--version`,
-`--help` and wrong options do not wait for it (measured: `--version` 0.65x of the time).
+It reads the options first. The modules that serve are loaded only when there is something to
+serve: `--version`, `--help` and wrong options do not wait for them (measured: `--version` takes
+0.65x of the time).
 """
 
 from __future__ import annotations

@@ -52,6 +52,7 @@ complete -c evloop -n 'not __evloop_at say' -l time -x -a 'off HH:MM iso' -d 'ti
 complete -c evloop -n 'not __evloop_at say' -l color -x -a 'auto always never'
 complete -c evloop -n 'not __evloop_at say' -l escape -x -d 'leaves the room (default ^])'
 complete -c evloop -n 'not __evloop_at say' -l no-history -d 'keep no history of typed lines, and no name'
+complete -c evloop -n 'not __evloop_at say' -l no-announce -d 'host unannounced (python3 -m evloop)'
 complete -c evloop -n 'not __evloop_at say' -l json -d 'one JSON object a line'
 complete -c evloop -n 'not __evloop_at say' -l debug -d 'show the trace of an internal error'
 complete -c evloop -n 'not __evloop_at say' -l version -d 'show program\'s version number and exit'
@@ -71,4 +72,4 @@ complete -c evloop -n '__evloop_at tail' -s n -x
 complete -c evloop -n '__evloop_at tail' -l mode -x -a 'reliable plain'
 complete -c evloop -n '__evloop_at' -a help -d 'list the commands, or explain one'
 complete -c evloop -n '__evloop_first_of deleteroom chat say tail' -a '(__evloop_rooms)'
-complete -c evloop -n '__evloop_first_of help' -a 'connect bye name getdir makeroom deleteroom chat help quit'
+complete -c evloop -n '__evloop_first_of help' -a 'connect bye name getdir makeroom deleteroom chat invite help quit'

@@ -21,6 +21,12 @@ def steps() -> Iterator[None]:
     import evloop.app.completion
 
     yield
+    import evloop.app.presence
+
+    yield
+    import evloop.directory.trust
+
+    yield
     import evloop.app.remarks
 
     yield

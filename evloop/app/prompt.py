@@ -44,7 +44,6 @@ from evloop.directory.client import (
 )
 from evloop.directory.limits import PAGE_ROOMS_MAX
 from evloop.directory.protocol import RoomEntry
-from evloop.directory.trust import is_hex
 from evloop.system.process import command_of
 from evloop.system.timers import nothing
 from evloop.terminal import report
@@ -83,7 +82,8 @@ class Prompt:
     """The commands, on one link and one frontend. `nickname` is the chat name.
 
     `on_change(method, room)` is told of each change of the list of rooms, `on_renamed(name)` of a
-    new chat name. `rooms` holds what is known of the directory's rooms, by folded name.
+    new chat name; `on_invite()` shows what others type to come here. `rooms` holds what is known of
+    the directory's rooms, by folded name.
     """
 
     def __init__(
@@ -94,11 +94,12 @@ class Prompt:
         nickname: str,
         server: str,
         as_json: bool,
-        trust: Trust,
+        trust: Callable[[], Trust],
         open_room: OpenRoom,
         on_quit: Callable[[], object],
         on_change: Callable[[str, RoomEntry], object],
         on_renamed: Callable[[str], object],
+        on_invite: Callable[[], object],
     ) -> None:
         self.nickname = nickname
         self.server = server
@@ -113,6 +114,7 @@ class Prompt:
         self._on_quit = on_quit
         self._on_change = on_change
         self._on_renamed = on_renamed
+        self._on_invite = on_invite
         self._doubted = ""  # the room, folded, that the last command did not delete unasked
         self._on_known: Callable[[int, EvloopError | None], object] = nothing
         self._own_changes: set[tuple[str, str]] = set()
@@ -285,19 +287,22 @@ class Prompt:
             if error is None:
                 _, room, members = protocol.read_change(value)
                 self._show_room(room, members, report.room_made(room_object(room, members)))
-                self._keep_token(room.name, value)
+                self.keep_token(value)
             done(error)
 
         self._ask("makeroom", params, made)
         self._own_changes.add(change)
 
-    def _keep_token(self, name: str, value: object) -> None:
+    def keep_token(self, value: object) -> None:
         """Keep the owner's token of a makeroom result, if it has one."""
+        name = protocol.read_change(value)[1].name
         token = value.get("token") if isinstance(value, dict) else None
+        from evloop.directory.trust import is_hex  # late: it is needed for changes only
+
         if type(token) is not str or not 0 < len(token) <= TOKEN_CHARS_MAX or not is_hex(token):
             return
         try:
-            self._trust.keep_token(self._link.endpoint, name, token)
+            self._trust().keep_token(self._link.endpoint, name, token)
         except SetupError as error:
             note = (
                 f"evloop: {error.sentence}\nwhoever deletes room {name} needs this token: {token}"
@@ -337,7 +342,7 @@ class Prompt:
         change = ("room_deleted", fold(name))
 
         try:
-            tokens = self._trust.tokens(self._link.endpoint, name)
+            tokens = self._trust().tokens(self._link.endpoint, name)
         except SetupError as error:  # anyone may delete, perhaps
             self._frontend.note(f"evloop: {error.sentence}")
             tokens = []
@@ -472,6 +477,12 @@ class Prompt:
 
         self._makeroom([name], {} if mode is None else {"--mode": mode}, then)
 
+    def _invite(self, arguments: list[str], options: Options, done: Done) -> None:
+        if self._link.state == IDLE:
+            raise Unconnected()
+        self._on_invite()
+        done(None)
+
     def _name(self, arguments: list[str], options: Options, done: Done) -> None:
         if arguments:
             self.nickname = check_nickname(arguments[0])
@@ -529,6 +540,7 @@ HANDLERS: dict[str, Callable[[Prompt, list[str], Options, Done], None]] = {
     "makeroom": Prompt._makeroom,
     "deleteroom": Prompt._deleteroom,
     "chat": Prompt._chat,
+    "invite": Prompt._invite,
     "name": Prompt._name,
     "help": Prompt._help,
     "quit": Prompt._quit,

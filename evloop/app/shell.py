@@ -14,13 +14,11 @@ import os
 from evloop import __version__
 from evloop.app.commands import UsageError, is_command, parse_line
 from evloop.app.limits import FAULTS_MAX, SLOW_S
-from evloop.app.presence import Presence
 from evloop.app.prompt import Prompt
 from evloop.app.style import Stamps, Style
 from evloop.base.errors import INTERNAL, INTERRUPTED, EvloopError, Refused
-from evloop.base.names import place_of, quoted
+from evloop.base.names import display, place_of, quoted
 from evloop.directory.client import READY, DirectoryClient
-from evloop.directory.trust import Trust
 from evloop.net.stream import Hub, Stream
 from evloop.system.files import keep_name
 from evloop.system.loop import Loop
@@ -36,7 +34,10 @@ if TYPE_CHECKING:
     from typing import Any
 
     from evloop.app.chat import Chat
+    from evloop.app.presence import Presence
     from evloop.directory.protocol import RoomEntry
+    from evloop.directory.trust import Trust
+    from evloop.net.interfaces import Interface
     from evloop.room.live import LiveRoom
     from evloop.terminal.frontend import Frontend
 
@@ -76,6 +77,7 @@ class Client:
         self.on_chat_over: Callable[[Chat], object] = nothing
         self.before_quit: Callable[[], str] = str  # a person is told it, once; "": nothing
         self.before_stop: Callable[[], str] = str  # what Ctrl-Z has to say; "": nothing
+        self.announced = False  # others find this directory without being told its address
         self.finish: Callable[[], object] = loop.stop  # the very end, when all rooms are left
         self._asked = False  # `before_quit` had something to say
         self._faults = 0
@@ -88,34 +90,29 @@ class Client:
         self._ending = False
         self._away = False  # the directory was lost, and the user was told
         self._random: Random | None = None
-        self.style = Style(
-            options.json,
-            _escape_text(options.escape),
-            Stamps(options.time, wall),
-            None,
-            False,
-            False,
-        )
+        self.style = Style(options.json, _escape_text(options.escape), Stamps(options.time, wall))
         self.frontend: Frontend = open_frontend(loop, options, self._output_gone, is_command)
         self.frontend.owner = self
         self.frontend.complete = self._complete
         self.link = DirectoryClient(
             loop, hub, self._rng, f"evloop/{__version__}", lambda: self.prompt.nickname
         )
-        trust = Trust(options, os.environ, lambda text: self.frontend.note(report.note(text)))
-        self.link.make_pipe = trust.pipe
-        self._presence = Presence(loop, self.link, self._remark)
+        self._trusted: Trust | None = None
+        if options.tls or options.tls_ca or options.tls_cert:
+            self.link.make_pipe = self._trust().pipe
+        self._present: Presence | None = None
         self.prompt = Prompt(
             self.frontend,
             self.link,
             nickname=options.name,
-            trust=trust,
+            trust=self._trust,
             server=options.server,
             as_json=options.json,
             open_room=self._open_room,
             on_quit=self.quit,
-            on_change=self._presence.changed,
+            on_change=lambda method, room: self._presence().changed(method, room),
             on_renamed=self._keep_name,
+            on_invite=self._invite,
         )
         self.link.on_ready = self._ready
         self.link.on_lost = self._lost
@@ -313,7 +310,32 @@ class Client:
                 self._load_late()
             if self.frontend.is_terminal or self.prompt.awaits_rooms:
                 self.prompt.learn_rooms()
-        self._presence.ready()
+        if self._present is not None:
+            self._present.ready()
+
+    def _invite(self) -> None:
+        lines, only_here = self._invitation()
+        if self.options.json:
+            for line in lines:
+                self.frontend.show(report.json_line("invite", line=line, here=only_here))
+            return
+        head = report.INVITED_HERE if only_here else report.INVITED
+        self.frontend.note(f"evloop: {head}")
+        for line in lines:
+            self.frontend.show(f"  {display(line)}")
+
+    def _invitation(self, chat: Chat | None = None) -> tuple[list[str], bool]:
+        """What others type to come here, and whether only this machine can."""
+        from evloop.app.invite import to_directory, to_place
+
+        link = self.link
+        by_directory = link.state == READY and link.address is not None
+        if chat is not None and not (chat.listed and by_directory):
+            mode = chat.mode if chat.plain else ""
+            return to_place(place_of(*chat.place), mode, self.options)
+        room = "" if chat is None else chat.name
+        assert link.address is not None
+        return to_directory(link.endpoint, link.address, self.options, room, self.announced)
 
     def _remark(self, text: str) -> None:
         if not self.options.json:
@@ -328,11 +350,38 @@ class Client:
                 self.frontend.note(f"evloop: the name is not kept for the next start: {why}")
 
     def _lost(self, why: str, delay: float) -> None:
+        if self._present is not None:
+            self._present.lost()
         if self.options.command and self.chat is None:
             return  # the command has been told, and ends the program
         if not self._away:  # told once, however many tries it takes
             self._away = True
             self.frontend.note(report.directory_away(self.link.endpoint, why, delay))
+
+    def _trust(self) -> Trust:
+        """Certificates and owner tokens; the first prompt mostly needs none, so they come later."""
+        if self._trusted is None:
+            from evloop.directory.trust import Trust
+
+            self._trusted = Trust(
+                self.options, os.environ, lambda text: self.frontend.note(report.note(text))
+            )
+        return self._trusted
+
+    def _presence(self) -> Presence:
+        """What the directory is told of the user's room; made with the first room or its news."""
+        if self._present is None:
+            from evloop.app.presence import Presence
+
+            self._present = Presence(
+                self.loop,
+                self.link,
+                self._remark,
+                rng=self._rng,
+                move=self._move_room,
+                made=self._made_again,
+            )
+        return self._present
 
     # -- rooms -----------------------------------------------------------------------------------
 
@@ -365,9 +414,10 @@ class Client:
             on_over=over,
             on_quit=self.quit,
             on_renamed=self._keep_name,
-            count=self._presence.count,
+            count=self._presence().count,
+            invitation=self._invitation,
         )
-        self._presence.chat = self.chat
+        self._presence().entered(self.chat)
         self.chat.start()
         self.awaiting(False)
         self.show_prompt()
@@ -377,7 +427,6 @@ class Client:
     def _live_room(self, address: str, port: int, mode: str, members: int) -> LiveRoom:
         """The room at `address` and `port` on its sockets; SetupError when they cannot be had.
         `members`: how many the directory counts there."""
-        from evloop.net.interfaces import choose_interface
         from evloop.net.multicast import MulticastTransport
         from evloop.room.live import LiveRoom
 
@@ -388,21 +437,31 @@ class Client:
             rng=self._rng(),
             now=self.loop.now,
         )
-        link, wanted = self.link, self.options.interface
-        transport = MulticastTransport(
-            self.loop,
-            address,
-            port,
-            lambda: choose_interface(
-                address, wanted, link.address if link.state == READY else None
-            ),
-            self.options.ttl,
-        )
+        choose = self._chooser(address)
+        transport = MulticastTransport(self.loop, address, port, choose, self.options.ttl)
         if mode == "plain":
             session.is_own = lambda source: source == transport.source
         else:  # else many that come at once would not know of each other, and all speak
             session.expect(members)
         return LiveRoom(self.loop, transport, session, self.wall)
+
+    def _chooser(self, address: str) -> Callable[[], Interface]:
+        """What says, now and later, by which interface that group is reached."""
+        from evloop.net.interfaces import choose_interface
+
+        link, wanted = self.link, self.options.interface
+        return lambda: choose_interface(
+            address, wanted, link.address if link.state == READY else None
+        )
+
+    def _made_again(self, value: object) -> None:
+        """A room was made for who talks in it: whoever makes one keeps its token."""
+        self.prompt.keep_token(value)
+
+    def _move_room(self, chat: Chat, address: str, port: int) -> None:
+        """The same session on new sockets at another place; SetupError: they cannot be had."""
+        chat.room.transport.move(address, port, self._chooser(address))
+        chat.move(address, port)
 
     def _rng(self) -> Random:
         """The random source. Loaded late, as with all that the first prompt can do without."""
@@ -414,7 +473,7 @@ class Client:
 
     def _chat_over(self, chat: Chat) -> None:
         self.chat = None
-        self._presence.left(chat)
+        self._presence().left(chat)
         self.on_chat_over(chat)
 
     # -- the end ---------------------------------------------------------------------------------

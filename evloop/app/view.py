@@ -158,10 +158,11 @@ class RoomView:
         """Say something about the room, as quiet as can be."""
         self.note(text, "remark")
 
-    def told(self, text: str) -> None:
-        """Say what somebody has done to this room's entry in the directory."""
+    def told(self, *texts: str) -> None:
+        """Say what has become of this room's entry in the directory."""
         if self.remarks.allow("rooms", self._loop.now):
-            self.note(text, "")
+            for text in texts:
+                self.note(text, "")
 
     def enter(self) -> None:
         """The first line: where we are, and with whom."""
@@ -285,8 +286,8 @@ class RoomView:
     def _show(self, event: Said) -> None:
         self._on_line()
         if self._json:
-            at = self._style.stamps.utc()
-            text = report.json_message(self.name, event, event.kind == ME, at)
+            came = self._style.stamps.utc()
+            text = report.json_message(self.name, event, event.kind == ME, came)
             self._frontend.show(text)
             return
         sender, mark = event.sender, event.mark

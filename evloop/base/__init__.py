@@ -1,4 +1,4 @@
-"""Values that everybody needs; nothing here knows a socket, a clock or a file.
+"""Values that every package needs; nothing here uses a socket, a clock or a file.
 
 Read `errors` first (who can be wrong, and the exit status of each), then `names` (what a room, a
 nickname and an address may be), `strictjson`, `addresses`, `ratelimit` and `limits`.

@@ -2,11 +2,11 @@
 
 A visitor is an IPv4 address, a near IPv6 address, or the /64 of a far one.
 
-Whoever has one IPv6 address far away usually has its whole /64 (RFC 4291, 2.5.1), so a limit per
-address would be no limit at all. On the network that the server itself is on, a /64 is everybody:
-near is what is link-local, unique local (RFC 4193), or in the /64 of the address that was
-connected to. There each address counts by itself, and the /64 has a larger limit. An IPv4 visitor
-on a dual-stack socket arrives as ::ffff:a.b.c.d; taken as IPv6, all of them would share one /64.
+A far host that has one IPv6 address usually has its whole /64 (RFC 4291, 2.5.1), so a limit per
+address would be no limit at all. On the server's own network all hosts share a /64. An address is
+near when it is link-local, unique local (RFC 4193), or in the /64 of the server's address that the
+visitor connected to. Each near address counts by itself, and its /64 has a larger limit. An IPv4
+visitor on a dual-stack socket arrives as ::ffff:a.b.c.d; taken as IPv6, all would share one /64.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def prefix_of(host: str) -> str:
     groups = head.split(":") if head else []
     if gap:
         behind = tail.split(":") if tail else []
-        width = len(behind) + ("." in tail)  # an embedded IPv4 address is two groups wide
+        width = len(behind) + ("." in tail)  # an embedded IPv4 address takes two groups
         groups += ["0"] * (_GROUPS - len(groups) - width) + behind
     del groups[_PREFIX_GROUPS:]
     while groups and groups[-1] == "0":

@@ -2,11 +2,11 @@
 
 Every error says who is wrong, because that decides what happens next:
 
-    LocalProtocolError    our own caller: a bug, let it rise
+    LocalProtocolError    our own caller: it is a bug, let the exception rise
     RemoteProtocolError   the peer: answer it, perhaps hang up, never crash
       FrameError          the byte stream itself is broken: hang up
       BadMessage          one message is broken: answer with its code, go on
-    Refused               a rule of the house said no: answer with code, reason and sentence
+    Refused               a rule forbids it: answer with code, reason and sentence
     StoreError            the disk: undo, answer `storage_failed`, go on
     SetupError            the user or the machine: say what failed, why, and leave with a status
 
@@ -23,7 +23,7 @@ INTERNAL = 70  # a bug of ours
 CANT_CREATE = 73  # the state file cannot be made or used
 UNCONFIRMED = 75  # nobody has confirmed what was said
 MISMATCH = 76  # what answered speaks another protocol
-REFUSED = 77  # it is about who one is: a certificate, a token
+REFUSED = 77  # a certificate or a token was not accepted
 HUNG_UP, INTERRUPTED, TERMINATED = 129, 130, 143  # 128 and the signal, as shells count
 
 # What --help of each program tells of them; the pages and the man pages say more.
@@ -97,7 +97,7 @@ class BadMessage(RemoteProtocolError):
 
 
 class Refused(EvloopError):
-    """A rule said no.
+    """A rule forbids what was asked for.
 
     `code` and `reason` are those of the table of errors of the directory protocol, `sentence` is
     fit to be shown to a person, `data` holds further members of the error's `data` object.
@@ -116,7 +116,7 @@ class Refused(EvloopError):
 
 
 class StoreError(EvloopError):
-    """The disk did not take a change."""
+    """A change could not be written to the disk."""
 
 
 class SetupError(EvloopError):

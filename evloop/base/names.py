@@ -43,9 +43,9 @@ _IGNORABLE = (
 )  # fmt: skip
 _INVISIBLE = {code: None for low, high in _IGNORABLE for code in range(low, high + 1)}
 _FIRST_TAG, _LAST_TAG = "\U000e0000", "\U000e0fff"  # all of this block are ignorable too
-# Letters and symbols by Unicode's word that take room and have no ink: as good as white space.
+# Unicode calls these letters or symbols, but they are drawn as an empty space.
 _BLANKS = frozenset("\u115f\u1160\u2800\u3164\uffa0\U00013441\U00013442\U0001d159")
-# Tildes, and what is drawn as one: between a name and a tag; see `spells_a_tag`.
+# Tildes, and characters drawn like one: they stand between a name and a tag; see `spells_a_tag`.
 _TILDES = "~\u02dc\u2053\u223c\u223d\u301c\uff5e"
 _HEX_DIGITS = "0123456789abcdef"
 TAG_DIGITS_MIN, ID_DIGITS = 4, 16  # of a tag, and of a whole sender id
@@ -58,7 +58,7 @@ def display(text: str) -> str:
 
 def quoted(value: str, most: int = 80) -> str:
     """`value` for an error message: safe, and cut to `most` characters."""
-    shown = display(value[: most + 1])  # of 64 KiB the rest need not be read
+    shown = display(value[: most + 1])  # the rest, up to 64 KiB, is not even looked at
     return shown if len(shown) <= most else shown[: most - 1] + "…"
 
 
@@ -102,22 +102,22 @@ def _visible(text: str) -> str:
 def fold(name: str) -> str:
     """The key under which two names are the same.
 
-    V(NFKC(casefold(NFKC(V(name))))), where V leaves out what is default ignorable: a variation
-    selector or a joiner tells two names apart for nobody.
+    V(NFKC(casefold(NFKC(V(name))))), where V leaves out what is default ignorable: two names that
+    differ only by a variation selector or a joiner look the same.
     """
     if name.isascii():
         return name.lower()
-    # The last normalisation is for what stood on both sides of something that casefold made.
+    # The last normalisation joins what casefold has put side by side.
     return normalize("NFKC", _visible(normalize("NFKC", _visible(name)).casefold()))
 
 
 def fold_text(text: str) -> str:
     """A text of any length without the differences of case, accents' order and invisible marks.
 
-    NFC(casefold(NFC(V(text)))): less than `fold`, because NFKC makes 18 characters of one. In
-    pieces that end behind a blank: to normalise n marks in a row takes n * n steps, and who sends
-    7,200 bytes of them must not keep everybody busy. What stands in a text is found all the same,
-    unless it is cut apart in a word of more than FOLDED_CHARS_MAX characters.
+    NFC(casefold(NFC(V(text)))). It does less than `fold`, because NFKC can make 18 characters of
+    one. The text is normalised in pieces that end after a blank: n combining marks in a row take
+    n * n steps, and 7,200 bytes of them from a peer must not keep this process busy. A search still
+    finds every word of at most FOLDED_CHARS_MAX characters; a longer one may be cut apart.
     """
     if text.isascii():
         return text.lower()
@@ -176,7 +176,7 @@ def _check_name(name: str, what: str, most: int, newer: bool = False) -> str:
 
 
 def _is_of_newer_unicode(name: str) -> bool:
-    """Whether all that this Python would not print is only unknown to it: unassigned."""
+    """Whether each character that this Python would not print is unassigned in its Unicode."""
     try:
         from unicodedata import category
     except ImportError:
@@ -209,7 +209,7 @@ def check_room_name(name: str) -> str:
     try:
         is_place = split_place(name) is not None
     except Refused:
-        is_place = False  # no group's: it is free to be a name
+        is_place = False  # it is no group address, so it may be a name
     if is_place:
         raise _bad_name(_shown("room name", name), "is the address of a room; choose a word")
     return name

@@ -1,10 +1,9 @@
-"""How much somebody, or each address, may do: token buckets.
+"""Token buckets: how much one peer, or each address, may do.
 
-A take may cost any amount (bytes, say), and a look at the level takes nothing: what is less urgent
-gives way to what is more.
-
-A bucket holds up to `burst` tokens and gains `rate` a second; each act takes one. An address that
-is not in the table has a full bucket, so only those below full need to be remembered.
+A bucket holds up to `burst` tokens and gains `rate` a second; each act takes one, or as many as it
+costs (bytes, for example). Looking at the level takes nothing, so that less urgent work can leave
+a part to more urgent work. An address that is not in the table has a full bucket, so only buckets
+that are not full need to be remembered.
 """
 
 from __future__ import annotations
@@ -43,14 +42,14 @@ class TokenBucket:
         return True
 
     def spend(self, now: float, cost: float) -> None:
-        """Take `cost` tokens in any case: the debt holds up those who ask."""
+        """Take `cost` tokens in any case; below zero, `take` says no until the debt is paid."""
         self._level = self.level(now) - cost
 
     def when(self, cost: float = 1.0) -> float:
         """When there will be `cost` (at most `burst`) tokens, if nobody takes any."""
         if self._level >= cost:
             return self._when
-        # A hair later than exact: a timer at the exact time could find 0.999... tokens for ever.
+        # A microsecond later than exact: at the exact time a timer might find 0.999... tokens.
         return self._when + (cost - self._level) / self._rate + 1e-6
 
 
@@ -62,8 +61,8 @@ def change_burst(rate: float) -> float:
 class AddressRates:
     """A bucket for each address, made when first used. A rate of 0 lifts the limit.
 
-    Over RATED_ADDRESSES_MAX the address that was quiet longest is forgotten: its bucket is the
-    likeliest to be full again, and a full one says nothing.
+    Over RATED_ADDRESSES_MAX the address that was quiet for longest is forgotten: its bucket is most
+    likely full again, and a full bucket need not be remembered.
     """
 
     __slots__ = ("_buckets", "_burst", "_rate")
@@ -77,7 +76,7 @@ class AddressRates:
         return len(self._buckets)
 
     def times(self, factor: float) -> AddressRates:
-        """The same for what holds many addresses."""
+        """Rates for whole networks of addresses: `factor` times these."""
         return AddressRates(factor * self._rate, factor * self._burst)
 
     def take(self, address: str, now: float) -> float:

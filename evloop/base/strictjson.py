@@ -83,8 +83,8 @@ def _load_codec() -> _Codec:
 def _too_deep(payload: bytes, codec: _Codec) -> bool:
     """Whether more than JSON_DEPTH_MAX brackets are open at once, or the brackets do not match.
 
-    Each round takes the innermost pairs away, so the rounds are the depth; all of it is in C,
-    because 64 KiB of brackets read one by one would hold the loop for milliseconds.
+    Each round takes the innermost pairs away, so the number of rounds is the depth. The work is
+    done by `bytes` methods, because 64 KiB of brackets read one by one take milliseconds.
     """
     brackets = codec.strings.sub(b"", payload).translate(_BRACKETS, _NO_BRACKETS)
     for _ in range(JSON_DEPTH_MAX):
@@ -103,7 +103,7 @@ def decode(payload: bytes) -> Any:
         text = payload.decode().strip(" \t\r\n")
     except UnicodeDecodeError:
         raise _not_json("it is not UTF-8") from None
-    # Fewer brackets than that cannot be too deep: most messages are judged by counting.
+    # So few brackets cannot be too deep: counting them is enough for most messages.
     count = payload.count(b"{") + payload.count(b"[")
     if count > JSON_DEPTH_MAX and _too_deep(payload, codec):
         raise _not_json(f"more than {JSON_DEPTH_MAX} brackets are open, or some do not match")

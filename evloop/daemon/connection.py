@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from evloop.base.addresses import endpoint_of
+from evloop.base.addresses import endpoint_of, is_loopback, plain_host
 from evloop.base.errors import INVALID_REQUEST, FrameError
 from evloop.directory import protocol
 from evloop.net.stream import Hub, Stream
@@ -64,6 +64,12 @@ class Connection(Stream):
     def peer(self) -> str:
         """Where it comes from, as text."""
         return endpoint_of(self.host, self.port)
+
+    @property
+    def by_ipv6(self) -> bool:
+        """Whether it comes from elsewhere, by IPv6."""
+        host = plain_host(self.host)
+        return ":" in host and not is_loopback(host)
 
     def payloads(self, frames: list[bytes]) -> int:
         return self.server.handle(self, frames)

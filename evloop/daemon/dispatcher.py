@@ -65,6 +65,7 @@ from evloop.directory.registry import (
     token_hash,
 )
 from evloop.framing import pack_frame, pack_header
+from evloop.net.interfaces import has_ipv4
 from evloop.net.limits import OUT_HIGH_WATER_BYTES
 from evloop.net.stream import OPEN, Hub
 from evloop.system.timers import nothing
@@ -126,6 +127,7 @@ class Dispatcher:
         self.visited: set[str] | None = None  # folds of rooms entered, where somebody counts them
         self.hub = Hub(loop)
         self.connections: dict[int, Connection] = {}
+        self.has_ipv4: Callable[[], bool] = has_ipv4  # whether this machine does
         self.handled = 0
         self.on_forget: Callable[[Connection], object] = nothing
         self.prober: Prober | None = None  # None: no probes
@@ -387,13 +389,15 @@ class Dispatcher:
         maker: str,
         owner: bytes,
         who: Mapping[str, object] | None = None,
+        ipv6: bool = False,
     ) -> bytes:
         """Make a room, or raise Refused or StoreError; return the body of the reply.
 
-        `owner` is the hash of its owner's token, or empty; `who` is logged.
+        `owner` is the hash of its owner's token, or empty; `who` is logged. `ipv6`: without a
+        `place` it gets an IPv6 group.
         """
         directory = self.directory
-        address, port = place or directory.free_place(self._rng)
+        address, port = place or directory.free_place(name, self._rng, ipv6)
         made = int(self._wall())
         room = RoomEntry(name, address, port, mode or self._default_mode, made, maker, owner)
         directory.check_make(room)
@@ -462,11 +466,12 @@ class Dispatcher:
         name, place, mode = requests.read_makeroom(parameters)
         maker = connection.visitor
         who: dict[str, object] = {"peer": connection.peer, "user": connection.name or None}
+        ipv6 = place is None and connection.by_ipv6 and not self.has_ipv4()
         if not self._owned:
-            return self.make_room(name, place, mode, maker, b"", who)
+            return self.make_room(name, place, mode, maker, b"", who, ipv6)
         token = new_token(self._random_bytes(TOKEN_BYTES))
         who["token"] = "given"
-        body = self.make_room(name, place, mode, maker, token_hash(token), who)
+        body = self.make_room(name, place, mode, maker, token_hash(token), who, ipv6)
         # Into the reply alone: the same body goes to all watchers.
         return b'%s,"token":"%s"}' % (body[:-1], token.encode())
 

@@ -185,7 +185,7 @@ class Prober:
                 return place[0], beside(place[1])
             room = known
         else:
-            return self._directory.free_place(self._rng)
+            return self._directory.fresh_place(self._rng)
         return room.address, room.port if room.mode == RELIABLE else beside(room.port)
 
     def _check_limits(self, connection: Connection) -> None:

@@ -37,6 +37,7 @@ from evloop.directory.limits import (
     TOKEN_BYTES,
 )
 from evloop.directory.pages import PagedIndex
+from evloop.directory.places import drawn_place, places_of
 from evloop.directory.protocol import (
     NULL,
     RoomEntry,
@@ -52,11 +53,6 @@ if TYPE_CHECKING:
     from random import Random
 
     from evloop.directory.protocol import RoomEntry
-
-# RFC 2365, the IPv4 local scope, without its first and last 256 addresses; ports below those that
-# Linux (from 32768) and Darwin (from 49152) give to ordinary sockets, which would be in the way.
-_FREE_FIRST, _FREE_ADDRESSES = 1 << 8, 0x10000 - 2 * (1 << 8)  # of 239.255.0.0/16
-_FREE_PORT_FIRST, _FREE_PORTS = 25_000, 4_536
 
 
 class Directory:
@@ -175,14 +171,18 @@ class Directory:
 
     # -- changing ----------------------------------------------------------------------------------
 
-    def free_place(self, rng: Random) -> tuple[str, int]:
+    def free_place(self, name: str, rng: Random, ipv6: bool = False) -> tuple[str, int]:
+        """Return an (address, port) that no room has: one that follows from `name` (places.py),
+        where all of these are taken one drawn by `rng`."""
+        for place in places_of(fold(name), ipv6):
+            if place not in self._places:
+                return place
+        return self.fresh_place(rng, ipv6)
+
+    def fresh_place(self, rng: Random, ipv6: bool = False) -> tuple[str, int]:
         """Return an (address, port) that no room has, drawn by `rng`."""
         for _ in range(PLACE_DRAWS_MAX):
-            # One draw for both: two of randint were 1.2 us of the 24 of a change.
-            draw = int(rng.random() * (_FREE_ADDRESSES * _FREE_PORTS))
-            low, port = divmod(draw, _FREE_PORTS)
-            low += _FREE_FIRST
-            place = f"239.255.{low >> 8}.{low & 255}", port + _FREE_PORT_FIRST
+            place = drawn_place(rng, ipv6)
             if place not in self._places:
                 return place
         sentence = "no free address was found; give an address and a port"

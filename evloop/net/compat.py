@@ -13,14 +13,15 @@ import errno
 import os
 import socket
 import sys
+import time
 from struct import calcsize, pack, unpack_from
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from typing import Any
 
-    from evloop.net.interfaces import Interface
+    from evloop.net.links import Interface
 
 
 class Address:
@@ -28,25 +29,26 @@ class Address:
 
     `name`: the interface's, without the label of an alias; `flags`: its IFF_* bits; `address`: IPv4
     or IPv6 as text without a zone, "" for an interface alone; `scope`: the interface's number for
-    an address that holds on one link only, else 0.
+    an address that holds on one link only, else 0; `prefix`: bits of its subnet, -1 where that is
+    not told.
     """
 
-    __slots__ = ("address", "flags", "name", "scope")
+    __slots__ = ("address", "flags", "name", "prefix", "scope")
 
-    def __init__(self, name: str, flags: int, address: str, scope: int) -> None:
+    def __init__(self, name: str, flags: int, address: str, scope: int, prefix: int = -1) -> None:
         self.name = name
         self.flags = flags
         self.address = address
         self.scope = scope
+        self.prefix = prefix
 
 
 LINUX = sys.platform in ("linux", "android")
 DARWIN = sys.platform == "darwin"
 
-IFF_UP = 0x1
-IFF_LOOPBACK = 0x8
-IFF_RUNNING = 0x40
-IFF_MULTICAST = 0x1000 if LINUX else 0x8000  # <net/if.h> of Darwin and the BSDs
+# As links.MULTICAST has it, and <net/if.h> of Darwin and the BSDs; the other bits of a link are the
+# same in all of them.
+_IFF_MULTICAST, _IFF_MULTICAST_ELSEWHERE = 0x1000, 0x8000
 
 # Not in the socket module; from <linux/in.h>, <linux/in6.h>, <asm-generic/socket.h>, and from
 # <linux/sockios.h>, <linux/route.h>.
@@ -155,10 +157,18 @@ def hear_one_interface(sock: socket.socket, name: str) -> bool:
 
 def join_ipv4(sock: socket.socket, group: str, interface: Interface) -> None:
     """Become a member of `group` on `interface`; OSError names the option."""
-    member = socket.inet_aton(group) + socket.inet_aton(interface.address)
-    if LINUX:
-        member += pack("@i", interface.ifindex)  # struct ip_mreqn; elsewhere struct ip_mreq
-    need(sock, socket.IPPROTO_IP, "IP_ADD_MEMBERSHIP", member)
+    need(sock, socket.IPPROTO_IP, "IP_ADD_MEMBERSHIP", _member(group, interface))
+
+
+def leave_ipv4(sock: socket.socket, group: str, interface: Interface) -> None:
+    """Be a member no more, also of an interface that is gone; OSError."""
+    need(sock, socket.IPPROTO_IP, "IP_DROP_MEMBERSHIP", _member(group, interface))
+
+
+def _member(group: str, interface: Interface) -> bytes:
+    own = socket.inet_aton(group) + socket.inet_aton(interface.address)
+    # struct ip_mreqn; elsewhere struct ip_mreq
+    return own + pack("@i", interface.ifindex) if LINUX else own
 
 
 def send_by_ipv4(sock: socket.socket, group: str, interface: Interface) -> None:
@@ -229,6 +239,49 @@ def kernel_drops(sock: socket.socket) -> int:
 # -- interfaces and addresses ----------------------------------------------------------------------
 
 
+def open_netlink(groups: int) -> socket.socket:
+    """A socket that asks the kernel for interfaces, and is told changes of `groups` (netlink.py).
+
+    It is non-blocking. OSError: this system has none, or does not let us.
+    """
+    family = named_option("AF_NETLINK") if LINUX else None
+    if family is None:
+        raise OSError(errno.EAFNOSUPPORT, os.strerror(errno.EAFNOSUPPORT))
+    sock = socket.socket(family, socket.SOCK_RAW, 0)  # NETLINK_ROUTE
+    try:
+        sock.setblocking(False)
+        sock.bind((0, groups))
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+class Sleep:
+    """Whether the machine slept since it was last asked: one clock runs on then, one does not.
+
+    Where no clock tells (not Linux, not Darwin), the wall clock stands in for the first: then
+    somebody may also have set it, and only a jump of 5 s counts.
+    """
+
+    __slots__ = ("_clock", "_last", "_least")
+
+    def __init__(self, clock: Callable[[], float] | None = None, least: float = 2.0) -> None:
+        number = getattr(time, "CLOCK_BOOTTIME" if LINUX else "CLOCK_MONOTONIC_RAW", None)
+        if number is None:
+            number, least = time.CLOCK_REALTIME, 5.0
+        self._clock = clock or (lambda: time.clock_gettime(number) - time.monotonic())
+        self._least = least
+        self._last = self._clock()
+
+    def happened(self) -> bool:
+        """Ask; a clock that was set back is no sleep."""
+        now = self._clock()
+        slept = now - self._last > self._least
+        self._last = now
+        return slept
+
+
 def addresses() -> list[Address]:
     """Every address of this machine, each interface's first one first; also interfaces without.
 
@@ -293,6 +346,7 @@ def getifaddrs() -> Iterator[Address]:
         ("name", ctypes.c_char_p),
         ("flags", ctypes.c_uint),
         ("address", ctypes.c_void_p),
+        ("mask", ctypes.c_void_p),
     ]
     libc = ctypes.CDLL(None, use_errno=True)
     first = ctypes.POINTER(Entry)()
@@ -306,14 +360,22 @@ def getifaddrs() -> Iterator[Address]:
         at = first
         while at:
             entry = at.contents
-            raw = b""
+            raw, prefix = b"", -1
             if entry.address:
                 # Its length is known only when its family is: other families are shorter.
                 raw = ctypes.string_at(entry.address, 2)
                 size = sockaddr_bytes(raw)
                 raw = ctypes.string_at(entry.address, size) if size else b""
+            if raw and entry.mask:
+                # Others than Linux may leave out the end of a mask, and then say how long it is.
+                given = size if LINUX else min(size, ctypes.string_at(entry.mask, 1)[0])
+                prefix = prefix_of(ctypes.string_at(entry.mask, given), size)
             name = os.fsdecode(entry.name or b"").partition(":")[0]  # a label: "eth0:backup"
-            found.append(Address(name, entry.flags, *address_of(raw)))
+            flags = entry.flags
+            if not LINUX:
+                more = _IFF_MULTICAST if flags & _IFF_MULTICAST_ELSEWHERE else 0
+                flags = flags & ~(_IFF_MULTICAST | _IFF_MULTICAST_ELSEWHERE) | more
+            found.append(Address(name, flags, *address_of(raw), prefix))
             at = entry.next
     finally:
         libc.freeifaddrs(first)
@@ -350,6 +412,12 @@ def address_of(raw: bytes) -> tuple[str, int]:
     return socket.inet_ntop(socket.AF_INET6, packed), scope if on_link else 0
 
 
+def prefix_of(mask: bytes, size: int) -> int:
+    """Bits that are set in a mask, told as a sockaddr of `size` bytes (its end may be missing)."""
+    start, end = (4, 8) if size == _IPV4_BYTES else (8, 24)
+    return bin(int.from_bytes(mask[start:end], "big")).count("1")
+
+
 def _addresses_of_linux() -> list[Address]:
     """As `addresses`; OSError where the ioctls are not known."""
     found = []
@@ -371,7 +439,7 @@ def _addresses_of_linux() -> list[Address]:
         text = socket.inet_ntop(socket.AF_INET6, bytes.fromhex(fields[0]))
         on_link = fields[3] == "20"  # IPV6_ADDR_LINKLOCAL of <net/ipv6.h>
         scope = int(fields[1], 16) if on_link else 0
-        found.append(Address(name, flags.get(name, 0), text, scope))
+        found.append(Address(name, flags.get(name, 0), text, scope, int(fields[2], 16)))
     named = {entry.name for entry in found}
     return found + [Address(name, bits, "", 0) for name, bits in flags.items() if name not in named]
 

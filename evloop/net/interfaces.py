@@ -1,74 +1,356 @@
-"""Which interface of this machine a group is reached by, and its addresses.
+"""Which interface of this machine a group is reached by; the table of all, and its changes.
 
-A room joins its group on ONE interface: the named one, else the one by which the directory is
-reached, else the one with the default route, else the first that is up and carries multicast.
+A room joins its group on ONE interface; `evloop.net.links` says which, and what a `Link` is.
+
+    links = read_links()                         the table of now; () where nothing is told
+    watcher = LinkWatcher(loop)                  opens the netlink socket, then asks for the table
+    watcher.links                                the table, as last told of
+    watcher.subscribe(changed)                   `changed(links)`, when what we use is another
+    named(links, "eth0")                         the Link that --interface means
+    announceable(links), choose(links, group)    see `evloop.net.links`
+
+Linux tells changes by itself (netlink): who watches is woken by nothing else. Elsewhere, and where
+netlink is refused (seccomp, a systemd unit without AF_NETLINK), the list is read every
+INTERFACES_POLL_S. A link's `epoch` is another one after each moment in which switches have
+forgotten what it had joined: it was made, came up, got its carrier back, or the machine slept.
 """
 
 from __future__ import annotations
 
+import errno
 import socket
-from collections import namedtuple
 
 from evloop.base.errors import FAILED, SetupError
 from evloop.base.names import quoted
 from evloop.net.compat import (
-    IFF_LOOPBACK,
-    IFF_MULTICAST,
-    IFF_RUNNING,
-    IFF_UP,
-    Address,
+    Sleep,
     addresses,
     default_interfaces,
     interface_names,
+    open_netlink,
     own_address_towards,
 )
+from evloop.net.limits import (
+    CHANGE_SETTLES_S,
+    CHANGE_SETTLES_S_MAX,
+    DATAGRAMS_PER_WAKE_MAX,
+    INTERFACES_POLL_S,
+    NETLINK_DUMPS_MAX,
+    NETLINK_READ_BYTES,
+)
+from evloop.net.links import (
+    RUNNING,
+    UP,
+    USED,
+    Interface,
+    Link,
+    Own,
+    announceable,
+    choose,
+    explain,
+    find,
+)
+from evloop.net.netlink import GET_ADDRESSES, GET_LINKS, GROUPS, BadNetlink, Table, dump_request
+from evloop.system.timers import NEVER
+
+__all__ = [
+    "Chooser",
+    "Interface",
+    "Link",
+    "LinkWatcher",
+    "Own",
+    "announceable",
+    "choose",
+    "choose_interface",
+    "explain",
+    "named",
+    "read_links",
+    "towards",
+]
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, NamedTuple
+    from collections.abc import Callable, Sequence
+    from typing import Any
 
-    class Interface(NamedTuple):
-        ifindex: int
-        name: str
-        address: str
+    from evloop.system.loop import Loop
 
-else:
-    # ifindex: the kernel's number; name; address: its first IPv4 address as text, "" without one
-    Interface = namedtuple("Interface", "ifindex name address")
+    Changed = Callable[[tuple[Link, ...]], object]
 
 
-# Bridges and cables of containers: members on the network would never be reached there.
-_INNER_NAMES = ("docker0", "veth", "br-")
+# -- the table of now ------------------------------------------------------------------------------
+
+
+def read_links() -> tuple[Link, ...]:
+    """All interfaces, by number; () where the system tells nothing at all."""
+    try:
+        with open_netlink(0) as sock:
+            table = Table(_text_of)
+            _dump(sock, table)
+            return table.links()
+    except (OSError, BadNetlink):
+        return _told_links(())
+
+
+def _text_of(packed: bytes) -> str:
+    return socket.inet_ntop(socket.AF_INET if len(packed) == 4 else socket.AF_INET6, packed)
+
+
+def _dump(sock: socket.socket, table: Table) -> None:
+    """Ask for all, and take it: the kernel has each part ready when it is read.
+
+    What is told meanwhile comes between the parts, in its order.
+    """
+    for number in range(1, NETLINK_DUMPS_MAX + 1):
+        table.begin()
+        for kind in (GET_LINKS, GET_ADDRESSES):
+            sequence = 2 * number + (kind == GET_ADDRESSES)
+            sock.sendto(dump_request(kind, sequence), (0, 0))
+            table.dumping = True
+            while table.dumping:
+                data, (port, _) = sock.recvfrom(NETLINK_READ_BYTES)
+                if port == 0:  # others may write to us, too
+                    table.take(data, sequence)
+        table.end()
+        if not table.incomplete:
+            return
+
+
+def _told_links(before: Sequence[Link]) -> tuple[Link, ...]:
+    """The table where there is no netlink; `before`: the last one, for the epochs."""
+    flags: dict[str, int] = {}
+    own: dict[str, list[Own]] = {}
+    for entry in addresses():
+        flags[entry.name] = entry.flags & USED
+        found = own.setdefault(entry.name, [])
+        if entry.address:
+            found.append(Own(entry.address, entry.prefix, False))
+    last = {link.ifindex: link for link in before}
+    epoch = max([link.epoch for link in before], default=0)
+    links = []
+    for name, bits in flags.items():
+        try:
+            index = socket.if_nametoindex(name)
+        except OSError:  # it went just now
+            continue
+        was = last.get(index)
+        same = was is not None and (was.name, was.flags & (UP | RUNNING)) == (
+            name,
+            bits & (UP | RUNNING),
+        )
+        if was is None or not (same or not bits & RUNNING):
+            epoch += 1
+        mine = epoch if was is None or not (same or not bits & RUNNING) else was.epoch
+        links.append(Link(index, name, bits, tuple(own[name]), mine))
+    return tuple(sorted(links))
+
+
+# -- its changes -----------------------------------------------------------------------------------
+
+
+class LinkWatcher:
+    """The table of interfaces, and who is told when it is another one: `Changed(links)`.
+
+    What changed is looked at CHANGE_SETTLES_S after the last message of a row of them: what came
+    and went in it is told only when something was lost by it (`epoch`). `sleep` tells of suspends.
+    """
+
+    __slots__ = (
+        "_changed",
+        "_first",
+        "_look",
+        "_loop",
+        "_lost",
+        "_sleep",
+        "_sock",
+        "_table",
+        "_watch",
+        "links",
+        "wakes",
+    )
+
+    def __init__(self, loop: Loop, sleep: Sleep | None = None) -> None:
+        self._loop = loop
+        self._changed: list[Changed] = []
+        self._first = NEVER  # when the first of the messages came that were not looked at yet
+        self._lost = False  # messages were: ask for all
+        self._look = loop.call_at(NEVER, self._looks)
+        self._sleep = Sleep() if sleep is None else sleep
+        self._table = Table(_text_of)
+        self._sock: socket.socket | None = None
+        self.wakes = 0  # how often there was something to read
+        self.links: tuple[Link, ...] = ()
+        self._open()
+        loop.before_sleep(self._check_sleep)
+
+    @property
+    def polls(self) -> bool:
+        """Whether nothing tells of changes, and the list is read again and again."""
+        return self._sock is None
+
+    def subscribe(self, changed: Changed) -> None:
+        """Call `changed(links)` from now on."""
+        self._changed.append(changed)
+
+    def unsubscribe(self, changed: Changed) -> None:
+        """Call it no more."""
+        self._changed = [one for one in self._changed if one != changed]
+
+    def close(self) -> None:
+        """Tell nothing any more; a second call does nothing."""
+        self._changed = []
+        self._look.cancel()
+        if self._sock is not None:
+            self._watch.close()
+            self._sock = None
+
+    def _open(self) -> None:
+        sock = None
+        try:
+            sock = open_netlink(GROUPS)  # before the dump: nothing is missed between the two
+            _dump(sock, self._table)
+        except (OSError, BadNetlink):
+            if sock is not None:
+                sock.close()
+            self._poll()
+            return
+        self._sock = sock
+        self._watch = self._loop.watch(sock, self._readable, release=sock.close)
+        self.links = self._table.links()
+
+    def _readable(self) -> None:
+        assert self._sock is not None
+        self.wakes += 1
+        try:
+            for _ in range(DATAGRAMS_PER_WAKE_MAX):
+                data, (port, _) = self._sock.recvfrom(NETLINK_READ_BYTES)
+                if port == 0:
+                    self._table.take(data)
+        except BlockingIOError:
+            pass
+        except (OSError, BadNetlink):
+            self._lost = True  # ENOBUFS: they came faster than we read
+        if self._lost or self._table.links() != self.links:
+            now = self._loop.now
+            self._first = min(self._first, now)
+            self._look.move(min(now + CHANGE_SETTLES_S, self._first + CHANGE_SETTLES_S_MAX))
+
+    def _looks(self) -> None:
+        self._first = NEVER
+        if self._sock is None:
+            self._poll()
+            return
+        if self._lost:
+            self._lost = False
+            try:
+                _dump(self._sock, self._table)
+            except (OSError, BadNetlink) as error:
+                if isinstance(error, OSError) and error.errno == errno.ENOBUFS:
+                    self._lost = True
+                    self._look.move(self._loop.now + CHANGE_SETTLES_S)
+                    return
+                self._watch.close()
+                self._sock = None
+                self._poll()
+                return
+        self._take(self._table.links())
+
+    def _poll(self) -> None:
+        self._look.move(self._loop.now + INTERFACES_POLL_S)
+        self._take(_told_links(self.links))
+
+    def _take(self, links: tuple[Link, ...]) -> None:
+        if links == self.links:
+            return
+        self.links = links
+        for changed in self._changed:
+            self._loop.guard(self, changed, links)
+
+    def _check_sleep(self) -> None:
+        """Once a tick. Who slept has lost what he had joined, whatever the interfaces say."""
+        if self._sleep.happened():
+            self._table.woke()
+            self._take(tuple(link._replace(epoch=link.epoch + 1) for link in self.links))
+
+
+# -- the choice ------------------------------------------------------------------------------------
+
+
+class Chooser:
+    """The interface of one room, now and whenever it is asked again.
+
+    `wanted`: what the user said (a name or an address), which is then not second-guessed; an
+    address stands for its interface when it is gone. `directory()`: numeric socket address of the
+    directory, (host, port, ...), or None.
+    """
+
+    __slots__ = ("_directory", "_group", "_name", "wanted")
+
+    def __init__(
+        self,
+        group: str,
+        wanted: str | None,
+        directory: Callable[[], tuple[Any, ...] | None],
+    ) -> None:
+        self._group = group
+        self.wanted = wanted
+        self._directory = directory
+        self._name = ""  # of the interface that had the wanted address
+
+    def __call__(self, links: tuple[Link, ...] | None = None) -> Interface:
+        """By the table of now, or by `links`. SetupError: there is none, or it cannot do it."""
+        known = read_links() if links is None else links
+        if not known:
+            return _untold(self.wanted)
+        if self.wanted:
+            link = named(known, self.wanted) or named(known, self._name)
+            if link is None:
+                raise _no_such(self.wanted)
+            self._name = link.name
+            return choose(known, self._group, link, prefer=_canonical(self.wanted)[0])
+        own = towards(self._directory())
+        return choose(known, self._group, None, own, default_interfaces(":" in self._group))
 
 
 def choose_interface(
     group: str, wanted: str | None, directory: tuple[Any, ...] | None
 ) -> Interface:
-    """The interface for the canonical `group`.
+    """The interface for the canonical `group`, once; see `Chooser`."""
+    return Chooser(group, wanted, lambda: directory)()
 
-    `wanted`: what the user said (a name or an address), which is then not second-guessed.
-    `directory`: numeric socket address of the directory, (host, port, ...), or None.
-    Else: the interface by which the directory is reached; the default route's (also when the
-    directory is on this very host: members here and elsewhere then hear each other); any other
-    that can do it; loopback. Raises SetupError when there is none, or `wanted` cannot do it.
-    """
-    known = addresses()
-    if not known:
-        return _untold(wanted)
-    if wanted:
-        asked = _find_interface(known, wanted)
-        _check_fit(known, asked, group)
-        return asked
-    for name in _candidates(known, group, directory):
-        if not name.startswith(_INNER_NAMES):
-            interface = _named_interface(known, name)
-            if interface is not None and _unfit(known, interface, group) is None:
-                return interface
-    loopback = _loopback(known)
-    if loopback is None:
-        raise SetupError(f"no interface for {group}: this machine has no network", FAILED)
-    _check_fit(known, loopback, group)
-    return loopback
+
+def towards(directory: tuple[Any, ...] | None) -> str:
+    """Our canonical address from which `directory` is reached; "" when it is on this machine."""
+    if directory is None:
+        return ""
+    own = _canonical(own_address_towards(*directory))[0]
+    return "" if own == _canonical(str(directory[0]))[0] else own
+
+
+def named(links: Sequence[Link], wanted: str) -> Link | None:
+    """The interface that has the name or the address `wanted`."""
+    return find(links, *_canonical(wanted)) or find(links, wanted)
+
+
+def _canonical(address: str) -> tuple[str, str]:
+    """An address as a table of links has it, and its zone; any other text as it is."""
+    bare, _, zone = address.partition("%")
+    if ":" in bare:
+        try:
+            packed = socket.inet_pton(socket.AF_INET6, bare)
+        except (OSError, ValueError):
+            return address, ""
+        if packed.startswith(bytes(10) + b"\xff\xff"):  # an IPv4-mapped address
+            return socket.inet_ntoa(packed[12:]), ""
+        return socket.inet_ntop(socket.AF_INET6, packed), zone
+    return address, ""
+
+
+def has_ipv4() -> bool:
+    """Whether this machine has any IPv4 address but those of loopback; True where it does not
+    tell."""
+    known = [entry.address for entry in addresses()]
+    return not known or any("." in one and not one.startswith("127.") for one in known)
 
 
 def _untold(wanted: str | None) -> Interface:
@@ -83,87 +365,8 @@ def _untold(wanted: str | None) -> Interface:
     return Interface(0, address, address)
 
 
-def _candidates(known: list[Address], group: str, directory: tuple[Any, ...] | None) -> list[str]:
-    """Names of interfaces, best first; loopback is none of them."""
-    names = []
-    if directory is not None:
-        names.append(_name_of_address(known, own_address_towards(*directory)))
-    names += default_interfaces(":" in group)
-    others = [(name, _flags(known, name)) for name in interface_names()]
-    names += [name for name, flags in others if flags & IFF_RUNNING]
-    names += [name for name, _ in others]
-    return [name for name in names if name and not _flags(known, name) & IFF_LOOPBACK]
-
-
-def _loopback(known: list[Address]) -> Interface | None:
-    """The one with 127.0.0.1 if there are several: "lo", elsewhere "lo0"."""
-    names = [entry.name for entry in known if entry.flags & IFF_LOOPBACK]
-    home = [entry.name for entry in known if entry.address == "127.0.0.1"]
-    for name in [*(name for name in home if name in names), *names, "lo"]:
-        interface = _named_interface(known, name)
-        if interface is not None:
-            return interface
-    return None
-
-
-def _find_interface(known: list[Address], wanted: str) -> Interface:
-    name = _name_of_address(known, wanted) or wanted
-    interface = _named_interface(known, name)
-    if interface is None:
-        names = ", ".join(quoted(name) for name in interface_names())
-        raise SetupError(
-            f'no interface has the name or address "{quoted(wanted)}"; there are: {names}', FAILED
-        )
-    return interface
-
-
-def _named_interface(known: list[Address], name: str) -> Interface | None:
-    try:
-        index = socket.if_nametoindex(name)
-    except (OSError, ValueError):  # ValueError: a null byte in it
-        return None
-    own = [it.address for it in known if it.name == name and "." in it.address]
-    return Interface(index, name, next((text for text in own if ":" not in text), ""))
-
-
-def _check_fit(known: list[Address], interface: Interface, group: str) -> None:
-    why = _unfit(known, interface, group)
-    if why is not None:
-        raise SetupError(f"no multicast to {group} by {quoted(interface.name)}: {why}", FAILED)
-
-
-def _unfit(known: list[Address], interface: Interface, group: str) -> str | None:
-    """Why `interface` cannot carry `group`; None: it can."""
-    flags = _flags(known, interface.name)
-    if not flags & IFF_UP:
-        return "it is down"
-    if flags & IFF_LOOPBACK:
-        if ":" in group:
-            return "IPv6 groups do not work on loopback"
-    elif not flags & IFF_MULTICAST:  # loopback lacks the flag and works all the same
-        return "it has no multicast"
-    if ":" not in group and not interface.address:
-        return "it has no IPv4 address"
-    return None
-
-
-def _flags(known: list[Address], name: str) -> int:
-    """IFF_* bits of an interface; 0 (so: down) when there is none of that name."""
-    return next((entry.flags for entry in known if entry.name == name), 0)
-
-
-def _name_of_address(known: list[Address], address: str) -> str:
-    """The name of the interface that has `address` (IPv4 or IPv6, as text); "" if none has."""
-    bare, _, zone = address.partition("%")
-    if ":" in bare:
-        try:
-            packed = socket.inet_pton(socket.AF_INET6, bare)
-        except OSError:
-            return ""
-        if packed.startswith(bytes(10) + b"\xff\xff"):  # an IPv4-mapped address
-            return _name_of_address(known, socket.inet_ntoa(packed[12:]))
-        bare = socket.inet_ntop(socket.AF_INET6, packed)
-    for entry in known:
-        if entry.address == bare and zone in ("", entry.name, str(entry.scope)):
-            return entry.name
-    return ""
+def _no_such(wanted: str) -> SetupError:
+    names = ", ".join(quoted(name) for name in interface_names())
+    return SetupError(
+        f'no interface has the name or address "{quoted(wanted)}"; there are: {names}', FAILED
+    )

@@ -19,6 +19,13 @@ RESOLVE_ANSWER_BYTES_MAX = 4_096  # PIPE_BUF: written whole, so the child never 
 
 assert RESOLVE_ADDRESSES_MAX * 80 < RESOLVE_ANSWER_BYTES_MAX
 
+LINKS_ANNOUNCED_MAX = 8  # interfaces that a directory is announced and searched on
+NETLINK_READ_BYTES = 65_536  # one message of a dump has 32 KiB at most
+NETLINK_DUMPS_MAX = 3  # of one look, when the kernel says that it changed meanwhile
+CHANGE_SETTLES_S = 0.2  # after the last word of a change of the network it is looked at ...
+CHANGE_SETTLES_S_MAX = 1.0  # ... and so long after the first at the latest
+INTERFACES_POLL_S = 2.0  # where nothing tells of changes
+
 # -- streams (framed TCP) ------------------------------------------------------------------------
 
 OUT_HIGH_WATER_BYTES = 256 * 1024  # above it nothing more is read from this peer
@@ -78,6 +85,8 @@ MDNS_POINTERS_MAX = 16  # of one name; each leads further to the front
 MDNS_NAME_BYTES_MAX = 255  # RFC 1035; no lower cap on labels: a reverse IPv6 name has 34
 MDNS_LABELS_MAX = 512  # of one datagram: 64 names of 127 labels would take 3 ms
 MDNS_ATTRIBUTES_MAX = 64  # of a TXT record; ours has 6
+MDNS_FILTER_OFFSETS = 400  # bytes behind the headers where the kernel looks for a name of ours
+MDNS_FILTER_OFFSETS_FEW = 100  # where it has room for so much only: 120 fit, 150 do not
 
 assert MDNS_DATAGRAM_BYTES_MAX < 2**14  # so far does a pointer reach
 assert MDNS_NAME_BYTES_MAX // 2 < MDNS_LABELS_MAX

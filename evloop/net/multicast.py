@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from evloop.net.interfaces import Interface
+    from evloop.net.links import Interface
     from evloop.system.loop import Loop, Watch
 
     Burst = list[tuple[bytes, Any]]
@@ -232,6 +232,19 @@ class MulticastTransport:
     def reopen(self) -> None:
         """Open the sockets anew, by the interface of now; SetupError: nothing has changed."""
         self._open()
+
+    def move(self, address: str, port: int, choose: Callable[[], Interface]) -> None:
+        """Be at another group and port from now on, by the interface that `choose` says.
+
+        SetupError: nothing has changed.
+        """
+        before = self._address, self._port, self._choose
+        self._address, self._port, self._choose = address, port, choose
+        try:
+            self._open()
+        except BaseException:
+            self._address, self._port, self._choose = before
+            raise
 
     def describe(self) -> str:
         """By which interface, for people."""

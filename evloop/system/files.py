@@ -52,7 +52,7 @@ def _home_of_user() -> str:
 def read_small(path: str, most: int) -> bytes:
     """The file's bytes, at most `most`; b"" when there is no such file. Raises OSError.
 
-    Never waits: what is not a regular file (a FIFO put in its place) is an OSError.
+    It never waits: anything but a regular file (such as a FIFO put in its place) is an OSError.
     """
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
@@ -75,8 +75,8 @@ def read_small(path: str, most: int) -> bytes:
 def followed(path: str) -> str:
     """`path`, or where the symbolic link at `path` leads, if it is one of ours or of root's.
 
-    Who keeps settings elsewhere has put a link there, and it is to stay one. A stranger's link, in
-    a directory where others may write, is replaced like any file.
+    A user who keeps settings elsewhere has put the link there, and it stays a link. Another user's
+    link, in a directory where others may write, is replaced like any file.
     """
     try:
         status = os.lstat(path)
@@ -105,7 +105,7 @@ def write_atomically(path: str, data: bytes, *, mode: int = 0o600, durable: bool
     try:
         fd = os.open(temporary, flags, 0o600)
     except FileExistsError:
-        os.unlink(temporary)  # of a run that was killed; a link is removed, not followed
+        os.unlink(temporary)  # left by a run that was killed; a link is removed, not followed
         fd = os.open(temporary, flags, 0o600)
     try:
         try:
@@ -142,7 +142,7 @@ def kept_name(environment: Mapping[str, str]) -> str:
     try:
         data = read_small(os.path.join(directory, NAME), NAME_FILE_BYTES_MAX)
     except OSError:
-        return ""  # as good as none
+        return ""  # a file that is not UTF-8 counts as none
     return data.decode("utf-8", "replace").removesuffix("\n")
 
 
@@ -171,10 +171,10 @@ def write_new(path: str, text: str) -> None:
 
 
 def load_history(directory: str, is_command: Callable[[str], bool] = bool) -> list[str]:
-    """The commands of earlier runs, oldest first. A damaged file is as good as none.
+    """The commands of earlier runs, oldest first. A damaged file counts as none.
 
-    Releases before 0.2 kept what was said in rooms too: it is left out, and gone from the file when
-    that is written next.
+    Releases before 0.2 kept lines of conversation too: they are left out here, and so they vanish
+    from the file when it is written next.
     """
     try:
         data = read_small(os.path.join(directory, HISTORY), HISTORY_FILE_BYTES_MAX)
@@ -192,8 +192,8 @@ def save_history(
 ) -> None:
     """Write the history. Raises OSError.
 
-    `before` is what `load_history` gave, `lines` what it has become. What another run has added
-    meanwhile is kept in front of what this one added.
+    `before` is what `load_history` returned, `lines` is the list after this run. Lines that another
+    run has added to the file meanwhile are kept, before those that this run added.
     """
     old, now = list(before), list(lines)
     added = now

@@ -1,10 +1,10 @@
-"""Log lines for the operator: one line an event, `key=value` behind it.
+"""Log lines for the operator: one line for each event, followed by its fields as `key=value`.
 
     2026-11-22T12:01:07.412Z warning closed peer=192.0.2.7:50112 why="frame too large"
     <4>closed peer=192.0.2.7:50112 why="frame too large"         the same, in the journal
 
-`logging` is not used: it costs 5 ms and 1 MB at start. An event's text is ours and constant;
-values may come from a peer and are made safe, so that no peer can forge a line.
+`logging` is not used: it costs 5 ms and 1 MB at start. The text of an event is a constant of the
+program; values may come from a peer and are made safe, so that no peer can forge a line.
 
 Repeats are held back. A "kind" is an event and a visitor (addresses.prefix_of its `peer`):
 
@@ -119,7 +119,7 @@ class Log:
             self._event(DEBUG, event, fields)
 
     def flush_repeats(self) -> None:
-        """End the windows that are over, and say what each held back: the timer's callback."""
+        """End the windows that are over, and log how much each held back: the timer's callback."""
         self._armed = False
         self._end_windows(self._clock())
         for window in self.windows.values():
@@ -128,7 +128,7 @@ class Log:
                 return
 
     def close(self) -> None:
-        """End every window: the process goes, and what was held back is said now."""
+        """End every window and log how much each held back: the process ends."""
         self._end_windows(float("inf"))
 
     # -- repeats ---------------------------------------------------------------------------------
@@ -208,7 +208,7 @@ def _value(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.6g}"
     text = str(value)
-    # Cut first: escaping a megabyte of a peer's text to show 200 characters of it is waste.
+    # Cut before escaping: it would be waste to escape a megabyte of which 200 characters are shown.
     shown = quoted(text[: LOG_VALUE_CHARS_MAX + 1], LOG_VALUE_CHARS_MAX)
     if (
         shown == text
@@ -251,7 +251,7 @@ def cut_line(line: str) -> str:
 
 
 def log_writer(loop: Loop) -> Writer:
-    """Standard error for a log: what a reader that has stopped does not take is counted."""
+    """Standard error for a log: lines that a stopped reader does not take are counted."""
     lost = "... %d lines could not be written"
     return Writer(2, loop, most=LOG_QUEUE_BYTES_MAX, lost=lost)
 

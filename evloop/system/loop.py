@@ -71,8 +71,8 @@ _BITS = {events: bits for bits, events in _EVENTS.items()}
 class Watched:
     """One descriptor on the loop. A subclass says what is done when it is ready.
 
-    `fileobj` and `fd` (-1 when closed) are for reading. What there are thousands of is a subclass
-    itself: two functions and an object to hold them are 200 bytes a connection.
+    `fileobj` and `fd` (-1 when closed) are for reading. Classes with thousands of instances are
+    subclasses themselves: two functions and an object for them cost 200 bytes a connection.
     """
 
     __slots__ = ("_loop", "_mask", "fd", "fileobj")
@@ -125,12 +125,12 @@ class Watched:
         self._mask = mask
 
     def release(self) -> object:
-        """It is watched no more: whoever has opened the descriptor closes it here."""
+        """The descriptor is no longer watched: a subclass that has opened it closes it here."""
 
     def close_descriptor(self) -> None:
         """Stop watching, then `release`; a second call does nothing.
 
-        What is watched is closed nowhere else: the kernel hands the number out again at once.
+        A watched descriptor is closed only here: the kernel gives its number out again at once.
         """
         fd, mask = self.fd, self._mask
         if fd < 0:
@@ -181,8 +181,8 @@ class Loop:
     `now`: when the tick's events came, on the loop's clock.
     `on_error(origin, error)`: an exception left a callback; origin is the Watch or Timer, or the
     deferred, hook or signal function itself, or what was given to `guard`. While it is None (the
-    default) the exception leaves `tick`, but only at its end: everybody else is served first. Of
-    several each leaves a tick of its own.
+    default) the exception leaves `tick`, but only at its end: all other callbacks run first. When
+    there are several exceptions, each leaves a tick of its own.
     `on_busy(seconds)`: called before each select with the time since the last one ended.
     """
 
@@ -221,7 +221,7 @@ class Loop:
         self._due: deque[Timer] = deque()
         self.deferred: deque[Callback] = deque()
         self._hooks: list[Callback] = []
-        self._errors: deque[Exception] = deque()  # that nobody has taken: they leave a tick
+        self._errors: deque[Exception] = deque()  # not given to `on_error`: each leaves a tick
         self._signals: _Signals | None = None
         self._ticking = False
         self._stopping = False
@@ -230,7 +230,7 @@ class Loop:
         self.on_error: Callable[[object, Exception], object] | None = None
         self.on_busy: Callable[[float], object] | None = None
 
-    # -- what others ask for ---------------------------------------------------------------------
+    # -- asking to be called ---------------------------------------------------------------------
 
     def watch(
         self,
@@ -241,8 +241,8 @@ class Loop:
     ) -> Watch:
         """Watch `fileobj` (a socket, a file, or a descriptor) for reading, if on_read is given.
 
-        Writability is asked for by `Watch.want_write`. `release` is called once, when it is
-        watched no more: who has opened the descriptor gives the function that closes it. Raises
+        Writability is asked for by `Watch.want_write`. `release` is called once, when watching has
+        ended: a caller that has opened the descriptor passes the function that closes it. Raises
         PermissionError when the kernel cannot wait for it (epoll and regular files, /dev/null):
         see `Input`.
         """
@@ -255,7 +255,7 @@ class Loop:
         return timer
 
     def defer(self, fn: Callback) -> None:
-        """Call `fn` once, after this tick's events; from a deferred function: in the next tick."""
+        """Call `fn` once after this tick's events; a deferred function defers to the next tick."""
         self.deferred.append(fn)
 
     def before_sleep(self, fn: Callback) -> None:
@@ -274,7 +274,7 @@ class Loop:
     # -- the tick --------------------------------------------------------------------------------
 
     def run(self) -> None:
-        """Tick until `stop`; the hooks have then run once more, so nothing promised is left."""
+        """Tick until `stop`; the hooks then run once more, so that no promised work is left."""
         while not self._stopping:
             self.tick()
         self._stopping = False
@@ -285,7 +285,7 @@ class Loop:
         self._stopping = True
 
     def tick(self) -> None:
-        """Wait for what comes next, and call who waits for it."""
+        """Wait for the next events and timers, and call their functions."""
         if self._ticking or self._closed:
             raise LocalProtocolError("a tick inside a tick" if self._ticking else "a closed loop")
         self._ticking = True
@@ -293,7 +293,7 @@ class Loop:
         try:
             if self._hooks:
                 self._run_hooks()
-            # A fresh reading: `now` is as old as the last tick's callbacks and the hooks took.
+            # The clock is read anew: `now` was read before the last tick's callbacks and the hooks.
             before = self._clock()
             if self.deferred or self._due or self._stopping or self._errors:
                 timeout: float | None = 0
@@ -315,7 +315,7 @@ class Loop:
             self._ticking = False
 
     def guard(self, origin: object, fn: Callable[..., object], *args: Any) -> bool:
-        """Call `fn(*args)` in a pass over many; return whether it went well.
+        """Call `fn(*args)`; return whether it raised no exception. For passes over many callers.
 
         An exception goes to `on_error`, as that of any callback does: the pass goes on.
         """
@@ -337,7 +337,7 @@ class Loop:
             self._errors.append(worse)
 
     def close(self) -> None:
-        """Close every watch, with what it is to release; give the signals back.
+        """Close every watch, which releases its descriptor, and restore the signal handlers.
 
         A second call does nothing.
         """
@@ -362,7 +362,7 @@ class Loop:
     def _sleep(self, now: float) -> float | None:
         """Seconds from `now` until the next timer; None: there is none."""
         left = self.timers.next_deadline() - now
-        if left <= 0:  # epoll would take it for "for ever"
+        if left <= 0:  # to epoll a negative timeout means "for ever"
             return 0
         if left > SLEEP_S_MAX:  # epoll raises beyond 2**31 ms
             return None if left == NEVER else SLEEP_S_MAX
@@ -376,7 +376,7 @@ class Loop:
         for fd, bits in events:
             watch = watch_of(fd)
             # A handler earlier in this batch may have closed this descriptor, and the kernel may
-            # have given its number to another: what we hold of it is about the old one.
+            # have given its number to another: then this event is about the old one.
             if watch is None or (fresh and fd in fresh):
                 continue
             try:
@@ -389,7 +389,7 @@ class Loop:
 
     def _run_timers(self) -> None:
         now, due = self.now, self._due
-        # Taken out before the first is called: one that arms itself for `now` waits a tick.
+        # All are taken out before the first is called: one that arms itself for `now` waits a tick.
         self.timers.take_due(now, due)
         while due:
             timer = due.popleft()
@@ -410,10 +410,10 @@ class Loop:
 
 
 def _poller_of(selector: selectors.BaseSelector) -> Poller:
-    """What registers with `selector` and asks it for [(descriptor, poll bits)].
+    """The object that registers descriptors with `selector` and polls [(descriptor, poll bits)].
 
-    epoll is spoken to directly, through a second descriptor of the same one: a key, a tuple and
-    two dicts for each descriptor are 117 bytes, and a good part of a selectors loop's own time.
+    epoll is used directly, through a second descriptor of the same instance: the key, the tuple and
+    the two dicts that `selectors` keeps for each descriptor are 117 bytes and take much time.
     """
     import select  # late: `selectors` has loaded it already
 
@@ -426,7 +426,7 @@ def _poller_of(selector: selectors.BaseSelector) -> Poller:
 
 
 class _Portable:
-    """Any selector of the library, spoken to as if it were epoll.
+    """Any selector of the standard library, with the methods of epoll.
 
     kqueue refuses a few descriptors that select(2) can wait for (EINVAL: /dev/tty of Darwin, and
     with it descriptor 0 of some Pythons there): with the first of these all move to select.
@@ -502,7 +502,7 @@ class _Signals:
     def _read(self) -> None:
         for signum in self._reader.recv(SIGNALS_PER_WAKE_MAX):
             fn = self._handlers.get(signum)
-            if fn is not None:  # Python handlers that are not ours write their numbers too
+            if fn is not None:  # other Python signal handlers write their numbers here too
                 self._loop.guard(fn, fn)
 
     def restore(self) -> None:
@@ -515,4 +515,4 @@ class _Signals:
 
 
 def _ignore_signal(signum: int, frame: object) -> None:
-    """SIG_IGN would not write to the wake-up descriptor."""
+    """A handler that does nothing: with SIG_IGN no number would be written to the socket pair."""

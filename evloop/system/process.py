@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 def fill_standard() -> None:
     """Put /dev/null where descriptor 0, 1 or 2 is closed.
 
-    Else the next file opened would get that number, and with 2 it would be the rooms' own file
-    into which the log is written.
+    Else the next file opened would get that number; with number 2, the log would be written into
+    the file of the rooms.
     """
     for number in range(3):
         try:
@@ -35,7 +35,7 @@ def _archive() -> str:
 
 
 def command_of(program: str = "") -> str:
-    """What starts `program` ("client", "server", "": both in one) in a shell.
+    """The shell command that starts `program` ("client", "server", or "" for both in one).
 
     `python3 -m evloop.client`; out of an archive `python3 evloop.pyz client`, so that what is
     printed for other machines names the file that they were given.
@@ -58,8 +58,8 @@ def name_of(program: str) -> str:
 
 
 def last_words(text: str) -> None:
-    """Say `text` on standard error as the process ends; a reader that has stopped is not awaited
-    for long."""
+    """Write `text` to standard error as the process ends; it does not wait long for a reader that
+    has stopped."""
     from evloop.system.stdout import Writer  # late: `--version` has no use for it
 
     writer = Writer(2)
@@ -75,7 +75,7 @@ def raise_limit() -> int:
     soft, hard = getrlimit(RLIMIT_NOFILE)
     if soft == hard:
         return 1 << 20 if hard == RLIM_INFINITY else hard
-    # Some systems have a lower ceiling than they say; Darwin's is OPEN_MAX of <sys/syslimits.h>.
+    # Some systems accept less than they report; on Darwin it is OPEN_MAX of <sys/syslimits.h>.
     for ceiling in (hard, 10_240):
         above = soft != RLIM_INFINITY and (ceiling == RLIM_INFINITY or ceiling > soft)
         try:
@@ -88,7 +88,7 @@ def raise_limit() -> int:
 
 
 def columns() -> int:
-    """The width of the terminal: $COLUMNS, else what it says itself, else 80.
+    """The width of the terminal: $COLUMNS, else what the kernel tells, else 80.
 
     shutil.get_terminal_size does the same, but loads the compressors: 2 ms at each start, because
     argparse asks for each option, whether help is printed or not.
@@ -109,8 +109,8 @@ def formatter(kind: type[HelpFormatter]) -> Callable[..., HelpFormatter]:
 
 
 def answer_version(arguments: Sequence[str], text: str) -> None:
-    """Print `text` and leave, when `--version` is all that was asked. Scripts ask this, and need
-    not wait for argparse (measured: 0.8x the time)."""
+    """Print `text` and exit when `--version` is the only argument. Scripts ask for it, and need not
+    wait for argparse (measured: 0.8x of the time)."""
     if list(arguments) == ["--version"]:
         with Printing():
             sys.stdout.write(f"{text}\n")
@@ -118,10 +118,10 @@ def answer_version(arguments: Sequence[str], text: str) -> None:
 
 
 class Printing:
-    """A context in which something may be printed and the program be left (`--help`).
+    """A context in which something may be printed before the program exits (`--help`).
 
-    What was printed goes out here and not when the interpreter ends, which would report its
-    failure with a trace. That nobody reads it (`| true`) is no failure.
+    Standard output is flushed here and not when the interpreter ends, which would report a failure
+    with a traceback. That nobody reads it (`| true`) is no failure.
     """
 
     __slots__ = ()
@@ -137,7 +137,7 @@ class Printing:
                 raise error
             sys.stdout.flush()
         except BrokenPipeError:
-            sys.stdout = None  # or the interpreter tries once more
+            sys.stdout = None  # else the interpreter tries to flush it once more
             raise SystemExit(0) from None
         except OSError as failure:
             sys.stdout = None

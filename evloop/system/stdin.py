@@ -7,13 +7,14 @@
     ended     -                              -                          nothing       nothing
 
 `file` is what epoll refuses (regular files, /dev/null, /dev/zero): it never blocks, so it is read
-a piece per tick, between the events of everybody else. In the background of a shell (`ours` says
-no) nothing is read: what is typed is for the shell, and reading it would stop us (SIGTTIN).
+a piece per tick, between the events of other descriptors. In the background of a shell (`ours`
+returns False) nothing is read: what is typed then is for the shell, and reading it would stop this
+process (SIGTTIN).
 
-O_NONBLOCK is never set: the flag belongs to the open file, which the shell that started us holds
-too.
+O_NONBLOCK is never set: the flag belongs to the open file, which the shell that started this
+process uses too.
 
-`LineReader` makes lines of what came.
+`LineReader` cuts the bytes into lines.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # what editors on Windows put before the firs
 
 
 class Input:
-    """Reads `fd` for as long as it lasts. It is not closed here, but by who opened it.
+    """Reads `fd` until its end. It is not closed here, but by the caller that opened it.
 
     `on_data(data)` gets at most `READ_BYTES_PER_WAKE` bytes; b"" is the end, told once. On a
     terminal b"" is Ctrl-D: reading goes on, and the owner may close. `ours(fd)` says whether we
@@ -73,7 +74,7 @@ class Input:
         try:
             self._watch = loop.watch(fd, self._read)
         except OSError:
-            # EPERM: not a thing that can be waited for. EBADF or EINVAL: started with it closed;
+            # EPERM: the kernel cannot wait for it. EBADF or EINVAL: it was closed at the start;
             # the first read then tells the end.
             self._defer()
 
@@ -133,7 +134,7 @@ class LineReader:
     """Cuts bytes into lines of text, each at most LINE_BYTES_MAX bytes.
 
     `feed` returns (kind, text) pairs: "line" and its text, "bad" and why it is none, "escape".
-    A byte order mark before the first line is no part of it.
+    A byte order mark before the first line is left out.
     """
 
     __slots__ = ("_escape", "_skipping", "number", "partial")
@@ -147,7 +148,7 @@ class LineReader:
     def feed(self, data: bytes) -> list[tuple[str, str]]:
         out: list[tuple[str, str]] = []
         if self._escape and self._escape in data:
-            # What was typed before it in the line is given up, as with every escape.
+            # The part of the line before it is dropped, as with every escape.
             before, _, data = data.rpartition(self._escape)
             whole, newline, _ = before.rpartition(b"\n")
             out = self.feed(whole + newline) if newline else []

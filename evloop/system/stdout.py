@@ -1,8 +1,8 @@
 """The one writer for standard output, standard error, the log and the terminal: it never blocks.
 
 O_NONBLOCK is never set on descriptors 0 to 2: the flag belongs to the open file, which the shell
-that started us holds too. Each Writer has a descriptor of its own instead, and how much one write
-may hold depends on what is behind it:
+that started this process uses too. Each Writer has a descriptor of its own instead, and how much
+one write may hold depends on what is behind it:
 
     behind the descriptor           ours is                            one write
     pipe, terminal                  opened again, with O_NONBLOCK      as much as it takes
@@ -20,7 +20,7 @@ The states:
     queued    appended (beyond the cap: counted)     written; -> direct   -> gone
     gone      nothing                                -                -
 
-A full disk counts as a reader that is gone, but that is no quiet end: `on_gone` is told why.
+A full disk counts as a reader that is gone, and `on_gone` gets the reason.
 """
 
 from __future__ import annotations
@@ -91,10 +91,10 @@ def pipe_again(fd: int) -> int | None:
 class Writer:
     """Writes to what is behind `fd`, and holds what is refused, at most `most` bytes.
 
-    What does not fit is counted in lines and told as `lost`, a text with %d in it, where the gap
-    is. With a loop the rest goes out by itself; without one, whoever owns it calls `flush`.
-    `on_gone(why)` is called once when no more can be written; `why` is "" when nobody reads it
-    any more (`| head -1`), which is an end as good as any.
+    What does not fit is counted in lines, and `lost`, a text with %d in it, is written where the
+    gap is. With a loop the rest is written by itself; without one, the owner calls `flush`.
+    `on_gone(why)` is called once when no more can be written; `why` is "" when the reader has
+    ended (`| head -1`), which is no failure.
     """
 
     __slots__ = (
@@ -185,7 +185,7 @@ class Writer:
             self.flush()
 
     def flush(self) -> bool:
-        """Write what can go now, ask the loop for the rest; True when nothing waits any more."""
+        """Write what can be written now, the rest later by the loop; True when nothing is left."""
         left = self._budget
         while self._queue and not self.gone:
             sent = self._write(self._queue[: min(self._piece, left)])
@@ -204,7 +204,7 @@ class Writer:
         return True
 
     def forget(self) -> None:
-        """Drop what waits."""
+        """Drop what is still to be written."""
         self._queue.clear()
         self._want(False)
 
@@ -223,7 +223,7 @@ class Writer:
                 pieces -= 1
 
     def close(self) -> None:
-        """Write no more, and close our own descriptor; a second call does nothing."""
+        """Stop writing and close our own descriptor; a second call does nothing."""
         if self._fd < 0:
             return
         self._quit()
@@ -234,7 +234,7 @@ class Writer:
             os.close(fd)
 
     def _write(self, data: bytes | bytearray) -> int:
-        """How many bytes of `data` went; 0: the reader has no room."""
+        """Write what can be written of `data`: how many bytes; 0 when the reader has no room."""
         try:
             if self._poll is not None and not self._poll.poll(0):
                 return 0
@@ -249,7 +249,7 @@ class Writer:
             return 0
 
     def _want(self, want: bool) -> None:
-        """Have the loop call `flush` once there is room, or no more."""
+        """Have the loop call `flush` when there is room, or stop that."""
         if self._watch is None:
             if not want or self._loop is None:
                 return

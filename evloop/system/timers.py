@@ -7,10 +7,11 @@ A timer's life (`when` is inf unless it is armed):
     armed      armed          -> idle     -> idle, called     -> cancelled
     cancelled  LocalProtocolError         -                   nothing
 
-They stand in a heap of (when, number, timer). An entry whose timer has another number by now is
-stale; it goes when it comes to the top, or with all the others when they are the most of the heap.
+The armed timers are entries (when, number, timer) of a heap. An entry whose timer has another
+number by now is stale; it is removed when it comes to the top, or together with all other stale
+entries when these are most of the heap.
 
-`Timeouts` is one span of time for many: a deadline for each, and one timer for all.
+`Timeouts` gives many members a deadline each, all of the same span, with one timer.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ NEVER = float("inf")  # when a timer that is not armed is due
 
 
 def nothing(*_: object) -> None:
-    """A callback for who wants none."""
+    """A callback that does nothing, for callers that need none."""
 
 
 class Timer:
@@ -62,8 +63,8 @@ class Timer:
             raise LocalProtocolError("a timer cannot be moved to nan")
         self.when = when
         if self.seq:
-            # Later than queued (the common case: a deadline that is pushed back and back) costs
-            # nothing now: the entry is put right when it comes to the top.
+            # To move it later (the common case: a deadline that is put off again and again) costs
+            # nothing now: the entry is corrected when it comes to the top.
             if self._queued <= when < NEVER:
                 return
             self._forget_entry()
@@ -71,7 +72,7 @@ class Timer:
             self._timers.push(self, when)
 
     def cancel(self) -> None:
-        """Never call, and let go of the function. A second call does nothing."""
+        """Never call the function, and drop it. A second call does nothing."""
         self._fn = None
         self.when = NEVER
         if self.seq:
@@ -107,7 +108,7 @@ class Timers:
         heappush(self.heap, (when, seq, timer))
 
     def next_deadline(self) -> float:
-        """When the next timer is due; inf: none is. Afterwards the top of the heap is true."""
+        """When the next timer is due, or inf. Afterwards the top of the heap is that timer's."""
         heap = self.heap
         while heap:
             when, seq, timer = heap[0]
@@ -122,14 +123,14 @@ class Timers:
         return NEVER
 
     def take_due(self, now: float, due: deque[Timer]) -> None:
-        """Move those that are due at `now` into `due`: one that is armed anew is not among them."""
+        """Move the timers due at `now` into `due`: none of them is called twice in this pass."""
         while self.next_deadline() <= now:
             timer = heappop(self.heap)[2]
             timer.seq = 0
             due.append(timer)
 
     def count_stale(self) -> None:
-        """One more entry without a timer; when they are the most of the heap, drop them all."""
+        """One more entry is stale; when stale entries are most of the heap, drop them all."""
         self.stale += 1
         heap = self.heap
         if self.stale > STALE_TIMERS_MIN and self.stale > len(heap) // 2:
@@ -143,7 +144,7 @@ class Timers:
 
 
 class Timeouts:
-    """Who does not `stop` within `seconds` of its `start` is given to `expire`.
+    """A member that does not `stop` within `seconds` of its `start` is given to `expire`.
 
     All spans are equal, so insertion order is the order of the deadlines: one dict, one timer.
     """
@@ -177,7 +178,8 @@ class Timeouts:
 
     def _check(self) -> None:
         since, now = self._since, self._loop.now
-        # A thousand that came together also expire together: each costs a close and a line.
+        # A thousand members that started together expire together, and each costs a close and a
+        # line of the log: only some expire in one tick.
         for member, begun in list(islice(since.items(), EXPIRED_PER_TICK_MAX)):
             if begun + self.seconds > now:
                 self._timer.move(begun + self.seconds)
@@ -190,8 +192,8 @@ class Timeouts:
 
 
 class Paced:
-    """Calls `fn` when asked, but not again before `pause_s` have passed: then once, for all who
-    asked meanwhile."""
+    """Calls `fn` when asked, but not again before `pause_s` have passed: then once for all asks
+    of that time."""
 
     __slots__ = ("_asked", "_fn", "_loop", "_pause", "_ready", "_timer")
 
@@ -204,7 +206,7 @@ class Paced:
         self._timer = loop.call_at(float("inf"), self._call)
 
     def ask(self) -> None:
-        """Call it, now or when it may be called."""
+        """Call the function now, or when the pause is over."""
         if not self._asked:
             self._asked = True
             self._timer.move(max(self._loop.now, self._ready))

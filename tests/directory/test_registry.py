@@ -29,6 +29,7 @@ from evloop.directory.limits import (
     PLACE_DRAWS_MAX,
     ROOMS_ENTERED_MAX,
 )
+from evloop.directory.places import places_of
 from evloop.directory.protocol import RoomEntry
 from evloop.directory.registry import Directory
 from tests.support.pairs import both
@@ -436,33 +437,34 @@ def test_the_rooms_of_a_network_of_ours_are_counted_one_by_one_and_together() ->
     assert directory.made_by == {}
 
 
-@given(st.integers())
-def test_a_free_place_is_in_the_local_scope_and_free(seed: int) -> None:
-    directory = Directory()
-    address, port = directory.free_place(random.Random(seed))
-    first, second, third, fourth = map(int, address.split("."))
-    assert (first, second) == (239, 255)
-    assert 1 <= third <= 254
-    assert 0 <= fourth <= 255
-    assert 25000 <= port <= 29535
-    directory.add(RoomEntry("lab", address, port))
-    assert directory.free_place(random.Random(seed)) != (address, port)
+class Stuck(random.Random):
+    """Always draws the same."""
+
+    draws = 0
+
+    def getrandbits(self, bits: int) -> int:
+        self.draws += 1
+        return 0
 
 
-def test_places_that_can_not_be_found_are_not_searched_for_ever() -> None:
-    class Stuck(random.Random):
-        draws = 0
-
-        def random(self) -> float:
-            self.draws += 1
-            return 0.0
-
-    rng = Stuck()
-    directory = Directory()
-    assert directory.free_place(rng) == ("239.255.1.0", 25000)
-    directory.add(RoomEntry("lab", "239.255.1.0", 25000))
+@pytest.mark.parametrize("ipv6", [False, True])
+def test_a_room_gets_the_first_of_its_places_that_is_free(ipv6: bool) -> None:
+    """Without a draw, and the same in every directory; only when all are taken it is drawn."""
+    directory, rng = Directory(), Stuck()
+    places = list(places_of("lab", ipv6))
+    for number, place in enumerate(places):
+        for name in ("lab", "LAB", "ＬＡＢ"):
+            assert directory.free_place(name, rng, ipv6) == place
+        directory.add(RoomEntry(f"r{number}", *place))
+    directory.remove(directory.find("r5"))
+    assert directory.free_place("lab", rng, ipv6) == places[5]
+    directory.add(RoomEntry("r5", *places[5]))
+    assert rng.draws == 0
+    drawn = directory.free_place("lab", rng, ipv6)
+    assert drawn == (("ff15::", 25000) if ipv6 else ("239.255.1.0", 25000))
+    directory.add(RoomEntry("drawn", *drawn))
     rng.draws = 0
-    refused(5, "directory_full", directory.free_place, rng)
+    refused(5, "directory_full", directory.free_place, "lab", rng, ipv6)
     assert rng.draws == PLACE_DRAWS_MAX
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.live import Caller, Process
+from tests.support.processes import fresh_words
 from tests.support.pty_run import PtyRun
 
 
@@ -57,7 +58,7 @@ def test_the_name_given_last_is_kept_and_said_first(server: Process) -> None:
     assert kept.read_text() == "Fay\n" and kept.stat().st_mode & 0o777 == 0o600
     with person(server) as run:
         expect(run, "You are Fay.")
-        run.send("makeroom lab\rchat lab\r/name Gil\r")
+        run.send(f"makeroom lab {' '.join(fresh_words())}\rchat lab\r/name Gil\r")
         expect(run, "-- Fay is now Gil --")
         run.send("\x04\x04")
         assert run.wait() == 0
@@ -81,7 +82,7 @@ def test_a_room_that_is_deleted_or_made_anew_is_told_to_who_is_in_it(server: Pro
         expect(bob, "1 other is in it; deleteroom lab again")
         bob.send("deleteroom lab\r")
         expect(bob, "deleted room lab")
-        expect(mel, "room lab was deleted from the directory")
+        expect(mel, "lab was deleted; the talk goes on among who is here")
         expect(mel, "makeroom lab 239.255.7.1 5751 makes it again")
         bob.send("makeroom lab 239.255.7.2 5752\r")
         expect(mel, "room lab was made anew at 239.255.7.2:5752")
@@ -114,7 +115,7 @@ def test_a_room_is_left_and_entered_while_the_directory_is_away(tmp_path: Path) 
     try:
         with person(first, "--name=Mel") as mel:
             mel.expect_last("evloop>")
-            mel.send("makeroom lab\rchat lab\r")
+            mel.send(f"makeroom lab {' '.join(fresh_words())}\rchat lab\r")
             mel.expect_last("lab>")
             first.close()
             expect(mel, "is away")
@@ -135,7 +136,7 @@ def test_a_room_is_left_and_entered_while_the_directory_is_away(tmp_path: Path) 
 def test_a_chat_that_does_not_open_leaves_nobody_counted(server: Process) -> None:
     with person(server, "--name=Mel", "--interface=nosuch") as mel:
         mel.expect_last("evloop>")
-        mel.send("makeroom lab\rchat lab\r")
+        mel.send(f"makeroom lab {' '.join(fresh_words())}\rchat lab\r")
         expect(mel, "no interface has the name")
         assert members(server, "lab") == 0
 

@@ -16,6 +16,7 @@ import pytest
 
 from evloop.terminal.limits import PASTE_GUARD_S
 from tests.support.live import Caller, Process
+from tests.support.processes import fresh_words
 from tests.support.pty_run import PtyRun
 
 PASTE_BEGIN, PASTE_END = "\x1b[200~", "\x1b[201~"
@@ -100,7 +101,7 @@ def test_two_talk_and_a_half_typed_line_is_never_disturbed() -> None:
 def test_ctrl_bracket_leaves_at_once_from_anywhere(server: Process) -> None:
     with person("Mel", "--server", f"127.0.0.1:{server.address[1]}") as mel:
         mel.expect_last("evloop>")
-        mel.send("makeroom lab\rchat lab\r")
+        mel.send(f"makeroom lab {' '.join(fresh_words())}\rchat lab\r")
         mel.expect_last("lab>")
         mel.send("half a line\x1b[D\x1b[D\x1b\x1d")
         mel.expect_line("-- left lab --")

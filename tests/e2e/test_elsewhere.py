@@ -17,7 +17,7 @@ import pytest
 from tests.support.elsewhere import box
 from tests.support.namespaces import namespaced
 from tests.support.pairs import both
-from tests.support.processes import ROOT, Crew, Program, Seated, fresh_room, no_trace
+from tests.support.processes import ROOT, Crew, Program, Seated, fresh_room, fresh_words, no_trace
 from tests.support.pty_run import PtyRun
 from tests.support.rpc import Wire
 from tests.support.tls_files import Files
@@ -120,7 +120,7 @@ sock.close()
 def test_terminals_and_pipes_chat(crew: Crew, elsewhere: Prefix, modes: tuple[str, ...]) -> None:
     prefix = elsewhere(*modes)
     server = crew.server(prefix=prefix)
-    made = crew.finish(crew.client("makeroom", "lab", server=server, prefix=prefix))
+    made = crew.finish(crew.client("makeroom", "lab", *fresh_words(), server=server, prefix=prefix))
     assert made.status == 0, made.tell()
     piped = [crew.chatter(name, "lab", server=server, prefix=prefix) for name in ("Ann", "Bob")]
     crew.in_room(*piped)
@@ -220,7 +220,7 @@ def test_the_one_command(crew: Crew, elsewhere: Prefix) -> None:
     ann = seat(crew, elsewhere("darwin", "kqueue"), "evloop", "--server", place)
     crew.until(lambda: ann.out.endswith("evloop> "))
     assert "this one hosts it" in ann.out
-    ann.type("makeroom lab\nchat lab\n")
+    ann.type(f"makeroom lab {' '.join(fresh_words())}\nchat lab\n")
     crew.until(lambda: "-- in lab" in ann.out)
     ann.type("/quit\n")
     assert crew.finish(ann).status == 0
@@ -229,7 +229,7 @@ def test_the_one_command(crew: Crew, elsewhere: Prefix) -> None:
 
 def test_members_and_directory_on_different_systems(crew: Crew, elsewhere: Prefix) -> None:
     server = crew.server(prefix=elsewhere("darwin"))
-    crew.piped("", "makeroom", "lab", server=server)
+    crew.piped("", "makeroom", "lab", *fresh_words(), server=server)
     here = crew.chatter("Here", "lab", server=server)
     there = crew.chatter("There", "lab", server=server, prefix=elsewhere("darwin", "kqueue"))
     crew.in_room(here, there)

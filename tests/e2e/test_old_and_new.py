@@ -19,6 +19,7 @@ from tests.support.processes import (
     Crew,
     Program,
     fresh_room,
+    fresh_words,
     no_trace,
 )
 from tests.support.rpc import Wire
@@ -139,7 +140,7 @@ def test_say_and_tail_of_a_room_that_the_directory_names(
 ) -> None:
     """The directory and the tail are of one release, who says something is of the other."""
     server = serve(crew, releases[serving])
-    use(crew, releases[serving], server, "makeroom", "lab")
+    use(crew, releases[serving], server, "makeroom", "lab", *fresh_words())
     tail = crew.client(
         "--name", "Bob", "tail", "lab", "--json", server=server, prefix=releases[serving].prefix
     )
@@ -163,7 +164,7 @@ def test_news_and_who_is_in_go_through_the_directory(
     crew: Crew, releases: Releases, serving: str, using: str
 ) -> None:
     server = serve(crew, releases[serving])
-    use(crew, releases[using], server, "makeroom", "lab")
+    use(crew, releases[using], server, "makeroom", "lab", *fresh_words())
     mel = crew.client("--name", "Mel", server=server, prefix=releases[using].prefix)
     bob = crew.client("--name", "Bob", server=server, prefix=releases[serving].prefix)
     for one in (mel, bob):
@@ -188,7 +189,7 @@ def test_the_server_is_exchanged_for_the_other_under_those_who_chat(
     """An upgrade in place, and the way back: nobody who talks has to do anything."""
     path = str(tmp_path / "directory.db")
     first = serve(crew, releases[serving], "--state", path)
-    use(crew, releases[using], first, "makeroom", "lab")
+    use(crew, releases[using], first, "makeroom", "lab", *fresh_words())
     mel = crew.chatter("Mel", "lab", server=first, prefix=releases[using].prefix)
     bob = crew.chatter("Bob", "lab", server=first, prefix=releases[serving].prefix)
     crew.in_room(mel, bob)
@@ -384,7 +385,7 @@ def test_a_directory_that_the_one_command_hosts(
         "--name", "Ann", module="evloop", prefix=releases[serving].prefix, server=place
     )
     crew.until(lambda: "this one hosts it" in host.err)
-    host.type("makeroom lab\nchat lab\n")
+    host.type(f"makeroom lab {' '.join(fresh_words())}\nchat lab\n")
     crew.in_room(host)
     guest = crew.client(
         "--name", "Bob", module="evloop", prefix=releases[using].prefix, server=place

@@ -164,17 +164,18 @@ def test_a_room_that_is_not_there() -> None:
     server = Process().ready()
     try:
         at = ("--server", "{}:{}".format(*server.address))
-        status, out, err = client(*at, "chat", "lab")
+        name = f"lab-{os.getpid()}"  # whose place no other test's room has
+        status, out, err = client(*at, "chat", name)
         assert (status, out) == (FAILED, "")
-        assert err == "evloop: chat lab: there is no room lab; makeroom lab makes it\n"
+        assert err == f"evloop: chat {name}: there is no room {name}; makeroom {name} makes it\n"
         done = subprocess.run(
-            [sys.executable, "-m", "evloop", "--name", "Mel", *at, "chat", "lab"],
+            [sys.executable, "-m", "evloop", "--name", "Mel", *at, "chat", name],
             check=False, cwd=ROOT, input="hi\n", capture_output=True, text=True,
             timeout=PATIENCE_S,
         )  # fmt: skip
         assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "Mel: hi")
-        assert done.stdout.startswith("made room lab: 239.")
-        assert client(*at, "getdir")[1].startswith("  lab ")
+        assert done.stdout.startswith(f"made room {name}: 239.")
+        assert client(*at, "getdir")[1].startswith(f"  {name} ")
     finally:
         server.close()
 
@@ -185,7 +186,7 @@ def test_a_first_try_makes_the_directory_and_the_room() -> None:
         port = free.getsockname()[1]
     done = subprocess.run(
         [sys.executable, "-m", "evloop", "--name", "Mel", "--server", f"127.0.0.1:{port}",
-         "chat", "lab"],
+         "chat", f"lab-{os.getpid()}"],
         check=False, cwd=ROOT, input="hi\n", capture_output=True, text=True, timeout=PATIENCE_S,
     )  # fmt: skip
     assert done.returncode == 0

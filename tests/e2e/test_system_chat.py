@@ -22,6 +22,7 @@ from tests.support.processes import (
     Program,
     fresh_place,
     fresh_room,
+    fresh_words,
     no_trace,
 )
 from tests.support.rpc import Wire
@@ -56,7 +57,7 @@ def test_everybody_sees_each_message_once_with_its_senders_name(
     crew: Crew, count: int, mode: str
 ) -> None:
     server = crew.server()
-    crew.piped("", "makeroom", "lab", "--mode", mode, server=server)
+    crew.piped("", "makeroom", "lab", *fresh_words(), "--mode", mode, server=server)
     names = [f"P{number}" for number in range(count)]
     people = [crew.chatter(name, "lab", server=server) for name in names]
     crew.in_room(*people)
@@ -170,7 +171,7 @@ def test_the_server_is_killed_while_two_chat_and_comes_back(crew: Crew, tmp_path
     options = ("--state", str(tmp_path / "directory.db"))
     server = crew.server(*options)
     place = server.place
-    crew.piped("", "makeroom", "lab", server=place)
+    crew.piped("", "makeroom", "lab", *fresh_words(), server=place)
     ann = crew.chatter("Ann", "lab", server=place)
     bob = crew.client("--name", "Bob", server=place)
     bob.type("connect\nchat lab\n")
@@ -208,7 +209,7 @@ def test_the_server_is_killed_while_two_chat_and_comes_back(crew: Crew, tmp_path
 
 def test_a_server_that_ends_says_goodbye_to_those_who_chat(crew: Crew) -> None:
     server = crew.server()
-    crew.piped("", "makeroom", "lab", server=server)
+    crew.piped("", "makeroom", "lab", *fresh_words(), server=server)
     ann = crew.chatter("Ann", "lab", server=server)
     crew.in_room(ann)
     server.signal(signal.SIGTERM)
@@ -221,7 +222,7 @@ def test_a_server_that_ends_says_goodbye_to_those_who_chat(crew: Crew) -> None:
 def test_what_the_directory_counts_is_believed_before_anybody_is_heard(crew: Crew) -> None:
     """Many that come at once do not all speak at once: each knows how many they are."""
     server = crew.server()
-    crew.piped("", "makeroom", "lab", server=server)
+    crew.piped("", "makeroom", "lab", *fresh_words(), server=server)
     with ExitStack() as stack:
         for _ in range(6):
             wire = stack.enter_context(Wire(server.port))
@@ -312,7 +313,7 @@ def test_a_host_that_never_answers_while_chatting(crew: Crew, tmp_path: Path) ->
     place.write_text("nameserver 192.0.2.1\noptions timeout:3 attempts:3\n")
     server = crew.server()
     port = server.port
-    crew.piped("", "makeroom", "lab", server=server)
+    crew.piped("", "makeroom", "lab", *fresh_words(), server=server)
     # In a mount namespace of its own /etc/resolv.conf names a resolver that never answers, and
     # /etc/hosts knows the directory's name only until it is emptied.
     hosts = tmp_path / "hosts"
@@ -366,7 +367,7 @@ def test_connect_to_a_silent_host_gives_up_and_can_be_interrupted(crew: Crew) ->
 
 def test_say_and_tail(crew: Crew) -> None:
     server = crew.server()
-    crew.piped("", "makeroom", "ops", server=server)
+    crew.piped("", "makeroom", "ops", *fresh_words(), server=server)
     alone = crew.piped("nobody hears\n", "say", "ops", server=server)
     assert alone.status == 75 and "nobody is there" in alone.err and alone.out == ""
     ann = crew.chatter("Ann", "ops", server=server)

@@ -19,6 +19,7 @@ from tests.support.processes import (
     closed_stdin,
     environment,
     fresh_room,
+    fresh_words,
     no_trace,
 )
 from tests.support.rpc import Wire
@@ -253,7 +254,7 @@ def test_json_is_one_object_a_line(crew: Crew) -> None:
 
 def test_json_in_a_room(crew: Crew) -> None:
     server = crew.server()
-    crew.piped("", "makeroom", "lab", server=server)
+    crew.piped("", "makeroom", "lab", *fresh_words(), server=server)
     ann = crew.chatter("Ann", "lab", "--json", server=server)
     crew.in_room(ann)
     mel = crew.chatter("Mel", "lab", server=server)

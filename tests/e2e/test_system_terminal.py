@@ -12,6 +12,7 @@ from tests.support.processes import (
     Seated,
     Server,
     fresh_room,
+    fresh_words,
     no_trace,
 )
 from tests.support.rpc import Wire
@@ -32,7 +33,7 @@ def at_prompt(crew: Crew, program: Seated) -> None:
 
 def test_a_conversation_without_any_escape_byte(crew: Crew) -> None:
     server = crew.server()
-    crew.piped("", "makeroom", "lab", server=server)
+    crew.piped("", "makeroom", "lab", *fresh_words(), server=server)
     ann = crew.chatter("Ann", "lab", server=server)
     crew.in_room(ann)
     mel = seat(crew, "--server", server.place)

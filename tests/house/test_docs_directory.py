@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 import evloop
-from evloop.base.names import check_address, fold
+from evloop.base.names import check_address, fold, place_of
 from evloop.daemon.dispatcher import HANDLERS
 from evloop.daemon.metrics import (
     COUNTERS,
@@ -27,6 +27,8 @@ from evloop.daemon.metrics import (
     Metrics,
 )
 from evloop.directory import protocol, requests
+from evloop.directory.limits import PLACES_OF_A_NAME
+from evloop.directory.places import places_of
 from tests.house.pages import Page, coded, plain
 from tests.support.live import House
 from tests.support.pairs import both
@@ -185,6 +187,16 @@ def test_a_room_has_the_members_of_the_table() -> None:
 
 def test_the_modes_are_those_of_the_code() -> None:
     assert tuple(plain(mode) for mode, _ in PAGE.table("Mode", "mode")) == protocol.MODES
+
+
+def test_the_places_of_names_are_those_of_the_code() -> None:
+    table = PAGE.table("A place that follows from the name", "folded name")
+    assert len(table) == 2
+    for name, number, four, six in table:
+        for cell, ipv6 in ((four, False), (six, True)):
+            places = list(places_of(plain(name), ipv6))
+            assert place_of(*places[int(number)]) == plain(cell)
+    assert f"k = 0, 1, ... {PLACES_OF_A_NAME - 1}" in PAGE.text
 
 
 def test_the_protocol_has_the_number_of_the_code(house: House) -> None:

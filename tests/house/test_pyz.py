@@ -16,7 +16,7 @@ import pytest
 from evloop import __version__
 from evloop.base.errors import FAILED, UNREACHABLE, USAGE
 from tests.e2e.test_system_first import free_port
-from tests.support.processes import Crew, Program, Seated, environment
+from tests.support.processes import Crew, Program, Seated, environment, fresh_words
 from tests.support.sources import ROOT
 from tools import pyz
 
@@ -181,8 +181,8 @@ def test_one_file_for_a_room_of_machines(crew: Crew, archive: Path, tmp_path: Pa
     ann = Seated([sys.executable, str(archive), "--name", "Ann"], environ=plain)
     crew.add(ann)
     crew.until(lambda: ann.out.endswith("evloop> "))
-    assert f"others type: python3 evloop.pyz client --server {place}" in ann.out.replace("\r\n", "")
-    ann.type("makeroom lab\nchat lab\n")
+    assert f"\n  python3 evloop.pyz --server {place}\r\n" in ann.out
+    ann.type(f"makeroom lab {' '.join(fresh_words())}\nchat lab\n")
     crew.until(lambda: "-- in lab" in ann.out)
 
     fetch = fetch.replace("curl ", "curl -sS ")

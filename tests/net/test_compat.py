@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from evloop.base.errors import SetupError
-from evloop.net import compat
+from evloop.net import compat, interfaces
 from evloop.net.interfaces import Interface, choose_interface
 from evloop.net.multicast import destination, granted_buffer, open_receiver, open_sender, receive
 from evloop.net.tcp import tune, unacknowledged
@@ -210,11 +210,19 @@ def test_a_queue_that_is_not_told_is_empty(
 # -- the lists of interfaces -----------------------------------------------------------------------
 
 
+def refuse_netlink(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(groups: int) -> Any:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(interfaces, "open_netlink", refuse)
+
+
 @pytest.mark.parametrize("request_code", (0x8912, 0x8913), ids=("SIOCGIFCONF", "SIOCGIFFLAGS"))
 @pytest.mark.parametrize("number", (errno.ENOTTY, errno.EINVAL, errno.EPERM, errno.ENOSYS))
 def test_without_the_ioctls_the_same_interface_is_chosen(
     monkeypatch: pytest.MonkeyPatch, request_code: int, number: int
 ) -> None:
+    refuse_netlink(monkeypatch)
     before = compat.addresses()
     real = fcntl.ioctl
 
@@ -232,6 +240,7 @@ def test_without_the_ioctls_the_same_interface_is_chosen(
 
 def test_without_netlink_too(monkeypatch: pytest.MonkeyPatch) -> None:
     """libc asks netlink for the names and for getifaddrs; a sandbox may know none."""
+    refuse_netlink(monkeypatch)
 
     def refuse(*arguments: Any) -> Any:
         raise OSError(errno.EPERM, "Operation not permitted")
@@ -244,6 +253,7 @@ def test_without_netlink_too(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_nothing_at_all_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    refuse_netlink(monkeypatch)
     monkeypatch.setattr("evloop.net.interfaces.addresses", list)
     for wanted in (None, "lo", "::1"):
         with pytest.raises(SetupError, match="does not tell its interfaces: give the IPv4 address"):
@@ -275,7 +285,7 @@ ip link add name "$(printf 'k\\374che')" type veth peer name far2
 ip link add name empty type veth peer name far3
 """
 COMPARE = """
-from evloop.net import compat
+from evloop.net import compat, interfaces
 from evloop.net.interfaces import choose_interface
 kernel = compat._addresses_of_linux()
 libc = list(compat.getifaddrs())
@@ -292,7 +302,8 @@ order = [[it.address for it in entries if it.name == "net0" and "." in it.addres
 print("order", order[0] == order[1], order[0])
 print(ascii([it.name for it in kernel if not it.address or it.name.startswith("k")]))
 compat.LINUX = False
-compat.IFF_MULTICAST = 0x1000
+compat._IFF_MULTICAST_ELSEWHERE = 0x1000
+interfaces.open_netlink = lambda groups: (_ for _ in ()).throw(OSError())
 print("chosen", choose_interface("239.255.7.1", "küche", None).address)
 """
 

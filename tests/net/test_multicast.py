@@ -263,9 +263,10 @@ def test_what_the_user_says_is_done(wanted: str) -> None:
 # `add NAME ADDRESS`: an interface with something at the other end of its cable.
 NET = """
 add() {
-    ip link add "$1" type veth peer name "veth-$1"
+    far="veth-$(echo "$1" | cut -c 1-9)"
+    ip link add "$1" type veth peer name "$far"
     ip link set "$1" up
-    ip link set "veth-$1" up
+    ip link set "$far" up
     ip addr add "$2" dev "$1"
 }
 """
@@ -307,7 +308,7 @@ def test_towards_the_directory_then_the_default_route_then_any() -> None:
         '(None, ("192.0.2.77", 44444))',
         '(None, ("203.0.113.5", 44444))',
         '(None, ("127.0.0.1", 44444))',  # on this host: where members elsewhere hear us too
-        '(None, ("192.0.2.2", 44444))',
+        '(None, ("192.0.2.2", 44444))',  # and so is this one
         "(None, None)",
         '("lan0", None)',
         '("192.0.2.2", None)',
@@ -316,7 +317,7 @@ def test_towards_the_directory_then_the_default_route_then_any() -> None:
         "lan0 192.0.2.2",
         "lan0 192.0.2.2",
         "wlan0 198.51.100.2",
-        "lan0 192.0.2.2",
+        "wlan0 198.51.100.2",
         "wlan0 198.51.100.2",
         "lan0 192.0.2.2",
         "lan0 192.0.2.2",
@@ -346,13 +347,21 @@ def test_never_by_the_inside_of_this_host() -> None:
     setup = """
         add docker0 172.17.0.1/16
         add veth12 172.18.0.1/16
-        add br-0a1b 172.19.0.1/16
+        add br-0a1b2c3d4e5f 172.19.0.1/16
         ip route add default via 172.17.0.2
     """
-    directory = '(None, ("172.18.0.5", 44444))'
-    assert chosen(setup, "(None, None)", directory) == ["lo 127.0.0.1"] * 2
+    assert chosen(setup, "(None, None)") == ["lo 127.0.0.1"]
     assert chosen(setup, '("docker0", None)') == ["docker0 172.17.0.1"]  # but when told to
-    assert chosen(setup + "add lan0 192.0.2.2/24", directory) == ["lan0 192.0.2.2"]
+    directory = '(None, ("172.18.0.5", 44444))'  # and when the directory is there
+    assert chosen(setup + "add lan0 192.0.2.2/24", "(None, None)", directory) == [
+        "lan0 192.0.2.2",
+        "veth12 172.18.0.1",
+    ]
+
+
+@namespaced
+def test_a_bridge_of_a_router_is_a_lan() -> None:
+    assert chosen("add br-lan 192.168.1.1/24", "(None, None)") == ["br-lan 192.168.1.1"]
 
 
 @namespaced
@@ -385,7 +394,10 @@ def test_second_addresses_and_labels_are_known() -> None:
         ip addr add 192.0.2.3/24 dev lan0
         ip addr add 203.0.113.3/24 dev lan0 label lan0:two
     """
-    assert chosen(setup, '("192.0.2.3", None)', '("203.0.113.3", None)') == ["lan0 192.0.2.2"] * 2
+    assert chosen(setup, '("192.0.2.3", None)', '("203.0.113.3", None)') == [
+        "lan0 192.0.2.3",
+        "lan0 203.0.113.3",
+    ]
 
 
 @namespaced
@@ -409,9 +421,9 @@ def test_ipv6_directory_and_ipv6_default_route() -> None:
         "wlan0 198.51.100.2",
     ]
     assert chosen(setup, *arguments, group="ff15::7") == [
-        "lan0 192.0.2.2",
-        "lan0 192.0.2.2",
-        "wlan0 198.51.100.2",
+        "lan0 2001:db8:1::2",
+        "lan0 2001:db8:1::2",
+        "wlan0 2001:db8:2::2",
     ]
 
 

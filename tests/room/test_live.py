@@ -418,6 +418,7 @@ class InMemory:
             self._deliver([(data, source)])
 
     def reopen(self) -> None: ...
+    def move(self, address: str, port: int, choose: Callable[[], Any]) -> None: ...
 
     def close(self) -> None:
         self.closed = True

@@ -431,6 +431,13 @@ def fresh_room() -> str:
     return f"{address}:{port}"
 
 
+def fresh_words() -> tuple[str, str]:
+    """The same as words of makeroom. A room made without them has the place of its name, and so
+    meets all that are called so on this machine: those of other tests that run now, too."""
+    address, port = fresh_place()
+    return address, str(port)
+
+
 def no_trace(*programs: Program) -> None:
     """None of them showed a traceback, an internal error or a warning."""
     for program in programs:

@@ -36,16 +36,22 @@ _PURE_MODULES = {
     "framing",
     "room.events",
     "room.plain",
+    "directory.announcement",
     "directory.owner",
     "directory.pages",
+    "directory.places",
     "directory.protocol",
     "directory.registry",
     "directory.requests",
+    "directory.responder",
+    "net.links",
+    "net.netlink",
     "net.mdns",
     "net.scheduler",
     "system.timers",
     "app.commands",
     "app.completion",
+    "app.reconcile",
 }
 _NOT_PURE = {"terminal.tty", "terminal.screen_mode", "terminal.line_mode", "terminal.frontend"}
 
