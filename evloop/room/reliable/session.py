@@ -286,12 +286,10 @@ class RoomSession:
     def _posed(self, packet: Packet, data: bytes, now: float) -> None:
         """A datagram with my id: a repair of what I said, or somebody speaks in my name."""
         kind, flags, sender, seq, *_ = packet
-        if kind == DATA and self._own_came_back(packet, data, now):
-            if flags & RELAYED:
-                self._repairs.heard((sender, seq), now)
-        elif kind == DATA or self.egress.posed(seq):
-            self._announcer.defend(kind == DATA, now)
-            self._stale = True
+        if kind != DATA or not self._own_came_back(packet, data, now):
+            self._stale |= self._announcer.posed(kind == DATA, seq, now)
+        elif flags & RELAYED:
+            self._repairs.heard((sender, seq), now)
 
     def _drop(self, reason: str) -> None:
         reason = "dropped_" + reason
@@ -346,8 +344,7 @@ class RoomSession:
     def _on_nack(self, sender: bytes, seq: int, fields: Fields, source: object, now: float) -> bool:
         to, raw = fields
         member = self._presence.members.get(sender)
-        standing = member is not None and self._control(sender, member, seq, now)
-        standing = standing and self._presence.members[sender].standing(now)
+        standing = bool(member and self._control(sender, member, seq, now) and member.standing(now))
         listed = ranges(raw)
         if to == NOBODY:
             self.asker.heard_nack(listed, standing, now)
