@@ -22,6 +22,7 @@ from itertools import islice
 
 from evloop.room.reliable.gaps import IN_ORDER
 from evloop.room.reliable.limits import (
+    ASK_ALL_S,
     BULK_ASKED_MAX,
     BULK_GAPS_MIN,
     BULK_PER_S,
@@ -30,6 +31,7 @@ from evloop.room.reliable.limits import (
     HEARSAY_SENDER_GAPS_MAX,
     HEARSAY_UNHEARD_GAPS_MAX,
     HOLDERS_MAX,
+    HOLDERS_UNHEARD_MAX,
     NACK_BURST,
     NACK_MESSAGES_MAX,
     NACK_RANGES_MAX,
@@ -379,10 +381,12 @@ class NackRequester:
 class Holders:
     """Members that said they hold messages I lack."""
 
-    __slots__ = ("_asked", "_fruitless", "_rng", "_standing", "claims")
+    __slots__ = ("_all_until", "_asked", "_fruitless", "_rng", "_standing", "_unheard", "claims")
 
     def __init__(self, rng: Random) -> None:
         self._rng = rng
+        self._unheard = 0  # so often in a row one was asked and nothing came
+        self._all_until = -NEVER  # until then only all are asked
         self.claims: dict[bytes, Mapping[bytes, tuple[int, int]]] = {}
         self._standing: dict[bytes, None] = {}  # those of them that are members of standing
         self._asked: dict[bytes, float] = {}  # when each was last asked
@@ -406,6 +410,8 @@ class Holders:
 
     def bore_fruit(self) -> None:
         """A message that was missing came."""
+        if self._fruitless != NEVER:
+            self._unheard = 0
         self._fruitless = NEVER
 
     def gone(self, member: bytes, asked: bool = False) -> None:
@@ -427,11 +433,18 @@ class Holders:
         the one that was not asked for the longest time; None when all were asked just now.
 
         NOBODY when none holds any, and once after an ask that brought nothing for `patience`
-        seconds: the named member may be a liar, or busy with another. Without `strangers` only
-        members of standing are named: else all members would ask the same liar.
+        seconds, or for ASK_ALL_S when that happened HOLDERS_UNHEARD_MAX times: the named member may
+        be a liar, or busy with another. Without `strangers` only members of standing are named:
+        else all members would ask the same liar.
         """
         if self._fruitless + patience <= now:
             self._fruitless = NEVER
+            self._unheard += 1
+            if self._unheard >= HOLDERS_UNHEARD_MAX:
+                self._unheard = 0
+                self._all_until = now + ASK_ALL_S
+            return NOBODY
+        if now < self._all_until:
             return NOBODY
         shares = []
         for member, claims in self.claims.items():
