@@ -279,23 +279,18 @@ class RoomSession:
         else:
             self._stale |= _HANDLERS[kind](self, sender, seq, fields, source, now)
 
-    def _own_came_back(self, packet: Packet, data: bytes, now: float) -> bool:
-        """A DATA under my id came; whether I sent it."""
+    def _posed(self, packet: Packet, data: bytes, now: float) -> None:
+        """A datagram with my id: a repair of what I said, or somebody speaks in my name."""
+        kind, flags, sender, seq, *_ = packet
         said = self.message_log.said
-        mine = self.message_log.own_came_back(packet, data, self.nickname, now)
+        if kind != DATA or not self.message_log.own_came_back(packet, data, self.nickname, now):
+            self._stale |= self._announcer.posed(kind == DATA, seq, now)
+        elif flags & RELAYED:
+            self._repairs.heard((sender, seq), now)
         if self.message_log.said != said:
             self._confirmed = None
             self._news(now)
             self._stale = True
-        return mine
-
-    def _posed(self, packet: Packet, data: bytes, now: float) -> None:
-        """A datagram with my id: a repair of what I said, or somebody speaks in my name."""
-        kind, flags, sender, seq, *_ = packet
-        if kind != DATA or not self._own_came_back(packet, data, now):
-            self._stale |= self._announcer.posed(kind == DATA, seq, now)
-        elif flags & RELAYED:
-            self._repairs.heard((sender, seq), now)
 
     def _drop(self, reason: str) -> None:
         reason = "dropped_" + reason
@@ -507,10 +502,8 @@ class RoomSession:
             self._news(now)
 
     def _send_copies(self, now: float) -> None:
-        datagram = self._outbox.take_copy(now)
-        while datagram is not None:
+        while (datagram := self._outbox.take_copy(now)) is not None:
             self.egress.emit_copy(datagram)
-            datagram = self._outbox.take_copy(now)
 
     def _ask(self, now: float) -> None:
         if self.asker.handle_timer(now):
