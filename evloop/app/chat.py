@@ -31,8 +31,8 @@ from evloop.app.limits import (
 )
 from evloop.app.view import RoomView
 from evloop.base.errors import EvloopError, Refused
-from evloop.base.names import check_nickname, display, fold, quoted
-from evloop.directory.protocol import PLAIN
+from evloop.base.names import check_nickname, display, fold, place_of, quoted
+from evloop.directory.protocol import PLAIN, RELIABLE
 from evloop.room.events import ME, TEXT
 from evloop.room.limits import HISTORY_MESSAGES_MAX
 from evloop.system.files import write_new
@@ -91,7 +91,14 @@ class Chat:
         self.sent = 0  # datagrams with something said, counted when the room is left
         self._asked: set[str] = set()  # lines that were asked about
         self.view = RoomView(
-            loop, frontend, room.session, entry.name, style, plain=plain, on_line=self._opened
+            loop,
+            frontend,
+            room.session,
+            entry.name,
+            style,
+            place=place_of(entry.address, entry.port),
+            plain=plain,
+            on_line=self._opened,
         )
         self._loop = loop
         self._frontend = frontend
@@ -254,7 +261,10 @@ class Chat:
         self._note(report.note(f"{quoted(name)} is not shown any more on this screen{here}"))
 
     def _do_stats(self, arguments: list[str]) -> None:
-        for line in report.stats_lines({**self.room.stats(), **self.view.counts()}):
+        group, port = self.place
+        mode = PLAIN if self.plain else RELIABLE
+        where = {**self.room.way(), "group": group, "port": str(port), "mode": mode}
+        for line in report.stats_lines({**self.room.stats(), **self.view.counts()}, where):
             self._note(line)
 
     def _do_help(self, arguments: list[str]) -> None:
@@ -340,6 +350,8 @@ class Chat:
         for event in events:
             if self.state != OVER:
                 self._loop.guard(self, self.view.show, event)
+                if event.what == "deaf":
+                    self._count(self, self._counted_while_deaf)
 
     def _opened(self) -> None:
         """Something is about to be shown: say first where we are."""
@@ -347,7 +359,12 @@ class Chat:
             return
         self.state = TALKING
         self._opening.move(float("inf"))
-        self.view.enter()
+        self.view.enter(self.room.where)
+
+    def _counted_while_deaf(self, members: int) -> None:
+        """Nobody is heard. Is anybody there, by the directory?"""
+        if members == 1:
+            self.room.give_up()
 
     def _look_alone(self) -> None:
         """Nothing was heard for a while: should somebody be here?"""
@@ -358,6 +375,8 @@ class Chat:
             if members > 1 and self.state != OVER:
                 by = self.room.transport.describe()
                 self.view.note(report.alone(members, by), "")
+                if not self.plain:  # where silence is no sign
+                    self.room.rejoin()
 
         self._count(self, counted)
 

@@ -30,10 +30,19 @@ def steps() -> Iterator[None]:
     import evloop.net.compat
 
     yield
+    import evloop.net.links
+
+    yield
+    import evloop.net.netlink
+
+    yield
     import evloop.net.interfaces
 
     yield
     import evloop.net.multicast
+
+    yield
+    import evloop.room.attachment
 
     yield
     import evloop.room.live

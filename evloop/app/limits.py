@@ -14,6 +14,7 @@ CONFIRM_S = 5.0  # after the last datagram: how long the end of a pipe waits for
 PROGRESS_ROOMS = 2_000  # rooms of a listing after which its progress is shown
 NEWS_FOLD_S = 2.0  # joins and parts within it become one line
 ALONE_S = 30.0  # of silence in a room where others should be, then a hint
+DEAF_TOLD = 3  # times that a group was joined anew in vain; then a person is told
 BELL_S = 5.0  # at most one bell in it
 CONFIRM_SETTLE_S = 0.5  # who is present, but not yet heard, makes himself known within it
 OPENING_S = 0.4  # after entering: the first line names who was heard by then

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     from evloop.app.chat import Chat
     from evloop.directory.protocol import RoomEntry
+    from evloop.net.interfaces import Link, LinkWatcher
     from evloop.room.live import LiveRoom
     from evloop.terminal.frontend import Frontend
 
@@ -88,6 +89,8 @@ class Client:
         self._ending = False
         self._away = False  # the directory was lost, and the user was told
         self._random: Random | None = None
+        self._watcher: LinkWatcher | None = None  # with the first room, or the first idle moment
+        self._links: tuple[Link, ...] = ()  # the interfaces, as it told of them last
         self.style = Style(
             options.json,
             _escape_text(options.escape),
@@ -288,6 +291,7 @@ class Client:
                 if self.frontend.is_terminal:
                     self.loop.defer(self._load_late)
                     return
+            self._watch_network()
         except ImportError:  # what needs it will say so
             return
 
@@ -374,11 +378,28 @@ class Client:
         self.frontend.hold(False)
         self.on_chat(self.chat)
 
+    def _watch_network(self) -> LinkWatcher:
+        """Be told from now on what becomes of the interfaces of this machine."""
+        from evloop.net.interfaces import LinkWatcher
+
+        if self._watcher is None:
+            self._watcher = LinkWatcher(self.loop)
+            self._watcher.subscribe(self._network_changed)
+            self._links = self._watcher.links
+        return self._watcher
+
+    def _network_changed(self, links: tuple[Link, ...]) -> None:
+        before, self._links = self._links, links
+        self.loop.guard(self.link, self.link.network_changed, before, links)
+        for room in list(self._rooms):
+            self.loop.guard(room, room.network_changed, links)
+
     def _live_room(self, address: str, port: int, mode: str, members: int) -> LiveRoom:
         """The room at `address` and `port` on its sockets; SetupError when they cannot be had.
         `members`: how many the directory counts there."""
-        from evloop.net.interfaces import choose_interface
+        from evloop.net.interfaces import Chooser
         from evloop.net.multicast import MulticastTransport
+        from evloop.room.attachment import Attachment
         from evloop.room.live import LiveRoom
 
         session = SESSIONS[mode](
@@ -389,20 +410,15 @@ class Client:
             now=self.loop.now,
         )
         link, wanted = self.link, self.options.interface
-        transport = MulticastTransport(
-            self.loop,
-            address,
-            port,
-            lambda: choose_interface(
-                address, wanted, link.address if link.state == READY else None
-            ),
-            self.options.ttl,
-        )
+        links = self._watch_network().links
+        choose = Chooser(address, wanted, lambda: link.address if link.state == READY else None)
+        transport = MulticastTransport(self.loop, address, port, choose, self.options.ttl)
+        attachment = Attachment(transport.interface, links, choose, fixed=bool(wanted))
         if mode == "plain":
             session.is_own = lambda source: source == transport.source
         else:  # else many that come at once would not know of each other, and all speak
             session.expect(members)
-        return LiveRoom(self.loop, transport, session, self.wall)
+        return LiveRoom(self.loop, transport, session, self.wall, attachment)
 
     def _rng(self) -> Random:
         """The random source. Loaded late, as with all that the first prompt can do without."""

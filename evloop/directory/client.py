@@ -11,6 +11,10 @@
 A connection that the operator has ended (`closing` with `final`) is not made anew by itself: to
 come back after two seconds would undo his `kick`. It is idle, and `on_lost` is told inf.
 
+The network changes below a connection (`network_changed`): who waits tries at once when there is a
+new address or a carrier; a connection whose own address has gone is given up, as it would hang
+without an error; one that may have lost something is asked (`ping`), and given up if silent.
+
 A connection that the user asked for and that fails is told and given up: he is there and decides.
 One that was ready and is lost comes back by itself, with back-off and jitter, for ever.
 """
@@ -33,7 +37,9 @@ from evloop.base.errors import (
 from evloop.base.names import quoted
 from evloop.directory import protocol
 from evloop.directory.limits import (
+    ADDRESS_AWAY_S,
     CONNECT_S_MAX,
+    PING_S_MAX,
     RECONNECT_S_MAX,
     RECONNECT_S_MIN,
     REQUEST_S_MAX,
@@ -45,7 +51,7 @@ from evloop.net.compat import why_not_connected
 from evloop.net.resolve import Lookup
 from evloop.net.stream import OPEN, Stream
 from evloop.net.tcp import tune
-from evloop.system.timers import Timeouts, nothing
+from evloop.system.timers import NEVER, Timeouts, nothing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -53,6 +59,7 @@ if TYPE_CHECKING:
     from random import Random
     from typing import Any
 
+    from evloop.net.links import Link
     from evloop.net.stream import Hub
     from evloop.net.tls import TlsPipe
     from evloop.system.loop import Loop, Watch
@@ -160,6 +167,10 @@ class DirectoryClient:
         self._why = ""
         self._final = False  # the directory does not want this connection back
         self._timer = loop.call_at(float("inf"), self._on_timer)
+        self._own = ""  # our address of the connection
+        self._doubt = loop.call_at(NEVER, self._on_doubt)  # then it is given up
+        self._doubted = ""  # why
+        self._hurry = False  # the next try need not wait
         self._unanswered = Timeouts(loop, REQUEST_S_MAX, self._silent)
 
     # -- for the owner -----------------------------------------------------------------------
@@ -197,6 +208,41 @@ class DirectoryClient:
             raise Unreachable("not connected; connect [HOST[:PORT]] connects to a directory")
         self._ask(method, params, done)
         self._unanswered.start(self._ids)
+
+    def network_changed(self, before: tuple[Link, ...], links: tuple[Link, ...]) -> None:
+        """The interfaces of this machine were `before` and are `links` now."""
+        from evloop.net.links import LOOPBACK, arrived, holder  # late: the first prompt needs none
+
+        came = arrived(before, links)
+        if self.state in (WAITING, RESOLVING, CONNECTING, GREETING):
+            if came:
+                self._drop()
+                self._resolve()
+            return
+        if self.state != READY or not links:
+            return
+        own = holder(links, self._own)
+        if own is None:
+            self._doubted = f"its connection used {self._own}, which this machine has no more"
+            if came:
+                self._on_doubt()
+            else:
+                self._doubt.move(self._loop.now + ADDRESS_AWAY_S)
+        elif not own.flags & LOOPBACK and (came or self._doubt.when != NEVER):
+            self._doubted = "it has not answered since the network changed"
+            self._doubt.move(self._loop.now + PING_S_MAX)
+            self._ask("ping", {}, self._sure)
+
+    def _sure(self, value: object, error: EvloopError | None) -> None:
+        self._doubt.move(NEVER)
+
+    def _on_doubt(self) -> None:
+        """Do not wait for the kernel, which tries for minutes: connect anew at once."""
+        self._doubt.move(NEVER)
+        if self.wire is not None and self.state == READY:
+            self._why = self._doubted
+            self._hurry = True
+            self.wire.abort(self._why)
 
     # -- on the way to ready -----------------------------------------------------------------
 
@@ -245,6 +291,7 @@ class DirectoryClient:
             self._why = why_not_connected(self.address, error)
             self._next_address()
             return
+        self._own = str(sock.getsockname()[0]).partition("%")[0].removeprefix("::ffff:")
         self._connecting.release = nothing  # from now on it is the stream's
         self._connecting.close()
         self._connecting = None
@@ -314,13 +361,15 @@ class DirectoryClient:
         self.state = WAITING
         self._tries += 1
         most = min(RECONNECT_S_MAX, RECONNECT_S_MIN * 2 ** min(self._tries - 1, 10))
-        delay = most * (0.5 + 0.5 * self._rng().random())
+        delay = 0.0 if self._hurry else most * (0.5 + 0.5 * self._rng().random())
+        self._hurry = False
         self._timer.move(self._loop.now + delay)
         self.on_lost(why, delay)
 
     def _drop(self) -> None:
         """Let go of everything that this try holds."""
         self._timer.move(float("inf"))
+        self._doubt.move(NEVER)
         if self._lookup is not None:
             self._lookup.cancel()
             self._lookup = None

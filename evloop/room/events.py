@@ -8,7 +8,9 @@
     renamed   Renamed   sender old name                           session             a remark
     lost      Lost      sender name count                         delivery            a remark
     conflict  Conflict  sender name seq                           message_log         a remark
-    trouble   Trouble   why                                       live                a sentence
+    trouble   Trouble   why where                                 live                a sentence
+    blocked   Blocked   times                                     live                a sentence
+    deaf      Deaf      times                                     live                a sentence
     foreign   Foreign   mode                                      plain               a sentence
     full      Full      table                                     message_log         a sentence
     fault     Fault     error                                     live                a sentence
@@ -26,7 +28,10 @@
               "early" shown before what its sender had seen; "plain" text that nobody vouches for
     verified  whether a key of the room proves the sender
     why       of left: "bye" or "silent" (not heard for too long); of trouble: why nothing can be
-              sent, "" when that is over
+              sent, "" when that is over, or when the room is elsewhere now
+    where     the interface and the address by which the room is entered now, for people
+    times     how often something sent to the group did not come back; how often the group was
+              joined anew since nobody is heard
     table     what strangers filled: "gaps", "senders", "members", "claims" or "history"; told once
               a flood
     error     a bug of ours that was contained, told once a room
@@ -55,7 +60,9 @@ Left = namedtuple("Left", "what sender name why")
 Renamed = namedtuple("Renamed", "what sender old name")
 Lost = namedtuple("Lost", "what sender name count")
 Conflict = namedtuple("Conflict", "what sender name seq")
-Trouble = namedtuple("Trouble", "what why")
+Trouble = namedtuple("Trouble", "what why where", defaults=("",))
+Blocked = namedtuple("Blocked", "what times")
+Deaf = namedtuple("Deaf", "what times")
 Foreign = namedtuple("Foreign", "what mode")
 Full = namedtuple("Full", "what table")
 Fault = namedtuple("Fault", "what error")
@@ -69,10 +76,25 @@ TABLE: dict[str, Any] = {
     "lost": Lost,
     "conflict": Conflict,
     "trouble": Trouble,
+    "blocked": Blocked,
+    "deaf": Deaf,
     "foreign": Foreign,
     "full": Full,
     "fault": Fault,
 }
 
 if TYPE_CHECKING:
-    Event = Said | Joined | Left | Renamed | Lost | Conflict | Trouble | Foreign | Full | Fault
+    Event = (
+        Said
+        | Joined
+        | Left
+        | Renamed
+        | Lost
+        | Conflict
+        | Trouble
+        | Blocked
+        | Deaf
+        | Foreign
+        | Full
+        | Fault
+    )

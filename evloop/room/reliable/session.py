@@ -74,6 +74,8 @@ class RoomSession:
     `events` and `next_deadline`. No bytes make it raise.
     """
 
+    repairs = True
+
     __slots__ = (
         "_agreed", "_announcer", "_bulk", "_bye_due", "_byes", "_codec", "_confirm", "_confirmed",
         "_counts", "_deadline", "_delay", "_first_word", "_hearing", "_left", "_loss", "_now",
@@ -156,6 +158,11 @@ class RoomSession:
         """Ask all present members, again and again, until `unconfirmed` is 0."""
         self._now = now
         self._confirm.start(now)
+        self._stale = True
+
+    def solicit(self) -> None:
+        """We were away: ask the others at once for what there is."""
+        self._announcer.solicit()
         self._stale = True
 
     def expect(self, members: int) -> None:
