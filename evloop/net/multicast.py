@@ -217,9 +217,9 @@ class MulticastTransport:
         self.watches: list[Watch] = []
         self._open()
 
-    def _open(self) -> None:
+    def _open(self, interface: Interface | None = None) -> None:
         """Open both sockets; those of before are closed only once the new ones are there."""
-        interface = self._choose()
+        interface = interface or self._choose()
         receiver = open_receiver(self._address, self._port, interface)
         try:
             sender = open_sender(self._address, self._port, interface, self._ttl)
@@ -261,10 +261,10 @@ class MulticastTransport:
         """Join it again; OSError."""
         join(self._receiver, self._address, self.interface)
 
-    def reopen(self) -> Interface:
-        """Open the sockets anew, by the interface of now; SetupError: nothing has changed."""
-        self._open()
-        return self.interface
+    def reopen(self, interface: Interface | None = None) -> None:
+        """Open the sockets anew, by `interface` or the one chosen now; SetupError: nothing has
+        changed."""
+        self._open(interface)
 
     def describe(self) -> str:
         """By which interface, for people."""

@@ -44,9 +44,11 @@ class Attachment:
     be opened now (SetupError: none); `fixed`: the user has named it.
 
     `why`: why nothing can be sent, once that has lasted; "" else. `away`: it lasts, told or not.
+    `target`: by which interface the sockets are to be opened (REOPEN).
     """
 
     __slots__ = (
+        "_broken",
         "_choose",
         "_epoch",
         "_fixed",
@@ -55,6 +57,7 @@ class Attachment:
         "_since",
         "due",
         "interface",
+        "target",
         "why",
     )
 
@@ -69,10 +72,11 @@ class Attachment:
         self._fixed = fixed
         self._links = links
         self._since = NEVER  # when it began to fail
-        self._left = False  # the groups, and they were not joined again
+        self._left = NEVER  # when the groups were, if they were not joined again
         self.due = NEVER  # when to look again, though nothing has changed
         self.why = ""
-        self.opened(interface)
+        self.target = interface
+        self.opened()
 
     @property
     def away(self) -> bool:
@@ -86,24 +90,26 @@ class Attachment:
             return NO_NETWORK
         return f"{self.interface.name}, {self.interface.address}".rstrip(", ")
 
-    def opened(self, interface: Interface) -> None:
-        """The sockets were opened, on `interface`."""
-        self.interface = interface
-        link = link_of(self._links, interface.ifindex)
+    def opened(self) -> None:
+        """The sockets were opened by `target`."""
+        self.interface = self.target
+        link = link_of(self._links, self.interface.ifindex)
         self._epoch = link.epoch if link is not None else 0
-        self._since, self._left, self.due, self.why = NEVER, False, NEVER, ""
+        self._since, self._left, self.due, self.why = NEVER, NEVER, NEVER, ""
+        self._broken = False  # what was to be done could not be
 
     def failed(self, why: str, now: float) -> None:
-        """What was to be done could not be: it is tried again."""
+        """What was to be done could not be: then the sockets are to be opened anew."""
+        self._broken = True
         self._since = min(self._since, now)
         self.why = self.why or why
         self.due = now + REOPEN_AGAIN_S
 
     def rejoin(self, now: float) -> str:
         """The groups are to be left and joined, whatever the table says; the action."""
-        if self._left or self.away:
+        if self._left != NEVER or self.away:
             return NOTHING
-        self._left = True
+        self._left = now
         self.due = now + REJOIN_GAP_S
         return LEAVE
 
@@ -122,15 +128,19 @@ class Attachment:
         away = why_away(link, here.name, here.address)
         if link is None or away:
             return self._failing(link, away, now)
+        if self._broken:
+            self.target, self.due = here, NEVER
+            return REOPEN
         back, self._since, self.why = self.away, NEVER, ""
         if _is_loopback(link):
             self.due = NEVER
-            better = None if self._fixed else self._candidate()
-            return REOPEN if better is not None else BACK if back else NOTHING
-        if self._left:
+            better = not self._fixed and self._finds(self._links)
+            return REOPEN if better else BACK if back else NOTHING
+        if self._left != NEVER:
+            self.due = self._left + REJOIN_GAP_S
             if now < self.due:
                 return NOTHING
-            self._left, self.due = False, NEVER
+            self._left, self.due = NEVER, NEVER
             self._epoch = link.epoch
             return JOIN
         self.due = NEVER
@@ -144,8 +154,13 @@ class Attachment:
             self._since = now
         lacks_address = link is not None and link.flags & (UP | RUNNING) == UP | RUNNING
         until = self._since + (ADDRESS_GONE_S if lacks_address else NETWORK_GONE_S)
-        candidate = self._candidate()
-        if candidate is not None and (now >= until or self._replaces(candidate)):
+        if self._finds(tuple(link for link in self._links if link.name == self.interface.name)):
+            # The same one, with another address or made anew: nothing better comes. But what holds
+            # on one link alone may be there before DHCP has answered.
+            worse = is_on_link(self.target.address) and not is_on_link(self.interface.address)
+            if now >= until or not worse:
+                return REOPEN
+        elif now >= until and self._finds(self._links):
             return REOPEN
         if now >= until:
             self.why = self.why or away
@@ -154,22 +169,18 @@ class Attachment:
             self.due = until
         return NOTHING
 
-    def _candidate(self) -> Interface | None:
-        """By which interface it would work now; loopback is none."""
+    def _finds(self, links: tuple[Link, ...]) -> bool:
+        """Whether by one of `links` it would work now, which is then the `target`; loopback never
+        counts."""
         try:
-            found = self._choose(self._links)
+            found = self._choose(links) if links else self.interface
         except SetupError:
-            return None
-        link = link_of(self._links, found.ifindex)
+            return False
+        link = link_of(links, found.ifindex)
         if _is_loopback(link) or why_away(link, found.name, found.address):
-            return None
-        return found
-
-    def _replaces(self, found: Interface) -> bool:
-        """Whether it is the same one, with another address or made anew: nothing better comes."""
-        here = self.interface
-        worse = is_on_link(found.address) and not is_on_link(here.address)
-        return found.name == here.name and not worse
+            return False
+        self.target = found
+        return True
 
 
 def _is_loopback(link: Link | None) -> bool:

@@ -54,9 +54,9 @@ if TYPE_CHECKING:
         `deliver` is called with each burst of (datagram, source), `ready` when `send` has returned
         False and would take something again. `send` to None is to everybody, to a source to that
         one alone; OSError: it is lost, and so may be what follows. `leave` and `join` the group
-        without closing anything (OSError). `reopen` opens anew after the network has changed, or
-        raises SetupError. `describe` says for people by which way. `echoes`: what it sends to
-        everybody comes back to itself.
+        without closing anything (OSError). `reopen` opens anew after the network has changed, by
+        `interface` if one is given, or raises SetupError. `describe` says for people by which way.
+        `echoes`: what it sends to everybody comes back to itself.
         """
 
         @property
@@ -69,7 +69,7 @@ if TYPE_CHECKING:
         def send(self, data: bytes, target: Any) -> bool: ...
         def leave(self) -> None: ...
         def join(self) -> None: ...
-        def reopen(self) -> Interface | None: ...
+        def reopen(self, interface: Interface | None = None) -> None: ...
         def close(self) -> None: ...
         def describe(self) -> str: ...
         def stats(self) -> dict[str, int]: ...
@@ -289,9 +289,8 @@ class LiveRoom:
             elif action == JOIN:
                 self.transport.join()
             elif action == REOPEN:
-                interface = self.transport.reopen()
-                if interface is not None:
-                    attachment.opened(interface)
+                self.transport.reopen(attachment.target)
+                attachment.opened()
         except SetupError as error:
             attachment.failed(error.sentence, now)
         except OSError as error:  # gone while it was asked for: the next look opens it anew
@@ -357,8 +356,7 @@ class LiveRoom:
             return
         session = self.session
         waiting = self._waiting
-        held = self._held()
-        if not held:
+        if not self._held():
             waiting += self._ask(session.datagrams_to_send) or ()
             if waiting:
                 self._send(waiting)
@@ -368,7 +366,8 @@ class LiveRoom:
                 self._count_heard(event)
         if self.state == CLOSED:  # by who was told
             return
-        deadline = self._ask(session.next_deadline) if not held else self._held_until
+        held = self._held()  # by what was refused just now, too
+        deadline = self._held_until if held else self._ask(session.next_deadline)
         rested = self._faulty + FAULT_PAUSE_S
         if deadline is None or (deadline < rested and rested > self._loop.now):
             deadline = rested  # not at once, if it is due still
