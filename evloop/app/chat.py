@@ -83,6 +83,7 @@ class Chat:
         self.name = entry.name
         self.place = entry.address, entry.port
         self.room = room
+        self.mode = entry.mode
         self.plain = plain = entry.mode == PLAIN
         self.listed = listed
         self.verbatim = False
@@ -113,6 +114,12 @@ class Chat:
         self._alone = loop.call_at(float("inf"), self._look_alone)
         self._finish = loop.call_at(float("inf"), self._leave_now)
         self._settle = loop.call_at(float("inf"), self._check_finished)
+
+    def move(self, address: str, port: int) -> None:
+        """The room's sockets are at another place now: the talk goes on there."""
+        self.place = address, port
+        self.view.place = place_of(address, port)
+        self.room.move(self.view.place)
 
     def start(self) -> None:
         """Begin to send and to receive in the room."""

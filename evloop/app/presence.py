@@ -1,14 +1,18 @@
 """What the directory and the client owe each other about the room that the user is in.
 
 The directory counts who is in a room, by connection. It must therefore be told when a room is left,
-and told anew after each reconnect; and the room may be another one by then, or none. What it tells
-of other rooms becomes a remark, on a budget: anybody may make and delete rooms.
+and told anew after each reconnect; and the room may be another one by then, or none: what follows
+from that is `reconcile`'s, and done here. What the directory tells of other rooms becomes a remark,
+on a budget: anybody may make and delete rooms.
 """
 
 from __future__ import annotations
 
-from evloop.base.errors import Refused
-from evloop.base.names import fold
+from evloop.app import reconcile
+from evloop.app.limits import REMAKE_AGAIN_S_MAX
+from evloop.app.reconcile import Reconciler
+from evloop.base.errors import EvloopError, Refused, SetupError
+from evloop.base.names import check_address, check_port, fold, place_of
 from evloop.directory import protocol
 from evloop.directory.client import READY
 from evloop.system.timers import NEVER
@@ -17,48 +21,81 @@ from evloop.terminal import report
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from random import Random
     from typing import Any
 
     from evloop.app.chat import Chat
     from evloop.app.remarks import Remarks
-    from evloop.base.errors import EvloopError
     from evloop.directory.client import DirectoryClient
     from evloop.directory.protocol import RoomEntry
     from evloop.system.loop import Loop
 
 
 class Presence:
-    """`chat` is the room that the user is in, None at the prompt; `tell(text)` says a remark."""
+    """`chat` is the room that the user is in, None at the prompt; `tell(text)` says a remark.
 
-    __slots__ = ("_link", "_loop", "_remarks", "_tell", "_timer", "chat")
+    `move(chat, address, port)` opens the room's sockets at another place; SetupError. `made(value)`
+    is told of a room that was made again for the user, as the result of makeroom says it.
+    """
 
-    def __init__(self, loop: Loop, link: DirectoryClient, tell: Callable[[str], object]) -> None:
+    __slots__ = (
+        "_link",
+        "_loop",
+        "_made",
+        "_move",
+        "_reconciler",
+        "_remake",
+        "_remarks",
+        "_rng",
+        "_tell",
+        "_timer",
+        "chat",
+    )
+
+    def __init__(
+        self,
+        loop: Loop,
+        link: DirectoryClient,
+        tell: Callable[[str], object],
+        *,
+        rng: Callable[[], Random],
+        move: Callable[[Chat, str, int], object],
+        made: Callable[[object], object],
+    ) -> None:
         self.chat: Chat | None = None
         self._loop = loop
         self._link = link
         self._tell = tell
+        self._rng = rng
+        self._move = move
+        self._made = made
+        self._reconciler: Reconciler | None = None  # of `chat`, where the directory lists it
         self._remarks: Remarks | None = None  # with the first change: the first prompt has none
         self._timer = loop.call_at(NEVER, self._on_timer)
+        self._remake = loop.call_at(NEVER, self._on_remake)
+
+    def entered(self, chat: Chat) -> None:
+        """The user is in the room of `chat` now."""
+        self.chat = chat
+        away = self._link.state != READY
+        if chat.listed:
+            self._reconciler = Reconciler(chat.place, self._link.identity, away=away)
 
     def ready(self) -> None:
-        """The directory is connected, perhaps again: be counted in the room again."""
-        chat = self.chat
-        if chat is None or not chat.listed:
-            return
+        """The directory is connected, perhaps again, perhaps another: be counted in the room."""
+        if self._reconciler is not None:
+            self._do(self._reconciler.connected(self._link.identity))
 
-        def entered(value: Any, error: EvloopError | None) -> None:
-            if self.chat is not chat:
-                return
-            if isinstance(error, Refused):
-                chat.view.told(report.room_gone(chat.name, *chat.place))
-            elif error is None:
-                self._follow(chat, protocol.read_room(_room_of(value))[0])
-
-        self._link.request("enter", {"name": chat.name}, entered)
+    def lost(self) -> None:
+        """The directory is away."""
+        if self._reconciler is not None:
+            self._reconciler.lost()
+            self._remake.move(NEVER)
 
     def left(self, chat: Chat) -> None:
         """The user has left: be counted no longer. A directory that is away has forgotten us."""
-        self.chat = None
+        self.chat = self._reconciler = None
+        self._remake.move(NEVER)
         if chat.listed and self._link.state == READY:
             self._link.request("leave", {"name": chat.name}, _ignore)
 
@@ -75,14 +112,12 @@ class Presence:
 
     def changed(self, method: str, room: RoomEntry) -> None:
         """Somebody has made or deleted a room: `method` is "room_made" or "room_deleted"."""
-        chat = self.chat
-        if chat is not None and chat.listed and fold(chat.name) == fold(room.name):
+        chat, reconciler = self.chat, self._reconciler
+        if chat is not None and reconciler is not None and fold(chat.name) == fold(room.name):
             if method == "room_deleted":
-                chat.view.told(report.room_gone(chat.name, *chat.place))
-            elif (room.address, room.port) == chat.place:
-                self.ready()
+                self._do(reconciler.deleted())
             else:
-                self._follow(chat, room)
+                self._do(reconciler.made_by_other((room.address, room.port)), room)
             return
         if self._remarks is None:
             from evloop.app.remarks import Remarks
@@ -93,10 +128,85 @@ class Presence:
         self._remarks.remark("rooms", report.note(words(entry)), self._loop.now)
         self._timer.move(self._remarks.next_deadline())
 
-    def _follow(self, chat: Chat, room: RoomEntry) -> None:
-        """The directory says where the room of `chat` is: tell when that is elsewhere."""
-        if (room.address, room.port) != chat.place:
+    # -- the room that one is in, after a change ---------------------------------------------------
+
+    def _do(self, what: int, room: RoomEntry | None = None) -> None:
+        """Do what the reconciler says; `room`: what the directory says of the room."""
+        chat, reconciler = self.chat, self._reconciler
+        assert chat is not None and reconciler is not None
+        self._remake.move(reconciler.due)
+        if what == reconcile.ENTER:
+            self._link.request("enter", {"name": chat.name}, self._answer_to(chat, self._entered))
+        elif what == reconcile.MAKE:
+            address, port = reconciler.place
+            params = {"name": chat.name, "address": address, "port": port, "mode": chat.mode}
+            self._link.request("makeroom", params, self._answer_to(chat, self._remade))
+        elif what == reconcile.MOVE:
+            assert room is not None
+            self._follow(chat, room)
+        elif what == reconcile.TELL:
+            assert room is not None
             chat.view.told(report.room_moved(chat.name, room.address, room.port))
+        elif what == reconcile.GONE:
+            chat.view.told(*report.room_gone(chat.name, *chat.place))
+        elif what == reconcile.UNKNOWN:
+            chat.view.told(report.room_unknown(chat.name))
+
+    def _answer_to(self, chat: Chat, take: Callable[..., object]) -> Callable[..., object]:
+        """What takes an answer about the room of `chat`, which may have been left since."""
+        reconciler = self._reconciler
+
+        def answered(value: Any, error: EvloopError | None) -> None:
+            if self.chat is chat and self._reconciler is reconciler:
+                take(chat, reconciler, value, error)
+
+        return answered
+
+    def _entered(
+        self, chat: Chat, reconciler: Reconciler, value: Any, error: EvloopError | None
+    ) -> None:
+        if error is None:
+            room = protocol.read_room(_room_of(value))[0]
+            self._do(reconciler.found((room.address, room.port)), room)
+        elif isinstance(error, Refused) and error.reason == "no_such_room":
+            self._do(reconciler.missing(self._loop.now, self._rng()))
+
+    def _remade(
+        self, chat: Chat, reconciler: Reconciler, value: Any, error: EvloopError | None
+    ) -> None:
+        if error is None:
+            self._made(value)
+            chat.view.told(report.made_again(chat.name, *chat.place))
+            self._do(reconciler.made())
+        elif isinstance(error, Refused) and error.reason == "room_exists":
+            self._do(reconciler.made())
+        elif isinstance(error, Refused):
+            wait = (error.data or {}).get("retry_after", 0.0)
+            wait = float(wait) if isinstance(wait, (int, float)) else 0.0
+            if reconciler.refused(self._loop.now, min(wait, REMAKE_AGAIN_S_MAX)):
+                chat.view.told(report.not_made_again(chat.name, error.sentence))
+            self._remake.move(reconciler.due)
+
+    def _on_remake(self) -> None:
+        if self._reconciler is not None:
+            self._do(self._reconciler.handle_timer(self._loop.now))
+
+    def _follow(self, chat: Chat, room: RoomEntry) -> None:
+        """The room is elsewhere: go on with the talk there, or say how to follow."""
+        told = report.room_moved(chat.name, room.address, room.port)
+        try:
+            # From the network: judged before it is used.
+            place = check_address(room.address), check_port(room.port)
+            if room.mode != chat.mode:
+                chat.view.told(told)
+                return
+            self._move(chat, *place)
+        except (Refused, SetupError) as error:
+            chat.view.told(told, report.note(error.sentence))
+            return
+        assert self._reconciler is not None
+        self._reconciler.place = place
+        chat.view.told(report.talk_moves(chat.name, place_of(*place)))
 
     def _on_timer(self) -> None:
         assert self._remarks is not None  # it has armed the timer

@@ -285,14 +285,15 @@ class Prompt:
             if error is None:
                 _, room, members = protocol.read_change(value)
                 self._show_room(room, members, report.room_made(room_object(room, members)))
-                self._keep_token(room.name, value)
+                self.keep_token(value)
             done(error)
 
         self._ask("makeroom", params, made)
         self._own_changes.add(change)
 
-    def _keep_token(self, name: str, value: object) -> None:
+    def keep_token(self, value: object) -> None:
         """Keep the owner's token of a makeroom result, if it has one."""
+        name = protocol.read_change(value)[1].name
         token = value.get("token") if isinstance(value, dict) else None
         if type(token) is not str or not 0 < len(token) <= TOKEN_CHARS_MAX or not is_hex(token):
             return

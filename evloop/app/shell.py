@@ -37,7 +37,8 @@ if TYPE_CHECKING:
 
     from evloop.app.chat import Chat
     from evloop.directory.protocol import RoomEntry
-    from evloop.net.interfaces import Link, LinkWatcher
+    from evloop.net.interfaces import Chooser, Link, LinkWatcher
+    from evloop.room.attachment import Attachment
     from evloop.room.live import LiveRoom
     from evloop.terminal.frontend import Frontend
 
@@ -107,7 +108,14 @@ class Client:
         )
         trust = Trust(options, os.environ, lambda text: self.frontend.note(report.note(text)))
         self.link.make_pipe = trust.pipe
-        self._presence = Presence(loop, self.link, self._remark)
+        self._presence = Presence(
+            loop,
+            self.link,
+            self._remark,
+            rng=self._rng,
+            move=self._move_room,
+            made=self._made_again,
+        )
         self.prompt = Prompt(
             self.frontend,
             self.link,
@@ -332,6 +340,7 @@ class Client:
                 self.frontend.note(f"evloop: the name is not kept for the next start: {why}")
 
     def _lost(self, why: str, delay: float) -> None:
+        self._presence.lost()
         if self.options.command and self.chat is None:
             return  # the command has been told, and ends the program
         if not self._away:  # told once, however many tries it takes
@@ -371,7 +380,7 @@ class Client:
             on_renamed=self._keep_name,
             count=self._presence.count,
         )
-        self._presence.chat = self.chat
+        self._presence.entered(self.chat)
         self.chat.start()
         self.awaiting(False)
         self.show_prompt()
@@ -397,9 +406,7 @@ class Client:
     def _live_room(self, address: str, port: int, mode: str, members: int) -> LiveRoom:
         """The room at `address` and `port` on its sockets; SetupError when they cannot be had.
         `members`: how many the directory counts there."""
-        from evloop.net.interfaces import Chooser
         from evloop.net.multicast import MulticastTransport
-        from evloop.room.attachment import Attachment
         from evloop.room.live import LiveRoom
 
         session = SESSIONS[mode](
@@ -409,16 +416,41 @@ class Client:
             rng=self._rng(),
             now=self.loop.now,
         )
-        link, wanted = self.link, self.options.interface
-        links = self._watch_network().links
-        choose = Chooser(address, wanted, lambda: link.address if link.state == READY else None)
+        choose = self._chooser(address)
         transport = MulticastTransport(self.loop, address, port, choose, self.options.ttl)
-        attachment = Attachment(transport.interface, links, choose, fixed=bool(wanted))
         if mode == "plain":
             session.is_own = lambda source: source == transport.source
         else:  # else many that come at once would not know of each other, and all speak
             session.expect(members)
-        return LiveRoom(self.loop, transport, session, self.wall, attachment)
+        return LiveRoom(self.loop, transport, session, self.wall, self._attachment(choose))
+
+    def _chooser(self, address: str) -> Chooser:
+        """What says, now and later, by which interface that group is reached."""
+        from evloop.net.interfaces import Chooser
+
+        link = self.link
+        return Chooser(
+            address, self.options.interface, lambda: link.address if link.state == READY else None
+        )
+
+    def _attachment(self, choose: Chooser) -> Attachment:
+        """How a room follows the network that was just opened where `choose` said."""
+        from evloop.room.attachment import Attachment
+
+        links = self._watch_network().links
+        assert choose.chosen is not None
+        return Attachment(choose.chosen, links, choose, fixed=bool(choose.wanted))
+
+    def _made_again(self, value: object) -> None:
+        """A room was made for who talks in it: whoever makes one keeps its token."""
+        self.prompt.keep_token(value)
+
+    def _move_room(self, chat: Chat, address: str, port: int) -> None:
+        """The same session on new sockets at another place; SetupError: they cannot be had."""
+        choose = self._chooser(address)
+        chat.room.transport.move(address, port, choose)
+        chat.room.attachment = self._attachment(choose)
+        chat.move(address, port)
 
     def _rng(self) -> Random:
         """The random source. Loaded late, as with all that the first prompt can do without."""

@@ -100,13 +100,13 @@ class RoomView:
         "_loop",
         "_namesakes_told",
         "_on_line",
-        "_place",
         "_session",
         "_style",
         "_timer",
         "heard",
         "hidden",
         "name",
+        "place",
         "remarks",
         "speakers",
     )
@@ -125,7 +125,7 @@ class RoomView:
     ) -> None:
         now = loop.now
         self.name = name
-        self._place = place
+        self.place = place
         self.heard = False
         self.hidden = 0  # lines of members that are ignored
         self.speakers: dict[str, None] = {}
@@ -164,10 +164,11 @@ class RoomView:
         """Say something about the room, as quiet as can be."""
         self.note(text, "remark")
 
-    def told(self, text: str) -> None:
-        """Say what somebody has done to this room's entry in the directory."""
+    def told(self, *texts: str) -> None:
+        """Say what has become of this room's entry in the directory."""
         if self.remarks.allow("rooms", self._loop.now):
-            self.note(text, "")
+            for text in texts:
+                self.note(text, "")
 
     def enter(self, where: str) -> None:
         """The first line: where we are, by which way, and with whom."""
@@ -419,7 +420,7 @@ class RoomView:
         self.note(report.trouble(event.why, event.where), "")
 
     def _blocked(self, event: Blocked) -> None:
-        self.note(report.blocked(self._place), "")
+        self.note(report.blocked(self.place), "")
 
     def _deaf(self, event: Deaf) -> None:
         if event.times == DEAF_TOLD:

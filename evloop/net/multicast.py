@@ -266,6 +266,19 @@ class MulticastTransport:
         changed."""
         self._open(interface)
 
+    def move(self, address: str, port: int, choose: Callable[[], Interface]) -> None:
+        """Be at another group and port from now on, by the interface that `choose` says.
+
+        SetupError: nothing has changed.
+        """
+        before = self._address, self._port, self._choose
+        self._address, self._port, self._choose = address, port, choose
+        try:
+            self._open()
+        except BaseException:
+            self._address, self._port, self._choose = before
+            raise
+
     def describe(self) -> str:
         """By which interface, for people."""
         return self.interface.name

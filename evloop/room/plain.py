@@ -103,6 +103,11 @@ class PlainSession:
         """Use another name from now on; there is no way to tell the others."""
         self.nickname = check_nickname(nickname)
 
+    def move(self, place: str, now: float) -> None:
+        """Go on at another `place`."""
+        self.handle_timer(now)
+        self.place = place
+
     def receive_datagram(self, data: bytes, source: object, now: float) -> None:
         """Any bytes are a message; nothing, our own words, and those of a reliable room are not."""
         if self.is_own(source):

@@ -8,17 +8,17 @@ Events are tuples:
     ("line", text)    Enter; the line is empty again
     ("leave",)        the escape key (Ctrl-])
     ("eof",)          Ctrl-D on an empty line
-    ("hint", text)    Ctrl-C on an empty line: say this
+    ("hint", text)    Ctrl-C on an empty line: show this text
     ("interrupt",)    a second Ctrl-C within two seconds, or the first while `busy`
     ("suspend",)      Ctrl-Z
-    ("abort",)        Ctrl-\\, where the driver lets it through
+    ("abort",)        Ctrl-\\, where the terminal driver passes it on
 
 Modes, and what a key does in them:
 
     mode        text, paste      Enter      Esc, other command     Ctrl-C, Ctrl-G
     editing     insert           submit     the command            clear, hint, interrupt
-    searching   add to what is   take the   take the line found,   back to what was typed
-                searched for     line, send then the command
+    searching   add to the text  take the   take the line found,   back to what was typed
+                that is wanted   line, send then the command
 """
 
 from __future__ import annotations
@@ -113,8 +113,8 @@ class Editor:
         self._laid_out: tuple[list[list[str]], int, int] = [], 0, 0  # as last drawn
         self._urgent: list[tuple[Styled, int]] = []  # echoes and answers to keys: not paced
         self._bell = False
-        self.busy = False  # a command runs: Ctrl-C on an empty line is for it, at once
-        self._changed = True  # prompt, line or window: they are to be laid out anew
+        self.busy = False  # a command runs: Ctrl-C on an empty line interrupts it at once
+        self._changed = True  # the prompt, the line or the window: they must be laid out anew
         self.touched = True  # a `take` may have something to draw, or `next_deadline` has moved
         self._cleared = False
         self._hidden = False
@@ -124,7 +124,7 @@ class Editor:
         self.search: tuple[str, int, str] | None = None  # wanted, index found, what was typed
         self.set_prompt(prompt, echo=echo)
 
-    # -- what the caller sees --------------------------------------------------------------
+    # -- for the caller --------------------------------------------------------------------
 
     @property
     def text(self) -> str:
@@ -143,23 +143,23 @@ class Editor:
 
     @property
     def commands(self) -> list[str]:
-        """Those of them that are fit for a file: what was said in a room is not."""
+        """The lines of `history` that may be kept in a file: what was said in a room may not."""
         return self._line_history.commands
 
     def next_deadline(self, drawing: bool = True) -> float:
         """When `handle_timer` or `take` has something to do without a key; inf: never.
 
-        Without `drawing` (the terminal is full, or not ours) what only `take` can do is left out.
+        Without `drawing` (the terminal is full, or not ours) the deadlines of `take` are left out.
         """
         return min(self._decoder.next_deadline(), self._pacer.next_deadline(drawing))
 
     # -- input -----------------------------------------------------------------------------
 
     def feed(self, data: bytes, now: float) -> Iterator[Event]:
-        """Take bytes from the terminal; iterate over the answer to have them acted on.
+        """Take bytes from the terminal; iterating over the result acts on the keys, one by one.
 
-        Keys behind an event are acted on when the next event is asked for, so the caller can
-        change the prompt, or stop, in between; what is left then comes first in the next call.
+        Keys after an event are acted on when the next event is asked for, so the caller can change
+        the prompt, or stop, in between; the keys left over then come first in the next call.
         """
         self._keys += self._decoder.feed(data, now)
         self.touched = True
@@ -214,8 +214,8 @@ class Editor:
     def above(self, line: Styled, indent: int = 0, *, urgent: bool = False) -> None:
         """Print a line above the prompt, soon (see pacing.py); in the next `take` when `urgent`.
 
-        What waits is then printed first, so the order stays, but on a terminal that was found to
-        be slow.
+        With `urgent`, waiting lines are printed first, so that the order stays, unless the terminal
+        was found to be slow.
 
         `line` is text, or pieces of (SGR parameters, text); "\\n" breaks it, and rows after a
         break are indented by `indent` columns. Control characters are made visible.
@@ -243,9 +243,9 @@ class Editor:
         self._change()
 
     def restore(self, text: str) -> bool:
-        """Put the text of a failed send back into the line.
+        """Put the text of a failed send back into the line; whether that was possible.
 
-        False when something else was typed meanwhile: then Ctrl-Y brings the text back.
+        When something else was typed meanwhile it was not: then Ctrl-Y brings the text back.
         """
         if self.line.clusters:
             self.line.killed = split(text)
@@ -298,7 +298,7 @@ class Editor:
             lines = self._urgent + lines
             self._urgent = []
         if not (lines or self._changed):
-            return b""  # as after most datagrams: what there is to show waits for its flush
+            return b""  # the usual case after a datagram: new lines wait for the next flush
         screen = self._screen
         if self._cleared:
             self._cleared = False
@@ -306,7 +306,7 @@ class Editor:
         if lines:
             screen.print_above(lines)
         if not self._hidden:
-            if self._changed:  # a chat line is printed above the same again
+            if self._changed:  # else chat lines are printed above the same prompt and line
                 self._laid_out = self._lay_out()
             screen.show(*self._laid_out)
         self._changed = False

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
         """What the client needs of stdin, stdout and stderr together.
 
         `show` writes data (stdout), `note` what is not data (stderr). The `manner` of a note is
-        "" for a sentence to the user, "error" for one that must not be missed, "remark" for what
-        may be overlooked, "text" for what keeps its own line breaks. `complete` is set by the
+        "" for a sentence to the user, "error" for one that must not be missed, "remark" for one
+        that may be overlooked, "text" for text with its own line breaks. `complete` is set by the
         owner: (text of the line, cursor) -> candidates for the word at the cursor.
         """
 
@@ -60,8 +60,8 @@ def open_frontend(
     """The frontend for this terminal, or these pipes, and for what the user asked for.
 
     `is_command(line, chatting)`: whether a line that is submitted in a room or at the main prompt
-    is a command. Only commands go into the history file: what was said in a room is not for who
-    sits here next.
+    is a command. Only commands go into the history file: what was said in a room is not for the
+    next user of this machine.
     """
     set_ambiguous(options.wide)
     if options.plain or options.json or options.prints or not is_smart(os.environ, 0, 1):
@@ -84,5 +84,5 @@ def wants_color(choice: str, environ: Mapping[str, str]) -> bool:
 
 
 def is_tty() -> bool:
-    """Whether a person sits at both ends."""
+    """Whether both standard input and standard output are terminals."""
     return os.isatty(0) and os.isatty(1)

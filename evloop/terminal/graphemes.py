@@ -5,9 +5,9 @@ skin tone, a chain of emoji held together by U+200D, a flag (UAX #29, simplified
 takes no column of its own belongs to the one before).
 
 Nobody knows how wide a terminal draws a chain or a flag, and it is never asked. Such a cluster is
-`uncertain`: it is given the columns of its parts, the widest that any terminal uses, and whoever
-draws it goes to an absolute column behind it. A terminal that draws it narrower then shows a gap,
-and nothing is ever out of step.
+`uncertain`: it is given the columns of its parts, the widest that any terminal uses, and after it
+the renderer moves to an absolute column. A terminal that draws it narrower then shows a gap, and
+all that follows stands where it should.
 
 `unicodedata` is loaded for the first character beyond ASCII; a box without it gets the large
 blocks from a short table.
@@ -184,14 +184,15 @@ def _measure(cluster: str, charset: str) -> Cell:
     if not shown:
         return REPLACEMENT, 1, True
     if len(shown) == 1 and _is_flag_letter(shown):
-        # Half a flag: as a letter it cannot melt into what a terminal shows beside it.
+        # Half a flag is drawn as a letter, so that it cannot join with the text beside it.
         return chr(ord(shown) - 0x1F1E6 + ord("A")), 1, True
     if _traits_of(shown[0])[1]:
         shown = DOTTED_CIRCLE + shown  # a mark without a base would land on the prompt
     columns = sum(_traits_of(char)[0] for char in shown)
     if "\ufe0f" in shown:
         columns = max(columns, 2)  # drawn as an emoji
-    known = shown[0].isprintable() or shown[0].isspace()  # private or newer: terminals differ
+    # Terminals differ about characters for private use, and about those of a newer Unicode.
+    known = shown[0].isprintable() or shown[0].isspace()
     certain = known and all(
         "\u0300" <= char <= "\u036f" or "\u3099" <= char <= "\u309a" for char in shown[1:]
     )
@@ -199,7 +200,7 @@ def _measure(cluster: str, charset: str) -> Cell:
 
 
 def padded(text: str, columns: int) -> str:
-    """`text` with blanks behind it up to `columns` columns."""
+    """`text`, filled up with blanks to `columns` columns."""
     return text + " " * (columns - width(text))
 
 

@@ -26,12 +26,12 @@ States, and what a byte does in them (ECMA-48 names; `C0` are the control bytes 
     paste     kept as text       ESC[201~ -> ground, guarded     a lone leave, Ctrl-C end it
 
 A program never sends C0 inside a sequence, so one that arrives there was typed after a sequence
-that was cut: it acts at once. Above all the escape key does.
+that was cut: it acts at once, and above all the escape key does.
 
-Guarded: whoever can make you paste can put ESC[201~ into the text, so bytes that are glued to the
-end of a paste are text too: they submit nothing and act as no key. Only `handle_timer` ends that,
-after 30 ms without a byte; it must run after the tick's reads, so that silence is known and not
-guessed from how late we are.
+Guarded: pasted text may come from a stranger and contain ESC[201~, so bytes that follow the end of
+a paste without a pause are text too: they submit nothing and act as no key. Only `handle_timer`
+ends this state, after 30 ms without a byte. It must run after the tick's reads: else bytes that
+have come already, but were not read yet, would count as silence.
 """
 
 from __future__ import annotations
@@ -80,8 +80,8 @@ _ALT: dict[int, Key] = {
 _LETTERS = {"A": "up", "B": "down", "C": "right", "D": "left", "H": "home", "F": "end"}
 _TILDES = {"1": "home", "3": "delete", "4": "end", "7": "home", "8": "end"}
 _ARROWS_LOWER = {"a": "up", "b": "down", "c": "ctrl-right", "d": "ctrl-left"}  # rxvt with Ctrl
-# Final bytes of the sequences behind which a terminal reports the mouse in bytes of no sequence,
-# and how many (xterm, DECSET 1000 and 1001 without 1006): another program may have left that on.
+# Final bytes of the sequences after which a terminal sends a mouse position in raw bytes, and how
+# many (xterm, DECSET 1000 and 1001 without 1006): another program may have left that on.
 _MOUSE_BYTES = {"M": 3, "t": 2, "T": 6}
 _SEQUENCE_OPENERS = {
     ord("["): "csi",
@@ -89,18 +89,18 @@ _SEQUENCE_OPENERS = {
     **dict.fromkeys(b"]PX^_", "string"),  # OSC, DCS, SOS, PM, APC
 }
 
-# What a paste may not hold: C0 but LF, DEL, C1. CR is dealt with before, tabs become spaces.
+# What is left out of a paste: C0 but LF, DEL, C1. CR is handled before, and tabs become spaces.
 _PASTE_CLEAN: dict[int, str | None] = dict.fromkeys([*range(32), *range(0x7F, 0xA0)])
 _PASTE_CLEAN.update({0x0A: "\n", 0x09: " " * TAB_COLUMNS})
-_PASTE_CLEAN[0xFEFF] = None  # a byte order mark: of a file, not of its text
+_PASTE_CLEAN[0xFEFF] = None  # a byte order mark belongs to a file, not to its text
 _TEXT_CLEAN = dict.fromkeys(range(0x80, 0xA0))
 
 
 class KeyDecoder:
     """Turns bytes, however they were cut, into keys.
 
-    `escape` is the byte that leaves a room. `charset` is "utf-8", "latin-1" or "ascii"; in the
-    last input is still tried as UTF-8, because the terminal may well send it.
+    `escape` is the byte that leaves a room. `charset` is "utf-8", "latin-1" or "ascii"; with
+    "ascii", input is still read as UTF-8, because the terminal may well send it.
     """
 
     __slots__ = (
@@ -123,11 +123,11 @@ class KeyDecoder:
         self.reset()
 
     def reset(self) -> None:
-        """Forget everything half-received: after a suspension nothing continues."""
+        """Forget all incomplete input: after a suspension it will not be completed."""
         self._decoder = getincrementaldecoder(self._charset)("replace")
         self._state = "ground"
         self.held = bytearray()  # csi, ss3: parameters; paste: what may begin PASTE_END
-        self._report = 0  # bytes of a mouse's report that are still to come
+        self._report = 0  # bytes of a mouse report that are still to come
         self._guarded = False
         self._stuck = False  # in a paste that has been silent for PASTE_SILENCE_S
         self._after_cr = False  # in a paste: a LF now belongs to the CR before
@@ -160,7 +160,7 @@ class KeyDecoder:
         return keys
 
     def handle_timer(self, now: float) -> list[Key]:
-        """Resolve what silence resolves: a lone Esc, a cut sequence, the guard after a paste.
+        """End what silence ends: a lone Esc, a cut sequence, the guard after a paste.
 
         Call it after the reads of a tick, never before.
         """
@@ -271,7 +271,7 @@ class KeyDecoder:
     # -- what the states share ----------------------------------------------------------------
 
     def _finish(self, state: str, parameters: str, final: str) -> None:
-        """Act on a whole CSI or SS3 sequence; what is not in a table is swallowed."""
+        """Act on a whole CSI or SS3 sequence; a sequence that is in no table is ignored."""
         first, _, modifier = parameters.partition(";")
         if final == "~" and first == "200":
             self._state = "paste"
@@ -307,8 +307,8 @@ class KeyDecoder:
         self._emit((name, ""))
 
     def _finish_modified(self, parameters: str, final: str) -> None:
-        """CSI code ; modifier u, and CSI 27 ; modifier ; code ~: what another program may have
-        left switched on. Ctrl-] must work there too."""
+        """CSI code ; modifier u, and CSI 27 ; modifier ; code ~: key reports that another program
+        may have left switched on. Ctrl-] must work then too."""
         fields = parameters.split(";")
         if final == "~":
             fields = [*fields[2:3], *fields[1:2]]

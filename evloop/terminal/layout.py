@@ -4,11 +4,11 @@ A row is a list with one entry a column: the text of the cluster that begins the
 the rest of a wide one. So a column is an index, and comparing rows is comparing lists.
 The last column is never used: writing it leaves terminals in a state that they disagree about.
 
-A chat line is wrapped by the terminal itself, so where its second row begins is up to its sender:
+A chat line is wrapped by the terminal itself, so its sender decides where its second row begins:
 `hung` keeps such a row from looking like a line of somebody else.
 
-What Tab does with the candidates that it is handed is here too: their common prefix, or a list;
-and where a sentence of the program itself is broken.
+This module also makes what Tab shows of its candidates (their common prefix, or a list), and breaks
+the program's own sentences into rows.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def lay_out(
         rows = [everything[start : start + room] for start in range(0, len(everything), room)]
         at = divmod(cursor, room)
         if cursor == len(everything) and cursor and not at[1]:
-            at = (at[0] - 1, room)  # behind a full last row, not on a row of its own
+            at = (at[0] - 1, room)  # the cursor stands after a full last row, not on a new one
         return rows or [[]], *at
     row: Row = []
     rows = [row]
@@ -104,7 +104,7 @@ def hung(text: str, start: int, columns: int, indent: int) -> str:
 
     It begins in column `start`. Where a row that the terminal wraps would begin as a line of a chat
     does (a time, a name and a colon, `-- `, `* `, `? `), a line break and `indent` blanks are put
-    in: who pads a text to the width of a window cannot have the next row say what he likes. All
+    in: a sender that pads a text to the width of a window cannot forge a line in the next row. All
     other text is left to the terminal, so that it can be copied as it was said.
     """
     if columns < HUNG_COLUMNS_MIN:
@@ -114,7 +114,7 @@ def hung(text: str, start: int, columns: int, indent: int) -> str:
     if column + (len(text) if text.isascii() else 2 * len(text)) <= columns:
         return text
     rows = []
-    begin = at = 0  # of the row; of what is looked at
+    begin = at = 0  # where the row begins; which character is looked at
     while text.isascii() and at + columns - column < len(text):
         at += columns - column
         column = 0

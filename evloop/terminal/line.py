@@ -1,6 +1,6 @@
 """The line being typed: clusters, a cursor, what was killed, what can be undone.
 
-No keys, no drawing: every method changes the model and says whether anything changed.
+It knows neither keys nor drawing: a method changes the model and returns whether it did.
 
 Undo holds edits, not copies: (position, removed clusters, inserted clusters, cursor before).
 Characters typed one after another are one step, as long as no word ends in between.
@@ -61,8 +61,9 @@ class Line:
     def _splice(self, low: int, high: int, text: str, together: bool = False) -> None:
         """Put `text` where clusters[low:high] are, the cursor behind it, as one step of undo.
 
-        What then stands side by side may join: `clusters` is always what `split` makes of the
-        text. A cluster depends on nothing but what precedes it, so one to the left is enough.
+        Clusters that are neighbours afterwards may join: `clusters` is always what `split` makes of
+        the text. A cluster depends only on the text before it, so it is enough to begin one
+        cluster to the left.
         """
         clusters = self.clusters
         left = ""
@@ -196,7 +197,7 @@ class LineHistory:
         self._draft = ""
 
     def add(self, text: str, command: bool) -> None:
-        """Remember a line that was submitted; blank ones and repeats are not worth it."""
+        """Remember a line that was submitted, but no blank line and no repeat."""
         for lines in (self.lines, self.commands) if command else (self.lines,):
             if text.strip() and lines[-1:] != [text]:
                 lines.append(text)
@@ -215,7 +216,7 @@ class LineHistory:
         return self.lines[self._at]
 
     def forward(self) -> str | None:
-        """The line after, at last the half-typed one; None when that is already shown."""
+        """The line after, at the end the one being typed; None when that is already shown."""
         if self._at >= len(self.lines):
             return None
         self._at += 1

@@ -1,8 +1,8 @@
 """The frontend of the client without a line editor: pipes, files, a cooked terminal.
 
-Lines come in whole, lines go out whole; there is no redraw and no escape byte. On a terminal the
-escape key is the second end-of-line character (VEOL), so that the kernel hands the line over at
-once, without Enter. Results and chat go to stdout, everything else to stderr.
+Whole lines are read and written; nothing is redrawn. On a terminal the escape key is the second
+end-of-line character (VEOL), so that the kernel hands the line over at once, without Enter. Results
+and chat go to stdout, everything else to stderr.
 
 A frontend tells its owner (set with `owner`): `line(text)`, `leave()` for the escape key, `eof()`
 for the end of input, or Ctrl-D on an empty line, and `bad_line(why)` for what is no line of text.
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 
 class LineMode:
-    """Stdin, stdout and stderr as lines. `is_terminal`: a person sits there."""
+    """Stdin, stdout and stderr as lines. `is_terminal`: they are a terminal."""
 
     def __init__(self, loop: Loop, escape: bytes, on_gone: Callable[[str], object]) -> None:
         self.is_terminal = os.isatty(0) and os.isatty(1)
@@ -95,7 +95,7 @@ class LineMode:
     ) -> None:
         """A chat line (`parts` of report.message_parts); further lines of it are indented."""
         if own and self.is_terminal:
-            return  # it stands there, as it was typed
+            return  # it is on the screen already, as it was typed
         before, who, after, lines = parts
         head = time + before + who + after
         indent = width(head)
@@ -103,16 +103,16 @@ class LineMode:
         self._out.line(text + "\a" if bell and self.is_terminal else text)
 
     def prompt(self, text: str, *, chatting: bool) -> None:
-        """Say where Enter will go; only a person is told, and in a room it would be in the way."""
+        """Show where Enter will send the line: on a terminal only, and not in a room."""
         self._room = text.removesuffix("> ") if chatting else ""
         if self.is_terminal and not chatting:
             self._out.write(text)
 
     def progress(self, text: str) -> None:
-        """Progress is a line that is replaced: there is none without redraw."""
+        """Do nothing: progress is a line that is replaced, and this frontend redraws nothing."""
 
     def put_back(self, text: str) -> None:
-        """The line could not be sent: a cooked terminal can only show it again."""
+        """The line could not be sent: show it, since it cannot be put back to be edited."""
         if self.is_terminal:
             self._err.line(f"not sent: {text}")
 
@@ -150,7 +150,7 @@ class LineMode:
         self.hand_out()
 
     def _next(self) -> int:
-        """Which of what waits is handed out now; -1: none. A script's lines keep their order."""
+        """The index of the line to hand out now, or -1. A script's lines keep their order."""
         if not self._held:
             return 0
         assert self.owner is not None

@@ -1,9 +1,10 @@
 """When may waiting chat lines be drawn? The clock is an argument.
 
-A slow terminal swallows thousands of bytes before it says no, and then the echo of a key waits
-behind them for seconds. So chat lines wait here and leave in flushes; keys do not wait.
+A slow terminal takes thousands of bytes before it refuses any, and then the echo of a key waits
+behind them for seconds. So chat lines wait here and are drawn in batches (flushes); keys do not
+wait.
 
-Fast (the usual case): the first line at once, then one flush per FLUSH_INTERVAL_S.
+Fast (the usual case): the first line is drawn at once, then one flush in each FLUSH_INTERVAL_S.
 Measured (after the first refused write, on a line below BAUD_SLOW, or on request): each flush is
 followed by ESC[5n; the answer is a receipt. No flush while a receipt is awaited.
 
@@ -104,7 +105,7 @@ class Pacer:
         return self._first(FLUSH_BYTES_MAX)
 
     def rest(self) -> list[Waiting]:
-        """Everything that waits, out of turn; nothing when that would clog a slow terminal."""
+        """All waiting lines, before their time; none when they would fill up a slow terminal."""
         if self._state in ("ready", "awaiting") or not self._waiting:
             return []
         return self._first(NEVER)

@@ -1,4 +1,4 @@
-"""The one renderer: what stands on the screen, what should, and the fewest bytes between.
+"""The one renderer: turns what the screen shows into what it should show, with few bytes.
 
 The edit area (a progress line, the prompt and what is typed) is the last thing on the screen; chat
 lines scroll away above it. `Screen` knows the area's rows and the cursor, relative to
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     # A chat line: text, or pieces of (SGR parameters, text); "\n" breaks it.
     Styled = str | list[tuple[str, str]]
 
-TYPED = -1  # instead of an indent: a line that was typed here, and looks as its author likes
+TYPED = -1  # in place of an indent: a line that was typed here, so it is not checked for forgery
 CARRIED_MAX = 9  # columns that go over to the next row of a wrapped line, at most
 CARRY_COST = 12  # bytes of moving a row's cells; below, they are written anew
 
@@ -208,7 +208,7 @@ class Renderer:
         rows = self._rows
         composed = [_compose(line, indent, self._columns) for line, indent in lines]
         if composed[0] == "".join(map("".join, rows)) and composed[0].isascii():
-            # What was typed stays, as in a shell: it is there already.
+            # The typed line stays on the screen, as in a shell.
             self._out.append("\n" * (len(rows) - self._row))
             del composed[0]
         else:
@@ -229,7 +229,7 @@ class Renderer:
         self._reset()
 
     def restart(self) -> None:
-        """Others have written: what we showed is somewhere above. Begin on the cursor's row."""
+        """Other programs have written: our rows are somewhere above. Begin on the cursor's row."""
         self._out.append("\r\x1b[J")
         self._reset()
 
@@ -241,13 +241,13 @@ class Renderer:
     def resize(self, columns: int, rows: int) -> None:
         """The window has another size.
 
-        Where the rows went that no longer fit, terminals disagree about: leave them there as a
-        ghost and begin on a fresh row. Below the cursor there is only what was ours.
+        Terminals disagree about where rows go that no longer fit: the old rows are left as they
+        are, and drawing begins on a fresh row. Below the cursor is nothing but our own rows.
         """
         self._columns = columns
         if self._row >= rows or any(len(row) >= columns for row in self._rows):
-            # Erased from the cursor on, so that the ghost's row no longer counts as wrapped: else
-            # the next reflow would join our fresh row to it.
+            # Erase from the cursor on, so that the old row no longer counts as wrapped: else the
+            # next reflow would join our fresh row to it.
             self._out.append("\x1b[J\n")
             self._reset()
         elif len(self._rows) > 1:
@@ -264,7 +264,7 @@ def _compose(line: Styled, indent: int, columns: int) -> str:
     out = ""
     column = 0
     for style, text in [("", line)] if isinstance(line, str) else line:
-        # Mostly one row with nothing to make safe in it: found out at once, it costs a third.
+        # Most lines are one row of printable text: asking for that first takes a third of the time.
         shown = text if text.isprintable() else _safe_rows(text, indent)
         if indent != TYPED and column + 2 * len(shown) > columns:  # it may be wrapped
             shown, column = _hung_rows(shown, column, columns, indent)

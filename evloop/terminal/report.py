@@ -1,9 +1,9 @@
 """What happened, as a line for a person or as JSON for a script.
 
-The only place that words events. A function here gets raw values (remote text too) and returns
-text that is safe for a terminal; time comes in as text already, because the clock is not ours. The
-first prompt loads this module and no room: what an event of `evloop.room.events` holds comes in as
-plain values, or as the event itself, of which only the names of its fields are known here.
+All sentences about events are made here. A function gets raw values (remote text too) and returns
+text that is safe for a terminal; a time is passed as text, because no clock is read here. The first
+prompt loads this module and no package of rooms: an event of `evloop.room.events` is passed as
+plain values, or as the event itself, of which only the names of its fields are used.
 """
 
 from __future__ import annotations
@@ -34,9 +34,10 @@ def message_parts(
 ) -> tuple[str, str, str, list[str]]:
     """(before, who, after, lines): `Mel: Good morning!` is "", "Mel", ": ", ["Good morning!"].
 
-    `* Mel waves` is an action, what /me says; `? Mel: hello` a line that nobody vouches for. Text
-    of no sender stays on one line: nothing would tell its second line from a message of somebody
-    else. `said` is the time of day of a line that came long after it was said.
+    `* Mel waves` is an action, said with /me; `? Mel: hello` is a line whose sender is not known
+    (from a plain room). A text without a sender stays on one line: its second line could not be
+    told from a message of somebody else. `said` is the time of day of a line that came long after
+    it was said.
     """
     if text.isprintable() or mark == "plain" or not name:
         lines = [display(text)]
@@ -213,14 +214,14 @@ def deaf() -> str:
 
 
 def fault(error: str) -> str:
-    """A bug of ours was contained."""
+    """An exception in a callback was caught: this program has a bug."""
     return note(
         f"internal error: {display(error)}; what it was about is lost, the room goes on"
         " (/stats counts them as faults; please report it)"
     )
 
 
-# What somebody has filled -> what comes of it. The names are those of a session's "full" event.
+# A table that is full -> what that means. The names are those of a session's "full" event.
 _FULL = {
     "gaps": "what is missing is asked for in turns",
     "senders": "somebody new may not be heard",
@@ -316,13 +317,34 @@ def room_deleted(room: dict[str, object]) -> str:
     return f"deleted room {display(str(room['name']))}"
 
 
-def room_gone(name: str, address: str, port: int) -> str:
-    """The room that one is in is in the directory no more."""
-    place = f"{display(address)} {port}"
-    return note(
-        f"room {display(name)} was deleted from the directory: who is here can go on, but nobody"
-        f" new finds it; at the prompt, makeroom {display(name)} {place} makes it again"
-    )
+def room_gone(name: str, address: str, port: int) -> list[str]:
+    """The room that one is in was deleted from the directory, and how it comes back."""
+    shown = display(name)
+    again = f"makeroom {shown} {display(address)} {port}"
+    return [
+        note(f"{shown} was deleted; the talk goes on among who is here, newcomers cannot find it"),
+        note(f"at the prompt, {again} makes it again"),
+    ]
+
+
+def room_unknown(name: str) -> str:
+    """A directory of 0.1.0, which does not tell whether it is the one of before, lacks the room."""
+    return note(f"no such room in this directory: {display(name)}; the talk goes on")
+
+
+def made_again(name: str, address: str, port: int) -> str:
+    """Another directory did not know the room; now it does."""
+    return note(f"made room {display(name)} again: {display(place_of(address, port))}")
+
+
+def not_made_again(name: str, why: str) -> str:
+    """The directory did not want the room."""
+    return note(f"{display(name)} was not made again: {display(why)}; the talk goes on")
+
+
+def talk_moves(name: str, place: str) -> str:
+    """The room stands at another place now, and so do we."""
+    return note(f"{display(name)} is now at {display(place)}; the talk moves there")
 
 
 def room_moved(name: str, address: str, port: int) -> str:
@@ -341,8 +363,8 @@ def plural(count: int, thing: str) -> str:
 
 
 def json_line(kind: str, /, **members: object) -> str:
-    """One object on one line, `v` and `type` first, nothing in it that could act on a terminal."""
-    from json import dumps  # late: only who asked for JSON pays for it
+    """One object on one line, `v` and `type` first, without characters that act on a terminal."""
+    from json import dumps  # late: it is needed with `--json` only
 
     text = dumps({"v": 1, "type": kind, **members}, ensure_ascii=False, separators=(",", ":"))
     return text if text.isprintable() else text.translate(_JSON_ESCAPES)

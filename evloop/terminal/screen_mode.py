@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from evloop.system.loop import Loop
     from evloop.terminal.line_mode import Owner
 
-# SGR codes that are readable on dark and light ground; a nickname keeps its own for good.
+# SGR codes that are readable on dark and light ground; a nickname always has the same one.
 _COLORS = ("31", "32", "33", "34", "35", "36")
 _DIM, _REVERSE = "2", "7"
 _TINTS = {"remark": _DIM, "error": "1;31"}  # what may be overlooked, and what must not
@@ -47,13 +47,13 @@ _TINTS = {"remark": _DIM, "error": "1;31"}  # what may be overlooked, and what m
 
 def color_of(name: str) -> str:
     """The colour of a nickname: the same in every run and on every machine."""
-    from binascii import crc32  # late: the prompt does not wait for a library of C
+    from binascii import crc32  # late: the first prompt does not need this extension module
 
     return _COLORS[crc32(name.encode(errors="replace")) % len(_COLORS)]
 
 
 class ScreenMode:
-    """A person at a terminal. `complete` is set by the owner: (text, cursor) -> candidates."""
+    """The line editor on a terminal. The owner sets `complete`: (text, cursor) -> candidates."""
 
     def __init__(
         self,
@@ -117,7 +117,7 @@ class ScreenMode:
         if self._watch.fd < 0:
             return
         if not self._started:
-            self._come_back()  # what kept us from starting must be told
+            self._come_back()  # the reason why we could not start must be shown
         if self._directory is not None:
             try:
                 save_history(self._directory, self._loaded, self.editor.commands, self._kept)
@@ -139,8 +139,8 @@ class ScreenMode:
         if manner != "text":
             text = broken_at_blanks(text, self.columns)
         tint = _TINTS.get(manner, "") if self.color else ""
-        # What others can cause waits with the chat lines, of which only so many wait for a slow
-        # terminal; answers to what was typed do not.
+        # Notes that others can cause wait with the chat lines, whose number has a cap for a slow
+        # terminal; answers to typed lines do not wait.
         self.editor.above([(tint, text)], urgent=manner in ("error", "text"))
 
     def message(
@@ -230,7 +230,7 @@ class ScreenMode:
 
     def _leave(self) -> None:
         assert self.owner is not None
-        self.editor.discard()  # what was meant for the room is no command
+        self.editor.discard()  # a line that was meant for the room is no command
         self.owner.leave()
 
     def _interrupt(self) -> None:
@@ -248,7 +248,7 @@ class ScreenMode:
 
     def _draw(self) -> None:
         terminal, editor = self._terminal, self.editor
-        # Most ticks change nothing here: looking on costs 14,000 instructions for each of them.
+        # Most ticks change nothing here: going on would cost each of them 14,000 instructions.
         if not self._mine or not (editor.touched or self._full):
             return
         if not terminal.pending:
@@ -282,7 +282,7 @@ class ScreenMode:
         self._come_back()
 
     def _continued(self) -> None:
-        """SIGCONT: known already after our own `suspend`, news after a SIGSTOP."""
+        """SIGCONT came: expected after our own `suspend`, unexpected after a SIGSTOP."""
         if self._expected:
             self._expected = False
             return
@@ -306,7 +306,7 @@ class ScreenMode:
         self._poll.move(self._loop.now + FOREGROUND_POLL_S)
 
     def _abort(self) -> None:
-        """Ctrl-\\: give the terminal back and die of it, as the user asked."""
+        """Ctrl-\\: give the terminal back and end by that signal, as the user asked."""
         self._watch.close()
         signal.signal(signal.SIGQUIT, signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGQUIT)

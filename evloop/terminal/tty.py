@@ -32,7 +32,7 @@ from evloop.terminal.limits import RECEIPT_DRAIN_MS
 
 try:
     import termios
-except ImportError:  # elsewhere one clear line says what is missing
+except ImportError:  # on other systems one line says what is missing
     raise SystemExit("evloop: this Python has no termios; evloop needs Linux or a Unix") from None
 
 TYPE_CHECKING = False
@@ -53,7 +53,7 @@ _BAUDS = {
 
 
 def charset_of(environment: dict[str, str] | os._Environ[str]) -> str:
-    """ "utf-8", "latin-1" or "ascii", by hand: Python claims UTF-8 in the C locale too."""
+    """ "utf-8", "latin-1" or "ascii" by the locale: Python claims UTF-8 in the C locale too."""
     for variable in ("LC_ALL", "LC_CTYPE", "LANG"):
         value = environment.get(variable, "")
         if value:
@@ -234,7 +234,7 @@ class Tty:
             signal.signal(signal.SIGQUIT, self._quit or signal.SIG_DFL)  # type: ignore[arg-type]
 
     def _break_through(self) -> None:
-        """Stopped by Ctrl-S, or full: drop what waits, but not what the shell needs.
+        """The terminal is stopped by Ctrl-S, or full: drop output, but not what the shell needs.
 
         TCOON alone lifts only what TCOOFF did; after the pair the Ctrl-S is lifted too.
         """
@@ -250,13 +250,13 @@ class Tty:
         self._out.forget()
 
     def _on_quit(self, signum: int, _frame: object) -> None:
-        """Ctrl-\\: the way out of a program that hangs."""
+        """Ctrl-\\: give the terminal back, then end, even when the program hangs."""
         self.leave()
         signal.signal(signum, signal.SIG_DFL)
         os.kill(os.getpid(), signum)
 
     def _drain_receipt(self) -> None:
-        """Read the answer that is on its way, or the shell would have it typed to it."""
+        """Read the terminal's answer that is still to come: else the shell gets it as input."""
         self._owed = False
         poll = select.poll()
         poll.register(self.fileno(), select.POLLIN)
@@ -315,7 +315,7 @@ class Tty:
         Then call `resume`.
         """
         if signal.getsignal(signal.SIGTSTP) == signal.SIG_IGN:
-            return  # who started us wants us not to be stopped
+            return  # our parent has set SIGTSTP to be ignored: we must not stop
         self.leave()
         before = signal.signal(signal.SIGTSTP, signal.SIG_DFL)
         os.kill(0, signal.SIGTSTP)  # we stop in here
@@ -327,8 +327,8 @@ class Tty:
         True: raw mode is on again. False: we are in the background, so neither read nor write.
         """
         if self.raw:
-            # Stopped without being asked, perhaps: the shell may have set the terminal. Ours is
-            # set again; what it was before we came is still known.
+            # Perhaps we were stopped by a SIGSTOP, and the shell has changed the terminal: set raw
+            # mode again. The user's own settings are still known.
             self._forget_raw()
         self.enter()
         return self.raw

@@ -82,7 +82,7 @@ def test_a_room_that_is_deleted_or_made_anew_is_told_to_who_is_in_it(server: Pro
         expect(bob, "1 other is in it; deleteroom lab again")
         bob.send("deleteroom lab\r")
         expect(bob, "deleted room lab")
-        expect(mel, "room lab was deleted from the directory")
+        expect(mel, "lab was deleted; the talk goes on among who is here")
         expect(mel, "makeroom lab 239.255.7.1 5751 makes it again")
         bob.send("makeroom lab 239.255.7.2 5752\r")
         expect(mel, "room lab was made anew at 239.255.7.2:5752")

@@ -425,6 +425,8 @@ class InMemory:
 
     def reopen(self, interface: object = None) -> None: ...
 
+    def move(self, address: str, port: int, choose: Callable[[], Any]) -> None: ...
+
     def close(self) -> None:
         self.closed = True
 

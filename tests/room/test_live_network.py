@@ -88,6 +88,8 @@ class Transport:
     def reopen(self, interface: Interface | None = None) -> None:
         self._note(interface)
 
+    def move(self, address: str, port: int, choose: Any) -> None: ...
+
     def close(self) -> None: ...
 
     def describe(self) -> str:

@@ -50,6 +50,7 @@ _PURE_MODULES = {
     "system.timers",
     "app.commands",
     "app.completion",
+    "app.reconcile",
 }
 _NOT_PURE = {"terminal.tty", "terminal.screen_mode", "terminal.line_mode", "terminal.frontend"}
 

@@ -52,6 +52,8 @@ from evloop.system.timers import NEVER
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from evloop.room.reliable.packets import Datagram
 
     Key = tuple[bytes, int]
@@ -96,6 +98,15 @@ class Outbox:
             heappush(self._copies, (now + COPY_TIMER_S, message.seq, more - 1, message.datagram))
             self._repeated[message.seq] = None
         return as_copy(message.datagram, more)
+
+    def moved(self, tagged: Callable[[bytes], bytes]) -> None:
+        """The room is at another place: what waits goes out as `tagged` makes it."""
+        for index, message in enumerate(self.queue):
+            self.queue[index] = message._replace(datagram=tagged(message.datagram))
+        # In its order as it was: of two copies the moments and numbers differ.
+        self._copies = [
+            (due, seq, more, tagged(datagram)) for due, seq, more, datagram in self._copies
+        ]
 
     def repeats(self, seq: int) -> bool:
         """Whether copies of my message number `seq` are still to be sent: it needs no repair."""
@@ -155,6 +166,12 @@ class Egress:
         self.echoes[datagram] = None
         if len(self.echoes) > ECHOES_MAX:
             del self.echoes[next(iter(self.echoes))]
+
+    def moved(self) -> None:
+        """The room is at another place: what was sent does not come back there, and where single
+        members are is not known yet."""
+        self.out = [(self._codec.tagged(one), None) for one, to in self.out if to is None]
+        self.echoes.clear()
 
     def came_back(self, data: bytes) -> bool:
         """Whether `data` is byte for byte a datagram that I sent: it needs no parsing then.

@@ -27,7 +27,7 @@ from evloop.room.reliable.limits import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from evloop.room.events import Said
     from evloop.room.reliable.reorder import Message
@@ -114,6 +114,14 @@ class History:
             held.messages[message.seq] = (held.messages[message.seq][0], message)
             if message.seq in held.shown:
                 held.shown[message.seq] = (message.lamport, held.shown[message.seq][1])
+
+    def tag(self, tagged: Callable[[bytes], bytes]) -> None:
+        """Keep of each message what `tagged` makes of its datagram, which stays as long."""
+        for table in (self._members, self._strangers):
+            for held in table.values():
+                for seq, (since, message) in held.messages.items():
+                    now = message._replace(datagram=tagged(message.datagram))
+                    held.messages[seq] = (since, now)
 
     def _place(self, sender: bytes, standing: bool) -> _Held:
         """The place of `sender`, which is no longer a stranger once it has `standing`."""

@@ -275,6 +275,12 @@ class MessageLog:
             self.history.replace(queue[index])
             further = message.more
 
+    def moved(self) -> None:
+        """The room is at another place: what is held has tags of that one, as with everybody who
+        moves, so that a repair from any of them is the same datagram."""
+        self.history.tag(self._codec.tagged)
+        self._posed.clear()
+
     def sent(self, message: Message, now: float) -> None:
         """`message`, the next of mine, was sent."""
         self.own.hi = self.own.word = message.seq + 1

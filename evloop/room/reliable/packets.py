@@ -173,6 +173,18 @@ class Codec:
         self._hash = blake2b(place.encode() + b"\0", digest_size=TAG_BYTES, key=key)
         self._key_id = 1 if key else 0
 
+    def move(self, place: str) -> None:
+        """The room is at another place from now on. LocalProtocolError: its key is of the old."""
+        if self._key_id:
+            raise LocalProtocolError("the key of a room belongs to its place")
+        self._hash = blake2b(place.encode() + b"\0", digest_size=TAG_BYTES)
+
+    def tagged(self, datagram: bytes) -> bytes:
+        """The same datagram with the tag of the place of now; nothing else in it changes."""
+        untagged = datagram[:-TAG_BYTES]
+        covered = b"%b%c%b" % (untagged[:3], untagged[3] & UNDER_TAG, untagged[4:])
+        return untagged + self._tag(covered)
+
     def _tag(self, covered: bytes) -> bytes:
         hasher = self._hash.copy()  # the place is hashed once a room, not once a datagram
         hasher.update(covered)

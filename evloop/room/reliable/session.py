@@ -146,6 +146,18 @@ class RoomSession:
         self._announcer.soon()
         self._stale = True
 
+    def move(self, place: str, now: float) -> None:
+        """Go on at another `place`, with all that was said and all members: whoever moves too is
+        heard there. LocalProtocolError: a room with a key stays where it is."""
+        self._codec.move(place)
+        self.message_log.moved()
+        self._outbox.moved(self._codec.tagged)
+        self.egress.moved()
+        self._now = now
+        self._announcer.soon()
+        self._stale = True
+        self._agreed = False  # others may be there
+
     def leave(self, now: float, wall: int) -> None:
         """Say goodbye BYE_TIMES; after that there is nothing to do (`next_deadline` is inf)."""
         self._now = now
