@@ -75,8 +75,10 @@ class Attachment:
         self._left = NEVER  # when the groups were, if they were not joined again
         self.due = NEVER  # when to look again, though nothing has changed
         self.why = ""
-        self.target = interface
-        self.opened()
+        self._broken = False  # what was to be done could not be
+        self.interface = self.target = interface
+        link = link_of(links, interface.ifindex)
+        self._epoch = link.epoch if link is not None else 0
 
     @property
     def away(self) -> bool:
@@ -91,12 +93,17 @@ class Attachment:
         return f"{self.interface.name}, {self.interface.address}".rstrip(", ")
 
     def opened(self) -> None:
-        """The sockets were opened by `target`."""
+        """The sockets were opened by `target`.
+
+        On the same device its epoch stays what it was: while the old sockets were in the group the
+        kernel reported nothing of the new ones, so they must be joined anew if it is another.
+        """
+        link = link_of(self._links, self.target.ifindex)
+        if self.target.ifindex != self.interface.ifindex:
+            self._epoch = link.epoch if link is not None else 0
         self.interface = self.target
-        link = link_of(self._links, self.interface.ifindex)
-        self._epoch = link.epoch if link is not None else 0
         self._since, self._left, self.due, self.why = NEVER, NEVER, NEVER, ""
-        self._broken = False  # what was to be done could not be
+        self._broken = False
 
     def failed(self, why: str, now: float) -> None:
         """What was to be done could not be: then the sockets are to be opened anew."""
@@ -107,8 +114,9 @@ class Attachment:
 
     def rejoin(self, now: float) -> str:
         """The groups are to be left and joined, whatever the table says; the action."""
-        if self._left != NEVER or self.away:
-            return NOTHING
+        link = link_of(self._links, self.interface.ifindex)
+        if self._left != NEVER or self.away or link is None or _is_loopback(link):
+            return NOTHING  # no switch has forgotten anything
         self._left = now
         self.due = now + REJOIN_GAP_S
         return LEAVE

@@ -308,7 +308,11 @@ class LiveRoom:
             if action in (JOIN, REOPEN, BACK):
                 self.session.solicit()
                 self._unanswered, self._own_lost = NEVER, 0
-        self._tell_trouble(attachment.why, attachment.where != before)
+        if action != NOTHING or attachment.why:  # else what a firewall refuses is refused still
+            self._tell_trouble(attachment.why, attachment.where != before)
+        if action == REOPEN and not attachment.away:
+            self._do(attachment.look(now))
+            return
         self._network.move(attachment.due)
         if action != NOTHING or not attachment.away:
             self.pump()

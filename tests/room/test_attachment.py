@@ -34,6 +34,7 @@ class Room:
 
     def __init__(self, *links: Link, wanted: str | None = None) -> None:
         self.now = 100.0
+        self.then = NOTHING  # what is to be done when the sockets were opened anew
         self.links = links
         self.choose = Chooser(GROUP, wanted, lambda: None)
         self.at = Attachment(self.choose(links), links, self.choose, fixed=wanted is not None)
@@ -51,6 +52,7 @@ class Room:
     def _did(self, action: str) -> str:
         if action == REOPEN:
             self.at.opened()
+            self.then = self.at.look(self.now)
         return action
 
 
@@ -217,3 +219,25 @@ def test_where_the_system_tells_nothing_all_is_as_it_is() -> None:
     at = Attachment(Interface(0, "192.0.2.2", "192.0.2.2"), (), choose, fixed=True)
     assert at.look(5.0) == NOTHING and at.due == NEVER and not at.away
     assert at.where == "192.0.2.2, 192.0.2.2"
+
+
+def test_a_carrier_that_is_back_with_another_address_is_joined_anew_too() -> None:
+    """The old sockets were in the group while the new ones joined it: nobody was told of that."""
+    room = Room(LO, ETH0)
+    assert room.table(LO, DEAD) == NOTHING
+    assert room.wait(NETWORK_GONE_S) == NOTHING
+    assert room.table(LO, link(2, "eth0", "192.0.2.50", epoch=2)) == REOPEN
+    assert room.then == LEAVE
+    assert room.wait(REJOIN_GAP_S) == JOIN
+    assert room.table(LO, link(2, "eth0", "192.0.2.51", epoch=2)) == REOPEN
+    assert room.then == NOTHING
+    assert room.table(LO, link(7, "eth0", "192.0.2.51", epoch=9)) == REOPEN  # another device
+    assert room.then == NOTHING
+
+
+def test_on_loopback_and_where_nothing_is_told_nothing_is_left() -> None:
+    room = Room(LO)
+    assert room.at.rejoin(room.now) == NOTHING
+    assert room.table(LO._replace(epoch=9)) == NOTHING
+    at = Attachment(Interface(0, "x", "192.0.2.2"), (), room.choose, fixed=True)
+    assert at.rejoin(room.now) == NOTHING

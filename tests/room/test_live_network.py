@@ -305,3 +305,21 @@ def test_a_room_that_is_left_follows_nothing(world: World) -> None:
     room.rejoin()
     world.wait(100.0)
     assert world.transport.did == []
+
+
+def test_what_a_firewall_refuses_is_not_mended_by_a_change_of_the_network(world: World) -> None:
+    room = world.room(LO, ETH0)
+    world.transport.error = OSError(errno.EPERM, "Operation not permitted")
+    room.say("1", 0)
+    world.told.clear()
+    room.network_changed((LO, ETH0, ETH0._replace(ifindex=3, name="eth1")))
+    assert world.told == [] and room.trouble
+
+
+def test_another_address_after_a_carrier_was_lost_is_joined_anew(world: World) -> None:
+    room = world.room(LO, ETH0)
+    room.network_changed((LO, DEAD))
+    room.network_changed((LO, MOVED._replace(epoch=2)))
+    assert world.transport.did == [Interface(2, "eth0", "192.0.2.50"), "leave"]
+    world.wait(REJOIN_GAP_S)
+    assert world.transport.did[2:] == ["join"]
