@@ -53,8 +53,15 @@ def prepare(client: Client) -> None:
             then(error)
             return
         options = parse_options(["--memory"])
+        options.interface = client.options.interface
+        options.no_announce = client.options.no_announce
         _survive(client, log)
-        server = Server(client.loop, options, log, client.loop.stop)
+        try:
+            server = Server(client.loop, options, log, client.loop.stop)
+        except SetupError as wrong:  # the named interface is not there
+            then(wrong)
+            return
+        server.kind = "guest"
         try:
             server.listen([f":{port}"])
         except SetupError:

@@ -18,7 +18,13 @@ from tests.support.processes import Crew
 from tests.support.sources import imports, is_pure
 
 # Of the tests' own helpers, those that need nothing but text.
-PURE_HELPERS = ("support.json_texts", "support.pairs", "support.screen")
+PURE_HELPERS = (
+    "support.json_texts",
+    "support.mdns",
+    "support.pairs",
+    "support.responders",
+    "support.screen",
+)
 LINUX = sys.platform == "linux"
 OWN_DESCRIPTORS = "/proc/self/fd" if LINUX else "/dev/fd"
 STUCK_S = 60.0  # then every thread's stack is printed, though the test goes on

@@ -2,7 +2,9 @@
 complete -c evloop-server -f
 complete -c evloop-server -s h -l help -d 'show this help message and exit'
 complete -c evloop-server -l listen -x -d 'where to listen (again for more); default: every address, port 44444; port 0 takes any free one and prints it'
-complete -c evloop-server -l interface -x -a '(command ls /sys/class/net 2>/dev/null)' -d 'the interface for multicast'
+complete -c evloop-server -l interface -x -a '(command ls /sys/class/net 2>/dev/null)' -d 'the one interface for multicast'
+complete -c evloop-server -l name -x -d 'what others see it called (default: this host)'
+complete -c evloop-server -l no-announce -d 'do not announce it on the network'
 complete -c evloop-server -l no-probe -d 'send nothing to a group when doctor asks for it'
 complete -c evloop-server -l state -r -F -d 'where the rooms are kept (sqlite3)'
 complete -c evloop-server -l memory -d 'keep the rooms in memory only'

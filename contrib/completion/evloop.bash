@@ -74,7 +74,7 @@ _evloop_client() {
     esac
     if [[ $word == -* ]]; then
         if [[ $command == say ]]; then _evloop_fits $own; return 0; fi
-        _evloop_fits $own -h --help --server --name --interface --ttl --tls --tls-ca --tls-cert --tls-key --plain --slow --wide --time --color --escape --no-history --json --debug --version
+        _evloop_fits $own -h --help --server --name --interface --ttl --tls --tls-ca --tls-cert --tls-key --plain --slow --wide --time --color --escape --no-history --no-announce --json --debug --version
     elif [[ -z $command ]]; then
         _evloop_fits getdir makeroom deleteroom chat say tail help
     elif ((arguments == 0)); then
@@ -88,10 +88,11 @@ _evloop_client() {
 _evloop_server() {
     local word=${COMP_WORDS[COMP_CWORD]} command arguments before server
     COMPREPLY=()
-    _evloop_look "--listen --interface --state --backup --max-clients --max-per-address --max-rooms --rooms-per-address --change-rate --delete --expire --tls-cert --tls-key --tls-client-ca --make-cert --metrics-file --stats-from"
+    _evloop_look "--listen --interface --name --state --backup --max-clients --max-per-address --max-rooms --rooms-per-address --change-rate --delete --expire --tls-cert --tls-key --tls-client-ca --make-cert --metrics-file --stats-from"
     case $before in
         --listen) :; return 0 ;;
         --interface) _evloop_fits $(command ls /sys/class/net 2>/dev/null); return 0 ;;
+        --name) :; return 0 ;;
         --state) _evloop_files; return 0 ;;
         --backup) _evloop_files; return 0 ;;
         --max-clients) :; return 0 ;;
@@ -108,7 +109,7 @@ _evloop_server() {
         --metrics-file) _evloop_files; return 0 ;;
         --stats-from) :; return 0 ;;
     esac
-    _evloop_fits -h --help --listen --interface --no-probe --state --memory --backup --max-clients --max-per-address --max-rooms --rooms-per-address --change-rate --delete --expire --tls-cert --tls-key --tls-client-ca --make-cert --metrics-file --stats-from --quiet -v --verbose --debug --version
+    _evloop_fits -h --help --listen --interface --name --no-announce --no-probe --state --memory --backup --max-clients --max-per-address --max-rooms --rooms-per-address --change-rate --delete --expire --tls-cert --tls-key --tls-client-ca --make-cert --metrics-file --stats-from --quiet -v --verbose --debug --version
 }
 
 complete -F _evloop_client evloop evloop-client

@@ -52,6 +52,7 @@ complete -c evloop -n 'not __evloop_at say' -l time -x -a 'off HH:MM iso' -d 'ti
 complete -c evloop -n 'not __evloop_at say' -l color -x -a 'auto always never'
 complete -c evloop -n 'not __evloop_at say' -l escape -x -d 'leaves the room (default ^])'
 complete -c evloop -n 'not __evloop_at say' -l no-history -d 'keep no history of typed lines, and no name'
+complete -c evloop -n 'not __evloop_at say' -l no-announce -d 'host unannounced (python3 -m evloop)'
 complete -c evloop -n 'not __evloop_at say' -l json -d 'one JSON object a line'
 complete -c evloop -n 'not __evloop_at say' -l debug -d 'show the trace of an internal error'
 complete -c evloop -n 'not __evloop_at say' -l version -d 'show program\'s version number and exit'

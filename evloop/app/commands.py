@@ -11,8 +11,6 @@ that says why and what to type instead. At the prompt every word may have a `/` 
 
 from __future__ import annotations
 
-from collections import namedtuple
-
 from evloop.base.errors import USAGE, EvloopError
 from evloop.base.names import quoted
 
@@ -20,10 +18,39 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-Command = namedtuple("Command", "word where usage least most options summary completes")
-# least, most: number of arguments (most None: the rest of the line is one text argument);
-# options: {"--mode": ("reliable", "plain")}, None instead of the choices: any text, (): no value;
-# completes: what Tab offers for the first argument ("rooms", "names", "commands" or "").
+
+class Command:
+    """One row of COMMANDS.
+
+    `least`, `most`: how many arguments it takes (`most` UNLIMITED: the second and all further
+    words are text; None: the rest of a chat line is one text argument);
+    `options`: {"--mode": ("reliable", "plain")}, None instead of the choices: any text, (): no
+    value; `completes`: what Tab offers for the first argument ("rooms", "names", "commands", "").
+    """
+
+    # No named tuple: to make the class of one takes 0.1 ms, and each start would wait for it.
+    __slots__ = ("completes", "least", "most", "options", "summary", "usage", "where", "word")
+
+    def __init__(
+        self,
+        word: str,
+        where: tuple[str, ...],
+        usage: str,
+        least: int,
+        most: int | None,
+        options: dict[str, tuple[str, ...] | None],
+        summary: str,
+        completes: str,
+    ) -> None:
+        self.word = word
+        self.where = where
+        self.usage = usage
+        self.least = least
+        self.most = most
+        self.options = options
+        self.summary = summary
+        self.completes = completes
+
 
 UNLIMITED = 1 << 30
 
@@ -310,6 +337,7 @@ def parse_arguments(command: Command, words: Iterable[str]) -> tuple[list[str], 
             arguments.append(word)
     if len(arguments) < command.least:
         raise _usage(command, "too few arguments")
+    assert command.most is not None  # only commands of a chat have one text argument
     if len(arguments) > command.most:
         raise _usage(command, f'too many arguments from "{quoted(arguments[command.most])}" on')
     return arguments, options

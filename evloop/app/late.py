@@ -21,6 +21,12 @@ def steps() -> Iterator[None]:
     import evloop.app.completion
 
     yield
+    import evloop.app.presence
+
+    yield
+    import evloop.directory.trust
+
+    yield
     import evloop.app.remarks
 
     yield
@@ -43,6 +49,9 @@ def steps() -> Iterator[None]:
 
     yield
     import evloop.room.attachment
+
+    yield
+    import evloop.app.network
 
     yield
     import evloop.room.live

@@ -30,7 +30,9 @@ DEFAULTS: dict[str, Any] = {
     **dict.fromkeys(
         ("server", "name", "interface", "ttl", "time", "tls_ca", "tls_cert", "tls_key")
     ),
-    **dict.fromkeys(("tls", "plain", "slow", "wide", "no_history", "json", "debug"), False),
+    **dict.fromkeys(
+        ("tls", "plain", "slow", "wide", "no_history", "no_announce", "json", "debug"), False
+    ),
     "color": "auto",
     "escape": ESCAPE,
     "command": [],
@@ -108,6 +110,7 @@ def make_parser(program: str) -> ArgumentParser:
     add("--color", choices=("auto", "always", "never"), default="auto")
     add("--escape", metavar="^X", default=ESCAPE, help=f"leaves the room (default {ESCAPE})")
     add("--no-history", action="store_true", help="keep no history of typed lines, and no name")
+    add("--no-announce", action="store_true", help="host unannounced (python3 -m evloop)")
     add("--json", action="store_true", help="one JSON object a line")
     add("--debug", action="store_true", help="show the trace of an internal error")
     add("--version", action="version", version=VERSION)

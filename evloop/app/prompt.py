@@ -44,7 +44,6 @@ from evloop.directory.client import (
 )
 from evloop.directory.limits import PAGE_ROOMS_MAX
 from evloop.directory.protocol import RoomEntry
-from evloop.directory.trust import is_hex
 from evloop.system.process import command_of
 from evloop.system.timers import nothing
 from evloop.terminal import report
@@ -94,7 +93,7 @@ class Prompt:
         nickname: str,
         server: str,
         as_json: bool,
-        trust: Trust,
+        trust: Callable[[], Trust],
         open_room: OpenRoom,
         on_quit: Callable[[], object],
         on_change: Callable[[str, RoomEntry], object],
@@ -295,10 +294,12 @@ class Prompt:
         """Keep the owner's token of a makeroom result, if it has one."""
         name = protocol.read_change(value)[1].name
         token = value.get("token") if isinstance(value, dict) else None
+        from evloop.directory.trust import is_hex  # late: it is needed for changes only
+
         if type(token) is not str or not 0 < len(token) <= TOKEN_CHARS_MAX or not is_hex(token):
             return
         try:
-            self._trust.keep_token(self._link.endpoint, name, token)
+            self._trust().keep_token(self._link.endpoint, name, token)
         except SetupError as error:
             note = (
                 f"evloop: {error.sentence}\nwhoever deletes room {name} needs this token: {token}"
@@ -338,7 +339,7 @@ class Prompt:
         change = ("room_deleted", fold(name))
 
         try:
-            tokens = self._trust.tokens(self._link.endpoint, name)
+            tokens = self._trust().tokens(self._link.endpoint, name)
         except SetupError as error:  # anyone may delete, perhaps
             self._frontend.note(f"evloop: {error.sentence}")
             tokens = []

@@ -14,13 +14,11 @@ import os
 from evloop import __version__
 from evloop.app.commands import UsageError, is_command, parse_line
 from evloop.app.limits import FAULTS_MAX, SLOW_S
-from evloop.app.presence import Presence
 from evloop.app.prompt import Prompt
 from evloop.app.style import Stamps, Style
 from evloop.base.errors import INTERNAL, INTERRUPTED, EvloopError, Refused
 from evloop.base.names import place_of, quoted
 from evloop.directory.client import READY, DirectoryClient
-from evloop.directory.trust import Trust
 from evloop.net.stream import Hub, Stream
 from evloop.system.files import keep_name
 from evloop.system.loop import Loop
@@ -36,9 +34,10 @@ if TYPE_CHECKING:
     from typing import Any
 
     from evloop.app.chat import Chat
+    from evloop.app.network import Network
+    from evloop.app.presence import Presence
     from evloop.directory.protocol import RoomEntry
-    from evloop.net.interfaces import Chooser, Link, LinkWatcher
-    from evloop.room.attachment import Attachment
+    from evloop.directory.trust import Trust
     from evloop.room.live import LiveRoom
     from evloop.terminal.frontend import Frontend
 
@@ -90,42 +89,28 @@ class Client:
         self._ending = False
         self._away = False  # the directory was lost, and the user was told
         self._random: Random | None = None
-        self._watcher: LinkWatcher | None = None  # with the first room, or the first idle moment
-        self._links: tuple[Link, ...] = ()  # the interfaces, as it told of them last
-        self.style = Style(
-            options.json,
-            _escape_text(options.escape),
-            Stamps(options.time, wall),
-            None,
-            False,
-            False,
-        )
+        self._follower: Network | None = None
+        self.style = Style(options.json, _escape_text(options.escape), Stamps(options.time, wall))
         self.frontend: Frontend = open_frontend(loop, options, self._output_gone, is_command)
         self.frontend.owner = self
         self.frontend.complete = self._complete
         self.link = DirectoryClient(
             loop, hub, self._rng, f"evloop/{__version__}", lambda: self.prompt.nickname
         )
-        trust = Trust(options, os.environ, lambda text: self.frontend.note(report.note(text)))
-        self.link.make_pipe = trust.pipe
-        self._presence = Presence(
-            loop,
-            self.link,
-            self._remark,
-            rng=self._rng,
-            move=self._move_room,
-            made=self._made_again,
-        )
+        self._trusted: Trust | None = None
+        if options.tls or options.tls_ca or options.tls_cert:
+            self.link.make_pipe = self._trust().pipe
+        self._present: Presence | None = None
         self.prompt = Prompt(
             self.frontend,
             self.link,
             nickname=options.name,
-            trust=trust,
+            trust=self._trust,
             server=options.server,
             as_json=options.json,
             open_room=self._open_room,
             on_quit=self.quit,
-            on_change=self._presence.changed,
+            on_change=lambda method, room: self._presence().changed(method, room),
             on_renamed=self._keep_name,
         )
         self.link.on_ready = self._ready
@@ -299,7 +284,7 @@ class Client:
                 if self.frontend.is_terminal:
                     self.loop.defer(self._load_late)
                     return
-            self._watch_network()
+            self._network()
         except ImportError:  # what needs it will say so
             return
 
@@ -325,7 +310,8 @@ class Client:
                 self._load_late()
             if self.frontend.is_terminal or self.prompt.awaits_rooms:
                 self.prompt.learn_rooms()
-        self._presence.ready()
+        if self._present is not None:
+            self._present.ready()
 
     def _remark(self, text: str) -> None:
         if not self.options.json:
@@ -340,12 +326,38 @@ class Client:
                 self.frontend.note(f"evloop: the name is not kept for the next start: {why}")
 
     def _lost(self, why: str, delay: float) -> None:
-        self._presence.lost()
+        if self._present is not None:
+            self._present.lost()
         if self.options.command and self.chat is None:
             return  # the command has been told, and ends the program
         if not self._away:  # told once, however many tries it takes
             self._away = True
             self.frontend.note(report.directory_away(self.link.endpoint, why, delay))
+
+    def _trust(self) -> Trust:
+        """Certificates and owner tokens; the first prompt mostly needs none, so they come later."""
+        if self._trusted is None:
+            from evloop.directory.trust import Trust
+
+            self._trusted = Trust(
+                self.options, os.environ, lambda text: self.frontend.note(report.note(text))
+            )
+        return self._trusted
+
+    def _presence(self) -> Presence:
+        """What the directory is told of the user's room; made with the first room or its news."""
+        if self._present is None:
+            from evloop.app.presence import Presence
+
+            self._present = Presence(
+                self.loop,
+                self.link,
+                self._remark,
+                rng=self._rng,
+                move=self._move_room,
+                made=self._made_again,
+            )
+        return self._present
 
     # -- rooms -----------------------------------------------------------------------------------
 
@@ -378,30 +390,22 @@ class Client:
             on_over=over,
             on_quit=self.quit,
             on_renamed=self._keep_name,
-            count=self._presence.count,
+            count=self._presence().count,
         )
-        self._presence.entered(self.chat)
+        self._presence().entered(self.chat)
         self.chat.start()
         self.awaiting(False)
         self.show_prompt()
         self.frontend.hold(False)
         self.on_chat(self.chat)
 
-    def _watch_network(self) -> LinkWatcher:
-        """Be told from now on what becomes of the interfaces of this machine."""
-        from evloop.net.interfaces import LinkWatcher
+    def _network(self) -> Network:
+        """Which interface a room takes; and from the first call on, what follows the network."""
+        if self._follower is None:
+            from evloop.app.network import Network
 
-        if self._watcher is None:
-            self._watcher = LinkWatcher(self.loop)
-            self._watcher.subscribe(self._network_changed)
-            self._links = self._watcher.links
-        return self._watcher
-
-    def _network_changed(self, links: tuple[Link, ...]) -> None:
-        before, self._links = self._links, links
-        self.loop.guard(self.link, self.link.network_changed, before, links)
-        for room in list(self._rooms):
-            self.loop.guard(room, room.network_changed, links)
+            self._follower = Network(self.loop, self.link, self._rooms, self.options.interface)
+        return self._follower
 
     def _live_room(self, address: str, port: int, mode: str, members: int) -> LiveRoom:
         """The room at `address` and `port` on its sockets; SetupError when they cannot be had.
@@ -416,30 +420,14 @@ class Client:
             rng=self._rng(),
             now=self.loop.now,
         )
-        choose = self._chooser(address)
+        choose = self._network().chooser(address)
         transport = MulticastTransport(self.loop, address, port, choose, self.options.ttl)
         if mode == "plain":
             session.is_own = lambda source: source == transport.source
         else:  # else many that come at once would not know of each other, and all speak
             session.expect(members)
-        return LiveRoom(self.loop, transport, session, self.wall, self._attachment(choose))
-
-    def _chooser(self, address: str) -> Chooser:
-        """What says, now and later, by which interface that group is reached."""
-        from evloop.net.interfaces import Chooser
-
-        link = self.link
-        return Chooser(
-            address, self.options.interface, lambda: link.address if link.state == READY else None
-        )
-
-    def _attachment(self, choose: Chooser) -> Attachment:
-        """How a room follows the network that was just opened where `choose` said."""
-        from evloop.room.attachment import Attachment
-
-        links = self._watch_network().links
-        assert choose.chosen is not None
-        return Attachment(choose.chosen, links, choose, fixed=bool(choose.wanted))
+        attachment = self._network().attachment(choose)
+        return LiveRoom(self.loop, transport, session, self.wall, attachment)
 
     def _made_again(self, value: object) -> None:
         """A room was made for who talks in it: whoever makes one keeps its token."""
@@ -447,9 +435,9 @@ class Client:
 
     def _move_room(self, chat: Chat, address: str, port: int) -> None:
         """The same session on new sockets at another place; SetupError: they cannot be had."""
-        choose = self._chooser(address)
+        choose = self._network().chooser(address)
         chat.room.transport.move(address, port, choose)
-        chat.room.attachment = self._attachment(choose)
+        chat.room.attachment = self._network().attachment(choose)
         chat.move(address, port)
 
     def _rng(self) -> Random:
@@ -462,7 +450,7 @@ class Client:
 
     def _chat_over(self, chat: Chat) -> None:
         self.chat = None
-        self._presence.left(chat)
+        self._presence().left(chat)
         self.on_chat_over(chat)
 
     # -- the end ---------------------------------------------------------------------------------

@@ -20,7 +20,6 @@ from evloop.app.limits import CONFIRM_S, SAY_TIMEOUT_S_MAX, SHOWN_LINES_DEFAULT
 from evloop.app.prompt import advised
 from evloop.base.errors import UNCONFIRMED, EvloopError, Refused
 from evloop.base.names import quoted, split_place
-from evloop.room.limits import HISTORY_MESSAGES_MAX
 from evloop.terminal import report
 
 TYPE_CHECKING = False
@@ -129,9 +128,11 @@ def _say(client: Client, word: str, arguments: list[str], options: dict[str, str
     room, *words = arguments
     anybody = options.pop("--anybody", None) is not None
     patience = _seconds(options.pop("--timeout", str(CONFIRM_S)))
-    client.style = client.style._replace(
-        answered=not anybody, history=0, muted=True, patience=patience
-    )
+    style = client.style
+    style.answered = not anybody
+    style.history = 0
+    style.muted = True
+    style.patience = patience
     if not words:
         first = _FirstLine(client, lambda text: _send(client, room, text, options, anybody))
         client.frontend.owner = first
@@ -234,7 +235,9 @@ def _tail(client: Client, word: str, arguments: list[str], options: dict[str, st
     count = options.get("-n", str(SHOWN_LINES_DEFAULT))
     if not (count.isascii() and count.isdigit() and len(count) <= 6):
         raise UsageError(f'tail: -n takes a number of messages, not "{count}"')
-    client.style = client.style._replace(history=min(int(count), HISTORY_MESSAGES_MAX))
+    from evloop.room.limits import HISTORY_MESSAGES_MAX  # late: nothing else here is of a room
+
+    client.style.history = min(int(count), HISTORY_MESSAGES_MAX)
     _command(client, "chat", arguments, {k: v for k, v in options.items() if k != "-n"})
 
 

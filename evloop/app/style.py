@@ -8,7 +8,6 @@ Wall time is for display only; order and liveness never use it.
 from __future__ import annotations
 
 import time
-from collections import namedtuple
 
 from evloop.app.limits import CONFIRM_S
 
@@ -16,13 +15,29 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# as_json; escape: the name of the key that leaves; stamps: see `Stamps`; history: how many messages
-# from before our time are shown (None: all that come); answered: whether somebody must have
-# confirmed what was said; muted: nothing is shown at all; patience: seconds for which the end of a
-# pipe waits for confirmation.
-Style = namedtuple(
-    "Style", "as_json escape stamps history answered muted patience", defaults=(CONFIRM_S,)
-)
+
+class Style:
+    """How the chats of one client look and end; it is set before the first of them begins.
+
+    `as_json`: for scripts; `escape`: the name of the key that leaves; `history`: how many messages
+    from before our time are shown (None: all that come); `answered`: whether somebody must have
+    confirmed what was said; `muted`: nothing is shown at all; `patience`: seconds for which the
+    end of a pipe waits for confirmation.
+    """
+
+    # No named tuple: to make the class of one takes 0.1 ms, and the first prompt would wait for it.
+    __slots__ = ("answered", "as_json", "escape", "history", "muted", "patience", "stamps")
+
+    def __init__(self, as_json: bool, escape: str, stamps: Stamps) -> None:
+        self.as_json = as_json
+        self.escape = escape
+        self.stamps = stamps
+        self.history: int | None = None
+        self.answered = False
+        self.muted = False
+        self.patience = CONFIRM_S
+
+
 _FORMATS = {"off": "", "HH:MM": "%H:%M ", "iso": "%Y-%m-%dT%H:%M:%S "}
 _STEPS_S = {"off": 60, "HH:MM": 60, "iso": 1}  # the same text within; no zone is off by seconds
 

@@ -292,8 +292,8 @@ class RoomView:
     def _show(self, event: Said) -> None:
         self._on_line()
         if self._json:
-            at = self._style.stamps.utc()
-            text = report.json_message(self.name, event, event.kind == ME, at)
+            came = self._style.stamps.utc()
+            text = report.json_message(self.name, event, event.kind == ME, came)
             self._frontend.show(text)
             return
         sender, mark = event.sender, event.mark

@@ -56,7 +56,9 @@ def make_parser() -> ArgumentParser:
         help=f"where to listen (again for more); default: every address, port {DIRECTORY_PORT};"
         " port 0 takes any free one and prints it",
     )
-    add("--interface", metavar="NAME|ADDRESS", help="the interface for multicast")
+    add("--interface", metavar="NAME|ADDRESS", help="the one interface for multicast")
+    add("--name", metavar="TEXT", type=_name, help="what others see it called (default: this host)")
+    add("--no-announce", action="store_true", help="do not announce it on the network")
     add("--no-probe", action="store_true", help="send nothing to a group when doctor asks for it")
     place = parser.add_mutually_exclusive_group()
     place.add_argument("--state", metavar="FILE", help="where the rooms are kept (sqlite3)")
@@ -117,6 +119,16 @@ def _count(text: str) -> int:
 
 
 _count.__name__ = "number"
+
+
+def _name(text: str) -> str:
+    """Something that can be shown; argparse words the error."""
+    if not text.strip() or not text.isprintable():
+        raise ValueError(text)
+    return text.strip()
+
+
+_name.__name__ = "name"
 
 
 def _days(text: str) -> float:

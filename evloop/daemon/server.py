@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any
 
+    from evloop.daemon.announcer import DirectoryAnnouncer
     from evloop.daemon.connection import Connection
     from evloop.daemon.console import Console
     from evloop.net.tls import ServerTls
@@ -91,7 +92,8 @@ class Server:
     ) -> None:
         # First what can be wrong without touching the store.
         self.tls = tls_of(options)
-        if options.interface is not None:
+        options.interface = options.interface or os.environ.get("EVLOOP_INTERFACE") or None
+        if options.interface is not None and not is_loopback(options.interface):
             check_interface(options.interface)
         descriptors = raise_limit()
         if descriptors < DESCRIPTORS_MIN:
@@ -148,6 +150,8 @@ class Server:
         self._on_end = on_end
         self._draining = False
         self._deadline = loop.call_at(float("inf"), self._end)
+        self._announcer: DirectoryAnnouncer | None = None
+        self.kind = "server"  # as it is announced; "guest": it lives in somebody's client
 
     def listen(self, places: Sequence[str] | None) -> list[str]:
         """Begin to serve on `places` (None: everywhere); return the addresses as text."""
@@ -167,6 +171,8 @@ class Server:
             Sweeper(self.loop, self.dispatcher, expiry)
         if self._options.metrics_file is not None:
             publish(self.loop, self.log, self._options.metrics_file, self.metrics)
+        if not self._options.no_announce and not all(map(is_loopback, hosts)):
+            self.loop.defer(lambda: self._announce(listeners))
         return [endpoint_of(*listener.getsockname()[:2]) for listener in listeners]
 
     def reload(self) -> None:
@@ -179,6 +185,8 @@ class Server:
             self.log.error("the TLS files were not reloaded", why=error.sentence)
         else:
             self.log.notice("the TLS files were reloaded")
+            if self._announcer is not None:
+                self._announcer.set_fingerprint(self.tls.fingerprint())
 
     def drain(self, reason: str) -> None:
         """Accept no more, say goodbye; end when all are gone, after DRAIN_S, or if called again."""
@@ -189,6 +197,7 @@ class Server:
         staying = list(self.dispatcher.connections.values())
         self.log.notice("stopping", why=reason, clients=len(staying))
         self.door.close()
+        self._be_quiet()
         self._send_away(staying, reason)
         self._deadline.move(self.loop.now + DRAIN_S)
         self._end_if_empty()
@@ -203,6 +212,7 @@ class Server:
 
     def close(self) -> None:
         """Let go of everything; whoever is still connected is cut off."""
+        self._be_quiet()
         self.door.abort()
         self._prober.close()
         for stream in list(self.dispatcher.connections.values()):
@@ -211,6 +221,30 @@ class Server:
         while self.dispatcher.hub.turns.closed:
             self.dispatcher.end_tick()
         self._store.close()
+
+    def _announce(self, listeners: Sequence[socket.socket]) -> None:
+        """Be found on the network: from the first tick on, so that no start waits for it."""
+        wanted = self._options.interface
+        if self._draining or (wanted is not None and is_loopback(wanted)):
+            return
+        from evloop.daemon.announcer import announcer_of  # late: 2 ms, and not everybody announces
+
+        name = self._options.name or socket.gethostname().partition(".")[0]
+        fp = "" if self.tls is None else self.tls.fingerprint()
+        self._announcer = announcer_of(
+            self.loop,
+            self.log,
+            listeners,
+            (name, self._store.identity, self.kind, fp),
+            wanted,
+            self.metrics,
+        )
+
+    def _be_quiet(self) -> None:
+        """Say on the network that this directory goes."""
+        announcer, self._announcer = self._announcer, None
+        if announcer is not None:
+            announcer.close()
 
     def _end(self) -> None:
         self._deadline.cancel()

@@ -55,3 +55,29 @@ RECONNECT_S_MAX = 30.0
 ADDRESS_BYTES_MAX = 45  # of a room, as text: the longest IPv6 address
 MODE_BYTES_MAX = 32  # of a room's mode; those of today have 8
 SENTENCE_CHARS_MAX = 500  # shown of what a directory says; its own sentences have at most 250
+
+# -- being found on the network (responder) -------------------------------------------------------
+
+ANNOUNCE_DRAW_S = 0.25  # machines that get their power back together do not all probe together
+OWN_PROBES = 3  # for one's own names ...
+OWN_PROBE_EVERY_S = 0.25  # ... so far apart (RFC 6762, 8.1)
+ANNOUNCE_TIMES = 2  # one may be lost ...
+ANNOUNCE_EVERY_S = 1.0  # ... and the next comes after so long (8.3)
+ANNOUNCED_TTL_S = 4_500  # of what does not depend on an address (10)
+ANNOUNCED_HOST_TTL_S = 120  # of what does
+ANNOUNCED_ADDRESSES_MAX = 8  # of one link, so that an announcement is below 600 bytes
+ANNOUNCED_LABEL_BYTES_MAX = 58  # of a name; a space and 4 digits make it a label of 63
+ANSWER_WAIT_S_MIN, ANSWER_WAIT_S_MAX = 0.02, 0.06  # others answer too (6): they are to be few
+ANSWER_TRUNCATED_S_MIN, ANSWER_TRUNCATED_S_MAX = 0.4, 0.5  # the rest of a question comes (7.2)
+ANSWER_EVERY_S = 1.0  # on one link, however many ask
+DEFEND_EVERY_S = 0.25  # when somebody probes for a name of ours, who waits 0.75 s in all
+ASKERS_WAITING_MAX = 16  # whose rest is waited for, on one link; then the oldest is answered
+UNICAST_ANSWERS_PER_S = 50.0  # of all links together: a class of 30 that starts at once is served
+UNICAST_ANSWERS_BURST = 50.0
+UNICAST_TTL_S = 10  # RFC 6762, 6.7
+RENAMES_AT_ONCE = 15.0  # RFC 6762, 8.1: then somebody means it
+RENAME_EVERY_S = 5.0
+FINGERPRINT_DIGITS_TOLD = 32  # of a certificate's SHA-256: 128 bits, so that it fits with the rest
+SELF_CHECK_S = 1.0  # the own announcement comes back within it: the kernel needs microseconds
+
+assert DEFEND_EVERY_S < OWN_PROBES * OWN_PROBE_EVERY_S  # else a name is taken unanswered

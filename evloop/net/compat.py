@@ -157,20 +157,18 @@ def hear_one_interface(sock: socket.socket, name: str) -> bool:
 
 def join_ipv4(sock: socket.socket, group: str, interface: Interface) -> None:
     """Become a member of `group` on `interface`; OSError names the option."""
-    need(sock, socket.IPPROTO_IP, "IP_ADD_MEMBERSHIP", _member_ipv4(group, interface))
+    need(sock, socket.IPPROTO_IP, "IP_ADD_MEMBERSHIP", _member(group, interface))
 
 
 def leave_ipv4(sock: socket.socket, group: str, interface: Interface) -> None:
-    """Be one no more; by the number of the interface, for its address may have gone already."""
-    option = named_option("IP_DROP_MEMBERSHIP")
-    ask(sock, socket.IPPROTO_IP, option, _member_ipv4(group, interface))
+    """Be a member no more, also of an interface that is gone; OSError."""
+    need(sock, socket.IPPROTO_IP, "IP_DROP_MEMBERSHIP", _member(group, interface))
 
 
-def _member_ipv4(group: str, interface: Interface) -> bytes:
-    member = socket.inet_aton(group) + socket.inet_aton(interface.address)
-    if LINUX:
-        member += pack("@i", interface.ifindex)  # struct ip_mreqn; elsewhere struct ip_mreq
-    return member
+def _member(group: str, interface: Interface) -> bytes:
+    own = socket.inet_aton(group) + socket.inet_aton(interface.address)
+    # struct ip_mreqn; elsewhere struct ip_mreq
+    return own + pack("@i", interface.ifindex) if LINUX else own
 
 
 def send_by_ipv4(sock: socket.socket, group: str, interface: Interface) -> None:

@@ -85,6 +85,8 @@ MDNS_POINTERS_MAX = 16  # of one name; each leads further to the front
 MDNS_NAME_BYTES_MAX = 255  # RFC 1035; no lower cap on labels: a reverse IPv6 name has 34
 MDNS_LABELS_MAX = 512  # of one datagram: 64 names of 127 labels would take 3 ms
 MDNS_ATTRIBUTES_MAX = 64  # of a TXT record; ours has 6
+MDNS_FILTER_OFFSETS = 400  # bytes behind the headers where the kernel looks for a name of ours
+MDNS_FILTER_OFFSETS_FEW = 100  # where it has room for so much only: 120 fit, 150 do not
 
 assert MDNS_DATAGRAM_BYTES_MAX < 2**14  # so far does a pointer reach
 assert MDNS_NAME_BYTES_MAX // 2 < MDNS_LABELS_MAX

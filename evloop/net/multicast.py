@@ -100,10 +100,9 @@ def join(sock: socket.socket, group: str, interface: Interface) -> None:
 
 
 def leave(sock: socket.socket, group: str, interface: Interface) -> None:
-    """Be one no more; who is none already stays so."""
+    """Be one no more; OSError: who is none already."""
     if ":" in group:
-        option = compat.named_option("IPV6_LEAVE_GROUP")
-        compat.ask(sock, socket.IPPROTO_IPV6, option, _member_v6(group, interface))
+        compat.need(sock, socket.IPPROTO_IPV6, "IPV6_LEAVE_GROUP", _member_v6(group, interface))
     else:
         compat.leave_ipv4(sock, group, interface)
 
@@ -254,7 +253,7 @@ class MulticastTransport:
         return True
 
     def leave(self) -> None:
-        """Leave the group; the sockets stay."""
+        """Leave the group; the sockets stay. OSError."""
         leave(self._receiver, self._address, self.interface)
 
     def join(self) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 
 from evloop.terminal.graphemes import set_ambiguous
-from evloop.terminal.line_mode import LineMode
 from evloop.terminal.tty import is_smart
 
 TYPE_CHECKING = False
@@ -15,7 +14,7 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     from evloop.system.loop import Loop
-    from evloop.terminal.line_mode import Owner
+    from evloop.terminal.line_mode import LineMode, Owner
     from evloop.terminal.screen_mode import ScreenMode
 
     class Frontend(Protocol):
@@ -65,8 +64,10 @@ def open_frontend(
     """
     set_ambiguous(options.wide)
     if options.plain or options.json or options.prints or not is_smart(os.environ, 0, 1):
+        from evloop.terminal.line_mode import LineMode  # late: one of the two is loaded
+
         return LineMode(loop, options.escape, on_gone)
-    from evloop.terminal.screen_mode import ScreenMode  # late: pipes and scripts need no editor
+    from evloop.terminal.screen_mode import ScreenMode
 
     return ScreenMode(
         loop,

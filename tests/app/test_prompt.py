@@ -73,7 +73,7 @@ class World:
             nickname="Mel",
             server="127.0.0.1:44444",
             as_json=False,
-            trust=Trust(),  # type: ignore[arg-type]
+            trust=Trust,  # type: ignore[arg-type]
             open_room=self._open,
             on_quit=lambda: None,
             on_change=lambda method, room: self.changes.append((method, room.name)),

@@ -324,6 +324,14 @@ def test_every_figure_of_the_server_is_described() -> None:
     assert {cell.strip("`") for cell in first_cells(lag)} == set(fields)
 
 
+def _word(part: ast.expr) -> str:
+    """A piece of an f-string as the page writes it: `quoted(name)` is NAME."""
+    if isinstance(part, ast.Constant):
+        return str(part.value)
+    names = [node.id for node in ast.walk(part) if isinstance(node, ast.Name)]
+    return names[-1].upper()
+
+
 def test_every_log_event_is_described() -> None:
     described = {code_words(item)[0] for item in bullets(section(OPERATING, "## Log"))}
     logged = set()
@@ -342,6 +350,8 @@ def test_every_log_event_is_described() -> None:
         for argument in node.args[:1] if logs else node.args[1:2] if name == "blame" else []:
             if isinstance(argument, ast.Constant):
                 logged.add(str(argument.value))
+            elif isinstance(argument, ast.JoinedStr):  # what is put in stands there in capitals
+                logged.add("".join(_word(part) for part in argument.values))
     assert {"turned away", "broken", "stopping"} <= logged
     assert described == logged
 

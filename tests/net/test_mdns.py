@@ -41,7 +41,7 @@ from evloop.net.mdns import (
     pack_strings,
     parse,
 )
-from tests.support.mdns import ADDRESS, HOST, LABEL, STRINGS, VECTORS, announcement
+from tests.support.mdns import ADDRESS, HOST, LABEL, STRINGS, VECTORS, announcement, mutant
 
 MESSAGES = {
     "question": Message(0, QUERY, [Question(SERVICE, PTR, False)]),
@@ -136,25 +136,6 @@ def test_any_bytes_raise_bad_alone(data: bytes) -> None:
         parse(data)
     except Bad as error:
         assert error.reason in mdns.REASONS
-
-
-def mutant(rng: Random, data: bytes) -> bytes:
-    """`data` with a few bytes changed, cut out, doubled, or with pointers put in."""
-    out = bytearray(data)
-    for _ in range(rng.randrange(1, 5)):
-        at = rng.randrange(len(out) + 1)
-        kind = rng.randrange(5)
-        if kind == 0 and at < len(out):
-            out[at] = rng.choice((0, 1, 63, 64, 191, 192, 255, rng.randrange(256)))
-        elif kind == 1:
-            out[at : at + 2] = (0xC000 | rng.randrange(len(out) + 2)).to_bytes(2, "big")
-        elif kind == 2:
-            del out[at : at + rng.randrange(20)]
-        elif kind == 3:
-            out[at:at] = out[rng.randrange(len(out) + 1) :][: rng.randrange(60)]
-        else:
-            out[at:at] = rng.randbytes(rng.randrange(1, 9))
-    return bytes(out)
 
 
 def test_mutants_raise_bad_alone() -> None:

@@ -174,16 +174,16 @@ class World:
     def enter(self, *, terminal: bool = True, plain: bool = False, **style: Any) -> Chat:
         self.frontend = Frontend(terminal)
         self.room = Room()
-        values = {
-            "as_json": False, "escape": "Ctrl-]", "stamps": Stamps("off", lambda: 0.0),
-            "history": None, "answered": False, "muted": False, **style,
-        }  # fmt: skip
+        stamps = style.pop("stamps", Stamps("off", lambda: 0.0))
+        values = Style(style.pop("as_json", False), "Ctrl-]", stamps)
+        for name, value in style.items():
+            setattr(values, name, value)
         self.chat = Chat(
             self.loop,
             self.frontend,
             self.room,  # type: ignore[arg-type]
             RoomEntry("lab", "239.255.7.1", 5751, PLAIN if plain else RELIABLE),
-            Style(**values),
+            values,
             listed=True,
             on_over=self._over,
             on_quit=self._quit,
