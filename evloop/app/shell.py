@@ -18,7 +18,7 @@ from evloop.app.prompt import Prompt
 from evloop.app.style import Stamps, Style
 from evloop.base.errors import INTERNAL, INTERRUPTED, EvloopError, Refused
 from evloop.base.names import place_of, quoted
-from evloop.directory.client import READY, DirectoryClient
+from evloop.directory.client import DirectoryClient
 from evloop.net.stream import Hub, Stream
 from evloop.system.files import keep_name
 from evloop.system.loop import Loop
