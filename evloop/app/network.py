@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from evloop.directory.client import READY
 from evloop.net.interfaces import Chooser, LinkWatcher
+from evloop.net.multicast import MulticastTransport
 from evloop.room.attachment import Attachment
 
 TYPE_CHECKING = False
@@ -35,13 +36,24 @@ class Network:
         self._watcher.subscribe(self._changed)
         self._links = self._watcher.links
 
-    def chooser(self, group: str) -> Chooser:
+    def open(self, group: str, port: int, ttl: int) -> tuple[MulticastTransport, Attachment]:
+        """The sockets of a room, and how it follows the network; SetupError."""
+        choose = self._chooser(group)
+        transport = MulticastTransport(self._loop, group, port, choose, ttl)
+        return transport, self._attachment(choose)
+
+    def move(self, room: LiveRoom, group: str, port: int) -> None:
+        """Give `room` sockets at another place; SetupError: all is as before."""
+        choose = self._chooser(group)
+        room.transport.move(group, port, choose)
+        room.attachment = self._attachment(choose)
+
+    def _chooser(self, group: str) -> Chooser:
         """What says, now and later, by which interface `group` is reached."""
         link = self._link
         return Chooser(group, self._wanted, lambda: link.address if link.state == READY else None)
 
-    def attachment(self, choose: Chooser) -> Attachment:
-        """How a room follows the network that was just opened where `choose` said."""
+    def _attachment(self, choose: Chooser) -> Attachment:
         assert choose.chosen is not None, "it was not asked yet"
         return Attachment(choose.chosen, self._watcher.links, choose, fixed=bool(self._wanted))
 

@@ -17,8 +17,8 @@ from evloop.app.limits import FAULTS_MAX, SLOW_S
 from evloop.app.prompt import Prompt
 from evloop.app.style import Stamps, Style
 from evloop.base.errors import INTERNAL, INTERRUPTED, EvloopError, Refused
-from evloop.base.names import place_of, quoted
-from evloop.directory.client import DirectoryClient
+from evloop.base.names import display, place_of, quoted
+from evloop.directory.client import READY, DirectoryClient
 from evloop.net.stream import Hub, Stream
 from evloop.system.files import keep_name
 from evloop.system.loop import Loop
@@ -77,6 +77,7 @@ class Client:
         self.on_chat_over: Callable[[Chat], object] = nothing
         self.before_quit: Callable[[], str] = str  # a person is told it, once; "": nothing
         self.before_stop: Callable[[], str] = str  # what Ctrl-Z has to say; "": nothing
+        self.announced = False  # others find this directory without being told its address
         self.finish: Callable[[], object] = loop.stop  # the very end, when all rooms are left
         self._asked = False  # `before_quit` had something to say
         self._faults = 0
@@ -112,6 +113,7 @@ class Client:
             on_quit=self.quit,
             on_change=lambda method, room: self._presence().changed(method, room),
             on_renamed=self._keep_name,
+            on_invite=self._invite,
         )
         self.link.on_ready = self._ready
         self.link.on_lost = self._lost
@@ -313,6 +315,30 @@ class Client:
         if self._present is not None:
             self._present.ready()
 
+    def _invite(self) -> None:
+        lines, only_here = self._invitation()
+        if self.options.json:
+            for line in lines:
+                self.frontend.show(report.json_line("invite", line=line, here=only_here))
+            return
+        head = report.INVITED_HERE if only_here else report.INVITED
+        self.frontend.note(f"evloop: {head}")
+        for line in lines:
+            self.frontend.show(f"  {display(line)}")
+
+    def _invitation(self, chat: Chat | None = None) -> tuple[list[str], bool]:
+        """What others type to come here, and whether only this machine can."""
+        from evloop.app.invite import to_directory, to_place
+
+        link = self.link
+        by_directory = link.state == READY and link.address is not None
+        if chat is not None and not (chat.listed and by_directory):
+            mode = chat.mode if chat.plain else ""
+            return to_place(place_of(*chat.place), mode, self.options)
+        room = "" if chat is None else chat.name
+        assert link.address is not None
+        return to_directory(link.endpoint, link.address, self.options, room, self.announced)
+
     def _remark(self, text: str) -> None:
         if not self.options.json:
             self.frontend.note(text, "remark")
@@ -391,6 +417,7 @@ class Client:
             on_quit=self.quit,
             on_renamed=self._keep_name,
             count=self._presence().count,
+            invitation=self._invitation,
         )
         self._presence().entered(self.chat)
         self.chat.start()
@@ -410,7 +437,6 @@ class Client:
     def _live_room(self, address: str, port: int, mode: str, members: int) -> LiveRoom:
         """The room at `address` and `port` on its sockets; SetupError when they cannot be had.
         `members`: how many the directory counts there."""
-        from evloop.net.multicast import MulticastTransport
         from evloop.room.live import LiveRoom
 
         session = SESSIONS[mode](
@@ -420,13 +446,11 @@ class Client:
             rng=self._rng(),
             now=self.loop.now,
         )
-        choose = self._network().chooser(address)
-        transport = MulticastTransport(self.loop, address, port, choose, self.options.ttl)
+        transport, attachment = self._network().open(address, port, self.options.ttl)
         if mode == "plain":
             session.is_own = lambda source: source == transport.source
         else:  # else many that come at once would not know of each other, and all speak
             session.expect(members)
-        attachment = self._network().attachment(choose)
         return LiveRoom(self.loop, transport, session, self.wall, attachment)
 
     def _made_again(self, value: object) -> None:
@@ -435,9 +459,7 @@ class Client:
 
     def _move_room(self, chat: Chat, address: str, port: int) -> None:
         """The same session on new sockets at another place; SetupError: they cannot be had."""
-        choose = self._network().chooser(address)
-        chat.room.transport.move(address, port, choose)
-        chat.room.attachment = self._network().attachment(choose)
+        self._network().move(chat.room, address, port)
         chat.move(address, port)
 
     def _rng(self) -> Random:

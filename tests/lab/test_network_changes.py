@@ -183,6 +183,26 @@ def test_a_carrier_that_bounces_is_not_worth_a_word(crew: Crew, lab: Flat) -> No
     talk.end()
 
 
+def test_two_programs_of_one_machine_behind_a_switch_that_snoops(crew: Crew, lab: Flat) -> None:
+    """The kernel reports a group only when nobody on the machine was in it: both must leave."""
+    talk = Talk(crew, lab)
+    other = Person(crew, lab.hosts[0], "d", interface="")
+    crew.in_room(other.program)
+    awaits(crew, lambda: len(other.objects("joined")), 3)
+    snooping(crew, lab)
+    for _ in TWICE:
+        carrier(lab, False)
+        crew.read_for(0.5)
+        carrier(lab, True)
+        shown = talk.from_others()
+        start = time.monotonic()
+        talk.speak_until_heard(shown)
+        assert time.monotonic() - start < 5.0
+        talk.everywhere()
+    awaits(crew, lambda: len(other.texts()), len(talk.typed))
+    assert flaws([*talk.people, other], talk.typed) == []
+
+
 def test_down_and_up(crew: Crew, lab: Flat) -> None:
     talk = Talk(crew, lab)
     for times in TWICE:
