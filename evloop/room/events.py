@@ -8,6 +8,7 @@
     renamed   Renamed   sender old name                           session             a remark
     lost      Lost      sender name count                         delivery            a remark
     conflict  Conflict  sender name seq                           message_log         a remark
+    unheard   Unheard   sender name                               session             a sentence
     trouble   Trouble   why where                                 live                a sentence
     blocked   Blocked   times                                     live                a sentence
     deaf      Deaf      times                                     live                a sentence
@@ -60,6 +61,7 @@ Left = namedtuple("Left", "what sender name why")
 Renamed = namedtuple("Renamed", "what sender old name")
 Lost = namedtuple("Lost", "what sender name count")
 Conflict = namedtuple("Conflict", "what sender name seq")
+Unheard = namedtuple("Unheard", "what sender name")  # it is here, and does not hear me
 Trouble = namedtuple("Trouble", "what why where", defaults=("",))
 Blocked = namedtuple("Blocked", "what times")
 Deaf = namedtuple("Deaf", "what times")
@@ -75,6 +77,7 @@ TABLE: dict[str, Any] = {
     "renamed": Renamed,
     "lost": Lost,
     "conflict": Conflict,
+    "unheard": Unheard,
     "trouble": Trouble,
     "blocked": Blocked,
     "deaf": Deaf,
@@ -91,6 +94,7 @@ if TYPE_CHECKING:
         | Renamed
         | Lost
         | Conflict
+        | Unheard
         | Trouble
         | Blocked
         | Deaf

@@ -195,6 +195,10 @@ class PlainSession:
     def solicit(self) -> None:
         """There is nothing to ask the others for."""
 
+    def unheard_by(self) -> set[bytes]:
+        """Nobody tells whom he hears."""
+        return set()
+
     def caught_up(self) -> bool:
         """Nobody tells what was said before."""
         return True
