@@ -506,18 +506,15 @@ class RoomSession:
             self._news(now)
 
     def _send_copies(self, now: float) -> None:
-        datagram = self._outbox.take_copy(now)
-        while datagram is not None:
+        while (datagram := self._outbox.take_copy(now)) is not None:
             self.egress.emit_copy(datagram)
-            datagram = self._outbox.take_copy(now)
 
     def _ask(self, now: float) -> None:
         if self.asker.handle_timer(now):
             self._news(now)
 
     def _speak(self, now: float) -> None:
-        confirm = self._confirm
-        ask = False
+        confirm, ask = self._confirm, False
         if confirm.ask_due <= now:
             if self._presence.members and not self.unconfirmed():
                 confirm.stop()
@@ -546,11 +543,8 @@ _HANDLERS: dict[int, Callable[..., bool]] = {
     PROBE: lambda own, sender, _, fields, __, now: own._announcer.probed(sender, fields, now),
 }
 _TIMERS: tuple[Callable[[RoomSession, float], None], ...] = (
-    RoomSession._send_data,
-    RoomSession._send_copies,
+    RoomSession._send_data, RoomSession._send_copies,
     lambda session, now: session._repairs.handle_timer(now),
     lambda session, now: session._bulk.handle_timer(now),
-    RoomSession._ask,
-    RoomSession._speak,
-    RoomSession._expire,
-)
+    RoomSession._ask, RoomSession._speak, RoomSession._expire,
+)  # fmt: skip
