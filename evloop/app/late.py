@@ -57,6 +57,11 @@ def steps() -> Iterator[None]:
     import evloop.app.remarks
 
     yield
+    yield from _rooms()
+
+
+def _rooms() -> Iterator[None]:
+    """What a room needs, and what follows the network."""
     import evloop.app.chat
 
     yield
