@@ -54,7 +54,7 @@ def steps() -> Iterator[None]:
     import evloop.app.invite
 
     yield
-    import evloop.app.remarks
+    import evloop.app.remarks  # noqa: F401
 
     yield
     yield from _rooms()
