@@ -276,10 +276,11 @@ class Announcer:
         size = self._presence.size()
         return origin == ASKER and self._confirm.probed(sender, nonce, sent, now, size)
 
-    def solicit(self) -> None:
-        """Ask everybody what there is, at once."""
+    def solicit(self) -> bool:
+        """Ask everybody what there is, at once: that something is due."""
         self._solicit = True
         self.soon()
+        return True
 
     # -- what is told ----------------------------------------------------------------------------
 

@@ -175,8 +175,7 @@ class RoomSession:
 
     def solicit(self) -> None:
         """We were away: ask the others at once for what there is."""
-        self._announcer.solicit()
-        self._stale = True
+        self._stale = self._announcer.solicit()
 
     def expect(self, members: int) -> None:
         """The directory counts so many members here: the estimate is at least that."""
@@ -544,9 +543,8 @@ _HANDLERS: dict[int, Callable[..., bool]] = {
     BYE: RoomSession._on_bye,
     PROBE: lambda own, sender, _, fields, __, now: own._announcer.probed(sender, fields, now),
 }
-_TIMERS: tuple[Callable[[RoomSession, float], None], ...] = (
+_TIMERS: tuple[Callable[[RoomSession, float], object], ...] = (
     RoomSession._send_data, RoomSession._send_copies,
-    lambda session, now: session._repairs.handle_timer(now),
-    lambda session, now: session._bulk.handle_timer(now),
+    lambda own, now: (own._repairs.handle_timer(now), own._bulk.handle_timer(now)),
     RoomSession._ask, RoomSession._speak, RoomSession._expire,
 )  # fmt: skip
