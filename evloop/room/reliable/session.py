@@ -543,8 +543,8 @@ _HANDLERS: dict[int, Callable[..., bool]] = {
     BYE: RoomSession._on_bye,
     PROBE: lambda own, sender, _, fields, __, now: own._announcer.probed(sender, fields, now),
 }
-_TIMERS: tuple[Callable[[RoomSession, float], object], ...] = (
+_TIMERS: tuple[Callable[[RoomSession, float], None], ...] = (
     RoomSession._send_data, RoomSession._send_copies,
-    lambda own, now: (own._repairs.handle_timer(now), own._bulk.handle_timer(now)),
+    lambda own, now: own._repairs.handle_timer(now), lambda own, now: own._bulk.handle_timer(now),
     RoomSession._ask, RoomSession._speak, RoomSession._expire,
 )  # fmt: skip
