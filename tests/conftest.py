@@ -5,6 +5,7 @@ from __future__ import annotations
 import faulthandler
 import os
 import pwd
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -40,6 +41,9 @@ _STDERR = pytest.StashKey[int]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # A shell starts `./check &` with both ignored; the programs under test would leave it so.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
     config.stash[_STDERR] = os.dup(2)
 
 
