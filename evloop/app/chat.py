@@ -57,7 +57,8 @@ class Chat:
     """What the user sees and does in `room`, and all that the client knows of it.
 
     `entry` is its entry in the directory, and `listed` whether it has one, so that the directory
-    counts us in it; `plain`: it has no presence; `verbatim`: lines are messages even when they
+    counts us in it; `by_name` says where it is when no directory was found: it is listed as soon as
+    one comes; `plain`: it has no presence; `verbatim`: lines are messages even when they
     begin with /. `view` shows what happens.
 
     `on_over(chat)` is called once when the room is left, `on_renamed(name)` keeps a new name,
@@ -75,6 +76,7 @@ class Chat:
         style: Style,
         *,
         listed: bool,
+        by_name: str = "",
         on_over: Callable[[Chat], object],
         on_quit: Callable[[], object],
         on_renamed: Callable[[str], object],
@@ -88,6 +90,7 @@ class Chat:
         self.mode = entry.mode
         self.plain = plain = entry.mode == PLAIN
         self.listed = listed
+        self.by_name = by_name
         self.verbatim = False
         self.state = OPENING
         self.outcome = (0, 0)
@@ -96,6 +99,7 @@ class Chat:
         self.view = RoomView(
             loop, frontend, room.session, entry.name, style, plain=plain, on_line=self._opened
         )
+        self.view.by_name = by_name
         self._loop = loop
         self._frontend = frontend
         self._style = style

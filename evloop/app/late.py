@@ -33,6 +33,9 @@ def steps() -> Iterator[None]:
     import evloop.directory.known
 
     yield
+    import evloop.directory.places
+
+    yield
     import evloop.directory.announcement
 
     yield

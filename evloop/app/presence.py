@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from evloop.system.loop import Loop
 
 
+NO_DIRECTORY = "-"  # the identity of none: each that comes is another one
+
+
 class Presence:
     """`chat` is the room that the user is in, None at the prompt; `tell(text)` says a remark.
 
@@ -79,7 +82,8 @@ class Presence:
         self.chat = chat
         away = self._link.state != READY
         if chat.listed:
-            self._reconciler = Reconciler(chat.place, self._link.identity, away=away)
+            identity = NO_DIRECTORY if chat.by_name else self._link.identity
+            self._reconciler = Reconciler(chat.place, identity, away=away)
 
     def ready(self) -> None:
         """The directory is connected, perhaps again, perhaps another: be counted in the room."""

@@ -64,6 +64,7 @@ if TYPE_CHECKING:
     OpenRoom = Callable[[RoomEntry, int, Done], object]
 
 DEFAULT_MODE = protocol.RELIABLE
+BY_NAME = -1  # instead of how many are counted: no directory was found that could count
 
 
 def room_object(room: RoomEntry, members: int) -> dict[str, Any]:
@@ -394,6 +395,10 @@ class Prompt:
         if known is not None and self._link.state not in (IDLE, READY):
             self._frontend.note(f"evloop: going by what {self._link.endpoint} said of it last")
             self._open(known, 1, done)
+            return
+
+        if self._link.state == IDLE and self.reach.alone and self._frontend.is_terminal:
+            self._open_room(self.reach.room_by_name(name), BY_NAME, done)
             return
 
         def entered(value: object, error: EvloopError | None) -> None:

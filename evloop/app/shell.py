@@ -375,7 +375,8 @@ class Client:
     def _open_room(
         self, entry: RoomEntry, counted: int, done: Callable[[EvloopError | None], object]
     ) -> None:
-        """Open `entry` for the user; `counted`: how many the directory counts, 0: not its room."""
+        """Open `entry` for the user; `counted`: how many the directory counts, 0: not its room,
+        below: no directory was found (`BY_NAME`)."""
         mode = entry.mode
         if mode not in SESSIONS:
             raise Refused(1, "bad_mode", f'room {entry.name} has mode "{quoted(mode)}", which this'
@@ -388,7 +389,7 @@ class Client:
             if self._quitting:
                 self._end()
 
-        room = self._live_room(entry.address, entry.port, mode, counted)
+        room = self._live_room(entry.address, entry.port, mode, max(counted, 0))
         self._rooms.add(room)
         room.on_closed = lambda: self._room_closed(room)
         self.chat = Chat(
@@ -397,7 +398,8 @@ class Client:
             room,
             entry,
             self.style,
-            listed=counted > 0,
+            listed=counted != 0,
+            by_name=self.reach.by_name(entry, self._chooser) if counted < 0 else "",
             on_over=over,
             on_quit=self.quit,
             on_renamed=self._keep_name,

@@ -92,6 +92,8 @@ def _connected(client: Client, word: str, room: str, act: Callable[[], object]) 
             act()
         elif host is not None and client.prompt.makes_rooms:
             host(error, connected)
+        elif word == "chat" and client.reach.alone and client.frontend.is_terminal:
+            act()  # the room is where its name says
         else:
             client.failed(word, not_a_place or advised(error) or error)
             client.quit()

@@ -101,6 +101,7 @@ class RoomView:
         "_session",
         "_style",
         "_timer",
+        "by_name",
         "heard",
         "hidden",
         "name",
@@ -121,6 +122,7 @@ class RoomView:
     ) -> None:
         now = loop.now
         self.name = name
+        self.by_name = ""  # where the room is, if it was entered without a directory
         self.heard = False
         self.hidden = 0  # lines of members that are ignored
         self.speakers: dict[str, None] = {}
@@ -168,7 +170,7 @@ class RoomView:
     def enter(self) -> None:
         """The first line: where we are, and with whom."""
         names = self.remarks.taken_names("here")
-        self.remark(report.entered(self.name, names, self._style.escape))
+        self.remark(report.entered(self.name, names, self._style.escape, self.by_name))
         self._tell_namesakes()
 
     def pumped(self) -> None:

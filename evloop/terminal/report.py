@@ -74,9 +74,13 @@ def note(text: str) -> str:
     return f"-- {text} --"
 
 
-def entered(room: str, names: Sequence[str], escape: str) -> str:
-    """The line with which chat mode begins."""
+def entered(room: str, names: Sequence[str], escape: str, place: str = "") -> str:
+    """The line with which chat mode begins; `place`: of a room that is entered by its name, for no
+    directory was found."""
     company = f" with {_names(names, NAMES_ENTERED_MAX)}" if names else ""
+    if place:
+        where = f" (by its name: {place})"
+        return note(f"in {display(room)}{where}{company}. No directory was found")
     return note(f"in {display(room)}{company}. {escape} or /leave goes back")
 
 
