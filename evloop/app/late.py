@@ -27,33 +27,7 @@ def steps() -> Iterator[None]:
     import evloop.directory.trust
 
     yield
-    import evloop.directory.key_file
-
-    yield
-    import evloop.directory.known
-
-    yield
-    import evloop.directory.places
-
-    yield
-    import evloop.directory.announcement
-
-    yield
-    import evloop.directory.discovery
-
-    yield
-    import evloop.directory.browser
-
-    yield
-    import evloop.directory.yielding
-
-    yield
-    import evloop.terminal.directories
-
-    yield
-    import evloop.app.finding
-
-    yield
+    yield from _search()
     import evloop.app.invite
 
     yield
@@ -82,5 +56,36 @@ def steps() -> Iterator[None]:
 
     yield
     import evloop.app.checkup  # noqa: F401
+
+    yield
+
+
+def _search() -> Iterator[None]:
+    """What searches for a directory, now or when the one that is connected is lost."""
+    import evloop.directory.key_file
+
+    yield
+    import evloop.directory.known
+
+    yield
+    import evloop.directory.places
+
+    yield
+    import evloop.directory.announcement
+
+    yield
+    import evloop.directory.discovery
+
+    yield
+    import evloop.directory.browser
+
+    yield
+    import evloop.directory.yielding
+
+    yield
+    import evloop.terminal.directories
+
+    yield
+    import evloop.app.finding  # noqa: F401
 
     yield
