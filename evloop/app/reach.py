@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from evloop.base.errors import EvloopError
     from evloop.directory.target import Target
     from evloop.directory.trust import Trust
-    from evloop.net.interfaces import Interface
     from evloop.net.tls import TlsPipe
 
     Done = Callable[[EvloopError | None], object]
@@ -195,11 +194,10 @@ class Reach:
 
         return RoomEntry(name, *next(places_of(fold(name))), RELIABLE)
 
-    def by_name(self, room: RoomEntry, chooser: Callable[[str], Callable[[], Interface]]) -> str:
-        """Where a room is that is entered without a directory; from now on one is looked for."""
+    def by_name(self, room: RoomEntry) -> str:
+        """The place of a room that no directory has; from now on one is looked for."""
         self.finder.seek()
-        interface = chooser(room.address)()
-        return f"{place_of(room.address, room.port)}, {interface.name}, {interface.address}"
+        return place_of(room.address, room.port)
 
     def greeting(self, rooms: int, more: str = "") -> str:
         """Which directory is connected; `more`: what is said of one that was not found."""

@@ -101,7 +101,9 @@ assert not os.path.exists("/proc/self")
 from evloop.net import compat
 assert not compat.LINUX and compat.DARWIN
 loopback = [it for it in compat.addresses() if it.address == "127.0.0.1"]
-assert len(loopback) == 1 and loopback[0].flags & compat.IFF_LOOPBACK
+assert len(loopback) == 1 and loopback[0].flags & 0x8
+assert loopback[0].prefix == 8
+assert all(it.flags & 0x1000 for it in compat.addresses() if not it.flags & 0x8 and it.flags & 0x40)
 sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 assert not compat.ask(sock, socket.SOL_SOCKET, 25, b"lo")
 sock.close()
