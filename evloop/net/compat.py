@@ -272,13 +272,17 @@ class Sleep:
             number, least = time.CLOCK_REALTIME, 5.0
         self._clock = clock or (lambda: time.clock_gettime(number) - time.monotonic())
         self._least = least
-        self._last = self._clock()
+        try:
+            self._last = self._clock()
+        except OSError:  # a sandbox that does not know such a clock: then nobody sleeps
+            self._clock, self._last = time.monotonic, float("inf")
 
     def happened(self) -> bool:
         """Ask; a clock that was set back is no sleep."""
         now = self._clock()
         slept = now - self._last > self._least
-        self._last = now
+        if self._last < float("inf"):
+            self._last = now
         return slept
 
 
@@ -302,7 +306,7 @@ def interface_names() -> list[str]:
     """The names of all interfaces, in the kernel's order."""
     try:
         return [name for _, name in socket.if_nameindex()]
-    except OSError:  # a sandbox without netlink, by which libc asks
+    except (OSError, AttributeError):  # a sandbox without netlink, by which libc asks
         return list(dict.fromkeys(entry.name for entry in addresses()))
 
 
@@ -426,7 +430,7 @@ def _addresses_of_linux() -> list[Address]:
         own = _ipv4_addresses(sock)
         try:
             names = [name for _, name in socket.if_nameindex()]
-        except OSError:
+        except (OSError, AttributeError):
             names = [name for name, _ in own]
         for name in names:
             flags[name] = _flags(sock, name)
