@@ -14,7 +14,6 @@ from evloop.base.errors import SetupError
 from evloop.directory.client import READY, WAITING, NobodyThere
 from evloop.directory.limits import RECONNECT_S_MAX, SERVERS_MAX
 from evloop.directory.target import Target, may_be_announced, targets_of
-from evloop.net import resolve
 from tests.directory.test_client import World
 
 
@@ -127,13 +126,15 @@ def test_a_directory_that_moved_is_tried_at_once_and_forgotten_when_it_is_wrong(
 def test_a_silent_resolver_is_told_as_such(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """And not as a directory that does not answer."""
 
-    def silent(host: bytes | str, port: int) -> list[tuple[object, ...]]:
+    def silent(host: object, port: int, **options: object) -> list[tuple[object, ...]]:
+        if "flags" in options:  # whether it is a number: asked of nobody
+            raise socket.gaierror(socket.EAI_NONAME, "no number")
         reader, writer = socket.socketpair()
         with reader, writer:
             reader.recv(1)
         return []
 
-    monkeypatch.setattr(resolve, "_system_resolver", silent)
+    monkeypatch.setattr(socket, "getaddrinfo", silent)
     world.answers.clear()
     world.link.connect("box.example", 44444, world.answer)
     world.tick()
