@@ -99,7 +99,7 @@ def make_parser(program: str) -> ArgumentParser:
     add("--name", metavar="NAME", help="your chat name (default: the last one given, else $USER)")
     add("--interface", metavar="NAME|ADDRESS", help="the network interface for multicast")
     add("--ttl", metavar="N", help="how far multicast may go (default 1: this link)")
-    add("--tls", action="store_true", help="speak TLS with the directory; trust it at first sight")
+    add("--tls", action="store_true", help="speak TLS with the directory; trust it on first use")
     add("--tls-ca", metavar="FILE", help="trust only directories that this authority signed (PEM)")
     add("--tls-cert", metavar="FILE", help="show this certificate to a directory that asks (PEM)")
     add("--tls-key", metavar="FILE", help="its key, where it is not in the same file")

@@ -44,8 +44,8 @@ class Console:
 
     def on_data(self, data: bytes) -> None:
         if not data:
-            # Ctrl-D, or the terminal is gone. The server runs on: it may have been started by
-            # somebody who then left.
+            # Ctrl-D, or the terminal is gone. The server runs on: the user who started it may have
+            # logged out.
             self._input.close()
             return
         for kind, text in self._reader.feed(data):
@@ -56,7 +56,7 @@ class Console:
             self._out.line(line)
 
     def answer(self, line: str) -> list[str]:
-        """What a typed line gives."""
+        """The lines to print for a typed line."""
         word, _, rest = line.strip().partition(" ")
         if not word:
             return []

@@ -3,14 +3,16 @@
     known_directories   127.0.0.1:44444 5f2e...            SHA-256 of its certificate
     owner_tokens        127.0.0.1:44444/lab 9a41...        the token that makeroom returned
 
-One line a keepsake, 0600, in the user's state directory. Lines are appended, so that two clients
-that write at the same time both keep theirs; of two lines with one key the later counts. A line
-that does not fit on the disk is taken back. A file of KEEPSAKE_LINES_MAX lines is written anew with
-the newest of each key, under a lock that a second client does not wait for. A line of another form
-makes the file unusable, aloud: to skip it could mean to trust a stranger anew.
+Both files are in the user's state directory, with mode 0600. Each line is a key and a value. Lines
+are appended, so that two clients that write at the same time both keep theirs; of two lines with
+one key the later counts. A line that does not fit on the disk is taken back. A file of
+KEEPSAKE_LINES_MAX lines is written anew with the newest line of each key, under a lock that a
+second client does not wait for. A damaged line makes the file unusable, and the user is told: to
+skip it could mean to trust a stranger as if it were new.
 
-A token is looked for by its room and not by the directory alone: the same directory is 127.0.0.1,
-a name, and an address of the network. Those of the directory as it is called now come first.
+A token is looked up by its room in all directories, because one directory has many names: it is
+127.0.0.1, a host name, and an address of the network. Tokens kept under its present name come
+first.
 
     options          certificate of the directory
     (none)           plain TCP
@@ -52,7 +54,7 @@ def is_hex(text: str) -> bool:
 
 
 def _lock(descriptor: int) -> bool:
-    """Try to be the only one who writes; without waiting, for who has it may be stopped."""
+    """Try to be the only writer, without waiting: the process with the lock may be stopped."""
     from fcntl import LOCK_EX, LOCK_NB, flock
 
     try:
@@ -161,7 +163,8 @@ def check_pin(pins: KeyFile, place: str, shown: str) -> str | None:
     """Trust the certificate with the fingerprint `shown` at `place` ("HOST:PORT"), or refuse.
 
     The first one is kept, and what to tell the user about it is returned. The one that is known
-    returns None. Another one raises SetupError 77: the house was broken into, or it moved.
+    returns None. Another one raises SetupError 77: somebody may be between client and directory, or
+    the operator has renewed the certificate.
     """
     known = pins.get(place)
     if known == shown:
@@ -230,7 +233,7 @@ class Trust:
         return check
 
     def _refusal(self, endpoint: str, sentence: str) -> str:
-        """Why a connection ends; in full to who connects, and once to who is reconnected."""
+        """Why a connection ends: in full for a new one, and once for one that is made anew."""
         if endpoint not in self._met:
             return sentence
         if self._met[endpoint]:
