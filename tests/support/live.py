@@ -72,10 +72,14 @@ class Caller:
                 break
             if not data:
                 self.closed = True
-            self.decoder.feed(data)
+            self.take(data)
         while (frame := self.decoder.next_frame()) is not None:
             self.got.append(json.loads(frame))
         return self.closed
+
+    def take(self, data: bytes) -> None:
+        """What came on the socket; b"" is its end."""
+        self.decoder.feed(data)
 
     def reply(self, number: int) -> dict[str, Any] | None:
         self.read()
