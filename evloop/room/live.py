@@ -1,12 +1,12 @@
 """One room live: a session on its transport and its one timer.
 
 A datagram's way: the transport delivers a bounded burst -> `session.receive_datagram` for each,
-then once `pump`: send what the session wants sent, hand its events up, set the timer to its next
-deadline. The timer takes the same road. Nothing here knows what a datagram means, by which road it
-came, nor that there is only one room: a room needs no terminal and no sockets.
+then once `pump`: send what the session wants sent, pass its events on, set the timer to its next
+deadline. The timer does the same. Nothing here depends on what a datagram means, by which way it
+came, or that there is only one room: a room needs no terminal and no sockets.
 
-A bug in the session, or in who is told, costs the datagram or the event in hand and no more: it is
-counted, told once, and the room goes on.
+An unexpected exception in the session, or in a callback, costs the present datagram or event and
+no more: it is counted, reported once, and the room goes on.
 
     state     leave()                       session is done or LEAVE_S   close()
     live      -> leaving (goodbyes go out)  -                            -> closed
@@ -31,12 +31,12 @@ if TYPE_CHECKING:
     from evloop.system.timers import Timer
 
     class Transport(Protocol):
-        """The road of a room's datagrams; `evloop.net.multicast.MulticastTransport` is one.
+        """The way of a room's datagrams; `evloop.net.multicast.MulticastTransport` is one.
 
         `source` is where our own datagrams seem to come from, if they come back. `receive` begins:
         `deliver` is called with each burst of (datagram, source), `ready` when `send` has returned
         False and would take something again. `send` to None is to everybody, to a source to that
-        one alone; OSError: it is lost, and so may be what follows. `reopen` opens anew after the
+        one alone; OSError: it is lost, and so may be those after it. `reopen` opens anew after the
         network has changed, `move` at another group and port by the interface that `choose` says;
         SetupError: all is as before. `describe` says for people by which way.
         """
@@ -86,10 +86,9 @@ class LiveRoom:
     """A member of one room: `session` on `transport`, which are the room's own from now on.
 
     `wall` is unix time. Nothing moves before `start`. `on_events(events)` then gets what happened
-    in the session, and Trouble: nothing can be sent because of `why`; "": it is over; and Fault: a
-    bug was contained. `on_pump()`
-    is called whenever the session may have moved, `on_closed()` once, when the room is left and its
-    transport is closed.
+    in the session, and Trouble: nothing can be sent because of `why`; "": that is over; and Fault:
+    an unexpected exception was caught. `on_pump()` is called whenever the session may have
+    something new, `on_closed()` once, when the room is left and its transport is closed.
     """
 
     __slots__ = (
@@ -126,8 +125,8 @@ class LiveRoom:
         self.on_closed: Callable[[], object] = nothing
         self.state = LIVE
         self.send_errors = 0
-        self.faults = 0  # exceptions that were contained
-        self._faulty = float("-inf")  # when the session last raised: it rests a little
+        self.faults = 0  # unexpected exceptions that were caught
+        self._faulty = float("-inf")  # when the session last raised: its timer pauses after that
         self.trouble = ""  # why nothing can be sent to the group
         self._waiting: list[tuple[bytes, Any]] = []  # what the transport had no room for
         self._timer: Timer = loop.call_at(float("inf"), self._on_timer)
@@ -206,9 +205,9 @@ class LiveRoom:
         self.pump()
 
     def _fault(self, error: Exception) -> None:
-        """A bug: what it was about is lost. It is told once: it may be a stranger who makes it come
-        again and again, and he is to end no program. (Our own errors are no bugs: the owner of the
-        loop judges them.)"""
+        """An unexpected exception: the datagram or event is lost. It is reported only once, because
+        a stranger may be able to cause it again and again, and must not end this program.
+        (EvloopErrors are raised on: the owner of the loop handles them.)"""
         if isinstance(error, EvloopError):
             self._loop.failed(self, error)
             return
@@ -218,7 +217,7 @@ class LiveRoom:
             self._tell(Fault("fault", f"{kind}: {error}" if str(error) else kind))
 
     def _ask(self, act: Callable[..., Any], *arguments: Any) -> Any:
-        """What `act`, of the session, returns; None when it raises: then it rests."""
+        """What `act`, a method of the session, returns; None when it raises."""
         try:
             return act(*arguments)
         except Exception as error:  # noqa: BLE001 - the room goes on
@@ -233,7 +232,7 @@ class LiveRoom:
             self._fault(error)
 
     def pump(self) -> None:
-        """Carry what the session has for the network, for the user and for the timer."""
+        """Send the session's datagrams, pass its events on, and set the timer."""
         if self.state == CLOSED:
             return
         session = self.session
@@ -243,7 +242,7 @@ class LiveRoom:
             self._send(waiting)
         for event in self._ask(session.events) or ():
             self._tell(event)
-        if self.state == CLOSED:  # by who was told
+        if self.state == CLOSED:  # a callback has closed the room
             return
         deadline = self._ask(session.next_deadline)
         rested = self._faulty + FAULT_PAUSE_S
