@@ -25,7 +25,7 @@ from evloop.directory.limits import FINGERPRINT_DIGITS_TOLD
 from evloop.directory.responder import ANNOUNCED, Place, Responder, on_link
 from evloop.net import mdns_socket
 from evloop.net.interfaces import Interface, Link, LinkWatcher, announceable, named
-from evloop.net.mdns import GROUP_IPV4, GROUP_IPV6
+from evloop.net.mdns import GROUP_IPV4, GROUP_IPV6, REASONS
 from evloop.system.timers import NEVER
 
 TYPE_CHECKING = False
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
     from typing import Any, NamedTuple
 
+    from evloop.daemon.metrics import Metrics
     from evloop.system.log import Log
     from evloop.system.loop import Loop, Watch
 
@@ -44,6 +45,12 @@ if TYPE_CHECKING:
 else:
     # families: lengths of the addresses that are all listened on, 4 or 16; addresses: single ones.
     Listening = namedtuple("Listening", "port families addresses")
+
+
+# Why a datagram was dropped, besides what the codec says of it: it is not about us; the system did
+# not take it from us.
+FOREIGN, UNSENT = "foreign", "unsent"
+DROPS = (*REASONS, FOREIGN, UNSENT)
 
 
 def listening_on(listeners: Sequence[socket.socket]) -> Listening | None:
@@ -75,6 +82,7 @@ def announcer_of(
     listeners: Sequence[socket.socket],
     who: tuple[str, str, str, str],
     wanted: str | None,
+    metrics: Metrics,
 ) -> DirectoryAnnouncer | None:
     """What announces the directory behind `listeners`; None when nobody else can reach it.
 
@@ -86,7 +94,8 @@ def announcer_of(
     name, identity, kind, fingerprint = who
     fp = fingerprint[:FINGERPRINT_DIGITS_TOLD]
     service = Service(name, identity, kind, listening.port, fp)
-    return DirectoryAnnouncer(loop, log, LinkWatcher(loop), service, listening, wanted)
+    drops = metrics.kinds("mdns_drops", DROPS)
+    return DirectoryAnnouncer(loop, log, LinkWatcher(loop), service, listening, wanted, drops)
 
 
 def packed_of(address: str) -> bytes:
@@ -97,7 +106,10 @@ def packed_of(address: str) -> bytes:
 
 
 class DirectoryAnnouncer:
-    """Announces `service` until `close`. `wanted`: --interface, None without it."""
+    """Announces `service` until `close`.
+
+    `wanted`: --interface, None without it; `drops`: counts datagrams that were dropped, by DROPS.
+    """
 
     __slots__ = (
         "_filtered",
@@ -115,10 +127,7 @@ class DirectoryAnnouncer:
         "_wanted_name",
         "_warned",
         "_watcher",
-        "foreign",
         "responder",
-        "unsent",
-        "wakes",
     )
 
     def __init__(
@@ -129,6 +138,7 @@ class DirectoryAnnouncer:
         service: Service,
         listening: Listening,
         wanted: str | None,
+        drops: dict[str, int],
     ) -> None:
         self._loop = loop
         self._log = log
@@ -144,10 +154,8 @@ class DirectoryAnnouncer:
         self._told: dict[int, str] = {}  # what was logged, by link
         self._filtered: bool | None = None  # the kernel drops what is not about us
         self._warned = False  # that others hold the port
-        self.wakes = 0  # how often there was something to read
-        self.foreign = 0  # datagrams that were not about us and came all the same
-        self.unsent = 0  # datagrams that the system did not take
         self.responder = Responder(service, Random(os.urandom(16)), loop.now)
+        self.responder.bad = drops
         self._timer = loop.call_at(NEVER, self._on_time)
         watcher.subscribe(self._changed)
         self._changed(watcher.links)
@@ -283,14 +291,13 @@ class DirectoryAnnouncer:
     # -- datagrams ---------------------------------------------------------------------------------
 
     def _receive(self, sock: socket.socket, index: int) -> None:
-        self.wakes += 1
         now = self._loop.now
         for data, source, port, by in mdns_socket.receive(sock, index):
             if mdns_socket.is_about_us(data):
                 link = by or self._link_of(source)
                 self.responder.receive(data, source, port, link, now)
             else:
-                self.foreign += 1
+                self.responder.bad[FOREIGN] += 1
         self._pump()
 
     def _link_of(self, source: bytes) -> int:
@@ -340,7 +347,7 @@ class DirectoryAnnouncer:
                     sock = self._ipv4.fileobj
                     mdns_socket.send_ipv4(sock, data, self._joined[index][1], to)
             except OSError:
-                self.unsent += 1
+                self.responder.bad[UNSENT] += 1
 
     def _name_of(self, index: int) -> str:
         return next((it.name for it in self._watcher.links if it.ifindex == index), str(index))

@@ -33,6 +33,7 @@ COUNTERS = {
     "commits": ("", "Commits of the store."),
     "commits_failed": ("", "Commits that the store did not take."),
     "accept_pauses": ("", "Times that the system had no descriptor for a new connection."),
+    "mdns_drops": ("why", "Datagrams of multicast DNS that were dropped, or could not be sent."),
 }
 # Gauges: name -> help. Those of the server are handed in, those of the process are read here.
 GAUGES = {

@@ -232,7 +232,12 @@ class Server:
         name = self._options.name or socket.gethostname().partition(".")[0]
         fp = "" if self.tls is None else self.tls.fingerprint()
         self._announcer = announcer_of(
-            self.loop, self.log, listeners, (name, self._store.identity, self.kind, fp), wanted
+            self.loop,
+            self.log,
+            listeners,
+            (name, self._store.identity, self.kind, fp),
+            wanted,
+            self.metrics,
         )
 
     def _be_quiet(self) -> None:

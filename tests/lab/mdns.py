@@ -79,14 +79,24 @@ class Avahi:
     """avahi-daemon on `host`, with a bus and a /run/avahi-daemon of its own."""
 
     def __init__(
-        self, crew: Crew, host: Namespace, folder: Path, *, name: str = "box", alone: bool = False
+        self,
+        crew: Crew,
+        host: Namespace,
+        folder: Path,
+        *,
+        name: str = "box",
+        alone: bool = False,
+        services: Path | None = None,
     ) -> None:
+        """`services`: the folder of what it announces, instead of the machine's own."""
         self.crew, self.host = crew, host
         self._environ = {"DBUS_SYSTEM_BUS_ADDRESS": bus(crew, host, folder)}
         conf = folder / "avahi.conf"
         conf.write_text(_AVAHI.format(name=name, alone="yes" if alone else "no"))
         # `ip netns exec` gives each program a mount namespace of its own.
         mount = "mkdir -p /run/avahi-daemon && mount -t tmpfs tmpfs /run/avahi-daemon"
+        if services is not None:
+            mount += f" && mount --bind {services} /etc/avahi/services"
         words = f"exec avahi-daemon -f {conf} --no-drop-root --no-chroot --no-rlimits"
         shell = ["sh", "-c", f"{mount} && {words}"]
         self.daemon = crew.add(Program([*host.prefix, *shell], environ=self._environ))
@@ -139,22 +149,70 @@ with socket.socket(family, socket.SOCK_DGRAM) as sock:
         index = socket.if_nametoindex("eth0")
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_IF, index)
     sock.sendto(bytes.fromhex(question), (group, int(port)))
-    try:
-        data, source = sock.recvfrom(9000)
-    except TimeoutError:
-        print("nothing")
-    else:
+    for _ in range(int(sys.argv[5])):
+        try:
+            data, source = sock.recvfrom(9000)
+        except TimeoutError:
+            break
         print(data.hex(), source[0], source[1])
 """
 
 
 def ask(host: Namespace, question: bytes, group: str = GROUP, wait: float = 2.0) -> Answer | None:
     """Ask one question from `host`, as a resolver without multicast DNS does; the first answer."""
-    words = [sys.executable, "-c", _ASK, group, str(PORT), question.hex(), str(wait)]
-    said = host.run(*words).split()
-    if said[0] == "nothing":
-        return None
-    return parse(bytes.fromhex(said[0])), said[1], int(said[2])
+    found = _asked(host, question, group, wait, 1)
+    return found[0] if found else None
+
+
+def ask_all(host: Namespace, question: bytes, group: str = GROUP) -> list[Message]:
+    """The same; all that answers, until nothing comes for half a second."""
+    return [message for message, *_ in _asked(host, question, group, 0.5, 32)]
+
+
+def _asked(host: Namespace, question: bytes, group: str, wait: float, most: int) -> list[Answer]:
+    arguments = [group, str(PORT), question.hex(), str(wait), str(most)]
+    said = host.run(sys.executable, "-c", _ASK, *arguments)
+    lines = [line.split() for line in said.splitlines()]
+    return [(parse(bytes.fromhex(data)), source, int(port)) for data, source, port in lines]
+
+
+# Asks for the directory as often as it can, and says that what it has is another's.
+_DISPUTE = """
+import socket, sys, time
+sys.path.insert(0, ".")
+from evloop.net.mdns import ANSWER, PTR, SRV, Message, Record, build, parse
+question, group, seconds = bytes.fromhex(sys.argv[1]), sys.argv[2], float(sys.argv[3])
+family = socket.AF_INET6 if ":" in group else socket.AF_INET
+asker, liar = [socket.socket(family, socket.SOCK_DGRAM) for _ in range(2)]
+asker.settimeout(0.05)
+for sock in (asker, liar):
+    if family == socket.AF_INET6:
+        index = socket.if_nametoindex("eth0")
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_IF, index)
+    else:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+liar.bind(("", 5353))
+end = time.monotonic() + seconds
+told = 0
+while time.monotonic() < end:
+    asker.sendto(question, (group, 5353))
+    try:
+        message = parse(asker.recv(9000))
+    except TimeoutError:
+        continue
+    for record in message.additional:
+        if record.type == SRV:
+            lie = Record(record.name, SRV, True, 120, (0, 0, 1, record.value[3]))
+            liar.sendto(build(Message(0, ANSWER, (), [lie])), (group, 5353))
+            told += 1
+    time.sleep(0.02)
+assert told > 50, told
+"""
+
+
+def dispute(host: Namespace, question: bytes, group: str, seconds: float) -> None:
+    """A stranger on `host` who claims every name that the directory takes."""
+    host.run(sys.executable, "-c", _DISPUTE, question.hex(), group, str(seconds))
 
 
 _FLOOD = """

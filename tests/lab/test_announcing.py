@@ -2,20 +2,37 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from evloop.net.mdns import AAAA, PTR, QUERY, A, Message, Question, build, name_of
+from evloop.net.mdns import (
+    AAAA,
+    PTR,
+    QUERY,
+    SRV,
+    TXT,
+    A,
+    Message,
+    Question,
+    attributes,
+    build,
+    name_of,
+)
 from tests.lab.mdns import (
+    GROUP,
     GROUP_IPV6,
     Answer,
     Avahi,
     announced,
     announcing,
     ask,
+    ask_all,
+    dispute,
     flood,
     foreign,
     lacks_avahi,
@@ -25,8 +42,11 @@ from tests.lab.mdns import (
     zeroconf,
 )
 from tests.lab.network import Flat, Namespace, flat, missing
+from tests.support.elsewhere import box
 from tests.support.mdns import VECTORS
 from tests.support.processes import Crew, no_trace
+from tests.support.sources import ROOT
+from tests.support.tls_files import Files, needs_openssl, openssl
 
 pytestmark = pytest.mark.skipif(bool(missing()), reason=missing() or "the lab is here")
 with_avahi = pytest.mark.skipif(bool(lacks_avahi()), reason=lacks_avahi() or "avahi is here")
@@ -259,3 +279,159 @@ def test_a_firewall_is_told(crew: Crew, lab: Flat) -> None:
     crew.until(lambda: DEAF + "224.0.0.251, so nobody" in server.err, why="the warning")
     crew.read_for(2)
     assert server.err.count(DEAF) == 1
+
+
+# -- what is told ----------------------------------------------------------------------------------
+
+
+def texts(message: Message) -> dict[bytes, bytes]:
+    (value,) = [it.value for it in message.additional if it.type == TXT]
+    assert isinstance(value, bytes)
+    return attributes(value)
+
+
+@needs_openssl
+def test_tls_and_its_fingerprint(crew: Crew, lab: Flat, tmp_path: Path) -> None:
+    """A new certificate is told when the server reads it."""
+    files = Files(tmp_path)
+    options = ("--tls-cert", files.cert, "--tls-key", files.key)
+    server = announcing(crew, lab.hosts[0], *options)
+    announced(crew, server)
+
+    def told() -> bytes:
+        answer = ask(lab.hosts[1], QUESTION)
+        assert answer is not None
+        found = texts(answer[0])
+        assert found[b"tls"] == b"1"
+        return found[b"fp"]
+
+    assert told() == fingerprint(files.cert)
+    # With --memory the id is that of the first certificate, as long as the server runs.
+    shutil.copy(files.other_cert, files.cert)
+    shutil.copy(files.other_key, files.key)
+    server.signal(signal.SIGHUP)
+    crew.until(lambda: "the TLS files were reloaded" in server.err, why="it has read them")
+    assert told() == fingerprint(files.other_cert)
+
+
+def fingerprint(path: str) -> bytes:
+    line = openssl("x509", "-in", path, "-noout", "-fingerprint", "-sha256")
+    return line.partition("=")[2].replace(":", "").strip().lower()[:32].encode()
+
+
+@pytest.mark.parametrize("quiet", [False, True])
+def test_a_directory_in_somebodys_client(crew: Crew, lab: Flat, quiet: bool) -> None:
+    options = ("--no-announce",) if quiet else ()
+    host = crew.client(*options, module="evloop", prefix=lab.hosts[0].prefix, EVLOOP_INTERFACE="")
+    crew.until(lambda: "this one hosts it" in host.err, why="it hosts")
+    if quiet:
+        assert ask(lab.hosts[1], QUESTION, wait=1) is None
+        return
+    answer = asked(crew, lab.hosts[1])
+    assert texts(answer[0])[b"kind"] == b"guest"
+    host.end()
+    crew.finish(host)
+    assert ask(lab.hosts[1], QUESTION, wait=0.5) is None
+
+
+def test_the_id_is_that_of_hello(crew: Crew, lab: Flat, tmp_path: Path) -> None:
+    """And stays after a restart, and so does the name that people see."""
+    labels = []
+    for _ in range(2):
+        server = announcing(crew, lab.hosts[0], "--state", str(tmp_path / "rooms"))
+        announced(crew, server)
+        answer = ask(lab.hosts[1], QUESTION)
+        assert answer is not None
+        program = HELLO.format(place=(FIRST, 44444))
+        said = lab.hosts[1].run(sys.executable, "-c", program).strip()
+        assert texts(answer[0])[b"id"].decode() == said
+        labels.append(answer[0].answers[0].value)
+        server.signal(signal.SIGTERM)
+        crew.finish(server)
+    assert labels[0] == labels[1]
+
+
+HELLO = """
+import json, socket
+question = b'{{"jsonrpc":"2.0","id":1,"method":"hello"}}'
+with socket.create_connection({place}) as sock, sock.makefile("rb") as file:
+    sock.sendall(len(question).to_bytes(4, "big") + question)
+    answer = json.loads(file.read(int.from_bytes(file.read(4), "big")))
+print(answer["result"]["id"])
+"""
+
+
+# -- several ---------------------------------------------------------------------------------------
+
+
+def test_two_on_one_machine(crew: Crew, lab: Flat) -> None:
+    """Each hears all, and both are found with one question."""
+    servers = [announcing(crew, lab.hosts[0], listen=f":{port}") for port in (4001, 4002)]
+    for server in servers:
+        announced(crew, server)
+    answers = ask_all(lab.hosts[1], QUESTION)
+    ports = {it.value[2] for message in answers for it in message.additional if it.type == SRV}
+    assert ports == {4001, 4002}
+
+
+def test_a_copy_of_a_directory_takes_other_names(crew: Crew, lab: Flat, tmp_path: Path) -> None:
+    """Two with one id and one name, on two machines: both are found."""
+    (tmp_path / "one").mkdir()
+    first = announcing(crew, lab.hosts[0], "--state", str(tmp_path / "one" / "rooms"))
+    announced(crew, first)
+    first.signal(signal.SIGTERM)
+    crew.finish(first)
+    shutil.copytree(tmp_path / "one", tmp_path / "two")
+    servers = [
+        announcing(crew, host, "--state", str(tmp_path / name / "rooms"))
+        for host, name in zip(lab.hosts, ("one", "two"))
+    ]
+    guest = lab.add_host()
+    crew.until(
+        lambda: len({label_of(message) for message in ask_all(guest, QUESTION)}) == 2,
+        why="they have other names",
+        every=0.1,
+    )
+    for server in servers:
+        no_trace(server)
+
+
+def label_of(message: Message) -> bytes:
+    return bytes(message.answers[0].value)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("family", ["IPv4", "IPv6"])
+def test_a_flood_of_forged_conflicts(crew: Crew, lab: Flat, family: str) -> None:
+    """It takes other names, 15 times and then once in 5 s; it is found, and it serves."""
+    server = announcing(crew, lab.hosts[0])
+    announced(crew, server)
+    group = GROUP_IPV6 if family == "IPv6" else GROUP
+    dispute(lab.hosts[1], QUESTION, group, 10.0)
+    renames = server.err.count("announced as ")
+    assert renames <= 15 + 10 / 5 + 1
+    answer = ask(lab.hosts[1], QUESTION, group=group)
+    assert answer is not None and packed(FIRST) in addresses(answer[0])
+    listing = crew.client("getdir", server=f"{FIRST}:44444", prefix=lab.hosts[1].prefix)
+    assert crew.finish(listing).status == 0
+    no_trace(server)
+
+
+# -- by way of avahi, and elsewhere ----------------------------------------------------------------
+
+
+@with_avahi
+def test_avahi_announces_by_our_file(crew: Crew, lab: Flat, tmp_path: Path) -> None:
+    Avahi(crew, lab.hosts[0], tmp_path / "one", alone=True, services=ROOT / "contrib" / "avahi")
+    other = Avahi(crew, lab.hosts[1], tmp_path / "other", name="other")
+    line = shown(crew, other, FIRST)
+    assert line[2] == "box" and '"kind=server"' in line[8] and '"tls=0"' in line[8]
+
+
+def test_elsewhere_than_on_linux(crew: Crew, lab: Flat, tmp_path: Path) -> None:
+    """No netlink, no IP_PKTINFO, no filter: its address is found by the list that is read again."""
+    words = [f"{name}={value}" for name, value in box(tmp_path / "box", "darwin").items()]
+    prefix = (*lab.hosts[0].prefix, "env", "EVLOOP_INTERFACE=", *words)
+    server = crew.server("--name", "mac", listen=":44444", prefix=prefix)
+    announced(crew, server)
+    assert asked(crew, lab.hosts[1])[1] == FIRST
+    no_trace(server)
