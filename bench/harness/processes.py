@@ -25,11 +25,11 @@ START_S = 15.0
 
 
 class Failed(Exception):
-    """A child did not do what it was started for; the text holds its last words."""
+    """A child process did not do its task; the text has the last of its output."""
 
 
 def pinned(core: int | None) -> Callable[[], None]:
-    """What a child does first: take its core, and all the descriptors it may have."""
+    """What a child does first: bind itself to its core, and raise its limit of descriptors."""
 
     def prepare() -> None:
         import resource
@@ -152,7 +152,7 @@ def start_load(
         try:
             os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(10))
         except PermissionError:
-            pass  # not root: the figures are then a little worse than the truth
+            pass  # not root: the figures then come out a little worse than they are
 
     return subprocess.Popen(
         flags,

@@ -147,12 +147,12 @@ class KeyFile:
         for number, line in enumerate(lines[:-1], 1):
             key, _, value = line.rpartition(" ")
             if not key or not is_hex(value) or len(key) > KEEPSAKE_KEY_CHARS_MAX:
-                why = f'line {number} ("{quoted(line, 40)}") is damaged; mend or remove that line'
+                why = f'line {number} ("{quoted(line, 40)}") is damaged; correct or remove it'
                 raise self._unusable(why, FAILED)
             kept.pop(key, None)  # the newest last: the oldest are dropped first
             kept[key] = value
         if lines[-1]:
-            raise self._unusable("its last line is damaged; mend or remove that line", FAILED)
+            raise self._unusable("its last line is damaged; correct or remove it", FAILED)
         return kept, len(lines) - 1
 
     def _unusable(self, why: str, status: int) -> SetupError:

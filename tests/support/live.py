@@ -26,7 +26,7 @@ PATIENCE_S = 20.0  # of a test with a busy machine
 
 
 class Caller:
-    """A client of few words: sends frames, keeps what comes back."""
+    """A simple client: sends frames, and keeps what comes back."""
 
     def __init__(self, address: tuple[str, int], source: str | None = None) -> None:
         self.sock = socket.socket()
