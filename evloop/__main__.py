@@ -16,8 +16,10 @@ import time
 if not __package__:  # this folder alone, as `python3 -m zipapp evloop` packs it
     sys.exit("evloop: start this as `python3 -m evloop`; `make pyz` makes one file of it")
 
+from evloop.app.commands import words_at
+from evloop.app.limits import NOBODY_CAME_S
 from evloop.app.shell import Client
-from evloop.base.addresses import endpoint_of, split_endpoint
+from evloop.base.addresses import split_endpoint
 from evloop.base.errors import EvloopError, SetupError
 from evloop.client import run_main
 from evloop.daemon.connection import Connection
@@ -27,13 +29,14 @@ from evloop.directory.client import READY, Unreachable
 from evloop.system.log import WARNING, Log
 from evloop.system.process import command_of
 from evloop.terminal.line_mode import LineMode
+from evloop.terminal.report import nobody_came
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+OWN_CONNECTIONS = 1  # the host's own client is connected too
 LOCAL_HOSTS = ("127.0.0.1", "localhost", "::1")
-ANY_GROUP = "239.255.1.1"  # for asking which interface multicast would take
 
 
 def prepare(client: Client) -> None:
@@ -69,7 +72,7 @@ def prepare(client: Client) -> None:
             server.close()
             server = None
         else:
-            client.frontend.note(_hosting(client, port))
+            _tell_hosting(client, server, port)
             _mind_the_others(client, server)
         client.prompt.connect(place, then)
 
@@ -140,18 +143,32 @@ def _log(client: Client) -> Log:
     return log
 
 
-def _hosting(client: Client, port: int) -> str:
-    from evloop.net.interfaces import choose_interface
+def _tell_hosting(client: Client, server: Server, port: int) -> None:
+    """Say that we host, and what others type to come: that is not to be overlooked."""
+    from evloop.app.invite import hosts_here, lines
 
-    try:
-        address = choose_interface(ANY_GROUP, client.options.interface, None).address
-    except EvloopError:
-        address = "THIS-MACHINE"
-    where = endpoint_of(address, port)
-    return (
-        f"evloop: no directory answered, so this one hosts it (in memory, on every address);"
-        f" others type: {command_of('client')} --server {where}"
+    hosts = hosts_here(port, client.options.interface)
+    words = "others type:" if hosts else "only this machine can come; in another window, type:"
+    note = client.frontend.note
+    note(
+        "evloop: no directory answered, so this one hosts it (in memory, on every address);"
+        f" {words}"
     )
+    for line in lines(hosts or ["127.0.0.1"], port, False, "", client.announced):
+        note(f"  {line}", "text")
+    if hosts:
+        _tell_if_nobody_comes(client, server)
+
+
+def _tell_if_nobody_comes(client: Client, server: Server) -> None:
+    """Where guests are kept apart, each of them hosts, and none of them knows of the others."""
+
+    def tell() -> None:
+        hosts = client.link.identity == server.dispatcher.store.identity
+        if hosts and server.metrics.flat()["connections"] <= OWN_CONNECTIONS:
+            client.frontend.note(f"evloop: {nobody_came('doctor' in words_at('prompt'))}")
+
+    client.loop.call_at(client.loop.now + NOBODY_CAME_S, tell)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

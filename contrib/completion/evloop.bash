@@ -80,7 +80,7 @@ _evloop_client() {
     elif ((arguments == 0)); then
         case $command in
         deleteroom|chat|say|tail) _evloop_rooms ;;
-        help) _evloop_fits connect bye name getdir makeroom deleteroom chat help quit ;;
+        help) _evloop_fits connect bye name getdir makeroom deleteroom chat invite help quit ;;
         esac
     fi
 }

@@ -72,4 +72,4 @@ complete -c evloop -n '__evloop_at tail' -s n -x
 complete -c evloop -n '__evloop_at tail' -l mode -x -a 'reliable plain'
 complete -c evloop -n '__evloop_at' -a help -d 'list the commands, or explain one'
 complete -c evloop -n '__evloop_first_of deleteroom chat say tail' -a '(__evloop_rooms)'
-complete -c evloop -n '__evloop_first_of help' -a 'connect bye name getdir makeroom deleteroom chat help quit'
+complete -c evloop -n '__evloop_first_of help' -a 'connect bye name getdir makeroom deleteroom chat invite help quit'

@@ -62,8 +62,8 @@ class Chat:
 
     `on_over(chat)` is called once when the room is left, `on_renamed(name)` keeps a new name,
     `count(chat, then)` asks the directory how many are here: `then(number)`, 0 where it does not
-    tell. `outcome` is in the end how many members have confirmed what was said, and how many were
-    asked.
+    tell; `invitation(chat)` is what others type to come here, and whether only this machine can.
+    `outcome` is in the end how many members have confirmed what was said, and how many were asked.
     """
 
     def __init__(
@@ -79,6 +79,7 @@ class Chat:
         on_quit: Callable[[], object],
         on_renamed: Callable[[str], object],
         count: Callable[[Chat, Callable[[int], object]], object],
+        invitation: Callable[[Chat], tuple[list[str], bool]],
     ) -> None:
         self.name = entry.name
         self.place = entry.address, entry.port
@@ -101,6 +102,7 @@ class Chat:
         self._on_quit = on_quit
         self._on_renamed = on_renamed
         self._count = count
+        self._invitation = invitation
         self._live = frontend.is_terminal and not style.as_json
         self._held = False
         self._opening = loop.call_at(float("inf"), self._opened)
@@ -263,6 +265,12 @@ class Chat:
         for line in report.stats_lines({**self.room.stats(), **self.view.counts()}):
             self._note(line)
 
+    def _do_invite(self, arguments: list[str]) -> None:
+        lines, only_here = self._invitation(self)
+        self._note(report.note(report.INVITED_HERE if only_here else report.INVITED))
+        for line in lines:
+            self._note(f"  {display(line)}")
+
     def _do_help(self, arguments: list[str]) -> None:
         for line in help_lines("chat", *arguments):
             self._note(line)
@@ -387,6 +395,7 @@ COMMANDS: dict[str, Callable[[Chat, list[str]], None]] = {
     "show": Chat._do_show,
     "save": Chat._do_save,
     "ignore": Chat._do_ignore,
+    "invite": Chat._do_invite,
     "stats": Chat._do_stats,
     "help": Chat._do_help,
     "quit": Chat._do_quit,

@@ -103,6 +103,7 @@ COMMANDS = (
         "talk in a room; ADDRESS:PORT needs no directory",
         "rooms",
     ),
+    Command("invite", _PROMPT, "invite", 0, 0, {}, "what others type to come here", ""),
     Command(
         "say",
         _SHELL,
@@ -146,6 +147,7 @@ COMMANDS = (
         "hide somebody here; -NAME shows again; or list",
         "names",
     ),
+    Command("invite", _CHAT, "/invite", 0, 0, {}, "what others type to come here", ""),
     Command("stats", _CHAT, "/stats", 0, 0, {}, "what was sent, received, repaired and lost", ""),
     Command(
         "help", _CHAT, "/help [COMMAND]", 0, 1, {}, "list the commands, or explain one", "commands"

@@ -23,6 +23,7 @@ LISTED_ROOMS_MAX = 1_000_000  # of one directory; a longer list is told without 
 FOLD_PER_S = 5.0  # lines of one sender on a live screen; further lines become one
 FOLD_BURST = 20.0
 FOLD_SENDERS_MAX = 1_024  # for whom lines are counted, and names are completed
+NOBODY_CAME_S = 20.0  # of hosting a directory alone, then a hint
 REMAKE_S = 1.0  # of many who miss their room in a new directory, the first makes it within that
 REMAKE_AGAIN_S_MAX = 60.0  # then it is tried again, whatever the directory asks to wait
 SLOW_S = 1.0  # after that the user is told that a command waits for the directory

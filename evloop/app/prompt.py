@@ -82,7 +82,8 @@ class Prompt:
     """The commands, on one link and one frontend. `nickname` is the chat name.
 
     `on_change(method, room)` is told of each change of the list of rooms, `on_renamed(name)` of a
-    new chat name. `rooms` holds what is known of the directory's rooms, by folded name.
+    new chat name; `on_invite()` shows what others type to come here. `rooms` holds what is known of
+    the directory's rooms, by folded name.
     """
 
     def __init__(
@@ -98,6 +99,7 @@ class Prompt:
         on_quit: Callable[[], object],
         on_change: Callable[[str, RoomEntry], object],
         on_renamed: Callable[[str], object],
+        on_invite: Callable[[], object],
     ) -> None:
         self.nickname = nickname
         self.server = server
@@ -112,9 +114,8 @@ class Prompt:
         self._on_quit = on_quit
         self._on_change = on_change
         self._on_renamed = on_renamed
-        self._doubted = (
-            ""  # the room, folded, that the last command asked to confirm the deletion of
-        )
+        self._on_invite = on_invite
+        self._doubted = ""  # the folded room whose deletion waits to be confirmed
         self._on_known: Callable[[int, EvloopError | None], object] = nothing
         self._own_changes: set[tuple[str, str]] = set()
 
@@ -476,6 +477,12 @@ class Prompt:
 
         self._makeroom([name], {} if mode is None else {"--mode": mode}, then)
 
+    def _invite(self, arguments: list[str], options: Options, done: Done) -> None:
+        if self._link.state == IDLE:
+            raise Unconnected()
+        self._on_invite()
+        done(None)
+
     def _name(self, arguments: list[str], options: Options, done: Done) -> None:
         if arguments:
             self.nickname = check_nickname(arguments[0])
@@ -533,6 +540,7 @@ HANDLERS: dict[str, Callable[[Prompt, list[str], Options, Done], None]] = {
     "makeroom": Prompt._makeroom,
     "deleteroom": Prompt._deleteroom,
     "chat": Prompt._chat,
+    "invite": Prompt._invite,
     "name": Prompt._name,
     "help": Prompt._help,
     "quit": Prompt._quit,

@@ -17,7 +17,7 @@ from evloop.app.limits import FAULTS_MAX, SLOW_S
 from evloop.app.prompt import Prompt
 from evloop.app.style import Stamps, Style
 from evloop.base.errors import INTERNAL, INTERRUPTED, EvloopError, Refused
-from evloop.base.names import place_of, quoted
+from evloop.base.names import display, place_of, quoted
 from evloop.directory.client import READY, DirectoryClient
 from evloop.net.stream import Hub, Stream
 from evloop.system.files import keep_name
@@ -77,6 +77,7 @@ class Client:
         self.on_chat_over: Callable[[Chat], object] = nothing
         self.before_quit: Callable[[], str] = str  # a person is told it, once; "": nothing
         self.before_stop: Callable[[], str] = str  # what Ctrl-Z has to say; "": nothing
+        self.announced = False  # others find this directory without being told its address
         self.finish: Callable[[], object] = loop.stop  # the very end, when all rooms are left
         self._asked = False  # `before_quit` had something to say
         self._faults = 0
@@ -111,6 +112,7 @@ class Client:
             on_quit=self.quit,
             on_change=lambda method, room: self._presence().changed(method, room),
             on_renamed=self._keep_name,
+            on_invite=self._invite,
         )
         self.link.on_ready = self._ready
         self.link.on_lost = self._lost
@@ -311,6 +313,30 @@ class Client:
         if self._present is not None:
             self._present.ready()
 
+    def _invite(self) -> None:
+        lines, only_here = self._invitation()
+        if self.options.json:
+            for line in lines:
+                self.frontend.show(report.json_line("invite", line=line, here=only_here))
+            return
+        head = report.INVITED_HERE if only_here else report.INVITED
+        self.frontend.note(f"evloop: {head}")
+        for line in lines:
+            self.frontend.show(f"  {display(line)}")
+
+    def _invitation(self, chat: Chat | None = None) -> tuple[list[str], bool]:
+        """What others type to come here, and whether only this machine can."""
+        from evloop.app.invite import to_directory, to_place
+
+        link = self.link
+        by_directory = link.state == READY and link.address is not None
+        if chat is not None and not (chat.listed and by_directory):
+            mode = chat.mode if chat.plain else ""
+            return to_place(place_of(*chat.place), mode, self.options)
+        room = "" if chat is None else chat.name
+        assert link.address is not None
+        return to_directory(link.endpoint, link.address, self.options, room, self.announced)
+
     def _remark(self, text: str) -> None:
         if not self.options.json:
             self.frontend.note(text, "remark")
@@ -389,6 +415,7 @@ class Client:
             on_quit=self.quit,
             on_renamed=self._keep_name,
             count=self._presence().count,
+            invitation=self._invitation,
         )
         self._presence().entered(self.chat)
         self.chat.start()

@@ -75,9 +75,7 @@ USER_TIMEOUT_MS = (KEEPALIVE_IDLE_S + KEEPALIVE_INTERVAL_S * KEEPALIVE_PROBES) *
 
 # -- the server ----------------------------------------------------------------------------------
 
-LISTEN_BACKLOG = (
-    4096  # with a short queue, many clients at once would wait a second for SYN retries
-)
+LISTEN_BACKLOG = 4096  # with a shorter one, many clients at once wait a second for SYN retries
 
 # -- multicast DNS -------------------------------------------------------------------------------
 

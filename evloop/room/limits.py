@@ -15,9 +15,7 @@ PLAIN_HISTORY_MAX = 1_000  # messages kept for /history
 
 assert PLAIN_DATAGRAM_BYTES_MAX > NICKNAME_BYTES_MAX + 8
 
-FAULT_PAUSE_S = (
-    1.0  # after an exception in a session's timer, so that it does not keep the loop busy
-)
+FAULT_PAUSE_S = 1.0  # after an exception in a session's timer: it must not keep the loop busy
 
 # -- the reliable room ---------------------------------------------------------------------------
 

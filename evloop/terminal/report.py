@@ -17,6 +17,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from typing import Any
 
+# Before the lines that others type to come here.
+INVITED = "others type, in a shell:"
+INVITED_HERE = "only this machine can come here; in another window, type:"
+
+_NOBODY_CAME = (
+    "nobody came yet; if others see this line too, this network keeps its guests apart: a cable, a"
+    " hotspot or a directory that all reach helps"
+)
+
 UNKNOWN_LOSS = ("loss_percent", 255)  # on the wire of a room, 255 is "unknown"
 
 # `mark` of a message event -> what a person is told behind the text. "" and "history" need no word.
@@ -337,6 +346,11 @@ def room_moved(name: str, address: str, port: int) -> str:
         f"room {display(name)} was made anew at {display(place_of(address, port))}: who enters it"
         f" now does not come here; /leave, then chat {display(name)} follows"
     )
+
+
+def nobody_came(doctor: bool) -> str:
+    """For who hosts a directory; `doctor`: there is such a command."""
+    return _NOBODY_CAME + ("; doctor says more" if doctor else "")
 
 
 def plural(count: int, thing: str) -> str:

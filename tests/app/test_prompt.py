@@ -78,6 +78,7 @@ class World:
             on_quit=lambda: None,
             on_change=lambda method, room: self.changes.append((method, room.name)),
             on_renamed=lambda name: None,
+            on_invite=lambda: self.frontend.show("  come here"),
         )
 
     def _open(self, entry: RoomEntry, counted: int, done: Any) -> None:

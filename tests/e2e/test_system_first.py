@@ -46,7 +46,9 @@ def test_two_terminals_with_one_command_can_chat(crew: Crew) -> None:
     ann = seat(crew, "Ann", port)
     at_prompt(crew, ann)
     assert ann.out.count("this one hosts it") == 1
-    assert f"python3 -m evloop.client --server 127.0.0.1:{port}" in ann.out
+    shown = " ".join(ann.out.split())  # the sentence is broken between words
+    assert "only this machine can come; in another window, type:" in shown
+    assert f"\n  python3 -m evloop --server 127.0.0.1:{port}\r\n" in ann.out
     bob = seat(crew, "Bob", port)
     at_prompt(crew, bob)
     assert "hosts it" not in bob.out

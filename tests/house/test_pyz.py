@@ -181,7 +181,7 @@ def test_one_file_for_a_room_of_machines(crew: Crew, archive: Path, tmp_path: Pa
     ann = Seated([sys.executable, str(archive), "--name", "Ann"], environ=plain)
     crew.add(ann)
     crew.until(lambda: ann.out.endswith("evloop> "))
-    assert f"others type: python3 evloop.pyz client --server {place}" in ann.out.replace("\r\n", "")
+    assert f"\n  python3 evloop.pyz --server {place}\r\n" in ann.out
     ann.type(f"makeroom lab {' '.join(fresh_words())}\nchat lab\n")
     crew.until(lambda: "-- in lab" in ann.out)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -280,8 +281,8 @@ def test_the_one_command_and_the_line_that_others_type(crew: Crew) -> None:
                           EVLOOP_INTERFACE="")  # fmt: skip
         ann.type("connect\nmakeroom lab\nchat lab\n")
         crew.in_room(ann)
-        found = re.search(r"others type: python3 -m evloop\.client --server (\S+)", ann.err)
-        assert found and found[1] == f"{lab.address(1)}:44444", ann.tell()
+        found = re.search(r"others type:\n  python3 -m evloop --server (\S+)\n", ann.err)
+        assert found and found[1] == lab.address(1), ann.tell()
         bob = crew.client("--name", "Bob", "chat", "lab", server=found[1],
                           prefix=lab.hosts[1].prefix, EVLOOP_INTERFACE="")  # fmt: skip
         cal = crew.client("--name", "Cal", "chat", "lab",  # on Ann's host, by loopback
@@ -292,6 +293,44 @@ def test_the_one_command_and_the_line_that_others_type(crew: Crew) -> None:
         bob.type("hello yourself\n")
         crew.until(lambda: all("Bob: hello yourself" in one.lines for one in (ann, cal)))
         no_trace(ann, bob, cal)
+
+
+SOON = """
+import sys
+import evloop.__main__ as one_command
+one_command.NOBODY_CAME_S = float(sys.argv[1])
+sys.exit(one_command.main(sys.argv[2:]))
+"""
+
+
+def test_who_hosts_and_has_no_visitor_is_told_what_may_be_wrong(crew: Crew) -> None:
+    """The time is made short, and for the one that has a visitor long enough for that."""
+    with flat(2) as lab:
+        lonely, popular = (
+            crew.add(
+                Program(
+                    [*host.prefix, sys.executable, "-c", SOON, after, "--name", "Ann"],
+                    environ={"EVLOOP_INTERFACE": ""},
+                )
+            )
+            for host, after in both(lab.hosts, ("0.5", "4"))
+        )
+        for one in (lonely, popular):
+            one.type("connect\n")
+            crew.until(lambda: "others type:" in one.err)  # noqa: B023
+        bob = crew.client("--name", "Bob", server=lab.address(2), prefix=lab.hosts[0].prefix)
+        bob.type("connect\ninvite\n")
+        crew.until(lambda: len(bob.lines) == 1)
+        assert bob.lines == [f"  python3 -m evloop --server {lab.address(2)}"], bob.tell()
+        hint = "nobody came yet; if others see this line too, this network keeps its guests apart"
+        crew.until(lambda: hint in lonely.err)
+        crew.read_for(4)
+        assert lonely.err.count(hint) == 1 and hint not in popular.err
+        for place in ("", " chat lab"):
+            popular.type("makeroom lab\nchat lab\n/invite\n" if place else "invite\n")
+            line = f"  python3 -m evloop --server {lab.address(2)}{place}\n"
+            crew.until(lambda: line in popular.out + popular.err)  # noqa: B023
+        no_trace(lonely, popular, bob)
 
 
 def test_the_lab_leaves_nothing_behind() -> None:

@@ -157,6 +157,7 @@ class World:
         self.counted = 0  # times that the directory was asked how many are here
         self.members = 0  # its answer
         self.names: list[str] = []
+        self.only_here = False  # nobody else can come
 
     def enter(self, *, terminal: bool = True, plain: bool = False, **style: Any) -> Chat:
         self.frontend = Frontend(terminal)
@@ -176,6 +177,7 @@ class World:
             on_quit=self._quit,
             on_renamed=self.names.append,
             count=self._count,
+            invitation=lambda chat: (["come here"], self.only_here),
         )
         self.chat.start()
         return self.chat
