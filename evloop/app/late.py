@@ -27,6 +27,9 @@ def steps() -> Iterator[None]:
     import evloop.directory.trust
 
     yield
+    import evloop.app.invite
+
+    yield
     import evloop.app.remarks
 
     yield

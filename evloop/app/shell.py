@@ -374,13 +374,9 @@ class Client:
             from evloop.app.presence import Presence
 
             self._present = Presence(
-                self.loop,
-                self.link,
-                self._remark,
-                rng=self._rng,
-                move=self._move_room,
-                made=self._made_again,
-            )
+                self.loop, self.link, self._remark,
+                rng=self._rng, move=self._move_room, made=self._made_again,
+            )  # fmt: skip
         return self._present
 
     # -- rooms -----------------------------------------------------------------------------------
@@ -521,8 +517,7 @@ class Client:
         self.chat.leave()
 
     def _output_gone(self, why: str) -> None:
-        """Output can be written no more: end. `why` is shown; it is "" when the reader has ended
-        (`| head -1`)."""
+        """Output can be written no more: end. `why` is "" when the reader has ended (`| head`)."""
         self._quitting = True
         if why:
             self.failed("standard output", EvloopError(why))

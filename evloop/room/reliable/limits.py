@@ -99,9 +99,7 @@ BULK_ASKERS_MAX = 64  # askers whose use of that is remembered
 # What all members together send by unicast, about 64 kB/s over 10 s: all hear the NACKs to each.
 ROOM_BULK_BYTES_PER_S = 24_000
 ROOM_BULK_BYTES_BURST = 400_000
-STRANGERS_BULK_PER_S = (
-    16  # about 1,000 a minute: messages that strangers together are sent by unicast
-)
+STRANGERS_BULK_PER_S = 16  # messages sent to strangers by unicast, all together: 1,000 a minute
 STRANGERS_BULK_BURST = 2_000  # a newcomer's history, at once
 REPAIRS_PER_NACK = 2.0  # repairs that the whole room may send for a NACK to anyone, on average
 REPAIRS_SAVED_MAX = 15.0  # and so many more that were not used up before
