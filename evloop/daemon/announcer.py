@@ -15,7 +15,6 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from collections import namedtuple
 from random import Random
 
 from evloop.base.addresses import is_loopback
@@ -31,20 +30,25 @@ from evloop.system.timers import NEVER
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
-    from typing import Any, NamedTuple
+    from typing import Any
 
     from evloop.daemon.metrics import Metrics
     from evloop.system.log import Log
     from evloop.system.loop import Loop, Watch
 
-    class Listening(NamedTuple):
-        port: int
-        families: frozenset[int]
-        addresses: frozenset[bytes]
 
-else:
-    # families: lengths of the addresses that are all listened on, 4 or 16; addresses: single ones.
-    Listening = namedtuple("Listening", "port families addresses")
+class Listening:
+    """Where a server listens, as far as others can reach it.
+
+    families: lengths of the addresses that are all listened on, 4 or 16; addresses: single ones.
+    """
+
+    __slots__ = ("addresses", "families", "port")
+
+    def __init__(self, port: int, families: Collection[int], addresses: Collection[bytes]) -> None:
+        self.port = port
+        self.families = families
+        self.addresses = addresses
 
 
 # Why a datagram was dropped, besides what the codec says of it: it is not about us; the system did
@@ -73,7 +77,7 @@ def listening_on(listeners: Sequence[socket.socket]) -> Listening | None:
             v6 = listener.family == socket.AF_INET6
             if v6 and not listener.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY):
                 families.add(4)
-    return Listening(port, frozenset(families), frozenset(addresses)) if port else None
+    return Listening(port, families, addresses) if port else None
 
 
 def announcer_of(
@@ -108,7 +112,8 @@ def packed_of(address: str) -> bytes:
 class DirectoryAnnouncer:
     """Announces `service` until `close`.
 
-    `wanted`: --interface, None without it; `drops`: counts datagrams that were dropped, by DROPS.
+    `watcher` tells of links, and is closed with it; `wanted`: --interface, None without it; `drops`
+    counts datagrams that were dropped, by DROPS.
     """
 
     __slots__ = (
@@ -120,7 +125,6 @@ class DirectoryAnnouncer:
         "_log",
         "_loop",
         "_places",
-        "_service",
         "_timer",
         "_told",
         "_wanted",
@@ -143,7 +147,6 @@ class DirectoryAnnouncer:
         self._loop = loop
         self._log = log
         self._watcher = watcher
-        self._service = service
         self._listening = listening
         self._wanted = wanted
         self._wanted_name = ""  # of the link that had the wanted address
@@ -162,7 +165,7 @@ class DirectoryAnnouncer:
 
     def close(self) -> None:
         """Say goodbye, and nothing more; a second call does nothing."""
-        self._watcher.unsubscribe(self._changed)
+        self._watcher.close()
         self.responder.close()
         self._send()
         self._timer.cancel()
@@ -173,11 +176,8 @@ class DirectoryAnnouncer:
 
     def set_fingerprint(self, fingerprint: str) -> None:
         """The certificate is another one."""
-        fp = fingerprint[:FINGERPRINT_DIGITS_TOLD]
-        if fp != self._service.fp:
-            self._service = self._service._replace(fp=fp)
-            self.responder.set_service(self._service, self._loop.now)
-            self._pump()
+        self.responder.set_fingerprint(fingerprint[:FINGERPRINT_DIGITS_TOLD], self._loop.now)
+        self._pump()
 
     # -- links -------------------------------------------------------------------------------------
 
@@ -224,7 +224,7 @@ class DirectoryAnnouncer:
         if any(len(packed) == 16 for packed, _ in own) and self._open_ipv6(link):
             by.add(16)
         subnets = [(packed, it.prefix) for packed, it in own if len(packed) in by]
-        return Place(link.epoch, tuple(subnets), tuple(told)) if by else None
+        return Place(link.epoch, subnets, told) if by else None
 
     def _open_ipv4(self, link: Link, address: str) -> bool:
         """Whether there is a socket that hears this link, and sends there from `address`."""

@@ -5,8 +5,6 @@ Pure. `docs/directory-protocol.md` has the table of the records, and their bytes
 
 from __future__ import annotations
 
-from collections import namedtuple
-
 from evloop.base.names import display, utf8_parts
 from evloop.directory.limits import (
     ANNOUNCED_ADDRESSES_MAX,
@@ -32,22 +30,29 @@ from evloop.net.mdns import (
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-    from typing import Any, NamedTuple
-
-    class Service(NamedTuple):
-        name: str
-        id: str
-        kind: str
-        port: int
-        fp: str
+    from typing import Any
 
     Records = dict[int, list[Record]]  # by what they answer
-else:
-    # name: for people, without digits; id: 16 hex digits; kind: SERVER or GUEST; fp: of the
-    # certificate the first 32 hex digits of its SHA-256, "" without TLS.
-    Service = namedtuple("Service", "name id kind port fp")
 
 SERVER, GUEST = "server", "guest"
+
+
+class Service:
+    """What is announced. `fp` may become another one.
+
+    name: for people, without digits; id: 16 hex digits; kind: SERVER or GUEST; fp: of the
+    certificate the first 32 hex digits of its SHA-256, "" without TLS.
+    """
+
+    __slots__ = ("fp", "id", "kind", "name", "port")
+
+    def __init__(self, name: str, identity: str, kind: str, port: int, fp: str) -> None:
+        self.name = name
+        self.id = identity
+        self.kind = kind
+        self.port = port
+        self.fp = fp
+
 
 # What can be asked for: each stands for one record, or for the addresses of a family.
 POINTER, PORT, STRINGS, IPV4, IPV6, TYPES = PTR, SRV, TXT, A, AAAA, -PTR

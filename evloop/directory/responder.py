@@ -32,8 +32,6 @@ in the answer of another, is said again (6.6).
 
 from __future__ import annotations
 
-from collections import namedtuple
-
 from evloop.base.ratelimit import TokenBucket
 from evloop.directory.announcement import (
     ALL,
@@ -77,28 +75,36 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from random import Random
-    from typing import NamedTuple, Optional, Union
+    from typing import Optional, Union
 
     from evloop.directory.announcement import Records, Service
-
-    class Place(NamedTuple):
-        epoch: int
-        subnets: tuple[tuple[bytes, int], ...]
-        addresses: tuple[bytes, ...]
 
     # The bytes, the link, whether by IPv6, and to whom: None is the group.
     Datagram = tuple[bytes, int, bool, Optional[tuple[bytes, int]]]
     Event = tuple[str, int, Union[str, bool]]
-else:
-    # epoch: another number when others on the link may have forgotten what was said; subnets: (own
-    # address, bits of the subnet); addresses: those of them that are announced, at least one.
-    Place = namedtuple("Place", "epoch subnets addresses")
 
 ANNOUNCED, DEAF = "announced", "deaf"  # events
 
 _DIGITS = 4  # that keep a name apart from others
 _CLAIMED = (SRV, TXT, A, AAAA)  # under one name there is one of each
 _LINK_LOCAL = 0xFE80
+
+
+class Place:
+    """A link as it is now.
+
+    epoch: another number when others on the link may have forgotten what was said; subnets: (own
+    address, bits of the subnet); addresses: those of them that are announced, at least one.
+    """
+
+    __slots__ = ("addresses", "epoch", "subnets")
+
+    def __init__(
+        self, epoch: int, subnets: Sequence[tuple[bytes, int]], addresses: Sequence[bytes]
+    ) -> None:
+        self.epoch = epoch
+        self.subnets = tuple(subnets)
+        self.addresses = tuple(addresses)
 
 
 class _Link:
@@ -198,9 +204,9 @@ class Responder:
                     if not old.records[kind] and record.value not in self._own
                 ]
 
-    def set_service(self, service: Service, now: float) -> None:
-        """From now on this is what is announced; its name and id are those of before."""
-        self._service = service
+    def set_fingerprint(self, fp: str, now: float) -> None:
+        """The certificate is another one."""
+        self._service.fp = fp
         for link in self.links.values():
             self._write(link)
             self._say_anew(link, now)

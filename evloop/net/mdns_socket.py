@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import errno
 import socket
-from struct import calcsize, pack, unpack_from
+from struct import calcsize, pack, pack_into, unpack_from
 
 from evloop.net import compat
 from evloop.net.limits import (
@@ -30,6 +30,7 @@ from evloop.net.mdns import GROUP_IPV4, GROUP_IPV6, PORT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from array import array
     from collections.abc import Iterator
 
     from evloop.net.interfaces import Interface
@@ -182,27 +183,33 @@ def drop_foreign(sock: socket.socket, drop: bool) -> int:
     return 0
 
 
-def filter_program(offsets: int) -> bytes:
+def filter_program(offsets: int) -> array[int]:
     """Classic BPF that takes a UDP datagram with one of the words in its first bytes.
 
     A load behind the end of the datagram drops it, as the last instruction does.
     """
-    evlo, services = _WORDS
-    program = b""
-    start = _UDP_HEADER_BYTES + _DNS_HEADER_BYTES
-    for offset in range(start, start + offsets):
-        program += pack(_INSTRUCTION, _LOAD_WORD, 0, 0, offset)
-        program += pack(_INSTRUCTION, _OR, 0, 0, _LOWER)
-        program += pack(_INSTRUCTION, _JUMP_IF_EQUAL, 1, 0, evlo)
-        program += pack(_INSTRUCTION, _JUMP_IF_EQUAL, 0, 1, services)
-        program += pack(_INSTRUCTION, _RETURN, 0, 0, _ALL)
-    return program + pack(_INSTRUCTION, _RETURN, 0, 0, _NONE)
-
-
-def _attach(sock: socket.socket, program: bytes) -> bool:
     from array import array  # late: it knows where its bytes are, as the kernel must
 
-    instructions = array("B", program)
+    evlo, services = _WORDS
+    size = calcsize(_INSTRUCTION)
+    program = array("B", [0]) * (size * (5 * offsets + 1))
+    at = 0
+    start = _UDP_HEADER_BYTES + _DNS_HEADER_BYTES
+    for offset in range(start, start + offsets):
+        for instruction in (
+            (_LOAD_WORD, 0, 0, offset),
+            (_OR, 0, 0, _LOWER),
+            (_JUMP_IF_EQUAL, 1, 0, evlo),
+            (_JUMP_IF_EQUAL, 0, 1, services),
+            (_RETURN, 0, 0, _ALL),
+        ):
+            pack_into(_INSTRUCTION, program, at, *instruction)
+            at += size
+    pack_into(_INSTRUCTION, program, at, _RETURN, 0, 0, _NONE)
+    return program
+
+
+def _attach(sock: socket.socket, program: array[int]) -> bool:
     count = len(program) // calcsize(_INSTRUCTION)
-    described = pack("@HP", count, instructions.buffer_info()[0])  # struct sock_fprog
+    described = pack("@HP", count, program.buffer_info()[0])  # struct sock_fprog
     return compat.ask(sock, socket.SOL_SOCKET, _SO_ATTACH_FILTER, described)

@@ -8,8 +8,11 @@ from contextlib import ExitStack
 
 import pytest
 
-from evloop.daemon.announcer import Listening, listening_on, packed_of
+from evloop.daemon.announcer import announcer_of, listening_on, packed_of
+from evloop.daemon.metrics import Metrics
 from evloop.daemon.options import parse_options
+from evloop.system.log import INFO, Log
+from evloop.system.loop import Loop
 from tests.support.processes import Crew
 
 
@@ -56,18 +59,39 @@ def test_what_is_listened_on(stack: ExitStack, case: str) -> None:
         return
     families, addresses = expected
     port = socks[-1].getsockname()[1]
-    assert found == Listening(port, frozenset(families), frozenset(addresses))
+    assert found is not None
+    assert (found.port, found.families, found.addresses) == (port, families, addresses)
+
+
+class Bound(socket.socket):
+    """This machine may have no address but loopback's, so the socket is made to say so."""
+
+    def getsockname(self) -> tuple[str, int]:
+        return "192.0.2.10", 4000
+
+
+def test_when_it_ends_nothing_of_it_is_left(stack: ExitStack) -> None:
+    """A client that has hosted goes on."""
+    loop = Loop()
+    stack.callback(loop.close)
+    told: list[str] = []
+    log = Log(told.append, level=INFO, journal=False, wall=lambda: 0.0, clock=lambda: 0.0)
+    who = ("kitchen-pi", "0102030405060708", "guest", "")
+    listener = stack.enter_context(Bound())
+    announcer = announcer_of(loop, log, [listener], who, "lo", Metrics(dict))
+    assert announcer is not None
+    announcer.close()
+    announcer.close()
+    assert not loop.watches
+    assert loop.timers.next_deadline() == float("inf")
+    assert told == []
 
 
 def test_one_address(stack: ExitStack) -> None:
-    """This machine may have none but loopback, so the socket is made to say so."""
-
-    class Bound(socket.socket):
-        def getsockname(self) -> tuple[str, int]:
-            return "192.0.2.10", 4000
-
     found = listening_on([stack.enter_context(Bound())])
-    assert found == Listening(4000, frozenset(), frozenset([bytes([192, 0, 2, 10])]))
+    assert found is not None
+    own = {bytes([192, 0, 2, 10])}
+    assert (found.port, found.families, found.addresses) == (4000, set(), own)
 
 
 @pytest.mark.parametrize(

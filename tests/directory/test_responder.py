@@ -36,7 +36,7 @@ from evloop.net.mdns import (
     parse,
 )
 from tests.support.mdns import ADDRESS, HOST, ID, VECTORS, mutant
-from tests.support.responders import ASK, FAR, LINK, OTHER, PLACE, SERVICE_OF_TEST, Clocked
+from tests.support.responders import ASK, FAR, LINK, OTHER, PLACE, Clocked, place
 
 LABEL = name_of(f"kitchen-pi {ID[-4:]}", "_evloop", "_tcp", "local")
 POINTER = Record(SERVICE, PTR, False, 4500, LABEL)
@@ -218,7 +218,7 @@ def test_what_the_asker_knows_is_not_said(ttl: int, value: bytes, answered: bool
 
 def test_all_addresses_must_be_known() -> None:
     second = bytes([192, 0, 2, 11])
-    lab = Clocked().links(PLACE._replace(addresses=(ADDRESS, second)))
+    lab = Clocked().links(place(ADDRESS, second))
     lab.run(4)
     known = [Record(HOST, A, True, 120, own) for own in (ADDRESS, second)]
     lab.ask(Question(HOST, A, False), known=(known[0],))
@@ -365,7 +365,7 @@ def test_a_conflict_from_elsewhere_is_ignored(how: dict[str, bytes]) -> None:
 def test_the_other_link_may_be_the_same_network() -> None:
     """A cable and Wi-Fi of one machine: each hears what the other says."""
     second = bytes([192, 0, 2, 11])
-    lab = Clocked().links(PLACE, PLACE._replace(subnets=((second, 24),), addresses=(second,)))
+    lab = Clocked().links(PLACE, place(own=second))
     for _ in range(40):
         for _, message, index, _, to in lab.sent:
             if to is None:
@@ -417,7 +417,7 @@ def test_names_stay_when_the_carrier_comes_back() -> None:
     lab.run(4)
     lab.sent.clear()
     label = lab.label
-    lab.links(PLACE._replace(epoch=2)).run(4)
+    lab.links(place(epoch=2)).run(4)
     assert lab.label == label
     assert [is_probe(message) for _, message, *_ in lab.sent] == [True] * 3 + [False] * 2
 
@@ -458,7 +458,7 @@ def test_nothing_is_said_where_nothing_was_announced() -> None:
 def test_a_changed_address_is_announced_again() -> None:
     lab = Clocked().standing()
     other = bytes([192, 0, 2, 99])
-    lab.links(PLACE._replace(subnets=((other, 24),), addresses=(other,)))
+    lab.links(place(own=other))
     made = lab.run(10)
     assert [kinds(message) for message in made] == [([PTR, SRV, TXT, A], [])] * 2
     assert {message.answers[3].value for message in made} == {other}
@@ -482,7 +482,7 @@ def test_a_family_that_is_gone_is_taken_back() -> None:
 
 def test_an_unchanged_link_says_nothing() -> None:
     lab = Clocked().standing()
-    lab.links(PLACE).links(PLACE._replace(subnets=((ADDRESS, 16),)))
+    lab.links(PLACE).links(place(bits=16))
     assert lab.run(10) == []
 
 
@@ -568,7 +568,7 @@ def test_tls_and_a_guest() -> None:
 
 def test_a_new_certificate_is_announced() -> None:
     lab = Clocked().standing()
-    lab.responder.set_service(SERVICE_OF_TEST._replace(fp="cd" * 16), lab.now)
+    lab.responder.set_fingerprint("cd" * 16, lab.now)
     made = lab.run(5)
     assert len(made) == 2
     value = made[0].answers[2].value

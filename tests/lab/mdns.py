@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import shutil
 import socket
 import struct
@@ -19,7 +20,7 @@ Answer = tuple[Message, str, int]  # what was said, from which address and port
 GROUP, GROUP_IPV6, PORT = "224.0.0.251", "ff02::fb", 5353
 RESOLVED = "/lib/systemd/systemd-resolved"
 
-_BUS = """<busconfig><type>system</type><listen>unix:path={folder}/bus</listen>
+_BUS = """<busconfig><type>system</type><listen>{address}</listen>
 <auth>EXTERNAL</auth><policy context="default"><allow user="*"/><allow own="*"/>
 <allow send_destination="*" eavesdrop="true"/><allow eavesdrop="true"/></policy></busconfig>"""
 
@@ -68,11 +69,13 @@ def lacks_zeroconf() -> str:
 def bus(crew: Crew, host: Namespace, folder: Path) -> str:
     """A system bus for the programs on `host`; its address."""
     folder.mkdir(exist_ok=True)
-    (folder / "bus.conf").write_text(_BUS.format(folder=folder))
+    # Without a file: it belongs to the network namespace, and programs that gave up root reach it.
+    address = "unix:abstract=/evlab/bus"
+    (folder / "bus.conf").write_text(_BUS.format(address=address))
     words = ["dbus-daemon", f"--config-file={folder}/bus.conf", "--nofork", "--nopidfile"]
     program = crew.add(Program([*host.prefix, *words, "--print-address"]))
     crew.until(lambda: "\n" in program.out, why="the bus is there")
-    return f"unix:path={folder}/bus"
+    return address
 
 
 class Avahi:
@@ -116,6 +119,44 @@ class Avahi:
         """The line for a directory at that address; None: it shows none."""
         found = [line for line in self.browse() if line[6:8] == [address, str(port)]]
         return found[0] if found else None
+
+
+def lacks_resolved() -> str:
+    """systemd-resolved need not be installed (it takes /etc/resolv.conf): unpacked is enough."""
+    if not os.path.exists(RESOLVED) or shutil.which("resolvectl") is None:
+        return f"needs {RESOLVED} and resolvectl (systemd-resolved)"
+    try:
+        pwd.getpwnam("systemd-resolve")
+    except KeyError:
+        return "needs the user systemd-resolve"
+    return "" if shutil.which("dbus-daemon") else "needs dbus-daemon"
+
+
+class Resolved:
+    """systemd-resolved on `host`, with multicast DNS on eth0."""
+
+    def __init__(self, crew: Crew, host: Namespace, folder: Path) -> None:
+        self.crew, self.host = crew, host
+        self._environ = {"DBUS_SYSTEM_BUS_ADDRESS": bus(crew, host, folder)}
+        conf = folder / "resolved.conf"
+        conf.write_text("[Resolve]\nMulticastDNS=yes\nLLMNR=no\nDNSStubListener=no\n")
+        run = "/run/systemd/resolve"
+        lines = [
+            f"mkdir -p {run}",
+            f"mount -t tmpfs -o mode=0755 tmpfs {run}",
+            f"chown systemd-resolve: {run}",
+            f"mount --bind {conf} /etc/systemd/resolved.conf",
+            f"exec {RESOLVED}",
+        ]
+        log = {"SYSTEMD_LOG_TARGET": "console", "SYSTEMD_LOG_LEVEL": "info"}
+        words = [*host.prefix, "sh", "-c", " && ".join(lines)]
+        self.daemon = crew.add(Program(words, environ={**self._environ, **log}))
+        crew.until(lambda: not self.ask("mdns", "eth0", "yes").status, why="resolved is there")
+
+    def ask(self, *words: str) -> Program:
+        """resolvectl, run to its end."""
+        program = Program([*self.host.prefix, "resolvectl", *words], environ=self._environ)
+        return self.crew.finish(self.crew.add(program))
 
 
 def zeroconf(crew: Crew, host: Namespace, *addresses: str) -> Program:

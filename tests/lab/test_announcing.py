@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import signal
 import sys
@@ -28,6 +29,7 @@ from tests.lab.mdns import (
     GROUP_IPV6,
     Answer,
     Avahi,
+    Resolved,
     announced,
     announcing,
     ask,
@@ -36,6 +38,7 @@ from tests.lab.mdns import (
     flood,
     foreign,
     lacks_avahi,
+    lacks_resolved,
     lacks_zeroconf,
     packed,
     wakes,
@@ -168,6 +171,33 @@ def test_zeroconf_finds_it(crew: Crew, lab: Flat, where: str) -> None:
     crew.until(lambda: "gone" in seen.out, why="it has said goodbye")
     assert DEAF not in server.err
     no_trace(crew.finish(server))
+
+
+@pytest.mark.skipif(bool(lacks_resolved()), reason=lacks_resolved() or "resolved is here")
+def test_servicefinds_it(crew: Crew, lab: Flat, tmp_path: Path) -> None:
+    """From another host: on its own it drops what its own address has sent."""
+    server = announcing(crew, lab.hosts[0])
+    announced(crew, server)
+    resolved = Resolved(crew, lab.hosts[1], tmp_path / "resolved")
+    browsed = resolved.ask("query", "--type=PTR", "_evloop._tcp.local")
+    assert browsed.status == 0, browsed.tell()
+    found = re.search(r"IN PTR (kitchen-pi\\032[0-9a-f]{4})\._evloop", browsed.out)
+    assert found, browsed.out
+    label = found[1].replace("\\032", " ")
+    service = resolved.ask("service", label, "_evloop._tcp", "local")
+    assert service.status == 0, service.tell()
+    assert ".local:44444" in service.out and FIRST in service.out
+    assert "kind=server" in service.out
+
+
+@pytest.mark.skipif(bool(lacks_resolved()), reason=lacks_resolved() or "resolved is here")
+def test_beside_resolved(crew: Crew, lab: Flat, tmp_path: Path) -> None:
+    Resolved(crew, lab.hosts[0], tmp_path / "resolved")
+    server = announcing(crew, lab.hosts[0])
+    announced(crew, server)
+    assert asked(crew, lab.hosts[1])[1] == FIRST
+    crew.read_for(1.2)
+    assert DEAF not in server.err and HELD not in server.err
 
 
 # -- manners ---------------------------------------------------------------------------------------

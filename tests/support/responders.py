@@ -20,22 +20,29 @@ from evloop.net.mdns import (
 )
 from tests.support.mdns import ADDRESS, ID
 
-SERVICE_OF_TEST = Service("kitchen-pi", ID, SERVER, 44444, "")
 OTHER = bytes([192, 0, 2, 33])  # somebody on the same subnet
 FAR = bytes([198, 51, 100, 9])  # somebody who is not
 LINK = 3
-PLACE = Place(1, ((ADDRESS, 24),), (ADDRESS,))
+
+
+def place(*addresses: bytes, own: bytes = ADDRESS, bits: int = 24, epoch: int = 1) -> Place:
+    """A link with one address of IPv4; `addresses`: what of it is announced, else that one."""
+    return Place(epoch, [(own, bits)], addresses or [own])
+
+
+PLACE = place()
 ASK = Question(SERVICE, PTR, False)
 
 
 class Clocked:
     """One responder; `sent` is all that it said, as (when, Message, link, ipv6, to)."""
 
-    def __init__(self, seed: int = 1, service: Service = SERVICE_OF_TEST) -> None:
+    def __init__(self, seed: int = 1, service: Service | None = None) -> None:
         self.now = 100.0
         self.sent: list[tuple[float, Message, int, bool, tuple[bytes, int] | None]] = []
         self.raw: list[bytes] = []
         self.events: list[tuple[object, ...]] = []
+        service = service or Service("kitchen-pi", ID, SERVER, 44444, "")
         self.responder = Responder(service, Random(seed), self.now)
 
     def take(self) -> list[Message]:
