@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from evloop.app.commands import COMMANDS, Command, words_at
+from evloop.app.commands import COMMANDS, MAYBE_NUMBER, Command, words_at
 from evloop.app.options import make_parser as make_client_parser
 from evloop.daemon.options import make_parser as make_server_parser
 from tools import completion_shells as shells
@@ -62,11 +62,14 @@ def options_of(parser: ArgumentParser) -> list[Option]:
 
 
 def options_of_command(command: Command) -> list[Option]:
-    """Its own options; in the table None is any value, and no words are none."""
-    return [
-        Option([name], "any" if words is None else "words" if words else "", list(words or ()), "")
-        for name, words in command.options.items()
-    ]
+    """Its own options; in the table None is any value, and no words, or perhaps a number, none."""
+    found = []
+    for name, words in command.options.items():
+        if words == MAYBE_NUMBER:
+            words = ()
+        kind = "any" if words is None else "words" if words else ""
+        found.append(Option([name], kind, list(words or ()), ""))
+    return found
 
 
 CLIENT_OPTIONS = options_of(make_client_parser("evloop-client"))

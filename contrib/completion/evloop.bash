@@ -71,16 +71,17 @@ _evloop_client() {
         chat) own='--mode' ;;
         say) own='--mode --timeout --anybody' ;;
         tail) own='-n --mode' ;;
+        doctor) own='--watch' ;;
     esac
     if [[ $word == -* ]]; then
         if [[ $command == say ]]; then _evloop_fits $own; return 0; fi
         _evloop_fits $own -h --help --server --name --interface --ttl --tls --tls-ca --tls-cert --tls-key --plain --slow --wide --time --color --escape --no-history --no-announce --json --debug --version
     elif [[ -z $command ]]; then
-        _evloop_fits getdir makeroom deleteroom chat say tail help
+        _evloop_fits getdir makeroom deleteroom chat say tail doctor help
     elif ((arguments == 0)); then
         case $command in
-        deleteroom|chat|say|tail) _evloop_rooms ;;
-        help) _evloop_fits connect bye name getdir makeroom deleteroom chat invite help quit ;;
+        deleteroom|chat|say|tail|doctor) _evloop_rooms ;;
+        help) _evloop_fits connect bye name getdir makeroom deleteroom chat invite doctor help quit ;;
         esac
     fi
 }

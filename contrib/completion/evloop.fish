@@ -70,6 +70,8 @@ complete -c evloop -n '__evloop_at say' -l anybody
 complete -c evloop -n '__evloop_at' -a tail -d 'follow a room, after its last N messages'
 complete -c evloop -n '__evloop_at tail' -s n -x
 complete -c evloop -n '__evloop_at tail' -l mode -x -a 'reliable plain'
+complete -c evloop -n '__evloop_at' -a doctor -d 'find out why nobody is heard, and what to do'
+complete -c evloop -n '__evloop_at doctor' -l watch
 complete -c evloop -n '__evloop_at' -a help -d 'list the commands, or explain one'
-complete -c evloop -n '__evloop_first_of deleteroom chat say tail' -a '(__evloop_rooms)'
-complete -c evloop -n '__evloop_first_of help' -a 'connect bye name getdir makeroom deleteroom chat invite help quit'
+complete -c evloop -n '__evloop_first_of deleteroom chat say tail doctor' -a '(__evloop_rooms)'
+complete -c evloop -n '__evloop_first_of help' -a 'connect bye name getdir makeroom deleteroom chat invite doctor help quit'

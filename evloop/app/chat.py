@@ -79,6 +79,7 @@ class Chat:
         on_quit: Callable[[], object],
         on_renamed: Callable[[str], object],
         count: Callable[[Chat, Callable[[int], object]], object],
+        on_doctor: Callable[[], object] = nothing,
         invitation: Callable[[Chat], tuple[list[str], bool]],
     ) -> None:
         self.name = entry.name
@@ -102,6 +103,7 @@ class Chat:
         self._on_quit = on_quit
         self._on_renamed = on_renamed
         self._count = count
+        self._on_doctor = on_doctor
         self._invitation = invitation
         self._live = frontend.is_terminal and not style.as_json
         self._held = False
@@ -190,8 +192,12 @@ class Chat:
             shown = session.label(session.sender_id, name)
             self._note(report.note(f"{name} is here already: you are shown as {shown}"))
 
+    def count(self, then: Callable[[int], object]) -> None:
+        """Ask the directory how many are here."""
+        self._count(self, then)
+
     def _do_who(self, arguments: list[str]) -> None:
-        self._count(self, self._tell_who)
+        self.count(self._tell_who)
 
     def _tell_who(self, counted: int) -> None:
         if self.state == OVER:
@@ -199,7 +205,9 @@ class Chat:
         session = self.room.session
         members = session.members(self._loop.now)
         rows = [(session.label(sender, name), age) for sender, name, age in members]
-        for line in report.who_lines(self.name, rows, counted):
+        unheard = session.unheard_by()
+        deaf = [at for at, (sender, _, _) in enumerate(members) if sender in unheard]
+        for line in report.who_lines(self.name, rows, counted, deaf):
             self._note(line)
 
     def _do_history(self, arguments: list[str]) -> None:
@@ -264,6 +272,9 @@ class Chat:
     def _do_stats(self, arguments: list[str]) -> None:
         for line in report.stats_lines({**self.room.stats(), **self.view.counts()}):
             self._note(line)
+
+    def _do_doctor(self, arguments: list[str]) -> None:
+        self._on_doctor()
 
     def _do_invite(self, arguments: list[str]) -> None:
         lines, only_here = self._invitation(self)
@@ -395,6 +406,7 @@ COMMANDS: dict[str, Callable[[Chat, list[str]], None]] = {
     "show": Chat._do_show,
     "save": Chat._do_save,
     "ignore": Chat._do_ignore,
+    "doctor": Chat._do_doctor,
     "invite": Chat._do_invite,
     "stats": Chat._do_stats,
     "help": Chat._do_help,

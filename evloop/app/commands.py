@@ -16,7 +16,7 @@ from evloop.base.names import quoted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
 
 class Command:
@@ -25,7 +25,8 @@ class Command:
     `least`, `most`: how many arguments it takes (`most` UNLIMITED: the second and all further
     words are text; None: the rest of a chat line is one text argument);
     `options`: {"--mode": ("reliable", "plain")}, None instead of the choices: any text, (): no
-    value; `completes`: what Tab offers for the first argument ("rooms", "names", "commands", "").
+    value, MAYBE_NUMBER: perhaps a number; `completes`: what Tab offers for the first argument
+    ("rooms", "names", "commands", "").
     """
 
     # No named tuple: to make the class of one takes 0.1 ms, and each start would wait for it.
@@ -53,6 +54,7 @@ class Command:
 
 
 UNLIMITED = 1 << 30
+MAYBE_NUMBER = ("",)
 
 _PROMPT = ("prompt",)
 _BOTH = ("prompt", "shell")
@@ -125,6 +127,16 @@ COMMANDS = (
         "rooms",
     ),
     Command(
+        "doctor",
+        _BOTH,
+        "doctor [ROOM | ADDRESS:PORT] [--watch [S]]",
+        0,
+        1,
+        {"--watch": MAYBE_NUMBER},
+        "find out why nobody is heard, and what to do",
+        "rooms",
+    ),
+    Command(
         "help", _BOTH, "help [COMMAND]", 0, 1, {}, "list the commands, or explain one", "commands"
     ),
     Command("quit", _PROMPT, "quit", 0, 0, {}, "leave evloop", ""),
@@ -147,6 +159,7 @@ COMMANDS = (
         "hide somebody here; -NAME shows again; or list",
         "names",
     ),
+    Command("doctor", _CHAT, "/doctor", 0, 0, {}, "why somebody is not heard here", ""),
     Command("invite", _CHAT, "/invite", 0, 0, {}, "what others type to come here", ""),
     Command("stats", _CHAT, "/stats", 0, 0, {}, "what was sent, received, repaired and lost", ""),
     Command(
@@ -320,17 +333,20 @@ def parse_arguments(command: Command, words: Iterable[str]) -> tuple[list[str], 
     """
     arguments: list[str] = []
     options: dict[str, str] = {}
-    rest = iter(words)
+    rest = list(words)
     says = command.most == UNLIMITED
-    for word in rest:
+    while rest:
+        word = rest.pop(0)
         name, equals, value = word.partition("=")
         if says and len(arguments) > 1:
             arguments += [word, *rest]
-        elif word == "--":
+            break
+        if word == "--":
             arguments += rest
-        elif says and word in ("--help", "-h"):
+            break
+        if says and word in ("--help", "-h"):
             return [], {"--help": ""}
-        elif name in command.options:
+        if name in command.options:
             options[name] = _option_value(command, name, value if equals else None, rest)
         elif word.startswith("--") and word[2:3].isalpha():
             hint = "; behind -- it is text" if says else ""
@@ -345,14 +361,17 @@ def parse_arguments(command: Command, words: Iterable[str]) -> tuple[list[str], 
     return arguments, options
 
 
-def _option_value(command: Command, name: str, given: str | None, rest: Iterator[str]) -> str:
+def _option_value(command: Command, name: str, given: str | None, rest: list[str]) -> str:
     """The value of an option, given behind `=` or as the next word; "" where it takes none."""
     choices = command.options[name]
+    if choices == MAYBE_NUMBER:
+        numbered = given is None and rest and rest[0].replace(".", "", 1).isdigit()
+        return rest.pop(0) if numbered else given or ""
     if choices == ():
         if given is not None:
             raise _usage(command, f"{name} takes no value")
         return name
-    value = next(rest, "") if given is None else given
+    value = (rest.pop(0) if rest else "") if given is None else given
     if not value or (choices is not None and value not in choices):
         wanted = " or ".join(choices) if choices else "a value"
         raise _usage(command, f'{name} takes {wanted}, not "{quoted(value)}"')

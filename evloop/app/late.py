@@ -51,6 +51,9 @@ def steps() -> Iterator[None]:
     import evloop.room.reliable.session
 
     yield
-    import evloop.room.plain  # noqa: F401
+    import evloop.room.plain
+
+    yield
+    import evloop.app.checkup  # noqa: F401
 
     yield

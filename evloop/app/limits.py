@@ -13,7 +13,7 @@ TOKEN_CHARS_MAX = 128  # that a client keeps; a server of another version may ma
 CONFIRM_S = 5.0  # after the last datagram: how long the end of a pipe waits for confirmation
 PROGRESS_ROOMS = 2_000  # rooms of a listing after which its progress is shown
 NEWS_FOLD_S = 2.0  # joins and parts within it become one line
-ALONE_S = 30.0  # of silence in a room where others should be, then a hint
+ALONE_S = 8.0  # of silence in a room where others should be, then a hint
 BELL_S = 5.0  # at most one bell in it
 CONFIRM_SETTLE_S = 0.5  # members that are present and not yet heard are heard within it
 OPENING_S = 0.4  # after entering: the first line names the members heard by then
@@ -31,6 +31,22 @@ FAULTS_MAX = 100  # unexpected exceptions after which a client at a terminal end
 SHOWN_LINES_DEFAULT = 20  # of /history and of `tail`
 
 TTL_MAX = 255  # one byte in the header of IP
+
+# -- doctor --------------------------------------------------------------------------------------
+
+DOCTOR_ASKS = 3  # of the members of a room; the first is the burst
+DOCTOR_ASK_S = 0.6  # apart
+DOCTOR_ASKS_MAX = 8  # while somebody who is heard has answered none
+DOCTOR_LATE_S = 7.0  # who is present speaks every 6 s at least
+DOCTOR_WAIT_S_MAX = 6.0  # that a directory may ask to wait; it lets one ask in 5 s
+DOCTOR_MEMBERS_MAX = 64  # told of; in a larger room not all of them answer
+DOCTOR_WATCH_S = 300.0  # of --watch: some switches forget after 260 s
+DOCTOR_WATCH_S_MAX = 86_400.0
+DOCTOR_MEMBERS_EVERY_S = 10.0
+DOCTOR_EVERY_S = 30.0
+DOCTOR_POLL_S = 0.05  # so that a query of a switch is seen alone
+
+assert DOCTOR_WAIT_S_MAX > 5
 
 # -- what is shown of a room ---------------------------------------------------------------------
 

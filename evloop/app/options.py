@@ -12,7 +12,7 @@ from evloop.base.addresses import DIRECTORY_PORT
 from evloop.base.errors import CLIENT_STATUSES, Refused, status_lines
 from evloop.base.names import check_nickname, quoted
 from evloop.system.files import kept_name
-from evloop.system.process import Printing, formatter
+from evloop.system.process import formatter, parser_kind
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -82,9 +82,9 @@ def default_name(environ: Mapping[str, str], no_history: bool) -> str:
 
 
 def make_parser(program: str) -> ArgumentParser:
-    from argparse import REMAINDER, ArgumentParser, RawDescriptionHelpFormatter
+    from argparse import REMAINDER, RawDescriptionHelpFormatter
 
-    parser = ArgumentParser(
+    parser = parser_kind()(
         prog=program,
         allow_abbrev=False,
         usage="%(prog)s [OPTIONS] [COMMAND [ARGUMENT ...]]",
@@ -133,8 +133,7 @@ def _take_options(parser: ArgumentParser, options: Namespace) -> None:
                 found.extend([value] if (value := next(following, None)) is not None else [])
         else:
             rest.append(word)
-    with Printing():
-        parser.parse_args(found, options)
+    parser.parse_args(found, options)
     options.command = rest
 
 
@@ -144,8 +143,7 @@ def _parse(arguments: Sequence[str], program: str) -> Namespace:
         options: Namespace = defaults
         return options
     parser = make_parser(program)
-    with Printing():
-        options = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     _take_options(parser, options)
     return options
 

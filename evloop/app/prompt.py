@@ -100,6 +100,7 @@ class Prompt:
         on_change: Callable[[str, RoomEntry], object],
         on_renamed: Callable[[str], object],
         on_invite: Callable[[], object],
+        on_doctor: Callable[[list[str], Options, Done], object] = nothing,
     ) -> None:
         self.nickname = nickname
         self.server = server
@@ -115,6 +116,7 @@ class Prompt:
         self._on_change = on_change
         self._on_renamed = on_renamed
         self._on_invite = on_invite
+        self._on_doctor = on_doctor
         self._doubted = ""  # the folded room whose deletion waits to be confirmed
         self._on_known: Callable[[int, EvloopError | None], object] = nothing
         self._own_changes: set[tuple[str, str]] = set()
@@ -333,7 +335,7 @@ class Prompt:
                 done(error)
                 return
             members = protocol.read_room(_room_of(value))[1]
-            self._link.request("leave", {"name": name}, _ignore)
+            self._link.request("leave", {"name": name}, nothing)
             then(max(0, members - 1))
 
         self._ask("enter", {"name": name}, entered)  # it counts us now, too
@@ -450,7 +452,7 @@ class Prompt:
             self._open_room(entry, counted, done)
         except EvloopError as failure:
             if counted and self._link.state == READY:
-                self._link.request("leave", {"name": room.name}, _ignore)
+                self._link.request("leave", {"name": room.name}, nothing)
             done(failure)
 
     def _not_entered(self, name: str, mode: str | None, error: EvloopError, done: Done) -> None:
@@ -493,6 +495,9 @@ class Prompt:
             self._frontend.show(self.nickname)
         done(None)
 
+    def _doctor(self, arguments: list[str], options: Options, done: Done) -> None:
+        self._on_doctor(arguments, options, done)
+
     def _help(self, arguments: list[str], options: Options, done: Done) -> None:
         for line in help_lines("prompt", *arguments):
             self._frontend.show(line)
@@ -513,10 +518,6 @@ class Unconnected(EvloopError):
 def _room_of(value: object) -> object:
     """The ROOM object in the result of `enter`."""
     return value.get("room") if isinstance(value, dict) else None
-
-
-def _ignore(value: object, error: object) -> None:
-    """Nothing depends on the answer."""
 
 
 def advised(error: EvloopError | None) -> EvloopError | None:
@@ -542,6 +543,7 @@ HANDLERS: dict[str, Callable[[Prompt, list[str], Options, Done], None]] = {
     "chat": Prompt._chat,
     "invite": Prompt._invite,
     "name": Prompt._name,
+    "doctor": Prompt._doctor,
     "help": Prompt._help,
     "quit": Prompt._quit,
 }

@@ -15,6 +15,7 @@ from evloop import __version__
 from evloop.app.commands import UsageError, is_command, parse_line
 from evloop.app.limits import FAULTS_MAX, SLOW_S
 from evloop.app.prompt import Prompt
+from evloop.app.startup import doctor
 from evloop.app.style import Stamps, Style
 from evloop.base.errors import INTERNAL, INTERRUPTED, EvloopError, Refused
 from evloop.base.names import display, place_of, quoted
@@ -68,6 +69,7 @@ class Client:
         self.options = options
         self.wall = wall
         self.status = 0
+        self.checkup: Any = None  # `doctor` at work
         self.chat: Chat | None = None
         self.on_end: Callable[[], object] = nothing
         # What to do when no directory answers at the start: host(error, then).
@@ -99,13 +101,13 @@ class Client:
         )
         self._trusted: Trust | None = None
         if options.tls or options.tls_ca or options.tls_cert:
-            self.link.make_pipe = self._trust().pipe
+            self.link.make_pipe = self.trust().pipe
         self._present: Presence | None = None
         self.prompt = Prompt(
             self.frontend,
             self.link,
             nickname=options.name,
-            trust=self._trust,
+            trust=self.trust,
             server=options.server,
             as_json=options.json,
             open_room=self._open_room,
@@ -113,6 +115,7 @@ class Client:
             on_change=lambda method, room: self._presence().changed(method, room),
             on_renamed=self._keep_name,
             on_invite=self._invite,
+            on_doctor=lambda *command: doctor(self, *command),
         )
         self.link.on_ready = self._ready
         self.link.on_lost = self._lost
@@ -227,7 +230,7 @@ class Client:
 
     def _tell_slow(self) -> None:
         self._told_slow = True
-        if self.frontend.is_terminal:
+        if self.frontend.is_terminal and self.checkup is None:
             self.frontend.note(report.still_waiting(self.link.endpoint))
             self.frontend.hold(True)  # what was typed meanwhile and is urgent goes on now
 
@@ -305,7 +308,7 @@ class Client:
             self._away = False
             self.frontend.note(report.directory_back(self.link.endpoint))
         if not self.options.command:
-            self.link.request("watch", {}, _ignore)
+            self.link.request("watch", {}, nothing)
             if not self.frontend.is_terminal:
                 self._load_late()
             if self.frontend.is_terminal or self.prompt.awaits_rooms:
@@ -358,7 +361,7 @@ class Client:
             self._away = True
             self.frontend.note(report.directory_away(self.link.endpoint, why, delay))
 
-    def _trust(self) -> Trust:
+    def trust(self) -> Trust:
         """Certificates and owner tokens; the first prompt mostly needs none, so they come later."""
         if self._trusted is None:
             from evloop.directory.trust import Trust
@@ -412,6 +415,7 @@ class Client:
             on_renamed=self._keep_name,
             count=self._presence().count,
             invitation=self._invitation,
+            on_doctor=lambda: doctor(self),
         )
         self._presence().entered(self.chat)
         self.chat.start()
@@ -536,10 +540,6 @@ class Client:
         if not self._rooms:
             self.link.close()
             self.finish()
-
-
-def _ignore(value: object, error: object) -> None:
-    """Nothing depends on the answer."""
 
 
 def _escape_text(escape: bytes) -> str:

@@ -20,11 +20,13 @@ from evloop.app.limits import CONFIRM_S, SAY_TIMEOUT_S_MAX, SHOWN_LINES_DEFAULT
 from evloop.app.prompt import advised
 from evloop.base.errors import UNCONFIRMED, EvloopError, Refused
 from evloop.base.names import quoted, split_place
+from evloop.directory.client import Unreachable
 from evloop.terminal import report
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
     from evloop.app.chat import Chat
     from evloop.app.shell import Client
@@ -231,6 +233,30 @@ def _show_help(client: Client, arguments: list[str]) -> None:
     client.quit()
 
 
+def doctor(client: Client, *command: Any) -> None:
+    """The command `doctor`: with its arguments, options and `done`; without, in a room."""
+    from evloop.app.checkup import begin, begin_in_room  # loaded by `late`
+
+    if client.chat is None:
+        begin(client, *command)
+    else:
+        begin_in_room(client, client.chat)
+
+
+def _doctor(client: Client, word: str, arguments: list[str], options: dict[str, str]) -> None:
+    """It has something to say also, and above all, where no directory answers."""
+
+    def connected(error: EvloopError | None) -> None:
+        if error is None or isinstance(error, Unreachable):
+            client.run(word, arguments, options)
+        else:
+            client.failed(word, error)
+            client.quit()
+
+    client.awaiting(True)
+    client.prompt.connect(client.prompt.server, connected)
+
+
 def _tail(client: Client, word: str, arguments: list[str], options: dict[str, str]) -> None:
     count = options.get("-n", str(SHOWN_LINES_DEFAULT))
     if not (count.isascii() and count.isdigit() and len(count) <= 6):
@@ -243,6 +269,7 @@ def _tail(client: Client, word: str, arguments: list[str], options: dict[str, st
 
 ONE_SHOTS: dict[str, Callable[[Client, str, list[str], dict[str, str]], None]] = {
     "chat": _chat,
+    "doctor": _doctor,
     "help": _help,
     "say": _say,
     "tail": _tail,

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
         Renamed,
         Said,
         Trouble,
+        Unheard,
     )
     from evloop.room.live import Session
     from evloop.system.loop import Loop
@@ -410,6 +411,14 @@ class RoomView:
             self._on_line()
             self.remark(words())
 
+    def _unheard(self, event: Unheard) -> None:
+        """Said once, while it lasts: what is said here does not arrive there."""
+        if self._json:
+            self._frontend.show(report.json_presence(self.name, event))
+        elif not self._hides(event) and self.remarks.allow("unheard", self._loop.now):
+            self._on_line()
+            self.note(report.unheard(self.label(event)), "")
+
     def _trouble(self, event: Trouble) -> None:
         self.note(report.trouble(event.why), "")
 
@@ -445,6 +454,7 @@ EVENTS: dict[str, Callable[[RoomView, Any], None]] = {
     "renamed": RoomView._renamed,
     "lost": RoomView._lost,
     "conflict": RoomView._conflict,
+    "unheard": RoomView._unheard,
     "trouble": RoomView._trouble,
     "foreign": RoomView._foreign,
     "fault": RoomView._fault,

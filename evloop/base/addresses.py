@@ -106,3 +106,14 @@ def prefix_of(host: str) -> str:
     while groups and groups[-1] == "0":
         groups.pop()
     return ":".join(groups) + "::/64"
+
+
+def same_network(address: str, prefix: int, other: str) -> bool:
+    """Whether `other` is in the network of `prefix` bits that `address` is in; also where that is
+    not told: no prefix (0), no address, IPv6."""
+    if ":" in address or ":" in other or not address or not other or not prefix:
+        return True
+    ours, theirs = (
+        int.from_bytes(bytes(map(int, it.split("."))), "big") for it in (address, other)
+    )
+    return ours >> (32 - prefix) == theirs >> (32 - prefix)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import stat
-import sys
 
 from evloop.base.errors import CANT_CREATE, SetupError
 from evloop.daemon.limits import BACKUP_WAIT_S
@@ -24,6 +23,7 @@ from evloop.daemon.state_file import (
 )
 from evloop.daemon.store import new_name
 from evloop.system.files import sync_directory
+from evloop.system.process import print_out
 from evloop.terminal.report import plural
 
 TYPE_CHECKING = False
@@ -54,7 +54,7 @@ def make_backup(path: str, target: str) -> int:
         for left in (temporary, temporary + "-journal"):
             if os.path.lexists(left):
                 os.unlink(left)
-    sys.stdout.write(f"copied {plural(rooms, 'room')} of {path} to {target}\n")
+    print_out(f"copied {plural(rooms, 'room')} of {path} to {target}\n")
     return 0
 
 

@@ -12,6 +12,7 @@ import sys
 
 from evloop.base.errors import FAILED
 from evloop.daemon.limits import CERT_ADDRESSES_MAX
+from evloop.system.process import print_out
 
 _DAYS = "3650"
 
@@ -63,7 +64,7 @@ def make_certificate(cert: str) -> int:
         sys.stderr.write(f"evloop: openssl failed; the command was:\n  {' '.join(command)}\n")
         return FAILED
     os.chmod(cert, 0o644)  # it is no secret: clients may name it with --tls-ca
-    sys.stdout.write(
+    print_out(
         f"made {cert} and its key {key}, good for ten years, for {host}, localhost and"
         f" {', '.join(addresses)}; start the server with\n"
         f"  --tls-cert {cert} --tls-key {key}\n"

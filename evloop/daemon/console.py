@@ -6,9 +6,12 @@ with a sentence that says what to do.
 
 from __future__ import annotations
 
+import os
+
 from evloop.base.errors import EvloopError, Refused
 from evloop.base.names import display, quoted
 from evloop.base.strictjson import decode
+from evloop.daemon.limits import HANG_UP_S
 from evloop.system.stdin import Input, LineReader
 from evloop.system.stdout import Writer
 from evloop.terminal.report import room_lines, stats_lines
@@ -33,6 +36,7 @@ class Console:
         self._on_quit = on_quit
         self._reader = LineReader()
         self._out = Writer(1, loop)
+        self._gone_at = float("inf")  # when the terminal was seen to have gone
         self._input = Input(loop, 0, self.on_data, in_foreground)
         self._out.line("help lists the commands of this console")
 
@@ -47,9 +51,19 @@ class Console:
             # Ctrl-D, or the terminal is gone. The server runs on: the user who started it may have
             # logged out.
             self._input.close()
+            if not os.isatty(0):
+                self._gone_at = self._loop.now
             return
         for kind, text in self._reader.feed(data):
             self._loop.guard(self, self._take, kind, text)
+
+    def hung_up(self) -> bool:
+        """Whether a SIGHUP that comes now says that the terminal has gone.
+
+        It comes with the end of the terminal or a little later, from the shell. A server that was
+        spared then (`disown`) has been left alone on purpose: SIGHUP is a wish to it again.
+        """
+        return not os.isatty(0) and self._loop.now - self._gone_at <= HANG_UP_S
 
     def _take(self, kind: str, text: str) -> None:
         for line in self.answer(text) if kind == "line" else [text]:

@@ -52,6 +52,7 @@ PROBES_BURST = 4  # at once
 COMMIT_WAIT_TICKS = 3  # without sleep, that a commit waits for more changes to share its sync
 TURNED_AWAY_MAX = 16  # told why, at one time; more are only closed
 RELOAD_PAUSE_S = 1.0  # between two readings of the TLS files, 6 ms each, however often SIGHUP comes
+HANG_UP_S = 5.0  # after its terminal has gone, SIGHUP ends a server; later it is a wish to reload
 DRAIN_S = 2.0  # for goodbyes, after SIGTERM
 
 assert TURNED_AWAY_MAX < DESCRIPTORS_RESERVED

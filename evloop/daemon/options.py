@@ -12,7 +12,7 @@ from evloop.daemon.limits import (
     EXPIRE_DAYS_MAX,
 )
 from evloop.directory.limits import ROOMS_MAX, ROOMS_PER_ADDRESS_MAX
-from evloop.system.process import Printing, answer_version, formatter, name_of
+from evloop.system.process import answer_version, formatter, name_of, parser_kind
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,8 +26,7 @@ def parse_options(arguments: Sequence[str]) -> Namespace:
     """The options, complete and checked; leaves with status 2 when they are wrong."""
     answer_version(arguments, VERSION)
     parser = make_parser()
-    with Printing():
-        options = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     if options.tls_cert is None and (options.tls_key or options.tls_client_ca):
         parser.error("--tls-key and --tls-client-ca need --tls-cert")
     if options.backup is not None and options.memory:
@@ -37,9 +36,9 @@ def parse_options(arguments: Sequence[str]) -> Namespace:
 
 def make_parser() -> ArgumentParser:
     """What the options are, as argparse takes them; `tools/completion.py` reads it too."""
-    from argparse import ArgumentParser, RawDescriptionHelpFormatter  # late: 6 ms
+    from argparse import RawDescriptionHelpFormatter  # late: 6 ms
 
-    parser = ArgumentParser(
+    parser = parser_kind()(
         prog=name_of("server"),
         allow_abbrev=False,
         formatter_class=formatter(RawDescriptionHelpFormatter),

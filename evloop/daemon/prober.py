@@ -102,8 +102,7 @@ class Prober:
         if not self.allowed:
             raise _no_probe("this directory was started with --no-probe")
         self._check_limits(connection)
-        from evloop.net.counters import prefix_length  # late: few directories are ever asked
-        from evloop.net.interfaces import choose_interface
+        from evloop.net.interfaces import choose_interface, owner_of  # late: few are ever asked
         from evloop.room.probe import Probe, Unicast
         from evloop.room.reliable.packets import DIRECTORY
 
@@ -133,12 +132,13 @@ class Prober:
         timer = self._loop.call_at(self._loop.now + PROBE_S, lambda: self._late(number))
         self._running[number] = _Running(probe, nonce, self._loop.now, timer)
         probe.start()
+        address = interface.address or own_address_towards(*peer)
         return encode(
             {
                 "group": group,
                 "port": port,
-                "address": interface.address or own_address_towards(*peer),
-                "prefix": prefix_length(interface.name),
+                "address": address,
+                "prefix": owner_of(address)[1],
                 "interface": interface.name,
                 "seen_as": plain_host(connection.host),
                 "udp": unicast.port,

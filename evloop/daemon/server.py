@@ -358,10 +358,24 @@ def run(options: Namespace) -> int:
         server.reload()
         notifier.ready(status_of(server.dispatcher))
 
+    reloading = Paced(loop, RELOAD_PAUSE_S, reload)
+
+    hanging_up = False  # the kernel says it, and the shell may say it again
+
+    def hung_up() -> None:
+        nonlocal hanging_up
+        if hanging_up:
+            return
+        if console is not None and console.hung_up():
+            hanging_up = True
+            drain("its terminal has gone")
+        else:
+            reloading.ask()
+
     try:
         for signum in (signal.SIGTERM, signal.SIGINT):
             loop.on_signal(signum, lambda: drain("the server was told to end"))
-        loop.on_signal(signal.SIGHUP, Paced(loop, RELOAD_PAUSE_S, reload).ask)
+        loop.on_signal(signal.SIGHUP, hung_up)
         if handed_over:
             places = server.serve_on([sock for _, sock in handed_over])
         else:

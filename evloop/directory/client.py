@@ -23,7 +23,9 @@ import socket
 
 from evloop.base.addresses import endpoint_of
 from evloop.base.errors import (
+    INVALID_REQUEST,
     MISMATCH,
+    PARSE_ERROR,
     REFUSED,
     UNREACHABLE,
     EvloopError,
@@ -60,6 +62,8 @@ if TYPE_CHECKING:
 
     Done = Callable[[Any, EvloopError | None], object]
 
+# What answers a greeting that is none to the other side: it speaks TLS only, or is no directory.
+_NOT_UNDERSTOOD = (PARSE_ERROR, INVALID_REQUEST)
 IDLE, RESOLVING, CONNECTING, GREETING, READY, WAITING = range(6)
 PROTOCOL = 1
 
@@ -141,6 +145,8 @@ class DirectoryClient:
         # Of the directory that greeted last: 16 hex digits, empty when it tells none (0.1.0).
         self.identity = ""
         self.on_ready: Callable[[], object] = nothing  # each time that it is ready
+        self.failure: EvloopError | None = None  # why the last `connect` failed
+        self.on_give_up: Callable[[], object] = nothing  # who waits for more than an answer
         self.on_lost: Callable[[str, float], object] = nothing  # why, seconds to the next try
         self.on_news: Callable[[str, dict[str, Any]], object] = nothing
         self.make_pipe: Callable[[str, str], TlsPipe | None] = _plain  # (host, endpoint)
@@ -168,6 +174,7 @@ class DirectoryClient:
     def connect(self, host: str, port: int, done: Done) -> None:
         """Connect anew; `done(version, None)` or `done(None, error)` is called once, later."""
         self.close()
+        self.failure = None
         self._host, self._port = host, port
         self.endpoint = endpoint_of(host, port)
         self._done = done
@@ -184,6 +191,7 @@ class DirectoryClient:
 
     def give_up(self) -> None:
         """Pending requests end with an error; the connection stays."""
+        self.on_give_up()
         if self._done is not None:
             self.close()
             return
@@ -305,6 +313,7 @@ class DirectoryClient:
         done, self._done = self._done, None
         if done is not None:
             self.state = IDLE
+            self.failure = error
             self._pending.clear()
             done(None, error)
             return
@@ -360,7 +369,9 @@ class DirectoryClient:
         if kind == protocol.ERROR and key is None:
             # About no request of ours: refused at admission, or the stream is broken.
             self._why = value.sentence
-            return  # the connection is about to end; `lost` tells why
+            if self.state == GREETING and value.code in _NOT_UNDERSTOOD:
+                self._failed(ProtocolMismatch(f"connect {self.endpoint}: {value.sentence}"))
+            return  # else the connection is about to end; `lost` tells why
         self._unanswered.stop(key)
         done = self._pending.pop(key, None)
         if done is None:

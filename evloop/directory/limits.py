@@ -52,6 +52,8 @@ RECONNECT_S_MIN = 0.5  # the first back-off; doubled each time
 RECONNECT_S_MAX = 30.0
 ADDRESS_BYTES_MAX = 45  # of a room, as text: the longest IPv6 address
 MODE_BYTES_MAX = 32  # of a room's mode; those of today have 8
+FOREIGN_READ_MAX = 8  # source addresses in the report of a probe
+COUNT_READ_MAX = 1_000_000  # any count of such a report; those of today are 20 at most
 SENTENCE_CHARS_MAX = 500  # shown of what a directory says; its own sentences have at most 250
 
 # -- being found on the network (responder) -------------------------------------------------------

@@ -34,12 +34,13 @@ _HASH_BYTES = 8
 def places_of(folded: str, ipv6: bool = False) -> Iterator[Place]:
     """The places of the room whose name folds to `folded`, the one to be taken first before all.
 
-    Where another room has that one, the next is taken.
+    Where another room has that one, the next is taken. There are none on a Python that was built
+    without BLAKE2b: its directory takes any free place.
     """
-    try:  # hashlib loads OpenSSL with it, 4 MB that many directories do without
+    try:  # hashlib has it from there, and loads OpenSSL, 4 MB that many directories do without
         from _blake2 import blake2b
     except ImportError:
-        from hashlib import blake2b
+        return
     place = _ipv6 if ipv6 else _ipv4
     start = blake2b(folded.encode() + b"\0", digest_size=_HASH_BYTES)
     for k in range(PLACES_OF_A_NAME):

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 from evloop.base.errors import INVALID_REQUEST, METHOD_NOT_FOUND, BadMessage, Refused
 from evloop.base.limits import PORT_MAX, ROOM_NAME_BYTES_MAX
-from evloop.base.names import fold, quoted
+from evloop.base.names import check_address, check_port, fold, quoted
 from evloop.base.strictjson import decode, encode
 from evloop.directory.limits import (
     ADDRESS_BYTES_MAX,
     BATCH_MEMBERS_MAX,
+    COUNT_READ_MAX,
     DIRECTORY_ID_DIGITS,
+    FOREIGN_READ_MAX,
     ID_CHARS_MAX,
     ID_DIGITS,
     MODE_BYTES_MAX,
@@ -41,12 +43,33 @@ _SHARED_MODES = {mode: mode for mode in MODES}
 NULL = b"null"
 EMPTY = b"{}"  # the result of ping, leave and unwatch
 
+# What `probed` counts, and the steps of its ladder.
+REPORTED = ("sent", "refused", "heard", "heard_long", "own", "unicast")
+LADDER_STEPS = ("wire", "ip", "mcast", "rp_filter", "rcvbuf")
+
 RESULT = "result"
 ERROR = "error"
 NOTIFICATION = "notification"
 
 # Their replies are large or come with others: an array of them would not fit a frame.
 NOT_IN_BATCH = ("getdir", "watch", "stats", "probed")
+
+
+class ProbePlace:
+    """The result of `probe`: where it is made, the directory's `address` there, mine as it sees it
+    (`seen_as`), the bits of its network (0: not told), its clock in unix seconds."""
+
+    __slots__ = ("address", "group", "port", "prefix", "seen_as", "wall")
+
+    def __init__(
+        self, group: str, port: int, address: str, seen_as: str, prefix: int, wall: int
+    ) -> None:
+        self.group = group
+        self.port = port
+        self.address = address
+        self.seen_as = seen_as
+        self.prefix = prefix
+        self.wall = wall
 
 
 class RoomEntry:
@@ -347,6 +370,45 @@ def _read_error(value: object) -> Refused:
     if type(reason) is not str:
         raise _no_answer("the reason of its error is not a string")
     return Refused(_member(value, "code", int), reason, _member(value, "message", str), data)
+
+
+def read_probe(value: object) -> ProbePlace:
+    """What `probe` was answered; BadMessage."""
+    group, port = _member(value, "group", str), _member(value, "port", int)
+    try:
+        check_port(port)
+        group = check_address(group)
+    except Refused as refused:
+        raise _no_answer(refused.sentence) from None
+    address, seen_as = (
+        _member(value, name, str)[:ADDRESS_BYTES_MAX] for name in ("address", "seen_as")
+    )
+    prefix = _member(value, "prefix", int)
+    wall = min(max(_member(value, "wall", int), 0), 2**40)
+    return ProbePlace(group, port, address, seen_as, prefix if 0 <= prefix <= 32 else 0, wall)
+
+
+def read_report(value: object) -> dict[str, Any]:
+    """What `probed` was answered: the members of the protocol, no others; BadMessage."""
+    report: dict[str, Any] = {name: _count_of(value, name) for name in REPORTED}
+    foreign = _member(value, "foreign", dict)
+    known = [(host, count) for host, count in foreign.items() if type(count) is int]
+    report["foreign"] = dict(known[:FOREIGN_READ_MAX])
+    for which in ("ladder", "noise"):
+        told = _member(value, which, dict)
+        counts = {step: told.get(step) for step in LADDER_STEPS}
+        report[which] = {
+            step: count if type(count) is int and abs(count) < 2**53 else None
+            for step, count in counts.items()
+        }
+    return report
+
+
+def _count_of(value: object, name: str) -> int:
+    count = _member(value, name, int)
+    if not 0 <= count <= COUNT_READ_MAX:
+        raise _no_answer(f'its member "{name}" is no such count')
+    return count
 
 
 def read_room(value: object) -> tuple[RoomEntry, int]:

@@ -186,7 +186,7 @@ def check_pin(pins: KeyFile, place: str, shown: str) -> str | None:
 class Trust:
     """`tell` says a sentence to the user. SetupError when the options' files cannot be used."""
 
-    __slots__ = ("_ca", "_context", "_directory", "_met", "_tell")
+    __slots__ = ("_ca", "_context", "_directory", "_met", "_tell", "new")
 
     def __init__(
         self,
@@ -197,6 +197,7 @@ class Trust:
         self._directory = state_directory(environ)
         self._tell = tell
         self._met: dict[str, bool] = {}  # directories accepted by this run; no later refusal told
+        self.new: set[str] = set()  # directories whose certificate was not known before this run
         self._ca: str | None = options.tls_ca
         self._context: SSLContext | None = None
         if options.tls or options.tls_ca or options.tls_cert:
@@ -227,6 +228,7 @@ class Trust:
                 return self._refusal(endpoint, error.sentence)
             self._met[endpoint] = True
             if news is not None:
+                self.new.add(endpoint)
                 self._tell(news)
             return None
 

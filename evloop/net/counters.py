@@ -11,9 +11,7 @@ opens a file.
 
 from __future__ import annotations
 
-import socket
 from collections import namedtuple
-from struct import pack
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,7 +29,6 @@ else:
     # that are joined; rp_filter: datagrams dropped for their source; rcvbuf: for want of buffer.
     Ladder = namedtuple("Ladder", "wire ip mcast rp_filter rcvbuf")
 
-_SIOCGIFNETMASK = 0x891B  # <linux/sockios.h>
 _RECEIVED_BYTES = 0  # the first column of /proc/net/dev behind the name
 
 
@@ -104,19 +101,6 @@ def neighbour_flags(text: str, address: str) -> int | None:
             except ValueError:
                 return None
     return None
-
-
-def prefix_length(interface: str) -> int:
-    """Bits of the network part of the interface's first IPv4 address; 0: it is not told."""
-    try:
-        from fcntl import ioctl
-
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-            name = interface.encode(errors="surrogateescape")[:15]
-            answer = ioctl(sock, _SIOCGIFNETMASK, pack("40s", name))
-    except OSError:
-        return 0
-    return bin(int.from_bytes(answer[20:24], "big")).count("1")
 
 
 def _number(words: list[str], at: int) -> int | None:

@@ -39,6 +39,7 @@ from evloop.net.limits import (
     NETLINK_READ_BYTES,
 )
 from evloop.net.links import (
+    ASKED_FOR,
     RUNNING,
     UP,
     USED,
@@ -63,7 +64,9 @@ __all__ = [
     "choose",
     "choose_interface",
     "explain",
+    "explain_interface",
     "named",
+    "owner_of",
     "read_links",
     "towards",
 ]
@@ -317,6 +320,31 @@ def choose_interface(
 ) -> Interface:
     """The interface for the canonical `group`, once; see `Chooser`."""
     return Chooser(group, wanted, lambda: directory)()
+
+
+def explain_interface(
+    group: str, wanted: str | None, directory: tuple[Any, ...] | None
+) -> tuple[Interface, str, list[tuple[str, str]]]:
+    """As `choose_interface`: (the interface, why that one, [(another one, why not that), ...])."""
+    known = read_links()
+    if not known:
+        return _untold(wanted), ASKED_FOR, []
+    if not wanted:
+        return explain(known, group, None, towards(directory), default_interfaces(":" in group))
+    link = named(known, wanted)
+    if link is None:
+        raise _no_such(wanted)
+    return explain(known, group, link, prefer=_canonical(wanted)[0])
+
+
+def owner_of(address: str) -> tuple[str, int]:
+    """(name of the interface, bits of its subnet) that has `address`; ("", 0): none has, or it is
+    not told. The bits alone are 0 where they are not told."""
+    link = find(read_links(), *_canonical(address))
+    if link is None:
+        return "", 0
+    bits = [own.prefix for own in link.addresses if own.text == _canonical(address)[0]]
+    return link.name, max([*bits, 0])
 
 
 def towards(directory: tuple[Any, ...] | None) -> str:

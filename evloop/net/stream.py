@@ -58,6 +58,8 @@ from evloop.system.timers import Timeouts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from evloop.net.tls import TlsPipe
     from evloop.system.loop import Loop
 
@@ -218,6 +220,17 @@ class Stream(Watched):
 
     def ended(self, why: str) -> None:
         """The stream is closed; called at the end of the tick."""
+
+    @property
+    def encrypted(self) -> bool:
+        """Whether it speaks TLS."""
+        return self._pipe is not None
+
+    @property
+    def own(self) -> tuple[Any, ...]:
+        """Our own address of the connection, as of a socket."""
+        own: tuple[Any, ...] = self.fileobj.getsockname()
+        return own
 
     @property
     def full(self) -> bool:

@@ -8,6 +8,7 @@
     renamed   Renamed   sender old name                           session             a remark
     lost      Lost      sender name count                         delivery            a remark
     conflict  Conflict  sender name seq                           message_log         a remark
+    unheard   Unheard   sender name                               session             a sentence
     trouble   Trouble   why                                       live                a sentence
     foreign   Foreign   mode                                      plain               a sentence
     full      Full      table                                     message_log         a sentence
@@ -55,6 +56,7 @@ Left = namedtuple("Left", "what sender name why")
 Renamed = namedtuple("Renamed", "what sender old name")
 Lost = namedtuple("Lost", "what sender name count")
 Conflict = namedtuple("Conflict", "what sender name seq")
+Unheard = namedtuple("Unheard", "what sender name")  # it is here, and does not hear me
 Trouble = namedtuple("Trouble", "what why")
 Foreign = namedtuple("Foreign", "what mode")
 Full = namedtuple("Full", "what table")
@@ -68,6 +70,7 @@ TABLE: dict[str, Any] = {
     "renamed": Renamed,
     "lost": Lost,
     "conflict": Conflict,
+    "unheard": Unheard,
     "trouble": Trouble,
     "foreign": Foreign,
     "full": Full,
@@ -75,4 +78,16 @@ TABLE: dict[str, Any] = {
 }
 
 if TYPE_CHECKING:
-    Event = Said | Joined | Left | Renamed | Lost | Conflict | Trouble | Foreign | Full | Fault
+    Event = (
+        Said
+        | Joined
+        | Left
+        | Renamed
+        | Lost
+        | Conflict
+        | Unheard
+        | Trouble
+        | Foreign
+        | Full
+        | Fault
+    )

@@ -26,6 +26,7 @@ HISTORY_MESSAGES_MAX = 4_096
 PROBES_SENT = 20  # of a burst: with one lost in ten, 18 still come
 PROBE_SPACING_S = 0.003  # apart: 13 kB in 60 ms fit any buffer on the way
 PROBE_UNICAST_TIMES = 5  # of a burst, to the other side alone
+PROBE_ASK_TIMES = 3  # a further ask of the members, so that one that is lost is no deafness
 PROBE_FOREIGN_MAX = 8  # source addresses of other datagrams that are told
 
 assert PROBES_SENT % 2 == 0  # half of them are long

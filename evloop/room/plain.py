@@ -190,6 +190,10 @@ class PlainSession:
         """(members that confirmed, members asked): nobody."""
         return (0, 0)
 
+    def unheard_by(self) -> set[bytes]:
+        """Nobody tells whom he hears."""
+        return set()
+
     def caught_up(self) -> bool:
         """Nobody tells what was said before."""
         return True

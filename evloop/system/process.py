@@ -7,21 +7,23 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from argparse import HelpFormatter
+    from argparse import ArgumentParser, HelpFormatter
     from collections.abc import Callable, Sequence
+    from typing import Any
 
 
 def fill_standard() -> None:
     """Put /dev/null where descriptor 0, 1 or 2 is closed.
 
     Else the next file opened would get that number; with number 2, the log would be written into
-    the file of the rooms.
+    the file of the rooms. In place of standard output it is opened for reading only: that nothing
+    can be printed there is an error, as it is without us.
     """
-    for number in range(3):
+    for number, flags in enumerate((os.O_RDWR, os.O_RDONLY, os.O_RDWR)):
         try:
             os.fstat(number)
         except OSError:
-            os.open("/dev/null", os.O_RDWR)  # gets the lowest free number, which is this one
+            os.open("/dev/null", flags)  # gets the lowest free number, which is this one
     if sys.stdout is None:
         sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115  (for the life of the process)
     if sys.stderr is None:
@@ -112,33 +114,39 @@ def answer_version(arguments: Sequence[str], text: str) -> None:
     """Print `text` and exit when `--version` is the only argument. Scripts ask for it, and need not
     wait for argparse (measured: 0.8x of the time)."""
     if list(arguments) == ["--version"]:
-        with Printing():
-            sys.stdout.write(f"{text}\n")
-            raise SystemExit(0)
+        print_out(f"{text}\n")
+        raise SystemExit(0)
 
 
-class Printing:
-    """A context in which something may be printed before the program exits (`--help`).
+def print_out(text: str) -> None:
+    """Print `text` to standard output now; exit with a sentence when that fails.
 
     Standard output is flushed here and not when the interpreter ends, which would report a failure
     with a traceback. That nobody reads it (`| true`) is no failure.
     """
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except OSError as error:
+        sys.stdout = None  # else the interpreter tries to flush it once more
+        if not isinstance(error, BrokenPipeError):
+            raise SystemExit(f"evloop: standard output: {error.strerror}") from None
 
-    __slots__ = ()
 
-    def __enter__(self) -> None:
-        """Nothing is to be done yet."""
+def parser_kind() -> type[ArgumentParser]:
+    """A parser whose `--help` and `--version` fail when they cannot be printed.
 
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
-        if not isinstance(error, (SystemExit, OSError)):
-            return
-        try:
-            if isinstance(error, OSError):
-                raise error
-            sys.stdout.flush()
-        except BrokenPipeError:
-            sys.stdout = None  # else the interpreter tries to flush it once more
-            raise SystemExit(0) from None
-        except OSError as failure:
-            sys.stdout = None
-            raise SystemExit(f"evloop: standard output: {failure.strerror}") from None
+    argparse itself ignores that, and exits with 0. It is loaded here: most starts need none.
+    """
+    from argparse import ArgumentParser
+
+    class Parser(ArgumentParser):
+        __slots__ = ()
+
+        def _print_message(self, message: str, file: Any = None) -> None:
+            if file is sys.stdout:
+                print_out(message)
+            else:
+                super()._print_message(message, file)
+
+    return Parser

@@ -20,7 +20,8 @@ The states:
     queued    appended (beyond the cap: counted)     written; -> direct   -> gone
     gone      nothing                                -                -
 
-A full disk counts as a reader that is gone, and `on_gone` gets the reason.
+A full disk, or a standard output that was closed before we began, counts as a reader that is
+gone, and `on_gone` gets the reason.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     from evloop.system.loop import Loop, Watch
 
 # The reader of the pipe, the terminal, or all of it is gone.
-_NOBODY_READS = (errno.EPIPE, errno.EIO, errno.EBADF, errno.ECONNRESET)
+_NOBODY_READS = (errno.EPIPE, errno.EIO, errno.ECONNRESET)
 _FLAGS = os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 # On a blocking terminal POLLOUT promises room for one byte; a write of two "\n" (four bytes when
 # each goes out as CR LF) blocked for good on a full pty.

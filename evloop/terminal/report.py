@@ -14,7 +14,7 @@ from evloop.terminal.limits import NAMES_ENTERED_MAX, NAMES_FLOOD_MAX, NAMES_FOL
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Container, Iterable, Sequence
     from typing import Any
 
 # Before the lines that others type to come here.
@@ -83,9 +83,9 @@ def entered(room: str, names: Sequence[str], escape: str) -> str:
 def alone(members: int, interface: str) -> str:
     """Nothing was heard, although the directory counts others."""
     return note(
-        f"you are alone here: nothing was heard, although the directory counts {members} in this"
-        f" room; a firewall, another interface than {interface}, or Wi-Fi that keeps its guests"
-        " apart? README helps"
+        f"you are alone here, although the directory counts {members} in this room: let UDP to"
+        f" 239.0.0.0/8 through the firewall, try another --interface than {interface}, or leave a"
+        " Wi-Fi that keeps its guests apart; /doctor finds out which"
     )
 
 
@@ -140,6 +140,7 @@ FOLDED = {
     "lost": ("report of a loss", "reports of losses"),
     "conflict": ("conflict", "conflicts"),
     "plain": ("plain text", "plain texts"),
+    "unheard": ("member that does not hear you", "members that do not hear you"),
     "line": ("line", "lines"),
     "rooms": ("change of the list of rooms", "changes of the list of rooms"),
     "history": ("word about the history", "words about the history"),
@@ -249,6 +250,12 @@ def conflict(name: str, seq: int, mine: bool) -> str:
     return note(f"somebody sent another text as message {seq} of {display(name)}; the first stays")
 
 
+def unheard(name: str) -> str:
+    """A member is heard, and does not hear us."""
+    who = display(name)
+    return note(f"you hear {who}, {who} does not hear you; /doctor here, and doctor there, say why")
+
+
 def ago(seconds: float) -> str:
     """A span for a person: "now", "12 s ago", "3 min ago"."""
     if seconds < 1.5:
@@ -256,12 +263,18 @@ def ago(seconds: float) -> str:
     return f"{seconds:.0f} s ago" if seconds < 120 else f"{seconds / 60:.0f} min ago"
 
 
-def who_lines(room: str, members: Iterable[tuple[str, float]], counted: int) -> list[str]:
+def who_lines(
+    room: str, members: Iterable[tuple[str, float]], counted: int, deaf: Container[int] = ()
+) -> list[str]:
     """`/who`: (shown name, seconds since last heard), oneself first; a head with the total.
 
-    `counted`: how many the directory counts there, 0 where none is asked.
+    `counted`: how many the directory counts there, 0 where none is asked; `deaf`: which of the
+    members do not hear us.
     """
-    rows = [(display(name), ago(age)) for name, age in members]
+    rows = [
+        (display(name), ago(age) + (", does not hear you" if at in deaf else ""))
+        for at, (name, age) in enumerate(members)
+    ]
     wide = max((width(name) for name, _ in rows), default=0)
     asked = f", the directory counts {counted}" if counted else ""
     head = note(f"{display(room)}: {len(rows)} heard, you included{asked}")

@@ -19,8 +19,8 @@ def test_every_command_of_the_mission_is_at_the_prompt() -> None:
 
 def test_chat_commands_are_written_with_a_slash() -> None:
     assert set(commands.words_at("chat")) == {
-        "/leave", "/who", "/name", "/me", "/history", "/show", "/save", "/ignore", "/invite",
-        "/stats", "/help", "/quit",
+        "/leave", "/who", "/name", "/me", "/history", "/show", "/save", "/ignore", "/doctor",
+        "/invite", "/stats", "/help", "/quit",
     }  # fmt: skip
 
 

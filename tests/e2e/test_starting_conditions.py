@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.live import Caller
-from tests.support.processes import ROOT, Crew, environment, fresh_room
+from tests.support.processes import ROOT, Crew, Seated, environment, fresh_room
 from tests.support.rpc import Wire
 
 MODULES = ("evloop.client", "evloop.server", "evloop")
@@ -38,6 +38,50 @@ def test_ignored_signals_stay_ignored(crew: Crew) -> None:
         program.signal(signal.SIGTERM)
         crew.finish(program)
     assert (server.status, tail.status) == (0, 143)
+
+
+def on_a_terminal(crew: Crew, *prefix: str) -> tuple[Seated, Wire]:
+    """A server in the foreground of a terminal, and a visitor of it."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    words = [sys.executable, "-m", "evloop.server", "--memory", "--listen", f"127.0.0.1:{port}"]
+    server = Seated([*prefix, *words])
+    crew.add(server)
+    crew.until(lambda: f":{port}\r\n" in server.out)
+    return server, Wire(port)
+
+
+def test_a_server_ends_with_its_terminal(crew: Crew) -> None:
+    server, wire = on_a_terminal(crew)
+    with wire:
+        assert wire.result("ping") == {}
+        server.hang_up()
+        told = wire.receive()
+        assert told is not None and told["method"] == "closing"
+        assert told["params"]["reason"] == "its terminal has gone"
+    crew.finish(server)
+    assert server.status == 0
+
+
+def test_a_server_that_ignores_hang_ups_outlives_its_terminal(crew: Crew) -> None:
+    server, wire = on_a_terminal(crew, *ignoring("HUP"))
+    with wire:
+        assert wire.result("ping") == {}
+        server.hang_up()
+        assert wire.result("ping") == {}
+        server.signal(signal.SIGHUP)
+        assert wire.result("ping") == {}
+        server.signal(signal.SIGTERM)
+    crew.finish(server)
+    assert server.status == 0
+
+
+def test_a_hang_up_is_a_wish_while_the_terminal_is_there(crew: Crew) -> None:
+    server, wire = on_a_terminal(crew)
+    with wire:
+        server.signal(signal.SIGHUP)
+        assert wire.result("ping") == {}
+    assert server.status is None
 
 
 def test_children_inherit_what_is_ignored(crew: Crew) -> None:

@@ -418,7 +418,7 @@ def test_who_speaks_no_tls_is_told(files: Files, processes: list[Process], clien
     secure.ready()
     plain.ready()
     run = client(secure.address, "getdir")
-    assert run.returncode == 69 and "connect with --tls" in run.stderr
+    assert run.returncode == 76 and "connect with --tls" in run.stderr
     run = client(plain.address, "--tls", "getdir")
     assert run.returncode == 76 and "speaks no TLS" in run.stderr
 

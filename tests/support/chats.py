@@ -78,6 +78,7 @@ class Session:
         self.answers = (0, 0)
         self.asked = 0
         self.kept: list[Any] = []
+        self.deaf: set[bytes] = set()
         self.complete = True
         self.missing_count = 0
         self.estimate = 2
@@ -99,6 +100,9 @@ class Session:
 
     def confirmers(self) -> tuple[int, int]:
         return self.answers
+
+    def unheard_by(self) -> set[bytes]:
+        return self.deaf
 
     def caught_up(self) -> bool:
         return self.complete

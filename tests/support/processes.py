@@ -247,9 +247,16 @@ class Seated(Program):
         """termios attributes of the terminal."""
         return termios.tcgetattr(self._screen)
 
+    def hang_up(self) -> None:
+        """The terminal goes, as when its window is closed."""
+        self._sources.pop(self._screen, None)
+        os.close(self._screen)
+        self._screen = self._input = -1
+
     def close(self) -> None:
         super().close()
-        os.close(self._screen)
+        if self._screen >= 0:
+            os.close(self._screen)
 
 
 class Server(Program):

@@ -146,6 +146,10 @@ ANSWERS_BURST = 3  # answers to strangers at once
 ANSWERS_MEMBERS_BURST = 5  # answers to members of standing at once
 PROBES_REMEMBERED_MAX = 64  # nonces of PROBEs, answered or not: each counts once
 PROBE_ANSWERS = 64  # members that answer a PROBE, on average: in a larger room not all of them
+DEAF_S = 21.0  # who heard me within 3.5 times 6 s counts me
+DEAF_SESSIONS = 3  # without a sign that it hears me, and
+DEAF_SESSIONS_EACH = 8  # so many more for each other member that it could have echoed instead
+DEAF_MEMBERS_MAX = 10  # in a larger room nothing is concluded
 POSED_MAX = 64  # remembered DATA of strangers under my own next numbers
 CONFLICT_EVERY_S = 60.0  # two messages under one number are reported so often, for each sender
 

@@ -24,8 +24,9 @@ that a burst of datagrams is answered once.
 from __future__ import annotations
 
 from evloop.base.names import check_nickname
-from evloop.room.events import NO_SENDER, NO_SEQ, TEXT, Joined, Left, Renamed, Said
+from evloop.room.events import NO_SENDER, NO_SEQ, TEXT, Joined, Left, Renamed, Said, Unheard
 from evloop.room.reliable.announce import Announcer, Confirm
+from evloop.room.reliable.deafness import Deafness
 from evloop.room.reliable.egress import Egress, Outbox, split
 from evloop.room.reliable.estimators import Delay, LossMeter, copies
 from evloop.room.reliable.first_word import FirstWord
@@ -76,9 +77,9 @@ class RoomSession:
 
     __slots__ = (
         "_agreed", "_announcer", "_bulk", "_bye_due", "_byes", "_codec", "_confirm", "_confirmed",
-        "_counts", "_deadline", "_delay", "_first_word", "_hearing", "_left", "_loss", "_now",
-        "_outbox", "_presence", "_repairs", "_stale", "_trickle", "asker", "egress", "message_log",
-        "nickname", "rng", "sender_id",
+        "_counts", "_deadline", "_deafness", "_delay", "_first_word", "_hearing", "_left", "_loss",
+        "_now", "_outbox", "_presence", "_repairs", "_stale", "_trickle", "asker", "egress",
+        "message_log", "nickname", "rng", "sender_id",
     )  # fmt: skip
 
     def __init__(
@@ -106,6 +107,7 @@ class RoomSession:
         self.egress = egress = Egress(self._codec, sender_id, self._counts, now)
         self._outbox = outbox = Outbox()
         self._loss = LossMeter()
+        self._deafness = Deafness(sender_id)
         self._trickle = Trickle(rng, now, 1)
         self._confirm = Confirm(rng, now)
         self._first_word = FirstWord(message_log, egress, now)
@@ -231,6 +233,10 @@ class RoomSession:
         """(present members that hold all I said, present members)."""
         members = self._presence.members.values()
         return sum(member.holds >= self.message_log.said for member in members), len(members)
+
+    def unheard_by(self) -> set[bytes]:
+        """Sender ids of members that do not hear me, as far as that can be told."""
+        return self._deafness.deaf
 
     def caught_up(self) -> bool:
         """Whether no gap is open, and no SESSION since the last equal one showed what I lack."""
@@ -375,6 +381,8 @@ class RoomSession:
             self._delay.heard(sender, sent, now, standing)
             if echo == self.sender_id:
                 self._delay.echoed(sender, echo_sent, held, now, standing)
+            if self._deafness.heard(sender, echo, raw, members, len(self._presence.members), now):
+                self.message_log.events.append(Unheard("unheard", sender, member.name))
         if ask & 1:
             standing = member.standing(now)
             self._confirm.asked_by(sender, now, self._presence.size(), standing, sent)
@@ -432,6 +440,7 @@ class RoomSession:
         self.message_log.events.append(Left("left", sender, name, why))
         self.asker.holders.gone(sender)
         self._delay.gone(sender)
+        self._deafness.gone(sender)
         self._confirmed = None
 
     # -- time ------------------------------------------------------------------------------------
@@ -528,9 +537,7 @@ _HANDLERS: dict[int, Callable[..., bool]] = {
     NACK: RoomSession._on_nack,
     SESSION: RoomSession._on_session,
     BYE: RoomSession._on_bye,
-    PROBE: lambda session, sender, _, fields, __, now: session._announcer.probed(
-        sender, fields, now
-    ),
+    PROBE: lambda own, sender, _, fields, __, now: own._announcer.probed(sender, fields, now),
 }
 _TIMERS: tuple[Callable[[RoomSession, float], None], ...] = (
     RoomSession._send_data,
