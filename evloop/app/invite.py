@@ -17,15 +17,19 @@ from evloop.base.addresses import (
     plain_host,
     split_endpoint,
 )
+from evloop.base.names import display, place_of
+from evloop.directory.client import READY
 from evloop.net.interfaces import named, read_links
 from evloop.net.links import announceable, is_on_link
 from evloop.system.process import command_of
+from evloop.terminal import report
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from argparse import Namespace
     from collections.abc import Callable, Iterable, Sequence
 
+    from evloop.app.chat import Chat
+    from evloop.app.shell import Client
     from evloop.net.links import Link
 
 _UNQUOTED = "@%+=:,./-_"  # besides letters and digits: what no shell has a meaning for
@@ -117,23 +121,32 @@ def hosts_here(port: int, interface: str | None) -> list[str]:
     return own_hosts(links, wanted, bool(interface), lambda host: is_served(host, port))
 
 
-def to_directory(
-    endpoint: str,
-    address: Sequence[object],
-    options: Namespace,
-    room: str = "",
-    found: bool = False,
-) -> tuple[list[str], bool]:
-    """(what others type to reach the directory that was asked for as `endpoint` and is at the
-    socket `address`, and `room` in it; whether only this machine can)."""
-    typed, port = split_endpoint(endpoint)
-    hosts, only_here = hosts_of(typed, address, lambda: hosts_here(port, options.interface))
-    found = found and not only_here
-    return lines(hosts, port, options.tls, room, found), only_here
+def invitation(client: Client, chat: Chat | None) -> tuple[list[str], bool]:
+    """(what others type to come to the directory of `client`, and into the room of `chat`; whether
+    only this machine can). A room that no directory lists just now is reached by its place."""
+    link, options = client.link, client.options
+    if chat is not None and not (chat.listed and link.state == READY):
+        links = read_links()
+        wanted = named(links, options.interface) if options.interface else None
+        only_here = not announceable(links, wanted, bool(options.interface))
+        return [line_to_place(place_of(*chat.place), chat.mode if chat.plain else "")], only_here
+    typed, port = split_endpoint(link.endpoint)
+    assert link.address is not None, "it is connected, or was"
+    interface = options.interface
+    hosts, only_here = hosts_of(typed, link.address, lambda: hosts_here(port, interface))
+    found = client.announced and not only_here
+    return lines(hosts, port, options.tls, chat.name if chat else "", found), only_here
 
 
-def to_place(place: str, mode: str, options: Namespace) -> tuple[list[str], bool]:
-    """The same for a room that is known by its place alone."""
-    links = read_links()
-    wanted = named(links, options.interface) if options.interface else None
-    return [line_to_place(place, mode)], not announceable(links, wanted, bool(options.interface))
+def show(client: Client) -> None:
+    """What `invite` at the prompt does."""
+    commands, only_here = invitation(client, None)
+    frontend = client.frontend
+    if client.options.json:
+        for line in commands:
+            frontend.show(report.json_line("invite", line=line, here=only_here))
+        return
+    head = report.INVITED_HERE if only_here else report.INVITED
+    frontend.note(f"evloop: {head}")
+    for line in commands:
+        frontend.show(f"  {display(line)}")

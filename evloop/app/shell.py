@@ -18,7 +18,7 @@ from evloop.app.prompt import Prompt
 from evloop.app.startup import doctor
 from evloop.app.style import Stamps, Style
 from evloop.base.errors import INTERNAL, INTERRUPTED, EvloopError, Refused
-from evloop.base.names import display, place_of, quoted
+from evloop.base.names import place_of, quoted
 from evloop.directory.client import READY, DirectoryClient
 from evloop.net.stream import Hub, Stream
 from evloop.system.files import keep_name
@@ -317,28 +317,14 @@ class Client:
             self._present.ready()
 
     def _invite(self) -> None:
-        lines, only_here = self._invitation()
-        if self.options.json:
-            for line in lines:
-                self.frontend.show(report.json_line("invite", line=line, here=only_here))
-            return
-        head = report.INVITED_HERE if only_here else report.INVITED
-        self.frontend.note(f"evloop: {head}")
-        for line in lines:
-            self.frontend.show(f"  {display(line)}")
+        from evloop.app.invite import show
 
-    def _invitation(self, chat: Chat | None = None) -> tuple[list[str], bool]:
-        """What others type to come here, and whether only this machine can."""
-        from evloop.app.invite import to_directory, to_place
+        show(self)
 
-        link = self.link
-        by_directory = link.state == READY and link.address is not None
-        if chat is not None and not (chat.listed and by_directory):
-            mode = chat.mode if chat.plain else ""
-            return to_place(place_of(*chat.place), mode, self.options)
-        room = "" if chat is None else chat.name
-        assert link.address is not None
-        return to_directory(link.endpoint, link.address, self.options, room, self.announced)
+    def _invitation(self, chat: Chat) -> tuple[list[str], bool]:
+        from evloop.app.invite import invitation
+
+        return invitation(self, chat)
 
     def _remark(self, text: str) -> None:
         if not self.options.json:

@@ -185,8 +185,9 @@ class Server:
             self.log.error("the TLS files were not reloaded", why=error.sentence)
         else:
             self.log.notice("the TLS files were reloaded")
-            if self._announcer is not None:
-                self._announcer.set_fingerprint(self.tls.fingerprint())
+            fingerprint = self._fingerprint()
+            if self._announcer is not None and fingerprint is not None:
+                self._announcer.set_fingerprint(fingerprint)
 
     def drain(self, reason: str) -> None:
         """Accept no more, say goodbye; end when all are gone, after DRAIN_S, or if called again."""
@@ -229,16 +230,26 @@ class Server:
             return
         from evloop.daemon.announcer import announcer_of  # late: 2 ms, and not everybody announces
 
-        name = self._options.name or socket.gethostname().partition(".")[0]
-        fp = "" if self.tls is None else self.tls.fingerprint()
+        fingerprint = self._fingerprint()
+        if fingerprint is None:
+            return
+        name = self._options.name or socket.gethostname().partition(".")[0] or "evloop"
         self._announcer = announcer_of(
             self.loop,
             self.log,
             listeners,
-            (name, self._store.identity, self.kind, fp),
+            (name, self._store.identity, self.kind, fingerprint),
             wanted,
             self.metrics,
         )
+
+    def _fingerprint(self) -> str | None:
+        """Of the certificate that is announced; "" without TLS, None: it cannot be told."""
+        try:
+            return "" if self.tls is None else self.tls.fingerprint()
+        except (SetupError, ValueError) as error:  # a form of PEM that OpenSSL alone reads
+            self.log.warning("this directory cannot be announced", why=str(error))
+            return None
 
     def _be_quiet(self) -> None:
         """Say on the network that this directory goes."""

@@ -125,7 +125,7 @@ def receive(sock: socket.socket, index: int = 0) -> Iterator[Came]:
     for _ in range(DATAGRAMS_PER_WAKE_MAX):
         try:
             data, ancillary, flags, address = sock.recvmsg(MDNS_DATAGRAM_BYTES_MAX, room)
-        except BlockingIOError:
+        except OSError:  # no more; or an error that the network has reported, which is then over
             return
         if flags & socket.MSG_TRUNC:
             continue

@@ -189,6 +189,9 @@ with socket.socket(family, socket.SOCK_DGRAM) as sock:
     if family == socket.AF_INET6:
         index = socket.if_nametoindex("eth0")
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_IF, index)
+    elif sys.argv[6:]:
+        by = socket.inet_aton(sys.argv[6])
+        sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, by)
     sock.sendto(bytes.fromhex(question), (group, int(port)))
     for _ in range(int(sys.argv[5])):
         try:
@@ -199,9 +202,14 @@ with socket.socket(family, socket.SOCK_DGRAM) as sock:
 """
 
 
-def ask(host: Namespace, question: bytes, group: str = GROUP, wait: float = 2.0) -> Answer | None:
-    """Ask one question from `host`, as a resolver without multicast DNS does; the first answer."""
-    found = _asked(host, question, group, wait, 1)
+def ask(
+    host: Namespace, question: bytes, group: str = GROUP, wait: float = 2.0, by: str = ""
+) -> Answer | None:
+    """Ask one question from `host`, as a resolver without multicast DNS does; the first answer.
+
+    `by`: an address of the interface that it goes out by.
+    """
+    found = _asked(host, question, group, wait, 1, by)
     return found[0] if found else None
 
 
@@ -210,8 +218,10 @@ def ask_all(host: Namespace, question: bytes, group: str = GROUP) -> list[Messag
     return [message for message, *_ in _asked(host, question, group, 0.5, 32)]
 
 
-def _asked(host: Namespace, question: bytes, group: str, wait: float, most: int) -> list[Answer]:
-    arguments = [group, str(PORT), question.hex(), str(wait), str(most)]
+def _asked(
+    host: Namespace, question: bytes, group: str, wait: float, most: int, by: str = ""
+) -> list[Answer]:
+    arguments = [group, str(PORT), question.hex(), str(wait), str(most), *([by] if by else [])]
     said = host.run(sys.executable, "-c", _ASK, *arguments)
     lines = [line.split() for line in said.splitlines()]
     return [(parse(bytes.fromhex(data)), source, int(port)) for data, source, port in lines]

@@ -74,12 +74,12 @@ def addresses(message: Message) -> set[bytes]:
     return {bytes(it.value) for it in records if it.type in (A, AAAA)}  # type: ignore[arg-type]
 
 
-def asked(crew: Crew, host: Namespace) -> Answer:
+def asked(crew: Crew, host: Namespace, by: str = "") -> Answer:
     """What it answers, asked until it does."""
     found: list[Answer] = []
 
     def look() -> bool:
-        answer = ask(host, QUESTION, wait=0.2)
+        answer = ask(host, QUESTION, wait=0.2, by=by)
         found.extend([answer] if answer else [])
         return bool(found)
 
@@ -244,6 +244,48 @@ def test_it_listens_on_one_address(crew: Crew, lab: Flat) -> None:
     answer = ask(lab.hosts[1], QUESTION)
     assert answer is not None and addresses(answer[0]) == {packed("10.77.0.99")}
     assert answer[1] == "10.77.0.99"
+
+
+def test_the_inside_of_the_machine_is_not_told(crew: Crew, lab: Flat) -> None:
+    """Nor is anything said there."""
+    host = lab.hosts[0]
+    host.ip(
+        "link add docker0 type bridge", "link set docker0 up", "addr add 172.17.0.1/16 dev docker0"
+    )
+    lab.network.wire(host, "veth1", lab.hosts[1], "inner")
+    host.ip("addr add 172.18.0.1/16 dev veth1")
+    lab.hosts[1].ip("addr add 172.18.0.2/16 dev inner")
+    server = announcing(crew, host)
+    announced(crew, server)
+    answer = ask(lab.hosts[1], QUESTION)
+    assert answer is not None
+    assert not {packed("172.17.0.1"), packed("172.18.0.1")} & addresses(answer[0])
+    assert ask(lab.hosts[1], QUESTION, wait=0.5, by="172.18.0.2") is None
+    assert server.err.count("announced as ") == 1
+
+
+def test_the_named_interface_alone(crew: Crew, lab: Flat) -> None:
+    """By name, and by an address that is there no more when it matters."""
+    host, other = lab.hosts
+    lab.network.wire(host, "eth1", other, "eth1")
+    host.ip("addr add 10.81.0.1/24 dev eth1")
+    other.ip("addr add 10.81.0.2/24 dev eth1")
+    for wanted in ("eth1", "10.81.0.1"):
+        server = announcing(crew, host, "--interface", wanted)
+        announced(crew, server)
+        answer = ask(other, QUESTION, by="10.81.0.2")
+        assert answer is not None and packed("10.81.0.1") in addresses(answer[0])
+        assert packed(FIRST) not in addresses(answer[0])
+        assert ask(other, QUESTION, wait=0.5) is None
+        if wanted != "eth1":
+            host.ip("addr del 10.81.0.1/24 dev eth1", "addr add 10.81.0.9/24 dev eth1")
+            crew.until(
+                lambda: packed("10.81.0.9") in addresses(asked(crew, other, "10.81.0.2")[0]),
+                why="the other address of that interface",
+                every=0.1,
+            )
+        server.signal(signal.SIGTERM)
+        crew.finish(server)
 
 
 def test_ipv6_alone(crew: Crew, lab: Flat) -> None:
