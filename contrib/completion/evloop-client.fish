@@ -37,7 +37,7 @@ end
 
 complete -c evloop-client -f
 complete -c evloop-client -n 'not __evloop_at say' -s h -l help -d 'show this help message and exit'
-complete -c evloop-client -n 'not __evloop_at say' -l server -x -d 'the directory (default 127.0.0.1:44444)'
+complete -c evloop-client -n 'not __evloop_at say' -l server -x -d 'the directory; more are tried in their order (default: 127.0.0.1:44444, else the one that answers on the network)'
 complete -c evloop-client -n 'not __evloop_at say' -l name -x -d 'your chat name (default: the last one given, else $USER)'
 complete -c evloop-client -n 'not __evloop_at say' -l interface -x -a '(command ls /sys/class/net 2>/dev/null)' -d 'the network interface for multicast'
 complete -c evloop-client -n 'not __evloop_at say' -l ttl -x -d 'how far multicast may go (default 1: this link)'
@@ -56,6 +56,7 @@ complete -c evloop-client -n 'not __evloop_at say' -l no-announce -d 'host unann
 complete -c evloop-client -n 'not __evloop_at say' -l json -d 'one JSON object a line'
 complete -c evloop-client -n 'not __evloop_at say' -l debug -d 'show the trace of an internal error'
 complete -c evloop-client -n 'not __evloop_at say' -l version -d 'show program\'s version number and exit'
+complete -c evloop-client -n '__evloop_at' -a directories -d 'list the directories of this network'
 complete -c evloop-client -n '__evloop_at' -a getdir -d 'list the rooms'
 complete -c evloop-client -n '__evloop_at' -a makeroom -d 'make a room; without an address one is picked'
 complete -c evloop-client -n '__evloop_at makeroom' -l mode -x -a 'reliable plain'
@@ -74,4 +75,4 @@ complete -c evloop-client -n '__evloop_at' -a doctor -d 'find out why nobody is 
 complete -c evloop-client -n '__evloop_at doctor' -l watch
 complete -c evloop-client -n '__evloop_at' -a help -d 'list the commands, or explain one'
 complete -c evloop-client -n '__evloop_first_of deleteroom chat say tail doctor' -a '(__evloop_rooms)'
-complete -c evloop-client -n '__evloop_first_of help' -a 'connect bye name getdir makeroom deleteroom chat invite doctor help quit'
+complete -c evloop-client -n '__evloop_first_of help' -a 'connect directories bye name getdir makeroom deleteroom chat invite doctor help quit'

@@ -77,11 +77,11 @@ _evloop_client() {
         if [[ $command == say ]]; then _evloop_fits $own; return 0; fi
         _evloop_fits $own -h --help --server --name --interface --ttl --tls --tls-ca --tls-cert --tls-key --plain --slow --wide --time --color --escape --no-history --no-announce --json --debug --version
     elif [[ -z $command ]]; then
-        _evloop_fits getdir makeroom deleteroom chat say tail doctor help
+        _evloop_fits directories getdir makeroom deleteroom chat say tail doctor help
     elif ((arguments == 0)); then
         case $command in
         deleteroom|chat|say|tail|doctor) _evloop_rooms ;;
-        help) _evloop_fits connect bye name getdir makeroom deleteroom chat invite doctor help quit ;;
+        help) _evloop_fits connect directories bye name getdir makeroom deleteroom chat invite doctor help quit ;;
         esac
     fi
 }

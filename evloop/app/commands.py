@@ -65,12 +65,15 @@ COMMANDS = (
     Command(
         "connect",
         _PROMPT,
-        "connect [HOST[:PORT]]",
+        "connect [HOST[:PORT] | NAME | N]",
         0,
         1,
         {},
-        "connect to a directory of rooms",
+        "connect to a directory of rooms; alone it finds one",
         "",
+    ),
+    Command(
+        "directories", _BOTH, "directories", 0, 0, {}, "list the directories of this network", ""
     ),
     Command("bye", _PROMPT, "bye", 0, 0, {}, "close the connection to the directory", ""),
     Command("name", _PROMPT, "name [NAME]", 0, 1, {}, "set or show your chat name", ""),

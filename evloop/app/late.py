@@ -27,6 +27,30 @@ def steps() -> Iterator[None]:
     import evloop.directory.trust
 
     yield
+    import evloop.directory.key_file
+
+    yield
+    import evloop.directory.known
+
+    yield
+    import evloop.directory.announcement
+
+    yield
+    import evloop.directory.discovery
+
+    yield
+    import evloop.directory.browser
+
+    yield
+    import evloop.directory.yielding
+
+    yield
+    import evloop.terminal.directories
+
+    yield
+    import evloop.app.finding
+
+    yield
     import evloop.app.invite
 
     yield

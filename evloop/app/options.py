@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from evloop import __version__
 from evloop.app.commands import UsageError, help_lines
 from evloop.app.limits import TTL_MAX
-from evloop.base.addresses import DIRECTORY_PORT
+from evloop.base.addresses import DEFAULT_SERVER
 from evloop.base.errors import CLIENT_STATUSES, Refused, status_lines
 from evloop.base.names import check_nickname, quoted
 from evloop.system.files import kept_name
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from typing import Any
 
-DEFAULT_SERVER = f"127.0.0.1:{DIRECTORY_PORT}"
 VERSION = f"evloop {__version__}"
 PROGRAM = "evloop-client"
 ESCAPE = "^]"  # what telnet taught; bound by no terminal
@@ -95,7 +94,12 @@ def make_parser(program: str) -> ArgumentParser:
     )
     parser._optionals.title = "options"  # Python 3.9 calls them "optional arguments"
     add = parser.add_argument
-    add("--server", metavar="HOST[:PORT]", help=f"the directory (default {DEFAULT_SERVER})")
+    add(
+        "--server",
+        metavar="HOST[:PORT],...",
+        help=f"the directory; more are tried in their order (default: {DEFAULT_SERVER}, else the"
+        " one that answers on the network)",
+    )
     add("--name", metavar="NAME", help="your chat name (default: the last one given, else $USER)")
     add("--interface", metavar="NAME|ADDRESS", help="the network interface for multicast")
     add("--ttl", metavar="N", help="how far multicast may go (default 1: this link)")
@@ -161,7 +165,7 @@ def parse_options(
     options = _parse(arguments, program)
     # Names of files may be any bytes, but these words are sent to others or shown to them.
     check_text(word or "" for word in (*options.command, options.name, options.server))
-    options.server = options.server or environ.get("EVLOOP_SERVER") or DEFAULT_SERVER
+    options.server = options.server or environ.get("EVLOOP_SERVER") or ""
     name = options.name if options.name is not None else environ.get("EVLOOP_NAME")
     options.name = check_nickname(name) if name else default_name(environ, options.no_history)
     options.interface = options.interface or environ.get("EVLOOP_INTERFACE") or None

@@ -14,7 +14,6 @@ from evloop.app.limits import (
     ROOMS_KNOWN_MAX,
     TOKEN_CHARS_MAX,
 )
-from evloop.base.addresses import split_endpoint
 from evloop.base.errors import (
     INVALID_PARAMS,
     NOT_ALLOWED,
@@ -53,6 +52,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from evloop.app.reach import Reach
     from evloop.directory.client import DirectoryClient
     from evloop.directory.trust import Trust
     from evloop.terminal.frontend import Frontend
@@ -92,7 +92,7 @@ class Prompt:
         link: DirectoryClient,
         *,
         nickname: str,
-        server: str,
+        reach: Reach,
         as_json: bool,
         trust: Callable[[], Trust],
         open_room: OpenRoom,
@@ -103,7 +103,7 @@ class Prompt:
         on_doctor: Callable[[list[str], Options, Done], object] = nothing,
     ) -> None:
         self.nickname = nickname
-        self.server = server
+        self.reach = reach
         self.makes_rooms = False  # `enter` makes a room that is not there
         self.rooms: dict[str, RoomEntry] = {}  # kept by the notifications
         self.all_known = False  # the whole list is in `rooms`
@@ -139,8 +139,7 @@ class Prompt:
     def _connect(self, arguments: list[str], options: Options, done: Done) -> None:
         def known(rooms: int, error: EvloopError | None) -> None:
             if error is None:
-                many = report.plural(rooms, "room")
-                self._frontend.note(f"evloop: directory {self._link.endpoint}, {many}")
+                self._frontend.note(self.reach.greeting(rooms))
             done(error)
 
         def connected(error: EvloopError | None) -> None:
@@ -149,21 +148,15 @@ class Prompt:
             else:
                 done(advised(error))
 
-        self.connect(arguments[0] if arguments else self.server, connected)
+        self.connect(arguments[0] if arguments else self.reach.server, connected)
 
-    def connect(self, server: str, done: Done) -> None:
-        """Connect to `server`, HOST[:PORT]."""
-        host, port = split_endpoint(server)
-        if not host or not port:
-            raise UsageError(f'"{quoted(server)}" names no host and port')
-
-        def connected(version: object, error: EvloopError | None) -> None:
-            if error is None:
-                self.server = server
-            done(error)
-
+    def connect(self, server: str, done: Done, room: str = "") -> None:
+        """Connect to `server`, or to the one that is found: see `Reach`."""
         self.forget_rooms()
-        self._link.connect(host, port, connected)
+        self.reach.connect(server, done, room)
+
+    def _directories(self, arguments: list[str], options: Options, done: Done) -> None:
+        self.reach.finder.list(done)
 
     def _bye(self, arguments: list[str], options: Options, done: Done) -> None:
         if self._link.state == IDLE:
@@ -299,7 +292,7 @@ class Prompt:
         """Keep the owner's token of a makeroom result, if it has one."""
         name = protocol.read_change(value)[1].name
         token = value.get("token") if isinstance(value, dict) else None
-        from evloop.directory.trust import is_hex  # late: it is needed for changes only
+        from evloop.directory.key_file import is_hex  # late: it is needed for changes only
 
         if type(token) is not str or not 0 < len(token) <= TOKEN_CHARS_MAX or not is_hex(token):
             return
@@ -536,6 +529,7 @@ def _port(text: str) -> int:
 
 HANDLERS: dict[str, Callable[[Prompt, list[str], Options, Done], None]] = {
     "connect": Prompt._connect,
+    "directories": Prompt._directories,
     "bye": Prompt._bye,
     "getdir": Prompt._getdir,
     "makeroom": Prompt._makeroom,

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import os
 
-from evloop import __version__
 from evloop.app.commands import UsageError, is_command, parse_line
 from evloop.app.limits import FAULTS_MAX, SLOW_S
 from evloop.app.prompt import Prompt
+from evloop.app.reach import Reach, client_name
 from evloop.app.startup import doctor
 from evloop.app.style import Stamps, Style
 from evloop.base.errors import INTERNAL, INTERRUPTED, EvloopError, Refused
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from evloop.app.chat import Chat
     from evloop.app.presence import Presence
     from evloop.directory.protocol import RoomEntry
-    from evloop.directory.trust import Trust
     from evloop.net.interfaces import Interface
     from evloop.room.live import LiveRoom
     from evloop.terminal.frontend import Frontend
@@ -85,7 +84,7 @@ class Client:
         self._faults = 0
         self._late: Iterator[None] | None = None  # loads what the prompt did without
         self._slow = loop.call_at(NEVER, self._tell_slow)  # armed while a command waits
-        self._waits = False  # a command, or the start, waits for the directory
+        self.busy = False  # a command, or the start, waits for the directory
         self._told_slow = False  # and has done so for a while
         self._quitting = False
         self._rooms: set[LiveRoom] = set()  # open; those that were left are still saying goodbye
@@ -97,18 +96,19 @@ class Client:
         self.frontend.owner = self
         self.frontend.complete = self._complete
         self.link = DirectoryClient(
-            loop, hub, self._rng, f"evloop/{__version__}", lambda: self.prompt.nickname
+            loop, hub, self.rng, client_name(options.command), lambda: self.prompt.nickname
         )
-        self._trusted: Trust | None = None
-        if options.tls or options.tls_ca or options.tls_cert:
-            self.link.make_pipe = self.trust().pipe
+        self.hub = hub
+        self.reach = Reach(self, options.server)
+        self.trust = self.reach.trust
+        self.link.make_pipe = self.reach.pipe
         self._present: Presence | None = None
         self.prompt = Prompt(
             self.frontend,
             self.link,
             nickname=options.name,
-            trust=self.trust,
-            server=options.server,
+            trust=self.reach.trust,
+            reach=self.reach,
             as_json=options.json,
             open_room=self._open_room,
             on_quit=self.quit,
@@ -196,8 +196,8 @@ class Client:
 
     def run(self, word: str, arguments: list[str], options: dict[str, str]) -> None:
         """Run one command of the prompt; lines wait until it is done."""
-        if self._waits:
-            self.link.give_up()  # only what is urgent gets here meanwhile
+        if self.busy:
+            self._give_up()  # only what is urgent gets here meanwhile
         self.frontend.hold(True)
         self.awaiting(True)
         self._away = self._away and word not in ("connect", "bye")
@@ -222,9 +222,13 @@ class Client:
         except EvloopError as error:
             done(error)
 
+    def _give_up(self) -> None:
+        self.link.give_up()
+        self.reach.give_up()
+
     def awaiting(self, waits: bool) -> None:
         """A command, or the start, waits for the directory from now on, or no more."""
-        self._waits = waits
+        self.busy = waits
         self._told_slow = False
         self._slow.move(self.loop.now + SLOW_S if waits else NEVER)
 
@@ -237,6 +241,8 @@ class Client:
     def failed(self, what: str, error: EvloopError, status: int = 0) -> None:
         """Say what failed and why; the first failure decides the exit status."""
         why = str(error)
+        if not why:
+            return  # all that there is to say was said
         if self.options.json:
             self.frontend.note(report.json_line("error", what=what, why=why), "text")
         else:
@@ -304,6 +310,7 @@ class Client:
 
     def _ready(self) -> None:
         """Connected, or connected again: be told of changes, and be in the room again."""
+        self.reach.back()
         if self._away:
             self._away = False
             self.frontend.note(report.directory_back(self.link.endpoint))
@@ -346,16 +353,7 @@ class Client:
         if not self._away:  # told once, however many tries it takes
             self._away = True
             self.frontend.note(report.directory_away(self.link.endpoint, why, delay))
-
-    def trust(self) -> Trust:
-        """Certificates and owner tokens; the first prompt mostly needs none, so they come later."""
-        if self._trusted is None:
-            from evloop.directory.trust import Trust
-
-            self._trusted = Trust(
-                self.options, os.environ, lambda text: self.frontend.note(report.note(text))
-            )
-        return self._trusted
+        self.reach.lost()
 
     def _presence(self) -> Presence:
         """What the directory is told of the user's room; made with the first room or its news."""
@@ -364,7 +362,7 @@ class Client:
 
             self._present = Presence(
                 self.loop, self.link, self._remark,
-                rng=self._rng, move=self._move_room, made=self._made_again,
+                rng=self.rng, move=self._move_room, made=self._made_again,
             )  # fmt: skip
         return self._present
 
@@ -418,9 +416,9 @@ class Client:
 
         session = SESSIONS[mode](
             place=place_of(address, port),
-            sender_id=self._rng().randbytes(8),
+            sender_id=self.rng().randbytes(8),
             nickname=self.prompt.nickname,
-            rng=self._rng(),
+            rng=self.rng(),
             now=self.loop.now,
         )
         choose = self._chooser(address)
@@ -449,7 +447,7 @@ class Client:
         chat.room.transport.move(address, port, self._chooser(address))
         chat.move(address, port)
 
-    def _rng(self) -> Random:
+    def rng(self) -> Random:
         """The random source. Loaded late, as with all that the first prompt can do without."""
         if self._random is None:
             import random
@@ -494,8 +492,8 @@ class Client:
         Ctrl-C of a person whose command waits ends that alone.
         """
         person = self.frontend.is_terminal and not self.options.command
-        if status == INTERRUPTED and person and self._waits and not self._quitting:
-            self.link.give_up()
+        if status == INTERRUPTED and person and self.busy and not self._quitting:
+            self._give_up()
             return
         if status == INTERRUPTED and self._stays():
             return
@@ -524,6 +522,7 @@ class Client:
     def _end(self) -> None:
         self._ending = True
         if not self._rooms:
+            self.reach.close()
             self.link.close()
             self.finish()
 

@@ -20,8 +20,7 @@ from evloop.app.limits import CONFIRM_S, SAY_TIMEOUT_S_MAX, SHOWN_LINES_DEFAULT
 from evloop.app.prompt import advised
 from evloop.base.errors import UNCONFIRMED, EvloopError, Refused
 from evloop.base.names import quoted, split_place
-from evloop.directory.client import Unreachable
-from evloop.terminal import report
+from evloop.directory.client import Searched, Unreachable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -51,10 +50,8 @@ def _interactive(client: Client) -> None:
 
     def known(rooms: int, error: EvloopError | None) -> None:
         if error is None:
-            client.frontend.note(
-                f"evloop: directory {client.link.endpoint}, {report.plural(rooms, 'room')}."
-                f" You are {prompt.nickname}.\nevloop: help lists the commands, Ctrl-D quits."
-            )
+            more = f". You are {prompt.nickname}.\nevloop: help lists the commands, Ctrl-D quits."
+            client.frontend.note(client.reach.greeting(rooms, more))
         ready()
 
     def connected(error: EvloopError | None) -> None:
@@ -65,11 +62,13 @@ def _interactive(client: Client) -> None:
             host, client.host_directory = client.host_directory, None
             host(error, connected)
             return
-        client.frontend.note(f"evloop: {error}", "error")
-        client.frontend.note(
-            f"evloop: no directory yet, {prompt.nickname}. connect HOST[:PORT] tries another,"
-            " chat ADDRESS:PORT needs none, help lists the commands."
-        )
+        if str(error):  # else there are several, and they are listed
+            client.frontend.note(f"evloop: {error}", "error")
+        if not isinstance(error, Searched):
+            client.frontend.note(
+                f"evloop: no directory yet, {prompt.nickname}. connect HOST[:PORT] tries another,"
+                " chat ADDRESS:PORT needs none, help lists the commands."
+            )
         ready()
 
     def ready() -> None:
@@ -79,7 +78,7 @@ def _interactive(client: Client) -> None:
 
     client.frontend.hold(True)
     client.awaiting(True)
-    prompt.connect(prompt.server, connected)
+    prompt.connect(client.reach.server, connected)
 
 
 def _connected(client: Client, word: str, room: str, act: Callable[[], object]) -> None:
@@ -105,7 +104,8 @@ def _connected(client: Client, word: str, room: str, act: Callable[[], object]) 
         act()
     else:
         client.awaiting(True)
-        client.prompt.connect(client.prompt.server, connected)
+        about = room if word in ("chat", "say", "tail") else ""
+        client.prompt.connect(client.reach.server, connected, about)
 
 
 def _command(client: Client, word: str, arguments: list[str], options: dict[str, str]) -> None:
@@ -254,7 +254,7 @@ def _doctor(client: Client, word: str, arguments: list[str], options: dict[str, 
             client.quit()
 
     client.awaiting(True)
-    client.prompt.connect(client.prompt.server, connected)
+    client.prompt.connect(client.reach.server, connected)
 
 
 def _tail(client: Client, word: str, arguments: list[str], options: dict[str, str]) -> None:
@@ -267,8 +267,13 @@ def _tail(client: Client, word: str, arguments: list[str], options: dict[str, st
     _command(client, "chat", arguments, {k: v for k, v in options.items() if k != "-n"})
 
 
+def _directories(client: Client, word: str, arguments: list[str], options: dict[str, str]) -> None:
+    client.run(word, arguments, options)  # of all directories: none need be connected
+
+
 ONE_SHOTS: dict[str, Callable[[Client, str, list[str], dict[str, str]], None]] = {
     "chat": _chat,
+    "directories": _directories,
     "doctor": _doctor,
     "help": _help,
     "say": _say,

@@ -429,7 +429,8 @@ class RoomView:
         self.note(report.fault(event.error), "")
 
     def _full(self, event: Full) -> None:
-        self.note(report.full(event.table), "")
+        if self.remarks.allow("full", self._loop.now):
+            self.note(report.full(event.table), "")
 
     def _tell_namesakes(self) -> None:
         """Once: how many others have our name."""

@@ -15,6 +15,7 @@ from evloop.base.errors import USAGE, SetupError
 from evloop.base.names import quoted
 
 DIRECTORY_PORT = 44444  # where a directory listens unless told otherwise
+DEFAULT_SERVER = f"127.0.0.1:{DIRECTORY_PORT}"  # where a client looks first
 
 
 def split_endpoint(text: str, port: int = DIRECTORY_PORT) -> tuple[str, int]:

@@ -13,7 +13,9 @@ come back after two seconds would undo his `kick`. It is idle, and `on_lost` get
 
 When a connection that the user asked for fails, the failure is reported and no further try is made:
 the user is there and decides. One that was ready and is lost is made anew, without end, with
-back-off and jitter.
+back-off and jitter. Of several targets (`--server A,B`) the next one is tried when one does not
+answer: at once on behalf of the user, and with each back-off when the connection was lost.
+`redirect` adds one that was found.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from __future__ import annotations
 import errno
 import socket
 
-from evloop.base.addresses import endpoint_of
+from evloop.base.addresses import endpoint_of, plain_host
 from evloop.base.errors import (
     INVALID_REQUEST,
     MISMATCH,
@@ -36,6 +38,7 @@ from evloop.base.errors import (
 from evloop.base.names import quoted
 from evloop.directory import protocol
 from evloop.directory.limits import (
+    ADDRESS_S_MAX,
     CONNECT_S_MAX,
     RECONNECT_S_MAX,
     RECONNECT_S_MIN,
@@ -43,6 +46,7 @@ from evloop.directory.limits import (
     SENTENCE_CHARS_MAX,
 )
 from evloop.directory.protocol import read_identity
+from evloop.directory.target import Target
 from evloop.framing import pack_frame
 from evloop.net.compat import why_not_connected
 from evloop.net.resolve import Lookup
@@ -52,7 +56,7 @@ from evloop.system.timers import Timeouts, nothing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from random import Random
     from typing import Any
 
@@ -76,6 +80,13 @@ class Unreachable(EvloopError):
 
 class NobodyThere(Unreachable):
     """Nothing answers at that address."""
+
+    __slots__ = ()
+
+
+class Searched(Unreachable):
+    """The network was searched, and no directory is connected: the sentence says all; an empty
+    one, that it was said."""
 
     __slots__ = ()
 
@@ -149,13 +160,14 @@ class DirectoryClient:
         self.on_give_up: Callable[[], object] = nothing  # who waits for more than an answer
         self.on_lost: Callable[[str, float], object] = nothing  # why, seconds to the next try
         self.on_news: Callable[[str, dict[str, Any]], object] = nothing
-        self.make_pipe: Callable[[str, str], TlsPipe | None] = _plain  # (host, endpoint)
+        self.make_pipe: Callable[[Target, str], TlsPipe | None] = _plain  # (target, its address)
         self._loop = loop
         self._hub = hub
         self._rng = rng
         self._client = client
         self._name = name
-        self._host, self._port = "", 0
+        self._targets: list[Target] = []
+        self._at = 0  # which of them is tried, or connected
         self._done: Done | None = None  # of a connect() that is under way
         self._lookup: Lookup | None = None
         self._addresses: list[tuple[int, Any]] = []
@@ -173,12 +185,30 @@ class DirectoryClient:
 
     def connect(self, host: str, port: int, done: Done) -> None:
         """Connect anew; `done(version, None)` or `done(None, error)` is called once, later."""
+        self.connect_to([Target(host, port)], done)
+
+    def connect_to(self, targets: Sequence[Target], done: Done) -> None:
+        """As `connect`, to the first of `targets` that answers."""
         self.close()
         self.failure = None
-        self._host, self._port = host, port
-        self.endpoint = endpoint_of(host, port)
+        self._targets = list(targets)
+        self._at = 0
         self._done = done
         self._resolve()
+
+    @property
+    def target(self) -> Target | None:
+        """The one that is tried, or connected; None before the first `connect`."""
+        return self._targets[self._at] if self._targets else None
+
+    def redirect(self, found: Target) -> None:
+        """The directory that is away was found: try it there, now. Else nothing changes."""
+        if self._done is None and self.state in (RESOLVING, CONNECTING, WAITING):
+            # Should it be wrong, those that were given are tried again; an earlier find is gone.
+            self._targets = [found, *(it for it in self._targets if not it.addresses)]
+            self._at = 0
+            self._drop()
+            self._resolve()
 
     def close(self) -> None:
         """Be idle; pending requests end with an error."""
@@ -210,9 +240,13 @@ class DirectoryClient:
     # -- on the way to ready -----------------------------------------------------------------
 
     def _resolve(self) -> None:
+        target = self._targets[self._at]
         self.state = RESOLVING
-        self._timer.move(self._loop.now + CONNECT_S_MAX)
-        self._lookup = Lookup(self._loop, self._host, self._port, self._resolved)
+        self.endpoint = target.endpoint
+        if target.addresses:
+            self._timer.move(self._loop.now)
+        else:  # it tells by itself, however long the resolver is silent
+            self._lookup = Lookup(self._loop, target.host, target.port, self._resolved)
 
     def _resolved(self, addresses: list[tuple[int, Any]], why: str) -> None:
         self._lookup = None
@@ -229,7 +263,10 @@ class DirectoryClient:
             tune(sock)
             self.state = CONNECTING
             self.address = address
-            self._timer.move(self._loop.now + CONNECT_S_MAX)
+            announced = bool(self._targets[self._at].addresses)
+            if announced:
+                self.endpoint = endpoint_of(*address[:2])
+            self._timer.move(self._loop.now + (ADDRESS_S_MAX if announced else CONNECT_S_MAX))
             try:
                 sock.connect(address)
             except BlockingIOError:
@@ -261,7 +298,10 @@ class DirectoryClient:
         self.state = GREETING
         self._timer.move(self._loop.now + CONNECT_S_MAX)
         try:
-            pipe = self.make_pipe(self._host, self.endpoint)
+            target = self._targets[self._at]
+            assert self.address is not None
+            host = plain_host(self.address[0]) if target.addresses else target.host
+            pipe = self.make_pipe(target, host)
         except EvloopError as failure:
             sock.close()
             self._failed(failure)
@@ -286,11 +326,15 @@ class DirectoryClient:
             return
         if type(version) is not int:
             raise RemoteProtocolError("its greeting does not say which version the rooms have")
+        identity, wanted = read_identity(fields), self._targets[self._at].id
+        if wanted and identity and identity != wanted:
+            self._failed(NobodyThere(f"connect {self.endpoint}: another directory answers there"))
+            return
         self.state = READY
         self._tries = 0
         self._timer.move(float("inf"))
         self.version = version
-        self.identity = read_identity(fields)
+        self.identity = identity
         done, self._done = self._done, None
         if done is not None:
             done(self.version, None)
@@ -299,6 +343,9 @@ class DirectoryClient:
     def _on_timer(self) -> None:
         if self.state == WAITING:
             self._resolve()
+            return
+        if self.state == RESOLVING:  # an announced one: its addresses are known
+            self._resolved(list(self._targets[self._at].addresses), "")
             return
         self._why = "it does not answer"
         if self.state == CONNECTING and self._addresses:
@@ -310,14 +357,18 @@ class DirectoryClient:
     def _failed(self, error: EvloopError) -> None:
         """This try is over."""
         self._drop()
+        self._pending.clear()  # at most the greeting, which nobody else waits for
+        another = self._at + 1 < len(self._targets)
+        if self._done is not None and another and isinstance(error, Unreachable):
+            self._at += 1
+            self._resolve()
+            return
         done, self._done = self._done, None
         if done is not None:
             self.state = IDLE
             self.failure = error
-            self._pending.clear()
             done(None, error)
             return
-        self._fail_pending(Unreachable(f"{self.endpoint}: {error}"))
         self._wait(str(error))
 
     def _wait(self, why: str) -> None:
@@ -325,6 +376,7 @@ class DirectoryClient:
         self._tries += 1
         most = min(RECONNECT_S_MAX, RECONNECT_S_MIN * 2 ** min(self._tries - 1, 10))
         delay = most * (0.5 + 0.5 * self._rng().random())
+        self._at = (self._at + 1) % len(self._targets)
         self._timer.move(self._loop.now + delay)
         self.on_lost(why, delay)
 
@@ -422,7 +474,12 @@ class DirectoryClient:
         if wire is not self.wire or self.state != GREETING:
             return  # `lost` will tell
         self.wire = None  # it may still send its alert
-        if plain:
+        target = self._targets[self._at]
+        if plain and target.addresses:
+            name = quoted(target.name)
+            why = f"it speaks no TLS; it is NOT the {name} of before"
+            self._failed(Insecure(f"connect {self.endpoint}: {why}"))
+        elif plain:
             self._failed(ProtocolMismatch(f"{self.endpoint} speaks no TLS; leave out --tls"))
         else:
             self._failed(Insecure(f"connect {self.endpoint}: {why}"))
@@ -456,5 +513,5 @@ def _connected_to_itself(sock: socket.socket) -> int:
         return gone.errno or errno.ECONNRESET
 
 
-def _plain(host: str, endpoint: str) -> None:
+def _plain(target: Target, host: str) -> None:
     """No TLS."""

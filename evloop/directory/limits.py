@@ -56,6 +56,38 @@ FOREIGN_READ_MAX = 8  # source addresses in the report of a probe
 COUNT_READ_MAX = 1_000_000  # any count of such a report; those of today are 20 at most
 SENTENCE_CHARS_MAX = 500  # shown of what a directory says; its own sentences have at most 250
 
+# -- finding directories on the network (discovery), and who hosts (hosts) ------------------------
+
+SEARCH_ASKS_S = (0.0, 0.12, 0.36)  # with 30 % lost each way, 2 % hear no answer to three questions
+SEARCH_LISTEN_S = 0.12  # then, if nothing was found, also asked so that multicast answers come
+SEARCH_S = 0.8  # a search is over: whoever is there answers in 0.12 s (RFC 6762, 6)
+SEARCH_FILL_S = 0.1  # what an answer lacks is asked for; most bring all at once
+SEARCH_ALONE_S = 0.06  # no other answers within it: there is one directory
+SEARCH_COMPANY_S = 0.25  # who hosts if need be waits so long for others, so that all choose alike
+SEARCH_EVERY_S = 0.25  # a longer search asks so often
+SEARCH_LAST_S = 0.02  # before its end who is about to host asks once more
+SEARCH_COMPANY_ASKS_S = (0.1, 0.2)  # and after the first answer: others begin to host just now
+SEARCH_AGAIN_S = 5.0  # a lost directory is looked for so often
+FOUND_MAX = 32  # directories of one search: more is a flood, and no list for a person
+FOUND_PER_SOURCE_MAX = 4  # so one machine cannot fill the list
+FOUND_ADDRESSES_MAX = 8  # of one directory: the addresses of one interface
+ADDRESS_S_MAX = 1.0  # for each announced address, which is on this network; then the next
+DIGITS_TOLD = 32  # of a certificate's SHA-256 in an announcement: 128 bits
+KNOWN_IDS_MAX = 64  # directories remembered: nobody meets so many; the newest stay
+KNOWN_NAME_CHARS_MAX = 64  # of a directory's name in that file; a label has 63 bytes
+HOST_PROBES_S = 0.75  # nothing was found for so long, and a random 0.25 s: then this one hosts
+HOST_DRAW_S = 0.25
+HOST_AGAIN_S = 2.5  # who was in a directory that has moved looks longer: there is one, most likely
+# Who started at the same moment is found by these; at 50 % loss 1 in 2,000 is missed by all.
+HOST_ASKS_S = (0.15, 0.5, 1.5, 2.5, 4.0, 6.5, 10.0, 20.0)
+HOST_CONFIRM_S = 1.0  # while another hosts too, whether it still does
+HOST_CONFIRM_S_MAX = 30.0  # then both stay as they are
+HOST_PATIENCE_S = 3.0  # a host with a higher id that is empty has yielded by then
+HOST_RETRY_S = 0.3  # two hosts went to each other at once: the higher id tries again within it
+SERVERS_MAX = 16  # of `--server A,B`: a person types two or three
+
+assert SEARCH_ASKS_S[-1] + SEARCH_COMPANY_S < SEARCH_S
+assert FOUND_PER_SOURCE_MAX <= FOUND_MAX
 # -- being found on the network (responder) -------------------------------------------------------
 
 ANNOUNCE_DRAW_S = 0.25  # machines that get their power back together do not all probe together

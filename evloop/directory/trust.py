@@ -3,12 +3,7 @@
     known_directories   127.0.0.1:44444 5f2e...            SHA-256 of its certificate
     owner_tokens        127.0.0.1:44444/lab 9a41...        the token that makeroom returned
 
-Both files are in the user's state directory, with mode 0600. Each line is a key and a value. Lines
-are appended, so that two clients that write at the same time both keep theirs; of two lines with
-one key the later counts. A line that does not fit on the disk is taken back. A file of
-KEEPSAKE_LINES_MAX lines is written anew with the newest line of each key, under a lock that a
-second client does not wait for. A damaged line makes the file unusable, and the user is told: to
-skip it could mean to trust a stranger as if it were new.
+Both are a `KeyFile` in the user's state directory.
 
 A token is looked up by its room in all directories, because one directory has many names: it is
 127.0.0.1, a host name, and an address of the network. Tokens kept under its present name come
@@ -18,23 +13,20 @@ first.
     (none)           plain TCP
     --tls            the first one seen at a HOST:PORT is kept, another one refused
     --tls-ca FILE    signed by that authority, and for that host name
+
+A directory that was found on the network says itself whether it speaks TLS; then it is spoken to by
+TLS, whatever the options are. Its certificate must begin as was announced, and is kept for its id
+(`known`), not for its HOST:PORT, which DHCP moves.
 """
 
 from __future__ import annotations
 
-import os
-from errno import ENOSPC
-
 from evloop.base.addresses import plain_host
 from evloop.base.errors import FAILED, REFUSED, USAGE, SetupError
-from evloop.base.names import fold, quoted
-from evloop.directory.limits import (
-    KEEPSAKE_BYTES_MAX,
-    KEEPSAKE_KEY_CHARS_MAX,
-    KEEPSAKE_LINES_MAX,
-    TOKENS_TRIED_MAX,
-)
-from evloop.system.files import followed, read_small, state_directory, write_atomically
+from evloop.base.names import display, fold
+from evloop.directory.key_file import KeyFile
+from evloop.directory.limits import TOKENS_TRIED_MAX
+from evloop.system.files import state_directory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,121 +34,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from ssl import SSLContext
 
+    from evloop.directory.target import Target
     from evloop.net.tls import TlsPipe
 
 PINS = "known_directories"
 TOKENS = "owner_tokens"
-
-
-def is_hex(text: str) -> bool:
-    """Whether `text` can be kept: lower-case hexadecimal."""
-    return bool(text) and not text.strip("0123456789abcdef")
-
-
-def _lock(descriptor: int) -> bool:
-    """Try to be the only writer, without waiting: the process with the lock may be stopped."""
-    from fcntl import LOCK_EX, LOCK_NB, flock
-
-    try:
-        flock(descriptor, LOCK_EX | LOCK_NB)
-    except OSError:  # somebody else, or a file system without locks
-        return False
-    return True
-
-
-def _is_at(descriptor: int, path: str) -> bool:
-    """Whether `path` is still the file behind `descriptor`."""
-    try:
-        return os.path.samestat(os.fstat(descriptor), os.stat(path))
-    except FileNotFoundError:
-        return False
-
-
-def append_line(descriptor: int, line: bytes) -> None:
-    """Add `line` to the file and put it on the disk; OSError when nothing of it is there."""
-    before = os.fstat(descriptor).st_size
-    try:
-        # One write, so that the lines of two clients do not mix.
-        if os.write(descriptor, line) != len(line):
-            raise OSError(ENOSPC, os.strerror(ENOSPC))
-        os.fsync(descriptor)
-    except OSError:
-        if os.fstat(descriptor).st_size <= before + len(line):  # nobody has added more
-            os.ftruncate(descriptor, before)
-        raise
-
-
-class KeyFile:
-    """The file `name` in `directory`, read again at each question: another client may add."""
-
-    __slots__ = ("path",)
-
-    def __init__(self, directory: str, name: str) -> None:
-        self.path = os.path.join(directory, name)
-
-    def get(self, key: str) -> str | None:
-        """The value kept for `key`, or None. SetupError when the file cannot be used."""
-        return self.all().get(key)
-
-    def all(self) -> dict[str, str]:
-        """Every key with its newest value, the newest last. SetupError."""
-        try:
-            data = read_small(self.path, KEEPSAKE_BYTES_MAX + 1)
-        except OSError as error:
-            raise self._unusable(error.strerror or str(error), FAILED) from None
-        return self._parse(data)[0]
-
-    def put(self, key: str, value: str) -> None:
-        """Keep `value`, hexadecimal text, for `key`, a line of text. SetupError."""
-        if not (0 < len(key) <= KEEPSAKE_KEY_CHARS_MAX and is_hex(value)) or "\n" in key:
-            raise self._unusable(f'"{quoted(key)}" cannot be a key in it', FAILED)
-        try:
-            os.makedirs(os.path.dirname(followed(self.path)), mode=0o700, exist_ok=True)
-            while not self._put(key, value):
-                pass  # another client has replaced the file meanwhile
-        except OSError as error:
-            raise self._unusable(error.strerror or str(error), FAILED) from None
-
-    def _put(self, key: str, value: str) -> bool:
-        path = followed(self.path)
-        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-        descriptor = os.open(path, flags | os.O_NONBLOCK, 0o600)
-        try:
-            locked = _lock(descriptor)
-            if not _is_at(descriptor, path):
-                return False
-            data = read_small(path, KEEPSAKE_BYTES_MAX + 1)
-            kept, lines = self._parse(data)
-            if lines >= KEEPSAKE_LINES_MAX and locked:
-                kept.pop(key, None)
-                newest = [*kept.items(), (key, value)][-KEEPSAKE_LINES_MAX:]
-                write_atomically(path, "".join(f"{k} {v}\n" for k, v in newest).encode())
-                return True
-            append_line(descriptor, f"{key} {value}\n".encode())
-            return _is_at(descriptor, path)
-        finally:
-            os.close(descriptor)
-
-    def _parse(self, data: bytes) -> tuple[dict[str, str], int]:
-        """What `data` holds, and in how many lines."""
-        if len(data) > KEEPSAKE_BYTES_MAX:
-            why = f"it is larger than {KEEPSAKE_BYTES_MAX} bytes; move it away"
-            raise self._unusable(why, FAILED)
-        kept: dict[str, str] = {}
-        lines = data.decode("utf-8", "replace").split("\n")
-        for number, line in enumerate(lines[:-1], 1):
-            key, _, value = line.rpartition(" ")
-            if not key or not is_hex(value) or len(key) > KEEPSAKE_KEY_CHARS_MAX:
-                why = f'line {number} ("{quoted(line, 40)}") is damaged; correct or remove it'
-                raise self._unusable(why, FAILED)
-            kept.pop(key, None)  # the newest last: the oldest are dropped first
-            kept[key] = value
-        if lines[-1]:
-            raise self._unusable("its last line is damaged; correct or remove it", FAILED)
-        return kept, len(lines) - 1
-
-    def _unusable(self, why: str, status: int) -> SetupError:
-        return SetupError(f"cannot use {self.path}: {why}", status)
 
 
 def check_pin(pins: KeyFile, place: str, shown: str) -> str | None:
@@ -172,13 +54,19 @@ def check_pin(pins: KeyFile, place: str, shown: str) -> str | None:
     if known is None:
         pins.put(place, shown)
         return f"trusting {place} from now on by its certificate, SHA-256 {shown}"
-    raise SetupError(
+    raise _changed(
+        place, known, shown, f"remove the line that begins with {place} from {pins.path}"
+    )
+
+
+def _changed(place: str, known: str, shown: str, remedy: str) -> SetupError:
+    return SetupError(
         f"THE CERTIFICATE OF {place} HAS CHANGED.\n"
         "Either somebody is in the middle and reads along, or the operator has renewed it.\n"
         f"known: {known}\n"
         f"shown: {shown}\n"
         "Nothing was sent. Ask the operator, by another road, whether the shown one is right;"
-        f" if it is, remove the line that begins with {place} from {pins.path} and connect again.",
+        f" if it is, {remedy} and connect again.",
         REFUSED,
     )
 
@@ -186,7 +74,7 @@ def check_pin(pins: KeyFile, place: str, shown: str) -> str | None:
 class Trust:
     """`tell` says a sentence to the user. SetupError when the options' files cannot be used."""
 
-    __slots__ = ("_ca", "_context", "_directory", "_met", "_tell", "new")
+    __slots__ = ("_ca", "_context", "_directory", "_met", "_options", "_shown", "_tell", "new")
 
     def __init__(
         self,
@@ -199,40 +87,95 @@ class Trust:
         self._met: dict[str, bool] = {}  # directories accepted by this run; no later refusal told
         self.new: set[str] = set()  # directories whose certificate was not known before this run
         self._ca: str | None = options.tls_ca
+        self._options = options
+        self._shown = ""  # the certificate of the newest connection, "" of one without TLS
         self._context: SSLContext | None = None
-        if options.tls or options.tls_ca or options.tls_cert:
-            try:
-                from evloop.net.tls import client_context  # late: ssl takes 20 MB
-            except ImportError:
-                raise SetupError("this Python has no ssl, and so no --tls", USAGE) from None
-            self._context = client_context(options.tls_ca, options.tls_cert, options.tls_key)
+        if self.wants_tls:
+            self._context = self._make_context()
 
-    def pipe(self, host: str, endpoint: str) -> TlsPipe | None:
-        """The TLS of a new connection to `endpoint` (HOST:PORT), None for plain TCP."""
-        if self._context is None:
+    @property
+    def wants_tls(self) -> bool:
+        """The user has asked for TLS: a directory without it is none."""
+        options = self._options
+        return bool(options.tls or options.tls_ca or options.tls_cert)
+
+    def _make_context(self) -> SSLContext:
+        try:
+            from evloop.net.tls import client_context  # late: ssl takes 20 MB
+        except ImportError:
+            raise SetupError("this Python has no ssl, and so no --tls", USAGE) from None
+        options = self._options
+        return client_context(options.tls_ca, options.tls_cert, options.tls_key)
+
+    def pipe(self, target: Target, host: str) -> TlsPipe | None:
+        """The TLS of a new connection to `target` at `host`, None for plain TCP; SetupError."""
+        self._shown = ""
+        if self._context is None and not target.tls:
             return None
+        if self._context is None:
+            self._context = self._make_context()
         from evloop.net.tls import TlsPipe
 
-        check = None if self._ca is not None else self._check_of(endpoint)
+        if self._ca is None:
+            self._home()  # what is trusted must be kept
+        check = self._check_of(target)
         return TlsPipe(self._context, server_side=False, host=plain_host(host), check=check)
 
-    def _check_of(self, endpoint: str) -> Callable[[bytes], str | None]:
+    def _check_of(self, target: Target) -> Callable[[bytes], str | None]:
         from evloop.net.tls import fingerprint
 
-        pins = self._key_file(PINS)
-
         def check(certificate: bytes) -> str | None:
+            shown = fingerprint(certificate)
             try:
-                news = check_pin(pins, endpoint.lower(), fingerprint(certificate))
+                news = self._judge(target, shown)
             except SetupError as error:
-                return self._refusal(endpoint, error.sentence)
-            self._met[endpoint] = True
+                return self._refusal(target.endpoint, error.sentence)
+            self._shown = shown
+            self._met[target.endpoint] = True
             if news is not None:
-                self.new.add(endpoint)
+                self.new.add(target.endpoint)
                 self._tell(news)
             return None
 
         return check
+
+    def _judge(self, target: Target, shown: str) -> str | None:
+        """What to tell the user of the certificate `shown`; SetupError 77: it is not accepted."""
+        place = target.endpoint.lower()
+        if not target.addresses:
+            return None if self._ca is not None else check_pin(self._key_file(PINS), place, shown)
+        if target.name:
+            place = f"{display(target.name)} ({place})"
+        if not shown.startswith(target.fp):
+            raise _changed(place, f"{target.fp}... (as announced)", shown, "say so by --server")
+        if self._ca is not None:
+            return None
+        from evloop.directory.known import KnownIds, is_id
+
+        if not is_id(target.id):  # announced by somebody else's service file, which tells no id
+            return check_pin(self._key_file(PINS), target.endpoint.lower(), shown)
+        file = KnownIds(self._home())
+        kept = file.entries().get(target.id, ("", ""))[0]
+        if kept not in ("", shown):
+            remedy = f"remove the line that begins with {target.id} from {file.path}"
+            raise _changed(place, kept, shown, remedy)
+        if kept == shown:
+            return None
+        return f"trusting {place} from now on by its certificate, SHA-256 {shown}"
+
+    def remember(self, identity: str, target: Target) -> None:
+        """The directory `identity` has greeted us at `target`; SetupError."""
+        from evloop.directory.known import KnownIds, is_id
+
+        if is_id(identity) and self._directory is not None:
+            file = KnownIds(self._directory)
+            file.keep(identity, self._shown, target.name, target.endpoint)
+
+    def known(self) -> dict[str, tuple[str, str]]:
+        """The directories that were met before: of each id its certificate and name; SetupError."""
+        from evloop.directory.known import KnownIds
+
+        return KnownIds(self._directory).entries() if self._directory is not None else {}
 
     def _refusal(self, endpoint: str, sentence: str) -> str:
         """Why a connection ends: in full for a new one, and once for one that is made anew."""
@@ -265,9 +208,12 @@ class Trust:
         return list(found)[:TOKENS_TRIED_MAX]
 
     def _key_file(self, name: str) -> KeyFile:
+        return KeyFile(self._home(), name)
+
+    def _home(self) -> str:
         if self._directory is None:
             raise SetupError("there is no home directory to remember things in; set HOME", FAILED)
-        return KeyFile(self._directory, name)
+        return self._directory
 
 
 def _room_key(endpoint: str, room: str) -> str:

@@ -111,7 +111,7 @@ class Lookup:
             self._tell(*parse_answer(self.answer_to, self._port))
 
     def _too_late(self) -> None:
-        self._tell([], f"no answer from the resolver in {RESOLVE_S_MAX:g} s")
+        self._tell([], "no answer from the resolver; use the number")
 
     def _tell(self, addresses: list[Address], why: str) -> None:
         self._end()

@@ -140,6 +140,7 @@ FOLDED = {
     "lost": ("report of a loss", "reports of losses"),
     "conflict": ("conflict", "conflicts"),
     "plain": ("plain text", "plain texts"),
+    "full": ("word about a full table", "words about full tables"),
     "unheard": ("member that does not hear you", "members that do not hear you"),
     "line": ("line", "lines"),
     "rooms": ("change of the list of rooms", "changes of the list of rooms"),

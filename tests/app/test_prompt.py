@@ -71,7 +71,7 @@ class World:
             self.frontend,
             self.link,  # type: ignore[arg-type]
             nickname="Mel",
-            server="127.0.0.1:44444",
+            reach=None,  # type: ignore[arg-type]
             as_json=False,
             trust=Trust,  # type: ignore[arg-type]
             open_room=self._open,

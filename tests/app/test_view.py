@@ -70,6 +70,20 @@ def test_a_flood_of_strangers_is_counts(world: World, terminal: bool) -> None:
     assert ["not", "shown", "1980"] in stats
 
 
+def test_a_flooded_room_is_told_on_the_same_budget(world: World) -> None:
+    world.enter()
+    world.wait(OPENING_S)
+    world.hear(("full", "gaps"))
+    assert "this room is flooded: too many gaps" in world.frontend.notes[-1]
+    for n in range(100):
+        world.hear(("full", ("gaps", "senders", "members")[n % 3]), ("conflict", EVE, "Eve", n))
+    assert len(world.frontend.notes) <= REMARKS_BURST + 1
+    world.wait(NEWS_FOLD_S)
+    assert re.search(r"9\d words about full tables, 9\d conflicts;", world.frontend.notes[-1]) or (
+        re.search(r"9\d conflicts, 9\d words about full tables;", world.frontend.notes[-1])
+    )
+
+
 def test_json_is_not_folded(world: World) -> None:
     entered(world, as_json=True)
     for n in range(500):

@@ -15,14 +15,10 @@ from hypothesis import strategies as st
 
 from evloop.base.errors import SetupError
 from evloop.base.names import fold
-from evloop.directory import trust
+from evloop.directory import key_file
+from evloop.directory.key_file import KeyFile
 from evloop.directory.limits import KEEPSAKE_BYTES_MAX, KEEPSAKE_LINES_MAX
-from evloop.directory.trust import (
-    PINS,
-    TOKENS,
-    KeyFile,
-    check_pin,
-)
+from evloop.directory.trust import PINS, TOKENS, check_pin
 from evloop.system.files import write_atomically
 
 A, B = "a1" * 32, "b2" * 32
@@ -181,7 +177,7 @@ def test_a_file_that_is_replaced_meanwhile_loses_nothing(
 ) -> None:
     """Another client writes it anew between our look and our line."""
     pins.put("one", A)
-    real = trust.append_line
+    real = key_file.append_line
     replaced: list[bool] = []
 
     def append(descriptor: int, line: bytes) -> None:
@@ -190,7 +186,7 @@ def test_a_file_that_is_replaced_meanwhile_loses_nothing(
             write_atomically(pins.path, f"one {A}\nother {B}\n".encode())
         real(descriptor, line)
 
-    monkeypatch.setattr(trust, "append_line", append)
+    monkeypatch.setattr(key_file, "append_line", append)
     pins.put("two", B)
     assert pins.all() == {"one": A, "other": B, "two": B}
 

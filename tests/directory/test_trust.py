@@ -10,6 +10,7 @@ import pytest
 
 from evloop.base.errors import SetupError
 from evloop.directory.limits import TOKENS_TRIED_MAX
+from evloop.directory.target import Target
 from evloop.directory.trust import Trust
 from evloop.net.tls import TlsPipe, server_context
 from tests.net.test_tls import Wire
@@ -33,7 +34,10 @@ class User:
 
     def meet(self, cert: str, key: str, place: str = PLACE) -> str | None:
         """Why it was refused, or None."""
-        pipe = self.trust.pipe(place.partition(":")[0], place)
+        return self.meet_at(Target(place.partition(":")[0], 44444), cert, key)
+
+    def meet_at(self, target: Target, cert: str, key: str) -> str | None:
+        pipe = self.trust.pipe(target, target.host)
         assert pipe is not None
         wire = Wire(pipe, TlsPipe(server_context(cert, key), server_side=True))
         wire.to_far += pipe.send(b"secret")
@@ -43,7 +47,7 @@ class User:
 
 
 def test_without_tls_there_is_no_pipe(tmp_path: Path) -> None:
-    assert User(tmp_path).trust.pipe("box.lan", PLACE) is None
+    assert User(tmp_path).trust.pipe(Target("box.lan", 44444), "box.lan") is None
 
 
 def test_first_sight_is_told_once_and_names_have_no_case(tmp_path: Path, files: Files) -> None:
@@ -110,4 +114,4 @@ def test_without_a_home_there_is_nothing_to_remember_in(monkeypatch: pytest.Monk
     trust = Trust(options, {}, print)
     assert trust.tokens(PLACE, "lab") == []
     with pytest.raises(SetupError, match="no home directory"):
-        trust.pipe("box.lan", PLACE)
+        trust.pipe(Target("box.lan", 44444), "box.lan")

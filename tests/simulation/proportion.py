@@ -20,7 +20,7 @@ from tests.simulation.world import KINDS, PLACE, Member, World
 STRANGER = -1
 LINES = 40  # said before: there is something to ask for
 MEASURED_S = 10.0
-RATES = (2.0, 20.0, 200.0)  # datagrams of the stranger a second
+RATES = (2.0, 20.0)  # datagrams of the stranger a second
 
 
 class Cost(NamedTuple):
@@ -38,6 +38,7 @@ class Stranger:
         self.world = world
         self.rng = Random(f"stranger {seed}")
         self.turn = 0
+        self.ahead: dict[bytes, int] = {}  # control datagrams forged under the id of a member
 
     def fresh(self) -> bytes:
         """An id that nobody has used."""
@@ -121,6 +122,41 @@ def _data_parents(s: Stranger) -> bytes:
     return forgery.data(PLACE, b"stranger", s.turn, f"noise {s.turn}", parents=parents)
 
 
+def _member(s: Stranger) -> tuple[bytes, int]:
+    """(id, next control counter) of somebody who is there: as forged as can be."""
+    session = s.victim().session
+    stats = session.stats()
+    counter = sum(stats[what] for what in ("nacks_sent", "sessions_sent", "byes_sent"))
+    s.ahead[session.sender_id] = s.ahead.get(session.sender_id, 0) + 1
+    return session.sender_id, counter + s.ahead[session.sender_id] - 1
+
+
+def _ask_fresh(s: Stranger) -> bytes:
+    sender, counter = _member(s)
+    return forgery.session(PLACE, sender, counter, s.vector(0), ask=1, digest=5)
+
+
+def _word(s: Stranger) -> bytes:
+    sender, counter = _member(s)
+    return forgery.session(PLACE, sender, counter, [(sender, 0, 500)], digest=5)
+
+
+def _hearsay_fresh(s: Stranger) -> bytes:
+    sender, counter = _member(s)
+    listed = [(s.victim().session.sender_id, 0, 500) for _ in range(8)]
+    return forgery.session(PLACE, sender, counter, listed, digest=s.turn + 1)
+
+
+def _bulk_fresh(s: Stranger) -> bytes:
+    sender, counter = _member(s)
+    return forgery.nack(PLACE, sender, counter, s.vector(0), s.victim().session.sender_id)
+
+
+def _data_pose(s: Stranger) -> bytes:
+    session = s.victim().session
+    return forgery.data(PLACE, session.sender_id, 20 + s.turn, f"noise {s.turn}")
+
+
 def _bye(s: Stranger) -> bytes:
     return forgery.bye(PLACE, s.victim().session.sender_id, 1_000 + s.turn)
 
@@ -141,8 +177,20 @@ ATTACKS: dict[str, Callable[[Stranger], bytes]] = {
     "DATA, another id each time": _data_fresh,
     "DATA with holes": _data_gaps,
     "DATA with parents that are nowhere": _data_parents,
+    "ask under the ids of members, in step": _ask_fresh,
+    "the word of a member": _word,
+    "hearsay under the ids of members": _hearsay_fresh,
+    "NACK to one, by members": _bulk_fresh,
+    "DATA with holes, by members": _data_pose,
     "BYE under the ids of members": _bye,
 }
+
+
+# Answers, of which each member gives one a second to all strangers together, and one to members.
+ANSWERED = {name for name in ATTACKS if name.startswith("ask")}
+# What is answered out of what was saved: a newcomer's history, what was missed in a long outage.
+SAVED = {name for name in ATTACKS if name.startswith("NACK to one")}
+SPENDING_S = 15
 
 
 def _room(members: int, seed: int) -> World:
@@ -189,6 +237,11 @@ class Bench:
             stranger.turn += 1
             world.multicast(ATTACKS[str(attack)](stranger), STRANGER)
 
+        if attack in SAVED:  # what was saved before for an honest need goes first
+            for number in range(SPENDING_S * 20):
+                world.at(start + number / 20, strike)
+            world.run(start + SPENDING_S + 1.0)
+            before, bytes_before, start = list(world.sent), world.sent_bytes, world.now
         for number in range(int(rate * seconds) if attack else 0):
             world.at(start + number / rate, strike)
         world.run(start + seconds)

@@ -18,7 +18,7 @@ from tests.simulation import figures, forgery, plot, swarm
 from tests.simulation.__main__ import arguments
 from tests.simulation.oracle import BYTES_RATE, DATA, NACK, Oracle, Violation
 from tests.simulation.room import Setting, measure, minimum
-from tests.simulation.world import PLACE, Member, World
+from tests.simulation.world import PLACE, UNICAST, Member, World
 
 ROOT = Path(__file__).parents[2]
 STRANGER = -1
@@ -339,3 +339,21 @@ def test_a_lossless_room_costs_one_transmission_and_a_delay() -> None:
 def test_members_say_who_they_are() -> None:
     session = _room(1).members[0].session
     assert str(Member(7, session, 0.0, 0.0)) == f"m7({session.sender_id.hex()[-4:]})"
+
+
+@pytest.mark.parametrize("members", [1, 5])
+def test_a_newcomer_behind_a_firewall_has_the_history_soon(members: int) -> None:
+    """Nothing that is sent to it alone arrives: all are asked (4.5 s while holders were named)."""
+    world = World(1)
+    for number in range(members):
+        world.join(f"m{number}")
+        world.run(world.now + 0.05)
+    for line in range(52):
+        world.say(world.members[0], f"line {line}")
+        world.run(world.now + 0.3)
+    world.run(world.now + 70.0)
+    zoe = world.join("Zoe")
+    world.walled.add(zoe.index)
+    world.run(world.now + 2.5)
+    assert world.oracle.complete()
+    assert world.sent[UNICAST] < 200

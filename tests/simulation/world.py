@@ -109,6 +109,7 @@ class World:
         self.straggling = (0.0, 0.0)  # chance and greatest length of an extra delay
         self.mutation = 0.0  # chance that a spoilt twin arrives as well
         self.blocked: set[tuple[int, int]] = set()  # (from side, to side)
+        self.walled: set[int] = set()  # a firewall keeps away what is sent to them
         self.tape: list[bytes] | None = None  # what was sent, for those who replay it
         self.sent = [0] * len(KINDS)  # datagrams by kind
         self.sent_bytes = 0
@@ -380,7 +381,7 @@ class World:
         low, high = self.delay
         when = self.now + low + (high - low) * self.rng.random()
         blocked = (member.side, receiver.side) in self.blocked or receiver.deaf or receiver.gone
-        if blocked or self.rng.random() < receiver.loss:
+        if blocked or receiver.index in self.walled or self.rng.random() < receiver.loss:
             heard = []
         else:
             heard = [(when, receiver.index)]

@@ -38,10 +38,14 @@ from evloop.room.reliable.limits import (
     CONFIRM_MEMBER_S,
     CONFIRM_S_MIN,
     EXPLAIN_S,
+    OVERTAKEN_S,
     PROBE_ANSWERS,
     PROBES_REMEMBERED_MAX,
     SESSION_ENTRIES,
     SESSION_ENTRIES_MAX,
+    WORD_LATER_S,
+    WORDS_BURST,
+    WORDS_PER_S,
 )
 from evloop.room.reliable.packets import ASKER, NOBODY, session_body
 from evloop.system.timers import NEVER
@@ -181,6 +185,9 @@ class Announcer:
         "_spoke",
         "_trickle",
         "_unexplained",
+        "_word_again",
+        "_word_due",
+        "_words",
         "soliciting",
     )  # fmt: skip
 
@@ -194,6 +201,7 @@ class Announcer:
         delay: Delay,
         egress: Egress,
         rng: Random,
+        now: float = 0.0,
     ) -> None:
         self._trickle = trickle
         self._confirm = confirm
@@ -209,6 +217,9 @@ class Announcer:
         self._unexplained = NEVER  # since when a digest differs without a reason
         self._spoke = -NEVER  # my last SESSION
         self._patience = 1.0  # jitter of the presence interval
+        self._words = TokenBucket(WORDS_PER_S, WORDS_BURST, now)  # against datagrams in my name
+        self._word_due = NEVER  # the next of these
+        self._word_again = False  # and another one later
         self._mute_until = -NEVER  # the cap forbids a SESSION before
 
     # -- what is heard ---------------------------------------------------------------------------
@@ -242,6 +253,17 @@ class Announcer:
             self._long_list = True
             self._trickle.reset(now, self._presence.size())
 
+    def posed(self, data: bool, counter: int, now: float) -> bool:
+        """Somebody sent a datagram with my id: my own word is what counts. It comes when that has
+        arrived everywhere, and before anybody asks. `data`: it was DATA, which others drop at a
+        word of mine that comes OVERTAKEN_S later; else it has `counter`, and others may believe
+        it or not. Whether something is due earlier now."""
+        if not (data or self._egress.posed(counter)) or not self._words.take(now):
+            return False
+        self._word_due = min(self._word_due, now + self._delay.value)
+        self._word_again |= data
+        return True
+
     def soon(self) -> None:
         """Something about this member has changed: send a SESSION at once."""
         self._spoke = -NEVER
@@ -264,6 +286,8 @@ class Announcer:
         if confirm.answer_due < due:
             # An answer that the byte rate refuses waits for it: else the timer fires without end.
             due = min(due, max(confirm.answer_due, self._mute_until))
+        if self._word_due < due:
+            due = min(due, max(self._word_due, self._mute_until))
         return due
 
     def _presence_due(self) -> float:
@@ -278,8 +302,10 @@ class Announcer:
         self._behind_since = min(self._behind_since, now) if behind else NEVER
         muted = behind and now < self._behind_since + BEHIND_S
         trickle = self._trickle.handle_timer(now, self._presence.size()) and not muted
+        trickle = trickle and self._egress.room.may_tell(now)
         answer = self._confirm.answer_due <= now
-        if trickle or ask or answer or self._presence_due() <= now:
+        word = self._word_due <= now
+        if trickle or ask or answer or word or self._presence_due() <= now:
             if self._egress.may_session(now):
                 self._say(ask, name, now)
             else:
@@ -306,6 +332,9 @@ class Announcer:
         self._egress.say_session(body, now)
         self._long_list = False
         self._spoke = now
+        if self._word_due <= now:
+            self._word_due = now + OVERTAKEN_S + WORD_LATER_S if self._word_again else NEVER
+            self._word_again = False
         self._behind_since = NEVER
         self._patience = 0.8 + 0.2 * self._rng.random()
         if answering:

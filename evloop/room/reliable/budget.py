@@ -9,16 +9,22 @@ from __future__ import annotations
 
 from evloop.base.ratelimit import TokenBucket
 from evloop.room.reliable.limits import (
+    BULK_PER_NACK,
+    MEMBERS_BULK_BURST,
+    NACKS_PER_PROMISE,
+    NACKS_PER_REPAIR,
+    PROMISES_NACKS_BURST,
+    PROMISES_NACKS_PER_S,
     REPAIRS_PER_NACK,
     REPAIRS_SAVED_MAX,
     REPAIRS_SAVED_PER_S,
-    RETRIES_BURST,
-    RETRIES_PER_S,
     ROOM_BULK_BYTES_BURST,
     ROOM_BULK_BYTES_PER_S,
+    ROOM_BULK_PER_S,
     ROOM_REPAIR_PER_S,
+    ROOM_SESSIONS_BURST,
+    ROOM_SESSIONS_PER_S,
     STRANGERS_BULK_BURST,
-    STRANGERS_BULK_PER_S,
 )
 
 
@@ -31,18 +37,30 @@ class RoomBudget:
         repairs to the room           100 a second                       -
         the same                      a few that were saved              NACK to anyone: 2
         repairs by unicast            24 kB/s, 400 kB at once            -
-        the same, to strangers        1,000 a minute, 2,000 at once      -
-        asks again of strangers' gaps 1 a second, 10 at once             repair: 1
+        messages of these: strangers  1 in 2 s, 2,000 at once            NACK of one: 1.5
+        the same, members of standing 1 in 2 s, 4,000 at once            NACK of one: 1.5
+        NACKs for promises            0.3 a second, 6 at once            promise, repair: 0.5
+        SESSIONs of Trickle           60 a second, 120 at once           -
+
+    A promise is a datagram that makes known, by nothing but a stranger's word or hearsay, that
+    messages exist.
     """
 
-    __slots__ = ("_bulk", "_credit", "_repairs", "_retries", "_strangers")
+    __slots__ = (
+        "_bulk", "_credit", "_promised_at", "_promises", "_repairs", "_saved", "_sessions",
+    )  # fmt: skip
 
     def __init__(self, now: float) -> None:
         self._repairs = TokenBucket(ROOM_REPAIR_PER_S, ROOM_REPAIR_PER_S, now)
         self._credit = TokenBucket(REPAIRS_SAVED_PER_S, REPAIRS_SAVED_MAX, now)
-        self._retries = TokenBucket(RETRIES_PER_S, RETRIES_BURST, now)
+        self._promises = TokenBucket(PROMISES_NACKS_PER_S, PROMISES_NACKS_BURST, now)
+        self._promised_at = now
+        self._sessions = TokenBucket(ROOM_SESSIONS_PER_S, ROOM_SESSIONS_BURST, now)
         self._bulk = TokenBucket(ROOM_BULK_BYTES_PER_S, ROOM_BULK_BYTES_BURST, now)
-        self._strangers = TokenBucket(STRANGERS_BULK_PER_S, STRANGERS_BULK_BURST, now)
+        self._saved = {
+            standing: (burst, TokenBucket(ROOM_BULK_PER_S, burst, now))
+            for standing, burst in ((False, STRANGERS_BULK_BURST), (True, MEMBERS_BULK_BURST))
+        }
 
     def asked(self, now: float) -> None:
         """A NACK to anyone was sent, by me or another."""
@@ -53,8 +71,7 @@ class RoomBudget:
         """A repair to the room was sent or heard; `asked`: I know of an ask that it answers.
         (Repairs that nobody asked for must not use up the budget of those who ask.)"""
         self._repairs.take(now)
-        if self._retries.level(now) <= RETRIES_BURST - 1:
-            self._retries.spend(now, -1)
+        self._earn(NACKS_PER_REPAIR, now)
         if asked and self._credit.level(now) > -REPAIRS_SAVED_MAX:
             self._credit.spend(now, 1)
 
@@ -69,21 +86,41 @@ class RoomBudget:
     def bulk(self, messages: int, size: int, standing: bool, now: float) -> bool:
         """Whether one member may be asked for `messages` of `size` bytes each."""
         size *= messages
-        if self._bulk.level(now) < size:
-            return False
-        if not standing and not self._strangers.take(now, messages):
+        burst, saved = self._saved[standing]
+        saved.spend(now, -min(BULK_PER_NACK, burst - saved.level(now)))
+        if self._bulk.level(now) < size or not saved.take(now, messages):
             return False
         self._bulk.spend(now, size)
         return True
 
-    def may_retry(self, now: float) -> bool:
-        """Whether what only strangers promise may be asked for again."""
-        return self._retries.level(now) >= 1
+    def _earn(self, nacks: float, now: float) -> None:
+        room = PROMISES_NACKS_BURST - self._promises.level(now)
+        self._promises.spend(now, -min(nacks, room))
 
-    def retry_due(self) -> float:
-        """When `may_retry` will say yes, if no repair comes before."""
-        return self._retries.when()
+    def promised(self, now: float) -> None:
+        """A datagram, heard at `now`, is a promise: it counts once."""
+        if now != self._promised_at:
+            self._promised_at = now
+            self._earn(NACKS_PER_PROMISE, now)
 
-    def retried(self, now: float) -> None:
-        """A NACK asked for what a stranger promises."""
-        self._retries.spend(now, 1 if self._retries.level(now) > -RETRIES_BURST else 0)
+    def may_ask(self, now: float) -> bool:
+        """Whether what is only promised may be asked for."""
+        return self._promises.level(now) >= 1
+
+    def ask_due(self) -> float:
+        """When `may_ask` will say yes, if nothing is heard until then."""
+        return self._promises.when()
+
+    def asked_promised(self, now: float) -> None:
+        """A member sent a NACK for what is only promised. (Several may at once: that is owed.)"""
+        if self._promises.level(now) > -5 * PROMISES_NACKS_BURST:
+            self._promises.spend(now, 1)
+
+    def told(self, now: float) -> None:
+        """A member sent a SESSION."""
+        if self._sessions.level(now) > -ROOM_SESSIONS_BURST:
+            self._sessions.spend(now, 1)
+
+    def may_tell(self, now: float) -> bool:
+        """Whether a SESSION may be sent for no other reason than Trickle."""
+        return self._sessions.level(now) >= 1

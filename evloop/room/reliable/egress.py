@@ -27,6 +27,7 @@ from evloop.room.reliable.limits import (
     DATA_PER_S,
     DATAGRAM_BYTES_MAX,
     ECHOES_MAX,
+    FOLLOW_MAX,
     MESSAGE_BYTES_MAX,
     NACK_BURST,
     NACK_PER_S,
@@ -190,6 +191,14 @@ class Egress:
         self._counter += 1
         self.emit(datagram, None, what, now)
 
+    def posed(self, counter: int) -> bool:
+        """Another sent a control datagram with my id and `counter`: go on behind that number, when
+        the others may have taken it for mine. Whether they may have."""
+        if (counter - self._counter) & 0xFFFFFFFF >= FOLLOW_MAX:
+            return False
+        self._counter = counter + 1
+        return True
+
     def say_bye(self, now: float) -> None:
         self.control(BYE, b"", "byes_sent", now)
 
@@ -227,6 +236,7 @@ class Egress:
 
     def say_session(self, body: bytes, now: float) -> None:
         self.control(SESSION, body, "sessions_sent", now)
+        self.room.told(now)
 
     def may_data(self, now: float) -> bool:
         return self._may(self._data, DATAGRAM_BYTES_MAX, now)

@@ -151,6 +151,10 @@ class Gaps:
             self._round = after + first_wait(self._rng, delay, members)
         return self._round
 
+    def apart(self, delay: float, members: int) -> float:
+        """Seconds by which I ask later than at a time that all `members` know."""
+        return window_wait(self._rng, 16 * delay, members)
+
     def add(
         self,
         sender: bytes,
@@ -295,6 +299,10 @@ class Gaps:
             if due < gap.due:
                 self.postpone(gap, due)
 
+    def rumoured(self, sender: bytes, below: int) -> bool:
+        """Whether there is hearsay about numbers of `sender` below `below`."""
+        return any(seq < below for seq in self._hearsay.get(sender, ()))
+
     def believe(self, sender: bytes, below: int, now: float, due: float) -> None:
         """The sender's own word now says that all numbers below `below` exist: those of them that
         were hearsay are asked for at `due`."""
@@ -302,6 +310,12 @@ class Gaps:
         if hearsay:
             for gap in [gap for gap in hearsay.values() if gap.seq < below]:
                 self._believe(gap, now, due)
+
+    def hold(self, sender: bytes, start: int, until: float) -> None:
+        """Do not ask for the numbers of `sender` from `start` on before `until`."""
+        for gap in self._words.get(sender, _NONE).values():
+            if gap.seq >= start and gap.due < until:
+                gap.due = until
 
     def refute(self, sender: bytes, start: int, before: float) -> None:
         """The sender's own word is that it has not said number `start` yet: what only others said

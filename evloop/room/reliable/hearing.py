@@ -7,11 +7,12 @@ tells of others is hearsay (see `nack`), and a claim where there is no record ye
 
 from __future__ import annotations
 
-from evloop.room.reliable.limits import OVERTAKEN_S, SESSION_ENTRIES
+from evloop.room.reliable.limits import HEARSAY_SENDER_GAPS_MAX, OVERTAKEN_S, SESSION_ENTRIES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from evloop.room.reliable.announce import Announcer
+    from evloop.room.reliable.egress import Egress
     from evloop.room.reliable.membership import Member
     from evloop.room.reliable.message_log import MessageLog
     from evloop.room.reliable.nack import NackRequester
@@ -21,12 +22,19 @@ if TYPE_CHECKING:
 class Hearing:
     """Takes in what SESSIONs tell. `changed`: some member holds more or less of mine now."""
 
-    __slots__ = ("_announcer", "_asker", "_message_log", "changed")
+    __slots__ = ("_announcer", "_asker", "_egress", "_message_log", "changed")
 
-    def __init__(self, message_log: MessageLog, asker: NackRequester, announcer: Announcer) -> None:
+    def __init__(
+        self,
+        message_log: MessageLog,
+        asker: NackRequester,
+        announcer: Announcer,
+        egress: Egress,
+    ) -> None:
         self._message_log = message_log
         self._asker = asker
         self._announcer = announcer
+        self._egress = egress
         self.changed = False
 
     def holds(self, member: Member, hi: int, fresh: bool) -> None:
@@ -42,10 +50,12 @@ class Hearing:
         stream = self._message_log.streams.get(sender)
         if not fresh:
             if stream is not None and hi > stream.word:
-                self._asker.told(stream, hi, now)
+                due, most = self._asker.round(now), HEARSAY_SENDER_GAPS_MAX
+                if self._asker.hear_of(sender, 0, hi, most, now, due, True):
+                    self._egress.room.promised(now)
             return
         member.said, member.said_at = hi, now
-        member.silent = member.silent or not hi
+        member.least = min(member.least, hi) if member.least >= 0 else hi
         if self._asker.gaps.hearsay:
             self._asker.gaps.refute(sender, hi, now - OVERTAKEN_S)
         if stream is not None and self._message_log.vouch(stream, hi, now):
@@ -76,6 +86,8 @@ class Hearing:
         behind = False
         known = noted = 0
         standing = member.standing(now)
+        # What one member tells of a stranger is no new promise: the stranger's own datagrams are.
+        trusted, promise = fresh and standing, False
         each = asker.gaps.hearsay_room(len(once))
         due = 0.0  # when to ask for what is found missing; drawn with the first gap
         for origin, (lo, hi) in once.items():
@@ -85,7 +97,9 @@ class Hearing:
                     if message_log.claims.make(sender, standing, origin, lo, hi):
                         message_log.full("claims", now)
                     due = due or asker.round(now)
-                    noted += asker.hear_of(origin, lo, hi, each, now, due, True)
+                    new = asker.hear_of(origin, lo, hi, each, now, due, True)
+                    noted += new
+                    promise |= new > 0 and not (trusted and asker.strange(origin, now))
                     ahead = True
                 continue
             known += 1
@@ -95,10 +109,14 @@ class Hearing:
                 ahead |= hi > stream.hi
                 if origin != sender and hi > stream.word:
                     due = due or asker.round(now)
-                    noted += asker.hear_of(origin, lo, hi, each, now, due, True)
+                    new = asker.hear_of(origin, lo, hi, each, now, due, True)
+                    noted += new
+                    promise |= new > 0 and not (trusted and asker.strange(origin, now))
             behind |= stream.lo <= hi < stream.hi
         if once and whole and known < message_log.senders.listed():
             behind = True  # the list is complete, and a sender that I know is not in it
+        if noted and promise:
+            self._egress.room.promised(now)
         if noted or ahead:
             asker.holders.claimed(sender, once, standing)
         self._announcer.heard_other(len(once), ahead, behind, now)

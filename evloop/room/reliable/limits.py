@@ -51,6 +51,8 @@ HISTORY_S = 86_400.0
 HISTORY_SWEEP_S = 60.0  # between two searches for messages that are too old
 STRANGERS_SHARE = 0.5  # of a full history: more of it is for members of standing
 OVERTAKEN_S = 1.0  # DATA that came so lately may have overtaken a SESSION of its sender
+WORD_LATER_S = 0.1  # more than that, for the way
+WORDS_PER_S, WORDS_BURST = 10, 10  # SESSIONs against datagrams that others send with my id
 FULL_TOLD_S = 60.0  # a full table is reported once, and again when it had room for so long
 STANDING_S = 60.0  # a member heard for so long, and more than once, is no stranger
 HISTORY_ASKED_MAX = 200  # messages of each sender that a late joiner asks for
@@ -90,6 +92,8 @@ VOLUNTEERS = 8  # holders that answer one NACK, on average, before suppression
 ASKS_REMEMBERED_MAX = 4_096  # messages somebody asked for: counts, hold-downs, answers due
 ASK_REMEMBERED_S = 10.0  # an ask after such a silence is a first ask again
 BULK_GAPS_MIN = 16  # with so many gaps due, a NACK names one holder
+HOLDERS_UNHEARD_MAX = 2  # so many in a row of whom nothing came: maybe nothing can, for a firewall
+ASK_ALL_S = 5.0  # keeps away what is sent to me alone; so for so long all are asked
 BULK_ASKED_MAX = 128  # messages that such a NACK asks for: what one holder may send in a burst
 BULK_PER_S = 400
 BULK_PER_STEP = 24  # sent in one step of the timer; the next step follows at once
@@ -99,14 +103,22 @@ BULK_ASKERS_MAX = 64  # askers whose use of that is remembered
 # What all members together send by unicast, about 64 kB/s over 10 s: all hear the NACKs to each.
 ROOM_BULK_BYTES_PER_S = 24_000
 ROOM_BULK_BYTES_BURST = 400_000
-STRANGERS_BULK_PER_S = 16  # messages sent to strangers by unicast, all together: 1,000 a minute
-STRANGERS_BULK_BURST = 2_000  # a newcomer's history, at once
+# Messages sent by unicast to all strangers together, and to all members of standing together: for
+# each NACK of theirs to one member, a second, and what can be saved of that (the histories of a few
+# newcomers; what many members lack after the network was cut in two).
+BULK_PER_NACK = 1.5
+ROOM_BULK_PER_S = 0.5
+STRANGERS_BULK_BURST = 2_000
+MEMBERS_BULK_BURST = 4_000
 REPAIRS_PER_NACK = 2.0  # repairs that the whole room may send for a NACK to anyone, on average
 REPAIRS_SAVED_MAX = 15.0  # and so many more that were not used up before
 REPAIRS_SAVED_PER_S = 0.2
-FIRST_ASK_S = 0.25  # older gaps were asked for already, if not by me then by another
-RETRIES_PER_S = 1.0  # repeated NACKs of the room for strangers' gaps; each repair allows one more
-RETRIES_BURST = 10
+# NACKs of the room for what only strangers or hearsay promise: what one promise brings them, and
+# each repair. Several members may ask at once, so on average one promise makes one NACK or two.
+NACKS_PER_PROMISE, NACKS_PER_REPAIR = 0.5, 0.5
+PROMISES_NACKS_PER_S = 0.3
+PROMISES_NACKS_BURST = 6
+ROOM_SESSIONS_PER_S, ROOM_SESSIONS_BURST = 60, 120  # of members; beyond that Trickle is silent
 ANSWERS_SHARE = 0.5  # of BYTES_BURST: the rest is for what nobody asked this member to send
 HOLDERS_MAX = 16  # peers remembered that said they hold messages I lack
 LOSS_SAMPLES_MAX = 512  # then both counts are halved: about twenty seconds of a busy room

@@ -36,6 +36,7 @@ from evloop.room.reliable.limits import (
 )
 from evloop.room.reliable.packets import NOBODY
 
+VOTE_INTERVALS = 2.0  # of the T of those that I count: who is silent for longer has no vote
 SILENT_INTERVALS = 3.5  # of T: three SESSIONs lost in a row do not make a member absent
 
 
@@ -62,6 +63,7 @@ class Member:
         "followed",
         "heard",
         "holds",
+        "least",
         "loss",
         "name",
         "raw_name",
@@ -69,7 +71,6 @@ class Member:
         "rival_words",
         "said",
         "said_at",
-        "silent",
         "since",
         "vote",
         "vote_standing",
@@ -82,7 +83,7 @@ class Member:
         self.rival = counter  # the newest counter that did not continue the count
         self.rival_words = 0  # how often that other count has gone on since this one did
         self.said = -1
-        self.silent = False  # a SESSION of its own told that it had said nothing yet
+        self.least = -1  # the smallest next number that its own word has told; -1: none
         self.doubted = False  # somebody said BYE in its name
         self.vote = 0  # how many members it counts; 0: it has not told
         self.vote_standing = False  # it told that as a member of standing
@@ -122,6 +123,8 @@ class Membership:
 
     __slots__ = (
         "_estimate",
+        "_former",
+        "_former_until",
         "_hint",
         "_interval",
         "_labels",
@@ -155,6 +158,8 @@ class Membership:
         self._hint = 1
         self._estimate = 0  # N; 0: to be found anew
         self._interval = PRESENCE_S_MIN  # T
+        self._former = 0.0  # T before members went, in force until
+        self._former_until = 0.0
         self._sweep = float("inf")  # before that time nobody can have been silent too long
 
     def expect(self, members: int) -> None:
@@ -329,21 +334,25 @@ class Membership:
         """Remove and return the members that were silent too long.
 
         It walks over all members. The next walk is due when the member that is now silent for
-        longest would be silent too long: two or three walks at most in one interval T.
+        longest would be silent too long, or after the T of those that I count: two or three walks
+        at most in one such interval.
         """
         if now < self._sweep:
             return []
-        voiced = now - SILENT_INTERVALS * _interval(max(len(self.members) + 1, self._hint))
+        counted = _interval(max(len(self.members) + 1, self._hint))
         for member in self.members.values():
-            if member.vote and member.heard <= voiced:
+            if member.vote and member.heard <= now - VOTE_INTERVALS * counted:
                 self.vote(member, 0)
-        patience = SILENT_INTERVALS * self.interval()
+        former = self._former if now < self._former_until else 0.0
+        before = self.interval()
+        patience = SILENT_INTERVALS * max(before, former)
         quiet = [item for item in self.members.items() if item[1].heard + patience <= now]
         for sender, _ in quiet:
             self.remove(sender)
+        if quiet and before > self.interval():
+            # The others speak at the longer intervals until they, too, miss those who go here.
+            self._former = max(before, former)
+            self._former_until = max(self._former_until, now + 2 * before)
         oldest = min([member.heard for member in self.members.values()], default=float("inf"))
-        # After one T at the latest: where members leave, the patience gets shorter, and where those
-        # lose their vote whom I do not hear any more.
-        soon = min(self._interval, _interval(len(self.members) + 1))
-        self._sweep = min(oldest + patience, now + soon) if self.members else oldest
+        self._sweep = min(oldest + patience, now + counted) if self.members else oldest
         return quiet

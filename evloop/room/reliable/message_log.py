@@ -379,8 +379,8 @@ class MessageLog:
             if spare is None:
                 return FULL
             self.forget(spare)
-        silent = member is not None and member.silent
-        base, before = self._base(sender, seq, relayed, silent, now)
+        least = member.least if member is not None else -1
+        base, before = self._base(sender, seq, relayed, least, now)
         stream = Sender(sender, base, before, now)
         stream.claimed = range(*(self.claims.take(sender) or (0, 0)))
         stream.vouched = member is not None and member.said >= base
@@ -389,21 +389,24 @@ class MessageLog:
         return ""
 
     def _base(
-        self, sender: bytes, seq: int, relayed: bool, silent: bool, now: float
+        self, sender: bytes, seq: int, relayed: bool, least: int, now: float
     ) -> tuple[int, int]:
-        """(the first number wanted of a new sender, the number below which all is history).
+        """(the first number that is wanted of a new sender, below which number is history).
 
-        `silent`: its own SESSION told that it had said nothing when I was here already.
+        `least`: the smallest next number that it has told of itself, -1 if none. From that on all
+        was said in my time, whatever others claim.
         """
         lo, hi = self.claims.look(sender) or (0, seq + 1)
         if lo > seq or (not relayed and hi > seq + 1 + DATA_BURST):
-            lo, hi = 0, seq + 1  # a false claim: this DATA is the newest of its sender
+            lo, hi = 0, seq + 1  # the claim is false: this DATA is held, and it is the newest
         if not self.newcomer(now):
             return max(0, seq + 1 - WINDOW_MESSAGES), 0
         base = min(seq, max(lo, seq + 1 - HISTORY_ASKED_MAX))
-        if silent:
-            return base, base  # all was said in my time
-        return base, max(hi, seq + 1) if relayed else seq
+        before = max(hi, seq + 1) if relayed else seq
+        if least < 0:
+            return base, before
+        base = min(base, max(least, seq + 1 - WINDOW_MESSAGES))
+        return base, min(before, max(least, base))
 
     def forget(self, stream: Sender) -> None:
         """Drop the record of a sender and all that is held of it."""

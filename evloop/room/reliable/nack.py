@@ -22,19 +22,22 @@ from itertools import islice
 
 from evloop.room.reliable.gaps import IN_ORDER
 from evloop.room.reliable.limits import (
+    ASK_ALL_S,
     BULK_ASKED_MAX,
     BULK_GAPS_MIN,
     BULK_PER_S,
     COPY_SPACING_S,
     DATA_BURST,
-    FIRST_ASK_S,
     HEARSAY_SENDER_GAPS_MAX,
     HEARSAY_UNHEARD_GAPS_MAX,
     HOLDERS_MAX,
+    HOLDERS_UNHEARD_MAX,
     NACK_BURST,
     NACK_MESSAGES_MAX,
     NACK_RANGES_MAX,
+    OVERTAKEN_S,
     STUCK_ASKS,
+    WORD_LATER_S,
 )
 from evloop.room.reliable.packets import (
     NOBODY,
@@ -128,14 +131,19 @@ class NackRequester:
         for origin, seq in parents:
             stream = self._streams.get(origin)
             if stream is not None and seq >= stream.hi and seq >= stream.word:
-                self.hear_of(
-                    origin, 0, seq + 1, HEARSAY_SENDER_GAPS_MAX, now, self.round(now), False
-                )
+                due = self.round(now)
+                if self.hear_of(origin, 0, seq + 1, HEARSAY_SENDER_GAPS_MAX, now, due, False):
+                    self._egress.room.promised(now)
 
     def told(self, stream: Sender, hi: int, now: float) -> None:
         """Its sender says that `hi` is its next number."""
         if hi < stream.word:
             self._take_back(stream, hi)
+            # What is left is behind DATA that came just now: it is newer than this word, or false.
+            until = now + OVERTAKEN_S + 2 * WORD_LATER_S
+            until += self.gaps.apart(self._delay.value, self._presence.size())
+            stream.held_until = until
+            self.gaps.hold(stream.sender, hi, until)
         self._believe(stream, hi, now)
 
     def round(self, now: float) -> float:
@@ -146,16 +154,20 @@ class NackRequester:
     def _believe(self, stream: Sender, hi: int, now: float) -> None:
         if hi > stream.word:
             stream.word = hi
-            if self.gaps.hearsay:
+            if self.gaps.hearsay and self.gaps.rumoured(stream.sender, hi):
                 self.gaps.believe(stream.sender, hi, now, self.round(now))
         if stream.word > stream.hi:
+            before = self.gaps.count
             self._note(stream, now)
+            if self.gaps.count > before and self.strange(stream.sender, now):
+                self._egress.room.promised(now)
 
     def _note(self, stream: Sender, now: float) -> None:
         """Note what `stream` lacks in the table of gaps, as far as that has room now."""
         wanted = stream.wanted()
         if wanted:
-            top = self.gaps.add(stream.sender, wanted, stream.ahead, now, self.round(now))
+            due = max(self.round(now), stream.held_until)
+            top = self.gaps.add(stream.sender, wanted, stream.ahead, now, due)
             stream.covered = max(stream.covered, top)
             if stream.covered < wanted.stop:
                 self._short[stream.sender] = None
@@ -204,10 +216,10 @@ class NackRequester:
         """A member holds `listed`, [lo, hi) by sender. Whether I lack any of it."""
         return self.gaps.evidence(listed, now, self.round(now))
 
-    def heard_nack(self, listed: list[Range], now: float) -> None:
-        """Another member asks anyone for `listed`."""
-        if listed and self._strange(listed[0][0], now):
-            self._egress.room.retried(now)
+    def heard_nack(self, listed: list[Range], standing: bool, now: float) -> None:
+        """Another member, of `standing`, asks anyone for `listed`."""
+        if standing and listed and self._promised(listed[0][0], listed[0][2], now):
+            self._egress.room.asked_promised(now)
         if self.gaps.count:
             self.gaps.heard_nack(listed, now, self._delay.value)
 
@@ -234,8 +246,12 @@ class NackRequester:
         due = [gap for gap in due if gap not in dropped]
         egress, again = self._egress, now
         due, waiting = self._afford(due, now)
-        for gap in waiting:
-            self.gaps.postpone(gap, max(egress.room.retry_due(), now + 10 * self._delay.value))
+        if waiting:
+            # All members find the same time: the first who asks then spares the others.
+            until = max(egress.room.ask_due(), now + 10 * self._delay.value)
+            until += self.gaps.apart(self._delay.value, self._presence.size())
+            for gap in waiting:
+                self.gaps.postpone(gap, until)
         while due:
             # Hearsay may use half of the burst; the rest is for messages that surely exist.
             spare = 0.0 if due[0].word else NACK_BURST / 2
@@ -261,22 +277,23 @@ class NackRequester:
             self._note_more(now)
         return stepped
 
-    def _strange(self, sender: bytes, now: float) -> bool:
+    def strange(self, sender: bytes, now: float) -> bool:
         """Whether `sender` is a stranger: no present member, or not one of standing."""
         member = self._presence.members.get(sender)
         return member is None or not member.standing(now)
 
+    def _promised(self, sender: bytes, end: int, now: float) -> bool:
+        """Whether nothing but a stranger's word, or hearsay, says that the messages of `sender`
+        below `end` exist."""
+        stream = self._streams.get(sender)
+        return stream is None or end > max(stream.word, stream.hi) or self.strange(sender, now)
+
     def _afford(self, due: list[Gap], now: float) -> tuple[list[Gap], list[Gap]]:
-        """(gaps to ask for now, gaps that wait): what strangers promise is asked for once, and
-        again only as far as the room's budget goes. (A newcomer cannot tell who is a stranger.)"""
-        if not self._message_log.settled(now) or self._egress.room.may_retry(now):
+        """(what is asked for, what waits): what is only promised is asked for as far as the budget
+        of the room allows. (A member that is new here cannot tell strangers apart.)"""
+        if not self._message_log.settled(now) or self._egress.room.may_ask(now):
             return due, []
-        before = now - max(FIRST_ASK_S, 12 * self._delay.value)  # somebody has asked for these
-        waiting = {
-            gap
-            for gap in due
-            if (gap.asks or gap.first < before) and (not gap.word or self._strange(gap.sender, now))
-        }
+        waiting = {gap for gap in due if not gap.word or self.strange(gap.sender, now)}
         return [gap for gap in due if gap not in waiting], list(waiting)
 
     def _whom(self, due: list[Gap], now: float) -> bytes | None:
@@ -284,12 +301,12 @@ class NackRequester:
 
         None when all members that hold them are already busy with an ask of mine.
         """
-        if len(due) < BULK_GAPS_MIN:
-            return NOBODY
+        settled = self._message_log.settled(now)
+        if len(due) < BULK_GAPS_MIN or (settled and not due[0].word):
+            return NOBODY  # of hearsay all hear at once: one NACK, which all hear, does for all
         keys = [gap.key for gap in due[: 2 * BULK_ASKED_MAX]]
         missing, _ = as_ranges(keys, NACK_RANGES_MAX)
-        strangers = not self._message_log.settled(now)
-        return self.holders.choose(missing, now, 12 * self._delay.value, strangers)
+        return self.holders.choose(missing, now, 12 * self._delay.value, not settled)
 
     def _ask(self, due: list[Gap], to: bytes, now: float) -> list[Gap]:
         """Send one NACK for the first of `due`; return the gaps for which it had no place."""
@@ -297,8 +314,8 @@ class NackRequester:
         if to != NOBODY:
             asking = [gap for gap in due if self.holders.covers(to, gap.key)][:BULK_ASKED_MAX]
         listed, taken = as_ranges([gap.key for gap in asking], NACK_RANGES_MAX)
-        if self._strange(asking[0].sender, now) or not asking[0].word:
-            self._egress.room.retried(now)
+        if self.strange(asking[0].sender, now) or not asking[0].word:
+            self._egress.room.asked_promised(now)
         self.gaps.asked(asking[:taken], now, self._delay.value)
         self._egress.say_nack(nack_body(to, listed), now)
         asked = set(asking[:taken])
@@ -364,10 +381,12 @@ class NackRequester:
 class Holders:
     """Members that said they hold messages I lack."""
 
-    __slots__ = ("_asked", "_fruitless", "_rng", "_standing", "claims")
+    __slots__ = ("_all_until", "_asked", "_fruitless", "_rng", "_standing", "_unheard", "claims")
 
     def __init__(self, rng: Random) -> None:
         self._rng = rng
+        self._unheard = 0  # so often in a row one was asked and nothing came
+        self._all_until = -NEVER  # until then only all are asked
         self.claims: dict[bytes, Mapping[bytes, tuple[int, int]]] = {}
         self._standing: dict[bytes, None] = {}  # those of them that are members of standing
         self._asked: dict[bytes, float] = {}  # when each was last asked
@@ -391,6 +410,8 @@ class Holders:
 
     def bore_fruit(self) -> None:
         """A message that was missing came."""
+        if self._fruitless != NEVER:
+            self._unheard = 0
         self._fruitless = NEVER
 
     def gone(self, member: bytes, asked: bool = False) -> None:
@@ -412,11 +433,18 @@ class Holders:
         the one that was not asked for the longest time; None when all were asked just now.
 
         NOBODY when none holds any, and once after an ask that brought nothing for `patience`
-        seconds: the named member may be a liar, or busy with another. Without `strangers` only
-        members of standing are named: else all members would ask the same liar.
+        seconds, or for ASK_ALL_S when that happened HOLDERS_UNHEARD_MAX times: the named member may
+        be a liar, or busy with another. Without `strangers` only members of standing are named:
+        else all members would ask the same liar.
         """
         if self._fruitless + patience <= now:
             self._fruitless = NEVER
+            self._unheard += 1
+            if self._unheard >= HOLDERS_UNHEARD_MAX:
+                self._unheard = 0
+                self._all_until = now + ASK_ALL_S
+            return NOBODY
+        if now < self._all_until:
             return NOBODY
         shares = []
         for member, claims in self.claims.items():

@@ -58,6 +58,7 @@ class Sender:
         "covered",
         "gap_before",
         "heard",
+        "held_until",
         "hi",
         "history_below",
         "item",
@@ -99,6 +100,7 @@ class Sender:
         # assumed until the first message shown tells.
         self.names_parents = True
         self.conflict_at = float("-inf")
+        self.held_until = float("-inf")  # what is found missing now is not asked for before
 
     def knows(self, seq: int) -> bool:
         """Whether `accept` would call `seq` OLD."""

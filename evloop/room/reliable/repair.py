@@ -197,12 +197,11 @@ class BulkServer:
     """The answers that this member owes to one asker at a time: to NACKs that name it."""
 
     __slots__ = (
-        "_asker", "_egress", "_message_log", "_presence", "_queued", "_source", "_used", "queue",
+        "_asker", "_egress", "_message_log", "_queued", "_source", "_used", "queue",
     )  # fmt: skip
 
-    def __init__(self, message_log: MessageLog, presence: Membership, egress: Egress) -> None:
+    def __init__(self, message_log: MessageLog, egress: Egress) -> None:
         self._message_log = message_log
-        self._presence = presence
         self._egress = egress
         self._asker = NOBODY
         self._source: object = None  # where the asker's NACK came from
@@ -211,14 +210,21 @@ class BulkServer:
         self._used: dict[bytes, tuple[float, int]] = {}  # asker: (since, messages)
 
     def asked(
-        self, asker: bytes, to: bytes, listed: list[Range], source: object, now: float
+        self,
+        asker: bytes,
+        to: bytes,
+        listed: list[Range],
+        source: object,
+        standing: bool,
+        now: float,
     ) -> None:
-        """A NACK of `asker`, sent from `source`, asks the member `to` for `listed`."""
+        """A NACK of `asker`, a member of `standing`, sent from `source`, asks the member `to` for
+        `listed`."""
         # Every member counts what any member is asked for; the size of a message is estimated as
         # the average of those held.
         room = self._egress.room
-        member = self._presence.members.get(asker)
-        standing = member is not None and member.standing(now)
+        # Who is new here cannot tell strangers apart.
+        standing = standing or not self._message_log.settled(now)
         history = self._message_log.history
         size = history.size // max(len(history), 1)
         if to != self._message_log.own.sender:

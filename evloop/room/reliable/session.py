@@ -113,11 +113,11 @@ class RoomSession:
         self._first_word = FirstWord(message_log, egress, now)
         self.asker = NackRequester(Gaps(rng), Holders(rng), message_log, presence, delay, egress)
         self._repairs = Repairs(rng, message_log, outbox, presence, delay, egress)
-        self._bulk = BulkServer(message_log, presence, egress)
+        self._bulk = BulkServer(message_log, egress)
         self._announcer = Announcer(
-            self._trickle, self._confirm, message_log, presence, self._loss, delay, egress, rng
+            self._trickle, self._confirm, message_log, presence, self._loss, delay, egress, rng, now
         )
-        self._hearing = Hearing(message_log, self.asker, self._announcer)
+        self._hearing = Hearing(message_log, self.asker, self._announcer, egress)
         self._byes = 0  # still to be said
         self._bye_due = NEVER
         self._left = False
@@ -268,11 +268,10 @@ class RoomSession:
         if isinstance(packet, str):
             self._not_ours(packet, data)
             return
-        kind, flags, sender, seq, _, fields = packet
+        kind, _, sender, seq, _, fields = packet
         if sender == self.sender_id:
             self._drop("own")
-            if kind == DATA and self._own_came_back(packet, data, now) and flags & RELAYED:
-                self._repairs.heard((sender, seq), now)
+            self._posed(packet, data, now)
         elif self._byes or self._left:
             self._drop("left")
         elif kind == DATA:
@@ -280,15 +279,18 @@ class RoomSession:
         else:
             self._stale |= _HANDLERS[kind](self, sender, seq, fields, source, now)
 
-    def _own_came_back(self, packet: Packet, data: bytes, now: float) -> bool:
-        """A DATA under my id came; whether I sent it."""
+    def _posed(self, packet: Packet, data: bytes, now: float) -> None:
+        """A datagram with my id: a repair of what I said, or somebody speaks in my name."""
+        kind, flags, sender, seq, *_ = packet
         said = self.message_log.said
-        mine = self.message_log.own_came_back(packet, data, self.nickname, now)
+        if kind != DATA or not self.message_log.own_came_back(packet, data, self.nickname, now):
+            self._stale |= self._announcer.posed(kind == DATA, seq, now)
+        elif flags & RELAYED:
+            self._repairs.heard((sender, seq), now)
         if self.message_log.said != said:
             self._confirmed = None
             self._news(now)
             self._stale = True
-        return mine
 
     def _drop(self, reason: str) -> None:
         reason = "dropped_" + reason
@@ -343,14 +345,13 @@ class RoomSession:
     def _on_nack(self, sender: bytes, seq: int, fields: Fields, source: object, now: float) -> bool:
         to, raw = fields
         member = self._presence.members.get(sender)
-        if member is not None:
-            self._control(sender, member, seq, now)
+        standing = bool(member and self._control(sender, member, seq, now) and member.standing(now))
         listed = ranges(raw)
         if to == NOBODY:
-            self.asker.heard_nack(listed, now)
+            self.asker.heard_nack(listed, standing, now)
             self._repairs.asked(listed, now)
         else:
-            self._bulk.asked(sender, to, listed, source, now)
+            self._bulk.asked(sender, to, listed, source, standing, now)
         return True
 
     def _on_session(
@@ -376,15 +377,16 @@ class RoomSession:
         if name != member.raw_name:
             old = self._presence.named(sender, member, name)
             self.message_log.events.append(Renamed("renamed", sender, old, member.name))
+        standing = fresh and member.standing(now)
         if fresh:
-            standing = member.standing(now)
+            if standing:
+                self.egress.room.told(now)
             self._delay.heard(sender, sent, now, standing)
             if echo == self.sender_id:
                 self._delay.echoed(sender, echo_sent, held, now, standing)
             if self._deafness.heard(sender, echo, raw, members, len(self._presence.members), now):
                 self.message_log.events.append(Unheard("unheard", sender, member.name))
         if ask & 1:
-            standing = member.standing(now)
             self._confirm.asked_by(sender, now, self._presence.size(), standing, sent)
         if digest != self.message_log.senders.digest:
             lacking = self._hearing.compare(sender, member, digest, ranges(raw), fresh, now)
@@ -500,10 +502,8 @@ class RoomSession:
             self._news(now)
 
     def _send_copies(self, now: float) -> None:
-        datagram = self._outbox.take_copy(now)
-        while datagram is not None:
+        while (datagram := self._outbox.take_copy(now)) is not None:
             self.egress.emit_copy(datagram)
-            datagram = self._outbox.take_copy(now)
 
     def _ask(self, now: float) -> None:
         if self.asker.handle_timer(now):

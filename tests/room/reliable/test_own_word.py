@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from evloop.room.reliable.limits import DATA_BURST
 from evloop.room.reliable.membership import Member
+from evloop.room.reliable.packets import SESSION, ranges
 from tests.support.rooms import ANN, BOB, EVE, ME, Room, bye, data, repair, session, settled
 
 
@@ -169,6 +170,100 @@ def test_nothing_is_confirmed_by_more_than_was_said_nor_by_a_word_taken_back() -
     assert room.session.unconfirmed() == 1
     room.hear(session(ANN, 3, [(ME, 0, 0), (ANN, 0, 5)], digest=3))  # the former was forged
     assert room.session.confirmers() == (0, 2)
+
+
+def test_what_it_says_out_of_step_is_hearsay() -> None:
+    room = with_ann()
+    room.hear(session(ANN, 9_000, [(ANN, 0, 500)], digest=4))
+    assert room.stat("gaps") == 64
+    assert not room.session.asker.behind()
+    assert room.session.asker.gaps.hearsay == 64
+
+
+def test_all_that_it_says_from_its_first_word_on_is_wanted_whatever_lists_claim() -> None:
+    """I came just now; Ann has told that she has said nothing, and a liar lists her from 60 on."""
+    room = Room()
+    room.hear(session(ANN, 0, [], digest=0))
+    room.hear(session(EVE, 0, [(ANN, 60, 61)], digest=4, name="Eve"))
+    room.hear(data(ANN, 60, "forged"))
+    for seq in range(5):
+        room.hear(data(ANN, seq, parents=((ANN, seq - 1),) if seq else ()))
+    assert room.shown(ANN) == [(seq, "") for seq in range(5)]
+
+
+def test_what_it_has_just_denied_is_not_asked_for_before_its_next_word() -> None:
+    room = with_ann()
+    room.sent.clear()
+    room.hear(data(ANN, 60, "forged"))
+    room.run(0.005)
+    room.hear(own(2, 5))
+    room.run(1.1)
+    assert room.nacks() == []
+    room.hear(own(3, 5))
+    assert room.stat("gaps") == 0
+    # Without another word it is asked for: the DATA may have overtaken the word.
+    room.hear(data(ANN, 60, "forged"))
+    room.hear(own(4, 5))
+    room.run(1.6)
+    assert room.nacks()
+
+
+# -- my own word -----------------------------------------------------------------------------------
+
+
+def my_words(room: Room) -> list[tuple[float, int, int]]:
+    """(when, counter, number of messages that I say to have said) of my SESSIONs."""
+    found = []
+    for when, packet in room.said(SESSION):
+        listed = {origin: hi for origin, _, hi in ranges(packet[5][-1])}
+        found.append((when, packet[3], listed.get(ME, 0)))
+    return found
+
+
+def test_who_speaks_with_my_id_is_answered_by_my_own_word() -> None:
+    room = with_ann()
+    room.say("hello")
+    room.run(3)
+    counter = my_words(room)[-1][1]
+    for ahead, forged in (
+        (counter + 20, session(ME, counter + 20, [(ME, 0, 500)], digest=4)),
+        (counter + 30, bye(ME, counter + 30)),
+    ):
+        room.sent.clear()
+        room.hear(forged)
+        room.run(room.session.stats()["delay_us"] / 1e6 + 0.001)
+        assert [(n, hi) for _, n, hi in my_words(room)] == [(ahead + 1, 1)]
+    room.sent.clear()
+    start = room.now
+    room.hear(data(ME, 40, "not me"))
+    room.run(2)
+    words = [when - start for when, _, hi in my_words(room) if hi == 1]
+    assert words[0] < 0.05 and any(1.0 < when < 1.3 for when in words)
+
+
+def test_a_replay_of_my_word_is_no_reason_to_speak() -> None:
+    room = with_ann()
+    room.run(20)
+    mine = [datagram for _, datagram, _ in room.sent if datagram[2] & 15 == SESSION]
+    room.session.egress.echoes.clear()
+    room.sent.clear()
+    room.hear(*mine)
+    room.run(0.05)
+    assert my_words(room) == []
+
+
+def test_however_often_somebody_speaks_with_my_id_i_answer_ten_times_a_second() -> None:
+    room = with_ann()
+    room.sent.clear()
+    for _ in range(300):
+        room.hear(session(ME, my_counter(room) + 1, [], digest=4))
+        room.run(0.01)
+    assert 20 <= len(my_words(room)) <= 10 + 3 * 10 + 5
+
+
+def my_counter(room: Room) -> int:
+    """The next number of my control datagrams, as one can know it who hears them."""
+    return max([counter for _, counter, _ in my_words(room)], default=-1) + 1
 
 
 def test_a_claim_about_it_makes_no_gap_for_longer_than_its_next_word() -> None:
