@@ -196,7 +196,7 @@ with socket.socket(family, socket.SOCK_DGRAM) as sock:
     for _ in range(int(sys.argv[5])):
         try:
             data, source = sock.recvfrom(9000)
-        except TimeoutError:
+        except socket.timeout:
             break
         print(data.hex(), source[0], source[1])
 """
@@ -249,7 +249,7 @@ while time.monotonic() < end:
     asker.sendto(question, (group, 5353))
     try:
         message = parse(asker.recv(9000))
-    except TimeoutError:
+    except socket.timeout:
         continue
     for record in message.additional:
         if record.type == SRV:
@@ -279,6 +279,26 @@ with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
 def flood(host: Namespace, data: bytes, count: int, pause: float = 0.0) -> None:
     """Send a datagram to the group so many times."""
     host.run(sys.executable, "-c", _FLOOD, data.hex(), str(count), str(pause))
+
+
+_MUTANTS = """
+import socket, sys
+from random import Random
+sys.path.insert(0, ".")
+from tests.support.mdns import VECTORS, mutant
+rng, vectors = Random(int(sys.argv[2])), [*VECTORS.values()]
+socks = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(2)]
+socks[0].setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+socks[0].bind(("", 5353))
+for _ in range(int(sys.argv[1])):
+    data = mutant(rng, rng.choice(vectors))
+    rng.choice(socks).sendto(data[:1400], ("224.0.0.251", 5353))
+"""
+
+
+def send_mutants(host: Namespace, count: int, seed: int) -> None:
+    """Damaged messages, from port 5353 and from another one."""
+    host.run(sys.executable, "-c", _MUTANTS, str(count), str(seed))
 
 
 def wakes(pid: int) -> int:

@@ -41,6 +41,7 @@ from tests.lab.mdns import (
     lacks_resolved,
     lacks_zeroconf,
     packed,
+    send_mutants,
     wakes,
     zeroconf,
 )
@@ -485,6 +486,18 @@ def test_a_flood_of_forged_conflicts(crew: Crew, lab: Flat, family: str) -> None
     assert answer is not None and packed(FIRST) in addresses(answer[0])
     listing = crew.client("getdir", server=f"{FIRST}:44444", prefix=lab.hosts[1].prefix)
     assert crew.finish(listing).status == 0
+    no_trace(server)
+
+
+def test_mutants_on_the_wire(crew: Crew, lab: Flat) -> None:
+    """What can be read in them is about another directory, so its names stay."""
+    server = announcing(crew, lab.hosts[0])
+    announced(crew, server)
+    send_mutants(lab.hosts[1], 20_000, 15)
+    crew.read_for(1.1)  # until one-shot questions have their rate again
+    answer = ask(lab.hosts[1], QUESTION)
+    assert answer is not None and packed(FIRST) in addresses(answer[0])
+    assert server.err.count("announced as ") == 1
     no_trace(server)
 
 
