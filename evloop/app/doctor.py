@@ -143,6 +143,7 @@ class Examination:
         "_steps",
         "_then",
         "_timer",
+        "_unicast",
         "evidence",
         "over",
     )
@@ -159,6 +160,7 @@ class Examination:
         self._interface: Interface | None = None
         self._main: Probe | None = None  # of the room, from whose port members are asked
         self._probes: list[Probe] = []
+        self._unicast: Unicast | None = None
         self._answered: dict[bytes, set[int]] = {}  # of members: the asks that they answered
         self._names: dict[bytes, tuple[str, int | None]] = {}  # and their names, and their loss
         self._answers_due = NEVER  # all probes are made: when the asks should be answered
@@ -211,6 +213,8 @@ class Examination:
             self._timer.cancel()
             for probe in self._probes:
                 probe.close()
+            if self._unicast is not None:  # of a probe that was not answered yet
+                self._unicast.sock.close()
 
     def _finish(self, error: EvloopError | None) -> None:
         if not self.over:
@@ -322,7 +326,7 @@ class Examination:
         assert self._link.wire is not None and self._link.address is not None
         peer = self._link.address
         nonce = self._setting.rng.randbytes(8).hex()
-        unicast = Unicast(self._link.wire.own)
+        unicast = self._unicast = Unicast(self._link.wire.own)
 
         def agreed(value: Any) -> None:
             unicast.target = (peer[0], _number_of(value, "udp"), *peer[2:])
@@ -337,8 +341,6 @@ class Examination:
             self._not_probed(error, lambda: self._make_probe(params, fresh))
 
         self._ask("probe", {**params, "nonce": nonce, "udp": unicast.port}, agreed, refused)
-        if self.over:
-            unicast.sock.close()
 
     def _not_probed(self, error: EvloopError, again: Callable[[], object]) -> None:
         """The directory makes no probe, or not now."""

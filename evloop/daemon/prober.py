@@ -98,11 +98,12 @@ class Prober:
     def probe(self, connection: Connection, parameters: dict[str, Any]) -> bytes:
         """Begin a probe; raises Refused."""
         name, place, nonce, udp = requests.read_probe(parameters)
-        group, port = self._place(name, place)
+        from evloop.net.interfaces import choose_interface, has_ipv4, owner_of  # late: few ask
+
+        group, port = self._place(name, place, connection.by_ipv6 and not has_ipv4())
         if not self.allowed:
             raise _no_probe("this directory was started with --no-probe")
         self._check_limits(connection)
-        from evloop.net.interfaces import choose_interface, owner_of  # late: few are ever asked
         from evloop.room.probe import Probe, Unicast
         from evloop.room.reliable.packets import DIRECTORY
 
@@ -174,9 +175,11 @@ class Prober:
         for number in list(self._running):
             self._end(number)
 
-    def _place(self, name: str | None, place: tuple[str, int] | None) -> tuple[str, int]:
+    def _place(
+        self, name: str | None, place: tuple[str, int] | None, ipv6: bool
+    ) -> tuple[str, int]:
         """Where a probe is made. In a room whose members would take a PROBE for text, or have
-        another key, it is on the port beside."""
+        another key, it is on the port beside. `ipv6`: of such a group where it is a fresh one."""
         if name is not None:
             room = self._directory.find(name)
         elif place is not None:
@@ -185,7 +188,7 @@ class Prober:
                 return place[0], beside(place[1])
             room = known
         else:
-            return self._directory.fresh_place(self._rng)
+            return self._directory.fresh_place(self._rng, ipv6)
         return room.address, room.port if room.mode == RELIABLE else beside(room.port)
 
     def _check_limits(self, connection: Connection) -> None:

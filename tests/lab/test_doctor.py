@@ -57,6 +57,31 @@ def test_who_runs_it_is_nobodys_member() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("alone", [False, True])
+def test_ipv6(alone: bool) -> None:
+    """A room of that family, and a fresh group where there is no other family."""
+    with Clinic() as clinic:
+        clinic.build()
+        assert clinic.flat is not None
+        for number, host in enumerate(clinic.flat.hosts, 1):
+            host.ip(f"addr add fd77::{number}/64 dev eth0")
+        clinic.serve()
+        local = ("--server", "127.0.0.1")
+        clinic.client(clinic.directory, *local, "makeroom", "six", "ff15::7", "5751")
+        clinic.address = "[fd77::1]"
+        for number, host in enumerate(clinic.flat.hosts[: 2 * alone], 1):
+            host.ip(f"addr del 10.77.0.{number}/24 dev eth0")
+        clinic.words = ["doctor"] if alone else ["doctor", "six"]
+        found = clinic.doctor()
+        assert not found.ids("bad", "unknown") and found.of("interface")["evidence"]["address"]
+        drop = "ip6 daddr ff00::/8 udp dport 1024-65535 drop"
+        rule(clinic.me, "input priority 0", drop)
+        found = clinic.doctor()
+    assert found.ids("bad") == {"firewall_in"}
+    assert "ip6 daddr ff00::/8" in found.of("firewall_in")["do"]
+
+
+@pytest.mark.slow
 def test_mended_by_what_it_says() -> None:
     """The rule that it prints is typed as it stands, and then all is well."""
     with Clinic() as clinic:
