@@ -32,7 +32,7 @@ from evloop.app.limits import (
 from evloop.app.view import RoomView
 from evloop.base.errors import EvloopError, Refused
 from evloop.base.names import check_nickname, display, fold, place_of, quoted
-from evloop.directory.protocol import PLAIN
+from evloop.directory.protocol import PLAIN, RELIABLE
 from evloop.room.events import ME, TEXT
 from evloop.room.limits import HISTORY_MESSAGES_MAX
 from evloop.system.files import write_new
@@ -94,7 +94,14 @@ class Chat:
         self.sent = 0  # datagrams with something said, counted when the room is left
         self._asked: set[str] = set()  # lines that were asked about
         self.view = RoomView(
-            loop, frontend, room.session, entry.name, style, plain=plain, on_line=self._opened
+            loop,
+            frontend,
+            room.session,
+            entry.name,
+            style,
+            place=place_of(entry.address, entry.port),
+            plain=plain,
+            on_line=self._opened,
         )
         self._loop = loop
         self._frontend = frontend
@@ -115,7 +122,8 @@ class Chat:
     def move(self, address: str, port: int) -> None:
         """The room's sockets are at another place now: the talk goes on there."""
         self.place = address, port
-        self.room.move(place_of(address, port))
+        self.view.place = place_of(address, port)
+        self.room.move(self.view.place)
 
     def start(self) -> None:
         """Begin to send and to receive in the room."""
@@ -270,7 +278,10 @@ class Chat:
         self._note(report.note(f"{quoted(name)} is not shown any more on this screen{here}"))
 
     def _do_stats(self, arguments: list[str]) -> None:
-        for line in report.stats_lines({**self.room.stats(), **self.view.counts()}):
+        group, port = self.place
+        mode = PLAIN if self.plain else RELIABLE
+        where = {**self.room.way(), "group": group, "port": str(port), "mode": mode}
+        for line in report.stats_lines({**self.room.stats(), **self.view.counts()}, where):
             self._note(line)
 
     def _do_doctor(self, arguments: list[str]) -> None:
@@ -365,6 +376,8 @@ class Chat:
         for event in events:
             if self.state != OVER:
                 self._loop.guard(self, self.view.show, event)
+                if event.what == "deaf":
+                    self._count(self, self._counted_while_deaf)
 
     def _opened(self) -> None:
         """Something is about to be shown: say first where we are."""
@@ -372,7 +385,12 @@ class Chat:
             return
         self.state = TALKING
         self._opening.move(float("inf"))
-        self.view.enter()
+        self.view.enter(self.room.where)
+
+    def _counted_while_deaf(self, members: int) -> None:
+        """Nobody is heard. Is anybody there, by the directory?"""
+        if members == 1:
+            self.room.give_up()
 
     def _look_alone(self) -> None:
         """Nothing was heard for ALONE_S: give a hint if the directory counts others here."""
@@ -383,6 +401,8 @@ class Chat:
             if members > 1 and self.state != OVER:
                 by = self.room.transport.describe()
                 self.view.note(report.alone(members, by), "")
+                if not self.plain:  # where silence is no sign
+                    self.room.rejoin()
 
         self._count(self, counted)
 

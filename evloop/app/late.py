@@ -54,19 +54,39 @@ def steps() -> Iterator[None]:
     import evloop.app.invite
 
     yield
-    import evloop.app.remarks
+    import evloop.app.remarks  # noqa: F401
 
     yield
+    yield from _rooms()
+
+
+def _rooms() -> Iterator[None]:
+    """What a room needs, and what follows the network."""
     import evloop.app.chat
 
     yield
     import evloop.net.compat
 
     yield
+    import evloop.net.links
+
+    yield
+    import evloop.net.netlink
+
+    yield
+    import evloop.directory.doubt
+
+    yield
     import evloop.net.interfaces
 
     yield
     import evloop.net.multicast
+
+    yield
+    import evloop.room.attachment
+
+    yield
+    import evloop.app.network
 
     yield
     import evloop.room.live

@@ -13,6 +13,7 @@ TOKEN_CHARS_MAX = 128  # that a client keeps; a server of another version may ma
 CONFIRM_S = 5.0  # after the last datagram: how long the end of a pipe waits for confirmation
 PROGRESS_ROOMS = 2_000  # rooms of a listing after which its progress is shown
 NEWS_FOLD_S = 2.0  # joins and parts within it become one line
+DEAF_TOLD = 3  # times that a group was joined anew in vain; then a person is told
 ALONE_S = 8.0  # of silence in a room where others should be, then a hint
 BELL_S = 5.0  # at most one bell in it
 CONFIRM_SETTLE_S = 0.5  # members that are present and not yet heard are heard within it

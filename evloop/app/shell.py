@@ -19,7 +19,7 @@ from evloop.app.startup import doctor
 from evloop.app.style import Stamps, Style
 from evloop.base.errors import INTERNAL, INTERRUPTED, EvloopError, Refused
 from evloop.base.names import place_of, quoted
-from evloop.directory.client import READY, DirectoryClient
+from evloop.directory.client import DirectoryClient
 from evloop.net.stream import Hub, Stream
 from evloop.system.files import keep_name
 from evloop.system.loop import Loop
@@ -35,9 +35,9 @@ if TYPE_CHECKING:
     from typing import Any
 
     from evloop.app.chat import Chat
+    from evloop.app.network import Network
     from evloop.app.presence import Presence
     from evloop.directory.protocol import RoomEntry
-    from evloop.net.interfaces import Interface
     from evloop.room.live import LiveRoom
     from evloop.terminal.frontend import Frontend
 
@@ -91,6 +91,7 @@ class Client:
         self._ending = False
         self._away = False  # the directory was lost, and the user was told
         self._random: Random | None = None
+        self._follower: Network | None = None
         self.style = Style(options.json, _escape_text(options.escape), Stamps(options.time, wall))
         self.frontend: Frontend = open_frontend(loop, options, self._output_gone, is_command)
         self.frontend.owner = self
@@ -294,7 +295,12 @@ class Client:
                 if self.frontend.is_terminal:
                     self.loop.defer(self._load_late)
                     return
+<<<<<<< HEAD
         except ImportError:  # the command that needs the module will report it
+=======
+            self._network()
+        except ImportError:  # what needs it will say so
+>>>>>>> main
             return
 
     def show_prompt(self) -> None:
@@ -408,10 +414,17 @@ class Client:
         self.frontend.hold(False)
         self.on_chat(self.chat)
 
+    def _network(self) -> Network:
+        """Which interface a room takes; and from the first call on, what follows the network."""
+        if self._follower is None:
+            from evloop.app.network import Network
+
+            self._follower = Network(self.loop, self.link, self._rooms, self.options.interface)
+        return self._follower
+
     def _live_room(self, address: str, port: int, mode: str, members: int) -> LiveRoom:
         """The room at `address` and `port` on its sockets; SetupError when they cannot be had.
         `members`: how many the directory counts there."""
-        from evloop.net.multicast import MulticastTransport
         from evloop.room.live import LiveRoom
 
         session = SESSIONS[mode](
@@ -421,22 +434,12 @@ class Client:
             rng=self.rng(),
             now=self.loop.now,
         )
-        choose = self._chooser(address)
-        transport = MulticastTransport(self.loop, address, port, choose, self.options.ttl)
+        transport, attachment = self._network().open(address, port, self.options.ttl)
         if mode == "plain":
             session.is_own = lambda source: source == transport.source
         else:  # else many clients that enter at once would all send as if they were alone
             session.expect(members)
-        return LiveRoom(self.loop, transport, session, self.wall)
-
-    def _chooser(self, address: str) -> Callable[[], Interface]:
-        """What says, now and later, by which interface that group is reached."""
-        from evloop.net.interfaces import choose_interface
-
-        link, wanted = self.link, self.options.interface
-        return lambda: choose_interface(
-            address, wanted, link.address if link.state == READY else None
-        )
+        return LiveRoom(self.loop, transport, session, self.wall, attachment)
 
     def _made_again(self, value: object) -> None:
         """The client has made the user's room again: keep its token."""
@@ -444,7 +447,7 @@ class Client:
 
     def _move_room(self, chat: Chat, address: str, port: int) -> None:
         """The same session on new sockets at another place; SetupError: they cannot be had."""
-        chat.room.transport.move(address, port, self._chooser(address))
+        self._network().move(chat.room, address, port)
         chat.move(address, port)
 
     def rng(self) -> Random:

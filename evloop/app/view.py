@@ -13,6 +13,7 @@ from evloop.app.limits import (
     BELL_S,
     CLOCK_STEADY_S,
     CLOCK_WRONG_S,
+    DEAF_TOLD,
     FOLD_BURST,
     FOLD_PER_S,
     FOLD_SENDERS_MAX,
@@ -37,7 +38,9 @@ if TYPE_CHECKING:
 
     from evloop.app.style import Style
     from evloop.room.events import (
+        Blocked,
         Conflict,
+        Deaf,
         Event,
         Fault,
         Foreign,
@@ -104,6 +107,7 @@ class RoomView:
         "heard",
         "hidden",
         "name",
+        "place",
         "remarks",
         "speakers",
     )
@@ -116,11 +120,13 @@ class RoomView:
         name: str,
         style: Style,
         *,
+        place: str,
         plain: bool,
         on_line: Callable[[], object],
     ) -> None:
         now = loop.now
         self.name = name
+        self.place = place
         self.heard = False
         self.hidden = 0  # lines of members that are ignored
         self.speakers: dict[str, None] = {}
@@ -165,10 +171,10 @@ class RoomView:
             for text in texts:
                 self.note(text, "")
 
-    def enter(self) -> None:
-        """The first line: where we are, and with whom."""
+    def enter(self, where: str) -> None:
+        """The first line: where we are, by which way, and with whom."""
         names = self.remarks.taken_names("here")
-        self.remark(report.entered(self.name, names, self._style.escape))
+        self.remark(report.entered(self.name, names, self._style.escape, where))
         self._tell_namesakes()
 
     def pumped(self) -> None:
@@ -420,7 +426,14 @@ class RoomView:
             self.note(report.unheard(self.label(event)), "")
 
     def _trouble(self, event: Trouble) -> None:
-        self.note(report.trouble(event.why), "")
+        self.note(report.trouble(event.why, event.where), "")
+
+    def _blocked(self, event: Blocked) -> None:
+        self.note(report.blocked(self.place), "")
+
+    def _deaf(self, event: Deaf) -> None:
+        if event.times == DEAF_TOLD:
+            self.note(report.deaf(), "")
 
     def _foreign(self, event: Foreign) -> None:
         self.note(report.foreign(event.mode), "")
@@ -457,6 +470,8 @@ EVENTS: dict[str, Callable[[RoomView, Any], None]] = {
     "conflict": RoomView._conflict,
     "unheard": RoomView._unheard,
     "trouble": RoomView._trouble,
+    "blocked": RoomView._blocked,
+    "deaf": RoomView._deaf,
     "foreign": RoomView._foreign,
     "fault": RoomView._fault,
     "full": RoomView._full,

@@ -11,11 +11,20 @@
 A connection that the operator has ended (`closing` with `final`) is not made anew by itself: to
 come back after two seconds would undo his `kick`. It is idle, and `on_lost` gets inf.
 
+<<<<<<< HEAD
 When a connection that the user asked for fails, the failure is reported and no further try is made:
 the user is there and decides. One that was ready and is lost is made anew, without end, with
 back-off and jitter. Of several targets (`--server A,B`) the next one is tried when one does not
 answer: at once on behalf of the user, and with each back-off when the connection was lost.
 `redirect` adds one that was found.
+=======
+When the network changes who waits tries at once, and who is ready may doubt it (`doubt`).
+
+A connection that the user asked for and that fails is told and given up: he is there and decides.
+One that was ready and is lost comes back by itself, with back-off and jitter, for ever. Of several
+targets (`--server A,B`) the next one is tried when one does not answer: at once on behalf of the
+user, and with each back-off when the connection was lost. `redirect` adds one that was found.
+>>>>>>> main
 """
 
 from __future__ import annotations
@@ -60,6 +69,8 @@ if TYPE_CHECKING:
     from random import Random
     from typing import Any
 
+    from evloop.directory.doubt import Doubt
+    from evloop.net.links import Link
     from evloop.net.stream import Hub
     from evloop.net.tls import TlsPipe
     from evloop.system.loop import Loop, Watch
@@ -178,6 +189,9 @@ class DirectoryClient:
         self._tries = 0
         self._why = ""
         self._final = False  # the directory does not want this connection back
+        self.own = ""  # our address of the connection
+        self._hurry = False  # the next try need not wait
+        self._doubt: Doubt | None = None  # with the first change of the network
         self._timer = loop.call_at(float("inf"), self._on_timer)
         self._unanswered = Timeouts(loop, REQUEST_S_MAX, self._silent)
 
@@ -207,8 +221,7 @@ class DirectoryClient:
             # Should it be wrong, those that were given are tried again; an earlier find is gone.
             self._targets = [found, *(it for it in self._targets if not it.addresses)]
             self._at = 0
-            self._drop()
-            self._resolve()
+            self._try_now()
 
     def close(self) -> None:
         """Be idle; pending requests end with an error."""
@@ -236,6 +249,28 @@ class DirectoryClient:
             raise Unreachable("not connected; connect [HOST[:PORT]] connects to a directory")
         self._ask(method, params, done)
         self._unanswered.start(self._ids)
+
+    def network_changed(self, before: tuple[Link, ...], links: tuple[Link, ...]) -> None:
+        """The interfaces of this machine were `before` and are `links` now."""
+        from evloop.directory.doubt import Doubt  # late: the first prompt does without
+        from evloop.net.links import arrived
+
+        if self._doubt is None:
+            self._doubt = Doubt(self._loop, self)
+        if self.state == READY:
+            self._doubt.network_changed(before, links, self._loop.now)
+        elif self.state != IDLE and arrived(before, links):
+            self._try_now()
+
+    def connect_anew(self, why: str) -> None:
+        """Give up the connection because of `why`, and make another one at once."""
+        if self.wire is not None:
+            self._why, self._hurry = why, True
+            self.wire.abort(why)
+
+    def _try_now(self) -> None:
+        self._drop()
+        self._resolve()
 
     # -- on the way to ready -----------------------------------------------------------------
 
@@ -291,6 +326,7 @@ class DirectoryClient:
             self._why = why_not_connected(self.address, error)
             self._next_address()
             return
+        self.own = str(sock.getsockname()[0]).partition("%")[0].removeprefix("::ffff:")
         self._connecting.release = nothing  # from now on it is the stream's
         self._connecting.close()
         self._connecting = None
@@ -375,13 +411,20 @@ class DirectoryClient:
         self.state = WAITING
         self._tries += 1
         most = min(RECONNECT_S_MAX, RECONNECT_S_MIN * 2 ** min(self._tries - 1, 10))
-        delay = most * (0.5 + 0.5 * self._rng().random())
-        self._at = (self._at + 1) % len(self._targets)
+        delay = 0.0 if self._hurry else most * (0.5 + 0.5 * self._rng().random())
+        self._at = (self._at + (not self._hurry)) % len(self._targets)
+        self._hurry = False
         self._timer.move(self._loop.now + delay)
         self.on_lost(why, delay)
 
     def _drop(self) -> None:
+<<<<<<< HEAD
         """Release the look-up, the sockets and the timer of this try."""
+=======
+        """Let go of everything that this try holds."""
+        if self._doubt is not None:
+            self._doubt.settle()
+>>>>>>> main
         self._timer.move(float("inf"))
         if self._lookup is not None:
             self._lookup.cancel()

@@ -47,6 +47,8 @@ assert KEEPSAKE_LINES_MAX * (KEEPSAKE_KEY_CHARS_MAX + 80) < KEEPSAKE_BYTES_MAX
 # -- the client ----------------------------------------------------------------------------------
 
 CONNECT_S_MAX = 5.0  # for each address, and for the directory's first word
+ADDRESS_AWAY_S = 1.5  # our address of a connection may come back; then the connection works again
+PING_S_MAX = 3.0  # for an answer after the network has changed; then it is connected anew
 REQUEST_S_MAX = 10.0  # for an answer; then the connection is as good as gone, and made anew
 RECONNECT_S_MIN = 0.5  # the first back-off; doubled each time
 RECONNECT_S_MAX = 30.0

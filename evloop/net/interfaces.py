@@ -284,10 +284,10 @@ class Chooser:
 
     `wanted`: what the user said (a name or an address), which is then not second-guessed; an
     address stands for its interface when it is gone. `directory()`: numeric socket address of the
-    directory, (host, port, ...), or None.
+    directory, (host, port, ...), or None. `chosen`: what it said last.
     """
 
-    __slots__ = ("_directory", "_group", "_name", "wanted")
+    __slots__ = ("_directory", "_group", "_name", "chosen", "wanted")
 
     def __init__(
         self,
@@ -299,9 +299,15 @@ class Chooser:
         self.wanted = wanted
         self._directory = directory
         self._name = ""  # of the interface that had the wanted address
+        self.chosen: Interface | None = None
 
     def __call__(self, links: tuple[Link, ...] | None = None) -> Interface:
         """By the table of now, or by `links`. SetupError: there is none, or it cannot do it."""
+        self.chosen = None
+        self.chosen = chosen = self._choose(links)
+        return chosen
+
+    def _choose(self, links: tuple[Link, ...] | None) -> Interface:
         known = read_links() if links is None else links
         if not known:
             return _untold(self.wanted)

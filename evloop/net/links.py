@@ -151,6 +151,23 @@ def why_away(link: Link | None, name: str, address: str) -> str:
     return ""
 
 
+def arrived(before: Sequence[Link], links: Sequence[Link]) -> bool:
+    """Whether there is a carrier or an address that was not there before; loopback does not count.
+
+    What could not be reached before may be reached now.
+    """
+    known = {link.ifindex: link for link in before}
+    for link in links:
+        if link.flags & (UP | RUNNING | LOOPBACK) != UP | RUNNING:
+            continue
+        was = known.get(link.ifindex)
+        if was is None or was.epoch != link.epoch or not was.flags & RUNNING:
+            return True
+        if {own.text for own in link.addresses} - {own.text for own in was.addresses}:
+            return True
+    return False
+
+
 def find(links: Sequence[Link], wanted: str, zone: str = "") -> Link | None:
     """The interface that has the name or the canonical address `wanted`."""
     by_address = holder(links, wanted, zone)

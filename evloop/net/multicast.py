@@ -9,7 +9,8 @@ A room has two sockets (each choice was tried against its alternatives):
                the last of several processes on this host that bound it)
 
 Both are non-blocking. An empty datagram is b"", not the end of anything. After a change of the
-machine's addresses `sendto` fails (EINVAL, ENETUNREACH...): open both anew.
+machine's addresses `sendto` fails (EINVAL, ENETUNREACH...): open both anew. After a carrier was
+lost nothing fails, and nobody on the network is told that the group is joined: leave and join.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from evloop.net.limits import (
     DATAGRAMS_PER_WAKE_MAX,
     RECEIVE_BUFFER_BYTES,
 )
+from evloop.net.links import is_on_link
 from evloop.system.timers import nothing
 
 TYPE_CHECKING = False
@@ -80,16 +82,33 @@ def open_receiver(group: str, port: int, interface: Interface) -> socket.socket:
             # socket that joined it, by whatever interface they came.
             compat.hear_one_interface(sock, interface.name)
             sock.bind((group, port, 0, interface.ifindex))
-            packed = socket.inet_pton(socket.AF_INET6, group)
-            member = packed + pack("@I", interface.ifindex)
-            compat.need(sock, socket.IPPROTO_IPV6, "IPV6_JOIN_GROUP", member)
         else:
             sock.bind((group, port))
-            compat.join_ipv4(sock, group, interface)
+        join(sock, group, interface)
     except OSError as error:
         sock.close()
         raise _explained(error, group, port, interface) from None
     return sock
+
+
+def join(sock: socket.socket, group: str, interface: Interface) -> None:
+    """Be a member of `group` by `interface`; OSError."""
+    if ":" in group:
+        compat.need(sock, socket.IPPROTO_IPV6, "IPV6_JOIN_GROUP", _member_v6(group, interface))
+    else:
+        compat.join_ipv4(sock, group, interface)
+
+
+def leave(sock: socket.socket, group: str, interface: Interface) -> None:
+    """Be one no more; OSError: who is none already."""
+    if ":" in group:
+        compat.need(sock, socket.IPPROTO_IPV6, "IPV6_LEAVE_GROUP", _member_v6(group, interface))
+    else:
+        compat.leave_ipv4(sock, group, interface)
+
+
+def _member_v6(group: str, interface: Interface) -> bytes:
+    return socket.inet_pton(socket.AF_INET6, group) + pack("@I", interface.ifindex)
 
 
 def open_sender(group: str, port: int, interface: Interface, ttl: int) -> socket.socket:
@@ -102,7 +121,9 @@ def open_sender(group: str, port: int, interface: Interface, ttl: int) -> socket
     need = compat.need
     try:
         if ":" in group:
-            sock.bind(("::", 0))
+            # Bound, so that what comes back to us has our source; "::" where no address is told.
+            scope = interface.ifindex if is_on_link(interface.address) else 0
+            sock.bind((interface.address if ":" in interface.address else "::", 0, 0, scope))
             need(sock, socket.IPPROTO_IPV6, "IPV6_MULTICAST_IF", interface.ifindex)
             need(sock, socket.IPPROTO_IPV6, "IPV6_UNICAST_HOPS", max(ttl, 1))
         else:
@@ -156,6 +177,8 @@ class MulticastTransport:
     cannot be had.
     """
 
+    echoes = True  # a group hears itself
+
     __slots__ = (
         "_address",
         "_choose",
@@ -193,9 +216,9 @@ class MulticastTransport:
         self.watches: list[Watch] = []
         self._open()
 
-    def _open(self) -> None:
+    def _open(self, interface: Interface | None = None) -> None:
         """Open both sockets; those of before are closed only once the new ones are there."""
-        interface = self._choose()
+        interface = interface or self._choose()
         receiver = open_receiver(self._address, self._port, interface)
         try:
             sender = open_sender(self._address, self._port, interface, self._ttl)
@@ -229,9 +252,18 @@ class MulticastTransport:
             raise
         return True
 
-    def reopen(self) -> None:
-        """Open the sockets anew, by the interface of now; SetupError: nothing has changed."""
-        self._open()
+    def leave(self) -> None:
+        """Leave the group; the sockets stay. OSError."""
+        leave(self._receiver, self._address, self.interface)
+
+    def join(self) -> None:
+        """Join it again; OSError."""
+        join(self._receiver, self._address, self.interface)
+
+    def reopen(self, interface: Interface | None = None) -> None:
+        """Open the sockets anew, by `interface` or the one chosen now; SetupError: nothing has
+        changed."""
+        self._open(interface)
 
     def move(self, address: str, port: int, choose: Callable[[], Interface]) -> None:
         """Be at another group and port from now on, by the interface that `choose` says.

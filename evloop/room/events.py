@@ -9,7 +9,9 @@
     lost      Lost      sender name count                         delivery            a remark
     conflict  Conflict  sender name seq                           message_log         a remark
     unheard   Unheard   sender name                               session             a sentence
-    trouble   Trouble   why                                       live                a sentence
+    trouble   Trouble   why where                                 live                a sentence
+    blocked   Blocked   times                                     live                a sentence
+    deaf      Deaf      times                                     live                a sentence
     foreign   Foreign   mode                                      plain               a sentence
     full      Full      table                                     message_log         a sentence
     fault     Fault     error                                     live                a sentence
@@ -27,7 +29,10 @@
               "early" shown before what its sender had seen; "plain" text of an unknown sender
     verified  whether a key of the room proves the sender
     why       of left: "bye" or "silent" (not heard for too long); of trouble: why nothing can be
-              sent, "" when that is over
+              sent, "" when that is over, or when the room is elsewhere now
+    where     the interface and the address by which the room is entered now, for people
+    times     how often something sent to the group did not come back; how often the group was
+              joined anew since nobody is heard
     table     what strangers filled: "gaps", "senders", "members", "claims" or "history"; told once
               a flood
     error     an unexpected exception in this program that was caught, told once a room
@@ -57,7 +62,9 @@ Renamed = namedtuple("Renamed", "what sender old name")
 Lost = namedtuple("Lost", "what sender name count")
 Conflict = namedtuple("Conflict", "what sender name seq")
 Unheard = namedtuple("Unheard", "what sender name")  # it is here, and does not hear me
-Trouble = namedtuple("Trouble", "what why")
+Trouble = namedtuple("Trouble", "what why where", defaults=("",))
+Blocked = namedtuple("Blocked", "what times")
+Deaf = namedtuple("Deaf", "what times")
 Foreign = namedtuple("Foreign", "what mode")
 Full = namedtuple("Full", "what table")
 Fault = namedtuple("Fault", "what error")
@@ -72,6 +79,8 @@ TABLE: dict[str, Any] = {
     "conflict": Conflict,
     "unheard": Unheard,
     "trouble": Trouble,
+    "blocked": Blocked,
+    "deaf": Deaf,
     "foreign": Foreign,
     "full": Full,
     "fault": Fault,
@@ -87,6 +96,8 @@ if TYPE_CHECKING:
         | Conflict
         | Unheard
         | Trouble
+        | Blocked
+        | Deaf
         | Foreign
         | Full
         | Fault

@@ -17,6 +17,17 @@ assert PLAIN_DATAGRAM_BYTES_MAX > NICKNAME_BYTES_MAX + 8
 
 FAULT_PAUSE_S = 1.0  # after an exception in a session's timer: it must not keep the loop busy
 
+# -- the network of a room -----------------------------------------------------------------------
+
+NETWORK_GONE_S = 2.0  # a carrier or a device that is gone for so long is told, or another is taken
+ADDRESS_GONE_S = 1.5  # an address alone: DHCP gives another, or the same one again
+SEND_FAILS_S = 2.0  # what the network refuses for so long is told
+REJOIN_GAP_S = 0.05  # from leaving to joining: others on this machine must have left, too
+REOPEN_AGAIN_S = 1.0  # sockets that could not be had are tried again
+DEAF_AGAIN_S = 60.0  # while others should be heard and are not, the group is joined anew so often
+OWN_BACK_S = 1.0  # what was sent to the group has come back to us by then ...
+OWN_LOST_MAX = 3  # ... and if it did not so often, one after the other, something drops it
+
 # -- the reliable room ---------------------------------------------------------------------------
 
 HISTORY_MESSAGES_MAX = 4_096

@@ -57,6 +57,8 @@ class PlainSession:
         "sender_id",
     )
 
+    repairs = False
+
     def __init__(
         self,
         *,
@@ -189,6 +191,9 @@ class PlainSession:
     def confirmers(self) -> tuple[int, int]:
         """(members that confirmed, members asked): nobody."""
         return (0, 0)
+
+    def solicit(self) -> None:
+        """There is nothing to ask the others for."""
 
     def unheard_by(self) -> set[bytes]:
         """Nobody tells whom he hears."""

@@ -74,10 +74,11 @@ def note(text: str) -> str:
     return f"-- {text} --"
 
 
-def entered(room: str, names: Sequence[str], escape: str) -> str:
-    """The line with which chat mode begins."""
+def entered(room: str, names: Sequence[str], escape: str, where: str = "") -> str:
+    """The line with which chat mode begins; `where`: by which way."""
     company = f" with {_names(names, NAMES_ENTERED_MAX)}" if names else ""
-    return note(f"in {display(room)}{company}. {escape} or /leave goes back")
+    way = f" ({display(where)})" if where else ""
+    return note(f"in {display(room)}{way}{company}. {escape} or /leave goes back")
 
 
 def alone(members: int, interface: str) -> str:
@@ -202,11 +203,25 @@ def directory_back(endpoint: str) -> str:
     return note(f"the directory {endpoint} is back")
 
 
-def trouble(why: str) -> str:
-    """Nothing can be sent because of `why`; "": that is over."""
+def trouble(why: str, where: str = "") -> str:
+    """Nothing can be sent because of `why`; "": that is over, and we are in by `where`."""
     if why:
-        return note(f"cannot send: {why}; what is said now comes when the network is back")
-    return note("the network is back")
+        text = display(why)
+        return note(f"cannot send: {text}; what is said now comes when the network is back")
+    return note(f"the network is back ({display(where)})" if where else "the network is back")
+
+
+def blocked(place: str) -> str:
+    """What we send to the group does not come back to us, which the kernel alone does."""
+    return note(f"this machine's firewall drops what comes to {place}; doctor says more")
+
+
+def deaf() -> str:
+    """Joining the group anew does not help."""
+    return note(
+        "still nobody is heard, although this machine joins the group anew every minute; doctor"
+        " says more"
+    )
 
 
 def fault(error: str) -> str:
@@ -285,10 +300,11 @@ def who_lines(
     ]
 
 
-def stats_lines(stats: dict[str, int]) -> list[str]:
-    """`/stats`: every counter that is not zero, and known, in the order given."""
+def stats_lines(stats: dict[str, int], where: dict[str, str] | None = None) -> list[str]:
+    """`/stats`: where the room is, then every counter that is not zero, and known, in order."""
     known = [(key, value) for key, value in stats.items() if (key, value) != UNKNOWN_LOSS]
-    rows = [(key.replace("_", " "), value) for key, value in known if value]
+    rows: list[tuple[str, object]] = [(key, display(text)) for key, text in (where or {}).items()]
+    rows += [(key.replace("_", " "), value) for key, value in known if value]
     wide = max((len(key) for key, _ in rows), default=0)
     return [f"  {key:{wide}}  {value}" for key, value in rows] or ["  nothing yet"]
 

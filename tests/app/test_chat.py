@@ -33,6 +33,7 @@ from evloop.app.limits import (
 from evloop.app.style import Stamps
 from evloop.app.view import names_me
 from evloop.base.errors import EvloopError, Refused
+from evloop.room.events import Blocked, Deaf, Trouble
 from evloop.terminal import report
 from tests.support.chats import BOB, EVE, ME, World, message
 
@@ -537,3 +538,33 @@ def test_the_frontend_is_told_which_messages_are_ones_own(world: World) -> None:
     world.wait(HERE_S)
     world.hear(message("mine", ME, "Mel"), message("his"))
     assert world.frontend.own == 1
+
+
+def test_who_should_be_heard_and_is_not_has_the_group_joined_anew(world: World) -> None:
+    world.members = 3
+    chat = world.enter()
+    world.wait(ALONE_S)
+    assert world.room.rejoined == 1
+    counted = world.counted
+    chat.events([Deaf("deaf", 1)])
+    assert world.counted == counted + 1 and world.room.given_up == 0
+    world.members = 1  # they have all left
+    chat.events([Deaf("deaf", 2)])
+    assert world.room.given_up == 1
+
+
+def test_a_silent_plain_room_is_left_as_it_is(world: World) -> None:
+    world.members = 3
+    world.enter(plain=True)
+    world.wait(ALONE_S)
+    assert world.room.rejoined == 0
+
+
+def test_the_network_in_words(world: World) -> None:
+    chat = world.enter()
+    chat.events([Trouble("trouble", "eth0 is gone"), Trouble("trouble", "", "wlan0, 192.0.2.9")])
+    chat.events([Blocked("blocked", 3), *(Deaf("deaf", times) for times in range(1, 6))])
+    said = world.frontend.notes
+    assert "-- the network is back (wlan0, 192.0.2.9) --" in said
+    assert sum("firewall drops what comes to 239" in line for line in said) == 1
+    assert sum("joins the group anew every minute" in line for line in said) == 1

@@ -98,10 +98,12 @@ assert not hasattr(select, "epoll") and selectors.DefaultSelector is selectors.S
 for name in ("AF_NETLINK", "SO_BINDTODEVICE", "TCP_KEEPIDLE", "SOCK_CLOEXEC"):
     assert not hasattr(socket, name), name
 assert not os.path.exists("/proc/self")
-from evloop.net import compat, links
+from evloop.net import compat
 assert not compat.LINUX and compat.DARWIN
 loopback = [it for it in compat.addresses() if it.address == "127.0.0.1"]
-assert len(loopback) == 1 and loopback[0].flags & links.LOOPBACK
+assert len(loopback) == 1 and loopback[0].flags & 0x8
+assert loopback[0].prefix == 8
+assert all(it.flags & 0x1000 for it in compat.addresses() if not it.flags & 0x8 and it.flags & 0x40)
 sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 assert not compat.ask(sock, socket.SOL_SOCKET, 25, b"lo")
 sock.close()

@@ -263,7 +263,7 @@ def test_a_room_may_have_a_colon_in_its_name() -> None:
         assert client(*at, "chat", "a:5") == (
             0,
             "",
-            "-- in a:5. Ctrl-] or /leave goes back --\n-- left a:5 --\n",
+            "-- in a:5 (lo, 127.0.0.1). Ctrl-] or /leave goes back --\n-- left a:5 --\n",
         )
     finally:
         server.close()

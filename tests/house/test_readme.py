@@ -50,6 +50,8 @@ def test_the_transcript_is_what_happens(server: Process) -> None:
         for said, meant in zip(("239.255.7.1", "5751"), place):
             command = command.replace(said, meant)
             expected = [line.replace(said, meant) for line in expected]
+        # A reader's interface; this test stays on the machine.
+        expected = [line.replace("(eth0, 192.0.2.33)", "(lo, 127.0.0.1)") for line in expected]
         done = subprocess.run(
             ["sh", "-c", command.replace("python3", sys.executable) + " 2>&1"],
             check=False,

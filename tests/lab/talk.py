@@ -40,6 +40,8 @@ class Person:
         *options: str,
         room: str = ROOM,
         mode: str = "",
+        interface: str = "eth0",
+        server: str | None = None,
     ) -> None:
         self.name = name
         self.host = host
@@ -50,7 +52,8 @@ class Person:
             *options,
             mode=mode,
             prefix=host.prefix,
-            EVLOOP_INTERFACE="eth0",
+            server=server,
+            EVLOOP_INTERFACE=interface,
         )
         self._read = 0
         self._objects: list[dict[str, Any]] = []
@@ -93,7 +96,7 @@ class Person:
     def stats(self, crew: Crew) -> dict[str, int]:
         """The counters that /stats shows."""
         rows = [line.rsplit(None, 1) for line in self.notes(crew, "/stats")]
-        return {row[0].strip().replace(" ", "_"): int(row[1]) for row in rows if len(row) == 2}
+        return {row[0].strip().replace(" ", "_"): int(row[1]) for row in rows if row[-1].isdigit()}
 
 
 def _seconds(at: str) -> float:

@@ -28,6 +28,8 @@ from evloop.net.limits import (
 from evloop.net.multicast import (
     destination,
     granted_buffer,
+    join,
+    leave,
     open_receiver,
     open_sender,
     receive,
@@ -505,3 +507,43 @@ def test_readiness_is_seen_by_select(sockets: Sockets) -> None:
     receiver, sender = sockets.receiver(), sockets.sender()
     sender.sendto(b"", (GROUP, PORT))
     assert select.select([receiver], [], [], 0)[0] == [receiver]
+
+
+def test_a_group_is_left_and_joined_without_closing_anything(sockets: Sockets) -> None:
+    receiver, sender = sockets.receiver(), sockets.sender()
+
+    def arrives(text: bytes) -> bool:
+        sender.sendto(text, (GROUP, PORT))
+        return heard(receiver) == [text]
+
+    for _ in range(2):
+        assert arrives(b"in")
+        leave(receiver, GROUP, LOOPBACK)
+        assert not arrives(b"out")
+        with pytest.raises(OSError, match="Cannot assign requested address"):
+            leave(receiver, GROUP, LOOPBACK)
+        join(receiver, GROUP, LOOPBACK)
+
+
+@namespaced
+def test_an_ipv6_group_too_and_what_comes_back_has_our_source() -> None:
+    setup = "add lan0 192.0.2.2/24\nip addr add fe80::7/64 dev lan0 nodad"
+    program = """
+import select
+from evloop.net.interfaces import choose_interface
+from evloop.net.multicast import *
+for group in ("ff15::7", "ff12::7"):
+    interface = choose_interface(group, None, None)
+    receiver = open_receiver(group, 5751, interface)
+    sender = open_sender(group, 5751, interface, 1)
+    def arrives():
+        sender.sendto(b"x", destination(group, 5751, interface))
+        return bool(select.select([receiver], [], [], 0.3)[0]) and receive(receiver)
+    print(interface.address.startswith("fe80::"), arrives() == [(b"x", sender.getsockname())])
+    leave(receiver, group, interface)
+    print(arrives())
+    join(receiver, group, interface)
+    print(len(arrives()))
+"""
+    out = in_namespace(NET + setup, program).splitlines()
+    assert out == ["True True", "False", "1"] * 2

@@ -205,7 +205,7 @@ def test_a_network_that_is_away_is_told_once_and_its_return(
     monkeypatch.undo()
     world.session.out = [(b"x", None)]
     room.pump()
-    assert world.told[1:] == [Trouble("trouble", "")]
+    assert world.told[1:] == [Trouble("trouble", "", "lo")]
 
 
 def test_closing_from_inside_an_event_is_fine(world: World) -> None:
@@ -395,6 +395,8 @@ class Ether:
 class InMemory:
     """One member's transport on an `Ether`."""
 
+    echoes = True
+
     def __init__(self, ether: Ether) -> None:
         self.source: object = object()
         self._ether = ether
@@ -417,7 +419,12 @@ class InMemory:
         if not self.closed:
             self._deliver([(data, source)])
 
-    def reopen(self) -> None: ...
+    def leave(self) -> None: ...
+
+    def join(self) -> None: ...
+
+    def reopen(self, interface: object = None) -> None: ...
+
     def move(self, address: str, port: int, choose: Callable[[], Any]) -> None: ...
 
     def close(self) -> None:

@@ -120,7 +120,11 @@ class Transport:
 
 
 class Room:
+    where = ""
+
     def __init__(self) -> None:
+        self.rejoined = 0
+        self.given_up = 0
         self.session = Session()
         self.transport = Transport()
         self.said: list[tuple[str, int]] = []
@@ -145,6 +149,15 @@ class Room:
 
     def pump(self) -> None:
         self.on_pump()
+
+    def way(self) -> dict[str, str]:
+        return {"interface": "eth0", "address": "192.0.2.33"}
+
+    def rejoin(self) -> None:
+        self.rejoined += 1
+
+    def give_up(self) -> None:
+        self.given_up += 1
 
     def start(self) -> None: ...
 

@@ -34,6 +34,7 @@ SOURCES = sorted(
 _PURE_PACKAGES = ("base", "room.reliable", "terminal")
 _PURE_MODULES = {
     "framing",
+    "room.attachment",
     "room.events",
     "room.plain",
     "directory.announcement",

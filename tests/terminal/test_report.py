@@ -161,3 +161,33 @@ def test_columns_are_those_of_the_terminal() -> None:
     assert [width(who[0].partition("you")[0]), width(who[1].partition("10 s")[0])] == [7, 7]
     line = report.message_line("\u7f8e", False, "one\ntwo", "")
     assert line == "\u7f8e: one\n    two"
+
+
+def test_the_first_line_says_by_which_way() -> None:
+    assert (
+        report.entered("kitchen", ["bob"], "Ctrl-]", "eth0, 192.0.2.33")
+        == "-- in kitchen (eth0, 192.0.2.33) with bob. Ctrl-] or /leave goes back --"
+    )
+    assert (
+        report.entered("kitchen", [], "Ctrl-]", "only this machine: no network")
+        == "-- in kitchen (only this machine: no network). Ctrl-] or /leave goes back --"
+    )
+    # The name of an interface may be any bytes.
+    assert "\x1b" not in report.entered("kitchen", [], "Ctrl-]", "e\x1b[31mth\udcfc, 192.0.2.33")
+
+
+def test_what_is_said_of_the_network() -> None:
+    then = "what is said now comes when the network is back --"
+    assert report.trouble("wlan0 is down") == f"-- cannot send: wlan0 is down; {then}"
+    assert report.trouble("", "eth0, 192.0.2.33") == "-- the network is back (eth0, 192.0.2.33) --"
+    assert report.trouble("") == "-- the network is back --"
+    assert "\x1b" not in report.trouble("\x1b[31m is gone") + report.trouble("", "\x1b[31m")
+
+
+def test_stats_begin_with_where_the_room_is() -> None:
+    where = {"interface": "eth0", "address": "192.0.2.33"}
+    assert report.stats_lines({"sent": 1, "lost": 0}, where) == [
+        "  interface  eth0",
+        "  address    192.0.2.33",
+        "  sent       1",
+    ]

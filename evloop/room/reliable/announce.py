@@ -182,6 +182,7 @@ class Announcer:
         "_patience",
         "_presence",
         "_rng",
+        "_solicit",
         "_spoke",
         "_trickle",
         "_unexplained",
@@ -213,6 +214,7 @@ class Announcer:
         self._rng = rng
         self._behind_since = NEVER  # or since my last SESSION, when that is later
         self.soliciting = True  # no member has told yet which messages there are
+        self._solicit = False  # the next list is empty: everybody is to say what there is
         self._long_list = False  # the next list has up to SESSION_ENTRIES_MAX
         self._unexplained = NEVER  # since when a digest differs without a reason
         self._spoke = -NEVER  # my last SESSION
@@ -274,6 +276,12 @@ class Announcer:
         size = self._presence.size()
         return origin == ASKER and self._confirm.probed(sender, nonce, sent, now, size)
 
+    def solicit(self) -> bool:
+        """Ask everybody what there is, at once: that something is due."""
+        self._solicit = True
+        self.soon()
+        return True
+
     # -- what is told ----------------------------------------------------------------------------
 
     def deadline(self) -> float:
@@ -314,7 +322,7 @@ class Announcer:
     def _say(self, ask: bool, name: str, now: float) -> None:
         senders, confirm = self._message_log.senders, self._confirm
         listed: list[Range] = []
-        if senders.digest or not self.soliciting:
+        if not self._solicit and (senders.digest or not self.soliciting):
             most = SESSION_ENTRIES_MAX if self._long_list else SESSION_ENTRIES
             first = next(iter(confirm.askers), NOBODY)
             listed = senders.listing(most, first, self._message_log.own.sender)
@@ -330,7 +338,7 @@ class Announcer:
             listed,
         )
         self._egress.say_session(body, now)
-        self._long_list = False
+        self._long_list = self._solicit = False
         self._spoke = now
         if self._word_due <= now:
             self._word_due = now + OVERTAKEN_S + WORD_LATER_S if self._word_again else NEVER

@@ -75,6 +75,7 @@ class RoomSession:
     `events` and `next_deadline`. No bytes make it raise.
     """
 
+    repairs = True
     __slots__ = (
         "_agreed", "_announcer", "_bulk", "_bye_due", "_byes", "_codec", "_confirm", "_confirmed",
         "_counts", "_deadline", "_deafness", "_delay", "_first_word", "_hearing", "_left", "_loss",
@@ -171,6 +172,10 @@ class RoomSession:
         self._now = now
         self._confirm.start(now)
         self._stale = True
+
+    def solicit(self) -> None:
+        """We were away: ask the others at once for what there is."""
+        self._stale = self._announcer.solicit()
 
     def expect(self, members: int) -> None:
         """The directory counts so many members here: the estimate is at least that."""
@@ -510,8 +515,7 @@ class RoomSession:
             self._news(now)
 
     def _speak(self, now: float) -> None:
-        confirm = self._confirm
-        ask = False
+        confirm, ask = self._confirm, False
         if confirm.ask_due <= now:
             if self._presence.members and not self.unconfirmed():
                 confirm.stop()
@@ -540,11 +544,7 @@ _HANDLERS: dict[int, Callable[..., bool]] = {
     PROBE: lambda own, sender, _, fields, __, now: own._announcer.probed(sender, fields, now),
 }
 _TIMERS: tuple[Callable[[RoomSession, float], None], ...] = (
-    RoomSession._send_data,
-    RoomSession._send_copies,
-    lambda session, now: session._repairs.handle_timer(now),
-    lambda session, now: session._bulk.handle_timer(now),
-    RoomSession._ask,
-    RoomSession._speak,
-    RoomSession._expire,
-)
+    RoomSession._send_data, RoomSession._send_copies,
+    lambda own, now: own._repairs.handle_timer(now), lambda own, now: own._bulk.handle_timer(now),
+    RoomSession._ask, RoomSession._speak, RoomSession._expire,
+)  # fmt: skip

@@ -301,3 +301,19 @@ def test_leaving_says_bye_three_times_and_nothing_else() -> None:
     times = [when for when, *_ in room.sent]
     assert times[2] - times[0] == pytest.approx(0.1)
     assert room.session.next_deadline() == float("inf")
+
+
+def test_who_was_away_asks_everybody_at_once_for_what_there_is() -> None:
+    """Its SESSION lists nothing, which solicits; the next one is as ever."""
+    room = settled()
+    room.hear(data(ANN, 0), data(ANN, 1))
+    room.run(20.0)
+    before = len(room.said(SESSION))
+    room.session.solicit()
+    room.run(0.0)
+    ((when, packet),) = room.said(SESSION)[before:]
+    assert when == room.now
+    assert packet[5][0] and ranges(packet[5][-1]) == []  # it has a digest all the same
+    room.run(20.0)
+    assert len(room.said(SESSION)) > before + 1
+    assert all(ranges(packet[5][-1]) for _, packet in room.said(SESSION)[before + 1 :])
