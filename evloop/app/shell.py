@@ -295,12 +295,8 @@ class Client:
                 if self.frontend.is_terminal:
                     self.loop.defer(self._load_late)
                     return
-<<<<<<< HEAD
-        except ImportError:  # the command that needs the module will report it
-=======
             self._network()
-        except ImportError:  # what needs it will say so
->>>>>>> main
+        except ImportError:  # the command that needs the module will report it
             return
 
     def show_prompt(self) -> None:

@@ -11,20 +11,13 @@
 A connection that the operator has ended (`closing` with `final`) is not made anew by itself: to
 come back after two seconds would undo his `kick`. It is idle, and `on_lost` gets inf.
 
-<<<<<<< HEAD
-When a connection that the user asked for fails, the failure is reported and no further try is made:
-the user is there and decides. One that was ready and is lost is made anew, without end, with
-back-off and jitter. Of several targets (`--server A,B`) the next one is tried when one does not
-answer: at once on behalf of the user, and with each back-off when the connection was lost.
-`redirect` adds one that was found.
-=======
-When the network changes who waits tries at once, and who is ready may doubt it (`doubt`).
+When the network changes, a client that waits tries at once, and one that is ready may doubt its
+connection (`doubt`).
 
-A connection that the user asked for and that fails is told and given up: he is there and decides.
-One that was ready and is lost comes back by itself, with back-off and jitter, for ever. Of several
+When a connection that the user asked for fails, the failure is reported and no further try is made.
+One that was ready and is lost is made anew, without end, with back-off and jitter. Of several
 targets (`--server A,B`) the next one is tried when one does not answer: at once on behalf of the
 user, and with each back-off when the connection was lost. `redirect` adds one that was found.
->>>>>>> main
 """
 
 from __future__ import annotations
@@ -418,13 +411,9 @@ class DirectoryClient:
         self.on_lost(why, delay)
 
     def _drop(self) -> None:
-<<<<<<< HEAD
         """Release the look-up, the sockets and the timer of this try."""
-=======
-        """Let go of everything that this try holds."""
         if self._doubt is not None:
             self._doubt.settle()
->>>>>>> main
         self._timer.move(float("inf"))
         if self._lookup is not None:
             self._lookup.cancel()

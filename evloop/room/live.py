@@ -53,17 +53,11 @@ if TYPE_CHECKING:
         `source` is where our own datagrams seem to come from, if they come back. `receive` begins:
         `deliver` is called with each burst of (datagram, source), `ready` when `send` has returned
         False and would take something again. `send` to None is to everybody, to a source to that
-<<<<<<< HEAD
-        one alone; OSError: it is lost, and so may be those after it. `reopen` opens anew after the
-        network has changed, `move` at another group and port by the interface that `choose` says;
-        SetupError: all is as before. `describe` says for people by which way.
-=======
         one alone; OSError: it is lost, and so may be what follows. `leave` and `join` the group
         without closing anything (OSError). `reopen` opens anew after the network has changed, by
         `interface` if one is given, `move` at another group and port by the interface that `choose`
         says; SetupError: all is as before. `describe` says for people by which way. `echoes`: what
         it sends to everybody comes back to itself.
->>>>>>> main
         """
 
         @property
@@ -128,16 +122,10 @@ class LiveRoom:
     """A member of one room: `session` on `transport`, which are the room's own from now on.
 
     `wall` is unix time. Nothing moves before `start`. `on_events(events)` then gets what happened
-<<<<<<< HEAD
-    in the session, and Trouble: nothing can be sent because of `why`; "": that is over; and Fault:
-    an unexpected exception was caught. `on_pump()` is called whenever the session may have
-    something new, `on_closed()` once, when the room is left and its transport is closed.
-=======
     in the session, and Trouble, Blocked, Deaf (the network) and Fault (a bug was contained).
     `on_pump()` is called whenever the session may have moved, `on_closed()` once, when the room is
     left and its transport is closed. `attachment` says what to do when the network changes; without
     one it is as it is.
->>>>>>> main
     """
 
     __slots__ = (
@@ -388,13 +376,9 @@ class LiveRoom:
                 self._send(waiting)
         for event in self._ask(session.events) or ():
             self._tell(event)
-<<<<<<< HEAD
-        if self.state == CLOSED:  # a callback has closed the room
-=======
             if event.what in ("left", "joined"):
                 self._count_heard(event)
-        if self.state == CLOSED:  # by who was told
->>>>>>> main
+        if self.state == CLOSED:  # a callback has closed the room
             return
         held = self._held()  # by what was refused just now, too
         deadline = self._held_until if held else self._ask(session.next_deadline)
