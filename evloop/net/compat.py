@@ -303,7 +303,7 @@ def interface_names() -> list[str]:
     """The names of all interfaces, in the kernel's order."""
     try:
         return [name for _, name in socket.if_nameindex()]
-    except OSError:  # a sandbox without netlink, by which libc asks
+    except (OSError, AttributeError):  # a sandbox without netlink, by which libc asks
         return list(dict.fromkeys(entry.name for entry in addresses()))
 
 
@@ -427,7 +427,7 @@ def _addresses_of_linux() -> list[Address]:
         own = _ipv4_addresses(sock)
         try:
             names = [name for _, name in socket.if_nameindex()]
-        except OSError:
+        except (OSError, AttributeError):
             names = [name for name, _ in own]
         for name in names:
             flags[name] = _flags(sock, name)

@@ -21,6 +21,7 @@ assert LOG_LINE_BYTES_MAX < LOG_QUEUE_BYTES_MAX
 # -- the loop and its sources --------------------------------------------------------------------
 
 EVENTS_PER_TICK_MAX = 256  # further events wait in the kernel, so that timers and hooks get a turn
+OPEN_FILES_MIN = 1_024  # taken where the limit is not told: what most systems start with
 READ_BYTES_PER_WAKE = 65_536  # one recv per wake and descriptor, so that none starves the rest
 SIGNALS_PER_WAKE_MAX = 64
 SLEEP_S_MAX = 86_400.0  # of one select: epoll takes at most 2**31 - 1 ms

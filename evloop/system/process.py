@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import sys
 
+from evloop.system.limits import OPEN_FILES_MIN
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import ArgumentParser, HelpFormatter
@@ -74,7 +76,10 @@ def raise_limit() -> int:
     """Raise the soft limit of open files to the hard one; return what it is then."""
     from resource import RLIM_INFINITY, RLIMIT_NOFILE, getrlimit, setrlimit
 
-    soft, hard = getrlimit(RLIMIT_NOFILE)
+    try:
+        soft, hard = getrlimit(RLIMIT_NOFILE)
+    except OSError:  # a sandbox that does not tell
+        return OPEN_FILES_MIN
     if soft == hard:
         return 1 << 20 if hard == RLIM_INFINITY else hard
     # Some systems accept less than they report; on Darwin it is OPEN_MAX of <sys/syslimits.h>.
