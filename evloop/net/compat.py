@@ -273,13 +273,17 @@ class Sleep:
             number, least = time.CLOCK_REALTIME, 5.0
         self._clock = clock or (lambda: time.clock_gettime(number) - time.monotonic())
         self._least = least
-        self._last = self._clock()
+        try:
+            self._last = self._clock()
+        except OSError:  # a sandbox that does not know such a clock: then nobody sleeps
+            self._clock, self._last = time.monotonic, float("inf")
 
     def happened(self) -> bool:
         """Ask; a clock that was set back is no sleep."""
         now = self._clock()
         slept = now - self._last > self._least
-        self._last = now
+        if self._last < float("inf"):
+            self._last = now
         return slept
 
 

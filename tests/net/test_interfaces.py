@@ -242,6 +242,14 @@ def test_a_clock_that_is_set_back_is_no_sleep() -> None:
     assert sleep.happened() and not sleep.happened()
 
 
+def test_where_no_clock_tells_nobody_sleeps() -> None:
+    def refused() -> float:
+        raise OSError(errno.EINVAL, "Invalid argument")
+
+    sleep = Sleep(refused)
+    assert not sleep.happened() and not sleep.happened()
+
+
 LO = Link(1, "lo", UP | LOOPBACK | RUNNING, (Own("127.0.0.1", 8, False),), 1)
 TWO = Link(
     2,
