@@ -354,6 +354,6 @@ def test_a_newcomer_behind_a_firewall_has_the_history_soon(members: int) -> None
     world.run(world.now + 70.0)
     zoe = world.join("Zoe")
     world.walled.add(zoe.index)
-    world.run(world.now + 2.5)
+    world.run(world.now + 3.5)
     assert world.oracle.complete()
-    assert world.sent[UNICAST] < 200
+    assert world.sent[UNICAST] < 250

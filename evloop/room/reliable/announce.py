@@ -32,6 +32,7 @@ from evloop.room.reliable.limits import (
     ANSWERS_BURST,
     ANSWERS_MEMBERS_BURST,
     ANSWERS_PER_S,
+    ANSWERS_YOUNG_BURST,
     BEHIND_S,
     CONFIRM_ASKERS_MAX,
     CONFIRM_BACKOFF_S_MAX,
@@ -43,6 +44,7 @@ from evloop.room.reliable.limits import (
     PROBES_REMEMBERED_MAX,
     SESSION_ENTRIES,
     SESSION_ENTRIES_MAX,
+    STANDING_S,
     WORD_LATER_S,
     WORDS_BURST,
     WORDS_PER_S,
@@ -76,6 +78,8 @@ class Confirm:
         "_probes",
         "_rng",
         "_wait",
+        "_young",
+        "_young_until",
         "answer_due",
         "ask_due",
         "askers",
@@ -88,6 +92,10 @@ class Confirm:
             standing: TokenBucket(ANSWERS_PER_S, burst, now)
             for standing, burst in ((False, ANSWERS_BURST), (True, ANSWERS_MEMBERS_BURST))
         }
+        # To those that are new here while I am: SESSIONs teach the members of a young room what
+        # they lose.
+        self._young = TokenBucket(ANSWERS_PER_S, ANSWERS_YOUNG_BURST, now)
+        self._young_until = now + STANDING_S
         self._wait = 0.0
         self.ask_due = NEVER
         self.answer_due = NEVER
@@ -119,8 +127,10 @@ class Confirm:
         members: int,
         standing: bool = False,
         sent: int | None = None,
+        greets: bool = False,
     ) -> None:
-        """Somebody wants to know what I hold; its ask was sent at `sent` us of its clock.
+        """Somebody wants to know what I hold; its ask was sent at `sent` us of its clock. `greets`:
+        it is new here, and did not ask.
 
         One answer serves all who ask until it is sent. There is one answer a second: when the
         bucket is empty, an ask waits for it.
@@ -128,7 +138,8 @@ class Confirm:
         if asker in self.askers or len(self.askers) < CONFIRM_ASKERS_MAX:
             self.askers[asker] = self.askers.get(asker) if sent is None else (sent, now)
         if self.answer_due == NEVER:
-            leave = self._leave[standing]
+            young = greets and now < self._young_until
+            leave = self._young if young else self._leave[standing]
             leave.level(now)
             start = max(now, leave.when())
             leave.spend(now, 1)

@@ -428,7 +428,7 @@ class RoomSession:
         self.message_log.events.append(Joined("joined", sender, member.name))
         self._confirmed = None
         if self._presence.size() <= GREETED_MEMBERS_MAX:
-            self._confirm.asked_by(sender, now, self._presence.size())
+            self._confirm.asked_by(sender, now, self._presence.size(), greets=True)
         return member
 
     def _heard(self) -> None:

@@ -281,15 +281,15 @@ def test_holders_take_turns_and_a_liar_gets_no_second() -> None:
     assert holders.covers(BOB, (ANN, 39)) and not holders.covers(BOB, (ANN, 40))
 
 
-def test_who_hears_nothing_of_two_that_it_names_asks_all_for_a_while() -> None:
+def test_who_hears_nothing_of_those_that_it_names_asks_all_for_a_while() -> None:
     holders = Holders(Random(1))
     missing = [(ANN, 0, 40)]
     holders.claimed(BOB, {ANN: (0, 40)})
     asked = [holders.choose(missing, n / 2, 0.06) for n in range(20)]
-    # One is named and then all are asked, twice; then all, for five seconds.
-    assert asked[:4] == [BOB, NOBODY, BOB, NOBODY]
-    assert asked[4:12] == [NOBODY] * 8
-    assert BOB in asked[12:]
+    # One is named and then all are asked, four times; then all, for five seconds.
+    assert asked[:8] == [BOB, NOBODY] * 4
+    assert asked[8:17] == [NOBODY] * 9
+    assert BOB in asked[17:]
     # What comes while nobody is awaited says nothing about holders; what comes from one does.
     holders = Holders(Random(1))
     holders.claimed(BOB, {ANN: (0, 40)})
