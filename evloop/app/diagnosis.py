@@ -151,8 +151,11 @@ class Way:
 
     @property
     def unclear(self) -> bool:
-        """Whether a step was passed by about half of the bytes: something else came in between."""
-        return 0.3 < self.share(self._decides) < 0.7
+        """Whether a step was passed by about half of the bytes: something else came in between.
+        Or by none, although not even the machine's own come back: then it counted too early, or too
+        late, for what does not leave a machine is not lost on the way."""
+        share = self.share(self._decides)
+        return share < 0.7 and (share > 0.3 or self.own < self.bursts * BURST // 2)
 
     @property
     def _decides(self) -> str:

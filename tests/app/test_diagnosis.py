@@ -218,6 +218,15 @@ def test_about_half_of_the_bytes_tells_nothing() -> None:
     assert undecided(evidence(mine=[half]))
 
 
+def test_what_its_own_machine_drops_is_not_lost_on_the_way() -> None:
+    """Recorded under load: the directory read its counters before the burst came."""
+    ladder = {"wire": 3_953, "ip": 3_757}
+    late = report(0, own=0, ladder=ladder, noise={"wire": 4_745, "ip": 4_415})
+    findings = diagnose(evidence(theirs=[late]))
+    assert ids(findings) == {"they_unclear"} and not ids(findings, "bad")
+    assert undecided(evidence(theirs=[late]))
+
+
 def test_a_system_that_does_not_count() -> None:
     blind = report(0, ladder=dict.fromkeys(STEPS), noise=dict.fromkeys(STEPS))
     findings = diagnose(evidence(mine=[blind], fresh=report(0)))
