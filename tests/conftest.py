@@ -5,6 +5,7 @@ from __future__ import annotations
 import faulthandler
 import os
 import pwd
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,10 @@ from evloop.system.loop import Loop
 from tests.support.processes import Crew
 from tests.support.sources import imports, is_pure
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from tests.support.live import Process
+
 # Of the tests' own helpers, those that need nothing but text.
 PURE_HELPERS = (
     "support.json_texts",
@@ -27,7 +32,7 @@ PURE_HELPERS = (
 )
 LINUX = sys.platform == "linux"
 OWN_DESCRIPTORS = "/proc/self/fd" if LINUX else "/dev/fd"
-LIBFFI = "/memfd:libffi"  # the pages of its closures, which it keeps open for the life of a process
+LIBFFI = "libffi"  # keeps what its closures run in open, a memfd or its own file, as long as we run
 STUCK_S = 60.0  # then every thread's stack is printed, though the test goes on
 BUSY_S_MAX = 2.0  # of one tick; far above any honest one, even on a busy machine of two cores
 
@@ -40,6 +45,9 @@ _STDERR = pytest.StashKey[int]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # A shell starts `./check &` with both ignored; the programs under test would leave it so.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
     config.stash[_STDERR] = os.dup(2)
 
 
@@ -118,7 +126,7 @@ def no_leaks(surroundings: None) -> Iterator[None]:
     leaked = {
         fd: what
         for fd, what in _open_descriptors().items()
-        if before.get(fd) != what and not what.startswith(LIBFFI)
+        if before.get(fd) != what and LIBFFI not in what
     }
     assert not leaked, f"left open: {leaked}"
 
@@ -150,3 +158,12 @@ def crew() -> Iterator[Crew]:
     """Programs as processes, ended when the test is."""
     with Crew() as crew:
         yield crew
+
+
+@pytest.fixture
+def processes() -> Iterator[list[Process]]:
+    """Servers that a test starts and appends here; ended when the test is."""
+    started: list[Process] = []
+    yield started
+    for process in started:
+        process.close()

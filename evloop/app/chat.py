@@ -6,10 +6,10 @@
     finishing  -                      -                           -               -> over
     over       -                      -                           -               -
 
-`opening` is the moment after entering in which the others make themselves known, so that the first
-line can name them; whatever happens first ends it. `finishing` is what follows the end of a pipe:
-nothing is sent any more, and the goodbye waits until everybody has confirmed, at most CONFIRM_S
-after the last datagram went out. When the chat is over the room still says its goodbyes by itself.
+`opening` is the moment after entering in which the others are first heard, so that the first line
+can name them; the first event ends it. `finishing` follows the end of a pipe: no more lines come,
+and leaving waits until everybody has confirmed, at most CONFIRM_S after the last datagram was sent.
+When the chat is over the room still says its goodbyes by itself.
 """
 
 from __future__ import annotations
@@ -397,7 +397,7 @@ class Chat:
             self.room.give_up()
 
     def _look_alone(self) -> None:
-        """Nothing was heard for a while: should somebody be here?"""
+        """Nothing was heard for ALONE_S: give a hint if the directory counts others here."""
         if self.view.heard or self.state > TALKING:
             return
 

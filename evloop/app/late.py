@@ -1,9 +1,9 @@
-"""What the first prompt did without, loaded while it is still ours to load.
+"""Modules that the first prompt does not need, loaded soon after it.
 
 A session at a prompt lasts for hours. By the time of its first room the files may be those of
-another release (`git pull`, `pip install -U`), or gone (a stick that was pulled out): a module
-that is loaded then ends the command with an error. So all of them are loaded soon after the
-prompt, one by one: under a person's hands the loop is held up by none for long.
+another release (`git pull`, `pip install -U`), or gone (a removed USB stick): a module loaded then
+would end the command with an error. So all of them are loaded soon after the prompt, one in each
+tick, so that typing is never delayed for long.
 """
 
 from __future__ import annotations

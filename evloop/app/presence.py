@@ -1,9 +1,9 @@
-"""What the directory and the client owe each other about the room that the user is in.
+"""What directory and client tell each other about the room that the user is in.
 
-The directory counts who is in a room, by connection. It must therefore be told when a room is left,
-and told anew after each reconnect; and the room may be another one by then, or none: what follows
-from that is `reconcile`'s, and done here. What the directory tells of other rooms becomes a remark,
-on a budget: anybody may make and delete rooms.
+The directory counts the members of a room by their connections. So it must be told when a room is
+left, and again after each reconnect; the room may have moved or gone by then: `reconcile` decides
+what follows from that, and this module does it. News of other rooms become remarks, on a budget,
+because anybody may make and delete rooms.
 """
 
 from __future__ import annotations

@@ -73,10 +73,10 @@ def test_a_copy_of_the_file_alone_holds_all_a_few_seconds_after_the_last_change(
 READ = """
 import sqlite3, sys
 base = sqlite3.connect(sys.argv[1])
-print(base.execute("SELECT count(*) FROM rooms").fetchone()[0], flush=True)
 if len(sys.argv) > 2:
     base.execute("BEGIN")
-    base.execute("SELECT count(*) FROM rooms").fetchone()
+print(base.execute("SELECT count(*) FROM rooms").fetchone()[0], flush=True)
+if len(sys.argv) > 2:
     sys.stdin.read()
 """
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -146,7 +147,8 @@ def test_what_does_not_fit_on_the_disk_is_taken_back(
     assert pins.all() == {"one": A, "two": B}
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="mounts a small tmpfs")
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounts a small tmpfs: needs root")
+@pytest.mark.skipif(shutil.which("mount") is None, reason="needs mount")
 def test_a_full_disk_while_a_certificate_is_pinned(tmp_path: Path) -> None:
     mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "evloop-test", str(tmp_path)]
     if subprocess.run(mount, check=False, capture_output=True).returncode:

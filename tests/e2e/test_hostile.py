@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import resource
+import shutil
 import socket
 import subprocess
 import sys
@@ -59,14 +60,6 @@ def open_house() -> Iterator[Callable[..., House]]:
     yield build
     for house in houses:
         house.close()
-
-
-@pytest.fixture
-def processes() -> Iterator[list[Process]]:
-    started: list[Process] = []
-    yield started
-    for process in started:
-        process.close()
 
 
 # -- who is slow -----------------------------------------------------------------------------------
@@ -481,7 +474,8 @@ def test_a_state_file_that_is_deleted_loses_nothing_that_was_answered(
     assert names == ["again", "kept"]
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="mounts a small tmpfs")
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounts a small tmpfs: needs root")
+@pytest.mark.skipif(shutil.which("mount") is None, reason="needs mount")
 def test_a_full_disk(processes: list[Process], tmp_path: Path) -> None:
     mount = 'mount -t tmpfs -o size=300k tmpfs "$0" && exec "$@"'
     before = ("unshare", "-m", "sh", "-c", mount, str(tmp_path))

@@ -112,6 +112,10 @@ def test_what_is_no_name_is_not_asked_for(bench: Bench, host: str) -> None:
 
 
 def test_a_name_by_the_system(bench: Bench) -> None:
+    try:
+        socket.getaddrinfo("localhost", None)
+    except socket.gaierror:
+        pytest.skip("needs /etc/hosts: this system does not know localhost")
     Lookup(bench.loop, "localhost", 44444, bench.done)
     addresses, why = bench.wait()
     assert why == ""
