@@ -18,6 +18,10 @@ from evloop.system.loop import Loop
 from tests.support.processes import Crew
 from tests.support.sources import imports, is_pure
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from tests.support.live import Process
+
 # Of the tests' own helpers, those that need nothing but text.
 PURE_HELPERS = (
     "support.json_texts",
@@ -154,3 +158,12 @@ def crew() -> Iterator[Crew]:
     """Programs as processes, ended when the test is."""
     with Crew() as crew:
         yield crew
+
+
+@pytest.fixture
+def processes() -> Iterator[list[Process]]:
+    """Servers that a test starts and appends here; ended when the test is."""
+    started: list[Process] = []
+    yield started
+    for process in started:
+        process.close()

@@ -15,7 +15,6 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from bench.harness import machine
@@ -26,11 +25,11 @@ START_S = 15.0
 
 
 class Failed(Exception):
-    """A child did not do what it was started for; the text holds its last words."""
+    """A child process did not do its task; the text has the last of its output."""
 
 
 def pinned(core: int | None) -> Callable[[], None]:
-    """What a child does first: take its core, and all the descriptors it may have."""
+    """What a child does first: bind itself to its core, and raise its limit of descriptors."""
 
     def prepare() -> None:
         import resource
@@ -82,12 +81,7 @@ class Server:
             self.port = self._wait_listening()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         end(self.process)
         self._words.close()
 
@@ -158,7 +152,7 @@ def start_load(
         try:
             os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(10))
         except PermissionError:
-            pass  # not root: the figures are then a little worse than the truth
+            pass  # not root: the figures then come out a little worse than they are
 
     return subprocess.Popen(
         flags,

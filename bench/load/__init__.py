@@ -1,1 +1,1 @@
-"""What is thrown at the programs: requests, datagrams, rooms, IRC."""
+"""Loads for the programs that are measured: requests, datagrams, rooms, IRC."""

@@ -15,7 +15,6 @@ import struct
 import subprocess
 import termios
 import time
-from types import TracebackType
 
 from bench.harness import machine
 from bench.harness.common import Context
@@ -74,12 +73,7 @@ class Listeners:
     def __enter__(self) -> Listeners:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._poller.close()
         for receiver in self._sockets:
             receiver.close()
@@ -183,12 +177,7 @@ class EvloopMember:
     def __enter__(self) -> EvloopMember:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._terminal is not None:
             self._terminal.close()
         else:
@@ -270,10 +259,5 @@ class Terminal:
     def __enter__(self) -> Terminal:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()

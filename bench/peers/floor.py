@@ -1,7 +1,7 @@
-"""The floor of Python: poll, recv, send, and not a look at the bytes.
+"""The floor of Python: poll, recv and send, without looking at the bytes.
 
-floor.py REQUEST_BYTES REPLY_FILE: as many replies as whole requests fit the bytes that came. What
-no server in this interpreter can go below.
+floor.py REQUEST_BYTES REPLY_FILE: as many replies as whole requests fit the bytes that came. No
+server in this interpreter can be faster.
 """
 
 from __future__ import annotations

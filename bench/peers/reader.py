@@ -1,4 +1,4 @@
-"""The floor of a client on a terminal: wait, recvfrom, write, and not a look at the bytes.
+"""The floor of a client on a terminal: wait, recvfrom and write, without looking at the bytes.
 
 reader.py PORT: every datagram to the bench's group and PORT is written to stdout as one line above
 a prompt, as it came. Says "reading" first.

@@ -41,7 +41,7 @@ complete -c evloop-client -n 'not __evloop_at say' -l server -x -d 'the director
 complete -c evloop-client -n 'not __evloop_at say' -l name -x -d 'your chat name (default: the last one given, else $USER)'
 complete -c evloop-client -n 'not __evloop_at say' -l interface -x -a '(command ls /sys/class/net 2>/dev/null)' -d 'the network interface for multicast'
 complete -c evloop-client -n 'not __evloop_at say' -l ttl -x -d 'how far multicast may go (default 1: this link)'
-complete -c evloop-client -n 'not __evloop_at say' -l tls -d 'speak TLS with the directory; trust it at first sight'
+complete -c evloop-client -n 'not __evloop_at say' -l tls -d 'speak TLS with the directory; trust it on first use'
 complete -c evloop-client -n 'not __evloop_at say' -l tls-ca -r -F -d 'trust only directories that this authority signed (PEM)'
 complete -c evloop-client -n 'not __evloop_at say' -l tls-cert -r -F -d 'show this certificate to a directory that asks (PEM)'
 complete -c evloop-client -n 'not __evloop_at say' -l tls-key -r -F -d 'its key, where it is not in the same file'

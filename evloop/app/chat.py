@@ -6,10 +6,10 @@
     finishing  -                      -                           -               -> over
     over       -                      -                           -               -
 
-`opening` is the moment after entering in which the others make themselves known, so that the first
-line can name them; whatever happens first ends it. `finishing` is what follows the end of a pipe:
-nothing is sent any more, and the goodbye waits until everybody has confirmed, at most CONFIRM_S
-after the last datagram went out. When the chat is over the room still says its goodbyes by itself.
+`opening` is the moment after entering in which the others are first heard, so that the first line
+can name them; the first event ends it. `finishing` follows the end of a pipe: no more lines come,
+and leaving waits until everybody has confirmed, at most CONFIRM_S after the last datagram was sent.
+When the chat is over the room still says its goodbyes by itself.
 """
 
 from __future__ import annotations
@@ -57,7 +57,8 @@ class Chat:
     """What the user sees and does in `room`, and all that the client knows of it.
 
     `entry` is its entry in the directory, and `listed` whether it has one, so that the directory
-    counts us in it; `plain`: it has no presence; `verbatim`: lines are messages even when they
+    counts us in it; `by_name` says where it is when no directory was found: it is listed as soon as
+    one comes; `plain`: it has no presence; `verbatim`: lines are messages even when they
     begin with /. `view` shows what happens.
 
     `on_over(chat)` is called once when the room is left, `on_renamed(name)` keeps a new name,
@@ -75,6 +76,7 @@ class Chat:
         style: Style,
         *,
         listed: bool,
+        by_name: str = "",
         on_over: Callable[[Chat], object],
         on_quit: Callable[[], object],
         on_renamed: Callable[[str], object],
@@ -88,6 +90,7 @@ class Chat:
         self.mode = entry.mode
         self.plain = plain = entry.mode == PLAIN
         self.listed = listed
+        self.by_name = by_name
         self.verbatim = False
         self.state = OPENING
         self.outcome = (0, 0)
@@ -103,6 +106,7 @@ class Chat:
             plain=plain,
             on_line=self._opened,
         )
+        self.view.by_name = by_name
         self._loop = loop
         self._frontend = frontend
         self._style = style
@@ -393,7 +397,7 @@ class Chat:
             self.room.give_up()
 
     def _look_alone(self) -> None:
-        """Nothing was heard for a while: should somebody be here?"""
+        """Nothing was heard for ALONE_S: give a hint if the directory counts others here."""
         if self.view.heard or self.state > TALKING:
             return
 

@@ -1,12 +1,12 @@
 """The one table of commands, behind parsing, help and completion.
 
-A command is a row of `COMMANDS`; `where` says at which doors it is taken: "prompt" (typed or
-piped), "shell" (one-shot, as arguments of the program), "chat" (written `/word` in a room). What a
-command does lives in the client; what it is called, takes and means lives here.
+A command is a row of `COMMANDS`; `where` says at which doors (places to enter it) it is accepted:
+"prompt" (typed or piped), "shell" (one-shot, as arguments of the program), "chat" (written `/word`
+in a room). The client carries commands out; this table has their names, arguments and summaries.
 
-Who comes from IRC types what is known there: `ALIASES` are such words for a row of the table,
-`ELSEWHERE` are words for which there is nothing to do where they were typed, with the sentence
-that says why and what to type instead. At the prompt every word may have a `/` before it.
+Users of IRC type its commands out of habit: `ALIASES` are such words for a row of the table.
+`ELSEWHERE` are words that do nothing where they were typed, with a sentence that says why and what
+to type instead. At the prompt every word may have a `/` before it.
 """
 
 from __future__ import annotations
@@ -177,7 +177,7 @@ _TABLES = {
 }
 
 
-# What is typed out of habit, and the word of the table that does it.
+# Words that are typed out of habit, and the words of the table with that meaning.
 ALIASES = {
     "prompt": {"join": "chat", "list": "getdir", "nick": "name", "exit": "quit", "q": "quit"},
     "shell": {"join": "chat", "list": "getdir"},
@@ -230,7 +230,7 @@ _MISTAKEN_WITH_A_NAME = ("chat", "makeroom", "deleteroom")
 
 
 class UsageError(EvloopError):
-    """The words are off; the sentence says which and what would be right. Exit status 2."""
+    """A command is used wrongly; the sentence says what is right. Exit status 2."""
 
     exit_status = USAGE
 
@@ -256,7 +256,7 @@ def find(door: str, word: str) -> Command:
     slash = "/" if door == "chat" else ""
     if known in ELSEWHERE[door]:
         raise UsageError(f"{slash}{known}: {ELSEWHERE[door][known].format(known)}")
-    from difflib import get_close_matches  # late: only for who mistyped
+    from difflib import get_close_matches  # late: needed after a typing mistake only
 
     near = get_close_matches(known[:40], list(_TABLES[door]), 1)
     advice = f"did you mean {slash}{near[0]}?" if near else f"{slash}help lists the commands"
@@ -331,8 +331,8 @@ def _usage(command: Command, why: str) -> UsageError:
 def parse_arguments(command: Command, words: Iterable[str]) -> tuple[list[str], dict[str, str]]:
     """Sort `words` into arguments and options; UsageError when they do not fit the row.
 
-    Behind `--` everything is an argument, and where a text is said, everything from its first word
-    on is text. `--help` before it is handed out alone: the parser of the program never saw it.
+    After `--` everything is an argument; in a command that says a text, everything from its first
+    word on is text. `--help` before that is returned alone: the program's own parser left it.
     """
     arguments: list[str] = []
     options: dict[str, str] = {}

@@ -1,7 +1,7 @@
-"""What was said before we came, held back until it can be shown in its order.
+"""Messages from before we entered, held back until they can be shown in order.
 
 History comes in any order and from several members. It is complete when the session has caught up:
-no gap is open, and somebody's SESSION said what we have. The clock is an argument.
+no gap is open, and somebody's SESSION had our digest. The clock is an argument.
 
     state      a message            caught up, or nobody   a line of now waits   later history
                                     within CATCH_UP_S      HELD_S, or HISTORY_WAIT_S
@@ -11,8 +11,8 @@ no gap is open, and somebody's SESSION said what we have. The clock is an argume
     healing    history held, live   -> shown               -> shown: cut         held
                ones shown at once
 
-Released events are in the order of the session's own history, which is the same at every member;
-so a mark that says that one is out of its place goes.
+Released events are in the order of the session's own history, which is the same at every member, so
+the mark "early" of an event is removed.
 """
 
 from __future__ import annotations
@@ -80,13 +80,13 @@ class Earlier:
             return False
         if now >= min(self._held_live + HELD_S, self._began + HISTORY_WAIT_S):
             return True
-        # Whoever came with us knows as little: that we agree says something only when more were
-        # heard. And what heals is shown in few blocks.
+        # Members that entered with us know as little as we do, so an equal digest means something
+        # only after a while. And history that comes later is to be shown in few blocks.
         soon = OPENING_S if self.state == GATHERING else CATCH_UP_S
         return now >= self._began + (soon if caught_up else CATCH_UP_S if alone else HISTORY_WAIT_S)
 
     def long_wait(self, now: float) -> bool:
-        """Whether the history is awaited so long that this is worth a word; True only once."""
+        """Whether the history is awaited for so long that the user should know; True only once."""
         if self.state != GATHERING or self._told or now < self._began + WAIT_TOLD_S:
             return False
         self._told = True
@@ -99,7 +99,7 @@ class Earlier:
         self.state = SHOWN
         self._held_live = NEVER
         place = {(event.sender, event.seq): at for at, event in enumerate(history)}
-        # What the history holds no more was there first.
+        # Events that the history no longer holds are the oldest.
         ordered = sorted(held, key=lambda event: place.get((event.sender, event.seq), -1))
         old = [event for event in ordered if event.mark == "history"]
         shown = old[-self._most :] if self._most else []

@@ -34,7 +34,7 @@ from evloop.directory.limits import (
     SEARCH_AGAIN_S,
     SEARCH_S,
 )
-from evloop.system.timers import NEVER
+from evloop.system.timers import NEVER, nothing
 from evloop.terminal import directories, report
 
 TYPE_CHECKING = False
@@ -129,6 +129,7 @@ class Finder:
         "_listing",
         "_loop",
         "_options",
+        "_seek",
         "_tries",
         "_trust",
         "joins",
@@ -145,6 +146,7 @@ class Finder:
         self._done: Done | None = None  # who waits to be connected
         self._listing: Listing | None = None  # the newest that was shown
         self._again = client.loop.call_at(NEVER, self.follow)
+        self._seek = client.loop.call_at(NEVER, self._look_again)
         self.joins = False
 
     def close(self) -> None:
@@ -223,6 +225,7 @@ class Finder:
             elif what == SEVERAL:
                 self._several(listing, room, done)
             else:
+                self._client.reach.alone = not listing.found
                 done(Searched(directories.nobody([link.name for link in links])))
             return again
 
@@ -302,6 +305,37 @@ class Finder:
         done(None)
 
     # -- a directory that moved ------------------------------------------------------------------
+
+    def seek(self) -> None:
+        """Nobody was there: look again every SEARCH_AGAIN_S, as long as nothing is connected."""
+        self._seek.move(self._loop.now + SEARCH_AGAIN_S)
+
+    def _look_again(self) -> None:
+        if not self._client.reach.alone or self._client.chat is None:
+            return
+        self.seek()
+        if self._browser is not None:
+            return
+
+        def look(found: list[Found], over: bool, known: Known) -> float:
+            now = self._loop.now
+            what, one, again = choose(
+                found, lambda it: standing_of(it, known), now, over=over, joins=True
+            )
+            if what == WAIT:
+                return again
+            self.close()
+            if one is not None:
+                listing = Listing(found, known)
+                self._link.connect_to([listing.target(listing.at(one))], nothing)
+            return again
+
+        try:
+            links = self.links()
+            if links:
+                self._browse(links, look)
+        except SetupError:
+            return  # the interface that was named is gone for now, or known_ids is damaged
 
     def settled(self) -> None:
         """The directory is there again."""

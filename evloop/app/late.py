@@ -1,9 +1,9 @@
-"""What the first prompt did without, loaded while it is still ours to load.
+"""Modules that the first prompt does not need, loaded soon after it.
 
 A session at a prompt lasts for hours. By the time of its first room the files may be those of
-another release (`git pull`, `pip install -U`), or gone (a stick that was pulled out): a module
-that is loaded then ends the command with an error. So all of them are loaded soon after the
-prompt, one by one: under a person's hands the loop is held up by none for long.
+another release (`git pull`, `pip install -U`), or gone (a removed USB stick): a module loaded then
+would end the command with an error. So all of them are loaded soon after the prompt, one in each
+tick, so that typing is never delayed for long.
 """
 
 from __future__ import annotations
@@ -27,30 +27,7 @@ def steps() -> Iterator[None]:
     import evloop.directory.trust
 
     yield
-    import evloop.directory.key_file
-
-    yield
-    import evloop.directory.known
-
-    yield
-    import evloop.directory.announcement
-
-    yield
-    import evloop.directory.discovery
-
-    yield
-    import evloop.directory.browser
-
-    yield
-    import evloop.directory.yielding
-
-    yield
-    import evloop.terminal.directories
-
-    yield
-    import evloop.app.finding
-
-    yield
+    yield from _search()
     import evloop.app.invite
 
     yield
@@ -99,5 +76,36 @@ def _rooms() -> Iterator[None]:
 
     yield
     import evloop.app.checkup  # noqa: F401
+
+    yield
+
+
+def _search() -> Iterator[None]:
+    """What searches for a directory, now or when the one that is connected is lost."""
+    import evloop.directory.key_file
+
+    yield
+    import evloop.directory.known
+
+    yield
+    import evloop.directory.places
+
+    yield
+    import evloop.directory.announcement
+
+    yield
+    import evloop.directory.discovery
+
+    yield
+    import evloop.directory.browser
+
+    yield
+    import evloop.directory.yielding
+
+    yield
+    import evloop.terminal.directories
+
+    yield
+    import evloop.app.finding  # noqa: F401
 
     yield

@@ -16,12 +16,12 @@ NEWS_FOLD_S = 2.0  # joins and parts within it become one line
 DEAF_TOLD = 3  # times that a group was joined anew in vain; then a person is told
 ALONE_S = 8.0  # of silence in a room where others should be, then a hint
 BELL_S = 5.0  # at most one bell in it
-CONFIRM_SETTLE_S = 0.5  # who is present, but not yet heard, makes himself known within it
-OPENING_S = 0.4  # after entering: the first line names who was heard by then
+CONFIRM_SETTLE_S = 0.5  # members that are present and not yet heard are heard within it
+OPENING_S = 0.4  # after entering: the first line names the members heard by then
 PIPE_QUEUE_MAX = 32  # messages that wait to be sent; then the pipe waits too
 ROOMS_KNOWN_MAX = 20_000  # of the directory, for Tab and to find a room again
 LISTED_ROOMS_MAX = 1_000_000  # of one directory; a longer list is told without end
-FOLD_PER_S = 5.0  # lines of one sender on a live screen; what is more becomes one line
+FOLD_PER_S = 5.0  # lines of one sender on a live screen; further lines become one
 FOLD_BURST = 20.0
 FOLD_SENDERS_MAX = 1_024  # for whom lines are counted, and names are completed
 JOIN_TRIES = 2  # directories that have gone by the time that they are connected to; then host
@@ -30,8 +30,8 @@ KEEP_S = 0.05  # after the greeting the directory is remembered: the prompt is d
 NOBODY_CAME_S = 20.0  # of hosting a directory alone, then a hint
 REMAKE_S = 1.0  # of many who miss their room in a new directory, the first makes it within that
 REMAKE_AGAIN_S_MAX = 60.0  # then it is tried again, whatever the directory asks to wait
-SLOW_S = 1.0  # then a person is told whom a command waits for
-FAULTS_MAX = 100  # bugs of ours that a client at a terminal outlives
+SLOW_S = 1.0  # after that the user is told that a command waits for the directory
+FAULTS_MAX = 100  # unexpected exceptions after which a client at a terminal ends
 SHOWN_LINES_DEFAULT = 20  # of /history and of `tail`
 
 TTL_MAX = 255  # one byte in the header of IP
@@ -54,20 +54,20 @@ assert DOCTOR_WAIT_S_MAX > 5
 
 # -- what is shown of a room ---------------------------------------------------------------------
 
-CATCH_UP_S = 1.5  # after entering: who was not heard by then is not there, nor is any history
-WAIT_TOLD_S = 2.0  # when history is still missing then, it is said that it is waited for
+CATCH_UP_S = 1.5  # after entering: where nobody was heard by then, there is no history to wait for
+WAIT_TOLD_S = 2.0  # when history is still missing then, the user is told
 HISTORY_WAIT_S = 10.0  # the longest wait for the rest of the history; then it is shown as it is
 HELD_S = 3.0  # a line of now does not wait longer for the history before it
-REMARKS_PER_S = 1.0  # of all that strangers can make the program say ...
-REMARKS_BURST = 20.0  # ... and so many at once; what is more becomes counts
-NEWS_NAMES_MAX = 1_024  # who came, left or sends too fast, by name, until it is told
-HERE_S = 20.0  # after entering a large room: who is first heard within it was there before
+REMARKS_PER_S = 1.0  # remarks that strangers can cause ...
+REMARKS_BURST = 20.0  # ... and so many at once; further ones are only counted
+NEWS_NAMES_MAX = 1_024  # names of those who came, left or send too fast, until they are shown
+HERE_S = 20.0  # after entering a large room: members first heard within it were there before
 IGNORED_MAX = 256  # members hidden by /ignore, ids and names each
 LATE_S = 60.0  # a line that came so much later than its sender's lines do shows when it was said
-CLOCK_STEADY_S = 3.0  # two lines that are as late as that are of a slow clock
-CLOCK_WRONG_S = 86_400.0  # a sender that is off by a day has a wrong clock: that is no lateness
+CLOCK_STEADY_S = 3.0  # when two lines differ less in their lateness, their sender's clock is slow
+CLOCK_WRONG_S = 86_400.0  # a sender that is off by a day has a wrong clock: its lines are not late
 
-PASSING_S = 8.0  # who comes, speaks and goes within it is not announced: CONFIRM_S and some more
+PASSING_S = 8.0  # a member that comes, speaks and goes within it is not announced (> CONFIRM_S)
 SAY_TIMEOUT_S_MAX = 86_400.0  # of `say --timeout`
 
 assert PASSING_S > CONFIRM_S + CONFIRM_SETTLE_S

@@ -24,7 +24,7 @@ VERSION = f"evloop {__version__}"
 PROGRAM = "evloop-client"
 ESCAPE = "^]"  # what telnet taught; bound by no terminal
 
-# What the parser below makes of no arguments: the prompt need not wait for it then (6 ms).
+# What the parser below returns for no arguments, so that the prompt does not wait for it (6 ms).
 DEFAULTS: dict[str, Any] = {
     **dict.fromkeys(
         ("server", "name", "interface", "ttl", "time", "tls_ca", "tls_cert", "tls_key")
@@ -103,7 +103,7 @@ def make_parser(program: str) -> ArgumentParser:
     add("--name", metavar="NAME", help="your chat name (default: the last one given, else $USER)")
     add("--interface", metavar="NAME|ADDRESS", help="the network interface for multicast")
     add("--ttl", metavar="N", help="how far multicast may go (default 1: this link)")
-    add("--tls", action="store_true", help="speak TLS with the directory; trust it at first sight")
+    add("--tls", action="store_true", help="speak TLS with the directory; trust it on first use")
     add("--tls-ca", metavar="FILE", help="trust only directories that this authority signed (PEM)")
     add("--tls-cert", metavar="FILE", help="show this certificate to a directory that asks (PEM)")
     add("--tls-key", metavar="FILE", help="its key, where it is not in the same file")
@@ -123,7 +123,7 @@ def make_parser(program: str) -> ArgumentParser:
 
 
 def _take_options(parser: ArgumentParser, options: Namespace) -> None:
-    """Options may follow the command too: `tail lab --json`. What is said is left as it is."""
+    """Take options after the command too: `tail lab --json`. The text of `say` is left as it is."""
     words = options.command
     if not words or words[0].casefold() == "say":
         return
@@ -163,7 +163,7 @@ def parse_options(
     Leaves with status 2 as argparse does; raises UsageError or Refused (a chat name).
     """
     options = _parse(arguments, program)
-    # Names of files may be any bytes; these are sent, or shown to others.
+    # Names of files may be any bytes, but these words are sent to others or shown to them.
     check_text(word or "" for word in (*options.command, options.name, options.server))
     options.server = options.server or environ.get("EVLOOP_SERVER") or ""
     name = options.name if options.name is not None else environ.get("EVLOOP_NAME")
@@ -172,7 +172,7 @@ def parse_options(
     options.ttl = parse_ttl(options.ttl or environ.get("EVLOOP_TTL") or "1")
     options.plain = options.plain or is_on(environ.get("EVLOOP_PLAIN", ""))
     options.wide = options.wide or is_on(environ.get("EVLOOP_WIDE", ""))
-    # All but the prompt and a chat print and end: nobody types there, and there is no line to edit.
+    # All commands but `chat` print something and end: there is no line to edit.
     options.prints = bool(options.command) and options.command[0].casefold() != "chat"
     options.escape = parse_escape(options.escape)
     if options.tls_key and not options.tls_cert:

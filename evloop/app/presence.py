@@ -1,9 +1,9 @@
-"""What the directory and the client owe each other about the room that the user is in.
+"""What directory and client tell each other about the room that the user is in.
 
-The directory counts who is in a room, by connection. It must therefore be told when a room is left,
-and told anew after each reconnect; and the room may be another one by then, or none: what follows
-from that is `reconcile`'s, and done here. What the directory tells of other rooms becomes a remark,
-on a budget: anybody may make and delete rooms.
+The directory counts the members of a room by their connections. So it must be told when a room is
+left, and again after each reconnect; the room may have moved or gone by then: `reconcile` decides
+what follows from that, and this module does it. News of other rooms become remarks, on a budget,
+because anybody may make and delete rooms.
 """
 
 from __future__ import annotations
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from evloop.directory.client import DirectoryClient
     from evloop.directory.protocol import RoomEntry
     from evloop.system.loop import Loop
+
+
+NO_DIRECTORY = "-"  # the identity of none: each that comes is another one
 
 
 class Presence:
@@ -79,7 +82,8 @@ class Presence:
         self.chat = chat
         away = self._link.state != READY
         if chat.listed:
-            self._reconciler = Reconciler(chat.place, self._link.identity, away=away)
+            identity = NO_DIRECTORY if chat.by_name else self._link.identity
+            self._reconciler = Reconciler(chat.place, identity, away=away)
 
     def ready(self) -> None:
         """The directory is connected, perhaps again, perhaps another: be counted in the room."""

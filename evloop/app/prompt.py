@@ -59,11 +59,12 @@ if TYPE_CHECKING:
 
     Done = Callable[[EvloopError | None], object]
     Options = dict[str, str]
-    # room, how many the directory counts (0: it lists no such room), done: opens the room and
-    # leaves it to be talked in
+    # (room, how many the directory counts (0: it lists no such room), done): opens the room for
+    # the user to talk in
     OpenRoom = Callable[[RoomEntry, int, Done], object]
 
 DEFAULT_MODE = protocol.RELIABLE
+BY_NAME = -1  # instead of how many are counted: no directory was found that could count
 
 
 def room_object(room: RoomEntry, members: int) -> dict[str, Any]:
@@ -117,7 +118,7 @@ class Prompt:
         self._on_renamed = on_renamed
         self._on_invite = on_invite
         self._on_doctor = on_doctor
-        self._doubted = ""  # the room, folded, that the last command did not delete unasked
+        self._doubted = ""  # the folded room whose deletion waits to be confirmed
         self._on_known: Callable[[int, EvloopError | None], object] = nothing
         self._own_changes: set[tuple[str, str]] = set()
 
@@ -225,10 +226,10 @@ class Prompt:
         self._on_known = known
 
     def learn_rooms(self) -> None:
-        """Know the directory's rooms from now on, and tell who waits for that.
+        """Read the list of rooms and keep it up to date; then call what `await_rooms` was given.
 
-        The directory must have been asked to tell of changes before: a page holds what was so when
-        it was made, and what changes later is told later.
+        The directory must have been asked to tell of changes before: a page holds the rooms of the
+        moment when it was made, and later changes come as notifications.
         """
         self.forget_rooms()
         count = 0
@@ -347,7 +348,7 @@ class Prompt:
             self._ask("deleteroom", {"name": name, **token}, deleted)
 
         def deleted(value: object, error: EvloopError | None) -> None:
-            # The token of a room that was called so, and is no more, or is of another directory.
+            # That token was of an earlier room of this name, or of another directory.
             if tokens and isinstance(error, Refused) and error.code == NOT_ALLOWED:
                 ask()
                 return
@@ -396,12 +397,16 @@ class Prompt:
             self._open(known, 1, done)
             return
 
+        if self._link.state == IDLE and self.reach.alone and self._frontend.is_terminal:
+            self._open_room(self.reach.room_by_name(name), BY_NAME, done)
+            return
+
         def entered(value: object, error: EvloopError | None) -> None:
             if error is not None:
                 self._not_entered(name, mode, not_a_place or error, done)
                 return
             room, members = protocol.read_room(_room_of(value))
-            # From here on it is called as it was asked for: the answer is from the network.
+            # The room keeps the name that the user typed, not the one from the network.
             room = RoomEntry(name, room.address, room.port, room.mode)
             if len(self.rooms) < ROOMS_KNOWN_MAX:
                 self.rooms[fold(room.name)] = room
@@ -439,7 +444,7 @@ class Prompt:
     def _open(self, room: RoomEntry, counted: int, done: Done) -> None:
         """Open `room`; where that fails the directory does not count us in it either."""
         try:
-            # From the network: judged before it is used.
+            # They came from the network, so they are checked before they are used.
             address, port = check_address(room.address), check_port(room.port)
             entry = RoomEntry(room.name, address, port, room.mode)
             self._open_room(entry, counted, done)

@@ -18,8 +18,9 @@ from evloop import __version__
 from evloop.app.limits import KEEP_S
 from evloop.base.addresses import DEFAULT_SERVER, is_loopback
 from evloop.base.errors import SetupError
-from evloop.base.names import display
+from evloop.base.names import display, fold, place_of
 from evloop.directory.client import READY, Unreachable
+from evloop.directory.protocol import RELIABLE, RoomEntry
 from evloop.directory.target import may_be_announced, targets_of
 from evloop.system.timers import nothing
 from evloop.terminal import report
@@ -54,6 +55,7 @@ class Reach:
         "_finder",
         "_remembers",
         "_trust",
+        "alone",
         "announces",
         "host_again",
         "hosted",
@@ -65,6 +67,7 @@ class Reach:
         self._client = client
         self._finder: Finder | None = None
         self.server = server
+        self.alone = False  # the network was searched, and nobody was there
         self.joins = False  # of several directories the first is taken, as others do
         self.announces = False  # this process hosts a directory, and others find it
         self.hosted = ""  # the identity of the directory that this process is itself
@@ -164,6 +167,7 @@ class Reach:
 
     def back(self) -> None:
         """The directory is there, perhaps again."""
+        self.alone = False
         if self._finder is not None:
             self._finder.settled()
         target = self._client.link.target
@@ -183,6 +187,17 @@ class Reach:
         except SetupError as error:
             self._remembers = False  # said once
             self._client.frontend.note(f"evloop: {error.sentence}")
+
+    def room_by_name(self, name: str) -> RoomEntry:
+        """Where a room is that no directory has: its place follows from its name."""
+        from evloop.directory.places import places_of  # late: nearly always there is a directory
+
+        return RoomEntry(name, *next(places_of(fold(name))), RELIABLE)
+
+    def by_name(self, room: RoomEntry) -> str:
+        """The place of a room that no directory has; from now on one is looked for."""
+        self.finder.seek()
+        return place_of(room.address, room.port)
 
     def greeting(self, rooms: int, more: str = "") -> str:
         """Which directory is connected; `more`: what is said of one that was not found."""

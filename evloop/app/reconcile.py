@@ -1,8 +1,8 @@
-"""What becomes of the room that the user is in when its directory comes back: pure.
+"""Decides what to do about the user's room when its directory comes back. (Pure: no sockets.)
 
 The directory may be the same as before, another one (started again with `--memory`, or somebody
 else's), or one that does not tell which it is (0.1.0). What it says of the room decides; the talk
-goes on in any case. The owner does what a call returns, and tells what came of it by a next call:
+goes on in any case. The owner does what a call returns, and reports the result by a next call:
 
     state      connected   found here   found elsewhere   missing, and the directory is
                                                           the same      another      not told
@@ -15,14 +15,14 @@ goes on in any case. The owner does what a call returns, and tells what came of 
     all but away, waiting: somebody has deleted it -> out: GONE
     any                    the directory is lost -> away
 
-In `asking` the owner asks to enter, in `making` it asks for the room at its old place. Before that
-it waits 0 to REMAKE_S at random, so that of many who come back at once one makes the room and the
-others find it. What was deleted is not made again, in whatever directory; and what was told once is
-not told again.
+In `asking` the owner asks to enter, in `making` it asks for the room to be made at its old place.
+Before that it waits 0 to REMAKE_S at random, so that of many clients that come back at once one
+makes the room and the others find it. A room that was deleted is not made again, in no directory;
+and nothing is reported twice.
 
-MOVE: the talk goes on where this directory has the room. So it is with who comes back to a
-directory. When somebody makes the room anew elsewhere before our eyes it is only told how to follow
-(TELL): those may want to be by themselves.
+MOVE: the talk goes on where this directory has the room, when the client has come back to a
+directory. When somebody makes the room anew elsewhere while the client is connected, the user is
+only told how to follow (TELL): its maker may want another company.
 """
 
 from __future__ import annotations

@@ -9,10 +9,10 @@ one bucket: REMARKS_BURST at once, then REMARKS_PER_S. What is more becomes one 
               none: counted -> folding
     folding   counted                     the counts are told as one line -> telling
 
-Joins and parts wait NEWS_FOLD_S in any case: who comes and goes within it is one piece of news.
-Who comes and says something at once is told of only when PASSING_S have passed and he is still
-there: a `say` passes through, and what it said tells enough.
-`counts` goes on whatever is told; `/stats` shows it.
+Joins and parts wait NEWS_FOLD_S in any case: coming and going within it is one piece of news. A
+member that comes and says something at once is announced only when it is still there after
+PASSING_S: a `say` comes and goes, and its message is enough. `counts` counts every remark, shown or
+not; `/stats` shows it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 class Remarks:
-    """`tell(text)` says one remark; `counts` holds how often each kind came, told or not."""
+    """`tell(text)` shows one remark; `counts` holds how often each kind came, shown or not."""
 
     __slots__ = (
         "_bucket",
@@ -102,7 +102,7 @@ class Remarks:
             news[sender] = ("visited", label)
         elif before == "visited":
             news[sender] = (what, label)
-        # Else: away for a moment and back again; that is no news.
+        # Else it was away for a moment and is back: that is no news.
         self._wake(now)
 
     def taken_names(self, what: str) -> list[str]:
@@ -120,8 +120,8 @@ class Remarks:
         self._wake(now)
 
     def precede(self, sender: bytes, now: float) -> None:
-        """`sender` is about to be shown: tell of its joining first, unless it came just now: then
-        it may only pass through."""
+        """A line of `sender` is about to be shown: announce its joining first, unless it came just
+        now: then it may leave at once."""
         what, label = self.news.get(sender, ("", ""))
         if what == "joined":
             del self.news[sender]

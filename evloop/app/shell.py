@@ -1,10 +1,10 @@
 """The client between its user, a directory and a room.
 
-One process, one loop: the connection to the directory, stdin and the room's sockets. What a
-command does lives in `prompt`, chat mode in `chat`, how things look in the faces.
+One process with one loop serves the connection to the directory, stdin and the room's sockets. The
+commands are in `prompt`, chat mode is in `chat`, and the frontends show everything.
 
-A line goes to the room if there is one, else it is a command; one command runs at a time, and the
-lines behind it wait in the frontend (`hold`).
+A line goes to the room if there is one, else it is a command. One command runs at a time, and the
+lines after it wait in the frontend (`hold`).
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def _plain(**arguments: Any) -> Any:
 
 URGENT = ("connect", "bye", "quit")  # these do not wait behind a command that takes long
 
-# Loaded with the first room, as all that a chat needs: the prompt comes first, and sooner.
+# They are loaded with the first room, like all modules for a chat, so that the prompt comes sooner.
 SESSIONS: dict[str, Any] = {"plain": _plain, "reliable": _reliable}
 
 
@@ -122,7 +122,7 @@ class Client:
         self.link.on_lost = self._lost
         self.link.on_news = self.prompt.news
 
-    # -- what the frontend tells ------------------------------------------------------------------
+    # -- called by the frontend -------------------------------------------------------------------
 
     def line(self, text: str) -> None:
         """A line was typed, or came from the pipe. Lines after `quit` are ignored."""
@@ -254,10 +254,10 @@ class Client:
             self.status = self.status or status or error.exit_status
 
     def fault(self, origin: object, error: Exception) -> None:
-        """A bug of ours in a callback of `origin`: said, and the chat goes on.
+        """An unexpected exception in a callback of `origin`: it is shown, and the chat goes on.
 
-        A program among others (a command, a pipe) is to end with a status; so is one whose bug
-        comes again and again.
+        A one-shot command and a client in a pipe end with a status instead; so does a client with
+        more than FAULTS_MAX such exceptions.
         """
         if isinstance(error, EvloopError):
             self.failed("", error)
@@ -278,7 +278,7 @@ class Client:
             self.recover()
 
     def recover(self) -> None:
-        """After a bug: the command that runs may never come to its end, so take the next."""
+        """After such an exception the running command may never end, so accept the next."""
         if self.chat is None and not self._quitting:
             self.awaiting(False)
             self.frontend.hold(False)
@@ -296,7 +296,7 @@ class Client:
                     self.loop.defer(self._load_late)
                     return
             self._network()
-        except ImportError:  # what needs it will say so
+        except ImportError:  # the command that needs the module will report it
             return
 
     def show_prompt(self) -> None:
@@ -363,13 +363,9 @@ class Client:
             from evloop.app.presence import Presence
 
             self._present = Presence(
-                self.loop,
-                self.link,
-                self._remark,
-                rng=self.rng,
-                move=self._move_room,
-                made=self._made_again,
-            )
+                self.loop, self.link, self._remark,
+                rng=self.rng, move=self._move_room, made=self._made_again,
+            )  # fmt: skip
         return self._present
 
     # -- rooms -----------------------------------------------------------------------------------
@@ -377,7 +373,8 @@ class Client:
     def _open_room(
         self, entry: RoomEntry, counted: int, done: Callable[[EvloopError | None], object]
     ) -> None:
-        """Open `entry` for the user; `counted`: how many the directory counts, 0: not its room."""
+        """Open `entry` for the user; `counted`: how many the directory counts, 0: not its room,
+        below: no directory was found (`BY_NAME`)."""
         mode = entry.mode
         if mode not in SESSIONS:
             raise Refused(1, "bad_mode", f'room {entry.name} has mode "{quoted(mode)}", which this'
@@ -390,7 +387,7 @@ class Client:
             if self._quitting:
                 self._end()
 
-        room = self._live_room(entry.address, entry.port, mode, counted)
+        room = self._live_room(entry.address, entry.port, mode, max(counted, 0))
         self._rooms.add(room)
         room.on_closed = lambda: self._room_closed(room)
         self.chat = Chat(
@@ -399,7 +396,8 @@ class Client:
             room,
             entry,
             self.style,
-            listed=counted > 0,
+            listed=counted != 0,
+            by_name=self.reach.by_name(entry) if counted < 0 else "",
             on_over=over,
             on_quit=self.quit,
             on_renamed=self._keep_name,
@@ -437,12 +435,12 @@ class Client:
         transport, attachment = self._network().open(address, port, self.options.ttl)
         if mode == "plain":
             session.is_own = lambda source: source == transport.source
-        else:  # else many that come at once would not know of each other, and all speak
+        else:  # else many clients that enter at once would all send as if they were alone
             session.expect(members)
         return LiveRoom(self.loop, transport, session, self.wall, attachment)
 
     def _made_again(self, value: object) -> None:
-        """A room was made for who talks in it: whoever makes one keeps its token."""
+        """The client has made the user's room again: keep its token."""
         self.prompt.keep_token(value)
 
     def _move_room(self, chat: Chat, address: str, port: int) -> None:
@@ -466,7 +464,7 @@ class Client:
     # -- the end ---------------------------------------------------------------------------------
 
     def _stays(self) -> bool:
-        """Whether a person who wants to quit is told first what that means for others."""
+        """Whether the user, who wants to quit, is first told what that means for others."""
         if self._asked or self._quitting or not self.frontend.is_terminal or self.options.command:
             return False
         sentence = self.before_quit()
@@ -476,7 +474,7 @@ class Client:
         return bool(sentence)
 
     def suspending(self) -> str:
-        """The terminal is given back and the process stopped: what is to be said; "": nothing."""
+        """The sentence to show before the process is stopped by Ctrl-Z; "": none."""
         return self.before_stop()
 
     def quit(self) -> None:
@@ -508,7 +506,7 @@ class Client:
         self.chat.leave()
 
     def _output_gone(self, why: str) -> None:
-        """Nobody reads our output any more (`| head -1`): end, without a word; else say `why`."""
+        """Output can be written no more: end. `why` is "" when the reader has ended (`| head`)."""
         self._quitting = True
         if why:
             self.failed("standard output", EvloopError(why))

@@ -92,6 +92,8 @@ def _connected(client: Client, word: str, room: str, act: Callable[[], object]) 
             act()
         elif host is not None and client.prompt.makes_rooms:
             host(error, connected)
+        elif word == "chat" and client.reach.alone and client.frontend.is_terminal:
+            act()  # the room is where its name says
         else:
             client.failed(word, not_a_place or advised(error) or error)
             client.quit()
@@ -146,7 +148,7 @@ def _say(client: Client, word: str, arguments: list[str], options: dict[str, str
 
 
 def _send(client: Client, room: str, text: str, options: dict[str, str], anybody: bool) -> None:
-    """Enter `room`, say `text`, and the lines behind it if it came from a pipe; then leave."""
+    """Enter `room`, say `text`, and the lines after it if it came from a pipe; then leave."""
     piped = client.frontend.owner is not client
 
     def opened(chat: Chat) -> None:
@@ -174,7 +176,7 @@ def _send(client: Client, room: str, text: str, options: dict[str, str], anybody
 
 
 class _FirstLine:
-    """Reads for `say` until there is something to say: a pipe that stays empty enters no room."""
+    """Reads the first line for `say`: with an empty pipe no room is entered."""
 
     __slots__ = ("_client", "_on_text")
 
@@ -219,7 +221,7 @@ def _help(client: Client, word: str, arguments: list[str], options: dict[str, st
 
 
 def _show_help(client: Client, arguments: list[str]) -> None:
-    """Of one command, wherever it is taken; else of both tables that this program has."""
+    """Show the help of one command, or the two tables of commands, and quit."""
     lines = help_lines("shell", *arguments[:1])
     if not arguments:
         lines = [

@@ -45,8 +45,8 @@ _STEPS_S = {"off": 60, "HH:MM": 60, "iso": 1}  # the same text within; no zone i
 class Stamps:
     """`style` is a key of _FORMATS, `wall` unix time.
 
-    The last texts are kept: a chat asks for both with each message, and to make them costs 7,400
-    instructions each.
+    The last texts are kept: a chat asks for both with each message, and making one costs 7,400
+    machine instructions.
     """
 
     __slots__ = ("_day", "_format", "_line", "_step", "_wall")
@@ -59,7 +59,7 @@ class Stamps:
         self._day = (0.0, 0.0, "")
 
     def line(self, at: float = 0.0) -> str:
-        """What stands before a chat line of unix time `at` (0: now), with a blank behind it.
+        """What stands before a chat line of unix time `at` (0: now), followed by a blank.
 
         "" when stamps are off.
         """
@@ -94,7 +94,7 @@ class Stamps:
         return text
 
     def full(self, at: float) -> str:
-        """Unix time `at` for a file, with a blank behind it: "2026-11-22 12:01:07 "."""
+        """Unix time `at` for a file, followed by a blank: "2026-11-22 12:01:07 "."""
         return time.strftime("%Y-%m-%d %H:%M:%S ", _local(at))
 
     def utc(self) -> str:

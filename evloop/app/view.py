@@ -2,8 +2,8 @@
 
 `RoomView.show(event)` dispatches by the table of `evloop.room.events`. A script that asked for
 `--json` gets every event as an object. A person gets chat lines and remarks: the history in order
-(`earlier`), remarks on a budget (`remarks`), a line of one sender only so fast, nothing of who is
-ignored, and a word where a line comes long after it was said.
+(`earlier`), remarks on a budget (`remarks`), lines of one sender at a limited rate, none of ignored
+members, and a note where a line comes long after it was said.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ class RoomView:
     """The room `name`, of which `session` tells, on `frontend`.
 
     `on_line()` is called before anything of the room is shown. `speakers` holds the names of those
-    who spoke, the latest last, for completion; `heard` says whether anybody else was.
+    who spoke, the latest last, for completion; `heard` says whether anybody else was heard.
     """
 
     __slots__ = (
@@ -104,6 +104,7 @@ class RoomView:
         "_session",
         "_style",
         "_timer",
+        "by_name",
         "heard",
         "hidden",
         "name",
@@ -127,6 +128,7 @@ class RoomView:
         now = loop.now
         self.name = name
         self.place = place
+        self.by_name = ""  # where the room is, if it was entered without a directory
         self.heard = False
         self.hidden = 0  # lines of members that are ignored
         self.speakers: dict[str, None] = {}
@@ -174,7 +176,7 @@ class RoomView:
     def enter(self, where: str) -> None:
         """The first line: where we are, by which way, and with whom."""
         names = self.remarks.taken_names("here")
-        self.remark(report.entered(self.name, names, self._style.escape, where))
+        self.remark(report.entered(self.name, names, self._style.escape, where, self.by_name))
         self._tell_namesakes()
 
     def pumped(self) -> None:
@@ -359,7 +361,7 @@ class RoomView:
             usual = late if abs(late) > CLOCK_WRONG_S else min(late, 0.0)
         else:
             usual, last, when = before
-            # As late as the one before, which came some time ago: it is the clock that is slow.
+            # Two lines with some time between them are equally late: the clock is slow.
             steady = abs(late - last) < CLOCK_STEADY_S < here - when
             usual = late if steady else min(usual, late)
         self._clocks[event.sender] = usual, late, here

@@ -1,7 +1,7 @@
-"""Who is let in: how many at once, and how many new ones a second from one visitor.
+"""Which connections are admitted: how many at once, and how many new ones a second from a visitor.
 
 A visitor is an IPv4 address, a near IPv6 address or the /64 of a far one (base.addresses). All near
-ones of a /64 together have a limit too, NETWORK_FACTOR times that of one. Asked in this order:
+ones of a /64 together have a limit too, NETWORK_FACTOR times that of one. The questions, in order:
 
     question                                        no                      yes
     fewer than `clients` connections in all?        Refused, retry in 5 s   go on
@@ -9,11 +9,11 @@ ones of a /64 together have a limit too, NETWORK_FACTOR times that of one. Asked
     fewer than the limit of its network?            Refused, retry in 5 s   go on
     a token in its bucket, and its network's?       Refused, retry then     counted, admitted
 
-Only who is admitted is counted, so the table of counts is never longer than twice `clients`; the
-tables of buckets have their own cap. How long someone may be silent is not judged here: the spans
-are in `limits` (UNFINISHED_FRAME_S, WRITE_PROGRESS_S, TLS_HANDSHAKE_S) and run in the stream.
+Only admitted connections are counted, so the table of counts is never longer than twice `clients`;
+the tables of buckets have their own cap. How long a client may be silent is not decided here: the
+spans are in `limits` (UNFINISHED_FRAME_S, WRITE_PROGRESS_S, TLS_HANDSHAKE_S) and run in the stream.
 
-How who comes is told:
+What a new connection is told:
 
     accepted by the kernel   plain                            with TLS
     the guard admits it      welcome                          welcome, with a pipe
@@ -21,8 +21,8 @@ How who comes is told:
     more than                the same, without waiting for it to be read
     TURNED_AWAY_MAX of those
 
-A refused client with TLS gets no sentence: it has no keys yet, and to make them would cost more
-than to serve it.
+A refused client with TLS gets no sentence: the connection has no keys yet, and to make them would
+cost more than to serve it.
 """
 
 from __future__ import annotations
@@ -88,8 +88,7 @@ class Guard:
                 f"the server is full ({self.clients} clients); try again later", FULL_RETRY_S
             )
         visitor = visitor_of(host, own)
-        # The text that the first one brought is given to all: of 10,000 from one office, it is
-        # kept once.
+        # All connections of one visitor share one text, which is kept once for 10,000 of them.
         visitor, count = self.counts.get(visitor, (visitor, 0))
         if self.per_visitor and count >= self.per_visitor:
             raise _slow_down(f"{count} connections from {visitor} are enough", FULL_RETRY_S)
@@ -148,9 +147,9 @@ class TurnedAway(Stream):
 
 
 class Admission:
-    """Accepts on its listeners until it is closed, and hands whom it admits to the dispatcher.
+    """Accepts on its listeners until it is closed; gives admitted connections to the dispatcher.
 
-    When a connection has ended, `release` must be told.
+    When a connection has ended, `release` must be called.
     """
 
     __slots__ = ("_acceptors", "_dispatcher", "_loop", "_tls", "_turned_away", "guard")
@@ -175,7 +174,7 @@ class Admission:
             acceptor.close()
 
     def abort(self) -> None:
-        """Accept no more, and forget whom we were still telling why."""
+        """Accept no more, and drop refused connections that were still being told why."""
         self.close()
         for stream in list(self._turned_away):
             stream.abort("the server has ended")
@@ -197,7 +196,7 @@ class Admission:
         try:
             tune(sock)
             pipe = None if self._tls is None else self._tls.pipe()
-        except BaseException:  # out of memory, say: its place must not be lost with it
+        except BaseException:  # such as out of memory: the count must not keep this connection
             self.guard.release(visitor)
             sock.close()
             raise
@@ -226,7 +225,7 @@ class Admission:
 
 
 def _tell_and_close(sock: socket.socket, last_words: bytes) -> None:
-    """Without keeping the descriptor. What has come is read, or closing would be a reset."""
+    """Send `last_words` and close at once. What has come is read first: else closing is a reset."""
     try:
         sock.send(last_words)
         sock.recv(READ_BYTES_PER_WAKE)

@@ -1,8 +1,8 @@
 """`--backup FILE`: a copy of the state file, also of a server that runs.
 
-By sqlite's own means: it reads one moment of the file and its log, and a server goes on meanwhile.
-The copy is one file that needs no log beside it, private like the original, and put in its place
-whole: who reads FILE at any moment finds the old copy or the new one.
+The copy is made by sqlite: it reads the file and its log as of one moment, while a server goes on.
+The copy is one file that needs no log beside it, and private like the original. It replaces FILE
+in one step: a reader of FILE finds the old copy or the new one, never a part.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def make_backup(path: str, target: str) -> int:
 
 
 def _check_target(path: str, target: str) -> None:
-    """Nothing but an older copy is replaced."""
+    """Raise SetupError unless `target` is free, or an older copy that may be replaced."""
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
             raise _cannot(target, f"{path} is not a regular file")

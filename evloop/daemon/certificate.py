@@ -1,7 +1,7 @@
 """`--make-cert FILE`: a self-signed certificate, by the openssl program.
 
-The standard library cannot make certificates. The program is started directly and not by a
-shell, and a file that exists is never replaced: it may be what everybody has pinned.
+The standard library cannot make certificates. The program is started directly and not by a shell.
+A file that exists is never replaced: it may be the certificate that clients have pinned.
 """
 
 from __future__ import annotations
@@ -68,6 +68,6 @@ def make_certificate(cert: str) -> int:
         f"made {cert} and its key {key}, good for ten years, for {host}, localhost and"
         f" {', '.join(addresses)}; start the server with\n"
         f"  --tls-cert {cert} --tls-key {key}\n"
-        f"Clients: --tls (trust at first sight), or --tls-ca with a copy of {cert}\n"
+        f"Clients: --tls (trust on first use), or --tls-ca with a copy of {cert}\n"
     )
     return 0

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from evloop.net.tls import TlsPipe
 
     class Server(Protocol):
-        """Whom a connection tells what happened to it."""
+        """The owner of connections, which is told what happens to them."""
 
         hub: Hub
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 class Connection(Stream):
     """One client. `number` names it on the console, `peer` in the log.
 
-    There are 10,000 of these: what is hardly ever asked for is made when it is asked for.
+    There may be 10,000 of these: values that are seldom needed are made when they are asked for.
     """
 
     __slots__ = (
@@ -55,7 +55,7 @@ class Connection(Stream):
         self.host = host
         self.port = port
         self.number = 0
-        self.visitor = ""  # the guard's name for where it comes from
+        self.visitor = ""  # what `Guard.admit` returned for it
         self.bad = 0  # payloads in a row that were no requests
         self.client = ""
         self.name = ""

@@ -48,8 +48,8 @@ class Console:
 
     def on_data(self, data: bytes) -> None:
         if not data:
-            # Ctrl-D, or the terminal is gone. The server runs on: it may have been started by
-            # somebody who then left.
+            # Ctrl-D, or the terminal is gone. The server runs on: the user who started it may have
+            # logged out.
             self._input.close()
             if not os.isatty(0):
                 self._gone_at = self._loop.now
@@ -70,7 +70,7 @@ class Console:
             self._out.line(line)
 
     def answer(self, line: str) -> list[str]:
-        """What a typed line gives."""
+        """The lines to print for a typed line."""
         word, _, rest = line.strip().partition(" ")
         if not word:
             return []

@@ -1,18 +1,17 @@
 """The directory at work: requests of many connections in, replies and news out.
 
-A request's way: `Connection.payloads -> handle -> messages.parse -> HANDLERS[method] ->
-directory.check_... -> group_commit.add -> stream.send`, which only queues. At the end
-of the tick (`Dispatcher.end_tick`, a before_sleep hook): commit, then the news to the watchers,
-then flush.
-So all requests of a tick share one commit, and no reply goes out before what it promises is on
-disk.
+A request's way: `Connection.payloads -> handle -> protocol.parse -> HANDLERS[method] ->
+directory.check_... -> group_commit.add -> stream.send`, which only queues. At the end of the tick
+(`Dispatcher.end_tick`, a before_sleep hook): commit, then the news to the watchers, then flush. So
+all requests of a tick share one commit, and no reply is sent before the changes that it reports
+are on the disk.
 
-What a reply says is provisional while the tick has changed something that is not yet committed:
-see `group_commit`, through which every change goes. When a change or the commit fails, the
-directory goes back too: version, rooms, memberships.
+A reply is provisional while the tick has changed something that is not yet committed: see
+`group_commit`, which makes every change. When a change or the commit fails, the directory in memory
+is rolled back too: version, rooms, memberships.
 
-A commit waits while more requests come in, a few polls that do not sleep: all that 16 clients ask
-at once is one sync of the disk then (measured: 1.2 to 1.5 times as many changes a second).
+A commit waits while more requests come in, for a few polls that do not sleep: what 16 clients ask
+at once then needs one sync of the disk (measured: 1.2 to 1.5 times as many changes a second).
 """
 
 from __future__ import annotations
@@ -176,7 +175,7 @@ class Dispatcher:
         self.on_forget(connection)
 
     def blame(self, connection: Connection, what: str, why: str | None) -> None:
-        """A connection ends for a fault of its peer."""
+        """Count and log that a connection ends because of a fault of its peer."""
         self.log.info(what, peer=connection.peer, why=why)
         self.metrics.count_kind("connections_broken", what)
 
@@ -298,7 +297,7 @@ class Dispatcher:
     def _excuse(
         self, request_id: bytes | None, error: BadMessage | Refused | StoreError
     ) -> bytes | None:
-        """What is answered when `error` came of a request; None for a notification."""
+        """The reply when a request has raised `error`; None for a notification."""
         if isinstance(error, StoreError):  # and the group commit has undone the tick
             return None if request_id is None else storage_failed(request_id)
         if isinstance(error, Refused):
@@ -314,7 +313,8 @@ class Dispatcher:
         request_id: bytes | None,
         error: Exception,
     ) -> None:
-        """A bug of ours: what the tick has changed may be half done, so undo it; tell, hang up."""
+        """A handler raised an unexpected exception: undo the tick, since its changes may be
+        incomplete, answer that there was an internal error, and close the connection."""
         self.metrics.count_kind("rejects", "internal_error")
         self._group_commit.undo(error)
         sentence = "internal error; the server's log says more"
@@ -472,7 +472,7 @@ class Dispatcher:
         token = new_token(self._random_bytes(TOKEN_BYTES))
         who["token"] = "given"
         body = self.make_room(name, place, mode, maker, token_hash(token), who, ipv6)
-        # Into the reply alone: the same body goes to all watchers.
+        # The token is in the reply only: watchers get the body without it.
         return b'%s,"token":"%s"}' % (body[:-1], token.encode())
 
     def _deleteroom(self, connection: Connection, parameters: dict[str, Any]) -> bytes:

@@ -1,12 +1,12 @@
-"""Which rooms nobody needs: `--expire DAYS`.
+"""Which rooms are removed because nobody uses them: `--expire DAYS`.
 
 A room's time runs while the server runs and nobody is in the room. It is counted in seconds of the
 server's own running, `ran`, which the store keeps, and not by the calendar: a small box has no
 clock chip and jumps from 1970 to now, and a server that was off for a month must not come back
 and remove every room.
 
-A sweep looks at all rooms, once in a while, piece by piece (`begin`, `look` at each piece, `end`):
-the server has others to serve. For each room:
+From time to time a sweep looks at all rooms, in pieces (`begin`, `look` at each piece, `end`), so
+that requests are answered in between. For each room:
 
     somebody is in it, or was since the last sweep     seen = ran
     nobody, and it is new to us                        seen = ran

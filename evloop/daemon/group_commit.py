@@ -1,8 +1,8 @@
-"""The changes of one tick, what was said about them, and how to take both back.
+"""The changes of one tick, the replies and news about them, and how to undo all of these.
 
 Every change of the directory is made here, whoever asks for it (a request, a batch, the console,
-expiry), so that there is one place that undoes: the store, the directory in memory, the replies,
-the news and what would have been logged.
+expiry), so that one place undoes everything: the store, the directory in memory, the replies, the
+news, and the lines that would have been logged.
 
 A reply is provisional while the tick has changed something that is not yet committed:
 
@@ -45,7 +45,7 @@ _NEWS: Replies = []  # stands in a note for: this was news, not a reply
 
 
 class GroupCommit:
-    """The changes, the replies and the news of one tick, over and over; and who watches."""
+    """The changes, the replies and the news of each tick; and the watchers."""
 
     __slots__ = (
         "_before",
@@ -91,8 +91,8 @@ class GroupCommit:
     def add(self, room: RoomEntry, what: str, /, **fields: object) -> bytes:
         """Add a room that `check_make` allowed; return the body of the change.
 
-        `what` and `fields` are logged when it is on the disk. Raises StoreError when the disk did
-        not take it: then nothing of this tick is true.
+        `what` and `fields` are logged when it is on the disk. Raises StoreError when the store has
+        refused it: then all changes of this tick are undone.
         """
         try:
             self._store.insert(room)
@@ -151,7 +151,7 @@ class GroupCommit:
             self._metrics.count("notifications", told)
 
     def undo(self, error: Exception) -> None:
-        """Nothing of this tick is true, because of `error`."""
+        """Undo everything of this tick, because of `error`."""
         self._directory.rollback()
         self._take_back()
         try:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 # Counters: name -> (the name of its label or "", help). `readings` may hold some of them too.
 COUNTERS = {
     "connections": ("", "Connections accepted."),
-    "connections_refused": ("", "Connections refused at the door."),
+    "connections_refused": ("", "Connections refused because of a limit."),
     "connections_broken": ("why", "Connections ended for a fault of the peer."),
     "frames": ("", "Frames received."),
     "requests": ("method", "Requests, by method."),
@@ -46,7 +46,7 @@ GAUGES = {
     "resident_bytes": "Resident memory of the process.",
     "open_descriptors": "Open file descriptors of the process.",
 }
-# Upper bounds in seconds. A tick of more than 5 ms is one too many, of 100 ms a fault.
+# Upper bounds in seconds. A tick should take less than 5 ms; one of 100 ms is a fault.
 LAG_BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
 
 

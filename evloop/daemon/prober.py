@@ -1,7 +1,7 @@
 """Probes: the directory sends to a group and hears it, so that `doctor` learns what arrives.
 
-What a stranger can make us do is bounded: PROBES_MAX at once, one a connection, PROBES_PER_S from
-one address; TTL 1; and what goes to one machine alone goes to the address of its connection.
+What a stranger can make the directory do is bounded: PROBES_MAX probes at once, one a connection,
+PROBES_PER_S from one address; TTL 1; and unicast goes only to the address of the connection.
 
     state      probe          REPORT_S        probed           PROBE_S, or the connection ends
     (none)     -> running     -               no_probe         -

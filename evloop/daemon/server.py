@@ -1,7 +1,7 @@
 """The directory server, put together and run.
 
-Options -> store -> sockets -> loop. What a rule is lives in `directory`, what a request does in
-`dispatcher`, how bytes move in `stream` and `loop`.
+It takes the options, opens the store and the sockets, and runs the loop. The rules are in
+`directory.registry`, the requests in `dispatcher`, the moving of bytes in `net.stream`.
 
     state      accepts   SIGTERM, SIGINT, `quit`     all gone, or DRAIN_S
     serving    yes       -> draining                 -
@@ -64,7 +64,7 @@ ANY_GROUP = "239.255.1.1"  # for asking whether an interface can do multicast
 
 
 def state_path(environ: dict[str, str]) -> str:
-    """Where the rooms are kept when nobody says: systemd's place, else XDG's. SetupError: nowhere.
+    """The default place of the state file: systemd's, else XDG's; SetupError when there is none.
 
     Never in the working directory: after a start from another one all rooms would be gone.
     """
@@ -204,7 +204,7 @@ class Server:
         self._end_if_empty()
 
     def _send_away(self, staying: list[Connection], reason: str) -> None:
-        """As many in one tick as are sent to in one (5,000 at once: 24 ms)."""
+        """Send goodbyes to a part of `staying` in each tick (5,000 at once would take 24 ms)."""
         for connection in staying[:SENDS_PER_TICK]:
             self.loop.guard(connection, self.dispatcher.send_away, connection, reason)
         del staying[:SENDS_PER_TICK]
@@ -336,11 +336,12 @@ def guard_handlers(loop: Loop, log: Log, debug: bool) -> None:
 
 
 def collect_the_young_only() -> None:
-    """Never walk all objects of this process to find cycles that nobody holds any more.
+    """Keep the garbage collector from walking over all objects of this process.
 
-    That walk goes over every room: 150 ms with 300,000 of them, 1.6 with 10,000. What dies young in
-    a cycle (an exception and its frames) is still found, in 1 ms at most; what lives for long here
-    (connections, rooms, their parts) is in no cycle when it dies, as test_soak proves.
+    A full collection goes over every room: 150 ms with 300,000 of them, 1.6 ms with 10,000. Young
+    objects in a cycle (an exception and its frames) are still collected, in 1 ms at most. Objects
+    that live long (connections, rooms, their parts) are in no cycle when they end, as test_soak
+    shows.
     """
     young, middle, _ = gc.get_threshold()
     gc.set_threshold(young, middle, 2**31 - 1)
@@ -396,7 +397,7 @@ def run(options: Namespace) -> int:
             console = Console(
                 loop, server.dispatcher, lambda: drain("the operator ended the server")
             )
-        for place in places:  # who cannot be told (a full disk) is served all the same
+        for place in places:  # a full disk behind stderr does not keep the server from serving
             errors.line(f"evloop.server: listening on {place}")
         # Behind the ready lines: those are read by programs, which expect them first.
         log.notice("started", version=__version__, state=server.state, rooms=len(server.directory))

@@ -1,8 +1,8 @@
-"""Opening the state file: whose it is, whether it is whole, and whether its log belongs to it.
+"""Opening the state file: is it ours, is it undamaged, and does the log beside it belong to it?
 
-Everything that can be wrong with it is a SetupError with status 73 and says what to do next. What
-is in it is judged before it is believed: of each room every column, and that no two have one place.
-How a log is told from the log of another file: see `store`.
+Whatever is wrong with it is a SetupError with status 73 that says what to do next. The contents are
+checked before they are used: every column of each room, and that no two rooms have one place. How a
+log is told from the log of another file: see `store`.
 """
 
 from __future__ import annotations

@@ -6,9 +6,9 @@ All changes of one tick of the loop share one transaction, and with it one sync 
     idle   begin, change -> open    nothing                     nothing    StoreError, -> idle
     open   change                   version, sync -> idle       -> idle    StoreError, -> idle
 
-A failure takes the WHOLE transaction with it. sqlite does so by itself on a full disk (measured:
-savepoints do not survive it either), so nothing here pretends that a part could be kept: who
-catches a StoreError undoes the whole tick (group_commit.py).
+A failure rolls back the WHOLE transaction. sqlite does so by itself on a full disk (measured:
+savepoints do not survive it either), so no part of it is ever kept: `group_commit` undoes the whole
+tick when it catches a StoreError.
 
 Each commit is on the disk when it returns (WAL with synchronous=FULL). What is in the log is
 copied into the file by `checkpoint`, a few seconds after a change, so that a copy of the file

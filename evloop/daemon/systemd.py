@@ -42,7 +42,7 @@ def _number(text: str | None) -> int | None:
 
 
 class Notifier:
-    """Tells the service manager how we are. Never waits, never raises: all works without one.
+    """Tells the service manager our state. It never waits and never raises: none is needed.
 
     `address` is a path or, with "@" before it, a name in the abstract namespace; "" is nobody.
     """
@@ -52,7 +52,7 @@ class Notifier:
     def __init__(self, address: str = "", watchdog_s: float = 0.0) -> None:
         self._address = "\0" + address[1:] if address.startswith("@") else address
         self._socket: socket.socket | None = None
-        self.watchdog_s = watchdog_s  # seconds after which silence kills us; 0: it does not
+        self.watchdog_s = watchdog_s  # seconds of silence after which we are killed; 0: never
         if address:
             self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
             self._socket.setblocking(False)

@@ -9,12 +9,13 @@
     waiting      -              (time comes)    -> resolving             -> idle
 
 A connection that the operator has ended (`closing` with `final`) is not made anew by itself: to
-come back after two seconds would undo his `kick`. It is idle, and `on_lost` is told inf.
+come back after two seconds would undo his `kick`. It is idle, and `on_lost` gets inf.
 
-When the network changes who waits tries at once, and who is ready may doubt it (`doubt`).
+When the network changes, a client that waits tries at once, and one that is ready may doubt its
+connection (`doubt`).
 
-A connection that the user asked for and that fails is told and given up: he is there and decides.
-One that was ready and is lost comes back by itself, with back-off and jitter, for ever. Of several
+When a connection that the user asked for fails, the failure is reported and no further try is made.
+One that was ready and is lost is made anew, without end, with back-off and jitter. Of several
 targets (`--server A,B`) the next one is tried when one does not answer: at once on behalf of the
 user, and with each back-off when the connection was lost. `redirect` adds one that was found.
 """
@@ -101,13 +102,13 @@ class ProtocolMismatch(EvloopError):
 
 
 class Insecure(EvloopError):
-    """TLS with the directory failed: it is not who it was, or does not want us."""
+    """TLS with the directory failed: its certificate is not accepted, or it refuses ours."""
 
     exit_status = REFUSED
 
 
 class _DirectoryStream(Stream):
-    """The connection under the link."""
+    """The TCP connection of a `DirectoryClient`."""
 
     __slots__ = ("_link",)
 
@@ -216,7 +217,7 @@ class DirectoryClient:
             self._try_now()
 
     def close(self) -> None:
-        """Be idle; whoever waits for an answer is told that there will be none."""
+        """Be idle; pending requests end with an error."""
         self.state = IDLE
         self._drop()
         done, self._done = self._done, None
@@ -225,7 +226,7 @@ class DirectoryClient:
             done(None, Unreachable(f"{self.endpoint}: given up"))
 
     def give_up(self) -> None:
-        """Whoever waits is told that he does so no more; what is connected stays so."""
+        """Pending requests end with an error; the connection stays."""
         self.on_give_up()
         if self._done is not None:
             self.close()
@@ -410,7 +411,7 @@ class DirectoryClient:
         self.on_lost(why, delay)
 
     def _drop(self) -> None:
-        """Let go of everything that this try holds."""
+        """Release the look-up, the sockets and the timer of this try."""
         if self._doubt is not None:
             self._doubt.settle()
         self._timer.move(float("inf"))
@@ -433,7 +434,7 @@ class DirectoryClient:
         self.wire.send(pack_frame(protocol.request(self._ids, method, params)))
 
     def received(self, data: bytes) -> None:
-        """One frame came from the directory. Whatever is in it costs the connection at most."""
+        """One frame came from the directory. A bad one ends the connection and nothing more."""
         try:
             self._take(*protocol.parse_from_server(data))
         except RemoteProtocolError as bad:
@@ -477,7 +478,7 @@ class DirectoryClient:
             self._failed(foreign)
             return
         self._fail_pending(foreign)
-        if self.wire is not None:  # who was told may have closed it
+        if self.wire is not None:  # the callback may have closed it
             self.wire.abort(str(foreign))
 
     def _foreign(self, error: EvloopError) -> ProtocolMismatch:
@@ -516,7 +517,7 @@ class DirectoryClient:
             self._failed(Insecure(f"connect {self.endpoint}: {why}"))
 
     def _silent(self, key: int) -> None:
-        """A request was not answered in time: whoever is there answers at once."""
+        """A request was not answered in time: a directory that is there answers at once."""
         if self.wire is not None:
             self._why = f"it has not answered in {REQUEST_S_MAX:g} s"
             self.wire.abort(self._why)
@@ -536,7 +537,7 @@ def _connected_to_itself(sock: socket.socket) -> int:
     """ECONNREFUSED when the kernel gave the directory's own port to `sock`, else 0.
 
     Where nobody listens, TCP's simultaneous open then connects a socket to itself (RFC 9293, 3.5):
-    the directory's port is among those that Linux gives to whoever connects.
+    the directory's port is among those that Linux gives to sockets that connect.
     """
     try:
         return errno.ECONNREFUSED if sock.getsockname() == sock.getpeername() else 0

@@ -1,10 +1,11 @@
 """A small file of keys and values: what the client remembers.
 
-One line a keepsake, 0600, in the user's state directory. Lines are appended, so that two clients
-that write at the same time both keep theirs; of two lines with one key the later counts. A line
-that does not fit on the disk is taken back. A file of `lines_max` lines is written anew with the
-newest of each key, under a lock that a second client does not wait for. A line of another form
-makes the file unusable, aloud: to skip it could mean to trust a stranger anew.
+It is in the user's state directory, with mode 0600; each line is a key and a value. Lines are
+appended, so that two clients that write at the same time both keep theirs; of two lines with one
+key the later counts. A line that does not fit on the disk is taken back. A file of `lines_max`
+lines is written anew with the newest line of each key, under a lock that a second client does not
+wait for. A damaged line makes the file unusable, and the user is told: to skip it could mean to
+trust a stranger as if it were new.
 """
 
 from __future__ import annotations
@@ -137,12 +138,12 @@ class KeyFile:
         for number, line in enumerate(lines[:-1], 1):
             key, value = self.split(line)
             if len(key) > KEEPSAKE_KEY_CHARS_MAX or not self.good(key, value):
-                why = f'line {number} ("{quoted(line, 40)}") is damaged; mend or remove that line'
+                why = f'line {number} ("{quoted(line, 40)}") is damaged; correct or remove it'
                 raise self._unusable(why, FAILED)
             kept.pop(key, None)  # the newest last: the oldest are dropped first
             kept[key] = value
         if lines[-1]:
-            raise self._unusable("its last line is damaged; mend or remove that line", FAILED)
+            raise self._unusable("its last line is damaged; correct or remove it", FAILED)
         return kept, len(lines) - 1
 
     def _unusable(self, why: str, status: int) -> SetupError:

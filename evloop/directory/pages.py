@@ -1,10 +1,10 @@
 """A sorted listing of encoded entries, read in pages.
 
-Keys are text, sorted by code points; an entry is bytes, encoded by who owns it. The entries stand
-in blocks of about BLOCK_ROOMS; a block joins its entries when a page first takes it whole, and
+Keys are text, sorted by code points; an entry is bytes, encoded by its owner. The entries are kept
+in blocks of about BLOCK_ROOMS; a block joins its entries when a page first needs all of it, and
 keeps the joined bytes until one of its entries changes. So a page costs the joining of the two
-blocks that it cuts, a change costs the joining of one block, and neither depends on how many
-entries there are beyond a bisection.
+blocks that it cuts, and a change costs the joining of one block. The number of entries matters
+only to a bisection.
 """
 
 from __future__ import annotations

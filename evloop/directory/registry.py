@@ -11,10 +11,10 @@ cannot fail. Changes are provisional until `commit`:
 `rollback` leaves the directory as it was after the last `commit`: rooms, version, and who was in
 a deleted room. Entering and leaving are not changes: they are neither versioned nor undone.
 
-Who may delete a room is anyone, or who holds the token that made it. A token is 128 random bits in
-hexadecimal, told once in the reply to `makeroom`. The server keeps only its SHA-256, so neither its
-state file nor a listing gives a room away. (A slow hash is for secrets that people choose; these
-cannot be guessed, and a slow one would be a way to stall us.)
+A room may be deleted by anyone, or only with the token that its maker was given. A token is 128
+random bits in hexadecimal, told once in the reply to `makeroom`. The server keeps only its SHA-256,
+so neither its state file nor a listing contains the token. (A slow hash is for secrets that people
+choose; these cannot be guessed, and a slow hash would let strangers keep the server busy.)
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ class Directory:
                 self._namesakes[room.name] = room
             self._rooms[room.fold] = room
         self._places = {(room.address, room.port): room for room in self._rooms.values()}
-        self.made_by: dict[str, int] = {}  # rooms by maker and by /64; who made none is not in it
+        self.made_by: dict[str, int] = {}  # number of rooms by maker and by /64, never 0
         for room in self._rooms.values():
             self._count(room.maker, 1)
         self.listing = PagedIndex([(key, room_json(room, 0)) for key, room in self._rooms.items()])
@@ -150,12 +150,12 @@ class Directory:
         return len(self._inside.get(room.fold, ()))
 
     def page(self, after: str | None, limit: int) -> bytes:
-        """Return the result of getdir: as many rooms behind `after` as `limit` and a frame allow.
+        """Return the result of getdir: as many rooms after `after` as `limit` and a frame allow.
 
         The same bytes are given until the next change.
         """
         if after is not None:
-            # No room's name is as long; what stands behind so many bytes decides nothing.
+            # No room's name is as long, so the bytes beyond the cap make no difference.
             cut = after[:AFTER_BYTES_MAX].encode("utf-8", "replace")[:AFTER_BYTES_MAX]
             after = self._key(cut.decode("utf-8", "ignore"))
         key = after, limit
@@ -275,7 +275,7 @@ class Directory:
         return inside
 
     def _count(self, maker: str, more: int) -> None:
-        """Count a room for who made it, and for the /64 that its maker is one address of."""
+        """Count a room for its maker, and for the /64 of the maker's address."""
         for who in {maker, prefix_of(maker)}:
             count = self.made_by.get(who, 0) + more
             if count:
@@ -345,8 +345,8 @@ class Directory:
 
 
 def _may_be_a_name(name: str) -> bool:
-    """Whether a room can be called so. Judged by its bytes before it is folded, because folding
-    makes 18 characters of one (U+FDFA), and costs a peer nothing and us much."""
+    """Whether a room can have that name. Its bytes are checked before it is folded, because folding
+    can make 18 characters of one (U+FDFA): that costs a peer nothing and this server much."""
     most = ROOM_NAME_BYTES_MAX
     if len(name) > NAME_AS_SENT_FACTOR * most or len(name.encode()) > NAME_AS_SENT_FACTOR * most:
         return False
@@ -354,14 +354,14 @@ def _may_be_a_name(name: str) -> bool:
 
 
 def token_hash(token: str) -> bytes:
-    """What is kept of a token."""
+    """The SHA-256 of a token, which is all that is kept of it."""
     from hashlib import sha256
 
     return sha256(token.encode("utf-8", "replace")).digest()
 
 
 def new_token(random_bytes: bytes) -> str:
-    """The token of TOKEN_BYTES bytes that came from the system's own randomness."""
+    """The token made of TOKEN_BYTES random bytes."""
     assert len(random_bytes) == TOKEN_BYTES
     return random_bytes.hex()
 

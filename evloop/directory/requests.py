@@ -99,8 +99,8 @@ def read_makeroom(params: dict[str, Any]) -> tuple[str, tuple[str, int] | None, 
 
 
 def read_name(params: dict[str, Any]) -> str:
-    """enter, leave: the name as it came. It need not be one that could be made: who asks for such
-    a room is told that there is none."""
+    """enter, leave: the name as it came. It need not be a valid name: for an invalid one the reply
+    is that there is no such room."""
     return _read_name(params, _NAME)
 
 

@@ -5,8 +5,9 @@
 
 Both are a `KeyFile` in the user's state directory.
 
-A token is looked for by its room and not by the directory alone: the same directory is 127.0.0.1,
-a name, and an address of the network. Those of the directory as it is called now come first.
+A token is looked up by its room in all directories, because one directory has many names: it is
+127.0.0.1, a host name, and an address of the network. Tokens kept under its present name come
+first.
 
     options          certificate of the directory
     (none)           plain TCP
@@ -44,7 +45,8 @@ def check_pin(pins: KeyFile, place: str, shown: str) -> str | None:
     """Trust the certificate with the fingerprint `shown` at `place` ("HOST:PORT"), or refuse.
 
     The first one is kept, and what to tell the user about it is returned. The one that is known
-    returns None. Another one raises SetupError 77: the house was broken into, or it moved.
+    returns None. Another one raises SetupError 77: somebody may be between client and directory, or
+    the operator has renewed the certificate.
     """
     known = pins.get(place)
     if known == shown:
@@ -176,7 +178,7 @@ class Trust:
         return KnownIds(self._directory).entries() if self._directory is not None else {}
 
     def _refusal(self, endpoint: str, sentence: str) -> str:
-        """Why a connection ends; in full to who connects, and once to who is reconnected."""
+        """Why a connection ends: in full for a new one, and once for one that is made anew."""
         if endpoint not in self._met:
             return sentence
         if self._met[endpoint]:

@@ -1,4 +1,4 @@
-"""Listening sockets, and taking connections from them, in batches and in hard times.
+"""Listening sockets, and accepting connections in batches, also when descriptors run out.
 
     state      ready                                     time comes    close
     listening  accept up to a batch; no descriptors      -             -> closed
@@ -6,7 +6,8 @@
     paused     -                                         -> listening  -> closed
     closed     -                                         -             nothing
 
-A listener whose queue cannot be taken stays readable: without `paused` the loop would spin.
+While no connection can be accepted the listener stays readable: without `paused` the loop would
+spin.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
 _FULL = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 # What became of one connection in the queue; accept(2): "treat them like EAGAIN by retrying".
-# EPERM is a firewall's word.
+# EPERM comes from a firewall.
 _NEXT = frozenset(
     (
         errno.ECONNABORTED,
@@ -50,7 +51,7 @@ _NEXT = frozenset(
     )
 )
 
-# The resolver cannot be asked now, and may be soon (gai_strerror): a start at boot.
+# The resolver does not work now, and may work soon (gai_strerror), as at boot.
 _NOT_YET = frozenset((socket.EAI_AGAIN, socket.EAI_FAIL, socket.EAI_SYSTEM, socket.EAI_MEMORY))
 _ADVICE = {
     errno.EADDRINUSE: "is another server running? --listen HOST:PORT takes another",
@@ -60,7 +61,7 @@ _ADVICE = {
 
 
 class Acceptor:
-    """Owns `listener` and hands out its connections.
+    """Owns `listener` and accepts its connections.
 
     `on_connection(sock, address)` gets a non-blocking socket, and owns it. `on_full(error)` is
     told when the kernel has no descriptor or memory for another one, once for each shortage; the
@@ -141,7 +142,7 @@ def _listen(host: str, port: int) -> list[socket.socket]:
         )
     except (OSError, LookupError, UnicodeError) as error:
         why = getattr(error, "strerror", None) or error
-        # The network may not be there yet: a service manager is to try again.
+        # The network may not be up yet: with FAILED a service manager tries again.
         status = FAILED if getattr(error, "errno", 0) in _NOT_YET else USAGE
         raise SetupError(f"cannot listen on {endpoint_of(host, port)}: {why}", status) from None
     listeners: list[socket.socket] = []

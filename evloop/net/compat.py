@@ -1,7 +1,7 @@
-"""What only Linux has, and what stands in for it elsewhere: nobody else asks for the system's name.
+"""What only Linux has, and substitutes on other systems: only here the system's name matters.
 
-An option that is only better than nothing never ends anything: `ask` returns whether it was taken.
-One without which a socket is of no use is set by `need`, whose OSError names it.
+A socket option that is useful and not necessary is set by `ask`, which returns whether the system
+took it. An option without which the socket is of no use is set by `need`, whose OSError names it.
 
 The addresses of this machine come from Linux's ioctls and /proc, or, elsewhere and wherever these
 do not answer, from getifaddrs(3).
@@ -64,7 +64,8 @@ _IFNAMSIZ = 16
 # struct ifreq: the name, then a union as large as struct ifmap (two longs, a short, three bytes).
 _IFREQ_BYTES = _IFNAMSIZ + max(16, calcsize("@LLHBBB0L"))
 _IPV4_BYTES, _IPV6_BYTES = 16, 28  # struct sockaddr_in, struct sockaddr_in6
-# Of documentation (RFC 5737, RFC 3849): nobody has them, so the way there is the way to the world.
+# Addresses for documentation (RFC 5737, RFC 3849): nobody has them, so they are reached by the
+# default route.
 _WORLD = {socket.AF_INET: "192.0.2.1", socket.AF_INET6: "2001:db8::1"}
 
 LOCAL_NETWORK_DENIED = (
@@ -100,7 +101,7 @@ def why_not_connected(address: Any, error: int | None) -> str:
 
 
 def ask(sock: socket.socket, level: int, option: int | None, value: int | bytes) -> bool:
-    """Set what is only better than nothing (None: the system has no such option)."""
+    """Set a useful option; whether it was set. None: the system has no such option."""
     if option is None:
         return False
     try:
@@ -111,7 +112,7 @@ def ask(sock: socket.socket, level: int, option: int | None, value: int | bytes)
 
 
 def need(sock: socket.socket, level: int, name: str, value: int | bytes) -> None:
-    """Set what there must be; OSError with the option's name as its `filename`."""
+    """Set a necessary option; OSError with the option's name as its `filename`."""
     option = getattr(socket, name, None)
     if option is None:
         raise OSError(errno.ENOPROTOOPT, os.strerror(errno.ENOPROTOOPT), name)
@@ -140,7 +141,7 @@ def share_port(sock: socket.socket) -> None:
 
 
 def hear_only_own_groups(sock: socket.socket) -> None:
-    """Linux alone hands a socket what any program of this host joined, until it is told not to.
+    """Receive only groups that this socket has joined: Linux delivers those of all programs else.
 
     The bind to the group holds rooms apart by itself; before Linux 4.20 there is none for IPv6.
     """

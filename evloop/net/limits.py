@@ -10,8 +10,8 @@ from evloop.base.limits import FRAME_BYTES_MAX
 DATAGRAMS_PER_WAKE_MAX = 64  # measured: draining up to 64 takes 1.5 to 1.7 times more under flood
 BURST_S = 0.003  # what comes so soon after a datagram belongs to a burst, and is drained
 DATAGRAM_READ_BYTES = 2_048  # ours have 1,200 at most; the rest of a longer one is not read
-ACCEPT_BATCH_MAX = 64  # a storm of connections shares the loop with those who are in
-ACCEPT_PAUSE_S = 0.1  # out of descriptors: try again soon, but do not spin
+ACCEPT_BATCH_MAX = 64  # then the connections that exist are served
+ACCEPT_PAUSE_S = 0.1  # before the next try when there are no descriptors, so as not to spin
 RECEIVE_BUFFER_BYTES = 4 * 2**20  # asked for; holds over 6,000 small datagrams (the default: 256)
 RESOLVE_S_MAX = 5.0  # a silent resolver would take 10 s and more
 RESOLVE_ADDRESSES_MAX = 16  # of one name; connecting tries them one by one
@@ -34,16 +34,16 @@ HELD_BYTES_MAX = 64 * 2**20  # of all connections together: half frames, and wha
 HELD_FREE_BYTES = 4_096  # so much of one connection does not count: 10,000 of them are 40 MB
 HELD_AFTER_BYTES = 48 * 2**20  # when it is too much: those that hold most go, down to this
 FRAMES_PER_TICK = 1_024  # of all streams together: about 5 ms, until timers and the rest come
-FRAMES_PER_WAKE = 64  # of one stream, then the others' turn
-FRAMES_FREE = 4  # of each stream in each tick, whatever the others do
+FRAMES_PER_WAKE = 64  # of one stream, before the others have their turn
+FRAMES_FREE = 4  # of each stream in each tick, however many the others send
 REQUEST_UNIT_BYTES = 32  # so much of a large request counts as one more frame
 REPLY_UNIT_BYTES = 4_096  # so much of a reply counts as one more frame
-FREE_REPLY_UNITS = 512  # of a tick: after 2 MiB of replies, 3 ms, nothing is free any more
+FREE_REPLY_UNITS = 512  # of a tick: after 2 MiB of replies (3 ms) all frames count
 ENDS_PER_TICK = 256  # of connections: about 3 ms
 SENDS_PER_TICK = 256  # about 5 ms: to send costs 20 us where the receiver is on the same machine
-SENDS_LIGHT = 8  # so few are sent without adding up what they hold
+SENDS_LIGHT = 8  # so few streams are sent to without adding up their bytes
 SEND_UNIT_BYTES = 8_192  # so much to send counts as one send more (2 ms a MiB, copied and received)
-SENDS_BEHIND_MIN = 64  # of them to those that were passed over, however many are new
+SENDS_BEHIND_MIN = 64  # of these to streams of earlier ticks, however many new ones there are
 UNFINISHED_FRAME_S = 10.0  # for the first frame, and for the rest of a started one
 WRITE_PROGRESS_S = 10.0  # a peer that reads nothing for so long is gone
 LINGER_S = 1.0  # how long a closed peer may take to read its last reply
@@ -66,16 +66,16 @@ TLS_READ_BYTES_MAX = 65_536  # of one read from the record layer; a record holds
 
 # -- who is let in (guard) -----------------------------------------------------------------------
 
-KEEPALIVE_IDLE_S = 60  # a silent client is asked whether it is there (the default: 2 hours) ...
-KEEPALIVE_INTERVAL_S = 15  # ... so often ...
-KEEPALIVE_PROBES = 4  # ... so many times; then its connection, and its place, are given up
+KEEPALIVE_IDLE_S = 60  # silence after which TCP asks whether a client is there (default: 2 hours)
+KEEPALIVE_INTERVAL_S = 15  # between two such probes
+KEEPALIVE_PROBES = 4  # unanswered probes after which the connection is closed
 # What was sent and is not acknowledged for so long ends a connection too: while there is such,
 # the kernel asks no keepalive, and would try for 15 minutes.
 USER_TIMEOUT_MS = (KEEPALIVE_IDLE_S + KEEPALIVE_INTERVAL_S * KEEPALIVE_PROBES) * 1000
 
 # -- the server ----------------------------------------------------------------------------------
 
-LISTEN_BACKLOG = 4096  # a short queue costs a storm of clients SYN retries of a second
+LISTEN_BACKLOG = 4096  # with a shorter one, many clients at once wait a second for SYN retries
 
 # -- multicast DNS -------------------------------------------------------------------------------
 

@@ -1,7 +1,7 @@
 """Host names to addresses, without ever blocking the loop.
 
 getaddrinfo blocks (10 s with a silent resolver, measured) and there are no threads: a forked
-child calls it, writes the answer into a pipe, and is gone. Numeric addresses need no child.
+child calls it, writes the answer into a pipe, and exits. Numeric addresses need no child.
 
     state      the loop comes by   answer or end of pipe   time is up       cancel
     answered   -> done, tells      -                       -                -> done
@@ -126,8 +126,8 @@ class Lookup:
             self._watch.close()
         pid, self._pid = self._pid, 0
         if pid:
-            # It has nothing left to do, or nothing that matters; so the wait is for the kernel
-            # to take a process down, not for a resolver.
+            # The child's answer is read or no longer wanted. After SIGKILL the wait is only for the
+            # kernel to end a process, not for a resolver.
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
 
@@ -150,15 +150,15 @@ def _system_resolver(host: bytes | str, port: int) -> Iterable[tuple[Any, ...]]:
 
 
 def _run_child(writer: int, host: str, port: int, resolver: Resolver) -> NoReturn:
-    """The child's whole life. It leaves by _exit, so that nothing inherited is flushed."""
+    """What the child does. It ends by _exit, so that no inherited buffer is flushed."""
     try:
         signal.set_wakeup_fd(-1)
         for signum in signal.valid_signals():
             if callable(signal.getsignal(signum)):
                 signal.signal(signum, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
-        signal.alarm(int(RESOLVE_S_MAX) + 1)  # should our parent be killed, we do not stay
-        # Held open here, a connection that our parent closes would not end for its peer.
+        signal.alarm(int(RESOLVE_S_MAX) + 1)  # the child ends even when the parent was killed
+        # A connection that stayed open here would not end for its peer when the parent closes it.
         os.closerange(0, writer)
         os.closerange(writer + 1, os.sysconf("SC_OPEN_MAX"))
         os.write(writer, answer_to(host, port, resolver))
@@ -183,7 +183,7 @@ def answer_to(host: str, port: int, resolver: Resolver) -> bytes:
 
 
 def parse_answer(answer: bytes, port: int) -> tuple[list[Address], str]:
-    """What the child wrote, as (addresses, why); trusts none of it."""
+    """What the child wrote, as (addresses, why); every part of it is checked."""
     text = answer.decode(errors="replace")
     if text.startswith("!"):
         return [], text[1:] or _SENSELESS

@@ -1,15 +1,16 @@
-"""Who is served in this tick, and who in the next ones.
+"""Which streams are served in this tick, and which in the next ones.
 
-A tick belongs to all streams of a loop. Each may have FRAMES_FREE frames handled in it, whatever
-the others do; what goes beyond comes out of one budget, FRAMES_PER_TICK, by turns of
-FRAMES_PER_WAKE. (Measured with 50 connections that pipeline as fast as they can: the longest tick
-617 -> 30 ms.) Where the replies are large, nothing is free. (1,000 that ask for listings of 35 kB:
-76 -> 7 ms.)
+All streams of a loop share a tick. Each may have FRAMES_FREE frames handled in it, however many the
+others send; further frames use one common budget, FRAMES_PER_TICK, in turns of FRAMES_PER_WAKE.
+(Measured with 50 connections that pipeline as fast as they can: the longest tick took 30 ms and not
+617.) When the replies of a tick are large, all frames use the budget. (1,000 connections that ask
+for listings of 35 kB: 7 ms and not 76.)
 
-Sends have a budget, in streams and in bytes: beyond it they go in several ticks, and new replies
-overtake. (News for 5,000 watchers: 128 -> 43 ms by streams; where all of them had fallen back by
-most of a MiB, 530 -> 6 ms by bytes.) Endings have one, too: a connection may have been in
-ROOMS_ENTERED_MAX rooms. (256 that were, and were reset at once: 57 -> 10 ms.)
+Sending has a budget, in streams and in bytes: what is beyond it is sent in later ticks, and new
+replies go first. (News for 5,000 watchers: 43 ms and not 128 because of the cap on streams; when
+each of them had most of a MiB waiting, 6 ms and not 530 because of the cap on bytes.) Ends of
+connections have a budget too: a connection may have been in ROOMS_ENTERED_MAX rooms. (256 such
+connections, reset at once: 10 ms and not 57.)
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
 class FairScheduler:
     """The budgets of a tick.
 
-    `frames_left` and `ends_left` may be lowered for what costs more than one frame or end.
+    `frames_left` and `ends_left` may be lowered for work that costs more than one frame or end.
     """
 
     __slots__ = (
@@ -99,7 +100,7 @@ class FairScheduler:
             self._defer(self._turns)
 
     def _turns(self) -> None:
-        """After the descriptors of a tick: what is left of it is for those who wait."""
+        """Called after the descriptors of a tick: waiting streams use the rest of the budget."""
         waiting = self._waiting
         try:
             while waiting and self.frames_left > 0:
@@ -114,10 +115,10 @@ class FairScheduler:
                 self._defer(self._turns)
 
     def to_send(self, dirty: list[Any]) -> list[Any]:
-        """Those of the streams with something to send that are flushed now. Once a tick.
+        """The streams that are flushed in this tick, of those with something to send.
 
-        Of `dirty` the first, for replies are queued before the news of their tick; then those of
-        former ticks.
+        First come those at the front of `dirty`, because replies are queued before the news of
+        their tick; then those of earlier ticks.
         """
         behind = self._behind
         if not behind and len(dirty) <= SENDS_LIGHT:
@@ -147,9 +148,9 @@ class FairScheduler:
 class Holdings:
     """What streams hold together: half frames that came, and queues that are not read.
 
-    A thousand readers that do not read are within all limits of one, and would be 290 MB. So above
-    HELD_BYTES_MAX those that hold most are cut off, until it is HELD_AFTER_BYTES: who wants to
-    have somebody else cut off must hold less than he does.
+    A thousand clients that do not read each stay within the limits of one connection, and together
+    would hold 290 MB. So above HELD_BYTES_MAX the streams that hold most are cut off, down to
+    HELD_AFTER_BYTES: an attacker can have others cut off only by holding less than they do.
     """
 
     __slots__ = ("amounts", "total")

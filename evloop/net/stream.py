@@ -1,7 +1,7 @@
 """Framed TCP on the loop: read, decode, queue, flush, close.
 
-A Stream is one connection, a Hub what all streams of a loop share: the list of streams that have
-something to send, and the deadlines. Nothing is sent while a tick's requests are handled; the
+A Stream is one connection. A Hub is shared by all streams of a loop: it has the list of streams
+with something to send, and the deadlines. Nothing is sent while a tick's requests are handled; the
 owner calls `Hub.flush` from a before_sleep hook, after it has committed what the replies promise.
 All replies of a tick leave in one send (6.3x against one send per frame, pipelined).
 
@@ -17,15 +17,14 @@ The states of a stream, and what moves it on:
 `lingering` (our side is shut, theirs is read and dropped for a moment) is there because closing a
 socket with unread bytes makes the kernel send a reset, which destroys the last reply on its way.
 
-Who is served in which tick is decided in `scheduler`.
+`scheduler` decides which stream is served in which tick.
 
 Backpressure: above OUT_HIGH_WATER_BYTES no more frames are handled and nothing is read until the
 queue is empty again; above OUT_QUEUE_BYTES_MAX (only notifications can get there) the peer
 is too slow: its queue is dropped, and it goes from open or closing to lingering.
 
-What all streams hold together has a budget too (half frames that came, queues that are not read):
-above HELD_BYTES_MAX those that hold most are cut off until it is HELD_AFTER_BYTES. A thousand
-readers that do not read are within all limits of one, and would be 290 MB.
+The memory of all streams together has a budget too (incomplete frames, queues that are not read):
+see `scheduler.Holdings`.
 
 With TLS the bytes pass a pipe (tls.TlsPipe) on their way: opened before the decoder, sealed in
 `flush`, because until the end of the tick a queued frame may still be replaced.
@@ -96,8 +95,8 @@ class Hub:
     def flush(self) -> None:
         """Send what was queued, then tell the owners of streams that have ended. At a tick's end.
 
-        Telling them here and not from inside their own calls keeps every owner free of surprise:
-        a stream never ends while one of its methods is running.
+        They are told here, and not from inside their own calls, so that a stream never ends while
+        one of its methods is running.
         """
         self.shaken = 0
         turns = self.turns
@@ -118,7 +117,7 @@ class Hub:
             dirty, self.dirty = self.dirty, []
 
     def gave_up(self, stream: Stream, error: Exception) -> None:
-        """A bug of ours shows at `stream`: it is told to the loop's owner, and hung up."""
+        """A callback of `stream` has raised: tell the loop's owner, and close the stream."""
         self.loop.failed(stream, error)
         self.loop.guard(stream, stream.abort, "internal error")
 
@@ -235,7 +234,7 @@ class Stream(Watched):
 
     @property
     def full(self) -> bool:
-        """Whether so much waits to be sent that nothing more is to be asked of us."""
+        """Whether so much waits to be sent that no further frame is handled."""
         return self.queued > OUT_HIGH_WATER_BYTES
 
     def send(self, frames: bytes) -> int:
@@ -275,8 +274,8 @@ class Stream(Watched):
                 self._hub.dirty.append(self)  # flush() finds nothing to send and goes on
 
     def _give_up(self) -> None:
-        """It reads too slowly: what is queued is lost. Closed by its deadline, which takes a few a
-        tick: the same news may be too much for thousands (3,400 closed in one: 62 ms)."""
+        """The peer reads too slowly: drop its queue. It is closed by its deadline, a few streams in
+        each tick, since the same news may be too much for thousands (3,400 in one tick: 62 ms)."""
         self._lose(LINGERING, "it reads too slowly")
         self._in_time()
         self._hub.unsent.stop(self)
@@ -302,7 +301,7 @@ class Stream(Watched):
         self.close_descriptor()
 
     def fail(self) -> None:
-        """A bug of ours, which its handler may have told the peer already: hang up."""
+        """A handler has raised, and may have told the peer already: close the stream."""
         if self.state == OPEN:
             self.abort("internal error")
 
@@ -327,7 +326,7 @@ class Stream(Watched):
     def on_read(self) -> None:
         pipe, hub = self._pipe, self._hub
         if pipe is not None and pipe.shaking and hub.shaken >= TLS_HANDSHAKES_PER_TICK:
-            return  # still readable in the next tick: those who are in go first
+            return  # it is still readable in the next tick: streams that wait go first
         try:
             data = self.fileobj.recv(READ_BYTES_PER_WAKE)
         except (BlockingIOError, InterruptedError):
@@ -420,7 +419,7 @@ class Stream(Watched):
         self._watch_reading()
 
     def go_on(self, share: int) -> None:
-        """It is our turn, or there is room in the queue again."""
+        """Handle more frames: it is this stream's turn, or there is room in the queue again."""
         if self.state == OPEN:
             self._handle(share)
 
@@ -458,7 +457,7 @@ class Stream(Watched):
     # -- writing -----------------------------------------------------------------------------
 
     def on_write(self) -> None:
-        # Not now: what the queue promises may not be on disk before the end of the tick.
+        # Not now: changes that the queue reports may not be on disk before the end of the tick.
         self.want_write(False)
         self._hub.dirty.append(self)
 

@@ -1,4 +1,4 @@
-"""What we ask of a TCP socket, and about it."""
+"""The options that are set on a TCP socket, and what is asked about one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from evloop.net.limits import (
 
 __all__ = ["tune", "unacknowledged"]
 
-# All of it is only better than nothing: a connection lives without.
+# All of these are useful, but a connection works without them.
 _OPTIONS = (
     # One send a tick is all a reply needs; waiting for more to send would only delay it.
     (socket.IPPROTO_TCP, named_option("TCP_NODELAY"), 1),
@@ -23,12 +23,12 @@ _OPTIONS = (
     (socket.IPPROTO_TCP, first_probe(), KEEPALIVE_IDLE_S),
     (socket.IPPROTO_TCP, named_option("TCP_KEEPINTVL"), KEEPALIVE_INTERVAL_S),
     (socket.IPPROTO_TCP, named_option("TCP_KEEPCNT"), KEEPALIVE_PROBES),
-    # RFC 5482: keepalive says nothing about a peer to whom something is under way.
+    # RFC 5482: while data is unacknowledged no keepalive probes are sent.
     (socket.IPPROTO_TCP, named_option("TCP_USER_TIMEOUT"), USER_TIMEOUT_MS),
 )
 
 
 def tune(sock: socket.socket) -> None:
-    """Send at once, and find out when the peer is gone without a word."""
+    """Have `sock` send at once, and notice a peer that has vanished without closing."""
     for level, option, value in _OPTIONS:
         ask(sock, level, option, value)

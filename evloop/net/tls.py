@@ -42,7 +42,7 @@ _HEAD_BYTES = 5  # type, version, length (RFC 8446, 5.1)
 # A refused client has no keys yet, so this is all that it can be told: access_denied (RFC 8446, 6)
 REFUSAL = b"\x15\x03\x03\x00\x02\x02\x31"
 
-# What OpenSSL calls it, and what to say.
+# OpenSSL's names of errors -> sentences for a person.
 _SENTENCES = {
     "WRONG_VERSION_NUMBER": "the other side speaks no TLS, or a TLS older than 1.3",
     "UNSUPPORTED_PROTOCOL": "the other side speaks only a TLS older than 1.3",
@@ -141,7 +141,7 @@ class TlsPipe:
         return b""
 
     def end(self) -> None:
-        """The wire ended. Without a goodbye too: our frames have lengths, nothing is cut unseen."""
+        """The wire ended, perhaps without a goodbye: frames have lengths, so a cut is noticed."""
         if self.state is HANDSHAKE:
             self._fail("the connection ended during the TLS handshake")
         self.ended = True
@@ -206,8 +206,8 @@ class TlsPipe:
         self._early.clear()
 
     def _read(self) -> bytes:
-        # Until it wants more: two records often arrive in one readiness, and the kernel will not
-        # tell again about bytes that are in our own buffer already.
+        # Read until it wants more: two records often arrive at once, and the kernel does not report
+        # again the bytes that are in our own buffer already.
         parts = []
         while True:
             try:

@@ -1,6 +1,6 @@
-"""What happens in a room, as the one table of events between a session and who shows it.
+"""What happens in a room: the one table of events between a session and the code that shows them.
 
-    what      class     fields, behind `what`                     emitted by          shown as
+    what      class     fields, after `what`                      emitted by          shown as
     message   Said      sender seq name kind text wall mark       message_log,        a chat line
                         verified                                  session, plain
     joined    Joined    sender name                               session             a remark
@@ -16,7 +16,7 @@
     full      Full      table                                     message_log         a sentence
     fault     Fault     error                                     live                a sentence
 
-    what      the word of the first column: the key of who dispatches, `type` of a JSON object
+    what      the word of the first column: the key for dispatch, and `type` of a JSON object
     sender    8 bytes drawn at each join, or NO_SENDER where nobody can be told from another
     seq       number of the message at its sender (of the first part, when it came in parts);
               NO_SEQ where there are no numbers
@@ -26,7 +26,7 @@
     text      as it was said, newlines included; NOT safe for a terminal
     wall      unix seconds by the clock of the sender, 0 where it is not told
     mark      "" live; "history" from before our time; "late" after it was reported as lost;
-              "early" shown before what its sender had seen; "plain" text that nobody vouches for
+              "early" shown before what its sender had seen; "plain" text of an unknown sender
     verified  whether a key of the room proves the sender
     why       of left: "bye" or "silent" (not heard for too long); of trouble: why nothing can be
               sent, "" when that is over, or when the room is elsewhere now
@@ -35,12 +35,12 @@
               joined anew since nobody is heard
     table     what strangers filled: "gaps", "senders", "members", "claims" or "history"; told once
               a flood
-    error     a bug of ours that was contained, told once a room
+    error     an unexpected exception in this program that was caught, told once a room
     count     messages that nobody here holds any more
     mode      the mode of a room that datagrams here belong to, though ours is another; told once
 
-All of it but `what`, `mark`, `mode` and `verified` comes from the network and is as true as a
-stranger cares to be. An event equals the bare tuple of its fields.
+All fields but `what`, `mark`, `mode` and `verified` come from the network: a stranger may have
+invented them. An event equals the bare tuple of its fields.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ Foreign = namedtuple("Foreign", "what mode")
 Full = namedtuple("Full", "what table")
 Fault = namedtuple("Fault", "what error")
 
-# The table, for who must know all of it: the word of `what` and its class.
+# The whole table: the word of `what` and its class.
 TABLE: dict[str, Any] = {
     "message": Said,
     "joined": Joined,

@@ -7,15 +7,15 @@ from evloop.base.limits import NICKNAME_BYTES_MAX
 
 # -- the plain room ------------------------------------------------------------------------------
 
-PLAIN_DATAGRAM_BYTES_MAX = 256  # the receive buffer of the programs of old
-PLAIN_BURST = 50  # a paste goes at once
+PLAIN_DATAGRAM_BYTES_MAX = 256  # the receive buffer of older programs
+PLAIN_BURST = 50  # lines of a paste that are sent at once
 PLAIN_PER_S = 200  # then as fast as a receiver with the default socket buffer (256 datagrams) reads
 PLAIN_QUEUE_MAX = 10_000  # messages waiting; beyond it `say` is refused
 PLAIN_HISTORY_MAX = 1_000  # messages kept for /history
 
 assert PLAIN_DATAGRAM_BYTES_MAX > NICKNAME_BYTES_MAX + 8
 
-FAULT_PAUSE_S = 1.0  # after a bug of ours in a session's timer: the loop is not kept busy by it
+FAULT_PAUSE_S = 1.0  # after an exception in a session's timer: it must not keep the loop busy
 
 # -- the network of a room -----------------------------------------------------------------------
 
@@ -44,4 +44,4 @@ assert PROBES_SENT % 2 == 0  # half of them are long
 
 # -- the client ----------------------------------------------------------------------------------
 
-LEAVE_S = 1.0  # a room that says goodbye is closed after that, done or not
+LEAVE_S = 1.0  # a room that is left is closed after that, whether all goodbyes were sent or not

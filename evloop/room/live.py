@@ -1,12 +1,12 @@
 """One room live: a session on its transport and its one timer.
 
 A datagram's way: the transport delivers a bounded burst -> `session.receive_datagram` for each,
-then once `pump`: send what the session wants sent, hand its events up, set the timer to its next
-deadline. The timer takes the same road. Nothing here knows what a datagram means, by which road it
-came, nor that there is only one room: a room needs no terminal and no sockets.
+then once `pump`: send what the session wants sent, pass its events on, set the timer to its next
+deadline. The timer does the same. Nothing here depends on what a datagram means, by which way it
+came, or that there is only one room: a room needs no terminal and no sockets.
 
-A bug in the session, or in who is told, costs the datagram or the event in hand and no more: it is
-counted, told once, and the room goes on.
+An unexpected exception in the session, or in a callback, costs the present datagram or event and
+no more: it is counted, reported once, and the room goes on.
 
 What the network does in between costs it nothing but time: by the table of interfaces
 (`network_changed`) its transport leaves and joins its group, or opens its sockets anew, and the
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from evloop.system.timers import Timer
 
     class Transport(Protocol):
-        """The road of a room's datagrams; `evloop.net.multicast.MulticastTransport` is one.
+        """The way of a room's datagrams; `evloop.net.multicast.MulticastTransport` is one.
 
         `source` is where our own datagrams seem to come from, if they come back. `receive` begins:
         `deliver` is called with each burst of (datagram, source), `ready` when `send` has returned
@@ -173,8 +173,8 @@ class LiveRoom:
         self.on_closed: Callable[[], object] = nothing
         self.state = LIVE
         self.send_errors = 0
-        self.faults = 0  # exceptions that were contained
-        self._faulty = float("-inf")  # when the session last raised: it rests a little
+        self.faults = 0  # unexpected exceptions that were caught
+        self._faulty = float("-inf")  # when the session last raised: its timer pauses after that
         self.trouble = ""  # why nothing can be sent to the group
         self._failing = NEVER  # since when sending to the group fails
         self._held_until = -NEVER  # what nobody would repair is not sent before
@@ -338,9 +338,9 @@ class LiveRoom:
         self.pump()
 
     def _fault(self, error: Exception) -> None:
-        """A bug: what it was about is lost. It is told once: it may be a stranger who makes it come
-        again and again, and he is to end no program. (Our own errors are no bugs: the owner of the
-        loop judges them.)"""
+        """An unexpected exception: the datagram or event is lost. It is reported only once, because
+        a stranger may be able to cause it again and again, and must not end this program.
+        (EvloopErrors are raised on: the owner of the loop handles them.)"""
         if isinstance(error, EvloopError):
             self._loop.failed(self, error)
             return
@@ -350,7 +350,7 @@ class LiveRoom:
             self._tell(Fault("fault", f"{kind}: {error}" if str(error) else kind))
 
     def _ask(self, act: Callable[..., Any], *arguments: Any) -> Any:
-        """What `act`, of the session, returns; None when it raises: then it rests."""
+        """What `act`, a method of the session, returns; None when it raises."""
         try:
             return act(*arguments)
         except Exception as error:  # noqa: BLE001 - the room goes on
@@ -365,7 +365,7 @@ class LiveRoom:
             self._fault(error)
 
     def pump(self) -> None:
-        """Carry what the session has for the network, for the user and for the timer."""
+        """Send the session's datagrams, pass its events on, and set the timer."""
         if self.state == CLOSED:
             return
         session = self.session
@@ -378,7 +378,7 @@ class LiveRoom:
             self._tell(event)
             if event.what in ("left", "joined"):
                 self._count_heard(event)
-        if self.state == CLOSED:  # by who was told
+        if self.state == CLOSED:  # a callback has closed the room
             return
         held = self._held()  # by what was refused just now, too
         deadline = self._held_until if held else self._ask(session.next_deadline)

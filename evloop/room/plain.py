@@ -1,12 +1,12 @@
-"""The `plain` room: one text datagram a message, for socat and the programs of old.
+"""The `plain` room: one text datagram a message, for socat and for older programs.
 
 A datagram is exactly `Mel: Good morning!` in UTF-8, at most 256 bytes and never cut inside a
-character: older programs read 256 bytes and die of half a character. There is no id, no number, no
-repair and no presence in it, so what is lost is lost and nobody is counted. The interface is that
-of `RoomSession`, so that neither the room nor the client knows which of the two it has.
+character: older programs read 256 bytes and crash on half a character. It has no id, no number, no
+repair and no presence, so lost messages stay lost and members are not counted. The interface is
+that of `RoomSession`, so that the room and the client can use either.
 
-There are no states but the queue: `say` fills it, `datagrams_to_send` empties it as fast as the
-bucket allows, `next_deadline` says when it may go on.
+The only state is the queue: `say` fills it, `datagrams_to_send` empties it as fast as the bucket
+allows, and `next_deadline` says when there is something to send again.
 """
 
 from __future__ import annotations
@@ -109,11 +109,11 @@ class PlainSession:
         self.place = place
 
     def receive_datagram(self, data: bytes, source: object, now: float) -> None:
-        """Any bytes are a message; nothing, our own words, and those of a reliable room are not."""
+        """Any bytes are a message, except none, our own, and those of a reliable room."""
         if self.is_own(source):
             self._counts["dropped_own"] += 1
             return
-        if data[:2] == RELIABLE_MAGIC:  # it is no text: somebody has entered with the other mode
+        if data[:2] == RELIABLE_MAGIC:  # somebody has entered this place as a reliable room
             if not self._counts["dropped_reliable"]:
                 self.pending.append(Foreign("foreign", "reliable"))
             self._counts["dropped_reliable"] += 1
@@ -185,7 +185,7 @@ class PlainSession:
         """Nobody can confirm anything in a plain room."""
 
     def unconfirmed(self) -> int:
-        """Nothing is ever waited for in a plain room."""
+        """Nothing waits for confirmation in a plain room."""
         return 0
 
     def confirmers(self) -> tuple[int, int]:
@@ -209,5 +209,5 @@ class PlainSession:
 
 
 def _never(source: object) -> bool:
-    """Nothing of ours comes back, as far as we know."""
+    """Whether `source` is our own socket: unknown, so no."""
     return False

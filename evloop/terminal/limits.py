@@ -16,9 +16,7 @@ CLUSTER_CHARACTERS_MAX = 32  # code points of one cluster; piled-up accents beyo
 CELLS_CACHED_MAX = 4_096  # clusters beyond ASCII whose width is remembered
 UNDO_STEPS_MAX = 64
 SEARCH_CHARACTERS_MAX = 128
-HUNG_COLUMNS_MIN = (
-    20  # in a narrower window every row begins anywhere, and nothing can be told apart
-)
+HUNG_COLUMNS_MIN = 20  # in a narrower window rows begin anywhere: no forged line can be told
 LINE_START_CHARACTERS_MAX = 64  # of a row that are looked at: a time, a tag, and the longest name
 CANDIDATES_SHOWN_MAX = 100  # completions listed
 INTERRUPT_TWICE_S = 2.0  # two Ctrl-C on an empty line within this time leave

@@ -74,9 +74,15 @@ def note(text: str) -> str:
     return f"-- {text} --"
 
 
-def entered(room: str, names: Sequence[str], escape: str, where: str = "") -> str:
-    """The line with which chat mode begins; `where`: by which way."""
+def entered(
+    room: str, names: Sequence[str], escape: str, where: str = "", by_name: str = ""
+) -> str:
+    """The line with which chat mode begins; `where`: by which way; `by_name`: the place of a room
+    that is entered by its name, for no directory was found."""
     company = f" with {_names(names, NAMES_ENTERED_MAX)}" if names else ""
+    if by_name:
+        place = ", ".join(display(it) for it in (f"by its name: {by_name}", where) if it)
+        return note(f"in {display(room)} ({place}){company}. No directory was found")
     way = f" ({display(where)})" if where else ""
     return note(f"in {display(room)}{way}{company}. {escape} or /leave goes back")
 

@@ -5,6 +5,7 @@ What matters here is the order of things: what is asked, and what becomes of the
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -71,7 +72,7 @@ class World:
             self.frontend,
             self.link,  # type: ignore[arg-type]
             nickname="Mel",
-            reach=None,  # type: ignore[arg-type]
+            reach=SimpleNamespace(alone=False),  # type: ignore[arg-type]
             as_json=False,
             trust=Trust,  # type: ignore[arg-type]
             open_room=self._open,

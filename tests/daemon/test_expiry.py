@@ -15,8 +15,6 @@ from evloop.daemon.store import open_store
 from evloop.directory.protocol import RoomEntry
 from tests.support.live import House
 
-DAY = 86_400.0
-
 
 def rooms(*names: str) -> list[RoomEntry]:
     return [RoomEntry(name, "239.255.7.1", 2000 + at) for at, name in enumerate(names)]

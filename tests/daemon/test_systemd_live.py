@@ -27,14 +27,6 @@ ACTIVATE = shutil.which("systemd-socket-activate")
 
 
 @pytest.fixture
-def processes() -> Iterator[list[Process]]:
-    started: list[Process] = []
-    yield started
-    for process in started:
-        process.close()
-
-
-@pytest.fixture
 def manager(tmp_path: Path) -> Iterator[socket.socket]:
     made = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     made.bind(str(tmp_path / "notify"))

@@ -1,4 +1,4 @@
-"""Whom the client trusts: at first sight, at a reconnection, and after a change."""
+"""Whom the client trusts: on first use, at a reconnection, and after a change."""
 
 from __future__ import annotations
 

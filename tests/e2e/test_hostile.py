@@ -62,14 +62,6 @@ def open_house() -> Iterator[Callable[..., House]]:
         house.close()
 
 
-@pytest.fixture
-def processes() -> Iterator[list[Process]]:
-    started: list[Process] = []
-    yield started
-    for process in started:
-        process.close()
-
-
 # -- who is slow -----------------------------------------------------------------------------------
 
 

@@ -169,7 +169,7 @@ def test_the_header() -> None:
     ],
 )
 def test_the_bodies(name: str, fixed: int) -> None:
-    """What has a fixed offset follows without holes, and ends where the code's struct ends."""
+    """Fields with a fixed offset leave no gaps, and end where the struct of the code ends."""
     at = packets.HEADER_BYTES
     for row in PAGE.table(name, "offset"):
         if row[0].isdigit():

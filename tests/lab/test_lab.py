@@ -185,6 +185,7 @@ def test_say_is_confirmed_by_everybody_or_says_who_did_not(crew: Crew) -> None:
         crew.until(lambda: "still?" in c.texts())
 
 
+@pytest.mark.slow  # half a minute of silence, in real time
 def test_a_switch_that_prunes_and_the_hint(crew: Crew) -> None:
     """Nothing arrives; after 30 s the client says so; when it gets better, they meet."""
     with flat(3) as lab:

@@ -68,7 +68,7 @@ ip("addr add 192.0.2.3/24 dev eth0")
 assert run(3.0, lambda: told)
 print("settled", 0.2 <= loop.now - first < 0.7)
 print([own.text for own in told[0][-1].addresses if "." in own.text])
-# What is told again is nobody's business.
+# What is told again changes nothing.
 wakes = watcher.wakes
 subprocess.run(["ip", "addr", "change", "192.0.2.3/24", "dev", "eth0"], check=True)
 assert run(3.0, lambda: watcher.wakes > wakes)

@@ -47,14 +47,6 @@ def tls_house(files: Files) -> Iterator[House]:
     house.close()
 
 
-@pytest.fixture
-def processes() -> Iterator[list[Process]]:
-    started: list[Process] = []
-    yield started
-    for process in started:
-        process.close()
-
-
 class TlsCaller(Caller):
     """A caller whose bytes pass our own pipe, `step` at a time."""
 
@@ -76,23 +68,10 @@ class TlsCaller(Caller):
         self.raw(self.pipe.send(data))
         return len(data)
 
-    def read(self) -> bool:
-        while not self.closed:
-            try:
-                data = self.sock.recv(1 << 16)
-            except BlockingIOError:
-                break
-            except ConnectionResetError:
-                self.closed = self.reset = True
-                break
-            if not data:
-                self.closed = True
-            plain, wire = self.pipe.receive(data)
-            self.decoder.feed(plain)
-            self.raw(wire)
-        while (frame := self.decoder.next_frame()) is not None:
-            self.got.append(json.loads(frame))
-        return self.closed
+    def take(self, data: bytes) -> None:
+        plain, wire = self.pipe.receive(data)
+        self.decoder.feed(plain)
+        self.raw(wire)
 
 
 @pytest.mark.parametrize("step", [1, 1 << 20])

@@ -36,7 +36,14 @@ CELLS: dict[str, tuple[Setting, dict[str, float]]] = {
 SEEDS = {"50 %": 5}
 
 
-@pytest.mark.parametrize("name", CELLS)
+# The largest takes half a minute; .ci/run and `make long` run it.
+SLOW = {"1,000 members"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else []) for name in CELLS],
+)
 def test_cell(name: str) -> None:
     setting, goals = CELLS[name]
     runs = [_figures(setting._replace(seed=seed)) for seed in range(1, 1 + SEEDS.get(name, 1))]

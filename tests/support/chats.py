@@ -1,4 +1,4 @@
-"""Chat mode on a frontend, a session and a clock of the test's own."""
+"""Chat mode with a frontend, a session and a clock that a test controls."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ME, BOB, EVE = b"mmmmmmmm", b"bbbbbbbb", b"eeeeeeee"
 
 
 class Frontend:
-    """Notes what it is told; `lines` are data, `notes` are not."""
+    """Records what it is given: `lines` are data, `notes` are not."""
 
     def __init__(self, terminal: bool) -> None:
         self.is_terminal = terminal

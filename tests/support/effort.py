@@ -10,8 +10,8 @@ from collections.abc import Callable
 def calls(act: Callable[[], object]) -> int:
     """How many functions, of Python and of C, are called while `act` runs in this process.
 
-    A call of C counts one whatever it does: this shows work that is done once too often, not work
-    that is done slowly.
+    A call of a C function counts as one, however long it takes: this finds work that is done too
+    often, not work that is slow.
     """
     count = 0
 

@@ -1,4 +1,4 @@
-"""A system that is not Linux, as far as it can be had on Linux: its own parts are hidden.
+"""Makes Linux look like another system to a program: parts that only Linux has are hidden.
 
     environ = box(folder, "darwin", "kqueue", "libressl")
 
@@ -18,7 +18,7 @@ before anything else, and which takes away (`hide`):
 
     python3 -m tests.support.elsewhere darwin -- tests/e2e
 
-runs tests with every program under test behind it (the tests themselves see this machine).
+runs tests in which every program under test sees the other system (the tests see this machine).
 
 Nothing of the repository is imported: this file is read where the package `tests` is not.
 """
@@ -125,7 +125,7 @@ def hide_linux() -> None:
 
 
 def hide_proc() -> None:
-    """Whoever opens, lists or asks about /proc is told that there is none."""
+    """Opening, listing or asking about /proc fails as if there were none."""
     import builtins
 
     def guarded(real: Callable[..., Any]) -> Callable[..., Any]:

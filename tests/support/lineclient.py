@@ -114,7 +114,7 @@ class LineClient:
         self.editor.above("Mel: " + text, 5)
 
     def continued(self) -> None:
-        """SIGCONT: known already after our own `suspend`, news after a SIGSTOP."""
+        """SIGCONT came: expected after our own `suspend`, unexpected after a SIGSTOP."""
         if self.expected:
             self.expected = False
         else:

@@ -26,7 +26,7 @@ PATIENCE_S = 20.0  # of a test with a busy machine
 
 
 class Caller:
-    """A client of few words: sends frames, keeps what comes back."""
+    """A simple client: sends frames, and keeps what comes back."""
 
     def __init__(self, address: tuple[str, int], source: str | None = None) -> None:
         self.sock = socket.socket()
@@ -72,10 +72,14 @@ class Caller:
                 break
             if not data:
                 self.closed = True
-            self.decoder.feed(data)
+            self.take(data)
         while (frame := self.decoder.next_frame()) is not None:
             self.got.append(json.loads(frame))
         return self.closed
+
+    def take(self, data: bytes) -> None:
+        """What came on the socket; b"" is its end."""
+        self.decoder.feed(data)
 
     def reply(self, number: int) -> dict[str, Any] | None:
         self.read()

@@ -967,7 +967,7 @@ def test_an_idle_loop_makes_no_system_call(tmp_path: Any) -> None:
 
 
 class Refusing(selectors.PollSelector):
-    """EINVAL for one descriptor; EBADF is not for select to mend."""
+    """EINVAL for one descriptor; select cannot help with EBADF."""
 
     refused, number = -1, errno.EINVAL
 

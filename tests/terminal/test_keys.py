@@ -115,9 +115,9 @@ def test_a_sequence_may_arrive_byte_by_byte(data: bytes) -> None:
 def test_a_csi_without_end_costs_no_memory() -> None:
     decoder = KeyDecoder()
     decoder.feed(b"\x1b[", 0.0)
-    for _ in range(1000):
+    for _ in range(100):
         assert decoder.feed(b"1;" * 4096, 0.0) == []
-    assert len(decoder.held) <= CSI_BYTES_MAX
+        assert len(decoder.held) <= CSI_BYTES_MAX
     assert decoder.feed(b"Cx", 0.0) == [("text", "x")]
 
 

@@ -33,6 +33,7 @@ from evloop.room.reliable.limits import (
     HOLDERS_MAX,
     HOLDERS_UNHEARD_MAX,
     NACK_BURST,
+    NACK_HELD_S_MAX,
     NACK_MESSAGES_MAX,
     NACK_RANGES_MAX,
     OVERTAKEN_S,
@@ -240,7 +241,7 @@ class NackRequester:
         if lasting:
             due = self.gaps.in_order([*lasting, *due])
             gone = [gap for gap in gone if gap not in lasting]
-        gone += [gap for gap in due if self._let_go(gap)]
+        gone += [gap for gap in due if self._let_go(gap, now)]
         stepped = self._give_up(gone, now)
         dropped = set(gone)
         due = [gap for gap in due if gap not in dropped]
@@ -331,13 +332,15 @@ class NackRequester:
         here = gap.sender in self._presence.members
         return gap.word and here and stream is not None and not stream.ahead
 
-    def _let_go(self, gap: Gap) -> bool:
+    def _let_go(self, gap: Gap, now: float) -> bool:
         """Whether `gap` is given up early and without a report: the message is from before my
         time, and no member says that it holds it."""
         stream = self._streams.get(gap.sender)
         if stream is None or gap.seq >= stream.history_below or gap.seq in stream.claimed:
             return False
-        return gap.asks >= STUCK_ASKS and gap.evidence == -NEVER
+        # While repairs arrive, six asks take less than half a second: others may just be unheard.
+        lasting = now >= gap.first + NACK_HELD_S_MAX
+        return lasting and gap.asks >= STUCK_ASKS and gap.evidence == -NEVER
 
     def _give_up(self, gone: list[Gap], now: float) -> bool:
         """Step over the gaps in `gone` that are lost for good; whether there were any.

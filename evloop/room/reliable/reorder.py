@@ -1,7 +1,7 @@
 """One sender's messages, put in order by their numbers (seq).
 
     0 ........ lo ........ shown ........ hi ........ hi + WINDOW_MESSAGES
-      not held |  shown   |  backlog     |  ahead, with holes   |  beyond: dropped
+      not held |  shown   |  backlog     |  ahead, with gaps    |  beyond: dropped
 
 `hi` is the next expected number: all of [lo, hi) was held. What lies in `backlog` is in order but
 waits for its parents; `shown` is the next number to show. What `accept` says of a number:

@@ -271,7 +271,7 @@ def test_who_is_kept_behind_still_tells_what_it_holds() -> None:
     room = settled()
     room.hear(session(ANN, 1, []))
     for turn in range(100):
-        ghost = ident(turn + 1)  # a hole that nobody can fill, each time another
+        ghost = ident(turn + 1)  # a gap that nobody can fill, each time another
         room.hear(data(ghost, 0), data(ghost, 2))
         room.run(0.2)
     sent = [when for when, _ in room.said(SESSION)]

@@ -391,3 +391,17 @@ def test_where_nothing_was_said_one_has_caught_up_at_once() -> None:
     room = Room()
     room.hear(session(ANN, 1, [], digest=0))
     assert room.session.caught_up()
+
+
+def test_history_that_others_may_still_hold_is_not_let_go_within_two_seconds() -> None:
+    """While repairs arrive nothing backs off: six asks for one that is lost each time are soon."""
+    room = Room()
+    room.hear(data(ANN, 14, parents=((ANN, 13),)))
+    for seq in range(13, 0, -1):
+        room.run(0.12)
+        room.hear(repair(ANN, seq, parents=((ANN, seq - 1),)))
+    asks = [when for when, _, listed in room.nacks() if any(lo == 0 for _, lo, _ in listed)]
+    assert len(asks) > 6
+    room.hear(repair(ANN, 0))
+    room.run(0.1)
+    assert room.shown(ANN) == [(seq, "history" if seq < 14 else "") for seq in range(15)]
