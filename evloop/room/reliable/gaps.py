@@ -65,7 +65,7 @@ class Gap:
         self.due = due
         self.word = word
         self.asks = 0
-        self.tries = 0  # asks since the last evidence: they make the back-off
+        self.tries = 0  # asks since the last evidence, while no repairs came: they make the back-off
         self.evidence = evidence  # when a member last said that it holds it
 
     @property
@@ -87,7 +87,9 @@ def retry_wait(tries: int, delay: float, flowing: bool = False) -> float:
     so, in two runs each.)
 
     While repairs are `flowing` there is no back-off: somebody holds the messages and answers, and
-    of hundreds (a late joiner's) some are lost again and again.
+    of hundreds (a late joiner's) some are lost again and again. Such tries are not counted: six of
+    them take less than half a second, and the last message of a healed partition, of which all
+    repairs happened to be lost, was then asked for 8 s later.
     """
     if flowing:
         return 12.0 * delay
@@ -469,7 +471,7 @@ class Gaps:
         flowing = now < self._recovered + 36 * delay  # two retries ago at most
         for gap in gaps:
             gap.asks += 1
-            gap.tries += 1
+            gap.tries += not flowing
             if not gap.word:
                 self._spent[gap.key] = None
             elif gap.asks == STUCK_ASKS:

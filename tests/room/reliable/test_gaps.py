@@ -99,6 +99,25 @@ def test_evidence_resets_the_back_off_but_not_the_count() -> None:
     assert not gaps.evidence({ANN: (2, 9)}, 3.0, 3.01)
 
 
+def test_asks_while_repairs_arrive_make_no_back_off() -> None:
+    gaps = Gaps(Random(1))
+    gaps.add(ANN, [1], (), 0.0, 0.0)
+    gaps.add(BOB, range(7), (), 0.0, 0.0)
+    gap = gaps.of(ANN)[1]
+    now = 0.0
+    for seq in range(7):
+        now += 15 * D
+        assert gaps.recovered(BOB, seq, now)
+        gaps.asked([gap], now, D)
+    assert gap.asks == 7
+    gaps.heard_nack([(ANN, 1, 2)], now, D)
+    assert gap.due <= now + 15 * D
+    for k in (1, 2, 3):  # the last repair was long ago: from here on each wait is longer
+        now += 40 * D
+        gaps.asked([gap], now, D)
+        assert 9 * D * k <= gap.due - now <= 15 * D * k
+
+
 def test_gone_needs_eight_asks_and_thirty_seconds() -> None:
     gaps = Gaps(Random(1))
     gaps.add(ANN, [1], (), 0.0, 0.0)
