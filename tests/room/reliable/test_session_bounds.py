@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evloop.base.errors import Refused
-from evloop.room.reliable.message_log import digest_item
 from evloop.room.reliable.packets import (
     DATA,
     MORE,
@@ -18,6 +17,7 @@ from evloop.room.reliable.packets import (
     as_repair,
     ranges,
 )
+from evloop.room.reliable.vector import digest_item
 from tests.support.pairs import pairwise
 from tests.support.rooms import (
     ANN,
