@@ -57,6 +57,7 @@ except ImportError:
     from hashlib import blake2b
 _ITEM = Struct(">8sI")
 QUIET, RECENT, MEMBER, SPEAKER = range(4)
+FIRST_S = 0.2  # the record that makes room first is looked for so often, unless some record changes
 
 
 def digest_item(sender: bytes, hi: int) -> int:
@@ -102,21 +103,24 @@ class VersionVector:
         return len(self.streams) - silent >= SENDERS_MAX
 
     def overfull(self) -> bool:
-        """Whether one record must go, because my own takes a place now."""
-        return self.full() and len(self.streams) > SENDERS_MAX
+        """Whether one record must go, because I have spoken and my own takes a place."""
+        return len(self.streams) > SENDERS_MAX
 
     def first(self, now: float) -> tuple[Place, Sender]:
         """The record that makes room first, and its place."""
-        if self._first is None or self._first_at != now:
-            members = self._members
-            place, sender = min(
-                [
-                    ((rank(members.get(sender), one.standing, one.heard, now), one.lamport, sender),
-                     sender)
-                    for sender, one in self.streams.items()
-                ]
-            )  # fmt: skip
-            self._first, self._first_at = (place, self.streams[sender]), now
+        members = self._members
+        if self._first is not None and now <= self._first_at + FIRST_S:
+            (level, _, sender), one = self._first
+            if level == rank(members.get(sender), one.standing, one.heard, now):
+                return self._first
+        place, sender = min(
+            [
+                ((rank(members.get(sender), one.standing, one.heard, now), one.lamport, sender),
+                 sender)
+                for sender, one in self.streams.items()
+            ]
+        )  # fmt: skip
+        self._first, self._first_at = (place, self.streams[sender]), now
         return self._first
 
     def spare(self, sender: bytes, lamport: int, live: bool, now: float) -> Sender | None:
