@@ -38,7 +38,7 @@ SESSIONS_MAX = int(1.2 * QUIET_S)
 
 
 def ident(n: int) -> bytes:
-    return n.to_bytes(8, "big")
+    return b"cron" + n.to_bytes(4, "big")
 
 
 class Hall:
@@ -267,6 +267,40 @@ def test_who_had_to_make_room_and_speaks_again_goes_on_where_it_was() -> None:
 
 
 @pytest.mark.usefixtures("small")
+def test_of_who_had_to_make_room_nothing_is_asked_for_that_was_shown() -> None:
+    room = crowd()
+    room.hear(data(EVE, 0, lamport=1))
+    room.hear(session(BOB, 0, [(ident(0), 0, 2)]))
+    room.run(1)
+    assert {asked for _, _, listed in room.nacks() for asked in listed} == {(ident(0), 1, 2)}
+    room.run(STANDING_S)  # from now on EVE makes room again
+    room.hear(session(BOB, 1, [(ident(0), 0, 2)]))
+    room.run(1)
+    room.hear(repair(ident(0), 1, lamport=501))
+    assert room.shown(ident(0)) == [(1, "")]
+    room.sent.clear()
+    room.run(2 * GONE_S)
+    assert room.nacks() == [] and room.stat("gaps") == 0
+
+
+@pytest.mark.usefixtures("small")
+def test_who_made_room_for_what_is_older_comes_back_without_an_ask() -> None:
+    room = crowd()
+    room.hear(data(EVE, 0, lamport=1))  # it heeds no Lamport times, and speaks now
+    records = room.session.message_log.streams
+    assert EVE in records and ident(0) not in records
+    room.events.clear()
+    room.hear(session(BOB, 0, [(ident(0), 0, 1)]))
+    assert ident(0) not in records
+    room.run(STANDING_S + 1)
+    room.hear(session(BOB, 1, [(ident(0), 0, 1)]))
+    assert EVE not in records
+    assert (records[ident(0)].lo, records[ident(0)].hi) == (1, 1)
+    room.run(5)
+    assert room.nacks() == [] and room.shown() == []
+
+
+@pytest.mark.usefixtures("small")
 def test_a_stranger_in_the_name_of_a_member_does_not_make_its_words_old() -> None:
     """His DATA had made room, and was remembered; its first words are shown all the same."""
     room = crowd(CAP - 1)
@@ -292,7 +326,7 @@ def test_forged_times_do_not_hold_places_for_ever() -> None:
     for n in range(CAP):
         lamport = room.session.message_log.lamport.value + 1
         room.hear(data(b"honest" + n.to_bytes(2, "big"), 0, lamport=lamport))
-        room.run(1)
+        room.run(5)
     records = set(room.session.message_log.streams) - {room.session.sender_id}
     assert {record[:6] for record in records} == {b"honest"}
 
