@@ -171,6 +171,7 @@ class DirectoryClient:
         self._client = client
         self._name = name
         self._targets: list[Target] = []
+        self._met: Target | None = None  # the announced one that was itself when it was greeted
         self._at = 0  # which of them is tried, or connected
         self._done: Done | None = None  # of a connect() that is under way
         self._lookup: Lookup | None = None
@@ -355,10 +356,12 @@ class DirectoryClient:
             return
         if type(version) is not int:
             raise RemoteProtocolError("its greeting does not say which version the rooms have")
-        identity, wanted = read_identity(fields), self._targets[self._at].id
-        if wanted and identity and identity != wanted:
+        identity, target = read_identity(fields), self._targets[self._at]
+        if target.id and identity and identity != target.id and target is not self._met:
             self._failed(NobodyThere(f"connect {self.endpoint}: another directory answers there"))
             return
+        if not target.tls:
+            self._met = target  # started again without a state file it will have another id
         self.state = READY
         self._tries = 0
         self._timer.move(float("inf"))
