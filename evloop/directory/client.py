@@ -47,7 +47,6 @@ from evloop.directory.limits import (
     REQUEST_S_MAX,
     SENTENCE_CHARS_MAX,
 )
-from evloop.directory.protocol import read_identity
 from evloop.directory.target import Target
 from evloop.framing import pack_frame
 from evloop.net.compat import why_not_connected
@@ -356,12 +355,11 @@ class DirectoryClient:
             return
         if type(version) is not int:
             raise RemoteProtocolError("its greeting does not say which version the rooms have")
-        identity, target = read_identity(fields), self._targets[self._at]
+        identity, target = protocol.read_identity(fields), self._targets[self._at]
         if target.id and identity and identity != target.id and target is not self._met:
             self._failed(NobodyThere(f"connect {self.endpoint}: another directory answers there"))
             return
-        if not target.tls:
-            self._met = target  # started again without a state file it will have another id
+        self._met = None if target.tls else target  # started again it may have another id
         self.state = READY
         self._tries = 0
         self._timer.move(float("inf"))
