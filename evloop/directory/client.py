@@ -344,11 +344,11 @@ class DirectoryClient:
             self._failed(error)
             return
         fields = result if isinstance(result, dict) else {}
-        protocol, version = fields.get("protocol"), fields.get("version")
-        if protocol != PROTOCOL:
+        spoken, version = fields.get("protocol"), fields.get("version")
+        if spoken != PROTOCOL:
             self._failed(
                 ProtocolMismatch(
-                    f"{self.endpoint} speaks version {quoted(str(protocol))} of the protocol,"
+                    f"{self.endpoint} speaks version {quoted(str(spoken))} of the protocol,"
                     f" this client version {PROTOCOL}; use releases that fit each other"
                 )
             )
