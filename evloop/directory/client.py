@@ -47,7 +47,6 @@ from evloop.directory.limits import (
     REQUEST_S_MAX,
     SENTENCE_CHARS_MAX,
 )
-from evloop.directory.protocol import read_identity
 from evloop.directory.target import Target
 from evloop.framing import pack_frame
 from evloop.net.compat import why_not_connected
@@ -171,6 +170,7 @@ class DirectoryClient:
         self._client = client
         self._name = name
         self._targets: list[Target] = []
+        self._met: Target | None = None  # the announced one that was itself when it was greeted
         self._at = 0  # which of them is tried, or connected
         self._done: Done | None = None  # of a connect() that is under way
         self._lookup: Lookup | None = None
@@ -344,21 +344,22 @@ class DirectoryClient:
             self._failed(error)
             return
         fields = result if isinstance(result, dict) else {}
-        protocol, version = fields.get("protocol"), fields.get("version")
-        if protocol != PROTOCOL:
+        spoken, version = fields.get("protocol"), fields.get("version")
+        if spoken != PROTOCOL:
             self._failed(
                 ProtocolMismatch(
-                    f"{self.endpoint} speaks version {quoted(str(protocol))} of the protocol,"
+                    f"{self.endpoint} speaks version {quoted(str(spoken))} of the protocol,"
                     f" this client version {PROTOCOL}; use releases that fit each other"
                 )
             )
             return
         if type(version) is not int:
             raise RemoteProtocolError("its greeting does not say which version the rooms have")
-        identity, wanted = read_identity(fields), self._targets[self._at].id
-        if wanted and identity and identity != wanted:
+        identity, target = protocol.read_identity(fields), self._targets[self._at]
+        if target.id and identity and identity != target.id and target is not self._met:
             self._failed(NobodyThere(f"connect {self.endpoint}: another directory answers there"))
             return
+        self._met = None if target.tls else target  # started again it may have another id
         self.state = READY
         self._tries = 0
         self._timer.move(float("inf"))

@@ -102,6 +102,18 @@ def test_another_directory_at_the_announced_address_is_not_taken(world: World) -
     assert connect(world, announced(port, id=world.dispatcher.store.identity)) is None
 
 
+def test_an_announced_one_that_was_started_again_is_the_same_place(world: World) -> None:
+    """Without a state file it has another id then: who found it comes back like who typed it."""
+    port = world.address[1]
+    assert connect(world, announced(port, id=world.dispatcher.store.identity)) is None
+    world.cut()
+    world.until(lambda: world.link.state == WAITING)
+    world.dispatcher.store.identity = "cd" * 8
+    world.skip(RECONNECT_S_MAX)
+    world.until(lambda: world.link.state == READY)
+    assert world.link.identity == "cd" * 8
+
+
 def test_a_directory_that_moved_is_tried_at_once_and_forgotten_when_it_is_wrong(
     world: World,
 ) -> None:

@@ -17,8 +17,8 @@ import pytest
 from evloop.net import compat, multicast
 from evloop.room import events, plain
 from evloop.room.reliable import packets, session
-from evloop.room.reliable.message_log import digest_item
 from evloop.room.reliable.packets import Codec, as_repair
+from evloop.room.reliable.vector import digest_item
 from tests.house.pages import Page
 from tests.house.pages import plain as plain_text
 from tests.support.sources import ROOT

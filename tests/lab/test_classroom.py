@@ -60,12 +60,12 @@ def test_a_lesson(crew: Crew, stick: Path) -> None:
         shown = [line.strip() for line in teacher.lines if "--server" in line]
         assert shown == [f"python3 evloop.pyz --server {lab.address(1)}"], teacher.tell()
         teacher.type("/invite\n")
-        join = OTHERS[1].replace(ADDRESS, lab.address(1))
+        find, join = OTHERS[1], OTHERS[2].replace(ADDRESS, lab.address(1))
         crew.until(lambda: f"  {join}\n" in teacher.err, why=join)
 
         ann, bob = (
-            crew.add(start(desk, join, stick, "--name", name))
-            for desk, name in zip(desks, ("Ann", "Bob"))
+            crew.add(start(desk, line, stick, "--name", name))
+            for desk, line, name in zip(desks, (find, join), ("Ann", "Bob"))
         )
         crew.in_room(ann, bob)
         ann.type("Good morning!\n")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from random import Random
 from typing import Any
 
-from evloop.room.reliable.message_log import digest_item
 from evloop.room.reliable.packets import (
     BYE,
     DATA,
@@ -20,6 +19,7 @@ from evloop.room.reliable.packets import (
     session_body,
 )
 from evloop.room.reliable.session import RoomSession
+from evloop.room.reliable.vector import digest_item
 
 PLACE = "239.255.7.1:5751"
 CODEC = Codec(PLACE)

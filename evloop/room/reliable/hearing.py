@@ -91,9 +91,9 @@ class Hearing:
         each = asker.gaps.hearsay_room(len(once))
         due = 0.0  # when to ask for what is found missing; drawn with the first gap
         for origin, (lo, hi) in once.items():
-            stream = message_log.streams.get(origin)
+            stream = message_log.recall(origin, hi, now)
             if stream is None:
-                if hi > lo:
+                if hi > lo and message_log.senders.wants(origin, hi, now):
                     if message_log.claims.make(sender, standing, origin, lo, hi):
                         message_log.full("claims", now)
                     due = due or asker.round(now)

@@ -1,10 +1,5 @@
 """What was said in the room, as far as it came here: records, history, and what is shown.
 
-`VersionVector`: who has spoken, and how far each has got. Its digest is the XOR over all
-senders of a hash of (sender, next number), kept up to date at each step, so that comparing two
-members costs one comparison. A SESSION lists the records that changed most recently first; the
-last quarter of its list rotates through the others.
-
 The log takes in DATA, mine and others', and keeps in step: `streams` (order), `senders` (digest
 and listing), `history` (what is held), `causal_buffer` (what is shown). What becomes of a DATA:
 
@@ -18,9 +13,6 @@ and listing), `history` (what is held), `causal_buffer` (what is shown). What be
 """
 
 from __future__ import annotations
-
-from operator import attrgetter
-from struct import Struct
 
 from evloop.base.ratelimit import TokenBucket
 from evloop.room.events import Conflict, Full
@@ -40,8 +32,6 @@ from evloop.room.reliable.limits import (
     OVERTAKEN_S,
     PARTS_MAX,
     POSED_MAX,
-    SENDER_KEPT_S,
-    SENDERS_MAX,
     STANDING_S,
     WINDOW_MESSAGES,
 )
@@ -60,6 +50,7 @@ from evloop.room.reliable.reorder import (
     Message,
     Sender,
 )
+from evloop.room.reliable.vector import VersionVector
 from evloop.system.timers import NEVER
 
 TYPE_CHECKING = False
@@ -73,98 +64,6 @@ if TYPE_CHECKING:
     from evloop.room.reliable.reorder import Sender
 
     Key = tuple[bytes, int]
-
-try:
-    from _blake2 import blake2b
-except ImportError:
-    from hashlib import blake2b
-_ITEM = Struct(">8sI")
-_SPARE = attrgetter("standing", "heard")
-
-
-def digest_item(sender: bytes, hi: int) -> int:
-    """What a sender with next expected number `hi` > 0 adds (by XOR) to the digest."""
-    return int.from_bytes(blake2b(_ITEM.pack(sender, hi), digest_size=8).digest(), "big")
-
-
-class VersionVector:
-    """The records, by sender id."""
-
-    __slots__ = ("_cursor", "_listed", "_recent", "digest", "streams")
-
-    def __init__(self) -> None:
-        self.streams: dict[bytes, Sender] = {}
-        self.digest = 0
-        self._recent: dict[bytes, None] = {}  # the order is that of the last change
-        self._cursor = 0
-        self._listed = 0
-
-    def full(self) -> bool:
-        return len(self.streams) >= SENDERS_MAX
-
-    def spare(self, since: float, standing: bool, now: float) -> Sender | None:
-        """The record that makes room for a sender that is present since `since` (inf: it is not
-        present), or None.
-
-        First comes the stranger that was not heard for longest: it goes when it is younger than
-        the newcomer, or was not heard for STANDING_S. A member of standing goes when it was not
-        heard for SENDER_KEPT_S.
-        """
-        stream = min(self.streams.values(), key=_SPARE)
-        if stream.standing:
-            return stream if stream.heard < now - SENDER_KEPT_S else None
-        quiet = stream.heard < now - STANDING_S
-        return stream if quiet or standing or since < stream.began else None
-
-    def add(self, stream: Sender) -> None:
-        self.streams[stream.sender] = stream
-        self.moved(stream)
-
-    def remove(self, stream: Sender) -> None:
-        del self.streams[stream.sender]
-        self._recent.pop(stream.sender, None)
-        self.digest ^= stream.item
-        self._listed -= stream.item != 0
-
-    def moved(self, stream: Sender) -> None:
-        """`stream.hi` or `stream.lo` has changed."""
-        sender = stream.sender
-        item = digest_item(sender, stream.hi) if stream.hi else 0
-        self.digest ^= stream.item ^ item
-        self._listed += (item != 0) - (stream.item != 0)
-        stream.item = item
-        recent = self._recent
-        recent.pop(sender, None)
-        recent[sender] = None
-
-    def listing(self, count: int, first: bytes, own: bytes = b"") -> list[tuple[bytes, int, int]]:
-        """At most `count` of (sender, lo, hi): sender `first` at the head, `own` always, those that
-        changed most recently up to three quarters, then the others in turn."""
-        streams = self.streams
-        wanted = dict.fromkeys(one for one in (first, own) if one in streams and streams[one].hi)
-        recent = list(reversed(self._recent))
-        newest = count - count // 4
-        at = 0
-        while at < len(recent) and len(wanted) < newest:
-            if streams[recent[at]].hi:
-                wanted[recent[at]] = None
-            at += 1
-        rest = recent[at:]
-        if len(rest) > count - newest:
-            start = self._cursor % len(rest)
-            self._cursor += count - newest
-            rest = rest[start:] + rest[:start]
-        for sender in rest[: 2 * count]:
-            if len(wanted) >= count:
-                break
-            if streams[sender].hi:
-                wanted[sender] = None
-        return [(sender, streams[sender].lo, streams[sender].hi) for sender in wanted]
-
-    def listed(self) -> int:
-        """How many senders a complete list would have."""
-        return self._listed
-
 
 CONFLICT, RATE, FULL = "conflict", "rate", "senders"
 
@@ -203,11 +102,10 @@ class MessageLog:
         self._presence = presence
         self._joined = now
         self._verified = verified
-        self.senders = VersionVector()
-        self.streams = self.senders.streams
-        self.own = Sender(sender, 0, 0, float("inf"))  # `hi` is what I have sent; never idle
+        self.own = Sender(sender, 0, 0, NEVER)  # `hi` is what I have sent; never idle
         self.own.standing = self.own.vouched = True
-        self.senders.add(self.own)
+        self.senders = VersionVector(presence.members, self.own)
+        self.streams = self.senders.streams
         self.said = 0  # the number of my next message
         self._posed: dict[int, tuple[Packet, bytes]] = {}  # others' DATA under my next numbers
         self.lamport = LamportClock(now)
@@ -286,6 +184,8 @@ class MessageLog:
         self.own.hi = self.own.word = message.seq + 1
         self.senders.moved(self.own)
         self.changed = now
+        if self.senders.overfull():  # with my first message: the others make room for it, too
+            self._evict(self.senders.first(now)[1])
 
     def own_came_back(self, packet: Packet, data: bytes, name: str, now: float) -> bool:
         """A DATA under my own id came: whether it is mine. If not, somebody claims to be me."""
@@ -327,11 +227,11 @@ class MessageLog:
         if member is not None and seq >= member.said >= 0 and seq > member.reach(now):
             return BEYOND  # its sender's own SESSION says that it has not come so far
         if stream is None:
-            refused = self._new_stream(sender, seq, bool(flags & RELAYED), member, now)
+            lamport = min(fields[0], self.lamport.value + 1)
+            refused = self._new_stream(sender, seq, lamport, bool(flags & RELAYED), member, now)
             if refused:
                 return refused
             stream = self.streams[sender]
-        stream.heard = now
         if stream.knows(seq):
             return self._judge_copy(stream, seq, data, now)
         lamport, parents, name, kind, text = fields
@@ -341,9 +241,12 @@ class MessageLog:
         verdict = stream.accept(seq, message, now)
         if verdict == BEYOND:
             return verdict
-        if not flags & RELAYED and seq < stream.history_below:
-            stream.history_below = seq  # its sender sends it now, so I was here
+        if not flags & RELAYED:
+            stream.heard = now
+            if seq < stream.history_below:
+                stream.history_below = seq  # its sender sends it now, so I was here
         self.lamport.hear(lamport, now)
+        stream.lamport = max(stream.lamport, self.lamport.placed(lamport))
         if member is not None and not stream.standing:
             stream.standing = member.standing(now)
         self._hold(message, now, stream.standing)
@@ -368,25 +271,61 @@ class MessageLog:
             self.events.append(Conflict("conflict", stream.sender, name, seq))
 
     def _new_stream(
-        self, sender: bytes, seq: int, relayed: bool, member: Member | None, now: float
-    ) -> str:
-        standing = member is not None and member.standing(now)
+        self, sender: bytes, seq: int, lamport: int, relayed: bool, member: Member | None,
+        now: float,
+    ) -> str:  # fmt: skip
         if not self._new_senders[member is not None].take(now):
             return RATE
         if self.senders.full():
             self.full("senders", now)
-            spare = self.senders.spare(member.since if member else NEVER, standing, now)
+            spare = self.senders.spare(sender, lamport, not relayed, now)
             if spare is None:
+                self.senders.forget(sender, 0, seq + 1, lamport)
                 return FULL
-            self.forget(spare)
+            self._evict(spare)
         least = member.least if member is not None else -1
         base, before = self._base(sender, seq, relayed, least, now)
-        stream = Sender(sender, base, before, now)
+        known = self.senders.forgotten.pop(sender, None)
+        if known is not None and (member is None or member.said < 0 or known.shown <= member.said):
+            base = max(base, known.shown)  # what was shown before is not shown again
+        stream = Sender(sender, base, before, -NEVER if relayed else now)
+        stream.began = now
+        if known is not None:
+            stream.lamport = known.lamport
+            stream.gap_before = base > known.shown
         stream.claimed = range(*(self.claims.take(sender) or (0, 0)))
         stream.vouched = member is not None and member.said >= base
-        stream.standing = standing
+        stream.standing = member is not None and member.standing(now)
         self.senders.add(stream)
         return ""
+
+    def _evict(self, stream: Sender) -> None:
+        """`stream` makes room for another; it is remembered how far it got."""
+        self.forget(stream)
+        newest = max(stream.ahead, default=stream.hi - 1)
+        shown = stream.shown - len(stream.parts)
+        self.senders.forget(stream.sender, shown, newest + 1, stream.lamport)
+
+    def recall(self, sender: bytes, hi: int, now: float) -> Sender | None:
+        """The record of `sender`, which a member lists up to number `hi`. When it had made room
+        here, and would not do so now, it comes back, without its messages: they were shown."""
+        stream = self.streams.get(sender)
+        known = self.senders.forgotten.get(sender)
+        if stream is not None or known is None or not 0 < hi == known.shown == known.hi:
+            return stream
+        if self.senders.full():
+            spare = self.senders.spare(sender, known.lamport, False, now)
+            if spare is None:
+                return None
+            self._evict(spare)
+        del self.senders.forgotten[sender]
+        stream = Sender(sender, hi, hi, -NEVER)
+        stream.began = now
+        stream.lamport = known.lamport
+        stream.gap_before = False
+        self.senders.add(stream)
+        self.changed = now
+        return stream
 
     def _base(
         self, sender: bytes, seq: int, relayed: bool, least: int, now: float

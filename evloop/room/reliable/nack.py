@@ -334,9 +334,13 @@ class NackRequester:
 
     def _let_go(self, gap: Gap, now: float) -> bool:
         """Whether `gap` is given up early and without a report: the message is from before my
-        time, and no member says that it holds it."""
+        time, and no member says that it holds it; or it is of no use here."""
         stream = self._streams.get(gap.sender)
-        if stream is None or gap.seq >= stream.history_below or gap.seq in stream.claimed:
+        if stream is None:
+            return not self._message_log.senders.wants(gap.sender, gap.seq + 1, now)
+        if stream.knows(gap.seq):
+            return True  # it was shown before the record of its sender had to make room
+        if gap.seq >= stream.history_below or gap.seq in stream.claimed:
             return False
         # While repairs arrive, six asks take less than half a second: others may just be unheard.
         lasting = now >= gap.first + NACK_HELD_S_MAX

@@ -62,6 +62,7 @@ class Sender:
         "hi",
         "history_below",
         "item",
+        "lamport",
         "lo",
         "name",
         "names_parents",
@@ -84,7 +85,9 @@ class Sender:
         self.covered = base  # missing numbers below are in the gap table
         self.history_below = history_below
         self.claimed = range(0)  # what a member said to hold of it before its first DATA came
-        self.began = self.heard = now
+        self.began = now
+        self.heard = now  # when it last said something new itself: a repair does not count
+        self.lamport = 0  # the latest Lamport time of its messages, as they are sorted
         self.item = 0  # what this sender adds to the digest
         self.ahead: dict[int, Message] = {}
         # Ranges of numbers that were stepped over and may come late; the newest last.

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from evloop.base.errors import LocalProtocolError
 from evloop.room.reliable.limits import SEQ_END
-from evloop.room.reliable.message_log import digest_item
 from evloop.room.reliable.packets import (
     ASKER,
     BYE,
@@ -34,6 +33,7 @@ from evloop.room.reliable.packets import (
     ranges,
     session_body,
 )
+from evloop.room.reliable.vector import digest_item
 
 PLACE = "239.255.7.1:5751"
 MEL = bytes.fromhex("0102030405060708")

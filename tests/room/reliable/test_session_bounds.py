@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evloop.base.errors import Refused
-from evloop.room.reliable.message_log import digest_item
 from evloop.room.reliable.packets import (
     DATA,
     MORE,
@@ -18,6 +17,7 @@ from evloop.room.reliable.packets import (
     as_repair,
     ranges,
 )
+from evloop.room.reliable.vector import digest_item
 from tests.support.pairs import pairwise
 from tests.support.rooms import (
     ANN,
@@ -113,13 +113,13 @@ def test_new_senders_are_bounded() -> None:
     for _ in range(20):
         room.hear(*[data(rng.randbytes(8), 0) for _ in range(100)])
         room.run(1.0)
-    assert room.stat("senders") <= 1_024
+    assert room.stat("senders") <= 1_024 + 1  # my own takes no place until I speak
     assert room.stat("dropped_rate") > 0
     assert room.stat("dropped_senders") > 0  # all were heard within ten minutes
     room.run(700)
     room.hear(data(ANN, 0))
     assert room.shown(ANN) == [(0, "")]
-    assert room.stat("senders") <= 1_024
+    assert room.stat("senders") <= 1_024 + 1
 
 
 def test_bytes_are_bounded() -> None:

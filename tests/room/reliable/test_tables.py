@@ -17,11 +17,12 @@ from evloop.room.reliable.limits import (
     MEMBERS_MAX,
 )
 from evloop.room.reliable.membership import Membership
-from evloop.room.reliable.message_log import MessageLog, VersionVector, digest_item
+from evloop.room.reliable.message_log import MessageLog
 from evloop.room.reliable.nack import Holders
 from evloop.room.reliable.packets import NOBODY, Codec
 from evloop.room.reliable.reorder import Message, Sender
 from evloop.room.reliable.repair import BulkServer, Repairs
+from evloop.room.reliable.vector import VersionVector, digest_item
 
 ANN, BOB, EVE, ME = (bytes([n]) * 8 for n in (0xA, 0xB, 0xE, 0x3))
 D = 0.005
@@ -348,7 +349,7 @@ def test_a_forgotten_sender_leaves_nothing() -> None:
 
 
 def test_the_digest_is_kept_step_by_step() -> None:
-    senders = VersionVector()
+    senders = VersionVector({})
     streams = [Sender(ident(n), 0, 0, 0.0) for n in range(40)]
     for stream in streams:
         senders.add(stream)
@@ -367,7 +368,7 @@ def test_the_digest_is_kept_step_by_step() -> None:
 
 
 def test_lists_begin_with_what_changed_and_rotate_through_the_rest() -> None:
-    senders = VersionVector()
+    senders = VersionVector({})
     for n in range(40):
         stream = Sender(ident(n), 0, 0, 0.0)
         stream.hi = n + 1
