@@ -65,7 +65,7 @@ class Gap:
         self.due = due
         self.word = word
         self.asks = 0
-        self.tries = 0  # asks since the last evidence, while no repairs came: they make the back-off
+        self.tries = 0  # asks since the last evidence, but not while repairs came: the back-off
         self.evidence = evidence  # when a member last said that it holds it
 
     @property
