@@ -266,12 +266,12 @@ class Announcer:
             self._long_list = True
             self._trickle.reset(now, self._presence.size())
 
-    def posed(self, data: bool, counter: int, now: float) -> bool:
+    def posed(self, data: bool, counter: int, datagram: bytes, now: float) -> bool:
         """Somebody sent a datagram with my id: my own word is what counts. It comes when that has
         arrived everywhere, and before anybody asks. `data`: it was DATA, which others drop at a
         word of mine that comes OVERTAKEN_S later; else it has `counter`, and others may believe
         it or not. Whether something is due earlier now."""
-        if not (data or self._egress.posed(counter)) or not self._words.take(now):
+        if not (data or self._egress.posed(counter, datagram)) or not self._words.take(now):
             return False
         self._word_due = min(self._word_due, now + self._delay.value)
         self._word_again |= data

@@ -133,14 +133,15 @@ class Egress:
     """What one session sends into its room."""
 
     __slots__ = (
-        "_bulk", "_bytes", "_codec", "_counter", "_counts", "_data", "_nack", "_repair",
-        "_reserved", "_sender", "_session", "echoes", "out", "room",
+        "_bulk", "_bytes", "_codec", "_counter", "_counts", "_data", "_last", "_nack",
+        "_repair", "_reserved", "_sender", "_session", "echoes", "out", "room",
     )  # fmt: skip
 
     def __init__(self, codec: Codec, sender: bytes, counts: dict[str, int], now: float) -> None:
         self._codec = codec
         self._sender = sender
         self._counter = 0  # shared by NACK, SESSION and BYE
+        self._last = b""  # of these the one sent last
         self._counts = counts
         self.out: list[Datagram] = []
         self.echoes: dict[bytes, None] = {}  # sent, and not yet heard by myself
@@ -189,11 +190,15 @@ class Egress:
         """Send a NACK, SESSION or BYE; the caller has asked its bucket."""
         datagram = self._codec.pack(kind, 0, self._sender, self._counter, 0, body)
         self._counter += 1
+        self._last = datagram
         self.emit(datagram, None, what, now)
 
-    def posed(self, counter: int) -> bool:
-        """Another sent a control datagram with my id and `counter`: go on behind that number, when
-        the others may have taken it for mine. Whether they may have."""
+    def posed(self, counter: int, datagram: bytes) -> bool:
+        """Another sent the control `datagram` with my id and `counter`: go on behind that number,
+        when the others may have taken it for mine. Whether they may have: with the number of my
+        last one too, which it may have overtaken, unless it is a copy of that one."""
+        if counter == self._counter - 1:
+            return datagram != self._last
         if (counter - self._counter) & 0xFFFFFFFF >= FOLLOW_MAX:
             return False
         self._counter = counter + 1

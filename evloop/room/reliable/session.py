@@ -289,7 +289,7 @@ class RoomSession:
         kind, flags, sender, seq, *_ = packet
         said = self.message_log.said
         if kind != DATA or not self.message_log.own_came_back(packet, data, self.nickname, now):
-            self._stale |= self._announcer.posed(kind == DATA, seq, now)
+            self._stale |= self._announcer.posed(kind == DATA, seq, data, now)
         elif flags & RELAYED:
             self._repairs.heard((sender, seq), now)
         if self.message_log.said != said:

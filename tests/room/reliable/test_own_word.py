@@ -5,7 +5,7 @@ from __future__ import annotations
 from evloop.room.reliable.limits import DATA_BURST
 from evloop.room.reliable.membership import Member
 from evloop.room.reliable.packets import SESSION, ranges
-from tests.support.rooms import ANN, BOB, EVE, ME, Room, bye, data, repair, session, settled
+from tests.support.rooms import ANN, BOB, CODEC, EVE, ME, Room, bye, data, repair, session, settled
 
 
 def with_ann(said: int = 5) -> Room:
@@ -239,6 +239,23 @@ def test_who_speaks_with_my_id_is_answered_by_my_own_word() -> None:
     room.run(2)
     words = [when - start for when, _, hi in my_words(room) if hi == 1]
     assert words[0] < 0.05 and any(1.0 < when < 1.3 for when in words)
+
+
+def test_what_may_have_overtaken_my_last_word_is_answered() -> None:
+    """It has the number of my last word: both went out at one time."""
+    room = with_ann()
+    room.say("hello")
+    room.run(3)
+    counter = my_words(room)[-1][1]
+    last = [sent for _, sent, _ in room.sent if CODEC.open(sent)[0] == SESSION][-1]
+    for heard, words in (
+        ((last, last, last), []),
+        ((session(ME, counter, [(ME, 0, 500)], digest=4),), [(counter + 1, 1)]),
+    ):
+        room.sent.clear()
+        room.hear(*heard)
+        room.run(room.session.stats()["delay_us"] / 1e6 + 0.001)
+        assert [(n, hi) for _, n, hi in my_words(room)] == words
 
 
 def test_a_replay_of_my_word_is_no_reason_to_speak() -> None:
