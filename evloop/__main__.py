@@ -123,13 +123,15 @@ class Host:
         else:
             self._server = server
             client.reach.hosted = server.dispatcher.store.identity
-            if isinstance(error, Searched):
-                client.reach.announces = not options.no_announce
-                client.frontend.note(_found_nobody())
+            searched = isinstance(error, Searched)
+            client.reach.announces = searched and not options.no_announce
+            if client.reach.announces:
+                _tell_found_nobody(client, port)
                 _tell_if_nobody_comes(client, server)
-                self._begin_asking(server)
             else:
                 _tell_hosting(client, server, port)
+            if searched:
+                self._begin_asking(server)
             _mind_the_others(client, server)
         client.prompt.forget_rooms()
         client.link.connect_to(targets_of(place), lambda _, failure: then(failure))
@@ -397,10 +399,18 @@ def _tell_if_nobody_comes(client: Client, server: Server) -> None:
     client.loop.call_at(client.loop.now + NOBODY_CAME_S, tell)
 
 
-def _found_nobody() -> str:
-    from evloop.terminal.directories import hosting  # late: loaded where the network was searched
+def _tell_found_nobody(client: Client, port: int) -> None:
+    """Say that we host and are found; and what others type where a network hides it from them."""
+    from evloop.app.invite import hosts_here, lines
+    from evloop.terminal.directories import OTHERWISE, hosting  # late, as the search itself
 
-    return hosting()
+    note = client.frontend.note
+    note(hosting())
+    hosts = hosts_here(port, client.options.interface)
+    if hosts:
+        note(OTHERWISE)
+    for line in lines(hosts, port, False, "", False):
+        note(f"  {line}", "text")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -87,6 +87,9 @@ def connected(name: str, endpoint: str, via: str, rooms: int) -> str:
     )
 
 
+OTHERWISE = "evloop: where that does not find it, others type:"
+
+
 def hosting() -> str:
     """Nobody answered: this process is the directory now."""
     return (

@@ -59,8 +59,12 @@ class Wire:
     """In the place of `MulticastTransport`: what comes is handed in, what goes is kept."""
 
     opened: Wire
+    echoes = False
 
-    def __init__(self, *_: object) -> None:
+    def __init__(
+        self, loop: object, group: str, port: int, choose: Callable[[], object], ttl: int
+    ) -> None:
+        choose()  # as the real one: by which interface it is said to be
         self.source: Any = ("me", 1)
         self.sent: list[bytes] = []
         self._deliver: Callable[[list[tuple[bytes, Any]]], object] = nothing

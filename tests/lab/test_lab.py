@@ -304,19 +304,19 @@ sys.exit(one_command.main(sys.argv[2:]))
 
 
 def test_who_hosts_and_has_no_visitor_is_told_what_may_be_wrong(crew: Crew) -> None:
-    """The time is made short, and for the one that has a visitor long enough for that."""
+    """The time is made short, and for the one that has a visitor long enough for that. Neither is
+    announced: they are not to find each other."""
     with flat(2) as lab:
         lonely, popular = (
             crew.add(
                 Program(
-                    [*host.prefix, sys.executable, "-c", SOON, after, "--name", "Ann"],
+                    [*host.prefix, sys.executable, "-c", SOON, after, "--no-announce"],
                     environ={"EVLOOP_INTERFACE": ""},
                 )
             )
             for host, after in both(lab.hosts, ("0.5", "4"))
         )
         for one in (lonely, popular):
-            one.type("connect\n")
             crew.until(lambda: "others type:" in one.err)  # noqa: B023
         bob = crew.client("--name", "Bob", server=lab.address(2), prefix=lab.hosts[0].prefix)
         bob.type("connect\ninvite\n")
