@@ -314,15 +314,15 @@ class DirectoryAnnouncer:
     def _pump(self) -> None:
         """What the responder wants done, once after each of its calls."""
         self._send()
-        for event in self.responder.events():
-            name = self._name_of(event[1])
-            if event[0] == ANNOUNCED:
-                label = str(event[2])
-                if self._told.get(event[1]) != label:
-                    self._told[event[1]] = label
+        for kind, index, what in self.responder.events():
+            name = self._name_of(index)
+            if kind == ANNOUNCED:
+                label = str(what)
+                if self._told.get(index) != label:
+                    self._told[index] = label
                     self._log.notice(f"announced as {label}", interface=name)
             else:
-                group = GROUP_IPV6 if event[2] else GROUP_IPV4
+                group = GROUP_IPV6 if what else GROUP_IPV4
                 self._log.warning(
                     f"multicast does not come back to interface={quoted(name)}: a firewall here"
                     f" drops UDP 5353 to {group}, so nobody will find this directory by itself"

@@ -31,12 +31,11 @@ from evloop.directory.limits import (
     HOST_RETRY_S,
     SEARCH_ALONE_S,
 )
+from evloop.system.timers import NEVER
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from random import Random
-
-NEVER = float("inf")
 
 
 class Yielding:

@@ -14,7 +14,8 @@ from evloop.directory.limits import (
     HOST_RETRY_S,
     SEARCH_ALONE_S,
 )
-from evloop.directory.yielding import NEVER, Yielding
+from evloop.directory.yielding import Yielding
+from evloop.system.timers import NEVER
 from tests.directory.starts import Starts, flaws_of, settings_of
 
 LOW, OWN, HIGH = "1" * 16, "5" * 16, "9" * 16

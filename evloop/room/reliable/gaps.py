@@ -301,7 +301,7 @@ class Gaps:
             if due < gap.due:
                 self.postpone(gap, due)
 
-    def rumoured(self, sender: bytes, below: int) -> bool:
+    def is_hearsay(self, sender: bytes, below: int) -> bool:
         """Whether there is hearsay about numbers of `sender` below `below`."""
         return any(seq < below for seq in self._hearsay.get(sender, ()))
 

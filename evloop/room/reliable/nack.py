@@ -155,7 +155,7 @@ class NackRequester:
     def _believe(self, stream: Sender, hi: int, now: float) -> None:
         if hi > stream.word:
             stream.word = hi
-            if self.gaps.hearsay and self.gaps.rumoured(stream.sender, hi):
+            if self.gaps.hearsay and self.gaps.is_hearsay(stream.sender, hi):
                 self.gaps.believe(stream.sender, hi, now, self.round(now))
         if stream.word > stream.hi:
             before = self.gaps.count
