@@ -102,6 +102,7 @@ def test_mended_by_what_it_says() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.xfail(reason="open: the scene forgets before the first look")
 def test_watch_sees_a_switch_that_forgets_and_stays_in_the_group() -> None:
     """`--watch` does not remind the switch: it finds out that it has forgotten."""
     with Clinic() as clinic:
