@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -168,23 +170,27 @@ def test_a_hook_of_git(site: Site) -> None:
 
 
 def test_a_bridge_to_mqtt(site: Site) -> None:
-    need("mosquitto", "mosquitto_sub", "mosquitto_pub", "sed", "grep")
+    need("mosquitto", "mosquitto_sub", "mosquitto_pub", "sed", "grep", "setsid")
     port = str(free_port())
     broker = site.start("mosquitto", "-v", "-p", port)
     site.crew.until(lambda: re.search(r"mosquitto version \S+ running", broker.err))
     there = ["-h", "127.0.0.1", "-p", port]
     listener = site.start("mosquitto_sub", *there, "-t", "lab/said")
     site.ann.type("before the bridge\n")
-    site.start("sh", RECIPES / "mqtt-bridge", "ops", "lab", *there)
-    site.crew.until(lambda: "-- mqtt" in site.ann.err, why="the bridge is there")
-    site.crew.until(lambda: broker.err.count("Received SUBSCRIBE") == 2)
-    for text in ("22.5 degrees", "/quit", "12 %"):
-        site.run("mosquitto_pub", *there, "-t", "lab/say", "-m", text)
-        site.heard(f"mqtt: {text}")
-    site.ann.type("hello bridge\n")
-    site.crew.until(lambda: "hello bridge" in listener.out)
-    (said,) = [json.loads(line) for line in listener.lines]  # not its own, and no history
-    assert (said["name"], said["text"]) == ("Ann", "hello bridge")
+    # In a group of its own: the programs of a pipeline do not end with its shell.
+    bridge = site.start("setsid", "sh", RECIPES / "mqtt-bridge", "ops", "lab", *there)
+    try:
+        site.crew.until(lambda: "-- mqtt" in site.ann.err, why="the bridge is there")
+        site.crew.until(lambda: broker.err.count("Received SUBSCRIBE") == 2)
+        for text in ("22.5 degrees", "/quit", "12 %"):
+            site.run("mosquitto_pub", *there, "-t", "lab/say", "-m", text)
+            site.heard(f"mqtt: {text}")
+        site.ann.type("hello bridge\n")
+        site.crew.until(lambda: "hello bridge" in listener.out)
+        (said,) = [json.loads(line) for line in listener.lines]  # not its own, and no history
+        assert (said["name"], said["text"]) == ("Ann", "hello bridge")
+    finally:
+        os.killpg(bridge.process.pid, signal.SIGTERM)
 
 
 def test_every_recipe_is_named_in_its_page() -> None:
