@@ -14,6 +14,10 @@ from __future__ import annotations
 from evloop.base.errors import USAGE, SetupError
 from evloop.base.names import quoted
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 DIRECTORY_PORT = 44444  # where a directory listens unless told otherwise
 DEFAULT_SERVER = f"127.0.0.1:{DIRECTORY_PORT}"  # where a client looks first
 
@@ -114,7 +118,26 @@ def same_network(address: str, prefix: int, other: str) -> bool:
     not told: no prefix (0), no address, IPv6."""
     if ":" in address or ":" in other or not address or not other or not prefix:
         return True
-    ours, theirs = (
-        int.from_bytes(bytes(map(int, it.split("."))), "big") for it in (address, other)
-    )
-    return ours >> (32 - prefix) == theirs >> (32 - prefix)
+    ours, theirs = (bytes(map(int, it.split("."))) for it in (address, other))
+    return on_link(theirs, [(ours, prefix)])
+
+
+# -- addresses of 4 or 16 bytes --------------------------------------------------------------------
+
+
+def is_link_local(packed: bytes) -> bool:
+    """Whether it is an IPv6 address that needs its link to be said (RFC 4291, 2.5.6)."""
+    return len(packed) == 16 and packed[0] == 0xFE and packed[1] & 0xC0 == 0x80
+
+
+def on_link(packed: bytes, subnets: Iterable[tuple[bytes, int]]) -> bool:
+    """Whether it is link-local, or on one of `subnets`, each (own address, bits of the subnet)."""
+    if is_link_local(packed):
+        return True
+    number = int.from_bytes(packed, "big")
+    for own, bits in subnets:
+        if len(own) == len(packed):
+            difference = number ^ int.from_bytes(own, "big")
+            if difference >> (8 * len(own) - bits) == 0:
+                return True
+    return False

@@ -17,13 +17,21 @@ import os
 import socket
 from random import Random
 
-from evloop.base.addresses import is_loopback
+from evloop.base.addresses import is_loopback, on_link
 from evloop.base.names import quoted
 from evloop.directory.announcement import Service
 from evloop.directory.limits import FINGERPRINT_DIGITS_TOLD
-from evloop.directory.responder import ANNOUNCED, Place, Responder, on_link
+from evloop.directory.responder import ANNOUNCED, Place, Responder
 from evloop.net import mdns_socket
-from evloop.net.interfaces import Interface, Link, LinkWatcher, announceable, named
+from evloop.net.interfaces import (
+    Interface,
+    Link,
+    LinkWatcher,
+    announceable,
+    named,
+    packed_of,
+    subnets_of,
+)
 from evloop.net.mdns import GROUP_IPV4, GROUP_IPV6, REASONS
 from evloop.system.timers import NEVER
 
@@ -100,13 +108,6 @@ def announcer_of(
     service = Service(name, identity, kind, listening.port, fp)
     drops = metrics.kinds("mdns_drops", DROPS)
     return DirectoryAnnouncer(loop, log, LinkWatcher(loop), service, listening, wanted, drops)
-
-
-def packed_of(address: str) -> bytes:
-    """An address as 4 or 16 bytes, without its zone."""
-    if ":" in address:
-        return socket.inet_pton(socket.AF_INET6, address.partition("%")[0])
-    return socket.inet_aton(address)
 
 
 class DirectoryAnnouncer:
@@ -223,7 +224,7 @@ class DirectoryAnnouncer:
             by.add(4)
         if any(len(packed) == 16 for packed, _ in own) and self._open_ipv6(link):
             by.add(16)
-        subnets = [(packed, it.prefix) for packed, it in own if len(packed) in by]
+        subnets = [(packed, bits) for packed, bits in subnets_of(link) if len(packed) in by]
         return Place(link.epoch, subnets, told) if by else None
 
     def _open_ipv4(self, link: Link, address: str) -> bool:

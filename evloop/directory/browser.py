@@ -16,13 +16,14 @@ import socket
 from functools import partial
 from struct import pack
 
+from evloop.base.addresses import is_link_local
 from evloop.base.names import display
 from evloop.directory.announcement import GUEST
-from evloop.directory.discovery import Net, Search, is_link_local
+from evloop.directory.discovery import Net, Search
 from evloop.directory.limits import SEARCH_S
 from evloop.directory.target import Target
 from evloop.net import compat, mdns
-from evloop.net.interfaces import Interface, named, read_links
+from evloop.net.interfaces import Interface, named, packed_of, read_links, subnets_of
 from evloop.net.limits import DATAGRAMS_PER_WAKE_MAX, MDNS_DATAGRAM_BYTES_MAX
 from evloop.net.links import address_for, announceable
 from evloop.net.multicast import destination
@@ -111,7 +112,7 @@ class Browser:
         self._senders: list[tuple[socket.socket, Any]] = []
         self._listening: list[tuple[socket.socket, Any]] | None = None
         self._closed = False
-        nets = [Net(link.ifindex, link.name, _subnets(link)) for link in links]
+        nets = [Net(link.ifindex, link.name, subnets_of(link)) for link in links]
         self._search = Search(nets, loop.now, tls_only=tls_only, patience=patience)
         self._senders = self._open(listens=False)
         self._timer = loop.call_at(loop.now, self._on_timer)
@@ -164,7 +165,7 @@ class Browser:
                 data, source = sock.recvfrom(MDNS_DATAGRAM_BYTES_MAX + 1)
             except OSError:  # drained, or what an earlier datagram has met
                 break
-            packed = socket.inet_pton(sock.family, source[0].partition("%")[0])
+            packed = packed_of(source[0])
             if self._search.receive(
                 data, packed, source[1], link, multicast=listens, now=self._loop.now
             ):
@@ -213,15 +214,6 @@ def _prepare_ipv6(sock: socket.socket, group: str, interface: Interface, listens
         member = socket.inet_pton(socket.AF_INET6, group) + pack("@I", interface.ifindex)
         compat.need(sock, socket.IPPROTO_IPV6, "IPV6_JOIN_GROUP", member)
     else:
-        near = is_link_local(socket.inet_pton(socket.AF_INET6, interface.address))
+        near = is_link_local(packed_of(interface.address))
         sock.bind((interface.address, 0, 0, interface.ifindex if near else 0))
     compat.need(sock, socket.IPPROTO_IPV6, "IPV6_MULTICAST_IF", interface.ifindex)
-
-
-def _subnets(link: Link) -> list[tuple[bytes, int]]:
-    """The subnets of a link; where the system does not tell how large one is, only the address."""
-    subnets = []
-    for own in link.addresses:
-        packed = socket.inet_pton(socket.AF_INET6 if ":" in own.text else socket.AF_INET, own.text)
-        subnets.append((packed, own.prefix if own.prefix >= 0 else len(packed) * 8))
-    return subnets

@@ -20,10 +20,11 @@ from __future__ import annotations
 
 from collections import namedtuple
 
+from evloop.base.addresses import is_link_local, on_link
 from evloop.base.names import display, fold
 from evloop.directory.announcement import GUEST, SERVER
 from evloop.directory.limits import (
-    DIGITS_TOLD,
+    FINGERPRINT_DIGITS_TOLD,
     FOUND_ADDRESSES_MAX,
     FOUND_MAX,
     FOUND_PER_SOURCE_MAX,
@@ -70,7 +71,6 @@ else:
     Found = namedtuple("Found", "id label kind tls fp port addresses links when")
 
 _GOODBYE = 0  # time to live of a record that is withdrawn
-_LINK_LOCAL = 0xFE80
 
 
 class _Instance:
@@ -191,7 +191,7 @@ class Search:
         """A datagram from the address `source` (4 or 16 bytes) and `port`, by the link of that
         number; returns whether it was taken. Never raises on bytes."""
         net = self._nets.get(link)
-        if net is None or port != mdns.PORT or not (multicast or on_link(source, net)):
+        if net is None or port != mdns.PORT or not (multicast or on_link(source, net.subnets)):
             return False
         try:
             message = mdns.parse(data)
@@ -281,7 +281,7 @@ class Search:
         fp = said.get(b"fp", "") if said.get(b"tls") == "1" else ""
         if b"id" in said and not _is_hex(number, 16):
             return None
-        if said.get(b"proto", "1") != "1" or (fp and not _is_hex(fp, DIGITS_TOLD)):
+        if said.get(b"proto", "1") != "1" or (fp and not _is_hex(fp, FINGERPRINT_DIGITS_TOLD)):
             return None
         kind = GUEST if said.get(b"kind") == GUEST else SERVER
         label = mdns.labels_of(one.name)[0].decode("utf-8", "replace")
@@ -301,7 +301,7 @@ class Search:
                 return 0
             if is_link_local(address):
                 return 2
-            return 1 if on_link(address, self._nets[link]) else 3
+            return 1 if on_link(address, self._nets[link].subnets) else 3
 
         ordered = []
         for address, link in sorted(known, key=rank):
@@ -322,24 +322,6 @@ def _is_of_one_host(address: bytes) -> bool:
     if len(address) == 4:
         return 0 < address[0] < 224 and address[0] != 127
     return address[0] != 0xFF and any(address[:15])  # ff00::/8, ::, ::1
-
-
-def is_link_local(address: bytes) -> bool:
-    """Whether it is an IPv6 address that needs its link to be said (RFC 4291, 2.5.6)."""
-    return len(address) == 16 and int.from_bytes(address[:2], "big") & 0xFFC0 == _LINK_LOCAL
-
-
-def on_link(address: bytes, net: Net) -> bool:
-    """Whether `address` is on a subnet of that link."""
-    if is_link_local(address):
-        return True
-    for own, prefix in net.subnets:
-        beyond = len(own) * 8 - prefix
-        if len(own) == len(address):
-            difference = int.from_bytes(own, "big") ^ int.from_bytes(address, "big")
-            if difference >> beyond == 0:
-                return True
-    return False
 
 
 # -- which one is taken ----------------------------------------------------------------------------

@@ -74,7 +74,6 @@ FOUND_MAX = 32  # directories of one search: more is a flood, and no list for a 
 FOUND_PER_SOURCE_MAX = 4  # so one machine cannot fill the list
 FOUND_ADDRESSES_MAX = 8  # of one directory: the addresses of one interface
 ADDRESS_S_MAX = 1.0  # for each announced address, which is on this network; then the next
-DIGITS_TOLD = 32  # of a certificate's SHA-256 in an announcement: 128 bits
 KNOWN_IDS_MAX = 64  # directories remembered: nobody meets so many; the newest stay
 KNOWN_NAME_CHARS_MAX = 64  # of a directory's name in that file; a label has 63 bytes
 HOST_PROBES_S = 0.75  # nothing was found for so long, and a random 0.25 s: then this one hosts

@@ -32,6 +32,7 @@ in the answer of another, is said again (6.6).
 
 from __future__ import annotations
 
+from evloop.base.addresses import on_link
 from evloop.base.ratelimit import TokenBucket
 from evloop.directory.announcement import (
     ALL,
@@ -73,7 +74,7 @@ from evloop.system.timers import NEVER
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from random import Random
     from typing import Optional, Union
 
@@ -87,7 +88,6 @@ ANNOUNCED, DEAF = "announced", "deaf"  # events
 
 _DIGITS = 4  # that keep a name apart from others
 _CLAIMED = (SRV, TXT, A, AAAA)  # under one name there is one of each
-_LINK_LOCAL = 0xFE80
 
 
 class Place:
@@ -444,16 +444,3 @@ class Responder:
 
     def _send(self, link: _Link, index: int, data: bytes, families: Sequence[bool]) -> None:
         self._out += [(data, index, ipv6, None) for ipv6 in families]
-
-
-def on_link(source: bytes, subnets: Iterable[tuple[bytes, int]]) -> bool:
-    """Whether an address is of one of the subnets, each (own address, bits of the subnet)."""
-    if len(source) == 16 and int.from_bytes(source[:2], "big") & 0xFFC0 == _LINK_LOCAL:
-        return True
-    number = int.from_bytes(source, "big")
-    for own, bits in subnets:
-        if len(own) == len(source):
-            difference = number ^ int.from_bytes(own, "big")
-            if difference >> (8 * len(own) - bits) == 0:
-                return True
-    return False

@@ -16,6 +16,8 @@ import sys
 import time
 from struct import calcsize, pack, unpack_from
 
+from evloop.base.addresses import is_link_local
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -409,12 +411,12 @@ def address_of(raw: bytes) -> tuple[str, int]:
         return "", 0
     packed = raw[8:24]
     scope = int(unpack_from("@I", raw, 24)[0])
-    on_link = packed[0] == 0xFE and packed[1] & 0xC0 == 0x80
-    if on_link and packed[2:4] != b"\0\0":
+    near = is_link_local(packed)
+    if near and packed[2:4] != b"\0\0":
         # The kernels of KAME's family keep the scope in there, and some tell it so.
         scope = scope or int.from_bytes(packed[2:4], "big")
         packed = packed[:2] + b"\0\0" + packed[4:]
-    return socket.inet_ntop(socket.AF_INET6, packed), scope if on_link else 0
+    return socket.inet_ntop(socket.AF_INET6, packed), scope if near else 0
 
 
 def prefix_of(mask: bytes, size: int) -> int:

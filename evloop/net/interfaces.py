@@ -99,6 +99,20 @@ def _text_of(packed: bytes) -> str:
     return socket.inet_ntop(socket.AF_INET if len(packed) == 4 else socket.AF_INET6, packed)
 
 
+def packed_of(address: str) -> bytes:
+    """An address as 4 or 16 bytes, without its zone."""
+    if ":" in address:
+        return socket.inet_pton(socket.AF_INET6, address.partition("%")[0])
+    return socket.inet_aton(address)
+
+
+def subnets_of(link: Link) -> list[tuple[bytes, int]]:
+    """Each (own address, bits of its subnet); where the system does not tell the size of one, only
+    the address itself."""
+    packed = [(packed_of(own.text), own.prefix) for own in link.addresses]
+    return [(own, bits if bits >= 0 else 8 * len(own)) for own, bits in packed]
+
+
 def _dump(sock: socket.socket, table: Table) -> None:
     """Ask for all, and take it: the kernel has each part ready when it is read.
 

@@ -19,6 +19,7 @@ import errno
 import socket
 from struct import calcsize, pack, pack_into, unpack_from
 
+from evloop.base.addresses import is_link_local
 from evloop.net import compat
 from evloop.net.limits import (
     DATAGRAMS_PER_WAKE_MAX,
@@ -159,8 +160,7 @@ def send_ipv6(sock: socket.socket, data: bytes, index: int, to: tuple[bytes, int
         sock.sendto(data, (GROUP_IPV6, PORT, 0, index))
         return
     host = socket.inet_ntop(socket.AF_INET6, to[0])
-    near = to[0][0] == 0xFE and to[0][1] & 0xC0 == 0x80  # fe80::/10: it needs its link
-    sock.sendto(data, (host, to[1], 0, index if near else 0))
+    sock.sendto(data, (host, to[1], 0, index if is_link_local(to[0]) else 0))
 
 
 # -- the filter ------------------------------------------------------------------------------------

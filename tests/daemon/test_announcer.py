@@ -8,9 +8,10 @@ from contextlib import ExitStack
 
 import pytest
 
-from evloop.daemon.announcer import announcer_of, listening_on, packed_of
+from evloop.daemon.announcer import announcer_of, listening_on
 from evloop.daemon.metrics import Metrics
 from evloop.daemon.options import parse_options
+from evloop.net.interfaces import packed_of
 from evloop.system.log import INFO, Log
 from evloop.system.loop import Loop
 from tests.support.processes import Crew

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from evloop.base.addresses import on_link
 from evloop.directory.discovery import (
     DOUBTFUL,
     KNOWN,
@@ -23,7 +24,6 @@ from evloop.directory.discovery import (
     bare_label,
     choose,
     in_order,
-    on_link,
     shown_names,
     standing_of,
 )
@@ -340,7 +340,7 @@ def test_a_directory_without_an_address_that_can_be_one_is_none() -> None:
     [("192.0.2.254", True), ("192.0.3.1", False), ("10.0.0.1", False)],
 )
 def test_what_is_on_the_link(address: str, here: bool) -> None:
-    assert on_link(ip(address), NET) == here
+    assert on_link(ip(address), NET.subnets) == here
 
 
 # -- floods ----------------------------------------------------------------------------------------
