@@ -36,7 +36,7 @@ from evloop.directory.protocol import PLAIN, RELIABLE
 from evloop.room.events import ME, TEXT
 from evloop.room.limits import HISTORY_MESSAGES_MAX
 from evloop.system.files import write_new
-from evloop.system.timers import nothing
+from evloop.system.timers import NEVER, nothing
 from evloop.terminal import report
 
 TYPE_CHECKING = False
@@ -118,10 +118,10 @@ class Chat:
         self._invitation = invitation
         self._live = frontend.is_terminal and not style.as_json
         self._held = False
-        self._opening = loop.call_at(float("inf"), self._opened)
-        self._alone = loop.call_at(float("inf"), self._look_alone)
-        self._finish = loop.call_at(float("inf"), self._leave_now)
-        self._settle = loop.call_at(float("inf"), self._check_finished)
+        self._opening = loop.call_at(NEVER, self._opened)
+        self._alone = loop.call_at(NEVER, self._look_alone)
+        self._finish = loop.call_at(NEVER, self._leave_now)
+        self._settle = loop.call_at(NEVER, self._check_finished)
 
     def move(self, address: str, port: int) -> None:
         """The room's sockets are at another place now: the talk goes on there."""
@@ -329,9 +329,9 @@ class Chat:
         session, now = self.room.session, self._loop.now
         sent = session.stats()["sent"]
         if session.queued():
-            self._finish.move(float("inf"))
+            self._finish.move(NEVER)
             return
-        if self._finish.when == float("inf"):
+        if self._finish.when == NEVER:
             if not sent or self.plain:  # nothing to be confirmed, or nobody who could
                 self._leave_now()
                 return
@@ -341,7 +341,7 @@ class Chat:
             self.room.session.confirm(now)
             self._loop.defer(self.room.pump)
             return
-        settled = self._settle.when == float("inf") and not session.unconfirmed()
+        settled = self._settle.when == NEVER and not session.unconfirmed()
         if settled and (session.confirmers()[0] or not self._style.answered):
             self._leave_now()
 
@@ -388,7 +388,7 @@ class Chat:
         if self.state != OPENING:
             return
         self.state = TALKING
-        self._opening.move(float("inf"))
+        self._opening.move(NEVER)
         self.view.enter(self.room.where)
 
     def _counted_while_deaf(self, members: int) -> None:

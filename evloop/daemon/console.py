@@ -14,6 +14,7 @@ from evloop.base.strictjson import decode
 from evloop.daemon.limits import HANG_UP_S
 from evloop.system.stdin import Input, LineReader
 from evloop.system.stdout import Writer
+from evloop.system.timers import NEVER
 from evloop.terminal.report import room_lines, stats_lines
 from evloop.terminal.tty import in_foreground
 
@@ -36,7 +37,7 @@ class Console:
         self._on_quit = on_quit
         self._reader = LineReader()
         self._out = Writer(1, loop)
-        self._gone_at = float("inf")  # when the terminal was seen to have gone
+        self._gone_at = NEVER  # when the terminal was seen to have gone
         self._input = Input(loop, 0, self.on_data, in_foreground)
         self._out.line("help lists the commands of this console")
 

@@ -67,7 +67,7 @@ from evloop.framing import pack_frame, pack_header
 from evloop.net.interfaces import has_ipv4
 from evloop.net.limits import OUT_HIGH_WATER_BYTES
 from evloop.net.stream import OPEN, Hub
-from evloop.system.timers import nothing
+from evloop.system.timers import NEVER, nothing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ class Dispatcher:
         gave_up = self.hub.gave_up
         self._group_commit = GroupCommit(directory, store, log, metrics, gave_up)
         self._group_commit.on_stored = self._stored
-        self._checkpoint = loop.call_at(float("inf"), self._copy_log)
+        self._checkpoint = loop.call_at(NEVER, self._copy_log)
         self._checkpoint_due = False
         self._gathered = 0  # ticks that the commit has waited for more requests
         self._handled_before = 0  # requests until the last look

@@ -45,7 +45,7 @@ from evloop.system.log import (
 )
 from evloop.system.loop import Loop
 from evloop.system.process import raise_limit
-from evloop.system.timers import Paced
+from evloop.system.timers import NEVER, Paced
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -149,7 +149,7 @@ class Server:
         self._options = options
         self._on_end = on_end
         self._draining = False
-        self._deadline = loop.call_at(float("inf"), self._end)
+        self._deadline = loop.call_at(NEVER, self._end)
         self._announcer: DirectoryAnnouncer | None = None
         self.kind = "server"  # as it is announced; "guest": it lives in somebody's client
 

@@ -53,7 +53,7 @@ from evloop.net.compat import why_not_connected
 from evloop.net.resolve import Lookup
 from evloop.net.stream import OPEN, Stream
 from evloop.net.tcp import tune
-from evloop.system.timers import Timeouts, nothing
+from evloop.system.timers import NEVER, Timeouts, nothing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -185,7 +185,7 @@ class DirectoryClient:
         self.own = ""  # our address of the connection
         self._hurry = False  # the next try need not wait
         self._doubt: Doubt | None = None  # with the first change of the network
-        self._timer = loop.call_at(float("inf"), self._on_timer)
+        self._timer = loop.call_at(NEVER, self._on_timer)
         self._unanswered = Timeouts(loop, REQUEST_S_MAX, self._silent)
 
     # -- for the owner -----------------------------------------------------------------------
@@ -362,7 +362,7 @@ class DirectoryClient:
         self._met = None if target.tls else target  # started again it may have another id
         self.state = READY
         self._tries = 0
-        self._timer.move(float("inf"))
+        self._timer.move(NEVER)
         self.version = version
         self.identity = identity
         done, self._done = self._done, None
@@ -415,7 +415,7 @@ class DirectoryClient:
         """Release the look-up, the sockets and the timer of this try."""
         if self._doubt is not None:
             self._doubt.settle()
-        self._timer.move(float("inf"))
+        self._timer.move(NEVER)
         if self._lookup is not None:
             self._lookup.cancel()
             self._lookup = None
@@ -497,8 +497,8 @@ class DirectoryClient:
         self._fail_pending(Unreachable(f"{self.endpoint}: {why}"))
         if self._final:
             self.state = IDLE
-            self._timer.move(float("inf"))
-            self.on_lost(why, float("inf"))
+            self._timer.move(NEVER)
+            self.on_lost(why, NEVER)
         else:
             self._wait(why)
 

@@ -39,6 +39,7 @@ from evloop.directory.limits import (
     SEARCH_S,
 )
 from evloop.net import mdns
+from evloop.system.timers import NEVER
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ class _Instance:
         self.srv: tuple[int, bytes] | None = None  # port, name of the host
         self.txt: dict[bytes, bytes] | None = None
         self.first = now
-        self.when = float("inf")  # when it was complete
+        self.when = NEVER  # when it was complete
         self.asked = False  # for what it lacks
 
 
@@ -155,7 +156,7 @@ class Search:
                 self._asks.pop(0)  # after a pause of this process: once
             self._ask([(mdns.SERVICE, mdns.PTR)])
         if now >= self._listened:
-            self._listened = float("inf")
+            self._listened = NEVER
             if not self.found():
                 self._ask([(mdns.SERVICE, mdns.PTR)], multicast=True)
         for one in self._lacking():
@@ -170,7 +171,7 @@ class Search:
         return [
             one
             for one in self._instances.values()
-            if one.when == float("inf") and not one.asked and one.first + SEARCH_FILL_S < self._over
+            if one.when == NEVER and not one.asked and one.first + SEARCH_FILL_S < self._over
         ]
 
     def _ask(self, wanted: list[tuple[bytes, int]], *, multicast: bool = False) -> None:
@@ -211,7 +212,7 @@ class Search:
             if record.type in (mdns.A, mdns.AAAA) and record.name.lower() in hosts:
                 self._take_address(record, link)
         for one in self._instances.values():
-            if one.when == float("inf") and self._complete(one):
+            if one.when == NEVER and self._complete(one):
                 one.when = now
                 if self._hosts_else:
                     self._hosts_else = False
@@ -262,7 +263,7 @@ class Search:
 
     def found(self) -> list[Found]:
         """The directories that are complete, in the order in which they were."""
-        complete = [one for one in self._instances.values() if one.when < float("inf")]
+        complete = [one for one in self._instances.values() if one.when < NEVER]
         told: dict[tuple[str, str, bool], Found] = {}
         for one in sorted(complete, key=lambda one: one.when):
             found = self._found(one)
@@ -371,7 +372,7 @@ def choose(
         found = [one for one in found if one.id == wanted and standing(one) != DOUBTFUL]
         if found:
             return TAKE, found[0], now
-        return (NONE, None, now) if over else (WAIT, None, float("inf"))
+        return (NONE, None, now) if over else (WAIT, None, NEVER)
     fit = [one for one in found if standing(one) != DOUBTFUL]
     known = [one for one in fit if standing(one) == KNOWN]
     if known:
@@ -384,7 +385,7 @@ def choose(
             return TAKE, min(fit, key=_rank), now
         return WAIT, None, ready
     if not over:
-        return WAIT, None, float("inf")
+        return WAIT, None, NEVER
     return (SEVERAL, None, now) if found and not joins else (NONE, None, now)
 
 

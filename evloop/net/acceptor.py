@@ -26,6 +26,7 @@ from evloop.net.limits import (
     ACCEPT_PAUSE_S,
     LISTEN_BACKLOG,
 )
+from evloop.system.timers import NEVER
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ class Acceptor:
         self._on_full = on_full
         self._short = False
         self.watch = loop.watch(listener, self._accept, release=listener.close)
-        self._timer = loop.call_at(float("inf"), self._resume)
+        self._timer = loop.call_at(NEVER, self._resume)
 
     def close(self) -> None:
         """Close the listener; a second call does nothing."""

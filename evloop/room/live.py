@@ -185,8 +185,8 @@ class LiveRoom:
         self._deaf = loop.call_at(NEVER, self.rejoin)
         self._network = loop.call_at(NEVER, self._look_at_network)
         self._waiting: list[tuple[bytes, Any]] = []  # what the transport had no room for
-        self._timer: Timer = loop.call_at(float("inf"), self._on_timer)
-        self._deadline: Timer = loop.call_at(float("inf"), self.close)
+        self._timer: Timer = loop.call_at(NEVER, self._on_timer)
+        self._deadline: Timer = loop.call_at(NEVER, self.close)
 
     def start(self) -> None:
         """Begin to send and to receive."""
@@ -386,7 +386,7 @@ class LiveRoom:
         if deadline is None or (deadline < rested and rested > self._loop.now):
             deadline = rested  # not at once, if it is due still
         self._timer.move(deadline)
-        if self.state == LEAVING and deadline == float("inf") and not self._waiting:
+        if self.state == LEAVING and deadline == NEVER and not self._waiting:
             self.close()
         else:
             try:

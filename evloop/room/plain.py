@@ -23,6 +23,7 @@ from evloop.room.limits import (
     PLAIN_PER_S,
     PLAIN_QUEUE_MAX,
 )
+from evloop.system.timers import NEVER
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -144,7 +145,7 @@ class PlainSession:
     def next_deadline(self) -> float:
         """When the next queued message may go; inf when nothing waits."""
         if not self._queue:
-            return float("inf")
+            return NEVER
         return self._now if self._leaving else self._pace - _AHEAD_S
 
     def datagrams_to_send(self) -> list[tuple[bytes, object | None]]:

@@ -156,7 +156,7 @@ class Timeouts:
         self._loop = loop
         self._expire = expire
         self._since: dict[Hashable, float] = {}
-        self._timer = loop.call_at(float("inf"), self._check)
+        self._timer = loop.call_at(NEVER, self._check)
 
     def __len__(self) -> int:
         return len(self._since)
@@ -173,7 +173,7 @@ class Timeouts:
         """End the span, if it has begun."""
         since = self._since
         if since.pop(member, None) is not None and not since:
-            self._timer.move(float("inf"))
+            self._timer.move(NEVER)
             since.clear()  # popping alone would keep the room of all that ever stood in it
 
     def _check(self) -> None:
@@ -203,7 +203,7 @@ class Paced:
         self._fn = fn
         self._ready = loop.now  # when it may be called
         self._asked = False
-        self._timer = loop.call_at(float("inf"), self._call)
+        self._timer = loop.call_at(NEVER, self._call)
 
     def ask(self) -> None:
         """Call the function now, or when the pause is over."""

@@ -9,6 +9,7 @@ plain values, or as the event itself, of which only the names of its fields are 
 from __future__ import annotations
 
 from evloop.base.names import display, place_of, quoted
+from evloop.system.timers import NEVER
 from evloop.terminal.graphemes import padded, width
 from evloop.terminal.limits import NAMES_ENTERED_MAX, NAMES_FLOOD_MAX, NAMES_FOLDED_MAX
 
@@ -194,7 +195,7 @@ def foreign(mode: str) -> str:
 
 def directory_away(endpoint: str, why: str, delay: float) -> str:
     """The connection was lost; the next try is in `delay` seconds, inf: there will be none."""
-    if delay == float("inf"):
+    if delay == NEVER:
         return note(f"the directory {endpoint} is left ({quoted(why)}); connect goes back")
     when = f"in {delay:.0f} s" if delay >= 1 else "at once"
     return note(f"the directory {endpoint} is away ({quoted(why)}); next try {when}, chats go on")

@@ -35,6 +35,7 @@ from evloop.room.reliable.limits import (
     STANDING_S,
 )
 from evloop.room.reliable.packets import NOBODY
+from evloop.system.timers import NEVER
 
 VOTE_INTERVALS = 2.0  # of the T of those that I count: who is silent for longer has no vote
 SILENT_INTERVALS = 3.5  # of T: three SESSIONs lost in a row do not make a member absent
@@ -160,7 +161,7 @@ class Membership:
         self._interval = PRESENCE_S_MIN  # T
         self._former = 0.0  # T before members went, in force until
         self._former_until = 0.0
-        self._sweep = float("inf")  # before that time nobody can have been silent too long
+        self._sweep = NEVER  # before that time nobody can have been silent too long
 
     def expect(self, members: int) -> None:
         """Somebody outside (the directory) knows that at least so many are here."""
