@@ -125,11 +125,7 @@ class Host:
             client.reach.hosted = server.dispatcher.store.identity
             searched = isinstance(error, Searched)
             client.reach.announces = searched and not options.no_announce
-            if client.reach.announces:
-                _tell_found_nobody(client, port)
-                _tell_if_nobody_comes(client, server)
-            else:
-                _tell_hosting(client, server, port)
+            _tell_hosting(client, server, port)
             if searched:
                 self._begin_asking(server)
             _mind_the_others(client, server)
@@ -375,16 +371,25 @@ def _tell_hosting(client: Client, server: Server, port: int) -> None:
     """Say that we host, and what others type to come: that is not to be overlooked."""
     from evloop.app.invite import hosts_here, lines
 
-    hosts = hosts_here(port, client.options.interface)
-    words = "others type:" if hosts else "only this machine can come; in another window, type:"
     note = client.frontend.note
-    note(
-        "evloop: no directory answered, so this one hosts it (in memory, on every address);"
-        f" {words}"
-    )
-    for line in lines(hosts or ["127.0.0.1"], port, False, "", client.announced):
+    hosts = hosts_here(port, client.options.interface)
+    shown = hosts
+    if client.reach.announces:
+        from evloop.terminal.directories import OTHERWISE, hosting  # late, as the search itself
+
+        note(hosting())
+        if hosts:
+            note(OTHERWISE)
+    else:
+        words = "others type:" if hosts else "only this machine can come; in another window, type:"
+        note(
+            "evloop: no directory answered, so this one hosts it (in memory, on every address);"
+            f" {words}"
+        )
+        shown = hosts or ["127.0.0.1"]
+    for line in lines(shown, port, False, "", False):
         note(f"  {line}", "text")
-    if hosts:
+    if hosts or client.reach.announces:
         _tell_if_nobody_comes(client, server)
 
 
@@ -397,20 +402,6 @@ def _tell_if_nobody_comes(client: Client, server: Server) -> None:
             client.frontend.note(f"evloop: {nobody_came('doctor' in words_at('prompt'))}")
 
     client.loop.call_at(client.loop.now + NOBODY_CAME_S, tell)
-
-
-def _tell_found_nobody(client: Client, port: int) -> None:
-    """Say that we host and are found; and what others type where a network hides it from them."""
-    from evloop.app.invite import hosts_here, lines
-    from evloop.terminal.directories import OTHERWISE, hosting  # late, as the search itself
-
-    note = client.frontend.note
-    note(hosting())
-    hosts = hosts_here(port, client.options.interface)
-    if hosts:
-        note(OTHERWISE)
-    for line in lines(hosts, port, False, "", False):
-        note(f"  {line}", "text")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
