@@ -23,7 +23,8 @@ from evloop.base.errors import FAILED, SetupError
 from evloop.base.names import place_of
 from evloop.net import compat
 from evloop.net.limits import (
-    BRIDGE_PORTS,
+    BRIDGE_PORT_FIRST,
+    BRIDGE_PORT_LAST,
     BURST_S,
     DATAGRAM_READ_BYTES,
     DATAGRAMS_PER_WAKE_MAX,
@@ -32,6 +33,8 @@ from evloop.net.limits import (
 )
 from evloop.net.links import is_on_link
 from evloop.system.timers import nothing
+
+BRIDGE_PORTS = range(BRIDGE_PORT_FIRST, BRIDGE_PORT_LAST + 1)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -140,7 +143,7 @@ def open_sender(
     finally:
         for sock in drawn:
             sock.close()
-    span = f"ports {BRIDGE_PORTS[0]} to {BRIDGE_PORTS[-1]}"
+    span = f"ports {BRIDGE_PORT_FIRST} to {BRIDGE_PORT_LAST}"
     if bridge:
         why = f"all of the {span}, which bridges between sites use, are taken on this machine"
     else:
