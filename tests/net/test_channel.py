@@ -113,9 +113,13 @@ def test_the_next_address_is_tried(scene: Scene, monkeypatch: pytest.MonkeyPatch
     free = socket.create_server(("127.0.0.1", 0))
     dead = free.getsockname()
     free.close()
-    channel = scene.channel()
-    channel._lookup.cancel()  # type: ignore[union-attr]
-    channel._resolved([(socket.AF_INET, dead), (socket.AF_INET, ("127.0.0.1", scene.port))], "")
+    found = [(socket.AF_INET, dead), (socket.AF_INET, ("127.0.0.1", scene.port))]
+
+    def look_up(loop: Loop, host: str, port: int, done: Callable[..., object]) -> None:
+        loop.defer(lambda: done(found, ""))
+
+    monkeypatch.setattr("evloop.net.channel.Lookup", look_up)
+    channel = scene.channel(host="etcd.example")
     scene.until(lambda: channel.state is OPEN)
     assert scene.told == ["opened"]
 
