@@ -47,7 +47,7 @@ from evloop.system.timers import NEVER, nothing
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from random import Random
     from typing import Any
 
@@ -130,9 +130,9 @@ class NatsLink:
     def unsubscribe(self, sid: int) -> bool:
         return self._say(unsubscribe(sid))
 
-    def publish(self, subject: bytes, payload: bytes) -> bool:
-        """Publish now or not at all; False: not connected, or too much is unsent."""
-        return self._say(publish(subject, payload))
+    def publish(self, subject: bytes, payloads: Iterable[bytes]) -> bool:
+        """Publish all of them now, or nothing; False: not connected, or too much is unsent."""
+        return self._say(b"".join([publish(subject, payload) for payload in payloads]))
 
     def close(self) -> None:
         """End it for good."""

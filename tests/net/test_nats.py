@@ -107,7 +107,7 @@ def scene() -> Iterator[Scene]:
 
 def test_it_greets_and_says_what_it_wants(scene: Scene) -> None:
     link = scene.link(user="north", **{"pass": "secret"})
-    assert not link.publish(b"a", b"too early")
+    assert not link.publish(b"a", [b"too early"])
     scene.until(lambda: link.state == "greeting")
     peer = scene.accept()
     peer.sendall(INFO)
@@ -119,7 +119,7 @@ def test_it_greets_and_says_what_it_wants(scene: Scene) -> None:
     assert scene.told == []
     peer.sendall(b"PONG\r\n")
     scene.until(lambda: scene.told == ["ready"])
-    assert link.subscribe("evloop.main.r.*.x", 7) and link.publish(b"s.t", b"\r\n\x00")
+    assert link.subscribe("evloop.main.r.*.x", 7) and link.publish(b"s.t", [b"\r\n\x00"])
     assert scene.read(peer, b"\x00\r\n") == b"SUB evloop.main.r.*.x 7\r\nPUB s.t 3\r\n\r\n\x00\r\n"
     peer.sendall(b"PING\r\nMSG s.u 7 2\r\nhi\r\n")
     scene.until(lambda: scene.messages == [("7", "s.u", b"hi")])
@@ -156,7 +156,7 @@ def test_the_words_of_the_server_are_told(scene: Scene, said: bytes, told: str) 
     peer.sendall(said)
     scene.until(lambda: link.state == WAITING)
     assert scene.told[1:] == [f"lost {link.server}: {told}"]
-    assert not link.publish(b"a", b"b")
+    assert not link.publish(b"a", [b"b"])
 
 
 def test_a_subject_that_it_may_not_use_does_not_end_the_connection(scene: Scene) -> None:
@@ -265,7 +265,7 @@ def test_two_links_over_a_real_server(scene: Scene, way: str, tmp_path: Path) ->
         payload = bytes(range(256)) * 4
         # A subscription is there when the PONG behind it is: by then the other's is as well.
         for number in range(20):
-            assert other.publish(b"evloop.main.r.efff0701-5751.south", b"%d" % number + payload)
+            assert other.publish(b"evloop.main.r.efff0701-5751.south", [b"%d" % number + payload])
         scene.until(lambda: bool(scene.messages) and scene.messages[-1][2] == b"19" + payload)
         assert {sid for sid, _, _ in scene.messages} == {"3"}, "who speaks does not hear itself"
         told = len(scene.told)
