@@ -59,6 +59,14 @@ assert ENDS_PER_TICK > 2 * ACCEPT_BATCH_MAX  # else a storm on two listeners wou
 assert FRAMES_FREE <= FRAMES_PER_WAKE <= FRAMES_PER_TICK
 assert OUT_HIGH_WATER_BYTES + FRAME_BYTES_MAX < OUT_QUEUE_BYTES_MAX
 
+# -- connections to other people's servers (etcd, NATS) ------------------------------------------
+
+CHANNEL_OPEN_S = 5.0  # until one address has answered, TLS included
+CHANNEL_UNSENT_BYTES_MAX = (
+    256 * 1024
+)  # beyond it nothing more is taken; the owner says what follows
+CHANNEL_READ_BYTES = 65_536  # of one wake-up
+
 # -- TLS -----------------------------------------------------------------------------------------
 
 TLS_HANDSHAKE_S = 5.0  # a stranger without keys may hold a connection this long
