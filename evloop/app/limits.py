@@ -72,3 +72,8 @@ SAY_TIMEOUT_S_MAX = 86_400.0  # of `say --timeout`
 
 assert PASSING_S > CONFIRM_S + CONFIRM_SETTLE_S
 assert OPENING_S < CATCH_UP_S < WAIT_TOLD_S < HELD_S < HISTORY_WAIT_S
+
+# -- keys of sealed rooms --------------------------------------------------------------------------
+
+KEY_TRIES_MAX = 3  # questions for one key; then the user looks it up first
+KEY_FILE_BYTES_MAX = 4_096  # of the first line: a passphrase has a hundred at most

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     from evloop.system.loop import Loop
-    from evloop.terminal.line_mode import LineMode, Owner
+    from evloop.terminal.line_mode import Answered, LineMode, Owner
     from evloop.terminal.screen_mode import ScreenMode
 
     class Frontend(Protocol):
@@ -23,10 +23,12 @@ if TYPE_CHECKING:
         `show` writes data (stdout), `note` what is not data (stderr). The `manner` of a note is
         "" for a sentence to the user, "error" for one that must not be missed, "remark" for one
         that may be overlooked, "text" for text with its own line breaks. `complete` is set by the
-        owner: (text of the line, cursor) -> candidates for the word at the cursor.
+        owner: (text of the line, cursor) -> candidates for the word at the cursor. `ask`, on a
+        terminal only, is for a line that is not shown; `asking`: it waits for it.
         """
 
         is_terminal: bool
+        asking: bool
         owner: Owner | None
         complete: Callable[[str, int], list[str]]
 
@@ -48,6 +50,8 @@ if TYPE_CHECKING:
         def prompt(self, text: str, *, chatting: bool) -> None: ...
         def progress(self, text: str) -> None: ...
         def put_back(self, text: str) -> None: ...
+        def ask(self, question: str, done: Answered) -> None: ...
+        def unask(self) -> None: ...
 
 
 def open_frontend(

@@ -24,11 +24,12 @@ from evloop.system.files import (
     state_directory,
 )
 from evloop.system.limits import FOREGROUND_POLL_S
-from evloop.system.timers import NEVER
+from evloop.system.timers import NEVER, nothing
 from evloop.terminal.editor import Editor
 from evloop.terminal.graphemes import width
 from evloop.terminal.layout import broken_at_blanks
 from evloop.terminal.limits import BAUD_SLOW, LINES_WAITING_MAX
+from evloop.terminal.line import Line
 from evloop.terminal.tty import Tty, charset_of
 
 TYPE_CHECKING = False
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from evloop.system.loop import Loop
-    from evloop.terminal.line_mode import Owner
+    from evloop.terminal.line_mode import Answered, Owner
 
 # SGR codes that are readable on dark and light ground; a nickname always has the same one.
 _COLORS = ("31", "32", "33", "34", "35", "36")
@@ -71,6 +72,8 @@ class ScreenMode:
         self._loop = loop
         self.color = color
         self._waiting: list[str] = []
+        self._answered: Answered = nothing
+        self._set_aside = Line()  # what was typed when a question came
         self._held = False
         self._directory = state_directory(os.environ) if history else None
         self._chatting = False
@@ -184,6 +187,32 @@ class ScreenMode:
 
     def _candidates(self, text: str, cursor: int) -> list[str]:
         return self.complete(text, cursor)
+
+    def ask(self, question: str, done: Answered) -> None:
+        """Ask for a line that is not shown. `done(kind, text)`: as in `terminal.hidden`."""
+        from evloop.terminal.hidden import HiddenLine  # late: few rooms are sealed
+
+        editor = self.editor
+        self._answered, self._set_aside = done, editor.line
+        editor.line, editor.search, editor.secret = Line(), None, HiddenLine()
+        editor.set_prompt(question, echo=False)
+
+    def unask(self) -> None:
+        """Give the question up, if there is one: `done("interrupt", "")`."""
+        if self.editor.secret is not None:
+            self._answer("interrupt", "")
+
+    @property
+    def asking(self) -> bool:
+        """Whether a question waits for its answer."""
+        return self.editor.secret is not None
+
+    def _answer(self, kind: str, text: str) -> None:
+        editor = self.editor
+        editor.line, editor.secret = self._set_aside, None
+        editor.set_prompt("", echo=False)  # until the owner says what comes next
+        done, self._answered = self._answered, nothing
+        done(kind, text)
 
     # -- in --------------------------------------------------------------------------------------
 
@@ -317,6 +346,7 @@ def _no_candidates(text: str, cursor: int) -> list[str]:
 
 
 HANDLERS: dict[str, Callable[..., None]] = {
+    "answer": ScreenMode._answer,
     "line": ScreenMode._line,
     "leave": ScreenMode._leave,
     "eof": ScreenMode._eof,
