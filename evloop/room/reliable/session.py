@@ -99,14 +99,14 @@ class RoomSession:
         self.rng = rng
         self._now = now
         self._counts = dict.fromkeys(_COUNTERS, 0)
-        self._codec = Codec(place, key)
+        self._codec = Codec(place)
         self._presence = presence = Membership(self.nickname, sender_id)
         self.message_log = message_log = MessageLog(
             self._codec, sender_id, presence, bool(key), now
         )
         self._delay = delay = Delay()
         self.egress = egress = Egress(self._codec, sender_id, self._counts, now)
-        self._outbox = outbox = Outbox()
+        self._outbox = outbox = Outbox(self._codec)
         self._loss = LossMeter()
         self._deafness = Deafness(sender_id)
         self._trickle = Trickle(rng, now, 1)
