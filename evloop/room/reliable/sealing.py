@@ -54,11 +54,6 @@ try:
     from _blake2 import blake2b
 except ImportError:
     from hashlib import blake2b
-try:  # `hmac` would load OpenSSL, for a public name of the same builtin
-    from _operator import _compare_digest
-except ImportError:
-    _compare_digest = None
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -68,14 +63,18 @@ if TYPE_CHECKING:
     Header = tuple[int, int, bytes, int, int]  # (type, flags, sender, seq, wall)
 
 
-def _public_compare() -> Callable[[bytes, bytes], bool]:
-    from hmac import compare_digest
+def _builtin_compare() -> Callable[[bytes, bytes], bool]:
+    """Compares in a time that does not depend on where the bytes differ."""
+    try:  # `hmac` would load OpenSSL, for a public name of the same builtin
+        from _operator import _compare_digest
+    except ImportError:
+        from hmac import compare_digest
 
-    return compare_digest
+        return compare_digest
+    return _compare_digest
 
 
-# In a time that does not depend on where they differ.
-equal_bytes: Callable[[bytes, bytes], bool] = _compare_digest or _public_compare()
+equal_bytes = _builtin_compare()
 
 KEY_BYTES = 32  # of a room key
 NONCE_BYTES = 8  # v
