@@ -78,8 +78,8 @@ def note(text: str) -> str:
 def entered(
     room: str, names: Sequence[str], escape: str, where: str = "", by_name: str = ""
 ) -> str:
-    """The line with which chat mode begins; `where`: by which way; `by_name`: the place of a room
-    that is entered by its name, for no directory was found."""
+    """The line with which chat mode begins; `where`: by which way, and that it is sealed;
+    `by_name`: the place of a room that is entered by its name, for no directory was found."""
     company = f" with {_names(names, NAMES_ENTERED_MAX)}" if names else ""
     if by_name:
         place = ", ".join(display(it) for it in (f"by its name: {by_name}", where) if it)
@@ -317,14 +317,14 @@ def stats_lines(stats: dict[str, int], where: dict[str, str] | None = None) -> l
 
 
 def room_lines(rooms: Sequence[dict[str, object]]) -> list[str]:
-    """`getdir` for a person: name, address, port, who is in; `plain` where it is not reliable."""
+    """`getdir` for a person: name, address, port, who is in; the mode if not reliable."""
     rows = [
         (
             display(str(room["name"])),
             display(str(room["address"])),
             str(room["port"]),
             f"{room.get('members', 0)} here",
-            "  plain" if room.get("mode") == "plain" else "",
+            "" if room.get("mode") in (None, "reliable") else f"  {display(str(room['mode']))}",
         )
         for room in rooms
     ]
@@ -337,10 +337,9 @@ def room_lines(rooms: Sequence[dict[str, object]]) -> list[str]:
 
 
 def room_made(room: dict[str, object]) -> str:
-    return (
-        f"made room {display(str(room['name']))}:"
-        f" {place_of(display(str(room['address'])), int(str(room['port'])))}"
-    )
+    place = place_of(display(str(room["address"])), int(str(room["port"])))
+    sealed = ", sealed" if room.get("mode") == "sealed" else ""
+    return f"made room {display(str(room['name']))}: {place}{sealed}"
 
 
 def room_deleted(room: dict[str, object]) -> str:
