@@ -220,14 +220,14 @@ class LossMeter:
     sample, and fills no gap in what is counted.
     """
 
-    __slots__ = ("_awaited", "_elsewhere", "_expiry", "_members", "_strangers")
+    __slots__ = ("_awaited", "_expiry", "_members", "_strangers", "elsewhere")
 
     def __init__(self) -> None:
         self._members = _Accounts()  # of members of standing
         self._strangers = _Accounts()
         self._awaited: dict[Key, int] = {}  # copies still to come
         self._expiry: deque[tuple[float, Key]] = deque()
-        self._elsewhere: dict[Key, None] = {}  # came by the other road, and not yet by this one
+        self.elsewhere: dict[Key, None] = {}  # came by the other road, and not yet by this one
 
     def _count(self, sender: bytes, seen: float, lost: float) -> None:
         class_ = self._members if sender in self._members.by_sender else self._strangers
@@ -245,11 +245,11 @@ class LossMeter:
         """A DATA that is no repair, `more` copies of which are announced; it is `new` here."""
         if not sample:
             if new:
-                self._elsewhere[key] = None
-                if len(self._elsewhere) > LOSS_PENDING_MAX:
-                    del self._elsewhere[next(iter(self._elsewhere))]
-        elif new or (self._elsewhere and key in self._elsewhere):
-            self._elsewhere.pop(key, None)
+                self.elsewhere[key] = None
+                if len(self.elsewhere) > LOSS_PENDING_MAX:
+                    del self.elsewhere[next(iter(self.elsewhere))]
+        elif new or (self.elsewhere and key in self.elsewhere):
+            self.elsewhere.pop(key, None)
             self.first(key, more, now)
         else:
             self.further(key, more)

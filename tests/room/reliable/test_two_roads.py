@@ -6,6 +6,7 @@ from random import Random
 
 import pytest
 
+from evloop.room.reliable.estimators import LossMeter
 from evloop.room.reliable.limits import LOSS_PENDING_MAX, LOSS_UNKNOWN
 from tests.support.rooms import ANN, BOB, Room, data, session, settled
 
@@ -66,8 +67,7 @@ def test_what_the_relay_brought_meanwhile_counts_as_lost_by_the_group() -> None:
 
 
 def test_what_came_by_the_other_road_alone_is_bounded() -> None:
-    room = settled()
+    meter = LossMeter()
     for n in range(LOSS_PENDING_MAX + 50):
-        room.session.receive_datagram(data(ANN, n), "relay", room.now, False)
-        room.run(0.01)
-    assert len(room.session._loss._elsewhere) == LOSS_PENDING_MAX
+        meter.data((ANN, n), 3, True, False, 0.0)
+    assert len(meter.elsewhere) == LOSS_PENDING_MAX
