@@ -98,8 +98,9 @@ class RoomKeys:
 
     # -- entering a room ---------------------------------------------------------------------
 
-    def enter(self, entry: RoomEntry, go: Go, failed: Failed) -> None:
-        """`go(secret)` when `entry` may be entered, else `failed(error)`; SetupError at once."""
+    def enter(self, entry: RoomEntry, go: Go, failed: Failed, *, named: bool = False) -> None:
+        """`go(secret)` when `entry` may be entered, else `failed(error)`; SetupError at once.
+        `named`: the user has said that it is sealed."""
         place = place_of(entry.address, entry.port)
         ring, name, directory = self._ring(), self._name_of(entry), self.directory()
         here = ring.at(place) if ring is not None else None
@@ -108,12 +109,9 @@ class RoomKeys:
         if entry.mode != SEALED:
             if was:
                 raise _downgraded(entry, was)
-            if self._options.key_file is not None:
-                raise SetupError(
-                    f"room {quoted(entry.name)} is {entry.mode}, not sealed: not entered;"
-                    " --key-file is for a sealed one",
-                    REFUSED,
-                )
+            if named or self._options.key_file is not None:
+                sentence = f"room {quoted(entry.name)} is {entry.mode}, not sealed: not entered"
+                raise SetupError(sentence, REFUSED)
             go(None)
             return
         given = self._given(place)

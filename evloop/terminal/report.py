@@ -342,6 +342,18 @@ def room_lines(rooms: Sequence[dict[str, object]]) -> list[str]:
     ]
 
 
+def room_object(room: Any, members: int) -> dict[str, Any]:
+    """A RoomEntry as the members of its JSON object."""
+    return {
+        "name": room.name,
+        "address": room.address,
+        "port": room.port,
+        "mode": room.mode,
+        "members": members,
+        "made": room.made,
+    }
+
+
 def room_made(room: dict[str, object]) -> str:
     place = place_of(display(str(room["address"])), int(str(room["port"])))
     sealed = ", sealed" if room.get("mode") == "sealed" else ""
