@@ -82,9 +82,9 @@ class Making:
                 self._prompt.frontend.note(f"evloop: {warning}")
         if "--mode" in options:
             params["mode"] = options["--mode"]
-        if "--sealed" in options or "--passphrase" in options:
-            if params.setdefault("mode", SEALED) != SEALED:
-                raise UsageError(f"makeroom: --mode {params['mode']} is not sealed")
+        sealed = "--sealed" in options or "--passphrase" in options
+        if sealed and params.setdefault("mode", SEALED) != SEALED:
+            raise UsageError(f"makeroom: --mode {params['mode']} is not sealed")
         if params.get("mode") == SEALED:
             self._make_sealed(params, "--passphrase" in options, done)
         else:

@@ -27,7 +27,7 @@ ESCAPE = "^]"  # what telnet taught; bound by no terminal
 # What the parser below returns for no arguments, so that the prompt does not wait for it (6 ms).
 DEFAULTS: dict[str, Any] = {
     **dict.fromkeys(
-        ("server", "name", "interface", "ttl", "time", "tls_ca", "tls_cert", "tls_key")
+        ("server", "name", "interface", "ttl", "time", "key_file", "tls_ca", "tls_cert", "tls_key")
     ),
     **dict.fromkeys(
         ("tls", "plain", "slow", "wide", "no_history", "no_announce", "json", "debug"), False
@@ -103,6 +103,7 @@ def make_parser(program: str) -> ArgumentParser:
     add("--name", metavar="NAME", help="your chat name (default: the last one given, else $USER)")
     add("--interface", metavar="NAME|ADDRESS", help="the network interface for multicast")
     add("--ttl", metavar="N", help="how far multicast may go (default 1: this link)")
+    add("--key-file", metavar="FILE", help="the key of the sealed room, in its first line")
     add("--tls", action="store_true", help="speak TLS with the directory; trust it on first use")
     add("--tls-ca", metavar="FILE", help="trust only directories that this authority signed (PEM)")
     add("--tls-cert", metavar="FILE", help="show this certificate to a directory that asks (PEM)")

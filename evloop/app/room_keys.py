@@ -104,8 +104,8 @@ class RoomKeys:
         place = place_of(entry.address, entry.port)
         ring, name, directory = self._ring(), self._name_of(entry), self.directory()
         here = ring.at(place) if ring is not None else None
-        named = ring.named(directory, name) if ring is not None and name != NONE else {}
-        was = place if here is not None else next(reversed(named), "")
+        kept = ring.named(directory, name) if ring is not None and name != NONE else {}
+        was = place if here is not None else next(reversed(list(kept)), "")
         if entry.mode != SEALED:
             if was:
                 raise _downgraded(entry, was)
@@ -114,9 +114,9 @@ class RoomKeys:
                 raise SetupError(sentence, REFUSED)
             go(None)
             return
-        given = self._given(place)
+        given = self._given()
         if given is not None:
-            if named and place not in named and ring is not None:
+            if kept and place not in kept and ring is not None:
                 self._resolve(given, place, self._moved(ring, name, place, go), failed)
             else:
                 self._resolve(given, place, go, failed)
@@ -177,7 +177,7 @@ class RoomKeys:
 
     # -- a key in a file, and one that is typed ------------------------------------------------
 
-    def _given(self, place: str) -> bytes | str | None:
+    def _given(self) -> bytes | str | None:
         """The secret or the passphrase of the file that was named, None: none was; SetupError."""
         path = self._options.key_file or self._environ.get("EVLOOP_KEY_FILE") or None
         return None if path is None else read_key_file(path)
@@ -269,7 +269,7 @@ class RoomKeys:
     ) -> None:
         """`go(key, place)`: what the room's key is to be made of, None for a new one; and where
         the room is to be, None for where the user or the directory says."""
-        given = self._given("")
+        given = self._given()
         if passphrase:
             if not self._frontend.is_terminal:
                 raise UsageError("makeroom: --passphrase asks at a terminal, and there is none")

@@ -70,7 +70,7 @@ class World:
 
     def again(self) -> RoomKeys:
         """The client is started again."""
-        made: Any = RoomKeys(
+        return RoomKeys(
             self.loop,
             self.screen,  # type: ignore[arg-type]
             self.link,  # type: ignore[arg-type]
@@ -78,7 +78,6 @@ class World:
             self.environ,
             lambda: random.Random(1),
         )
-        return made
 
     def enter(self, entry: RoomEntry) -> bytes | EvloopError | None:
         """The secret, None for an open room, or why it is not entered."""
@@ -299,6 +298,10 @@ def test_a_damaged_file_of_keys_lets_nobody_in(world: World) -> None:
         assert isinstance(error, SetupError) and "line 1" in str(error)
 
 
+def raised(error: EvloopError) -> None:
+    raise error
+
+
 # -- making a room ---------------------------------------------------------------------------------
 
 
@@ -317,7 +320,7 @@ def test_a_new_room_has_a_new_key_that_is_remembered_at_once(world: World) -> No
     codes: list[str] = []
     assert made(world) == (None, None)
     for _ in range(2):
-        world.keys.made("lab", PLACE, None, codes.append, pytest.fail)
+        world.keys.made("lab", PLACE, None, codes.append, raised)
     assert len(set(codes)) == 2 and not world.screen.asked
     assert code_of(world.ring.at(PLACE) or b"") == codes[-1]
 
@@ -339,7 +342,7 @@ def test_a_passphrase_is_asked_for_twice_and_its_room_is_anywhere(world: World) 
     world.screen.answers = [("line", words)] * 2
     assert made(world, passphrase=True, placed=True) == (words, None)
     codes: list[str] = []
-    world.keys.made("lab", PLACE, words, codes.append, pytest.fail)
+    world.keys.made("lab", PLACE, words, codes.append, raised)
     world.until(lambda: bool(codes))
     assert codes == [""] and world.ring.at(PLACE) == stretched(words, PLACE)
 
