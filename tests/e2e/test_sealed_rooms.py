@@ -1,4 +1,4 @@
-"""Sealed rooms as people use them: a server, terminals, pipes, files, and a recorder beside them."""
+"""Sealed rooms as people use them: a server, terminals, pipes and files."""
 
 from __future__ import annotations
 
