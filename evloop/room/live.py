@@ -331,7 +331,7 @@ class LiveRoom:
 
     # -- datagrams and time ------------------------------------------------------------------
 
-    def _receive(self, burst: list[tuple[bytes, Any]]) -> None:
+    def _receive(self, burst: list[tuple[bytes, Any]], sampled: bool = True) -> None:
         session, now = self.session, self._loop.now
         if burst:
             self._unanswered = NEVER

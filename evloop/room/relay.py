@@ -60,12 +60,13 @@ class RelayTransport:
 
     __slots__ = (
         "_came",
-        "_carrier",
+        "carrier",
         "_deliver",
         "_held",
         "_leg",
         "_loop",
         "_probe_at",
+        "_started",
         "_timer",
         "_was_carried",
         "dropped",
@@ -81,7 +82,7 @@ class RelayTransport:
         self._loop = loop
         self.roads = roads
         self.group = group
-        self._carrier = carrier
+        self.carrier = carrier
         self._deliver: Callable[..., object] = nothing
         self.tell: Callable[[Event], object] = nothing
         self.turned: Callable[[], object] = nothing
@@ -89,6 +90,7 @@ class RelayTransport:
         self._held: list[bytes] = []  # for everybody, until the directory has answered
         self._leg: tuple[str, int] | None = None  # from where it sends to the group
         self._probe_at = -NEVER  # when the group may next be told that we are here
+        self._started = False  # and not left
         self._was_carried = roads.carried
         self.relayed_in = self.relayed_out = self.dropped = 0
         self._timer: Timer = loop.call_at(NEVER, self._on_timer)
@@ -106,6 +108,11 @@ class RelayTransport:
         self._held.clear()
         self.roads.lost(self._loop.now)
         self._turn()
+
+    def leaving(self) -> None:
+        """The room is left: the last words go as before, and the directory is asked no more."""
+        self._started = False
+        self._timer.cancel()
 
     def came(self, datagram: bytes) -> None:
         """The directory brought a datagram of the room."""
@@ -142,6 +149,7 @@ class RelayTransport:
 
     def receive(self, deliver: Callable[..., object], ready: Callable[[], object]) -> None:
         self._deliver = deliver
+        self._started = True
         if self.group is not None:
             self.group.receive(self._by_group, ready)
         self._turn()
@@ -172,7 +180,7 @@ class RelayTransport:
         roads, group = self.roads, self.group
         if not roads.carried:
             return group is None or group.send(data, None)
-        known = self._carrier.known  # until then the group is all that there is
+        known = self.carrier.known  # until then the group is all that there is
         if group is not None and (self._is_probe(data) or roads.by_both or not known):
             try:
                 group.send(data, None)
@@ -196,7 +204,7 @@ class RelayTransport:
         return kind == _BYE
 
     def _up(self, data: bytes, member: bytes | None) -> None:
-        if self.roads.carried and self._carrier.known and self._carrier.up(data, member):
+        if self.roads.carried and self.carrier.known and self.carrier.up(data, member):
             self.relayed_out += 1
         else:
             self.dropped += 1
@@ -242,10 +250,12 @@ class RelayTransport:
 
     def _turn(self) -> None:
         """Something may be another way now: ask what is due, tell what has changed."""
+        if not self._started:
+            return
         roads, now = self.roads, self._loop.now
         wish = roads.question(now)
         if wish:
-            self._carrier.ask(wish, self._answered)
+            self.carrier.ask(wish, self._answered)
         state = roads.state
         if state == OFF:
             self._flush()

@@ -110,7 +110,7 @@ class Roads:
         "_pending",
         "_quick_until",
         "_refused",
-        "_senders",
+        "senders",
         "_sockets",
         "_steady",
         "_told",
@@ -128,7 +128,7 @@ class Roads:
         self.changes: list[Road] = []
         self._told = OFF  # the last state that was an event: not probing
         self._linked = False  # to a directory that relays
-        self._senders: dict[bytes, _Heard] = {}  # the one unheard of for longest first
+        self.senders: dict[bytes, _Heard] = {}  # the one unheard of for longest first
         self._began = -NEVER  # when this state did
         self._word: Word | None = None  # the directory's last one
         self._word_at = -NEVER
@@ -169,7 +169,7 @@ class Roads:
             return
         self._pending = False
         self._word, self._word_at = word, now
-        self._senders.pop(word.keeper, None)  # it is no company
+        self.senders.pop(word.keeper, None)  # it is no company
         wish = WISHES[self.state]
         if self._asked != wish:
             self._due = now  # the state is another one by now
@@ -198,12 +198,12 @@ class Roads:
         word = self._word
         if word is not None and sender == word.keeper:
             return False
-        heard = self._senders.get(sender)
+        heard = self.senders.get(sender)
         newcomer = heard is None
         if heard is None:
-            heard = self._senders[sender] = _Heard()
-            if len(self._senders) > ROAD_SENDERS_MAX:
-                del self._senders[next(iter(self._senders))]
+            heard = self.senders[sender] = _Heard()
+            if len(self.senders) > ROAD_SENDERS_MAX:
+                del self.senders[next(iter(self.senders))]
         if road == RELAY:
             heard.relay = now
             heard.misses += 1
@@ -248,6 +248,11 @@ class Roads:
         return self.state != OFF
 
     @property
+    def relied(self) -> bool:
+        """Whether without the directory we lack somebody, or somebody lacks us."""
+        return self.state in (UP, FULL, ALONE)
+
+    @property
     def by_both(self) -> bool:
         """Whether what we say goes by the group as well: a directory without multicast does not
         repeat it there."""
@@ -280,7 +285,7 @@ class Roads:
         since = now - self._recent_s()
         return [
             sender
-            for sender, heard in self._senders.items()
+            for sender, heard in self.senders.items()
             if heard.misses >= MISSES_MAX and heard.relay >= since
         ]
 
@@ -316,7 +321,7 @@ class Roads:
     def _hears(self, now: float) -> bool:
         since, anybody = now - self._recent_s(), False
         began = self._began if self.state == PROBING else -NEVER
-        for sender, heard in self._senders.items():
+        for sender, heard in self.senders.items():
             there = self._evidence(sender, heard) >= began and heard.misses < MISSES_MAX
             there = there and max(heard.direct, heard.leg) > -NEVER
             if heard.relay >= since and not there:
@@ -377,14 +382,15 @@ class Roads:
         since = now - max(SENDERS_S, SENDERS_INTERVALS * self._interval())
         if self._began > since:
             return False
-        heard = sum(self._evidence(one, heard) >= since for one, heard in self._senders.items())
-        return heard + 1 < word.members
+        heard = sum(self._evidence(one, heard) >= since for one, heard in self.senders.items())
+        members: int = word.members
+        return heard + 1 < members
 
     def _lacks_ear(self, word: Word, now: float) -> bool:
         """Whether the directory, which hears others, has not heard us for long."""
         if self.state != OFF or not word.multicast:
             return False
-        age = word.heard if word.heard is not None else now - self._began
+        age: float = word.heard if word.heard is not None else now - self._began
         return age > self._heard_s() + OFF_ASK_S
 
     # -- changes -------------------------------------------------------------------------------
@@ -405,7 +411,7 @@ class Roads:
         if state == PROBING:
             self._quick_until = now + PROBING_QUICK_S
             self._look_at = now + PROBING_S
-            for heard in self._senders.values():
+            for heard in self.senders.values():
                 heard.misses = 0
             return
         self._tell(state, why, tuple(self.unheard(now)) if state == FULL else ())
