@@ -60,7 +60,6 @@ class RelayTransport:
 
     __slots__ = (
         "_came",
-        "carrier",
         "_deliver",
         "_held",
         "_leg",
@@ -69,6 +68,7 @@ class RelayTransport:
         "_started",
         "_timer",
         "_was_carried",
+        "carrier",
         "dropped",
         "group",
         "relayed_in",

@@ -110,13 +110,13 @@ class Roads:
         "_pending",
         "_quick_until",
         "_refused",
-        "senders",
         "_sockets",
         "_steady",
         "_told",
         "_word",
         "_word_at",
         "changes",
+        "senders",
         "state",
     )
 

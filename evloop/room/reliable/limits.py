@@ -37,6 +37,9 @@ HEARSAY_NOTED_MAX = 240  # numbers that one SESSION may make me ask for by hears
 HEARSAY_GAPS_MAX = 512  # gaps that are known by hearsay only
 HEARSAY_SENDER_GAPS_MAX = 64  # the same, of one sender
 HEARSAY_UNHEARD_GAPS_MAX = 16  # the same, of a sender from whom no DATA was accepted
+ADOPT_S = 2.0  # an entry with lo = hi was told for so long before it is adopted
+LISTED_S = 600.0  # an adopted record that nobody has listed for so long makes room first
+ADOPTIONS_TOLD_MAX = 1_024  # such entries remembered
 CLAIMS_MAX = 1_024  # senders without a record whose messages somebody says to hold
 SKIPPED_MAX = 1_024  # messages stepped over at once that may still be shown late
 SKIPPED_RANGES_MAX = 32  # for one sender, so that a thousand senders do not fill the memory
@@ -69,6 +72,7 @@ TRICKLE_S_MAX = 8.0
 TRICKLE_HELD_S = 1.0  # news and their copies put a SESSION off no longer than this
 BEHIND_S = 2.0  # being behind puts a SESSION off no longer: a stranger can keep me behind
 EXPLAIN_S = 0.3  # after a digest has differed so long without a known reason, the list is long
+WONDER_S_MAX = 64.0  # and then after twice as long each time, up to this, while mine is the same
 PRESENCE_S_MIN = 6.0
 MEMBERS_MAX = 16_384  # present members
 ROOM_SAMPLE = 32  # members looked at when a full table must make room
