@@ -24,6 +24,7 @@ NACK_MESSAGES_MAX = 1_024  # one NACK asks for no more
 NACK_HELD_MAX = 128  # held messages considered because of one NACK, which may be forged
 SESSION_ENTRIES = 16  # senders listed in an ordinary SESSION
 SESSION_ENTRIES_MAX = 50  # in answer to a newcomer
+NAMES_MAX = 32  # strangers and new members that a SESSION of a sealed room names
 WINDOW_MESSAGES = 1_024  # held ahead of a gap, for each sender
 SENDERS_MAX = 1_024  # sender records of a room
 SENDER_KEPT_S = 600.0  # a record of a member of standing that spoke so lately makes no room
@@ -176,6 +177,8 @@ assert 24 + 5 + 12 * PARENTS_MAX + 1 + NICKNAME_BYTES_MAX + 1 + PART_BYTES_MAX +
 )
 assert 24 + 9 + 16 * NACK_RANGES_MAX + 16 <= DATAGRAM_BYTES_MAX
 assert 24 + 33 + NICKNAME_BYTES_MAX + 1 + 16 * SESSION_ENTRIES_MAX + 16 <= DATAGRAM_BYTES_MAX
+# In a sealed room 8 bytes more of nonce, and the names.
+assert 24 + 8 + 33 + 33 + 16 * SESSION_ENTRIES_MAX + 2 + 8 * NAMES_MAX + 16 <= DATAGRAM_BYTES_MAX
 assert HEARSAY_UNHEARD_GAPS_MAX < HEARSAY_SENDER_GAPS_MAX < HEARSAY_GAPS_MAX < GAPS_MAX
 assert HISTORY_ASKED_MAX <= GAPS_SENDER_MAX <= GAPS_MAX
 assert GAPS_NOTED_MAX <= GAPS_SENDER_MAX

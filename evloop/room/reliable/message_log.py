@@ -40,7 +40,6 @@ from evloop.room.reliable.packets import (
     DATA,
     MORE,
     RELAYED,
-    TAG_BYTES,
     Codec,
     data_body,
 )
@@ -196,7 +195,7 @@ class MessageLog:
         held = self.history.get((self.own.sender, seq))
         if held is None and seq < self.own.lo:
             return True  # too old to tell
-        if held is not None and held.datagram[-TAG_BYTES:] == data[-TAG_BYTES:]:
+        if held is not None and self._codec.same(held.datagram, data):
             return True
         self._conflict(self.own, name, seq, now)
         if held is None and self.own.hi <= seq < self.said + POSED_MAX:
@@ -262,8 +261,7 @@ class MessageLog:
 
     def _judge_copy(self, stream: Sender, seq: int, data: bytes, now: float) -> str:
         held = self.history.get((stream.sender, seq))
-        # Both tags were verified, so equal tags mean equal messages.
-        if held is not None and held.datagram[-TAG_BYTES:] != data[-TAG_BYTES:]:
+        if held is not None and not self._codec.same(held.datagram, data):
             self._conflict(stream, stream.name, seq, now)
             return CONFLICT
         return OLD
