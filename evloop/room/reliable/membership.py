@@ -72,6 +72,7 @@ class Member:
         "rival_words",
         "said",
         "said_at",
+        "sampled",
         "since",
         "vote",
         "vote_standing",
@@ -91,6 +92,7 @@ class Member:
         self.raw_name = raw_name
         self.name = raw_name.decode(errors="replace")
         self.counter = counter  # of its newest control datagram in the count
+        self.sampled = counter  # of the newest that counted in the loss
         self.loss = LOSS_UNKNOWN
         self.holds = 0
 
