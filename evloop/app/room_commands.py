@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from evloop.app.chat import Chat
 from evloop.app.commands import too_few
+from evloop.app.opening import live_room
 from evloop.app.rooms import Rooms
 from evloop.app.startup import doctor
 from evloop.base.errors import EvloopError, Refused
@@ -113,11 +114,10 @@ class RoomCommands:
             raise EvloopError("")  # nobody waits for it
 
         def over(chat: Chat) -> None:
-            client.presence().left(chat)
-            client.on_chat_over(chat)
+            client.left(chat)
             rooms.remove(pane)
 
-        room = client.live_room(entry, max(counted, 0))
+        room = live_room(client, entry, counted)
         pane = rooms.pane()
         chat = Chat(
             client.loop,
