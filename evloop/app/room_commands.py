@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from evloop.app.chat import Chat
 from evloop.app.commands import too_few
+from evloop.app.opening import live_room
 from evloop.app.rooms import Rooms
 from evloop.app.startup import doctor
 from evloop.base.errors import EvloopError, Refused
@@ -107,17 +108,17 @@ class RoomCommands:
 
     def open(self, entry: RoomEntry, counted: int, secret: bytes | None, done: Then) -> None:
         """Open `entry` for the user; `counted`: how many the directory counts, 0: not its room,
-        below: no directory was found; `secret`: of a sealed room. `done(None)` when it is open; raises EvloopError."""
+        below: no directory was found; `secret`: of a sealed room. `done(None)` when it is open;
+        raises EvloopError."""
         client, rooms = self._client, self.rooms
         if isinstance(done, Job) and done.given_up:
             raise EvloopError("")  # nobody waits for it
 
         def over(chat: Chat) -> None:
-            client.presence().left(chat)
-            client.on_chat_over(chat)
+            client.left(chat)
             rooms.remove(pane)
 
-        room = client.live_room(entry, max(counted, 0), secret)
+        room = live_room(client, entry, counted, secret)
         pane = rooms.pane()
         chat = Chat(
             client.loop,

@@ -18,9 +18,10 @@ from evloop.app.prompt import Prompt
 from evloop.app.reach import Reach, client_name
 from evloop.app.startup import doctor
 from evloop.app.style import Stamps, Style
-from evloop.base.errors import INTERNAL, INTERRUPTED, EvloopError, Refused
-from evloop.base.names import place_of, quoted
+from evloop.base.errors import INTERNAL, INTERRUPTED, REFUSED, EvloopError, SetupError
+from evloop.base.names import quoted
 from evloop.directory.client import DirectoryClient
+from evloop.directory.protocol import SEALED
 from evloop.net.stream import Hub, Stream
 from evloop.system.files import keep_name
 from evloop.system.loop import Loop
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from random import Random
     from typing import Any
 
+    from evloop.app.carrying import Carried
     from evloop.app.chat import Chat
     from evloop.app.network import Network
     from evloop.app.presence import Presence
@@ -45,22 +47,7 @@ if TYPE_CHECKING:
     from evloop.terminal.frontend import Frontend
 
 
-def _reliable(**arguments: Any) -> Any:
-    from evloop.room.reliable.session import RoomSession
-
-    return RoomSession(**arguments)
-
-
-def _plain(**arguments: Any) -> Any:
-    from evloop.room.plain import PlainSession
-
-    return PlainSession(**arguments)
-
-
 URGENT = ("connect", "bye", "quit")  # these do not wait behind a command that takes long
-
-# They are loaded with the first room, like all modules for a chat, so that the prompt comes sooner.
-SESSIONS: dict[str, Any] = {"plain": _plain, "reliable": _reliable}
 
 
 class Client:
@@ -92,7 +79,9 @@ class Client:
         self._told_slow = False  # and has done so for a while
         self._quitting = False
         self._held = False  # a command wants lines to wait
-        self._live: set[LiveRoom] = set()  # open; those that were left are still saying goodbye
+        # Rooms that are open, those that were left are still saying goodbye; and what the directory
+        # does for each.
+        self._live: dict[LiveRoom, Carried | None] = {}
         self._ending = False
         self._away = False  # the directory was lost, and the user was told
         self._random: Random | None = None
@@ -256,6 +245,8 @@ class Client:
 
     def give_up(self) -> None:
         """Whoever waits for the directory is told that he does so no more."""
+        if self.reach.give_up_keys():
+            return
         if self._room_commands is not None:
             self._room_commands.forget()
         self.link.give_up()
@@ -268,6 +259,8 @@ class Client:
         self._slow.move(self.loop.now + SLOW_S if waits else NEVER)
 
     def _tell_slow(self) -> None:
+        if self.frontend.asking:  # it waits for its user
+            return
         self._told_slow = True
         if self.frontend.is_terminal and self.checkup is None:
             self.frontend.note(report.still_waiting(self.link.endpoint))
@@ -276,8 +269,10 @@ class Client:
     def failed(self, what: str, error: EvloopError, status: int = 0) -> None:
         """Say what failed and why; the first failure decides the exit status."""
         why = str(error)
-        if not why:
-            return  # all that there is to say was said
+        if not why:  # all that there is to say was said
+            if self.options.command and error.exit_status == INTERRUPTED:
+                self.status = self.status or INTERRUPTED
+            return
         if self.options.json:
             self.frontend.note(report.json_line("error", what=what, why=why), "text")
         else:
@@ -329,7 +324,7 @@ class Client:
                 if self.frontend.is_terminal:
                     self.loop.defer(self._load_late)
                     return
-            self._network()
+            self.network()
         except ImportError:  # the command that needs the module will report it
             return
 
@@ -359,6 +354,8 @@ class Client:
                 self.prompt.learn_rooms()
         if self._present is not None:
             self._present.ready()
+        for carried in filter(None, self._live.values()):
+            carried.ready()
 
     def _invite(self) -> None:
         from evloop.app.invite import show
@@ -385,11 +382,13 @@ class Client:
     def _lost(self, why: str, delay: float) -> None:
         if self._present is not None:
             self._present.lost()
+        relied = sum(it.lost() for it in self._live.values() if it is not None) > 0  # all are told
         if self.options.command and self.chat is None:
             return  # the command has been told, and ends the program
         if not self._away:  # told once, however many tries it takes
             self._away = True
-            self.frontend.note(report.directory_away(self.link.endpoint, why, delay))
+            away = report.carrier_away if relied else report.directory_away
+            self.frontend.note(away(self.link.endpoint, why, delay))
         self.reach.lost()
 
     def presence(self) -> Presence:
@@ -406,11 +405,10 @@ class Client:
     # -- rooms -----------------------------------------------------------------------------------
 
     def _open_room(
-        self, entry: RoomEntry, counted: int, done: Callable[[EvloopError | None], object]
+        self, entry: RoomEntry, counted: int, secret: bytes | None, done: Any
     ) -> None:
-        """Open `entry` for the user; `counted`: how many the directory counts, 0: not its room,
-        below: no directory was found (`BY_NAME`)."""
-        self._commands_of_rooms().open(entry, counted, done)
+        """Open `entry` for the user: see `RoomCommands.open`."""
+        self._commands_of_rooms().open(entry, counted, secret, done)
 
     def _commands_of_rooms(self) -> RoomCommands:
         """What the rooms share; made with the first of them."""
@@ -421,7 +419,7 @@ class Client:
             self.rooms = self._room_commands.rooms
         return self._room_commands
 
-    def _network(self) -> Network:
+    def network(self) -> Network:
         """Which interface a room takes; and from the first call on, what follows the network."""
         if self._follower is None:
             from evloop.app.network import Network
@@ -429,35 +427,24 @@ class Client:
             self._follower = Network(self.loop, self.link, self._live, self.options.interface)
         return self._follower
 
-    def live_room(self, entry: RoomEntry, members: int) -> LiveRoom:
-        """The room `entry` on its sockets; SetupError when they cannot be had, Refused `bad_mode`.
-        `members`: how many the directory counts there."""
-        address, port, mode = entry.address, entry.port, entry.mode
-        if mode not in SESSIONS:
-            raise Refused(1, "bad_mode", f'room {entry.name} has mode "{quoted(mode)}", which this'
-                          " client does not know; use a newer release")  # fmt: skip
-        from evloop.room.live import LiveRoom
-
-        session = SESSIONS[mode](
-            place=place_of(address, port),
-            sender_id=self.rng().randbytes(8),
-            nickname=self.prompt.nickname,
-            rng=self.rng(),
-            now=self.loop.now,
-        )
-        transport, attachment = self._network().open(address, port, self.options.ttl)
-        if mode == "plain":
-            session.is_own = lambda source: source == transport.source
-        else:  # else many clients that enter at once would all send as if they were alone
-            session.expect(members)
-        room = LiveRoom(self.loop, transport, session, self.wall, attachment)
-        self._live.add(room)
+    def opened(self, room: LiveRoom, carried: Carried | None) -> None:
+        """`room` is open, and the directory may carry it."""
+        self._live[room] = carried
         room.on_closed = lambda: self._room_closed(room)
-        return room
+
+    def left(self, chat: Chat) -> None:
+        """The room of `chat` is left; it is still saying goodbye."""
+        carried = self._live.get(chat.room)
+        if carried is not None:
+            carried.left()
+        self.presence().left(chat)
+        self.on_chat_over(chat)
 
     def _move_room(self, chat: Chat, address: str, port: int) -> None:
         """The same session on new sockets at another place; SetupError: they cannot be had."""
-        self._network().move(chat.room, address, port)
+        if chat.mode == SEALED:
+            raise SetupError("a sealed room is at its place alone", REFUSED)
+        self.network().move(chat.room, address, port)
         chat.move(address, port)
 
     def rng(self) -> Random:
@@ -532,7 +519,9 @@ class Client:
             self._end()
 
     def _room_closed(self, room: LiveRoom) -> None:
-        self._live.discard(room)
+        carried = self._live.pop(room)
+        if carried is not None:
+            carried.closed()
         if self._ending:
             self._end()
 
