@@ -24,7 +24,16 @@ NACK_MESSAGES_MAX = 1_024  # one NACK asks for no more
 NACK_HELD_MAX = 128  # held messages considered because of one NACK, which may be forged
 SESSION_ENTRIES = 16  # senders listed in an ordinary SESSION
 SESSION_ENTRIES_MAX = 50  # in answer to a newcomer
-NAMES_MAX = 32  # strangers and new members that a SESSION of a sealed room names
+# Of a sealed room (see gate): what strangers without the key can make it remember and do.
+NAMES_MAX = 32  # strangers and new members that a SESSION names
+STRANGERS_MAX = 1_024  # senders remembered that are not proven, as many as there are records
+LISTED_MAX = 2_048  # senders whose messages proven members list: twice the records
+SPANS_MAX = 4  # ranges of one sender that proven members list, where they do not touch
+WAITING_MAX = 64  # DATA of strangers that wait for proof: 77 kB
+STRANGER_S = 10.0  # they wait so long, and a stranger is named so long after its last word
+REPLAY_WINDOW = 64  # counters below the highest that a NACK may have
+STRANGERS_ANSWERS_PER_S, STRANGERS_ANSWERS_BURST = 2.0, 10.0  # SESSIONs sent because of strangers
+STRANGERS_ANSWER_S = 2.0  # without a token a small room answers a stranger so late at most
 WINDOW_MESSAGES = 1_024  # held ahead of a gap, for each sender
 SENDERS_MAX = 1_024  # sender records of a room
 SENDER_KEPT_S = 600.0  # a record of a member of standing that spoke so lately makes no room
