@@ -14,6 +14,8 @@
     deaf      Deaf      times                                     live                a sentence
     foreign   Foreign   mode                                      plain               a sentence
     full      Full      table                                     message_log         a sentence
+    other_key OtherKey  theirs yours proven                       strays              a sentence
+    repeated  Repeated  count                                     entrance            a sentence
     fault     Fault     error                                     live                a sentence
 
     what      the word of the first column: the key for dispatch, and `type` of a JSON object
@@ -36,7 +38,11 @@
     table     what strangers filled: "gaps", "senders", "members", "claims" or "history"; told once
               a flood
     error     an unexpected exception in this program that was caught, told once a room
-    count     messages that nobody here holds any more
+    count     messages that nobody here holds any more; of repeated: old messages that somebody sends
+              again, which are not shown
+    theirs    the id of another key with which somebody sends here, 0 for none; and
+    yours     the id of the key of this room, 0 when it is open
+    proven    whether a member of this room is present
     mode      the mode of a room that datagrams here belong to, though ours is another; told once
 
 All fields but `what`, `mark`, `mode` and `verified` come from the network: a stranger may have
@@ -68,6 +74,8 @@ Deaf = namedtuple("Deaf", "what times")
 Foreign = namedtuple("Foreign", "what mode")
 Full = namedtuple("Full", "what table")
 Fault = namedtuple("Fault", "what error")
+OtherKey = namedtuple("OtherKey", "what theirs yours proven")
+Repeated = namedtuple("Repeated", "what count")
 
 # The whole table: the word of `what` and its class.
 TABLE: dict[str, Any] = {
@@ -84,6 +92,8 @@ TABLE: dict[str, Any] = {
     "foreign": Foreign,
     "full": Full,
     "fault": Fault,
+    "other_key": OtherKey,
+    "repeated": Repeated,
 }
 
 if TYPE_CHECKING:
@@ -101,4 +111,6 @@ if TYPE_CHECKING:
         | Foreign
         | Full
         | Fault
+        | OtherKey
+        | Repeated
     )

@@ -23,10 +23,14 @@ next SESSION, which a small room sends within STRANGERS_ANSWER_S.
 from __future__ import annotations
 
 from evloop.base.ratelimit import TokenBucket
+from evloop.room.events import Repeated
 from evloop.room.reliable.announce import answer_window
 from evloop.room.reliable.gate import TAKEN, UNPROVEN, Gate
 from evloop.room.reliable.limits import (
     GREETED_MEMBERS_MAX,
+    REPEATED_MAX,
+    REPEATED_MIN,
+    REPEATED_TOLD_S,
     STRANGERS_ANSWER_S,
     STRANGERS_ANSWERS_BURST,
     STRANGERS_ANSWERS_PER_S,
@@ -46,6 +50,12 @@ if TYPE_CHECKING:
     from evloop.room.reliable.message_log import MessageLog
     from evloop.room.reliable.nack import NackRequester
     from evloop.room.reliable.packets import Codec, Fields, Packet
+
+    Key = tuple[bytes, int]
+
+_REASONS = tuple(
+    ["dropped_" + reason for reason in ("key", "tag", "replayed", "unproven", "direct")]
+)  # what /stats tells of a sealed room in any case
 
 
 class SealedMembership(Membership):
@@ -69,8 +79,8 @@ class Entrance:
     """Between the datagrams and the session of one sealed room."""
 
     __slots__ = (
-        "_announcer", "_bucket", "_codec", "_confirm", "_late", "_log", "_on_data", "_on_session",
-        "_own", "_presence", "_rng", "gate",
+        "_announcer", "_bucket", "_codec", "_confirm", "_counts", "_late", "_log", "_on_data",
+        "_on_session", "_own", "_presence", "_repeated", "_repeated_since", "_rng", "gate",
     )  # fmt: skip
 
     def __init__(
@@ -93,6 +103,8 @@ class Entrance:
         self._confirm = confirm
         self._rng = rng
         self._bucket = TokenBucket(STRANGERS_ANSWERS_PER_S, STRANGERS_ANSWERS_BURST, now)
+        self._repeated: set[Key] = set()  # DATA that waited in vain, since
+        self._repeated_since = -NEVER
         self._late = NEVER  # when I answer, if a stranger is left then
 
     def attach(
@@ -101,12 +113,15 @@ class Entrance:
         asker: NackRequester,
         on_data: Callable[[Packet, bytes, float], object],
         on_session: Callable[[bytes, int, Fields, object, float, float], object],
+        counts: dict[str, int],
     ) -> None:
         """What is sent tells whom I know of; what proven members list is asked for longer; and what
         comes in later goes to `on_data` and `on_session`."""
         egress.tail = self.tail
         self._announcer.names_itself = True
         asker.listed = self.gate.lists
+        self._counts = counts
+        counts.update(dict.fromkeys(_REASONS, 0))
         self._on_data = on_data
         self._on_session = on_session
 
@@ -203,8 +218,22 @@ class Entrance:
                 if not isinstance(packet, str):
                     self._on_data(packet, data, now)
         gate.expire(now)
+        if gate.vain:
+            self._in_vain(now)
         gate.forget_unheard(self._patience(), now)
         if self._late <= now:
             self._late = NEVER
             if gate.has_strangers(now):
                 self._confirm.answer(now)
+
+    def _in_vain(self, now: float) -> None:
+        """What waited in vain is dropped. When that is much, somebody repeats a recording."""
+        vain, self.gate.vain = self.gate.vain, []
+        self._counts["dropped_unproven"] += len(vain)
+        if now >= self._repeated_since + REPEATED_TOLD_S:
+            self._repeated.clear()
+            self._repeated_since = now
+        told = len(self._repeated) > REPEATED_MIN
+        self._repeated.update(vain[: REPEATED_MAX - len(self._repeated)])
+        if len(self._repeated) > REPEATED_MIN and not told:
+            self._log.events.append(Repeated("repeated", len(self._repeated)))

@@ -75,6 +75,8 @@ REASONS = (
     "short", "magic", "version", "type", "flags", "length", "key", "tag", "body", "number",
 )  # fmt: skip
 
+LATER = ("", "unproven", "replayed")  # what a sealed room's `gate` does not take in now
+
 
 def as_repair(datagram: bytes) -> bytes:
     """The same DATA, sent by anyone: flag 01 set, no copies announced."""

@@ -24,7 +24,7 @@ that a burst of datagrams is answered once.
 from __future__ import annotations
 
 from evloop.base.names import check_nickname
-from evloop.room.events import NO_SENDER, NO_SEQ, TEXT, Joined, Left, Renamed, Said, Unheard
+from evloop.room.events import TEXT, Joined, Left, Renamed, Said, Unheard
 from evloop.room.reliable.announce import Announcer, Confirm
 from evloop.room.reliable.deafness import Deafness
 from evloop.room.reliable.egress import Egress, Outbox, split
@@ -40,17 +40,18 @@ from evloop.room.reliable.packets import (
     BYE,
     DATA,
     DIRECT,
+    LATER,
     NACK,
     NOBODY,
     PROBE,
     RELAYED,
     SESSION,
     Codec,
-    plain_text,
     ranges,
 )
 from evloop.room.reliable.reorder import BEYOND, LATE, NEW, OLD
 from evloop.room.reliable.repair import BulkServer, Repairs
+from evloop.room.reliable.strays import Strays
 from evloop.room.reliable.suppression import Trickle
 from evloop.room.reliable.talk import Talk
 from evloop.system.timers import NEVER
@@ -83,7 +84,7 @@ class RoomSession:
         "_agreed", "_announcer", "_bulk", "_codec", "_confirm", "_confirmed", "_counts",
         "_deadline", "_deadlines", "_deafness", "_delay", "_entrance", "_goodbye",
         "_hearing", "_loss", "_now", "_open", "_outbox", "_presence", "_repairs", "_stale",
-        "_steps", "_talk", "_trickle", "asker", "egress",
+        "_steps", "_strays", "_talk", "_trickle", "asker", "egress",
         "message_log", "nickname", "rng", "sender_id",
     )  # fmt: skip
 
@@ -132,6 +133,7 @@ class RoomSession:
         )  # fmt: skip
         self._hearing = Hearing(message_log, self.asker, self._announcer, egress)
         self._goodbye = Goodbye(egress)
+        self._strays = Strays(self._codec.key_id, message_log, presence, self._counts)
         self._deadline = now
         self._deadlines = [
             one.deadline
@@ -147,7 +149,7 @@ class RoomSession:
             self._entrance = door = entrance.Entrance(
                 self._codec, message_log, presence, self._announcer, self._confirm, rng, now
             )
-            door.attach(egress, self.asker, self._on_data, self._on_session)
+            door.attach(egress, self.asker, self._on_data, self._on_session, self._counts)
             self._open = door.open
             self._deadlines.append(door.deadline)
             self._steps = (lambda _, now: door.handle_timer(now), *_TIMERS)
@@ -311,6 +313,7 @@ class RoomSession:
             self._on_data(packet, data, now)
         else:
             self._stale |= _HANDLERS[kind](self, sender, seq, fields, source, now)
+            self._stale |= self._entrance is not None  # others may be let in now
 
     def _posed(self, packet: Packet, data: bytes, now: float) -> None:
         """A datagram with my id: a repair of what I said, or somebody speaks in my name."""
@@ -326,18 +329,14 @@ class RoomSession:
             self._stale = True
 
     def _drop(self, reason: str) -> None:
-        reason = "dropped_" + reason
-        self._counts[reason] = self._counts.get(reason, 0) + 1
+        self._strays.drop(reason)
 
     def _not_ours(self, reason: str, data: bytes) -> None:
-        if not reason:
-            return  # it is kept for later
-        text = plain_text(data) if reason == "magic" and self._entrance is None else ""
-        if text:
-            event = Said("message", NO_SENDER, NO_SEQ, "", TEXT, text, 0, "plain", False)
-            self.message_log.events.append(event)
-        else:
-            self._drop(reason)
+        if reason in LATER:
+            self._stale = True  # the entrance may have something to say, or to wait for
+        if reason:
+            self._strays.take(reason, data, self._now)
+            self._open = self._strays.watching(self._open)
 
     def _on_data(self, packet: Packet, data: bytes, now: float) -> None:
         _, flags, sender, seq, _, fields = packet
