@@ -17,6 +17,7 @@
     other_key OtherKey  theirs yours proven                       strays              a sentence
     repeated  Repeated  count                                     entrance            a sentence
     fault     Fault     error                                     live                a sentence
+    road      Road      road senders why                          roads               a sentence
 
     what      the word of the first column: the key for dispatch, and `type` of a JSON object
     sender    8 bytes drawn at each join, or NO_SENDER where nobody can be told from another
@@ -31,15 +32,19 @@
               "early" shown before what its sender had seen; "plain" text of an unknown sender
     verified  whether a key of the room proves the sender
     why       of left: "bye" or "silent" (not heard for too long); of trouble: why nothing can be
-              sent, "" when that is over, or when the room is elsewhere now
+              sent, "" when that is over, or when the room is elsewhere now; of road: "" as the road
+              says, "lost" the directory is away, "refused" it carries no more members, "always" the
+              user wants it so
     where     the interface and the address by which the room is entered now, for people
     times     how often something sent to the group did not come back; how often the group was
               joined anew since nobody is heard
     table     what strangers filled: "gaps", "senders", "members", "claims" or "history"; told once
               a flood
     error     an unexpected exception in this program that was caught, told once a room
-    count     messages that nobody here holds any more; of repeated: old messages that somebody sends
-              again, which are not shown
+    road      by which road it goes: "off" (the group), "up", "full" or "alone" (the directory)
+    senders   of road "full": ids of those whom multicast does not bring
+    count     messages that nobody here holds any more; of repeated: old messages that somebody
+              sends again, which are not shown
     theirs    the id of another key with which somebody sends here, 0 for none; and
     yours     the id of the key of this room, 0 when it is open
     proven    whether a member of this room is present
@@ -74,6 +79,7 @@ Deaf = namedtuple("Deaf", "what times")
 Foreign = namedtuple("Foreign", "what mode")
 Full = namedtuple("Full", "what table")
 Fault = namedtuple("Fault", "what error")
+Road = namedtuple("Road", "what road senders why")
 OtherKey = namedtuple("OtherKey", "what theirs yours proven")
 Repeated = namedtuple("Repeated", "what count")
 
@@ -92,6 +98,7 @@ TABLE: dict[str, Any] = {
     "foreign": Foreign,
     "full": Full,
     "fault": Fault,
+    "road": Road,
     "other_key": OtherKey,
     "repeated": Repeated,
 }
@@ -111,6 +118,7 @@ if TYPE_CHECKING:
         | Foreign
         | Full
         | Fault
+        | Road
         | OtherKey
         | Repeated
     )

@@ -214,7 +214,7 @@ class World:
         for start in range(0, len(waiting), BURST_DATAGRAMS):
             for data, source, direct in waiting[start : start + BURST_DATAGRAMS]:
                 self.delivered += 1
-                member.session.receive_datagram(data, source, now, direct)
+                member.session.receive_datagram(data, source, now, True, direct)
             self._pump(member, now)
         member.armed = inf
         self._arm(member, member.session.next_deadline())
@@ -265,7 +265,7 @@ class World:
         """Give `member` one datagram past the network; `direct`: to its own socket."""
         if member.running:
             now = self.now + member.offset
-            member.session.receive_datagram(data, source, now, direct)
+            member.session.receive_datagram(data, source, now, True, direct)
             self._pump(member, now)
 
     def _pump(self, member: Member, now: float) -> None:
@@ -400,7 +400,7 @@ class World:
         if member.running:
             self.delivered += 1
             now = self.now + member.offset
-            member.session.receive_datagram(data, source, now, True)
+            member.session.receive_datagram(data, source, now, True, True)
             self._pump(member, now)
         else:
             self._keep(member, data, source, True)

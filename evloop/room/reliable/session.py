@@ -83,8 +83,8 @@ class RoomSession:
     __slots__ = (
         "_agreed", "_announcer", "_bulk", "_codec", "_confirm", "_confirmed", "_counts",
         "_deadline", "_deadlines", "_deafness", "_delay", "_entrance", "_goodbye",
-        "_hearing", "_loss", "_now", "_open", "_outbox", "_presence", "_repairs", "_stale",
-        "_steps", "_strays", "_talk", "_trickle", "asker", "egress",
+        "_hearing", "_loss", "_now", "_open", "_outbox", "_presence", "_repairs", "_sample",
+        "_stale", "_steps", "_strays", "_talk", "_trickle", "asker", "egress",
         "message_log", "nickname", "rng", "sender_id",
     )  # fmt: skip
 
@@ -118,6 +118,7 @@ class RoomSession:
         self.egress = egress = Egress(self._codec, sender_id, self._counts, now)
         self._outbox = outbox = Outbox(self._codec)
         self._loss = LossMeter()
+        self._sample = True  # what is being received counts in it
         self._deafness = Deafness(sender_id)
         self._trickle = Trickle(rng, now, 1)
         self._confirm = Confirm(rng, now)
@@ -149,7 +150,7 @@ class RoomSession:
             self._entrance = door = entrance.Entrance(
                 self._codec, message_log, presence, self._announcer, self._confirm, rng, now
             )
-            door.attach(egress, self.asker, self._on_data, self._on_session, self._counts)
+            door.attach(egress, self.asker, self._on_late, self._on_session, self._counts)
             self._open = door.open
             self._deadlines.append(door.deadline)
             self._steps = (lambda _, now: door.handle_timer(now), *_TIMERS)
@@ -214,8 +215,7 @@ class RoomSession:
         """[(datagram, to)]: `to` is None for the group, else a source. Each is returned once."""
         if (self._stale or self._now >= self._deadline) and self._now >= self.next_deadline():
             self.handle_timer(self._now)
-        egress = self.egress
-        out, egress.out = egress.out, []
+        out, self.egress.out = self.egress.out, []
         return out
 
     def events(self) -> list[Event]:
@@ -291,11 +291,13 @@ class RoomSession:
     # -- receiving -------------------------------------------------------------------------------
 
     def receive_datagram(
-        self, data: bytes, source: object, now: float, direct: bool = False
+        self, data: bytes, source: object, now: float, sample: bool = True, direct: bool = False
     ) -> None:
-        """Take in one datagram; `source` is where an answer by unicast would go. `direct`: it was
+        """Take in one datagram; `source` is where an answer by unicast would go. Without `sample`
+        it tells nothing about loss: it came by another road than what is measured. `direct`: it was
         sent to this member alone, to its own socket."""
         self._now = now
+        self._sample = sample
         if self.egress.came_back(data):
             self._drop("own")
             return
@@ -348,21 +350,19 @@ class RoomSession:
                 self._loss.stands(sender)
         key = sender, seq
         verdict = self.message_log.receive(packet, data, now)
-        if verdict == OLD:
-            self._counts["duplicates"] += 1
+        if verdict in (NEW, LATE, OLD):
             if relayed:
                 self._repaired(key, flags, now)
             else:
-                self._loss.further(key, flags >> 4)
+                self._loss.data(key, flags >> 4, verdict != OLD, self._sample, now)
+        if verdict == OLD:
+            self._counts["duplicates"] += 1
         elif verdict in (NEW, LATE):
             self._stale = True
             self._counts["received"] += 1
-            if relayed:
-                self._repaired(key, flags, now)
-            else:
+            if not relayed:
                 if member is not None and verdict == NEW:  # a copy may be somebody's echo
                     member.heard = now
-                self._loss.first(key, flags >> 4, now)
                 self.asker.announced(flags >> 4, now)
             if verdict == NEW:
                 self.asker.came(self.message_log.streams[sender], seq, relayed, now)
@@ -371,13 +371,17 @@ class RoomSession:
         elif verdict != CONFLICT:
             self._drop("window" if verdict == BEYOND else verdict)
 
+    def _on_late(self, packet: Packet, data: bytes, now: float) -> None:
+        """A DATA that has waited at the entrance, where its copies were dropped."""
+        self._sample = False
+        self._on_data(packet, data, now)
+
     def _repaired(self, key: tuple[bytes, int], flags: int, now: float) -> None:
         """A repair of `key` came; one to me alone says nothing about what the room has heard."""
         if not flags & DIRECT:
             self._repairs.heard(key, now)
 
     # Handlers of control datagrams return whether something may be due earlier now.
-
     def _on_nack(self, sender: bytes, seq: int, fields: Fields, source: object, now: float) -> bool:
         to, raw = fields
         member = self._presence.members.get(sender)
@@ -442,12 +446,11 @@ class RoomSession:
 
     def _control(self, sender: bytes, member: Member, counter: int, now: float) -> bool:
         """A control datagram of `member` came; whether it continues the count of its others."""
-        last = member.counter
         fresh = self._presence.fresh(sender, member, counter, now)
-        if fresh:
-            if member.standing(now):
-                self._loss.stands(sender)
-            self._loss.control(sender, last, counter)
+        if fresh and member.standing(now):
+            self._loss.stands(sender)
+        if self._sample:
+            self._loss.heard(sender, member, counter, fresh)
         return fresh
 
     def _join(self, sender: bytes, name: bytes, counter: int, now: float) -> Member | None:
@@ -473,7 +476,7 @@ class RoomSession:
     def _on_bye(self, sender: bytes, seq: int, fields: Fields, source: object, now: float) -> bool:
         member = self._presence.said_bye(sender, seq, now)
         if member is not None:
-            self._loss.control(sender, member.counter, seq)
+            self._loss.control(sender, member.sampled, seq, self._sample)
             self._gone(sender, member.name, "bye")
         return True
 
