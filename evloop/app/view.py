@@ -230,7 +230,8 @@ class RoomView:
 
     def show(self, event: Event) -> None:
         """An event of the session."""
-        EVENTS[event.what](self, event)
+        if event.what in EVENTS:
+            EVENTS[event.what](self, event)
 
     def history(self, count: int) -> list[Said]:
         """The newest `count` messages that are not ignored, in their order."""

@@ -33,6 +33,7 @@ def arguments() -> argparse.ArgumentParser:
     add("--late", action="store_true", help="one joins when all is said; heal_s: until it has all")
     add("--partition", action="store_true", help="halves cannot hear each other during the talk")
     add("--prime", action="store_true", help="hand p and N in (large rooms)")
+    add("--sealed", action="store_true", help="the room has a key; strangers have none")
     add("--idle", type=float, default=0.0, metavar="S", help="measure the silent room for so long")
     add("--swarm", type=int, default=0, metavar="COUNT", help="so many bad days, from --seed on")
     add("--adversary", type=int, default=0, metavar="COUNT", help="so many sieges, from --seed on")

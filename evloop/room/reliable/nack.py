@@ -51,7 +51,7 @@ SHORT_PER_STEP = 4  # senders for whose further gaps room is sought in one step
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from random import Random
 
     from evloop.room.reliable.egress import Egress
@@ -63,6 +63,10 @@ if TYPE_CHECKING:
     from evloop.room.reliable.reorder import Sender
 
     Key = tuple[bytes, int]
+
+
+def _nobody_lists(sender: bytes, seq: int) -> bool:
+    return False
 
 
 class NackRequester:
@@ -80,6 +84,7 @@ class NackRequester:
         "copies_until",
         "gaps",
         "holders",
+        "listed",
         "recovered",
     )  # fmt: skip
 
@@ -103,6 +108,8 @@ class NackRequester:
         self.copies_until = -NEVER  # until then announced copies of some DATA may still come
         self._short: dict[bytes, None] = {}  # senders some of whose gaps found no room yet
         self._more_due = -NEVER  # when to look at `_short` again, while there are no gaps at all
+        # Whether a member that is there is known to hold a message (a sealed room remembers that).
+        self.listed: Callable[[bytes, int], bool] = _nobody_lists
         self.recovered = 0  # messages that were missing and came by repair
 
     def behind(self) -> bool:
@@ -346,7 +353,9 @@ class NackRequester:
             return False
         # While repairs arrive, six asks take less than half a second: others may just be unheard.
         lasting = now >= gap.first + NACK_HELD_S_MAX
-        return lasting and gap.asks >= STUCK_ASKS and gap.evidence == -NEVER
+        if not lasting or gap.asks < STUCK_ASKS or gap.evidence > -NEVER:
+            return False
+        return not self.listed(gap.sender, gap.seq)
 
     def _give_up(self, gone: list[Gap], now: float) -> bool:
         """Step over the gaps in `gone` that are lost for good; whether there were any.

@@ -51,6 +51,7 @@ if TYPE_CHECKING:
 DATA, NACK, SESSION, BYE, PROBE = 1, 2, 3, 4, 5
 ASKER, DIRECTORY = 0, 1  # from whom a PROBE is
 RELAYED, SEALED, MORE = 0x01, 0x02, 0x08  # flags
+DIRECT = 0x04  # of a packet that was sent to this member alone; no flag of a datagram
 
 NOBODY = bytes(8)  # the sender id that nobody has: "anyone" in a NACK, "none" in an echo
 HEADER_BYTES = 24
@@ -73,6 +74,8 @@ PROBE_HEAD = Struct(">QIBBB")
 REASONS = (
     "short", "magic", "version", "type", "flags", "length", "key", "tag", "body", "number",
 )  # fmt: skip
+
+LATER = ("", "unproven", "replayed")  # what a sealed room's `gate` does not take in now
 
 
 def as_repair(datagram: bytes) -> bytes:
