@@ -333,6 +333,7 @@ class Client:
         if self._late is None and self.frontend.is_terminal:
             # In the tick after this one: the prompt is drawn before.
             self.loop.defer(lambda: self.loop.defer(self._load_late))
+        self.frontend.private = self.chat is not None and self.chat.mode == SEALED
         if self.rooms is not None and self.rooms.front is not None:
             self.frontend.prompt(self.rooms.prompt(), chatting=True)
         else:
@@ -404,9 +405,7 @@ class Client:
 
     # -- rooms -----------------------------------------------------------------------------------
 
-    def _open_room(
-        self, entry: RoomEntry, counted: int, secret: bytes | None, done: Any
-    ) -> None:
+    def _open_room(self, entry: RoomEntry, counted: int, secret: bytes | None, done: Any) -> None:
         """Open `entry` for the user: see `RoomCommands.open`."""
         self._commands_of_rooms().open(entry, counted, secret, done)
 

@@ -59,10 +59,12 @@ if TYPE_CHECKING:
 
         `complete` is set by the owner: (text of the line, cursor) -> candidates for the word at the
         cursor. `edits`: it is the line editor, so that the line can be another one. `ask`, on a
-        terminal only, is for a line that is not shown; `asking`: it waits for it.
+        terminal only, is for a line that is not shown; `asking`: it waits for it. `private`: what
+        is typed now goes into no file.
         """
 
         edits: bool
+        private: bool
         owner: Owner | None
         complete: Callable[[str, int], list[str]]
 

@@ -52,6 +52,7 @@ class LineMode:
 
     def __init__(self, loop: Loop, escape: bytes, on_gone: Callable[[str], object]) -> None:
         self.is_terminal = os.isatty(0) and os.isatty(1)
+        self.private = True  # nothing is kept here
         self.owner: Owner | None = None
         self.complete: Callable[[str, int], list[str]] = _no_candidates  # no Tab here
         self._room = ""  # the name of the room that we are in
@@ -64,6 +65,7 @@ class LineMode:
         self._input: Input | None = None
         self._waiting: deque[tuple[str, str]] = deque()
         self._held = False
+        self._started = False  # input is read
         self._ended = False
         self._answered: Answered | None = None  # a question waits for a line that is not shown
         self._question = ""
@@ -74,6 +76,7 @@ class LineMode:
         if self._escape:
             self._restore = set_escape(0, self._escape)
         self._input = Input(self._loop, 0, self.on_data, in_foreground)
+        self._started = True
 
     # -- out ---------------------------------------------------------------------------------
 
@@ -138,6 +141,8 @@ class LineMode:
         if not self._question:  # the first one
             self._loop.on_signal(signal.SIGTSTP, self._stop)
             self._loop.on_signal(signal.SIGQUIT, self._abort)
+        if self._input is None:  # a command that reads no input: it reads the answer alone
+            self._input = Input(self._loop, 0, self._on_answer, in_foreground)
         self._answered, self._question = done, question
         self._ask_again()
 
@@ -152,16 +157,25 @@ class LineMode:
         return self._answered is not None
 
     def _ask_again(self) -> None:
+        self._show_again = hide_echo(0)  # first: who sees the question may type at once
         self._err.write(self._question)
-        self._show_again = hide_echo(0)
 
     def _answer(self, kind: str, text: str) -> None:
         show_again, self._show_again = self._show_again, nothing
         show_again()
         self._err.line("")  # the Enter was not shown either
+        if self._input is not None and not self._started:
+            self._input.close()
+            self._input = None
         done, self._answered = self._answered, None
         assert done is not None
         done(kind, text)
+
+    def _on_answer(self, data: bytes) -> None:
+        """What was typed at a question of a command that reads no input; the rest is dropped."""
+        if self._answered is not None:
+            self.on_data(data)
+            self._waiting.clear()
 
     def _stop(self) -> None:
         """Ctrl-Z: the shell gets its terminal with the echo on."""

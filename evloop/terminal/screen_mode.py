@@ -70,6 +70,7 @@ class ScreenMode:
         is_command: Callable[[str, bool], bool],
     ) -> None:
         self.is_terminal = True
+        self.private = False
         self.owner: Owner | None = None
         self.complete: Callable[[str, int], list[str]] = _no_candidates
         self.on_switch: Callable[[str], object] = nothing
@@ -92,7 +93,7 @@ class ScreenMode:
             prompt="",
             echo=True,
             complete=self._candidates,
-            is_command=lambda text: is_command(text, self._chatting),
+            is_command=lambda text: not self.private and is_command(text, self._chatting),
             history=list(self._loaded),
             escape=escape[0],
             charset=charset_of(os.environ),

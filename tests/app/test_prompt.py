@@ -5,7 +5,6 @@ What matters here is the order of things: what is asked, and what becomes of the
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
