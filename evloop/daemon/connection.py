@@ -5,7 +5,8 @@ from __future__ import annotations
 from evloop.base.addresses import endpoint_of, is_loopback, plain_host
 from evloop.base.errors import INVALID_REQUEST, FrameError
 from evloop.directory import protocol
-from evloop.net.stream import Hub, Stream
+from evloop.net.hub import Hub
+from evloop.net.stream import Stream
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

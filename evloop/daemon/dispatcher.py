@@ -65,9 +65,10 @@ from evloop.directory.registry import (
     token_hash,
 )
 from evloop.framing import pack_frame, pack_header
+from evloop.net.hub import Hub
 from evloop.net.interfaces import has_ipv4
 from evloop.net.limits import OUT_HIGH_WATER_BYTES
-from evloop.net.stream import OPEN, Hub
+from evloop.net.stream import OPEN
 from evloop.system.timers import NEVER, nothing
 
 TYPE_CHECKING = False
