@@ -60,7 +60,6 @@ class Relay:
         "_legs",
         "_log",
         "_loop",
-        "_open_leg",
         "_out",
         "_told_why",
         "_ways",
@@ -68,6 +67,7 @@ class Relay:
         "granted",
         "legs_max",
         "members_max",
+        "open_leg",
         "rooms",
     )
 
@@ -82,7 +82,7 @@ class Relay:
     ) -> None:
         self._loop = loop
         self._log = log
-        self._open_leg = open_leg
+        self.open_leg = open_leg
         self.members_max = members_max
         self.legs_max = legs_max
         self.granted = 0
@@ -214,7 +214,7 @@ class Relay:
             return
         try:
             place = room.entry.address, room.entry.port
-            room.leg = self._open_leg(place, room.hear, room.told)
+            room.leg = self.open_leg(place, room.hear, room.told)
         except SetupError as error:
             self._tell_why(room, error.sentence)
             return

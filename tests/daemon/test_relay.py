@@ -341,7 +341,7 @@ def test_hub_without_multicast() -> None:
             refused += 1
             raise SetupError("this machine has no network", FAILED)
 
-        relay._open_leg = refuse
+        relay.open_leg = refuse
         callers = [house.caller(), house.caller()]
         house.call(callers[0], "makeroom", name="lab")
         house.call(callers[0], "makeroom", name="hall")
