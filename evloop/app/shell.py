@@ -22,7 +22,8 @@ from evloop.base.errors import INTERNAL, INTERRUPTED, REFUSED, EvloopError, Setu
 from evloop.base.names import quoted
 from evloop.directory.client import DirectoryClient
 from evloop.directory.protocol import SEALED
-from evloop.net.stream import Hub, Stream
+from evloop.net.hub import Hub
+from evloop.net.stream import Stream
 from evloop.system.files import keep_name
 from evloop.system.loop import Loop
 from evloop.system.timers import NEVER, nothing

@@ -55,8 +55,8 @@ def test_lines_of_the_prompt(
     [
         ("makeroom", "too few arguments; usage: makeroom NAME"),
         ("makeroom a 239.1.1.1 5000 more", 'too many arguments from "more" on'),
-        ("makeroom a --mode loud", '--mode takes reliable or plain, not "loud"'),
-        ("makeroom a --mode", '--mode takes reliable or plain, not ""'),
+        ("makeroom a --mode loud", '--mode takes reliable or plain or sealed, not "loud"'),
+        ("makeroom a --mode", '--mode takes reliable or plain or sealed, not ""'),
         ("makeroom a --colour red", 'unknown option "--colour"'),
         ("getdri", "did you mean getdir?"),
         ("zzzzzzzz", "help lists the commands"),
