@@ -192,6 +192,10 @@ def test_a_room_that_was_sealed_and_is_open_now_is_not_entered(ann: Home, bob: H
     assert done.returncode == 0, done.stderr
 
 
+def has_slips(run: PtyRun, count: int) -> None:
+    run.expect(lambda _: screen_of(run).count("the key has a slip") == count)
+
+
 @pytest.mark.parametrize("options", [[], ["--plain"]])
 def test_a_question_ends_by_ctrl_c_by_tries_and_by_signals(
     ann: Home, bob: Home, options: list[str]
@@ -207,11 +211,10 @@ def test_a_question_ends_by_ctrl_c_by_tries_and_by_signals(
         run.send("name\r")
         run.expect_line("Bob")
         run.send("chat lab\r")
-        for slips in range(1, 4):
+        for tries in range(1, 4):
             run.expect(lambda screen: screen.used()[-1].endswith(QUESTION))
             run.send("AAAA-AAAA-AAAA-AAAA-AAAA-AAAA-AAAA\r")
-            slip = "the key has a slip"
-            run.expect(lambda _, slips=slips: screen_of(run).count(slip) == slips)  # type: ignore[misc]
+            has_slips(run, tries)
         run.expect_last("evloop>")
         run.send("chat lab\r")
         run.expect(lambda screen: screen.used()[-1].endswith(QUESTION))
