@@ -202,10 +202,10 @@ COMMANDS = (
     Command(
         "makeroom",
         _CHAT,
-        "/makeroom NAME [ADDRESS PORT] [--mode reliable|plain]",
+        "/makeroom NAME [ADDRESS PORT] [--sealed | --passphrase | --mode MODE]",
         1,
         3,
-        {"--mode": MODES},
+        {"--mode": MODES, "--sealed": (), "--passphrase": ()},
         "make a room; /join enters it",
         "",
     ),

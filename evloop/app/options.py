@@ -183,6 +183,8 @@ def parse_options(
     options.interface = options.interface or environ.get("EVLOOP_INTERFACE") or None
     options.ttl = parse_ttl(options.ttl or environ.get("EVLOOP_TTL") or "1")
     options.relay = parse_relay(options.relay or environ.get("EVLOOP_RELAY") or "auto")
+    # The option means the room that is entered, the variable only rooms that are sealed.
+    options.key_file_of_sealed = environ.get("EVLOOP_KEY_FILE") or None
     options.plain = options.plain or is_on(environ.get("EVLOOP_PLAIN", ""))
     options.wide = options.wide or is_on(environ.get("EVLOOP_WIDE", ""))
     # All commands but `chat` print something and end: there is no line to edit.

@@ -179,7 +179,7 @@ class RoomKeys:
 
     def _given(self) -> bytes | str | None:
         """The secret or the passphrase of the file that was named, None: none was; SetupError."""
-        path = self._options.key_file or self._environ.get("EVLOOP_KEY_FILE") or None
+        path = self._options.key_file or self._options.key_file_of_sealed
         return None if path is None else read_key_file(path)
 
     def _resolve(self, key: bytes | str, place: str, go: Go, failed: Failed) -> None:
@@ -410,8 +410,9 @@ class RoomKeys:
             spoken = split_place(name)
         except EvloopError:
             spoken = None
-        if spoken is not None or known is not None:
-            place = place_of(*spoken) if spoken else place_of(known.address, known.port)  # type: ignore[union-attr]
+        where = spoken or ((known.address, known.port) if known is not None else None)
+        if where is not None:
+            place = place_of(*where)
             typed = self._typed.get(place)
             found = typed[1] if typed is not None else ring.at(place)
             if found is not None or spoken is not None or self._link.endpoint:

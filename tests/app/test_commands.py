@@ -21,7 +21,7 @@ def test_chat_commands_are_written_with_a_slash() -> None:
     assert set(commands.words_at("chat")) == {
         "/leave", "/who", "/name", "/me", "/history", "/show", "/save", "/ignore", "/doctor",
         "/invite", "/stats", "/help", "/quit", "/join", "/switch", "/rooms", "/mute", "/getdir",
-        "/makeroom", "/deleteroom",
+        "/makeroom", "/deleteroom", "/key",
     }  # fmt: skip
 
 

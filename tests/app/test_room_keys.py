@@ -62,7 +62,7 @@ class World:
     def __init__(self, home: Path) -> None:
         self.loop = Loop()
         self.screen = Screen()
-        self.options = SimpleNamespace(key_file=None)
+        self.options = SimpleNamespace(key_file=None, key_file_of_sealed=None)
         self.link = SimpleNamespace(identity=IDENTITY, endpoint="192.0.2.1:44444")
         self.environ = {"XDG_STATE_HOME": str(home), "HOME": str(home)}
         self.ring = KeyRing(str(home / "evloop"))
@@ -135,7 +135,7 @@ def test_the_order_of_sources(world: World, tmp_path: Path) -> None:
     assert world.screen.asked == ["key of lab (not shown): "]
     world.ring.keep(IDENTITY, "lab", PLACE, SECRET)
     assert world.enter(room()) == SECRET, "what is remembered, without a question"
-    world.environ["EVLOOP_KEY_FILE"] = key_file(tmp_path, code_of(OTHER) + "\n")
+    world.options.key_file_of_sealed = key_file(tmp_path, code_of(OTHER) + "\n")
     assert world.enter(room()) == OTHER
     (tmp_path / "named").mkdir()
     world.options.key_file = key_file(tmp_path / "named", f"key {CODE}\nmore\n")
@@ -227,7 +227,7 @@ def test_a_file_that_is_refused(tmp_path: Path, text: str, mode: int, why: str) 
 
 def test_a_file_that_is_not_there_falls_through_to_nothing(world: World, tmp_path: Path) -> None:
     world.ring.keep(IDENTITY, "lab", PLACE, SECRET)
-    world.environ["EVLOOP_KEY_FILE"] = str(tmp_path / "none")
+    world.options.key_file_of_sealed = str(tmp_path / "none")
     assert world.refused(room()) == f"{tmp_path}/none: No such file or directory"
     assert not world.screen.asked
 
@@ -284,7 +284,7 @@ def test_with_a_key_file_a_moved_room_is_entered_and_its_place_remembered(
 def test_a_key_file_for_an_open_room_is_a_downgrade_and_the_variable_is_not(
     world: World, tmp_path: Path
 ) -> None:
-    world.environ["EVLOOP_KEY_FILE"] = path = key_file(tmp_path, CODE)
+    world.options.key_file_of_sealed = path = key_file(tmp_path, CODE)
     assert world.enter(room("reliable")) is None
     world.options.key_file = path
     assert world.refused(room("reliable")) == "room lab is reliable, not sealed: not entered"
