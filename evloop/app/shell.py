@@ -375,10 +375,6 @@ class Client:
     ) -> None:
         """Open `entry` for the user; `counted`: how many the directory counts, 0: not its room,
         below: no directory was found (`BY_NAME`)."""
-        mode = entry.mode
-        if mode not in SESSIONS:
-            raise Refused(1, "bad_mode", f'room {entry.name} has mode "{quoted(mode)}", which this'
-                          " client does not know; use a newer release")  # fmt: skip
         from evloop.app.chat import Chat
 
         def over(chat: Chat) -> None:
@@ -387,9 +383,7 @@ class Client:
             if self._quitting:
                 self._end()
 
-        room = self._live_room(entry.address, entry.port, mode, max(counted, 0))
-        self._rooms.add(room)
-        room.on_closed = lambda: self._room_closed(room)
+        room = self.live_room(entry, max(counted, 0), self.prompt.nickname)
         self.chat = Chat(
             self.loop,
             self.frontend,
@@ -420,24 +414,31 @@ class Client:
             self._follower = Network(self.loop, self.link, self._rooms, self.options.interface)
         return self._follower
 
-    def _live_room(self, address: str, port: int, mode: str, members: int) -> LiveRoom:
-        """The room at `address` and `port` on its sockets; SetupError when they cannot be had.
-        `members`: how many the directory counts there."""
+    def live_room(self, entry: RoomEntry, members: int, nickname: str) -> LiveRoom:
+        """The room of `entry` on its sockets; SetupError when they cannot be had. The client ends
+        when it is left. `members`: how many the directory counts there."""
         from evloop.room.live import LiveRoom
 
+        mode, place = entry.mode, place_of(entry.address, entry.port)
+        if mode not in SESSIONS:
+            raise Refused(1, "bad_mode", f'room {entry.name} has mode "{quoted(mode)}", which this'
+                          " client does not know; use a newer release")  # fmt: skip
         session = SESSIONS[mode](
-            place=place_of(address, port),
+            place=place,
             sender_id=self.rng().randbytes(8),
-            nickname=self.prompt.nickname,
+            nickname=nickname,
             rng=self.rng(),
             now=self.loop.now,
         )
-        transport, attachment = self._network().open(address, port, self.options.ttl)
+        transport, attachment = self._network().open(entry.address, entry.port, self.options.ttl)
         if mode == "plain":
             session.is_own = lambda source: source == transport.source
         else:  # else many clients that enter at once would all send as if they were alone
             session.expect(members)
-        return LiveRoom(self.loop, transport, session, self.wall, attachment)
+        room = LiveRoom(self.loop, transport, session, self.wall, attachment)
+        self._rooms.add(room)
+        room.on_closed = lambda: self._room_closed(room)
+        return room
 
     def _made_again(self, value: object) -> None:
         """The client has made the user's room again: keep its token."""
