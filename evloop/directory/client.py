@@ -22,7 +22,6 @@ user, and with each back-off when the connection was lost. `redirect` adds one t
 
 from __future__ import annotations
 
-import errno
 import socket
 
 from evloop.base.addresses import endpoint_of, plain_host
@@ -52,7 +51,7 @@ from evloop.framing import pack_frame
 from evloop.net.compat import why_not_connected
 from evloop.net.resolve import Lookup
 from evloop.net.stream import OPEN, Stream
-from evloop.net.tcp import tune
+from evloop.net.tcp import connected_to_itself, tune
 from evloop.system.timers import NEVER, Timeouts, nothing
 
 TYPE_CHECKING = False
@@ -163,6 +162,8 @@ class DirectoryClient:
         self.on_give_up: Callable[[], object] = nothing  # who waits for more than an answer
         self.on_lost: Callable[[str, float], object] = nothing  # why, seconds to the next try
         self.on_news: Callable[[str, dict[str, Any]], object] = nothing
+        self.relays = False  # the directory carries datagrams of rooms
+        self.on_datagrams: Callable[[bytes], object] | None = None  # takes what it carries
         self.make_pipe: Callable[[Target, str], TlsPipe | None] = _plain  # (target, its address)
         self._loop = loop
         self._hub = hub
@@ -312,7 +313,7 @@ class DirectoryClient:
         assert self._connecting is not None
         sock = self._connecting.fileobj
         assert isinstance(sock, socket.socket)
-        error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) or _connected_to_itself(sock)
+        error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) or connected_to_itself(sock)
         if error:
             self._connecting.close()
             self._connecting = None
@@ -365,6 +366,7 @@ class DirectoryClient:
         self._timer.move(NEVER)
         self.version = version
         self.identity = identity
+        self.relays = fields.get("relay") is True
         done, self._done = self._done, None
         if done is not None:
             done(self.version, None)
@@ -436,6 +438,9 @@ class DirectoryClient:
 
     def received(self, data: bytes) -> None:
         """One frame came from the directory. A bad one ends the connection and nothing more."""
+        if self.on_datagrams is not None and data[:1] == b"\xf5":  # no JSON begins so
+            self.on_datagrams(data)
+            return
         try:
             self._take(*protocol.parse_from_server(data))
         except RemoteProtocolError as bad:
@@ -532,18 +537,6 @@ class DirectoryClient:
     def _tell_all(self, pending: dict[int, Done], error: EvloopError) -> None:
         for done in pending.values():
             self._loop.guard(self, done, None, error)
-
-
-def _connected_to_itself(sock: socket.socket) -> int:
-    """ECONNREFUSED when the kernel gave the directory's own port to `sock`, else 0.
-
-    Where nobody listens, TCP's simultaneous open then connects a socket to itself (RFC 9293, 3.5):
-    the directory's port is among those that Linux gives to sockets that connect.
-    """
-    try:
-        return errno.ECONNREFUSED if sock.getsockname() == sock.getpeername() else 0
-    except OSError as gone:  # reset at once: the stream will say so
-        return gone.errno or errno.ECONNRESET
 
 
 def _plain(target: Target, host: str) -> None:

@@ -184,7 +184,9 @@ class IrcDoor:
         self.core.close_all("Closing link: this door closes")
         client.hub.flush()
         client.loop.call_at(client.loop.now + GOODBYE_S, client.loop.stop)
-        client.signalled(status)
+        client.status = status
+        self.rooms.on_empty = partial(client.signalled, status)
+        self.rooms.end()
 
     def _fault(self, origin: object, error: Exception) -> None:
         """A bug in a handler costs the connection that met it, and no more."""

@@ -12,6 +12,8 @@ So the directory counts members, and not doors. A connection that is lost comes 
 from __future__ import annotations
 
 from evloop import __version__
+from evloop.app.network import Network
+from evloop.app.shell import SESSIONS
 from evloop.base.errors import EvloopError, Refused
 from evloop.base.names import (
     asked_room_name,
@@ -20,12 +22,14 @@ from evloop.base.names import (
     check_room_name,
     display,
     place_of,
+    quoted,
     split_place,
 )
 from evloop.directory import protocol
 from evloop.directory.client import IDLE, READY, WAITING, DirectoryClient, Unreachable
-from evloop.directory.protocol import RELIABLE, RoomEntry
+from evloop.directory.protocol import PLAIN, RELIABLE, RoomEntry
 from evloop.irc.limits import FAREWELL_S
+from evloop.room.live import LiveRoom
 from evloop.system.timers import nothing
 from evloop.terminal import report
 
@@ -38,7 +42,6 @@ if TYPE_CHECKING:
     from evloop.irc.person import Person
     from evloop.irc.seat import Seat
     from evloop.irc.state import Entered
-    from evloop.room.live import LiveRoom
 
 
 class Membership:
@@ -70,10 +73,13 @@ class Membership:
 class Rooms:
     """What the door asks of directory and network. `makes`: a room that is not there is made."""
 
-    __slots__ = ("_client", "_makes", "_members", "ending")
+    __slots__ = ("_client", "_live", "_makes", "_members", "_network", "ending", "on_empty")
 
     def __init__(self, client: Client, makes: bool) -> None:
         self._client = client
+        self._live: set[LiveRoom] = set()  # with those that still say goodbye
+        self._network = Network(client.loop, client.link, self._live, client.options.interface)
+        self.on_empty: Callable[[], object] = nothing  # the last room is left, when ending
         self._makes = makes
         self._members: dict[Person, Membership] = {}
         self.ending = False  # the door closes: nothing that waits is sent any more
@@ -134,6 +140,11 @@ class Rooms:
             done([], error)
 
     # -- for the command -------------------------------------------------------------------------
+
+    def end(self) -> None:
+        """Every room was left: `on_empty` is called once the goodbyes are said."""
+        if not self._live:
+            self.on_empty()
 
     def directory_back(self) -> None:
         """The door's own connection is ready again: so may be those of the nicks."""
@@ -240,7 +251,32 @@ class Rooms:
         self._release(person)
 
     def _open(self, person: Person, entry: RoomEntry, members: int) -> LiveRoom:
-        return self._client.live_room(entry, members, person.nick)
+        """The room on its sockets; SetupError or Refused when it cannot be."""
+        client, mode = self._client, entry.mode
+        if mode not in SESSIONS:
+            sentence = f'room {entry.name} has mode "{quoted(mode)}", which this door does not know'
+            raise Refused(1, "bad_mode", sentence)
+        session = SESSIONS[mode](
+            place=place_of(entry.address, entry.port),
+            sender_id=client.rng().randbytes(8),
+            nickname=person.nick,
+            rng=client.rng(),
+            now=client.loop.now,
+        )
+        transport, attachment = self._network.open(entry.address, entry.port, client.options.ttl)
+        if mode == PLAIN:
+            session.is_own = lambda source: source == transport.source
+        else:  # else many that enter at once would all send as if they were alone
+            session.expect(members)
+        room = LiveRoom(client.loop, transport, session, client.wall, attachment)
+        self._live.add(room)
+        room.on_closed = lambda: self._closed(room)
+        return room
+
+    def _closed(self, room: LiveRoom) -> None:
+        self._live.discard(room)
+        if self.ending and not self._live:
+            self.on_empty()
 
     def _entered_again(self, member: Membership) -> None:
         """The directory is there, perhaps again, perhaps another: be counted in every room."""

@@ -48,7 +48,7 @@ from tests.support.sources import (
 DOCS = ROOT / "docs"
 USING = (DOCS / "using.md").read_text()
 OPERATING = (DOCS / "operating.md").read_text()
-PAGES = ["using", "operating", "troubleshooting", "terminal", "performance"]
+PAGES = ["using", "reach", "operating", "troubleshooting", "terminal", "performance"]
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 
@@ -312,6 +312,7 @@ def test_every_counter_of_stats_is_described() -> None:
         )
         counted |= set(session.stats())
     sockets = {"send_errors", "dropped_by_kernel", "receive_buffer_bytes"}
+    sockets |= {"relayed_in", "relayed_out", "relay_dropped"}
     assert described == counted | sockets | {"dropped_own"} | {*COUNTED.values(), "ignored"}
 
 
