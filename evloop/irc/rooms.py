@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from evloop import __version__
 from evloop.app.network import Network
-from evloop.app.shell import SESSIONS
+from evloop.app.opening import SESSIONS
 from evloop.base.errors import EvloopError, Refused
 from evloop.base.names import (
     asked_room_name,
