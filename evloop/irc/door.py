@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from evloop.app.shell import Client
     from evloop.base.errors import EvloopError, FrameError
     from evloop.irc.person import Client as IrcClient
-    from evloop.net.stream import Hub
+    from evloop.net.hub import Hub
     from evloop.net.tls import ServerTls, TlsPipe
 
 DEFAULT_PLACE = "127.0.0.1:6667"
