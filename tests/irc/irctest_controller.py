@@ -1,4 +1,4 @@
-"""Starts the IRC door for irctest (github.com/progval/irctest), which is no part of this repository.
+"""Starts the IRC door for irctest (github.com/progval/irctest), no part of this repository.
 
 irctest is told of this module by `--controller tests.irc.irctest_controller`, and loads it itself.
 Each door has a directory of its own, so that no room is there at the start.
@@ -23,7 +23,7 @@ class EvloopController(BaseServerController):  # type: ignore[misc]
     """One door, and its directory."""
 
     software_name = "evloop"
-    supported_sasl_mechanisms: set[str] = set()
+    supported_sasl_mechanisms: frozenset[str] = frozenset()
     supports_sts = False
     # How long irctest waits to be sure that nothing comes: what is said goes through a room.
     sync_sleep_time = 0.15
