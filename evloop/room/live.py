@@ -54,12 +54,12 @@ if TYPE_CHECKING:
         `source` is where our own datagrams seem to come from, if they come back. `receive` begins:
         `deliver` is called with each burst of (datagram, source), and with what
         `RoomSession.receive_datagram` knows as `sample` and `direct`; `ready` when `send` has
-        returned False and would take something again. `send` to None is to everybody, to a source to that
-        one alone; OSError: it is lost, and so may be what follows. `leave` and `join` the group
-        without closing anything (OSError). `reopen` opens anew after the network has changed, by
-        `interface` if one is given, `move` at another group and port by the interface that `choose`
-        says; SetupError: all is as before. `describe` says for people by which way. `echoes`: what
-        it sends to everybody comes back to itself.
+        returned False and would take something again. `send` to None is to everybody, to a source
+        to that one alone; OSError: it is lost, and so may be what follows. `leave` and `join` the
+        group without closing anything (OSError). `reopen` opens anew after the network has changed,
+        by `interface` if one is given, `move` at another group and port by the interface that
+        `choose` says; SetupError: all is as before. `describe` says for people by which way.
+        `echoes`: what it sends to everybody comes back to itself.
         """
 
         @property
