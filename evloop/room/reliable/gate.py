@@ -101,14 +101,15 @@ class Gate:
     """
 
     __slots__ = (
-        "_fresh", "_listed", "_others", "_own", "_proven", "_strangers", "_unheard", "_waiting",
-        "admitted", "released", "vain",
+        "_former", "_fresh", "_listed", "_others", "_own", "_proven", "_strangers", "_unheard",
+        "_waiting", "admitted", "released", "vain",
     )  # fmt: skip
 
     def __init__(self, own: bytes) -> None:
         self._own = own
         self._proven: dict[bytes, Peer] = {}
-        self._others: dict[bytes, Peer] = {}  # the order is that of meeting
+        self._former: dict[bytes, Peer] = {}  # that were proven before; the newest last
+        self._others: dict[bytes, Peer] = {}  # that never were; the order is that of meeting
         self._unheard: dict[bytes, float] = {}  # proven by a list alone, since when
         self._fresh: dict[bytes, int] = {}  # members to be named, and how often still
         self._strangers: dict[bytes, float] = {}  # to be named, since when; the newest last
@@ -308,30 +309,32 @@ class Gate:
         return {
             "proven": len(self._proven),
             "strangers": len(self._others),
+            "former": len(self._former),
             "listed": len(self._listed),
             "waiting": len(self._waiting),
         }
 
+    def _known(self, sender: bytes) -> Peer | None:
+        return self._former.get(sender) or self._others.get(sender)
+
     def _meet(self, sender: bytes, now: float) -> Peer:
-        """The record of a sender that is not proven."""
-        peer = self._others.get(sender)
+        """The record of a sender that is not proven.
+
+        Those that were proven have a table of their own: what a stranger replays cannot make me
+        forget how far a member had come.
+        """
+        peer = self._known(sender)
         if peer is None:
             peer = self._others[sender] = Peer(now)
-            self._forget_one()
+            if len(self._others) > STRANGERS_MAX // 2:
+                oldest = next(iter(self._others))
+                del self._others[oldest]
+                self._strangers.pop(oldest, None)
         return peer
-
-    def _forget_one(self) -> None:
-        """Make room: of those never proven the oldest, else the oldest. What a stranger replays can
-        thus not make me forget how far a member had come."""
-        others = self._others
-        if len(others) > STRANGERS_MAX:
-            never = (one for one, peer in others.items() if peer.floor < 0 and not peer.final)
-            oldest = next(never, None) or next(iter(others))
-            del others[oldest]
-            self._strangers.pop(oldest, None)
 
     def _prove(self, sender: bytes, peer: Peer, now: float) -> None:
         self._others.pop(sender, None)
+        self._former.pop(sender, None)
         self._strangers.pop(sender, None)
         if len(self._proven) >= MEMBERS_MAX:
             oldest = next(iter(self._unheard), None) or next(iter(self._proven))
@@ -351,8 +354,11 @@ class Gate:
         self._fresh.pop(sender, None)
         self._unheard.pop(sender, None)
         peer.floor = peer.counter
-        self._others[sender] = peer
-        self._forget_one()
+        self._former[sender] = peer
+        if len(self._former) > STRANGERS_MAX // 2:
+            oldest = next(iter(self._former))
+            del self._former[oldest]
+            self._strangers.pop(oldest, None)
 
     # -- lists -----------------------------------------------------------------------------------
 
@@ -375,7 +381,7 @@ class Gate:
                     self._list(origin, lo, hi)
         for member in _ids(fields[11]):
             if member != self._own and member not in self._proven:
-                peer = self._others.get(member) or Peer(now)
+                peer = self._known(member) or Peer(now)
                 if not peer.final:
                     self._prove(member, peer, now)
 

@@ -249,9 +249,7 @@ class SealedCodec(Codec):
             covered = b"%b%c%b" % (data[:3], flags & ~RELAYED, data[4:end])
         else:
             covered = data[:end]
-        hasher = self._hash.copy()
-        hasher.update(covered)
-        if not equal_bytes(hasher.digest(), data[end:]):
+        if not equal_bytes(self._tag(covered), data[end:]):
             return "tag"
         return kind & 0x0F, flags, sender, seq, wall
 
