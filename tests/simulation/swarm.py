@@ -48,10 +48,10 @@ FAULTS = (
     "mutation",
     "forger",
     "replay",
-    "yesterday",
     "renames",
     "parts",
     "confirmations",
+    "yesterday",  # of sealed days alone
 )
 
 

@@ -137,9 +137,7 @@ class Entrance:
         if kind == DATA:
             held = self._log.history.get((sender, seq))
             if held is not None and self._codec.same(held.datagram, data):
-                stream = self._log.streams.get(sender)
-                if stream is not None and stream.knows(seq):
-                    return self._marked((*header, ()), direct)
+                return self._marked((*header, ()), direct)
             if not self.gate.admits(sender, seq):
                 return self.gate.wait(sender, seq, (data, header, direct), now)
             return self._marked(self._codec.read(data, header), direct)
@@ -179,7 +177,7 @@ class Entrance:
         if not (small or always or solicits):
             if self._rng.random() * members < GREETED_MEMBERS_MAX:
                 self._late = min(self._late, now + 1.0 + self._rng.random())
-        elif not self._may_answer(now):
+        elif not self.may_answer(now):
             if small:
                 self._late = min(self._late, self._bucket.when())
         else:
@@ -188,7 +186,7 @@ class Entrance:
             if small or always:
                 self._confirm.answer(now + answer_window(members) * self._rng.random())
 
-    def _may_answer(self, now: float) -> bool:
+    def may_answer(self, now: float) -> bool:
         """Whether an answer is due already, or there is a token for one."""
         return self._confirm.answer_due < NEVER or self._bucket.take(now)
 
@@ -228,7 +226,7 @@ class Entrance:
         if self._late <= now:
             self._late = NEVER
             if gate.has_strangers(now):
-                if self._may_answer(now):
+                if self.may_answer(now):
                     self._confirm.answer(now)
                 else:
                     self._late = self._bucket.when()

@@ -101,8 +101,8 @@ class Gate:
     """
 
     __slots__ = (
-        "_former", "_fresh", "_listed", "_others", "_own", "_proven", "_strangers", "_unheard",
-        "_waiting", "admitted", "released", "vain",
+        "_former", "_listed", "_others", "_own", "_proven", "_unheard", "_waiting", "admitted",
+        "fresh", "released", "strangers", "vain",
     )  # fmt: skip
 
     def __init__(self, own: bytes) -> None:
@@ -111,8 +111,8 @@ class Gate:
         self._former: dict[bytes, Peer] = {}  # that were proven before; the newest last
         self._others: dict[bytes, Peer] = {}  # that never were; the order is that of meeting
         self._unheard: dict[bytes, float] = {}  # proven by a list alone, since when
-        self._fresh: dict[bytes, int] = {}  # members to be named, and how often still
-        self._strangers: dict[bytes, float] = {}  # to be named, since when; the newest last
+        self.fresh: dict[bytes, int] = {}  # members to be named, and how often still
+        self.strangers: dict[bytes, float] = {}  # to be named, since when; the newest last
         self._listed: dict[bytes, list[tuple[int, int]]] = {}  # the newest span last
         self._waiting: dict[Key, tuple[float, Any]] = {}  # DATA, the oldest first
         self.admitted = False
@@ -149,7 +149,7 @@ class Gate:
                 return REPLAYED
             peer.heard = now
             if self.names_me_stranger(fields):
-                self._fresh[sender] = max(1, self._fresh.get(sender, 0))
+                self.fresh[sender] = max(1, self.fresh.get(sender, 0))
         else:
             peer = self._meet(sender, now)
             names_me = self.names_me(fields)
@@ -159,8 +159,8 @@ class Gate:
                 peer.once(counter)
                 peer.heard = now
                 peer.kept = kept, now
-                self._strangers.pop(sender, None)
-                self._strangers[sender] = now
+                self.strangers.pop(sender, None)
+                self.strangers[sender] = now
                 return UNPROVEN
             # It may have overtaken a later one that does not name me, which is taken in then.
             newest = peer.rises(counter)
@@ -189,7 +189,7 @@ class Gate:
             verdict = TAKEN
         peer.final = True
         peer.kept = None
-        self._strangers.pop(sender, None)
+        self.strangers.pop(sender, None)
         return verdict
 
     def nack(self, sender: bytes, counter: int, fields: Fields, now: float) -> str:
@@ -259,25 +259,25 @@ class Gate:
 
     def names(self, now: float) -> tuple[list[bytes], list[bytes]]:
         """(strangers, members) to be named in the SESSION that is sent now."""
-        members = list(self._fresh)[:NAMES_MAX]
+        members = list(self.fresh)[:NAMES_MAX]
         for member in members:
-            self._fresh[member] -= 1
-            if not self._fresh[member]:
-                del self._fresh[member]
+            self.fresh[member] -= 1
+            if not self.fresh[member]:
+                del self.fresh[member]
         strangers: list[bytes] = []
-        for stranger in reversed(list(self._strangers)):
-            if now > self._strangers[stranger] + STRANGER_S:
+        for stranger in reversed(list(self.strangers)):
+            if now > self.strangers[stranger] + STRANGER_S:
                 break
             if len(strangers) + len(members) == NAMES_MAX:
                 return strangers, members
             strangers.append(stranger)
-            del self._strangers[stranger]
-        self._strangers.clear()  # what is left is too old
+            del self.strangers[stranger]
+        self.strangers.clear()  # what is left is too old
         return strangers, members
 
     def has_strangers(self, now: float) -> bool:
         """Whether the next SESSION would name a stranger."""
-        newest = next(reversed(self._strangers.values()), -NEVER)
+        newest = next(reversed(self.strangers.values()), -NEVER)
         return now <= newest + STRANGER_S
 
     # -- members come and go ---------------------------------------------------------------------
@@ -329,18 +329,18 @@ class Gate:
             if len(self._others) > STRANGERS_MAX // 2:
                 oldest = next(iter(self._others))
                 del self._others[oldest]
-                self._strangers.pop(oldest, None)
+                self.strangers.pop(oldest, None)
         return peer
 
     def _prove(self, sender: bytes, peer: Peer, now: float) -> None:
         self._others.pop(sender, None)
         self._former.pop(sender, None)
-        self._strangers.pop(sender, None)
+        self.strangers.pop(sender, None)
         if len(self._proven) >= MEMBERS_MAX:
             oldest = next(iter(self._unheard), None) or next(iter(self._proven))
             self._cease(oldest, self._proven[oldest])
         self._proven[sender] = peer
-        self._fresh[sender] = NAMED_TIMES
+        self.fresh[sender] = NAMED_TIMES
         self.admitted = True
         if peer.kept is not None:
             self.released.append(peer.kept)
@@ -351,14 +351,14 @@ class Gate:
     def _cease(self, sender: bytes, peer: Peer) -> None:
         """`sender` is not proven any more; its counters stay known."""
         del self._proven[sender]
-        self._fresh.pop(sender, None)
+        self.fresh.pop(sender, None)
         self._unheard.pop(sender, None)
         peer.floor = peer.counter
         self._former[sender] = peer
         if len(self._former) > STRANGERS_MAX // 2:
             oldest = next(iter(self._former))
             del self._former[oldest]
-            self._strangers.pop(oldest, None)
+            self.strangers.pop(oldest, None)
 
     # -- lists -----------------------------------------------------------------------------------
 
