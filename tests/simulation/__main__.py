@@ -101,20 +101,23 @@ def _rooms(options: argparse.Namespace) -> int:
 
 def _swarm(options: argparse.Namespace) -> int:
     seeds = range(options.seed, options.seed + options.swarm)
+    live = swarm.run_sealed if options.sealed else swarm.run
     if options.trace:
-        outcome = swarm.run(options.seed, print)
+        outcome = live(options.seed, print)
         print(outcome)
         return int(bool(outcome.failure))
     failed, slowest, orphans = 0, (-1.0, 0), 0
     strange: list[int] = []  # seeds in which a message of an invented member went astray
-    for outcome in parallel(swarm.run, seeds, options.jobs):
+    for outcome in parallel(live, seeds, options.jobs):
         if outcome.strange:
             strange.append(outcome.seed)
         if outcome.failure:
             failed += 1
             print(
                 f"seed={outcome.seed} FAILED {outcome.failure}\n"
-                f"  python3 -m tests.simulation --swarm 1 --seed {outcome.seed} --trace",
+                f"  python3 -m tests.simulation --swarm 1 --seed {outcome.seed} --trace"
+                + " --sealed"
+                * options.sealed,
                 flush=True,
             )
         elif outcome.orphaned:

@@ -40,10 +40,15 @@ class SealedPlace(str):
         return blake2b(message, digest_size=size, key=subkey).digest()
 
 
+def key_id_of(room_key: bytes) -> bytes:
+    found = blake2b(b"id", digest_size=32, key=room_key).digest()[:2]
+    return found if any(found) else b"\0\1"
+
+
 def _sealed(
     place: SealedPlace, kind: int, sender: bytes, seq: int, body: bytes, wall: int, flags: int
 ) -> bytes:
-    key_id = int.from_bytes(blake2b(b"id", digest_size=32, key=place.key).digest()[:2], "big") or 1
+    key_id = int.from_bytes(key_id_of(place.key), "big")
     length = 8 + len(body)
     header = _HEADER.pack(0xF545, 0x10 | kind, flags & 8 | 2, key_id, length, sender, seq, wall)
     nonce = place.hashed("siv", 16, header + body)[:8]

@@ -148,8 +148,9 @@ class Confirm:
             self.answer_due = start + answer_window(members) * self._rng.random()
 
     def answer(self, due: float) -> None:
-        """Answer somebody at `due`, who did not ask."""
-        self.answer_due = min(self.answer_due, due)
+        """Answer somebody who did not ask, at `due` or when an answer is due already."""
+        if self.answer_due == NEVER:
+            self.answer_due = due
 
     def probed(self, asker: bytes, nonce: int, sent: int, now: float, members: int) -> bool:
         """A PROBE asks who hears it: each nonce is answered once, as an ask of a stranger.

@@ -16,8 +16,8 @@ whom I do not know yet: so it is answered by a SESSION, which names it.
       its list not                                                   later, if a stranger is left
     names me a stranger  answered                                  answered
 
-Unless an answer is due already, each of these takes a token; without one the answer goes with the
-next SESSION, which a small room sends within STRANGERS_ANSWER_S.
+Unless an answer is due already, each of these takes a token. Without one the answer goes with the
+next SESSION; in a small room that is sent as soon as there is a token.
 """
 
 from __future__ import annotations
@@ -31,7 +31,6 @@ from evloop.room.reliable.limits import (
     REPEATED_MAX,
     REPEATED_MIN,
     REPEATED_TOLD_S,
-    STRANGERS_ANSWER_S,
     STRANGERS_ANSWERS_BURST,
     STRANGERS_ANSWERS_PER_S,
 )
@@ -138,9 +137,7 @@ class Entrance:
         if kind == DATA:
             held = self._log.history.get((sender, seq))
             if held is not None and self._codec.same(held.datagram, data):
-                stream = self._log.streams.get(sender)
-                if stream is not None and stream.knows(seq):
-                    return self._marked((*header, ()), direct)
+                return self._marked((*header, ()), direct)
             if not self.gate.admits(sender, seq):
                 return self.gate.wait(sender, seq, (data, header, direct), now)
             return self._marked(self._codec.read(data, header), direct)
@@ -177,16 +174,21 @@ class Entrance:
     def _answer(self, solicits: bool, always: bool, now: float) -> None:
         members = self._presence.size()
         small = members <= GREETED_MEMBERS_MAX
-        if self._confirm.answer_due == NEVER and not self._bucket.take(now):
+        if not (small or always or solicits):
+            if self._rng.random() * members < GREETED_MEMBERS_MAX:
+                self._late = min(self._late, now + 1.0 + self._rng.random())
+        elif not self.may_answer(now):
             if small:
-                self._late = min(self._late, now + STRANGERS_ANSWER_S * self._rng.random())
-            return
-        if solicits:
-            self._announcer.heard_other(0, False, False, now)
-        if small or always:
-            self._confirm.answer(now + answer_window(members) * self._rng.random())
-        elif not solicits and self._rng.random() * members < GREETED_MEMBERS_MAX:
-            self._late = min(self._late, now + 1.0 + self._rng.random())
+                self._late = min(self._late, self._bucket.when())
+        else:
+            if solicits:
+                self._announcer.heard_other(0, False, False, now)
+            if small or always:
+                self._confirm.answer(now + answer_window(members) * self._rng.random())
+
+    def may_answer(self, now: float) -> bool:
+        """Whether an answer is due already, or there is a token for one."""
+        return self._confirm.answer_due < NEVER or self._bucket.take(now)
 
     def tail(self, now: float) -> bytes:
         """What the SESSION that is sent now ends with."""
@@ -224,7 +226,10 @@ class Entrance:
         if self._late <= now:
             self._late = NEVER
             if gate.has_strangers(now):
-                self._confirm.answer(now)
+                if self.may_answer(now):
+                    self._confirm.answer(now)
+                else:
+                    self._late = self._bucket.when()
 
     def _in_vain(self, now: float) -> None:
         """What waited in vain is dropped. When that is much, somebody repeats a recording."""

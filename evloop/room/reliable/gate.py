@@ -101,17 +101,18 @@ class Gate:
     """
 
     __slots__ = (
-        "_fresh", "_listed", "_others", "_own", "_proven", "_strangers", "_unheard", "_waiting",
-        "admitted", "released", "vain",
+        "_former", "_listed", "_others", "_own", "_proven", "_unheard", "_waiting", "admitted",
+        "fresh", "released", "strangers", "vain",
     )  # fmt: skip
 
     def __init__(self, own: bytes) -> None:
         self._own = own
         self._proven: dict[bytes, Peer] = {}
-        self._others: dict[bytes, Peer] = {}  # the order is that of meeting
+        self._former: dict[bytes, Peer] = {}  # that were proven before; the newest last
+        self._others: dict[bytes, Peer] = {}  # that never were; the order is that of meeting
         self._unheard: dict[bytes, float] = {}  # proven by a list alone, since when
-        self._fresh: dict[bytes, int] = {}  # members to be named, and how often still
-        self._strangers: dict[bytes, float] = {}  # to be named, since when; the newest last
+        self.fresh: dict[bytes, int] = {}  # members to be named, and how often still
+        self.strangers: dict[bytes, float] = {}  # to be named, since when; the newest last
         self._listed: dict[bytes, list[tuple[int, int]]] = {}  # the newest span last
         self._waiting: dict[Key, tuple[float, Any]] = {}  # DATA, the oldest first
         self.admitted = False
@@ -148,7 +149,7 @@ class Gate:
                 return REPLAYED
             peer.heard = now
             if self.names_me_stranger(fields):
-                self._fresh[sender] = max(1, self._fresh.get(sender, 0))
+                self.fresh[sender] = max(1, self.fresh.get(sender, 0))
         else:
             peer = self._meet(sender, now)
             names_me = self.names_me(fields)
@@ -158,8 +159,8 @@ class Gate:
                 peer.once(counter)
                 peer.heard = now
                 peer.kept = kept, now
-                self._strangers.pop(sender, None)
-                self._strangers[sender] = now
+                self.strangers.pop(sender, None)
+                self.strangers[sender] = now
                 return UNPROVEN
             # It may have overtaken a later one that does not name me, which is taken in then.
             newest = peer.rises(counter)
@@ -188,7 +189,7 @@ class Gate:
             verdict = TAKEN
         peer.final = True
         peer.kept = None
-        self._strangers.pop(sender, None)
+        self.strangers.pop(sender, None)
         return verdict
 
     def nack(self, sender: bytes, counter: int, fields: Fields, now: float) -> str:
@@ -258,25 +259,25 @@ class Gate:
 
     def names(self, now: float) -> tuple[list[bytes], list[bytes]]:
         """(strangers, members) to be named in the SESSION that is sent now."""
-        members = list(self._fresh)[:NAMES_MAX]
+        members = list(self.fresh)[:NAMES_MAX]
         for member in members:
-            self._fresh[member] -= 1
-            if not self._fresh[member]:
-                del self._fresh[member]
+            self.fresh[member] -= 1
+            if not self.fresh[member]:
+                del self.fresh[member]
         strangers: list[bytes] = []
-        for stranger in reversed(list(self._strangers)):
-            if now > self._strangers[stranger] + STRANGER_S:
+        for stranger in reversed(list(self.strangers)):
+            if now > self.strangers[stranger] + STRANGER_S:
                 break
             if len(strangers) + len(members) == NAMES_MAX:
                 return strangers, members
             strangers.append(stranger)
-            del self._strangers[stranger]
-        self._strangers.clear()  # what is left is too old
+            del self.strangers[stranger]
+        self.strangers.clear()  # what is left is too old
         return strangers, members
 
     def has_strangers(self, now: float) -> bool:
         """Whether the next SESSION would name a stranger."""
-        newest = next(reversed(self._strangers.values()), -NEVER)
+        newest = next(reversed(self.strangers.values()), -NEVER)
         return now <= newest + STRANGER_S
 
     # -- members come and go ---------------------------------------------------------------------
@@ -308,36 +309,38 @@ class Gate:
         return {
             "proven": len(self._proven),
             "strangers": len(self._others),
+            "former": len(self._former),
             "listed": len(self._listed),
             "waiting": len(self._waiting),
         }
 
+    def _known(self, sender: bytes) -> Peer | None:
+        return self._former.get(sender) or self._others.get(sender)
+
     def _meet(self, sender: bytes, now: float) -> Peer:
-        """The record of a sender that is not proven."""
-        peer = self._others.get(sender)
+        """The record of a sender that is not proven.
+
+        Those that were proven have a table of their own: what a stranger replays cannot make me
+        forget how far a member had come.
+        """
+        peer = self._known(sender)
         if peer is None:
             peer = self._others[sender] = Peer(now)
-            self._forget_one()
+            if len(self._others) > STRANGERS_MAX // 2:
+                oldest = next(iter(self._others))
+                del self._others[oldest]
+                self.strangers.pop(oldest, None)
         return peer
-
-    def _forget_one(self) -> None:
-        """Make room: of those never proven the oldest, else the oldest. What a stranger replays can
-        thus not make me forget how far a member had come."""
-        others = self._others
-        if len(others) > STRANGERS_MAX:
-            never = (one for one, peer in others.items() if peer.floor < 0 and not peer.final)
-            oldest = next(never, None) or next(iter(others))
-            del others[oldest]
-            self._strangers.pop(oldest, None)
 
     def _prove(self, sender: bytes, peer: Peer, now: float) -> None:
         self._others.pop(sender, None)
-        self._strangers.pop(sender, None)
+        self._former.pop(sender, None)
+        self.strangers.pop(sender, None)
         if len(self._proven) >= MEMBERS_MAX:
             oldest = next(iter(self._unheard), None) or next(iter(self._proven))
             self._cease(oldest, self._proven[oldest])
         self._proven[sender] = peer
-        self._fresh[sender] = NAMED_TIMES
+        self.fresh[sender] = NAMED_TIMES
         self.admitted = True
         if peer.kept is not None:
             self.released.append(peer.kept)
@@ -348,11 +351,14 @@ class Gate:
     def _cease(self, sender: bytes, peer: Peer) -> None:
         """`sender` is not proven any more; its counters stay known."""
         del self._proven[sender]
-        self._fresh.pop(sender, None)
+        self.fresh.pop(sender, None)
         self._unheard.pop(sender, None)
         peer.floor = peer.counter
-        self._others[sender] = peer
-        self._forget_one()
+        self._former[sender] = peer
+        if len(self._former) > STRANGERS_MAX // 2:
+            oldest = next(iter(self._former))
+            del self._former[oldest]
+            self.strangers.pop(oldest, None)
 
     # -- lists -----------------------------------------------------------------------------------
 
@@ -375,7 +381,7 @@ class Gate:
                     self._list(origin, lo, hi)
         for member in _ids(fields[11]):
             if member != self._own and member not in self._proven:
-                peer = self._others.get(member) or Peer(now)
+                peer = self._known(member) or Peer(now)
                 if not peer.final:
                     self._prove(member, peer, now)
 

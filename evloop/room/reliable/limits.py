@@ -35,11 +35,11 @@ SPANS_MAX = 4  # ranges of one sender that proven members list, where they do no
 WAITING_MAX = 64  # DATA of strangers that wait for proof: 77 kB
 STRANGER_S = 10.0  # they wait so long, and a stranger is named so long after its last word
 REPLAY_WINDOW = 64  # counters below the highest that a NACK may have
-STRANGERS_ANSWERS_PER_S, STRANGERS_ANSWERS_BURST = 2.0, 10.0  # SESSIONs sent because of strangers
+# SESSIONs sent because of strangers: who finds no token is answered within half a second.
+STRANGERS_ANSWERS_PER_S, STRANGERS_ANSWERS_BURST = 2.0, 10.0
 REPEATED_MIN = 16  # DATA that waited in vain within
 REPEATED_TOLD_S = 60.0  # this are no accident: it is told, once
 REPEATED_MAX = 1_024  # of these are told apart
-STRANGERS_ANSWER_S = 2.0  # without a token a small room answers a stranger so late at most
 WINDOW_MESSAGES = 1_024  # held ahead of a gap, for each sender
 SENDERS_MAX = 1_024  # sender records of a room
 SENDER_KEPT_S = 600.0  # a record of a member of standing that spoke so lately makes no room

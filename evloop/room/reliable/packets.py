@@ -187,9 +187,9 @@ class Codec:
         """The same datagram with the tag of the place of now; nothing else in it changes."""
         untagged = datagram[:-TAG_BYTES]
         covered = b"%b%c%b" % (untagged[:3], untagged[3] & UNDER_TAG, untagged[4:])
-        return untagged + self._tag(covered)
+        return untagged + self.tag_of(covered)
 
-    def _tag(self, covered: bytes) -> bytes:
+    def tag_of(self, covered: bytes) -> bytes:
         hasher = self._hash.copy()  # the place is hashed once a room, not once a datagram
         hasher.update(covered)
         return hasher.digest()
@@ -209,7 +209,7 @@ class Codec:
             wall & 0xFFFFFFFF,
         )
         datagram = head + body
-        datagram += self._tag(datagram)
+        datagram += self.tag_of(datagram)
         return datagram if flags == flags & UNDER_TAG else as_copy(datagram, flags >> 4)
 
     # How a copy and a repair are made depends on what the tag covers.

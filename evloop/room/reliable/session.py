@@ -66,6 +66,8 @@ if TYPE_CHECKING:
     from evloop.room.reliable.packets import Datagram, Fields, Packet
 
 
+SIGNS_OF_LIFE = (NEW,)  # verdicts on DATA by which its sender is there: a copy may be an echo
+
 _COUNTERS = (
     "sent", "copies_sent", "repairs_sent", "bulk_sent", "nacks_sent", "sessions_sent", "byes_sent",
     "bytes_sent", "received", "duplicates",
@@ -349,7 +351,10 @@ class RoomSession:
             if member is not None and flags >> 4 and member.standing(now):
                 self._loss.stands(sender)
         key = sender, seq
-        verdict = self.message_log.receive(packet, data, now)
+        # Without fields it is a copy of what is held: a sealed room does not read those again.
+        verdict = self.message_log.receive(packet, data, now) if fields else OLD
+        if member is not None and verdict in SIGNS_OF_LIFE:
+            member.heard = now
         if verdict in (NEW, LATE, OLD):
             if relayed:
                 self._repaired(key, flags, now)
@@ -361,8 +366,6 @@ class RoomSession:
             self._stale = True
             self._counts["received"] += 1
             if not relayed:
-                if member is not None and verdict == NEW:  # a copy may be somebody's echo
-                    member.heard = now
                 self.asker.announced(flags >> 4, now)
             if verdict == NEW:
                 self.asker.came(self.message_log.streams[sender], seq, relayed, now)
