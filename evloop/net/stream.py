@@ -198,6 +198,7 @@ class Stream(Watched):
         """From now on something in the queue is owed: whoever does not read it in time is gone."""
         self._loose = False
         if self._unacknowledged >= 0:
+            self._unacknowledged = unacknowledged(self.fileobj)  # what counts is progress from now
             self._hub.unsent.start(self)
 
     def replace(self, place: int, frames: bytes) -> None:
