@@ -22,7 +22,7 @@ from evloop.daemon.relayed_room import FRAME, GRANT, RATE
 from evloop.directory.relay_frames import parse_down, room_frame
 from evloop.net.stream import CLOSED, OPEN
 from evloop.net.tcp import unacknowledged
-from tests.daemon.test_relay import X, Y, Z, data, enter
+from tests.daemon.test_relay import NAME, X, Y, Z, data, enter
 from tests.support.live import Caller, House, request
 from tests.support.tls_files import Files
 
@@ -37,7 +37,7 @@ def house() -> Iterator[House]:
     assert relay_of is not None
     house.dispatcher.relay = relay_of()
     house.dispatcher.relay.legs_max = 0
-    house.call(house.caller(), "makeroom", name="lab")
+    house.call(house.caller(), "makeroom", name=NAME)
     yield house
     house.close()
 
@@ -307,7 +307,7 @@ def test_the_same_by_tls(tmp_path: Any) -> None:
         callers = [TlsCaller(house.address, files.ca) for _ in range(3)]
         house.callers += callers
         talker, reader, sleeper = callers
-        house.call(talker, "makeroom", name="lab")
+        house.call(talker, "makeroom", name=NAME)
         for caller, sender in zip(callers, (X, Y, Z)):
             handle = enter(house, caller, sender, "full")["handle"]
         for number in range(15 * 40):
