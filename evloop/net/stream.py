@@ -189,6 +189,12 @@ class Stream(Watched):
     def send_loose(self, frames: bytes) -> None:
         """Queue frames that nobody waits for: as `send`, but a peer that does not read them is not
         cut off for that. The caller keeps the queue short."""
+        if not self.queued and not self._out and self.state <= CLOSING:  # as nearly always
+            self._loose = True
+            self._out = [frames]
+            self._hub.dirty.append(self)
+            self.queued = len(frames)
+            return
         waits = self.queued and not self._loose
         self._loose = False
         self.send(frames)
