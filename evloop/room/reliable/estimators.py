@@ -34,6 +34,7 @@ from evloop.room.reliable.limits import (
     DELAY_S_MIN,
     DELAY_S_START,
     ECHOES_AWAITED_MAX,
+    LOSS_APART,
     LOSS_ASSUMED,
     LOSS_DOUBT,
     LOSS_DOUBT_SAMPLES,
@@ -53,6 +54,7 @@ from evloop.room.reliable.packets import NOBODY
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from random import Random
 
     from evloop.room.reliable.membership import Member
@@ -292,12 +294,15 @@ class LossMeter:
             if missed:
                 self._count(key[0], 0, missed)
 
-    def percent(self, now: float, others: float | None = None) -> int:
+    def percent(
+        self, now: float, others: Callable[[float], float | None] | None = None
+    ) -> int:
         """Loss in percent, or LOSS_UNKNOWN.
 
         Fractions below 0.7 are rounded down: at 1 % loss, rounding to the nearest calls for more
-        copies than the misses are worth. `others`, the mean of what they tell, steadies the
-        figure: in a large room the number of copies follows the member that is furthest off.
+        copies than the misses are worth. `others` says of my loss what those lose on average that
+        lose alike. That steadies the figure: in a large room the number of copies follows the
+        member that is furthest off.
         """
         self._expire(now)
         accounts = list(self._members.by_sender.values())
@@ -310,10 +315,18 @@ class LossMeter:
         total = seen + lost
         if total < LOSS_SAMPLES_MIN:
             return LOSS_UNKNOWN
-        if others is not None:
-            lost += LOSS_PRIOR_SAMPLES * others
+        alike = others(100 * lost / total) if others is not None else None
+        if alike is not None:
+            lost += LOSS_PRIOR_SAMPLES * alike
             total += LOSS_PRIOR_SAMPLES
         return int(100 * lost / total + 0.3)
+
+
+def wet_from(losses: dict[int, int]) -> float:
+    """The loss in percent from which members count as those that lose: a quarter of what the worst
+    tells, when that is LOSS_APART or more; 0 when all lose alike. `losses`: as for `copies`."""
+    worst = max([percent for percent, members in losses.items() if members], default=0)
+    return worst / 4 if worst >= LOSS_APART else 0.0
 
 
 def copies(
@@ -322,9 +335,9 @@ def copies(
     """How many unasked copies of a DATA to send.
 
     `losses`: how many members tell that they lose so many percent; `own`: what I lose. With r
-    copies a member that loses p misses all with p^(r+1); the aim for the mean over the members is
-    m. The smallest r that reaches it, or one less with the probability that makes the expected
-    mean m. The quarter that tells most may be liars: it gets no more than COPIES_DOUBTED copies
+    copies a member that loses p misses all with p^(r+1); the aim for the mean over the members that
+    lose (`wet_from`) is m: who loses nothing must not double the misses of the others. The smallest
+    r that reaches it, or one less with the probability that makes the expected mean m. The quarter that tells most may be liars: it gets no more than COPIES_DOUBTED copies
     beyond those that the others call for.
     """
     if not any(losses.values()):
@@ -343,6 +356,8 @@ def copies(
 
 def _extra(losses: dict[int, int], aim: float, most: int) -> tuple[int, float, float]:
     """(how many copies, the mean miss with one less, and with these)."""
+    least = wet_from(losses)
+    losses = {percent: n for percent, n in losses.items() if percent >= least}
     known = sum(losses.values())
     worse = 1.0
     for extra in range(most + 1):

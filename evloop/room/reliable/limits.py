@@ -131,6 +131,7 @@ LOSS_SAMPLES_MAX = 512  # then both counts are halved: about twenty seconds of a
 LOSS_SAMPLES_MIN = 48  # with fewer the loss is unknown: in a large room the worst guess counts
 LOSS_UNKNOWN = 255  # percent, on the wire: too few samples to tell
 LOSS_BEYOND_MEDIAN = 5  # percent beyond twice the median: one member counts with no more
+LOSS_APART = 20  # percent: who tells so much and more is not like those that tell a quarter of it
 LOSS_ASSUMED = 30  # percent, while nobody has told any
 LOSS_PRIOR_SAMPLES = 48  # what the others tell weighs as much as so many samples of mine
 LOSS_SHARE_MIN = 48.0  # samples that any sender may have in the window
