@@ -1,4 +1,4 @@
-"""A room whose members are not all alike: some on a lossy group, some reached by a way of their own.
+"""A room whose members are not alike: some on a lossy group, some reached by a way of their own.
 
 The simplest model of roads: a member with a `way` (seconds) is joined to the group by a point that
 hears and says everything for it without loss, as a relay does, and the way there and back takes so
