@@ -30,6 +30,7 @@ PLACES_OF_A_NAME = 64  # that a room without an address tries: part of the proto
 PLACE_DRAWS_MAX = 64  # random draws after these, among 3 * 10^8; nearly always one is enough
 
 RELAY_DATAGRAM_BYTES_MAX = 2_048  # carried by a frame: so much is read of one, too (net/limits)
+RELAY_UNSENT_BYTES_MAX = 65_536  # that wait in a client: more would be old when it came
 BOUND_TOLD_MAX = 64  # members that hang on the relay, told to one who enters: 1.2 kB
 
 assert 10**ID_DIGITS <= INTEGER_MAX
