@@ -2,33 +2,33 @@
 
 from __future__ import annotations
 
+from statistics import median
+
 import pytest
 
-from tests.simulation.legs import Legged, measure
+from tests.simulation.legs import measure
 
 WET, DRY, FAR = (0.0, 0.3), (0.0, 0.0), (0.03, 0.0)
 
 
-def _mixed(seen: Legged) -> None:
+def _mixed(seeds: range, messages: int) -> None:
     """The goals of 10 group members at 30 % loss and 10 relayed ones, 30 ms each way."""
-    assert seen.undelivered == 0
-    assert seen.p99["gg"] <= 0.080
-    assert seen.p99["rg"] <= 0.100
-    assert seen.p99["gr"] <= 0.040
-    assert seen.p99["rr"] <= 0.075
-    assert seen.nack <= 0.3
-    assert seen.session <= 4
-    assert seen.size <= 2_000
+    all_seen = [measure([WET] * 10 + [FAR] * 10, seed, messages) for seed in seeds]
+    assert not any(seen.undelivered for seen in all_seen)
+    for road, most in (("gg", 0.080), ("rg", 0.100), ("gr", 0.040), ("rr", 0.075)):
+        assert median(seen.p99[road] for seen in all_seen) <= most
+    assert median(seen.nack for seen in all_seen) <= 0.3
+    assert median(seen.session for seen in all_seen) <= 4
+    assert median(seen.size for seen in all_seen) <= 2_000
 
 
 def test_group_members_and_relayed_ones() -> None:
-    _mixed(measure([WET] * 10 + [FAR] * 10, 1, messages=150))
+    _mixed(range(1, 2), messages=150)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(2, 6))
-def test_group_members_and_relayed_ones_at_length(seed: int) -> None:
-    _mixed(measure([WET] * 10 + [FAR] * 10, seed))
+def test_group_members_and_relayed_ones_at_length() -> None:
+    _mixed(range(2, 7), messages=250)
 
 
 def test_who_loses_nothing_does_not_slow_those_who_do() -> None:
