@@ -41,6 +41,7 @@ STEADY_S = 60.0  # all must be well for so long before we step off again
 MISSES_MAX = 8  # in a row by the relay alone: of 30 % loss that happens once in 15,000
 HEARD_S, HEARD_INTERVALS = 25.0, 4  # who heard us so lately hears us: 0.8 % of silence at 30 % loss
 RECENT_S, RECENT_INTERVALS = 30.0, 5  # whom the relay brought so lately must be heard, too
+BOUND_TOLD_S = 28.0  # who hangs on the relay is known to the directory after 25 s, and then told
 LEG_TRUSTED_S = 30.0  # heard by itself so lately, a sender is heard by the directory's leg as well
 QUIET_S_MIN, QUIET_S_MAX = 20.0, 60.0  # nobody heard for so long is a reason to doubt
 SENDERS_S, SENDERS_INTERVALS = 60.0, 10  # and so is who was not heard in that: 30 % loss to the 10
