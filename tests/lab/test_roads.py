@@ -187,6 +187,7 @@ def test_a_room_by_the_directory_alone(lab: Flat, crew: Crew) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_five_hosts_of_which_none_hears_another(lab: Flat, crew: Crew) -> None:
     """Every port of the bridge is isolated but the directory's: 300 messages, the same at all."""
     for _ in range(5):
@@ -206,9 +207,10 @@ def test_five_hosts_of_which_none_hears_another(lab: Flat, crew: Crew) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_guests_kept_apart_and_a_directory_that_all_can_reach(lab: Flat, crew: Crew) -> None:
     """Ordinary guest Wi-Fi: two guests and two sound hosts; the directory's leg repeats everybody
-    to everybody, and fools nobody: no line is lost in two minutes."""
+    to everybody, and fools nobody: no line is lost."""
     for _ in range(4):
         lab.add_host()
     house = House(lab, crew)
@@ -216,7 +218,7 @@ def test_guests_kept_apart_and_a_directory_that_all_can_reach(lab: Flat, crew: C
     for number, name in enumerate(("guest", "other", "sound", "well"), 2):
         house.enter(number, name)
     house.entered()
-    talk = conversation(house.people, 240, 2.0, seed=2)
+    talk = conversation(house.people, 120, 2.0, seed=2)
     type_at(crew, talk)
     house.everywhere([text for _, _, text in talk])
     house.on_roads({"guest": "full", "other": "full", "sound": "off", "well": "off"}, 20.0)
@@ -226,6 +228,7 @@ def test_guests_kept_apart_and_a_directory_that_all_can_reach(lab: Flat, crew: C
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_each_is_on_the_road_that_it_needs(lab: Flat, crew: Crew) -> None:
     """One isolated, one deaf, one mute, three sound, 30 % loss at each; the deaf one heals."""
     for _ in range(6):
@@ -264,6 +267,7 @@ def test_each_is_on_the_road_that_it_needs(lab: Flat, crew: Crew) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_a_directory_in_a_container(lab: Flat, crew: Crew) -> None:
     """It has no multicast at all: it carries a room of members who do not hear each other, and
     one of members who do goes on as it is."""
@@ -283,6 +287,7 @@ def test_a_directory_in_a_container(lab: Flat, crew: Crew) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_the_directory_dies_in_mid_talk(lab: Flat, crew: Crew) -> None:
     """Killed, and back after 2.5 s: what carried members said meanwhile arrives."""
     for _ in range(3):
