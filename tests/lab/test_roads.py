@@ -29,7 +29,7 @@ class House:
 
     def __init__(self, lab: Flat, crew: Crew, *options: str, port: int = 44444) -> None:
         self.lab, self.crew = lab, crew
-        self.options = options
+        self.options = ("--interface", "eth0", *options)
         self.place = f"{lab.address(1)}:{port}"
         self.server = self.start()
         self.make()
