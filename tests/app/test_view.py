@@ -319,7 +319,7 @@ def test_each_road_is_told(
 ) -> None:
     entered(world)
     world.hear(("joined", BOB, "Bob"), ("joined", EVE, "Eve"))
-    world.chat.room.session.present += [(BOB, "Bob", 1.0), (EVE, "Eve", 1.0)]
+    world.room.session.present += [(BOB, "Bob", 1.0), (EVE, "Eve", 1.0)]
     world.hear(("road", road, senders, why))
     assert any(sentence in note for note in world.frontend.notes)
 
