@@ -40,6 +40,7 @@ PROBING_S = 12.0  # nothing is decided before: two words of everybody
 STEADY_S = 60.0  # all must be well for so long before we step off again
 MISSES_MAX = 8  # in a row by the relay alone: of 30 % loss that happens once in 15,000
 HEARD_S, HEARD_INTERVALS = 25.0, 4  # who heard us so lately hears us: 0.8 % of silence at 30 % loss
+HEARD_LAPSE_S = 20.0  # longer than that not to be heard ends a steady minute: 0.02 % at 30 % loss
 RECENT_S, RECENT_INTERVALS = 30.0, 5  # whom the relay brought so lately must be heard, too
 BOUND_TOLD_S = 28.0  # who hangs on the relay is known to the directory after 25 s, and then told
 LEG_TRUSTED_S = 30.0  # heard by itself so lately, a sender is heard by the directory's leg as well

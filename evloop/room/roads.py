@@ -44,6 +44,7 @@ from evloop.room.limits import (
     DOUBT_AGAIN_S_MAX,
     DOUBT_AGAIN_S_MIN,
     HEARD_INTERVALS,
+    HEARD_LAPSE_S,
     HEARD_S,
     LEG_TRUSTED_S,
     MISSES_MAX,
@@ -342,9 +343,10 @@ class Roads:
             anybody |= there
         return anybody
 
-    def _is_heard(self) -> bool:
+    def _is_heard(self, lapse: float = 0.0) -> bool:
         word = self._word
-        return word is not None and word.heard is not None and word.heard < self._heard_s()
+        heard = None if word is None else word.heard
+        return heard is not None and heard < self._heard_s() + lapse
 
     def _look_while_probing(self, now: float) -> None:
         word = self._word
@@ -364,12 +366,12 @@ class Roads:
 
     def _look_while_carried(self, now: float) -> None:
         """All that is wanted for being off must last."""
-        well = self._is_heard() and (self.state == UP or self._hears(now))
-        if not well:
+        lapse = 0.0 if self._steady == NEVER else HEARD_LAPSE_S  # once begun it takes more
+        if not self._is_heard(lapse) or (self.state == FULL and not self._hears(now)):
             self._steady = NEVER
         elif self._steady == NEVER:
             self._steady = now
-        elif now >= self._steady + STEADY_S:
+        elif now >= self._steady + STEADY_S and self._is_heard():
             self._become(OFF, now)
 
     def _doubt(self, now: float, *, answered: bool) -> None:

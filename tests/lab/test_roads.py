@@ -253,14 +253,14 @@ def test_each_is_on_the_road_that_it_needs(lab: Flat, crew: Crew) -> None:
     for one in house.people[3:]:
         assert one.objects("road") == [], "it need not be carried"
     heal(deaf)
-    more = conversation(house.people, 200, 2.0, seed=4)
+    more = conversation(house.people, 140, 2.0, seed=4)
     numbers = {one.name: len([it for it in talk if it[1] is one]) for one in house.people}
     later = [
         (when, one, f"{one.name} {numbers[one.name] + int(text.split()[1])}")
         for when, one, text in more
     ]
     type_at(crew, later)
-    house.on_roads({**roads, "deaf": "off"}, 60.0)
+    house.on_roads({**roads, "deaf": "off"}, 90.0)
     assert "multicast works here again" in house.people[1].program.err
     house.everywhere([text for _, _, text in (*talk, *later)])
     house.end()

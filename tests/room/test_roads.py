@@ -14,6 +14,7 @@ from evloop.room.limits import (
     BOUND_TOLD_S,
     DOUBT_AGAIN_S_MAX,
     DOUBT_AGAIN_S_MIN,
+    HEARD_LAPSE_S,
     HEARD_S,
     LEG_TRUSTED_S,
     MISSES_MAX,
@@ -393,6 +394,20 @@ def test_the_leg_counts_for_whom_the_group_brought_lately() -> None:
         member.miss(BOB, 1)
         member.roads.came(BOB, False, LEG, member.now)
     assert member.roads.unheard(member.now) == [BOB]
+
+
+@pytest.mark.parametrize("state", [UP, FULL])
+def test_a_steady_minute_outlasts_a_few_lost_probes_but_no_more(state: str) -> None:
+    for heard, then in ((HEARD_S + HEARD_LAPSE_S - 1, OFF), (HEARD_S + HEARD_LAPSE_S, state)):
+        member = in_state(state)
+        member.word["heard"] = 1
+        member.wait(3 * RELAYED_ASK_S, *ALL)
+        member.word["heard"] = heard
+        member.wait(RELAYED_ASK_S, *ALL)
+        assert member.roads.state == state
+        member.word["heard"] = 1
+        member.wait(STEADY_S - 2 * RELAYED_ASK_S, *ALL)
+        assert member.roads.state == then
 
 
 def test_who_left_is_not_unheard_for_ever() -> None:
