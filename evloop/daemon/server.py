@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from evloop.daemon.announcer import DirectoryAnnouncer
+    from evloop.daemon.cluster import Cluster, ClusterStart
     from evloop.daemon.connection import Connection
     from evloop.daemon.console import Console
     from evloop.net.tls import ServerTls
@@ -100,7 +101,13 @@ class Server:
             sentence = f"the limit of {descriptors} open files is too low; see ulimit -n"
             raise SetupError(sentence, FAILED)
         wall = time.time
-        if options.memory:
+        self._cluster_start: ClusterStart | None = None
+        if options.cluster is not None:
+            from evloop.daemon.cluster import ClusterStart  # late: hardly any server has one
+
+            self._cluster_start = ClusterStart(loop, log, options, state_path)
+            self.state, self._store = self._cluster_start.state, self._cluster_start.cache
+        elif options.memory:
             self.state = "memory"  # what the operator is told of where the rooms are kept
             self._store: Any = MemoryStore(int(wall()), _identity_in_memory(self.tls))
         else:
@@ -114,7 +121,10 @@ class Server:
             raise
         self.loop = loop
         self.log = log
-        self.directory = Directory(
+        kind, dispatcher = Directory, Dispatcher
+        if self._cluster_start is not None:
+            kind, dispatcher = self._cluster_start.kinds()
+        self.directory = kind(
             rooms,
             version,
             rooms_max=options.max_rooms,
@@ -125,7 +135,7 @@ class Server:
         self._store.on_sync = self.metrics.observe_sync
         loop.defer(self._observe)  # from the next tick on: a start keeps nobody waiting
         rate = float(options.change_rate)
-        self.dispatcher = Dispatcher(
+        self.dispatcher = dispatcher(
             loop,
             self.directory,
             self._store,
@@ -139,6 +149,9 @@ class Server:
             owned=options.delete == "owner",
         )
         self.dispatcher.on_forget = self._forget
+        self.cluster: Cluster | None = None
+        if self._cluster_start is not None:
+            self.cluster = self._cluster_start.make(self.dispatcher)
         self._prober = self.dispatcher.prober = make_prober(loop, self.directory, options)
         self.dispatcher.stats_for.update(options.stats_from)
         clients = clients_that_fit(options.max_clients, descriptors)
@@ -216,6 +229,8 @@ class Server:
         self._be_quiet()
         self.door.abort()
         self._prober.close()
+        if self.cluster is not None:
+            self.cluster.close()
         for stream in list(self.dispatcher.connections.values()):
             self.loop.guard(stream, stream.abort, "the server has ended")
         self.dispatcher.end_tick()
@@ -259,7 +274,10 @@ class Server:
 
     def _end(self) -> None:
         self._deadline.cancel()
-        self._on_end()
+        if self.cluster is not None:
+            self.cluster.end(self._on_end)
+        else:
+            self._on_end()
 
     def _end_if_empty(self) -> None:
         if self._draining and not self.dispatcher.connections:
