@@ -1,5 +1,7 @@
-"""The last known directory of a cluster, in an ordinary state file: what a server shows at its start
-when etcd does not answer, and the way back to one server (`--state FILE` without `--cluster`).
+"""The last known directory of a cluster, in an ordinary state file.
+
+A server shows it at its start when etcd does not answer, and it is the way back to one server
+(`--state FILE` without `--cluster`).
 
 It is the store of the dispatcher. Changes are noted as they come and written together, at most
 once a second: a crash loses the last second of a copy.

@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 import random
 
+from evloop import __version__
 from evloop.base.addresses import endpoint_of, split_endpoint
 from evloop.base.errors import CANT_CREATE, USAGE, SetupError
 from evloop.daemon.cache import Cache, open_cache
@@ -113,29 +114,25 @@ class ClusterStart:
 
 
 class Cluster:
-    """What stands between a `ClusterDispatcher` and etcd.
-
-    `on_ready()` is called once, when it can serve; `on_waiting(why)` now and then before that;
-    `on_fatal(error)` instead of both when it never can.
-    """
+    """What stands between a `ClusterDispatcher` and etcd."""
 
     __slots__ = (
         "_cache",
-        "_dispatcher",
         "_endpoints",
         "_engine",
+        "_fatal",
         "_fields",
         "_log",
         "_loop",
         "_may_serve_at",
+        "_on_ready",
+        "_on_waiting",
         "_pump_due",
         "_ready",
         "_said_at",
         "_timer",
         "_waiting",
-        "on_fatal",
-        "on_ready",
-        "on_waiting",
+        "dispatcher",
         "replica",
     )
 
@@ -150,11 +147,11 @@ class Cluster:
     ) -> None:
         self._loop = loop
         self._log = log
-        self._dispatcher = dispatcher
+        self.dispatcher = dispatcher
         self._cache = cache
-        self.on_fatal: Callable[[SetupError], object] = str
-        self.on_ready: Callable[[], object] = int
-        self.on_waiting: Callable[[str], object] = str
+        self._on_ready: Callable[[], list[str]] = list
+        self._on_waiting: Callable[[str], object] = str
+        self._fatal: SetupError | None = None
         rng = random.Random(os.urandom(16))
         endpoints = [split_endpoint(text, ETCD_PORT) for text in options.cluster.split(",")]
         self._endpoints = ",".join(endpoint_of(*one) for one in endpoints)
@@ -162,7 +159,7 @@ class Cluster:
             options.directory,
             os.urandom(SERVER_ID_BYTES).hex(),
             len(endpoints),
-            {},
+            {"evloop": __version__, "site": options.site or "main", "listen": []},
             os.urandom(8).hex(),
             rng,
             loop.now,
@@ -178,10 +175,17 @@ class Cluster:
         self._timer = loop.call_at(self._said_at, self._on_timer)
         loop.before_sleep(self._count_members)
 
-    def start(self, info: dict[str, object]) -> None:
-        """Begin to follow the directory; `info` is what the others are told of this server."""
-        self.replica.info = info
+    def run(self, begin: Callable[[], list[str]], waiting: Callable[[str], object]) -> None:
+        """Follow the directory until the loop is stopped. `begin()` is called once, when there is
+        something to serve, and returns where; `waiting(why)` now and then before that.
+
+        Raises SetupError when that can never be, or when `begin` has.
+        """
+        self._on_ready, self._on_waiting = begin, waiting
         self._pump()
+        self._loop.run()
+        if self._fatal is not None:
+            raise self._fatal
 
     def close(self) -> None:
         self._timer.cancel()
@@ -251,11 +255,11 @@ class Cluster:
         elif kind in (IS_BROKEN, FULL_DISK):
             self._log.error("the cluster takes no changes", why=event[1])
         elif kind == FATAL:
-            self.on_fatal(SetupError(event[1], event[2]))
+            self._give_up(SetupError(event[1], event[2]))
 
     def _applied(self, head: Head, change: Change | None) -> None:
         """The next change of the log: the only way in which the directory changes."""
-        commit, directory = self._dispatcher.group_commit, self._dispatcher.directory
+        commit, directory = self.dispatcher.group_commit, self.dispatcher.directory
         fields = self._fields.pop(change, None) if change is not None else None
         logged = {"by": f"server {head.change.partition('-')[0]}"} if fields is None else fields
         if head.op == "make":
@@ -277,25 +281,38 @@ class Cluster:
         body = b""
         if change.outcome is None:
             assert change.room is not None
-            room, directory = change.room, self._dispatcher.directory
+            room, directory = change.room, self.dispatcher.directory
             body = change_body(change.version, room_json(room, directory.members(room)))
         if change.then is not None:
             change.then(change, body)
 
     def _loaded(self, version: int, rooms: Sequence[RoomEntry], moved: bool) -> None:
-        directory = self._dispatcher.directory
+        directory = self.dispatcher.directory
         gone, come = directory.replace(version, rooms)
         self._cache.replaced(gone, come, version, self.replica.identity)
         if moved or (self._ready and (gone or come)):
             self._log.warning("this server missed changes of the directory", version=version)
-            self._dispatcher.watchers_away()
+            self.dispatcher.watchers_away()
         self._look_who_waits()
 
     def _begin(self) -> None:
         if not self._ready:
             self._ready = True
             self._may_serve_at = self._said_at = NEVER
-            self.on_ready()
+            try:
+                places = self._on_ready()
+            except SetupError as error:
+                self._give_up(error)
+                return
+            self.replica.info["listen"] = places
+            self.replica.fence(self._loop.now)
+            self._pump()
+        else:
+            self._log.notice("the cluster answers")
+
+    def _give_up(self, error: SetupError) -> None:
+        self._fatal = error
+        self._loop.stop()
 
     # -- time --------------------------------------------------------------------------------
 
@@ -307,17 +324,17 @@ class Cluster:
         now = self._loop.now
         if self._may_serve_at <= now:
             self._log.warning("the rooms are those of the last time", why=self.replica.why)
-            self.replica.floor = self._dispatcher.directory.version
+            self.replica.floor = self.dispatcher.directory.version
             self._begin()
         elif self._said_at <= now:
             self._said_at = now + WAITING_EVERY_S
-            self.on_waiting(f"waiting for the cluster at {self._endpoints}: {self.replica.why}")
+            self._on_waiting(f"waiting for the cluster at {self._endpoints}: {self.replica.why}")
         self._look_who_waits()
 
     def _look_who_waits(self) -> None:
         """Those who said hello with a version, and the copy has it now, or their time is over."""
         if self._waiting:
-            now, version = self._loop.now, self._dispatcher.directory.version
+            now, version = self._loop.now, self.dispatcher.directory.version
             due = [one for one in self._waiting if one[0] <= version or one[1] <= now]
             self._waiting = [one for one in self._waiting if one not in due]
             for _, _, over in due:
@@ -326,7 +343,7 @@ class Cluster:
 
     def _count_members(self) -> None:
         """Before each sleep: which of our rooms have other numbers, here and elsewhere."""
-        directory, census = self._dispatcher.directory, self.replica.census
+        directory, census = self.dispatcher.directory, self.replica.census
         if directory.touched:
             for fold in directory.touched:
                 census.set_own(fold, directory.own(fold), self._loop.now)

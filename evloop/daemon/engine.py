@@ -8,35 +8,24 @@ kept for the next call. A watch has a connection for as long as it lasts.
     busy        -           -> idle (or closed)   -> closed, the call failed        -> closed
     idle        a call: -> busy                   -> closed                         -> closed
 
-The name of an endpoint is looked up anew for each connection, by a child where it is no number.
-With TLS the bytes pass a pipe on their way, which checks the certificate against --cluster-ca.
+With --cluster-ca all of them speak TLS, and etcd's certificate is checked.
 """
 
 from __future__ import annotations
 
-import errno
-import os
-import socket
-
 from evloop.base.addresses import endpoint_of
-from evloop.net.compat import why_not_connected
+from evloop.net.channel import OPEN, Channel
 from evloop.net.http1 import Answer, HttpError, request
 from evloop.net.limits import HTTP_IDLE_MAX
-from evloop.net.resolve import Lookup
-from evloop.net.tcp import tune
-from evloop.system.limits import READ_BYTES_PER_WAKE
-from evloop.system.loop import Watched
 from evloop.system.timers import NEVER
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable, Sequence
-    from typing import Any
 
     from evloop.daemon.calls import Call
     from evloop.daemon.replica import Replica
-    from evloop.net.tls import TlsPipe
     from evloop.system.loop import Loop
 
 
@@ -141,6 +130,7 @@ class Engine:
         else:
             connection.close()
         self._replica.calls.answered(call.number, answer.status, answer.body, self._loop.now)
+        self.pump()
 
     def lost(self, connection: Carrier, call: Call | None, why: str) -> None:
         if call is None:
@@ -155,37 +145,25 @@ class Engine:
 class Carrier:
     """A connection to an endpoint of etcd, which carries one call at a time."""
 
-    __slots__ = (
-        "_addresses",
-        "_answer",
-        "_call",
-        "_closed",
-        "_context",
-        "_engine",
-        "_host",
-        "_lookup",
-        "_loop",
-        "_out",
-        "_pipe",
-        "_port",
-        "_wire",
-    )
+    __slots__ = ("_answer", "_call", "_channel", "_engine", "_request", "_where")
 
     def __init__(
         self, engine: Engine, loop: Loop, host: str, port: int, context: ssl.SSLContext | None
     ) -> None:
         self._engine = engine
-        self._loop = loop
-        self._host, self._port = host, port
-        self._context = context
+        self._where = endpoint_of(host, port)
         self._call: Call | None = None
         self._answer = Answer()
-        self._out = b""  # what goes on the wire and the kernel did not take yet
-        self._addresses: list[tuple[int, tuple[Any, ...]]] = []
-        self._wire: Wire | None = None
-        self._pipe: TlsPipe | None = None
-        self._closed = False
-        self._lookup: Lookup | None = Lookup(loop, host, port, self._found)
+        self._request = b""  # what waits for the connection to be made
+        self._channel = Channel(
+            loop,
+            host,
+            port,
+            opened=self._opened,
+            received=self._received,
+            lost=self._lost,
+            context=context,
+        )
 
     def carry(self, call: Call) -> None:
         """Send a call; the connection is new, or its last answer is whole."""
@@ -193,161 +171,49 @@ class Carrier:
         self._answer = Answer(lines=call.lines is not None)
         fields = {"Authorization": call.token} if call.token else {}
         method = "GET" if call.body is None else "POST"
-        host = endpoint_of(self._host, self._port)
-        self._send(request(method, call.path, host, call.body, fields))
+        self._request = request(method, call.path, self._where, call.body, fields)
+        if self._channel.state is OPEN:
+            self._opened()
 
     def close(self) -> None:
         """Let go of it; nobody is told."""
-        self._closed = True
         self._call = None
-        if self._lookup is not None:
-            self._lookup.cancel()
-            self._lookup = None
-        if self._wire is not None:
-            self._wire.close_descriptor()
+        self._channel.close()
 
-    def _fail(self, why: str) -> None:
-        if not self._closed:
-            call = self._call
-            self.close()
-            where = endpoint_of(self._host, self._port)
-            self._engine.lost(self, call, f"{where}: {why}")
+    def _opened(self) -> None:
+        data, self._request = self._request, b""
+        sent = self._channel.send(data)
+        assert sent, "one request at a time is unsent, and none is as large as the cap"
 
-    # -- connecting --------------------------------------------------------------------------
-
-    def _found(self, addresses: list[tuple[int, tuple[Any, ...]]], why: str) -> None:
-        self._lookup = None
-        self._addresses = addresses
-        self._connect(why)
-
-    def _connect(self, why: str) -> None:
-        """Try the next address; `why` the last one was none."""
-        while self._addresses:
-            family, address = self._addresses.pop(0)
-            sock = None
-            try:
-                sock = socket.socket(family, socket.SOCK_STREAM)
-                sock.setblocking(False)
-                code = sock.connect_ex(address)
-                if code not in (0, errno.EINPROGRESS):
-                    raise OSError(code, os.strerror(code))
-                tune(sock)
-                self._wire = Wire(self._loop, sock, self)
-                return
-            except OSError as error:
-                why = error.strerror or str(error)
-                if sock is not None:
-                    sock.close()
-        self._fail(why)
-
-    def connected(self) -> None:
-        """The socket is writable for the first time."""
-        wire = self._wire
-        assert wire is not None
-        why = why_not_connected(wire.fileobj)
-        if why:
-            wire.close_descriptor()
-            self._wire = None
-            self._connect(why)
-            return
-        wire.ready = True
-        wire.want_read(True)
-        if self._context is not None:
-            from evloop.net.tls import TlsPipe  # late: ssl takes 20 MB
-
-            self._pipe = TlsPipe(self._context, server_side=False, host=self._host)
-            early, self._out = self._out, self._pipe.start()
-            self._out += self._pipe.send(early)
-        self.flush()
-
-    # -- moving bytes ------------------------------------------------------------------------
-
-    def _send(self, data: bytes) -> None:
-        self._out += data if self._pipe is None else self._pipe.send(data)
-        if self._wire is not None and self._wire.ready:
-            self.flush()
-
-    def flush(self) -> None:
-        """Send as much as the kernel takes."""
-        wire = self._wire
-        if wire is None or self._closed:
-            return
-        if self._out:
-            try:
-                sent = wire.fileobj.send(self._out)
-            except (BlockingIOError, InterruptedError):
-                sent = 0
-            except OSError:
-                self._loop.defer(lambda: self._fail(error.strerror or str(error)))
-                return
-            self._out = self._out[sent:]
-        wire.want_write(bool(self._out))
-
-    def received(self, data: bytes) -> None:
-        """Bytes of the wire, or its end."""
-        plain, ended = data, not data
-        if self._pipe is not None:
-            if data:
-                plain, wire = self._pipe.receive(data)
-                self._out += wire
-            else:
-                self._pipe.end()
-            ended = ended or self._pipe.ended
-            if self._pipe.failure is not None:
-                self.flush()
-                self._fail(self._pipe.failure)
-                return
-            self.flush()
+    def _lost(self, why: str) -> None:
         call, answer = self._call, self._answer
-        if call is None:
-            if plain or ended:
-                self._fail("it ended an idle connection")
+        self._call = None
+        if call is not None and answer.status:
+            try:
+                answer.end()  # one whose length was not told ends so
+            except HttpError as error:
+                why = str(error)
+            else:
+                answer.reusable = False
+                self._engine.answered(self, call, answer)
+                return
+        self._engine.lost(self, call, f"{self._where}: {why}")
+
+    def _received(self, data: bytes) -> None:
+        call, answer = self._call, self._answer
+        if call is None:  # it speaks while it was asked nothing
+            self._channel.close()
+            self._engine.lost(self, None, "")
             return
         try:
-            for line in answer.feed(plain) if plain else ():
-                if self._call is call:
+            for line in answer.feed(data):
+                if self._call is call:  # what it was told may make the replica give up
                     self._engine.line(call, line)
-            if ended and not answer.over:
-                answer.end()
         except HttpError as error:
-            self._fail(str(error))
+            self._channel.close()
+            self._lost(str(error))
             return
         if answer.over and self._call is call:
             self._call = None
-            if ended:
-                answer.reusable = False
             self._engine.answered(self, call, answer)
         self._engine.pump()
-
-
-class Wire(Watched):
-    """The socket of a Carrier."""
-
-    __slots__ = ("_carrier", "ready")
-
-    fileobj: socket.socket
-
-    def __init__(self, loop: Loop, sock: socket.socket, carrier: Carrier) -> None:
-        super().__init__(loop, sock, False)
-        self._carrier = carrier
-        self.ready = False
-        self.want_write(True)
-
-    def on_read(self) -> None:
-        try:
-            data = self.fileobj.recv(READ_BYTES_PER_WAKE)
-        except (BlockingIOError, InterruptedError):
-            return
-        except OSError as error:
-            self._carrier._fail(error.strerror or str(error))
-            return
-        self._carrier.received(data)
-
-    def on_write(self) -> None:
-        if self.ready:
-            self._carrier.flush()
-        else:
-            self._carrier.connected()
-
-    def release(self) -> None:
-        self.fileobj.close()

@@ -37,12 +37,22 @@ def parse_options(arguments: Sequence[str]) -> Namespace:
     return options
 
 
+_OF_A_CLUSTER = (
+    "directory",
+    "cluster_ca",
+    "cluster_cert",
+    "cluster_key",
+    "cluster_user",
+    "cluster_password_file",
+    "import_file",
+    "site",
+)
+
+
 def _check_cluster(parser: ArgumentParser, options: Namespace) -> None:
     """What goes together with --cluster, and what does not."""
-    needs = ("directory", "cluster_ca", "cluster_cert", "cluster_key", "cluster_user")
-    needs += ("cluster_password_file", "import_file", "site")
     if options.cluster is None:
-        for name in needs:
+        for name in _OF_A_CLUSTER:
             if getattr(options, name) is not None:
                 word = "import" if name == "import_file" else name.replace("_", "-")
                 parser.error(f"--{word} needs --cluster")

@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from evloop.daemon.announcer import DirectoryAnnouncer
-    from evloop.daemon.cluster import Cluster, ClusterStart
+    from evloop.daemon.cluster import ClusterStart
     from evloop.daemon.connection import Connection
     from evloop.daemon.console import Console
     from evloop.net.tls import ServerTls
@@ -101,15 +101,16 @@ class Server:
             sentence = f"the limit of {descriptors} open files is too low; see ulimit -n"
             raise SetupError(sentence, FAILED)
         wall = time.time
-        self._cluster_start: ClusterStart | None = None
+        self._store: Any
+        start: ClusterStart | None = None
         if options.cluster is not None:
             from evloop.daemon.cluster import ClusterStart  # late: hardly any server has one
 
-            self._cluster_start = ClusterStart(loop, log, options, state_path)
-            self.state, self._store = self._cluster_start.state, self._cluster_start.cache
+            start = ClusterStart(loop, log, options, state_path)
+            self.state, self._store = start.state, start.cache
         elif options.memory:
             self.state = "memory"  # what the operator is told of where the rooms are kept
-            self._store: Any = MemoryStore(int(wall()), _identity_in_memory(self.tls))
+            self._store = MemoryStore(int(wall()), _identity_in_memory(self.tls))
         else:
             self.state = os.path.realpath(options.state or state_path(dict(os.environ)))
             self._store = open_store(self.state)
@@ -121,10 +122,8 @@ class Server:
             raise
         self.loop = loop
         self.log = log
-        kind, dispatcher = Directory, Dispatcher
-        if self._cluster_start is not None:
-            kind, dispatcher = self._cluster_start.kinds()
-        self.directory = kind(
+        directory, dispatcher = start.kinds() if start is not None else (Directory, Dispatcher)
+        self.directory = directory(
             rooms,
             version,
             rooms_max=options.max_rooms,
@@ -149,9 +148,7 @@ class Server:
             owned=options.delete == "owner",
         )
         self.dispatcher.on_forget = self._forget
-        self.cluster: Cluster | None = None
-        if self._cluster_start is not None:
-            self.cluster = self._cluster_start.make(self.dispatcher)
+        self.cluster = start.make(self.dispatcher) if start is not None else None
         self._prober = self.dispatcher.prober = make_prober(loop, self.directory, options)
         self.dispatcher.stats_for.update(options.stats_from)
         clients = clients_that_fit(options.max_clients, descriptors)
@@ -389,6 +386,29 @@ def run(options: Namespace) -> int:
 
     reloading = Paced(loop, RELOAD_PAUSE_S, reload)
 
+    def begin() -> list[str]:
+        """Listen, and say so."""
+        nonlocal console
+        if handed_over:
+            places = server.serve_on([sock for _, sock in handed_over])
+        else:
+            places = server.listen(options.listen)
+        if os.isatty(0):
+            from evloop.daemon.console import Console, answers_of  # late: no service has one
+
+            end = "the operator ended the server"
+            console = Console(loop, server.dispatcher, lambda: drain(end), answers_of(server))
+        for place in places:  # a full disk behind stderr does not keep the server from serving
+            errors.line(f"evloop.server: listening on {place}")
+        # Behind the ready lines: those are read by programs, which expect them first.
+        log.notice("started", version=__version__, state=server.state, rooms=len(server.directory))
+        Watchman(loop, server.dispatcher, notifier).ready()
+        return places
+
+    def waiting(why: str) -> None:
+        errors.line(f"evloop.server: {why}")
+        notifier.status(why)
+
     hanging_up = False  # the kernel says it, and the shell may say it again
 
     def hung_up() -> None:
@@ -405,22 +425,11 @@ def run(options: Namespace) -> int:
         for signum in (signal.SIGTERM, signal.SIGINT):
             loop.on_signal(signum, lambda: drain("the server was told to end"))
         loop.on_signal(signal.SIGHUP, hung_up)
-        if handed_over:
-            places = server.serve_on([sock for _, sock in handed_over])
+        if server.cluster is None:
+            begin()
+            loop.run()
         else:
-            places = server.listen(options.listen)
-        if os.isatty(0):
-            from evloop.daemon.console import Console  # late: no service has one
-
-            console = Console(
-                loop, server.dispatcher, lambda: drain("the operator ended the server")
-            )
-        for place in places:  # a full disk behind stderr does not keep the server from serving
-            errors.line(f"evloop.server: listening on {place}")
-        # Behind the ready lines: those are read by programs, which expect them first.
-        log.notice("started", version=__version__, state=server.state, rooms=len(server.directory))
-        Watchman(loop, server.dispatcher, notifier).ready()
-        loop.run()
+            server.cluster.run(begin, waiting)
     finally:
         server.close()
         loop.close()

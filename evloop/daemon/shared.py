@@ -147,12 +147,7 @@ class ClusterDispatcher(Dispatcher):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self.handlers = {
-            **HANDLERS,
-            "hello": ClusterDispatcher._hello_with_version,
-            "makeroom": ClusterDispatcher._makeroom_later,
-            "deleteroom": ClusterDispatcher._deleteroom_later,
-        }
+        self.handlers = {**HANDLERS, **_LATER}
         self.group_commit = self._group_commit
         self._leaving: dict[Connection, tuple[str, bool]] = {}  # to be sent away once released
 
@@ -337,6 +332,13 @@ class ClusterDispatcher(Dispatcher):
         change = Change(DELETE, name, self.directory.key_of(name))
         change.then = lambda change, body: then(body, change.outcome)
         self.cluster.ask(change, {"by": "the console"})
+
+
+_LATER: dict[str, Any] = {
+    "hello": ClusterDispatcher._hello_with_version,
+    "makeroom": ClusterDispatcher._makeroom_later,
+    "deleteroom": ClusterDispatcher._deleteroom_later,
+}
 
 
 def _later(
