@@ -107,9 +107,9 @@ class ClusterStart:
         cluster = Cluster(self._loop, self._log, dispatcher, self.cache, options, self._context)
         dispatcher.cluster = cluster
         if self._password is not None:
-            cluster.replica.authenticate_as(options.cluster_user, self._password)
+            cluster.replica.password = options.cluster_user, self._password
         if self._import is not None:
-            cluster.replica.import_first(self._import)
+            cluster.replica.importing = self._import
         return cluster
 
 

@@ -10,8 +10,8 @@ Nothing here touches a socket or a clock. `calls` has what is to be sent and tak
     live      follows `head`; sends changes; probes    -                    -> seeking
     broken    nothing, until a restart: what is in etcd is not this directory any more
 
-The copy (`rooms`, `version`) is what the log told, and nothing else; own changes too come to it by
-the log, recognised by `c`. Everything that is read otherwise may be old: only speed depends on it.
+The copy (`rooms`, `version`) is what the log told, and nothing else; own changes come to it by the
+log too. Everything that is read otherwise may be old: only speed depends on it.
 
 A change is sent in a transaction that holds while our epoch does: the revision at which our key
 s/SERVER was last put. A fence puts it again. Once that is acknowledged, whatever was sent before
@@ -78,11 +78,9 @@ class Replica:
         "_behind_since",
         "_fence_version",
         "_fencing",
-        "_import",
         "_keep_at",
         "_must_load",
         "_next_endpoint",
-        "_password",
         "_probe_at",
         "_rng",
         "_said_at",
@@ -97,10 +95,12 @@ class Replica:
         "fences",
         "floor",
         "identity",
+        "importing",
         "info",
         "keys",
         "lease",
         "name",
+        "password",
         "probed_at",
         "ready",
         "resyncs",
@@ -129,8 +129,8 @@ class Replica:
         self.identity = identity
         self.keys = etcd.Keys(name)
         self._rng = rng
-        self._password: tuple[str, str] | None = None
-        self._import: Import | None = None
+        self.password: tuple[str, str] | None = None  # user and password; set before the start
+        self.importing: Import | None = None  # what the directory is made of; likewise
         # The copy.
         self.version = -1  # -1: nothing was loaded yet
         self.floor = -1  # the version that clients have seen all the same, of a copy on disk
@@ -162,12 +162,6 @@ class Replica:
 
     # -- for the owner -----------------------------------------------------------------------
 
-    def authenticate_as(self, user: str, password: str) -> None:
-        self._password = user, password
-
-    def import_first(self, importing: Import) -> None:
-        self._import = importing
-
     def ask(self, change: Change, now: float) -> None:
         """Make or delete a room; an OUTCOME or APPLIED event follows, maybe at once."""
         if self.state == BROKEN or self.away_s(now) >= ENGINE_AWAY_S:
@@ -194,7 +188,6 @@ class Replica:
         self.events.append((OUTCOME, change))
 
     def full(self, why: str) -> None:
-        """etcd takes nothing, and says so."""
         self.events.append((FULL_DISK, why))
 
     def fence(self, now: float) -> None:
@@ -296,8 +289,8 @@ class Replica:
     def _try(self, now: float) -> None:
         self.calls.endpoint = self._next_endpoint
         self._after = NEVER
-        if self._password is not None and not self.calls.token:
-            body = etcd.credentials(*self._password)
+        if self.password is not None and not self.calls.token:
+            body = etcd.credentials(*self.password)
             self.calls.post(etcd.AUTHENTICATE, body, self._authenticated, now)
         else:
             self.calls.post(etcd.VERSION, None, self._greeted, now)
@@ -332,8 +325,8 @@ class Replica:
     def _leased(self, now: float) -> None:
         if self.ready:
             self._fence(now)
-        elif self._import is not None:
-            self._import.begin(self, now)
+        elif self.importing is not None:
+            self.importing.begin(self, now)
         else:
             self._found(now)
 
@@ -356,7 +349,7 @@ class Replica:
 
     def imported(self, now: float) -> None:
         """The state file is in etcd."""
-        self._import = None
+        self.importing = None
         self._fence(now)
 
     def not_imported(self, why: str, now: float) -> None:

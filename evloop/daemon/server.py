@@ -101,12 +101,9 @@ class Server:
             sentence = f"the limit of {descriptors} open files is too low; see ulimit -n"
             raise SetupError(sentence, FAILED)
         wall = time.time
+        start = cluster_start(loop, options, log)
         self._store: Any
-        start: ClusterStart | None = None
-        if options.cluster is not None:
-            from evloop.daemon.cluster import ClusterStart  # late: hardly any server has one
-
-            start = ClusterStart(loop, log, options, state_path)
+        if start is not None:
             self.state, self._store = start.state, start.cache
         elif options.memory:
             self.state = "memory"  # what the operator is told of where the rooms are kept
@@ -123,12 +120,8 @@ class Server:
         self.loop = loop
         self.log = log
         directory, dispatcher = start.kinds() if start is not None else (Directory, Dispatcher)
-        self.directory = directory(
-            rooms,
-            version,
-            rooms_max=options.max_rooms,
-            rooms_per_address=options.rooms_per_address,
-        )
+        caps = {"rooms_max": options.max_rooms, "rooms_per_address": options.rooms_per_address}
+        self.directory = directory(rooms, version, **caps)
         self._started = loop.now
         self.metrics = Metrics(self._readings)
         self._store.on_sync = self.metrics.observe_sync
@@ -292,6 +285,15 @@ class Server:
             **self.dispatcher.readings(),
             "uptime_seconds": round(self.loop.now - self._started, 3),
         }
+
+
+def cluster_start(loop: Loop, options: Namespace, log: Log) -> ClusterStart | None:
+    """What makes this one of several servers of a directory, None: it is alone. SetupError."""
+    if options.cluster is None:
+        return None
+    from evloop.daemon.cluster import ClusterStart  # late: hardly any server has one
+
+    return ClusterStart(loop, log, options, state_path)
 
 
 def check_interface(wanted: str) -> None:

@@ -278,7 +278,6 @@ class Stream(Watched):
             self.state = HELD
             self._in_time()
             self.want_read(False)
-            self._account()
 
     def release_hold(self) -> None:
         """Go on with the frames that came meanwhile."""
