@@ -404,7 +404,7 @@ class Chat:
         def counted(members: int) -> None:
             if members > 1 and self.state != OVER:
                 by = self.room.transport.describe()
-                self.view.note(report.alone(members, by), "")
+                self.view.note(report.alone(members, by, self._style.alone_hint), "")
                 if not self.plain:  # where silence is no sign
                     self.room.rejoin()
 

@@ -66,6 +66,12 @@ def _rooms() -> Iterator[None]:
     import evloop.app.network
 
     yield
+    import evloop.room.relay
+
+    yield
+    import evloop.app.carrying
+
+    yield
     import evloop.room.live
 
     yield

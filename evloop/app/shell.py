@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from random import Random
     from typing import Any
 
+    from evloop.app.carrying import Carried
     from evloop.app.chat import Chat
     from evloop.app.network import Network
     from evloop.app.presence import Presence
@@ -92,6 +93,7 @@ class Client:
         self._away = False  # the directory was lost, and the user was told
         self._random: Random | None = None
         self._follower: Network | None = None
+        self._carried: Carried | None = None  # the room, where the directory may carry it
         self.style = Style(options.json, _escape_text(options.escape), Stamps(options.time, wall))
         self.frontend: Frontend = open_frontend(loop, options, self._output_gone, is_command)
         self.frontend.owner = self
@@ -324,6 +326,8 @@ class Client:
                 self.prompt.learn_rooms()
         if self._present is not None:
             self._present.ready()
+        if self._carried is not None:
+            self._carried.ready()
 
     def _invite(self) -> None:
         from evloop.app.invite import show
@@ -350,11 +354,13 @@ class Client:
     def _lost(self, why: str, delay: float) -> None:
         if self._present is not None:
             self._present.lost()
+        relied = self._carried is not None and self._carried.lost()
         if self.options.command and self.chat is None:
             return  # the command has been told, and ends the program
         if not self._away:  # told once, however many tries it takes
             self._away = True
-            self.frontend.note(report.directory_away(self.link.endpoint, why, delay))
+            away = report.carrier_away if relied else report.directory_away
+            self.frontend.note(away(self.link.endpoint, why, delay))
         self.reach.lost()
 
     def _presence(self) -> Presence:
@@ -387,7 +393,7 @@ class Client:
             if self._quitting:
                 self._end()
 
-        room = self._live_room(entry.address, entry.port, mode, max(counted, 0))
+        room = self._live_room(entry, counted)
         self._rooms.add(room)
         room.on_closed = lambda: self._room_closed(room)
         self.chat = Chat(
@@ -420,24 +426,30 @@ class Client:
             self._follower = Network(self.loop, self.link, self._rooms, self.options.interface)
         return self._follower
 
-    def _live_room(self, address: str, port: int, mode: str, members: int) -> LiveRoom:
-        """The room at `address` and `port` on its sockets; SetupError when they cannot be had.
-        `members`: how many the directory counts there."""
+    def _live_room(self, entry: RoomEntry, counted: int) -> LiveRoom:
+        """The room `entry` on its sockets, or carried by the directory; SetupError when there is
+        no way. `counted`: see `_open_room`."""
+        from evloop.app.carrying import open_room
         from evloop.room.live import LiveRoom
 
+        mode = entry.mode
         session = SESSIONS[mode](
-            place=place_of(address, port),
+            place=place_of(entry.address, entry.port),
             sender_id=self.rng().randbytes(8),
             nickname=self.prompt.nickname,
             rng=self.rng(),
             now=self.loop.now,
         )
-        transport, attachment = self._network().open(address, port, self.options.ttl)
+        way = open_room(self, self._network(), entry, session.sender_id, counted != 0)
+        transport, attachment, self._carried = way
         if mode == "plain":
             session.is_own = lambda source: source == transport.source
         else:  # else many clients that enter at once would all send as if they were alone
-            session.expect(members)
-        return LiveRoom(self.loop, transport, session, self.wall, attachment)
+            session.expect(max(counted, 0))
+        room = LiveRoom(self.loop, transport, session, self.wall, attachment)
+        if self._carried is not None:
+            self._carried.begin(room)
+        return room
 
     def _made_again(self, value: object) -> None:
         """The client has made the user's room again: keep its token."""
@@ -458,6 +470,9 @@ class Client:
 
     def _chat_over(self, chat: Chat) -> None:
         self.chat = None
+        if self._carried is not None:
+            self._carried.left()
+            self._carried = None
         self._presence().left(chat)
         self.on_chat_over(chat)
 

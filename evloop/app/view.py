@@ -48,6 +48,7 @@ if TYPE_CHECKING:
         Joined,
         Lost,
         Renamed,
+        Road,
         Said,
         Trouble,
         Unheard,
@@ -97,6 +98,7 @@ class RoomView:
         "_frontend",
         "_ignored",
         "_json",
+        "_last_road",
         "_live",
         "_loop",
         "_namesakes_told",
@@ -139,6 +141,7 @@ class RoomView:
         self._style = style
         self._on_line = on_line
         self._json = style.as_json
+        self._last_road = "off"  # that the room took
         self._live = frontend.is_terminal and not style.as_json
         self._entered = now
         most = HISTORY_MESSAGES_MAX if style.history is None else style.history
@@ -443,6 +446,19 @@ class RoomView:
     def _fault(self, event: Fault) -> None:
         self.note(report.fault(event.error), "")
 
+    def _road(self, event: Road) -> None:
+        if self._json and event.road != self._last_road:
+            senders = [sender.hex() for sender in event.senders]
+            text = report.json_line("road", room=self.name, road=event.road, senders=senders)
+            self._frontend.show(text)
+        self._last_road = event.road
+        if event.why != "lost":  # that is told of the directory
+            names = {one: name for one, name, _ in self._session.members(self._loop.now)}
+            label = self._session.label
+            known = [label(one, names[one]) for one in event.senders if one in names]
+            self._on_line()
+            self.note(report.road(event.road, event.why, known), "")
+
     def _full(self, event: Full) -> None:
         if self.remarks.allow("full", self._loop.now):
             self.note(report.full(event.table), "")
@@ -477,4 +493,5 @@ EVENTS: dict[str, Callable[[RoomView, Any], None]] = {
     "foreign": RoomView._foreign,
     "fault": RoomView._fault,
     "full": RoomView._full,
+    "road": RoomView._road,
 }

@@ -57,8 +57,10 @@ if TYPE_CHECKING:
     from evloop.daemon.cluster import ClusterStart
     from evloop.daemon.connection import Connection
     from evloop.daemon.console import Console
+    from evloop.daemon.systemd import Notifier
     from evloop.net.tls import ServerTls
     from evloop.system.log import Log
+    from evloop.system.stdout import Writer
 
 DAY_S = 86_400.0
 ANY_GROUP = "239.255.1.1"  # for asking whether an interface can do multicast
@@ -96,10 +98,7 @@ class Server:
         options.interface = options.interface or os.environ.get("EVLOOP_INTERFACE") or None
         if options.interface is not None and not is_loopback(options.interface):
             check_interface(options.interface)
-        descriptors = raise_limit()
-        if descriptors < DESCRIPTORS_MIN:
-            sentence = f"the limit of {descriptors} open files is too low; see ulimit -n"
-            raise SetupError(sentence, FAILED)
+        descriptors = enough_descriptors()
         wall = time.time
         start = cluster_start(loop, options, log)
         self._store: Any
@@ -147,9 +146,10 @@ class Server:
         clients = clients_that_fit(options.max_clients, descriptors)
         if clients < (options.max_clients or CLIENTS_MAX):
             log.warning("fewer clients fit the limit of open files", clients=clients)
-        guard = Guard(clients, options.max_per_address)
-        self.door = Admission(loop, self.dispatcher, guard, self.tls)
-        self._options = options
+        self.door = Admission(
+            loop, self.dispatcher, Guard(clients, options.max_per_address), self.tls
+        )
+        self.options = options
         self._on_end = on_end
         self._draining = False
         self._deadline = loop.call_at(NEVER, self._end)
@@ -165,16 +165,16 @@ class Server:
         for listener in listeners:
             self.door.open(listener)
         hosts = [listener.getsockname()[0] for listener in listeners]
-        if self._options.delete == "owner" and not self.tls and not all(map(is_loopback, hosts)):
+        if self.options.delete == "owner" and not self.tls and not all(map(is_loopback, hosts)):
             self.log.warning("owner tokens can be overheard: --tls-cert encrypts them")
-        if self._options.expire is not None:
+        if self.options.expire is not None:
             ran, seen = self._seen
-            expiry = Expiry(self._options.expire * DAY_S, ran, seen, self.loop.now)
+            expiry = Expiry(self.options.expire * DAY_S, ran, seen, self.loop.now)
             self.dispatcher.visited = expiry.visited
             Sweeper(self.loop, self.dispatcher, expiry)
-        if self._options.metrics_file is not None:
-            publish(self.loop, self.log, self._options.metrics_file, self.metrics)
-        if not self._options.no_announce and not all(map(is_loopback, hosts)):
+        if self.options.metrics_file is not None:
+            publish(self.loop, self.log, self.options.metrics_file, self.metrics)
+        if not self.options.no_announce and not all(map(is_loopback, hosts)):
             self.loop.defer(lambda: self._announce(listeners))
         return [endpoint_of(*listener.getsockname()[:2]) for listener in listeners]
 
@@ -230,7 +230,7 @@ class Server:
 
     def _announce(self, listeners: Sequence[socket.socket]) -> None:
         """Be found on the network: from the first tick on, so that no start waits for it."""
-        wanted = self._options.interface
+        wanted = self.options.interface
         if self._draining or (wanted is not None and is_loopback(wanted)):
             return
         from evloop.daemon.announcer import announcer_of  # late: 2 ms, and not everybody announces
@@ -238,7 +238,7 @@ class Server:
         fingerprint = self._fingerprint()
         if fingerprint is None:
             return
-        name = self._options.name or socket.gethostname().partition(".")[0] or "evloop"
+        name = self.options.name or socket.gethostname().partition(".")[0] or "evloop"
         self._announcer = announcer_of(
             self.loop,
             self.log,
@@ -294,6 +294,15 @@ def cluster_start(loop: Loop, options: Namespace, log: Log) -> ClusterStart | No
     from evloop.daemon.cluster import ClusterStart  # late: hardly any server has one
 
     return ClusterStart(loop, log, options, state_path)
+
+
+def enough_descriptors() -> int:
+    """Raise the limit of open files as far as it goes; return it, or raise SetupError."""
+    descriptors = raise_limit()
+    if descriptors < DESCRIPTORS_MIN:
+        sentence = f"the limit of {descriptors} open files is too low; see ulimit -n"
+        raise SetupError(sentence, FAILED)
+    return descriptors
 
 
 def check_interface(wanted: str) -> None:
@@ -364,6 +373,25 @@ def collect_the_young_only() -> None:
     gc.set_threshold(young, middle, 2**31 - 1)
 
 
+def listen_and_say(
+    server: Server, handed_over: Sequence[tuple[str, socket.socket]], errors: Writer
+) -> list[str]:
+    """Listen where we were told to, or on the sockets of the service manager; return where."""
+    if handed_over:
+        places = server.serve_on([sock for _, sock in handed_over])
+    else:
+        places = server.listen(server.options.listen)
+    for place in places:  # a full disk behind stderr does not keep the server from serving
+        errors.line(f"evloop.server: listening on {place}")
+    return places
+
+
+def say_waiting(why: str, errors: Writer, notifier: Notifier) -> None:
+    """There is nothing to serve yet: tell whoever started us."""
+    errors.line(f"evloop.server: {why}")
+    notifier.status(why)
+
+
 def run(options: Namespace) -> int:
     """Serve until told to stop; return the exit status."""
     collect_the_young_only()
@@ -391,25 +419,16 @@ def run(options: Namespace) -> int:
     def begin() -> list[str]:
         """Listen, and say so."""
         nonlocal console
-        if handed_over:
-            places = server.serve_on([sock for _, sock in handed_over])
-        else:
-            places = server.listen(options.listen)
+        places = listen_and_say(server, handed_over, errors)
         if os.isatty(0):
             from evloop.daemon.console import Console, answers_of  # late: no service has one
 
             end = "the operator ended the server"
             console = Console(loop, server.dispatcher, lambda: drain(end), answers_of(server))
-        for place in places:  # a full disk behind stderr does not keep the server from serving
-            errors.line(f"evloop.server: listening on {place}")
         # Behind the ready lines: those are read by programs, which expect them first.
         log.notice("started", version=__version__, state=server.state, rooms=len(server.directory))
         Watchman(loop, server.dispatcher, notifier).ready()
         return places
-
-    def waiting(why: str) -> None:
-        errors.line(f"evloop.server: {why}")
-        notifier.status(why)
 
     hanging_up = False  # the kernel says it, and the shell may say it again
 
@@ -431,7 +450,7 @@ def run(options: Namespace) -> int:
             begin()
             loop.run()
         else:
-            server.cluster.run(begin, waiting)
+            server.cluster.run(begin, lambda why: say_waiting(why, errors, notifier))
     finally:
         server.close()
         loop.close()

@@ -31,8 +31,9 @@ from evloop.room.reliable.egress import Egress, Outbox, split
 from evloop.room.reliable.estimators import Delay, LossMeter, copies
 from evloop.room.reliable.first_word import FirstWord
 from evloop.room.reliable.gaps import Gaps
+from evloop.room.reliable.goodbye import Goodbye
 from evloop.room.reliable.hearing import Hearing
-from evloop.room.reliable.limits import BYE_SPACING_S, BYE_TIMES, GREETED_MEMBERS_MAX
+from evloop.room.reliable.limits import GREETED_MEMBERS_MAX
 from evloop.room.reliable.membership import Member, Membership
 from evloop.room.reliable.message_log import CONFLICT, MessageLog
 from evloop.room.reliable.nack import Holders, NackRequester
@@ -77,9 +78,9 @@ class RoomSession:
 
     repairs = True
     __slots__ = (
-        "_agreed", "_announcer", "_bulk", "_bye_due", "_byes", "_codec", "_confirm", "_confirmed",
-        "_counts", "_deadline", "_deafness", "_delay", "_first_word", "_hearing", "_left", "_loss",
-        "_now", "_outbox", "_presence", "_repairs", "_stale", "_trickle", "asker", "egress",
+        "_agreed", "_announcer", "_bulk", "_codec", "_confirm", "_confirmed", "_counts",
+        "_deadline", "_deafness", "_delay", "_first_word", "_goodbye", "_hearing", "_loss", "_now",
+        "_outbox", "_presence", "_repairs", "_sample", "_stale", "_trickle", "asker", "egress",
         "message_log", "nickname", "rng", "sender_id",
     )  # fmt: skip
 
@@ -99,15 +100,16 @@ class RoomSession:
         self.rng = rng
         self._now = now
         self._counts = dict.fromkeys(_COUNTERS, 0)
-        self._codec = Codec(place, key)
+        self._codec = _codec(place, key)
         self._presence = presence = Membership(self.nickname, sender_id)
         self.message_log = message_log = MessageLog(
             self._codec, sender_id, presence, bool(key), now
         )
         self._delay = delay = Delay()
         self.egress = egress = Egress(self._codec, sender_id, self._counts, now)
-        self._outbox = outbox = Outbox()
+        self._outbox = outbox = Outbox(self._codec)
         self._loss = LossMeter()
+        self._sample = True  # what is being received counts in it
         self._deafness = Deafness(sender_id)
         self._trickle = Trickle(rng, now, 1)
         self._confirm = Confirm(rng, now)
@@ -119,9 +121,7 @@ class RoomSession:
             self._trickle, self._confirm, message_log, presence, self._loss, delay, egress, rng, now
         )
         self._hearing = Hearing(message_log, self.asker, self._announcer, egress)
-        self._byes = 0  # still to be said
-        self._bye_due = NEVER
-        self._left = False
+        self._goodbye = Goodbye(egress)
         self._deadline = now
         self._stale = True  # something may be due earlier than _deadline: find it anew
         self._confirmed: int | None = None  # all members hold my messages below; None: unknown
@@ -162,10 +162,7 @@ class RoomSession:
     def leave(self, now: float, wall: int) -> None:
         """Say goodbye BYE_TIMES; after that there is nothing to do (`next_deadline` is inf)."""
         self._now = now
-        if not self._byes and not self._left:
-            self._byes = BYE_TIMES
-            self._bye_due = now
-            self._stale = True
+        self._stale |= self._goodbye.start(now)
 
     def confirm(self, now: float) -> None:
         """Ask all present members, again and again, until `unconfirmed` is 0."""
@@ -187,8 +184,7 @@ class RoomSession:
         """[(datagram, to)]: `to` is None for the group, else a source. Each is returned once."""
         if (self._stale or self._now >= self._deadline) and self._now >= self.next_deadline():
             self.handle_timer(self._now)
-        egress = self.egress
-        out, egress.out = egress.out, []
+        out, self.egress.out = self.egress.out, []
         return out
 
     def events(self) -> list[Event]:
@@ -263,9 +259,13 @@ class RoomSession:
 
     # -- receiving -------------------------------------------------------------------------------
 
-    def receive_datagram(self, data: bytes, source: object, now: float) -> None:
-        """Take in one datagram; `source` is where an answer by unicast would go."""
+    def receive_datagram(
+        self, data: bytes, source: object, now: float, sample: bool = True
+    ) -> None:
+        """Take in one datagram; `source` is where an answer by unicast would go. Without `sample`
+        it tells nothing about loss: it came by another road than what is measured."""
         self._now = now
+        self._sample = sample
         if self.egress.came_back(data):
             self._drop("own")
             return
@@ -277,7 +277,7 @@ class RoomSession:
         if sender == self.sender_id:
             self._drop("own")
             self._posed(packet, data, now)
-        elif self._byes or self._left:
+        elif self._goodbye.begun:
             self._drop("left")
         elif kind == DATA:
             self._on_data(packet, data, now)
@@ -320,19 +320,17 @@ class RoomSession:
                     self._loss.stands(sender)
         key = sender, seq
         verdict = self.message_log.receive(packet, data, now)
-        if verdict == OLD:
-            self._counts["duplicates"] += 1
+        if verdict in (NEW, LATE, OLD):
             if relayed:
                 self._repairs.heard(key, now)
             else:
-                self._loss.further(key, flags >> 4)
+                self._loss.data(key, flags >> 4, verdict != OLD, self._sample, now)
+        if verdict == OLD:
+            self._counts["duplicates"] += 1
         elif verdict in (NEW, LATE):
             self._stale = True
             self._counts["received"] += 1
-            if relayed:
-                self._repairs.heard(key, now)
-            else:
-                self._loss.first(key, flags >> 4, now)
+            if not relayed:
                 self.asker.announced(flags >> 4, now)
             if verdict == NEW:
                 self.asker.came(self.message_log.streams[sender], seq, relayed, now)
@@ -346,7 +344,6 @@ class RoomSession:
         self._trickle.news(now, self._presence.size(), self.asker.copies_until)
 
     # Handlers of control datagrams return whether something may be due earlier now.
-
     def _on_nack(self, sender: bytes, seq: int, fields: Fields, source: object, now: float) -> bool:
         to, raw = fields
         member = self._presence.members.get(sender)
@@ -408,12 +405,11 @@ class RoomSession:
 
     def _control(self, sender: bytes, member: Member, counter: int, now: float) -> bool:
         """A control datagram of `member` came; whether it continues the count of its others."""
-        last = member.counter
         fresh = self._presence.fresh(sender, member, counter, now)
-        if fresh:
-            if member.standing(now):
-                self._loss.stands(sender)
-            self._loss.control(sender, last, counter)
+        if fresh and member.standing(now):
+            self._loss.stands(sender)
+        if self._sample:
+            self._loss.heard(sender, member, counter, fresh)
         return fresh
 
     def _join(self, sender: bytes, name: bytes, counter: int, now: float) -> Member | None:
@@ -439,7 +435,7 @@ class RoomSession:
     def _on_bye(self, sender: bytes, seq: int, fields: Fields, source: object, now: float) -> bool:
         member = self._presence.said_bye(sender, seq, now)
         if member is not None:
-            self._loss.control(sender, member.counter, seq)
+            self._loss.control(sender, member.sampled, seq, self._sample)
             self._gone(sender, member.name, "bye")
         return True
 
@@ -456,18 +452,19 @@ class RoomSession:
         """Do what is due at `now`; calling it early is harmless."""
         self._now = now
         self._stale = True
-        if self._byes:
+        if self._goodbye.over:
+            return
+        if self._goodbye.begun:
             self._send_copies(now)
-            self._say_bye(now)
-        elif not self._left:
+            self._goodbye.handle_timer(now)
+        else:
             for step in _TIMERS:
                 step(self, now)
 
     def _find_deadline(self) -> float:
-        if self._byes:
-            return min(self._bye_due, self._outbox.deadline())
-        if self._left:
-            return NEVER
+        if self._goodbye.begun:
+            over = self._goodbye.over  # after the last word copies are not sent any more
+            return NEVER if over else min(self._goodbye.due, self._outbox.deadline())
         due = min(
             self._announcer.deadline(),
             self._outbox.deadline(),
@@ -529,12 +526,13 @@ class RoomSession:
             self._gone(sender, member.name, "silent")
         self.message_log.handle_timer(now)
 
-    def _say_bye(self, now: float) -> None:
-        if now >= self._bye_due:
-            self.egress.say_bye(now)
-            self._byes -= 1
-            self._bye_due = now + BYE_SPACING_S
-            self._left = not self._byes
+
+def _codec(place: str, key: bytes) -> Codec:
+    if not key:
+        return Codec(place)
+    from evloop.room.reliable.sealing import SealedCodec
+
+    return SealedCodec(place, key)
 
 
 _HANDLERS: dict[int, Callable[..., bool]] = {
