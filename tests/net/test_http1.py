@@ -67,7 +67,8 @@ def test_any_split_of_an_answer(
 def test_any_split_of_lines(lines: list[bytes], cuts: list[int], sizes: list[int]) -> None:
     """However the lines are cut into chunks, and the chunks into pieces."""
     text = b"".join(line + b"\n" for line in lines)
-    chunks, at = [], 0
+    chunks: list[bytes] = []
+    at = 0
     while at < len(text):
         size = sizes[len(chunks) % len(sizes)]
         chunks.append(text[at : at + size])
