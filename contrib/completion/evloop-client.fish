@@ -63,7 +63,7 @@ complete -c evloop-client -n '__evloop_at' -a makeroom -d 'make a room; without 
 complete -c evloop-client -n '__evloop_at makeroom' -l mode -x -a 'reliable plain'
 complete -c evloop-client -n '__evloop_at' -a deleteroom -d 'remove a room; --yes: even if others are in it'
 complete -c evloop-client -n '__evloop_at deleteroom' -l yes
-complete -c evloop-client -n '__evloop_at' -a chat -d 'talk in a room; ADDRESS:PORT needs no directory'
+complete -c evloop-client -n '__evloop_at' -a chat -d 'talk in rooms; ADDRESS:PORT needs no directory'
 complete -c evloop-client -n '__evloop_at chat' -l mode -x -a 'reliable plain'
 complete -c evloop-client -n '__evloop_at' -a say -d 'send lines; wait until they are confirmed'
 complete -c evloop-client -n '__evloop_at say' -l mode -x -a 'reliable plain'

@@ -1,4 +1,4 @@
-"""The directory as a road of the user's room: opens the room with it, and tells it of the link."""
+"""The directory as a road of the user's rooms: opens a room with it, and tells it of the link."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class RoomCarrier:
 
 
 class Carried:
-    """The user's room, as far as the directory carries it."""
+    """A room of the user, as far as the directory carries it."""
 
     __slots__ = ("_carrier", "_link", "transport")
 
@@ -100,6 +100,10 @@ class Carried:
     def left(self) -> None:
         """The user has left the room: enter it no more."""
         self.transport.leaving()
+
+    def closed(self) -> None:
+        """Its goodbyes are said."""
+        self._carrier.forget()
 
 
 def open_room(

@@ -42,6 +42,9 @@ def _rooms() -> Iterator[None]:
     import evloop.app.chat
 
     yield
+    import evloop.app.room_commands
+
+    yield
     import evloop.net.compat
 
     yield

@@ -26,20 +26,39 @@ if TYPE_CHECKING:
     Answered = Callable[[Entered | None, int], object]
 
 
+class Incoming:
+    """Gives what the directory carries to our rooms, by their handles at this connection; `dropped`
+    counts what made no sense."""
+
+    __slots__ = ("dropped", "rooms")
+
+    def __init__(self) -> None:
+        self.rooms: dict[int, Relaying] = {}
+        self.dropped = 0
+
+    def __call__(self, payload: bytes) -> None:
+        parsed = parse_down(payload)
+        room = self.rooms.get(parsed[1]) if parsed is not None and parsed[0] == TO_ROOM else None
+        if parsed is None or room is None:
+            self.dropped += 1
+        else:
+            room.take(parsed[2])
+
+
 class Relaying:
-    """Carries datagrams over the connection of `link`, one room at a time.
+    """Carries datagrams of one room over the connection of `link`; `take(datagram)` gets what comes
+    for it."""
 
-    `take(datagram)` gets what comes for that room; `dropped` counts what made no sense.
-    """
-
-    __slots__ = ("_handle", "_link", "dropped", "take")
+    __slots__ = ("_handle", "_incoming", "_link", "take")
 
     def __init__(self, link: DirectoryClient) -> None:
         self._link = link
         self._handle = 0  # of the room, at this connection; 0: not known
-        self.dropped = 0
         self.take: Callable[[bytes], object] = nothing
-        link.on_datagrams = self._came
+        incoming = link.on_datagrams
+        if not isinstance(incoming, Incoming):
+            incoming = link.on_datagrams = Incoming()
+        self._incoming = incoming
 
     @property
     def known(self) -> bool:
@@ -47,7 +66,9 @@ class Relaying:
         return self._handle > 0 and self._link.state == READY
 
     def forget(self) -> None:
-        """The connection is another one, or the room: its handle is not known yet."""
+        """The connection is another one, or the room is left: it has no handle there."""
+        if self._incoming.rooms.get(self._handle) is self:
+            del self._incoming.rooms[self._handle]
         self._handle = 0
 
     def enter(self, name: str, sender: bytes, wish: str, answered: Answered) -> None:
@@ -61,7 +82,10 @@ class Relaying:
             told = read_entered(value)
             room = value.get("room") if isinstance(value, dict) else None
             members = protocol.read_room(room)[1]
+            self.forget()
             self._handle = told.handle
+            if self._handle > 0:
+                self._incoming.rooms[self._handle] = self
             answered(told, members)
 
         params = {"name": name, "sender": sender.hex(), "relay": wish}
@@ -78,10 +102,3 @@ class Relaying:
         else:
             wire.send(member_frame(self._handle, member, datagram))
         return True
-
-    def _came(self, payload: bytes) -> None:
-        parsed = parse_down(payload)
-        if parsed is None or parsed[0] != TO_ROOM or parsed[1] != self._handle:
-            self.dropped += 1
-            return
-        self.take(parsed[2])

@@ -75,17 +75,22 @@ def note(text: str) -> str:
     return f"-- {text} --"
 
 
+def goes_back(escape: str) -> str:
+    """How to leave the only room; `escape` is the name of the key."""
+    return f"{escape} or /leave goes back"
+
+
 def entered(
-    room: str, names: Sequence[str], escape: str, where: str = "", by_name: str = ""
+    room: str, names: Sequence[str], ways_out: str, where: str = "", by_name: str = ""
 ) -> str:
-    """The line with which chat mode begins; `where`: by which way; `by_name`: the place of a room
-    that is entered by its name, for no directory was found."""
+    """The line with which chat mode begins; `ways_out`: how it ends, or ""; `where`: by which way;
+    `by_name`: the place of a room that is entered by its name, for no directory was found."""
     company = f" with {_names(names, NAMES_ENTERED_MAX)}" if names else ""
     if by_name:
         place = ", ".join(display(it) for it in (f"by its name: {by_name}", where) if it)
         return note(f"in {display(room)} ({place}){company}. No directory was found")
     way = f" ({display(where)})" if where else ""
-    return note(f"in {display(room)}{way}{company}. {escape} or /leave goes back")
+    return note(f"in {display(room)}{way}{company}{'. ' * bool(ways_out)}{ways_out}")
 
 
 RELAY_HINT = "; `--relay auto` lets the directory carry the room"

@@ -40,7 +40,8 @@ from evloop.room.plain import PlainSession
 from evloop.room.reliable.session import RoomSession
 from evloop.terminal import report
 from evloop.terminal.editor import COMMANDS as KEYS
-from evloop.terminal.editor import SEARCHING
+from evloop.terminal.editor import SEARCHING, SWITCHES
+from evloop.terminal.line import MOTIONS
 from tests.support.sources import (
     PACKAGE,
     ROOT,
@@ -300,7 +301,8 @@ def test_every_mark_is_described(mark: str) -> None:
 def test_every_key_is_described() -> None:
     cells = " ".join(first_cells(section(USING, "## Keys")))
     described = {word.casefold() for word in code_words(cells)}
-    names = {"ctrl-]" if name == "leave" else name for name in {*KEYS, *SEARCHING}}
+    keys = {*KEYS, *SEARCHING, *SWITCHES, *MOTIONS}
+    names = {"ctrl-]" if name == "leave" else name for name in keys}
     assert described == names
 
 
