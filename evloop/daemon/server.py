@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from evloop.daemon.cluster import ClusterStart
     from evloop.daemon.connection import Connection
     from evloop.daemon.console import Console
+    from evloop.daemon.relay import Relay
     from evloop.daemon.systemd import Notifier
     from evloop.net.tls import ServerTls
     from evloop.system.log import Log
@@ -142,6 +143,7 @@ class Server:
         self.dispatcher.on_forget = self._forget
         self.cluster = start.make(self.dispatcher) if start is not None else None
         self._prober = self.dispatcher.prober = make_prober(loop, self.directory, options)
+        prepare_relay(self.dispatcher, options, descriptors)
         self.dispatcher.stats_for.update(options.stats_from)
         clients = clients_that_fit(options.max_clients, descriptors)
         if clients < (options.max_clients or CLIENTS_MAX):
@@ -221,6 +223,8 @@ class Server:
         self._prober.close()
         if self.cluster is not None:
             self.cluster.close()
+        if self.dispatcher.relay is not None:
+            self.dispatcher.relay.close()
         for stream in list(self.dispatcher.connections.values()):
             self.loop.guard(stream, stream.abort, "the server has ended")
         self.dispatcher.end_tick()
@@ -331,6 +335,20 @@ def make_prober(loop: Loop, directory: Directory, options: Namespace) -> Prober:
         interface=options.interface,
         allowed=not options.no_probe,
     )
+
+
+def prepare_relay(dispatcher: Dispatcher, options: Namespace, descriptors: int) -> None:
+    """Tell `dispatcher` whether it relays, and how it makes its relay once it needs one."""
+    members = options.relay_members if options.relay == "on" else 0
+
+    def make() -> Relay:
+        from evloop.daemon.relay import relay_of  # late: nobody may need it
+
+        limits = members, options.interface, options.ttl, descriptors
+        return relay_of(dispatcher.loop, dispatcher.log, dispatcher.metrics, *limits)
+
+    dispatcher.relays = members > 0
+    dispatcher.make_relay = make
 
 
 def tls_of(options: Namespace) -> ServerTls | None:

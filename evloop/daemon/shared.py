@@ -20,7 +20,7 @@ from collections import deque
 from evloop.base.errors import BadMessage, Refused, StoreError
 from evloop.base.names import fold as fold_of
 from evloop.daemon.changes import DELETE, MAKE, Change
-from evloop.daemon.dispatcher import FAILURES, HANDLERS, SERVER, Dispatcher
+from evloop.daemon.dispatcher import FAILURES, HANDLERS, Dispatcher
 from evloop.directory import protocol, requests
 from evloop.directory.limits import TOKEN_BYTES
 from evloop.directory.places import places_of
@@ -266,17 +266,16 @@ class ClusterDispatcher(Dispatcher):
     # -- methods -----------------------------------------------------------------------------
 
     def _hello_with_version(self, connection: Connection, parameters: dict[str, Any]) -> bytes:
-        self._hello(connection, parameters)
+        body = self._hello(connection, parameters)
         wanted = parameters.get("version", 0)
         if wanted <= self.directory.version:
-            return self._greeting()
-        later = Later(connection, lambda _: self._greeting())
+            return self._greeting(body)
+        later = Later(connection, lambda _: self._greeting(self._hello(connection, parameters)))
         later.version = wanted
         raise later
 
-    def _greeting(self) -> bytes:
-        directory = self.directory
-        body = protocol.hello_body(SERVER, directory.version, self.store.identity)
+    def _greeting(self, body: bytes) -> bytes:
+        """The result of hello, which tells too how old it may be."""
         stale = self.cluster.stale_s()
         return b'%b,"stale":%d}' % (body[:-1], stale) if stale else body
 
