@@ -76,6 +76,7 @@ class Replica:
         "_after",
         "_away_since",
         "_behind_since",
+        "_fence_revision",
         "_fence_version",
         "_fencing",
         "_keep_at",
@@ -131,13 +132,11 @@ class Replica:
         self._rng = rng
         self.password: tuple[str, str] | None = None  # user and password; set before the start
         self.importing: Import | None = None  # what the directory is made of; likewise
-        # The copy.
-        self.version = -1  # -1: nothing was loaded yet
+        self.version = -1  # of the copy; -1: nothing was loaded yet
         self.floor = -1  # the version that clients have seen all the same, of a copy on disk
         self.revision = 0  # the log was followed up to here
         self.base = -1
         self.rooms: dict[str, tuple[RoomEntry, int]] = {}  # by fold: the room, and its revision
-        # Where we are.
         self.state = SEEKING
         self.why = "it was not asked yet"
         self.ready = False
@@ -149,18 +148,16 @@ class Replica:
         self.epoch = 0
         self._fencing = False
         self._fence_version = 0  # changes that are unknown are judged when the copy is there
+        self._fence_revision = 0  # what is read at an older one is old
         self._must_load = False
         self._keep_at = self._probe_at = self._said_at = NEVER
         self._behind_since = NEVER
         self.probed_at = now
-        # What is under way.
         self.calls = Calls(self)
         self.events: list[tuple[Any, ...]] = []
         self.changes = Changes(self)
         self.fences = self.resyncs = 0
         self.census = Census(self)
-
-    # -- for the owner -----------------------------------------------------------------------
 
     def ask(self, change: Change, now: float) -> None:
         """Make or delete a room; an OUTCOME or APPLIED event follows, maybe at once."""
@@ -196,7 +193,7 @@ class Replica:
             self._fence(now)
 
     def end(self, then: Callable[[], object], now: float) -> None:
-        """A clean end: our keys in etcd go with the lease. `then()` is called when they have."""
+        """A clean end: our keys in etcd go with the lease, then `then()` is called."""
         if self.lease and self.state == LIVE:
             body = etcd.of_lease(self.lease)
             self.lease = ""
@@ -382,6 +379,7 @@ class Replica:
         if found[2]:
             self.identity = found[2][0].value.decode("ascii", "replace")[:16]
         self._fence_version = Head(found[1][0]).version
+        self._fence_revision = etcd.revision_of(answer)
         if self.state == LIVE:
             self.changes.send(now)
             return
@@ -436,6 +434,8 @@ class Replica:
     ) -> None:
         etcd.check(status, answer)
         found, _ = etcd.read_page(answer)
+        if revision < self._fence_revision:
+            raise EngineError("it answers with what the directory was before")
         if not self._fits(found, revision, now):
             return
         head = Head(found[0])
