@@ -84,6 +84,7 @@ class Replica:
         "_next_endpoint",
         "_probe_at",
         "_rng",
+        "_said",
         "_said_at",
         "_tries",
         "base",
@@ -147,6 +148,7 @@ class Replica:
         self.lease = ""
         self.epoch = 0
         self._fencing = False
+        self._said: Json = {}  # what s/SERVER says
         self._fence_version = 0  # changes that are unknown are judged when the copy is there
         self._fence_revision = 0  # what is read at an older one is old
         self._must_load = False
@@ -168,7 +170,6 @@ class Replica:
             self.changes.ask(change, now)
 
     def away_s(self, now: float) -> float:
-        """Seconds since it was live, 0 while it is."""
         return 0.0 if self.state == LIVE else now - self._away_since
 
     def stale_s(self, now: float) -> int:
@@ -177,19 +178,17 @@ class Replica:
         return int(age) if age >= STALE_S else 0
 
     def takes_changes(self) -> bool:
-        """Whether a change can be sent now."""
         return self.state == LIVE and not self._fencing
 
     def over(self, change: Change) -> None:
-        """A change has its outcome, and the log does not tell it."""
         self.events.append((OUTCOME, change))
 
     def full(self, why: str) -> None:
         self.events.append((FULL_DISK, why))
 
     def fence(self, now: float) -> None:
-        """What s/SERVER says has changed: put it, which makes a new epoch."""
-        if self.state == LIVE and not self._fencing:
+        """Put s/SERVER anew, which makes a new epoch, if what it says has changed."""
+        if self.state == LIVE and not self._fencing and self.info != self._said:
             self._fence(now)
 
     def end(self, then: Callable[[], object], now: float) -> None:
@@ -361,7 +360,7 @@ class Replica:
             etcd.get(keys.head),
             etcd.get(keys.id),
         ]
-        self._fencing = True
+        self._fencing, self._said = True, dict(self.info)
         self.calls.post(etcd.TXN, etcd.txn([], success), self._fenced, now)
 
     def _fenced(self, status: int, answer: Json, now: float) -> None:
@@ -516,6 +515,7 @@ class Replica:
             body = etcd.of_lease(self.lease)
             self.calls.post(etcd.KEEP_ALIVE, body, self._kept, now)
         if self._probe_at <= now:
+            self.fence(now)
             self._probe_at = now + ENGINE_PROBE_S
             self.calls.post(etcd.RANGE, etcd.read_key(self.keys.head), self._probed, now)
         if self._behind_since + ENGINE_REQUEST_S <= now:

@@ -91,7 +91,7 @@ class Store:
                 return 404, {"error": "etcdserver: requested lease not found", "code": 5}
         writes = any("request_range" not in step for step in steps)
         revision = self.revision + writes
-        responses = []
+        responses: list[dict[str, Any]] = []
         for step in steps:
             if "request_put" in step:
                 self._put(step["request_put"], revision)
@@ -152,7 +152,7 @@ class Store:
 
     def check(self) -> None:
         """No name and no place twice: each room has its place, and each place its room."""
-        places = {}
+        places: dict[str, str] = {}
         for key, (found, _, _) in self.keys.items():
             if key.startswith(KEYS.all_of("n")[0]):
                 room = json.loads(found.value)

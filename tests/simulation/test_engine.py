@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from evloop.base.errors import CANT_CREATE
+from evloop.base.errors import CANT_CREATE, Refused
 from evloop.daemon import changes, etcd, replica
 from evloop.daemon.changes import Change, Changes, storage_failed
 from evloop.daemon.etcd import KeyValue
@@ -112,7 +112,7 @@ def _refused_by_the_copy(patch: Any) -> None:
         there = change.fold in self._replica.rooms
         if there == (change.op == changes.MAKE):
             reason = "room_exists" if there else "no_such_room"
-            self._over(change, changes.Refused(1, reason, reason))
+            self._over(change, Refused(1, reason, reason))
         else:
             ask(self, change, now)
 
@@ -131,12 +131,12 @@ def _answered_before_its_version(patch: Any) -> None:
 
 
 def _follows_from_too_late(patch: Any) -> None:
-    watch = replica.etcd.watch
+    watch = etcd.watch
 
     def late(key: bytes, end: bytes, start: int) -> bytes:
         return watch(key, end, start + (key == KEYS.head))
 
-    patch.setattr(replica.etcd, "watch", late)
+    patch.setattr(etcd, "watch", late)
 
 
 def _resync_without_a_word(patch: Any) -> None:
@@ -289,11 +289,11 @@ def test_a_store_of_an_older_backup_is_not_taken() -> None:
     assert [one.outcome for one in world.asked] == ["ok", "ok"]
     store = world.store
     head = store.keys[KEYS.head]
-    old = KeyValue(head[0].key, store.truth and _head_at(store, 2), head[0].mod, 2)
+    old = KeyValue(head[0].key, _head_at(store, 2), head[0].mod, 2)
     store.keys[KEYS.head] = old, head[1], head[2]
     told: list[str] = []
     member._act_on = lambda event: told.append(event[-1])  # type: ignore[method-assign]
-    member.replica.trouble(replica.EngineError("cut"), world.now)
+    member.replica.trouble(etcd.EngineError("cut"), world.now)
     member.pump()
     world.run(80.0)
     assert member.replica.state == replica.BROKEN
