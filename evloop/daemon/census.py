@@ -34,17 +34,19 @@ class Census:
     """The servers and counts of all servers of `replica`'s directory.
 
     `servers` is what each says of itself. `counts` are the numbers of the others, by server and
-    fold. `moved` holds the folds of which the sum has changed: the owner takes them away.
+    fold; `own` are ours. `moved` holds the folds of which the sum of the others has changed: the
+    owner takes them away. `news`: something of all this has changed since it was last set to False.
     """
 
     __slots__ = (
         "_dirty",
-        "_own",
         "_replica",
         "_write_at",
         "_writing",
         "counts",
         "moved",
+        "news",
+        "own",
         "servers",
     )
 
@@ -53,7 +55,8 @@ class Census:
         self.servers: dict[str, Json] = {}
         self.counts: dict[str, dict[str, int]] = {}
         self.moved: set[str] = set()
-        self._own: dict[str, int] = {}  # what is in each room of ours now, never 0
+        self.news = False
+        self.own: dict[str, int] = {}  # what is in each room of ours now, never 0
         self._dirty: set[str] = set()  # folds whose own number has to be written
         self._writing: dict[str, int] | None = None
         self._write_at = NEVER
@@ -61,9 +64,10 @@ class Census:
     def set_own(self, fold: str, count: int, now: float) -> None:
         """So many connections of ours are in that room."""
         if count:
-            self._own[fold] = count
+            self.own[fold] = count
         else:
-            self._own.pop(fold, None)
+            self.own.pop(fold, None)
+        self.news = True
         self._dirty.add(fold)
         if self._write_at == NEVER:
             self._write_at = now + COUNTS_EVERY_S
@@ -79,7 +83,7 @@ class Census:
 
     def renew(self) -> None:
         """There is a new lease: what was written goes with the old one."""
-        self._dirty |= set(self._own)
+        self._dirty |= set(self.own)
 
     def handle_timer(self, now: float) -> None:
         if self._writing is not None or now < self._write_at:
@@ -90,7 +94,7 @@ class Census:
         if not folds:
             return
         self._dirty.difference_update(folds)
-        self._writing = {fold: self._own.get(fold, 0) for fold in folds}
+        self._writing = {fold: self.own.get(fold, 0) for fold in folds}
         success = [
             etcd.put(keys.members(replica.server, fold), b"%d" % count, replica.lease)
             if count
@@ -154,6 +158,7 @@ class Census:
         self.counts.clear()
 
     def _take(self, kind: str, found: KeyValue, deleted: bool) -> None:
+        self.news = True
         rest = self._replica.keys.rest_of(found.key)
         if kind == SERVERS:
             if deleted:

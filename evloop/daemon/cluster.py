@@ -47,7 +47,7 @@ from evloop.daemon.shared import ClusterDispatcher, SharedDirectory
 from evloop.daemon.store import open_store
 from evloop.directory.protocol import change_body, room_json
 from evloop.directory.registry import Directory
-from evloop.system.timers import NEVER
+from evloop.system.timers import NEVER, nothing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -132,6 +132,7 @@ class Cluster:
         "_said_at",
         "_timer",
         "_waiting",
+        "changed",
         "dispatcher",
         "replica",
     )
@@ -166,6 +167,8 @@ class Cluster:
         )
         self.replica.calls.endpoint = rng.randrange(len(endpoints))
         self._engine = Engine(loop, self.replica, endpoints, context, self._on_events)
+        # For who carries rooms between sites: called when rooms, servers or counts have changed.
+        self.changed: Callable[[], object] = nothing
         self._fields: dict[Change, dict[str, object]] = {}  # what is logged with each
         self._waiting: list[tuple[int, float, Callable[[], object]]] = []  # for a version
         self._pump_due = False
@@ -208,6 +211,12 @@ class Cluster:
         self._waiting.append((version, self._loop.now + HELLO_VERSION_S, over))
         self._set_timer()
 
+    def set_bridge(self, carries: bool) -> None:
+        """Tell the other servers whether this one carries rooms between sites."""
+        self.replica.info["bridge"] = carries
+        self.replica.fence(self._loop.now)
+        self._pump()
+
     def stale_s(self) -> int:
         return self.replica.stale_s(self._loop.now)
 
@@ -237,6 +246,8 @@ class Cluster:
         events, self.replica.events = self.replica.events, []
         for event in events:
             self._loop.guard(self, self._act_on, event)
+        if any(event[0] in (APPLIED, LOADED) for event in events):
+            self.replica.census.news = True
 
     def _act_on(self, event: tuple[Any, ...]) -> None:
         kind = event[0]
@@ -349,6 +360,9 @@ class Cluster:
                 census.set_own(fold, directory.own(fold), self._loop.now)
             directory.touched.clear()
             self._pump()
+        if census.news:
+            census.news = False
+            self._loop.guard(self, self.changed)
         if census.moved:
             for fold in [fold for fold, _ in zip(census.moved, range(MEMBERS_PER_TICK))]:
                 census.moved.discard(fold)

@@ -1,15 +1,16 @@
 """A state file becomes the directory in etcd, once and for all.
 
     step      the transaction               it holds      it does not
-    begin     no head: put `import`         -> emptying   "is in etcd already"
-    emptying  remove what is in n/ and p/   -> filling    another import, or a head: "was begun"
-    filling   60 rooms                      -> filling    the same
+    begin     no head: put `import`         -> emptying   a head: of ours -> over, else an error
+    emptying  remove what is in n/ and p/   -> filling    a head: the same; `import` is
+    filling   60 rooms                      -> filling    another's: an error; ours: -> begin
               no rooms are left             -> founding
     founding  put head and id               -> over       the same
 
-Every step compares that there is no head yet, and that `import` is still ours: each import puts it
-anew. An import that is broken off leaves no head, and can be run again; so does the replica when
-an endpoint does not answer. Only then may the last step have been done: the head tells whose it is.
+Every step compares that there is no head yet, and that `import` is as we put it. An import that is
+broken off leaves no head, and can be run again; so does the replica when an endpoint does not
+answer. What it has asked before may then be done late: a beginning, which makes us begin again, or
+the last step, by whose head we know that all is done.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from evloop.daemon.etcd import Json
+    from evloop.daemon.etcd import Json, KeyValue
     from evloop.daemon.replica import Replica
     from evloop.directory.protocol import RoomEntry
 
@@ -65,31 +66,34 @@ class Import:
         if not found or not found[0]:
             raise EngineError("etcd's answer to an import is not whole")
         if not held:
-            if Head(found[0][0]).change == self._tag:  # its last step was done, unheard
-                replica.imported(now)
-                return
-            name = replica.name
-            sentence = f"the directory {name} is in etcd already; --import is for the first start"
-            replica.not_imported(sentence, now)
+            self._there_is_a_head(Head(found[0][0]), now)
             return
         self._mod = found[0][0].mod
         keys = replica.keys
         self._step([etcd.delete(*keys.all_of("n")), etcd.delete(*keys.all_of("p"))], now)
 
+    def _there_is_a_head(self, head: Head, now: float) -> None:
+        replica = self._known()
+        if head.change == self._tag:  # the last step was done, unheard
+            replica.imported(now)
+            return
+        name = replica.name
+        sentence = f"the directory {name} is in etcd already; --import is for the first start"
+        replica.not_imported(sentence, now)
+
     def _step(self, steps: Sequence[Json], now: float) -> None:
         replica = self._known()
         keys = replica.keys
         compare = [etcd.is_there(keys.head, False), etcd.modified_at(keys.importing, self._mod)]
-        replica.calls.post(etcd.TXN, etcd.txn(compare, steps), self._stepped, now)
+        look = [etcd.get(keys.head), etcd.get(keys.importing)]
+        replica.calls.post(etcd.TXN, etcd.txn(compare, steps, look), self._stepped, now)
 
     def _stepped(self, status: int, answer: Json, now: float) -> None:
         replica = self._known()
         etcd.check(status, answer)
-        held, _ = etcd.read_txn(answer)
+        held, found = etcd.read_txn(answer)
         if not held:
-            name = replica.name
-            sentence = f"another server has begun the directory {name} in etcd meanwhile"
-            replica.not_imported(sentence, now)
+            self._stopped(found, now)
         elif self._at < 0:
             replica.imported(now)
         elif self._at < len(self._rooms):
@@ -107,6 +111,20 @@ class Import:
             head = etcd.head_value(self._version, self._tag, "found")
             identity = etcd.put(keys.id, self._identity.encode())
             self._step([etcd.put(keys.head, head), identity, etcd.delete(keys.importing)], now)
+
+    def _stopped(self, found: list[list[KeyValue]], now: float) -> None:
+        """A step was not done: there is a head, or `import` was put anew."""
+        replica = self._known()
+        if len(found) != 2:
+            raise EngineError("etcd's answer to an import is not whole")
+        head, importing = found
+        if head:
+            self._there_is_a_head(Head(head[0]), now)
+        elif importing and importing[0].value == replica.server.encode():
+            self.begin(replica, now)  # by an older beginning of ours, which has come late
+        else:
+            sentence = f"another server imports into the directory {replica.name} just now"
+            replica.not_imported(sentence, now)
 
     def _known(self) -> Replica:
         assert self._replica is not None, "it has begun"

@@ -76,6 +76,7 @@ class Replica:
         "_after",
         "_away_since",
         "_behind_since",
+        "_fence_revision",
         "_fence_version",
         "_fencing",
         "_keep_at",
@@ -83,6 +84,7 @@ class Replica:
         "_next_endpoint",
         "_probe_at",
         "_rng",
+        "_said",
         "_said_at",
         "_tries",
         "base",
@@ -131,13 +133,11 @@ class Replica:
         self._rng = rng
         self.password: tuple[str, str] | None = None  # user and password; set before the start
         self.importing: Import | None = None  # what the directory is made of; likewise
-        # The copy.
-        self.version = -1  # -1: nothing was loaded yet
+        self.version = -1  # of the copy; -1: nothing was loaded yet
         self.floor = -1  # the version that clients have seen all the same, of a copy on disk
         self.revision = 0  # the log was followed up to here
         self.base = -1
         self.rooms: dict[str, tuple[RoomEntry, int]] = {}  # by fold: the room, and its revision
-        # Where we are.
         self.state = SEEKING
         self.why = "it was not asked yet"
         self.ready = False
@@ -148,19 +148,18 @@ class Replica:
         self.lease = ""
         self.epoch = 0
         self._fencing = False
+        self._said: Json = {}  # what s/SERVER says
         self._fence_version = 0  # changes that are unknown are judged when the copy is there
+        self._fence_revision = 0  # what is read at an older one is old
         self._must_load = False
         self._keep_at = self._probe_at = self._said_at = NEVER
         self._behind_since = NEVER
         self.probed_at = now
-        # What is under way.
         self.calls = Calls(self)
         self.events: list[tuple[Any, ...]] = []
         self.changes = Changes(self)
         self.fences = self.resyncs = 0
         self.census = Census(self)
-
-    # -- for the owner -----------------------------------------------------------------------
 
     def ask(self, change: Change, now: float) -> None:
         """Make or delete a room; an OUTCOME or APPLIED event follows, maybe at once."""
@@ -171,7 +170,6 @@ class Replica:
             self.changes.ask(change, now)
 
     def away_s(self, now: float) -> float:
-        """Seconds since it was live, 0 while it is."""
         return 0.0 if self.state == LIVE else now - self._away_since
 
     def stale_s(self, now: float) -> int:
@@ -180,23 +178,21 @@ class Replica:
         return int(age) if age >= STALE_S else 0
 
     def takes_changes(self) -> bool:
-        """Whether a change can be sent now."""
         return self.state == LIVE and not self._fencing
 
     def over(self, change: Change) -> None:
-        """A change has its outcome, and the log does not tell it."""
         self.events.append((OUTCOME, change))
 
     def full(self, why: str) -> None:
         self.events.append((FULL_DISK, why))
 
     def fence(self, now: float) -> None:
-        """What s/SERVER says has changed: put it, which makes a new epoch."""
-        if self.state == LIVE and not self._fencing:
+        """Put s/SERVER anew, which makes a new epoch, if what it says has changed."""
+        if self.state == LIVE and not self._fencing and self.info != self._said:
             self._fence(now)
 
     def end(self, then: Callable[[], object], now: float) -> None:
-        """A clean end: our keys in etcd go with the lease. `then()` is called when they have."""
+        """A clean end: our keys in etcd go with the lease, then `then()` is called."""
         if self.lease and self.state == LIVE:
             body = etcd.of_lease(self.lease)
             self.lease = ""
@@ -364,7 +360,7 @@ class Replica:
             etcd.get(keys.head),
             etcd.get(keys.id),
         ]
-        self._fencing = True
+        self._fencing, self._said = True, dict(self.info)
         self.calls.post(etcd.TXN, etcd.txn([], success), self._fenced, now)
 
     def _fenced(self, status: int, answer: Json, now: float) -> None:
@@ -382,6 +378,7 @@ class Replica:
         if found[2]:
             self.identity = found[2][0].value.decode("ascii", "replace")[:16]
         self._fence_version = Head(found[1][0]).version
+        self._fence_revision = etcd.revision_of(answer)
         if self.state == LIVE:
             self.changes.send(now)
             return
@@ -436,6 +433,8 @@ class Replica:
     ) -> None:
         etcd.check(status, answer)
         found, _ = etcd.read_page(answer)
+        if revision < self._fence_revision:
+            raise EngineError("it answers with what the directory was before")
         if not self._fits(found, revision, now):
             return
         head = Head(found[0])
@@ -516,6 +515,7 @@ class Replica:
             body = etcd.of_lease(self.lease)
             self.calls.post(etcd.KEEP_ALIVE, body, self._kept, now)
         if self._probe_at <= now:
+            self.fence(now)
             self._probe_at = now + ENGINE_PROBE_S
             self.calls.post(etcd.RANGE, etcd.read_key(self.keys.head), self._probed, now)
         if self._behind_since + ENGINE_REQUEST_S <= now:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.etcd import Etcd, real_etcd
-from tests.support.processes import Crew, Server
+from tests.support.processes import Crew, Server, fresh_words
 from tests.support.rpc import Wire
 
 pytestmark = real_etcd
@@ -192,6 +192,31 @@ def test_the_file_of_one_server_becomes_the_directory_and_back(
         hello = wire.result("hello")
         assert (hello["id"], hello["version"]) == (identity, 132)
         assert len(wire.rooms()) == len(before) + 1
+
+
+def test_a_client_goes_to_the_next_server_when_one_dies(crew: Crew, etcd: Etcd) -> None:
+    """The talk goes on meanwhile, and the list comes back as it was."""
+    first, second = member(crew, etcd), member(crew, etcd)
+    both = f"{first.place},{second.place}"
+    room = "lab"
+    with Wire(first.port) as wire:
+        wire.result("makeroom", name=room)
+    people = [crew.chatter(name, room, server=both) for name in ("ann", "bob")]
+    crew.in_room(*people)
+    with Wire(second.port) as wire:
+        crew.until(lambda: [one["members"] for one in wire.rooms()] == [2], every=0.05)
+        first.process.kill()
+        for speaker, listener in (people, people[::-1]):
+            words = fresh_words()[0]
+            speaker.type(f"{words}\n")
+            crew.until(lambda words=words, it=listener: words in it.out)  # type: ignore[misc]
+        crew.until(lambda: all("is back" in one.err for one in people))
+        # The dead server's own count goes with its lease, in 15 s.
+        crew.until(lambda: wire.rooms()[0]["members"] >= 2, every=0.05)
+        assert wire.result("hello")["version"] == 1
+    listing = crew.finish(crew.client("getdir", "--json", server=both))
+    assert listing.status == 0
+    assert room in listing.out
 
 
 def test_two_directories_share_an_etcd(crew: Crew, etcd: Etcd) -> None:

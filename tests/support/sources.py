@@ -39,6 +39,7 @@ _PURE_MODULES = {
     "room.plain",
     "room.roads",
     "directory.announcement",
+    "directory.greeting",
     "directory.owner",
     "directory.discovery",
     "directory.pages",
