@@ -300,6 +300,8 @@ class Cluster:
     def _loaded(self, version: int, rooms: Sequence[RoomEntry], moved: bool) -> None:
         directory = self.dispatcher.directory
         gone, come = directory.replace(version, rooms)
+        for room in gone:
+            self.dispatcher.group_commit.on_gone(room)
         self._cache.replaced(gone, come, version, self.replica.identity)
         if moved or (self._ready and (gone or come)):
             self._log.warning("this server missed changes of the directory", version=version)
