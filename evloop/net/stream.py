@@ -91,10 +91,11 @@ class Stream(Watched):
     )
 
     fileobj: socket.socket
+    decodes: Any = FrameDecoder  # what cuts the bytes into frames; another protocol has another
 
     def __init__(self, hub: Hub, sock: socket.socket, pipe: TlsPipe | None = None) -> None:
         self._hub = hub
-        self.decoder = FrameDecoder()
+        self.decoder = self.decodes()
         self._ahead: list[bytes] | tuple[()] = ()  # frames that `payloads` did not take yet
         self._out: list[bytes] | tuple[()] = ()  # a list of its own only while there is something
         self.queued = 0  # bytes in _out and _sealed
@@ -189,6 +190,12 @@ class Stream(Watched):
     def send_loose(self, frames: bytes) -> None:
         """Queue frames that nobody waits for: as `send`, but a peer that does not read them is not
         cut off for that. The caller keeps the queue short."""
+        if not self.queued and not self._out and self.state <= CLOSING:  # as nearly always
+            self._loose = True
+            self._out = [frames]
+            self._hub.dirty.append(self)
+            self.queued = len(frames)
+            return
         waits = self.queued and not self._loose
         self._loose = False
         self.send(frames)
@@ -198,6 +205,7 @@ class Stream(Watched):
         """From now on something in the queue is owed: whoever does not read it in time is gone."""
         self._loose = False
         if self._unacknowledged >= 0:
+            self._unacknowledged = unacknowledged(self.fileobj)  # what counts is progress from now
             self._hub.unsent.start(self)
 
     def replace(self, place: int, frames: bytes) -> None:
@@ -492,7 +500,7 @@ class Stream(Watched):
             self.abort(self.why)
             return
         self.state = LINGERING
-        self.decoder = FrameDecoder()
+        self.decoder = self.decodes()
         try:
             self.fileobj.shutdown(socket.SHUT_WR)
         except OSError:  # the peer reset it meanwhile: then there is nothing to linger for
