@@ -217,6 +217,10 @@ class Cluster:
         self.replica.fence(self._loop.now)
         self._pump()
 
+    def aside(self) -> str:
+        replica = self.replica
+        return "" if replica.state == LIVE else f"; the cluster does not answer: {replica.why}"
+
     def stale_s(self) -> int:
         return self.replica.stale_s(self._loop.now)
 
