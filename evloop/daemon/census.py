@@ -86,9 +86,12 @@ class Census:
         self._dirty |= set(self.own)
 
     def handle_timer(self, now: float) -> None:
+        replica, keys = self._replica, self._replica.keys
         if self._writing is not None or now < self._write_at:
             return
-        replica, keys = self._replica, self._replica.keys
+        if not replica.lease:  # this server ends: what is written now would be there for ever
+            self._write_at = NEVER
+            return
         folds = [fold for fold, _ in zip(self._dirty, range(COUNTS_PER_WRITE))]
         self._write_at = now + COUNTS_EVERY_S if folds else NEVER
         if not folds:

@@ -217,6 +217,10 @@ class Cluster:
         self.replica.fence(self._loop.now)
         self._pump()
 
+    def aside(self) -> str:
+        replica = self.replica
+        return "" if replica.state == LIVE else f"; the cluster does not answer: {replica.why}"
+
     def stale_s(self) -> int:
         return self.replica.stale_s(self._loop.now)
 
@@ -300,6 +304,8 @@ class Cluster:
     def _loaded(self, version: int, rooms: Sequence[RoomEntry], moved: bool) -> None:
         directory = self.dispatcher.directory
         gone, come = directory.replace(version, rooms)
+        for room in gone:
+            self.dispatcher.group_commit.on_gone(room)
         self._cache.replaced(gone, come, version, self.replica.identity)
         if moved or (self._ready and (gone or come)):
             self._log.warning("this server missed changes of the directory", version=version)

@@ -106,6 +106,8 @@ _BAD_REASONS = {
 class Dispatcher:
     """All connections of one directory."""
 
+    aside = ""  # what the service manager is told beside the figures
+
     def __init__(
         self,
         loop: Loop,

@@ -188,14 +188,14 @@ class Replica:
 
     def fence(self, now: float) -> None:
         """Put s/SERVER anew, which makes a new epoch, if what it says has changed."""
-        if self.state == LIVE and not self._fencing and self.info != self._said:
+        if self.takes_changes() and self.lease and self.info != self._said:
             self._fence(now)
 
     def end(self, then: Callable[[], object], now: float) -> None:
         """A clean end: our keys in etcd go with the lease, then `then()` is called."""
         if self.lease and self.state == LIVE:
             body = etcd.of_lease(self.lease)
-            self.lease = ""
+            self.lease, self._keep_at = "", NEVER
             self.calls.post(etcd.REVOKE, body, lambda *_: then(), now)
         else:
             then()

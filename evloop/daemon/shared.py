@@ -46,6 +46,7 @@ if TYPE_CHECKING:
         def ask(self, change: Change, fields: dict[str, object], /) -> None: ...
         def wait_for_version(self, version: int, over: Callable[[], object], /) -> None: ...
         def stale_s(self) -> int: ...
+        def aside(self) -> str: ...
         def readings(self) -> dict[str, float]: ...
 
 
@@ -150,6 +151,11 @@ class ClusterDispatcher(Dispatcher):
         self.handlers = {**HANDLERS, **_LATER}
         self.group_commit = self._group_commit
         self._leaving: dict[Connection, tuple[str, bool]] = {}  # to be sent away once released
+
+    @property
+    def aside(self) -> str:  # type: ignore[override]
+        """Why no change can be made just now."""
+        return self.cluster.aside()
 
     def forget(self, connection: Connection) -> None:
         self._leaving.pop(connection, None)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import shutil
 import socket
+import subprocess
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -68,3 +70,25 @@ class Etcd:
 
     def remove(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def etcdctl(etcd: Etcd, *options: str) -> Callable[..., str]:
+    """A function that runs etcdctl with these words; skips the test where it is not there."""
+    program = shutil.which("etcdctl")
+    if program is None:
+        pytest.skip("needs etcdctl (Debian: etcd-client)")
+    endpoint = f"--endpoints={etcd.scheme}://{etcd.endpoint}"
+
+    def run(*words: str) -> str:
+        done = subprocess.run(
+            [str(program), endpoint, *options, *words],
+            capture_output=True,
+            text=True,
+            env={"ETCDCTL_API": "3", "PATH": ""},
+            timeout=30,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return run
