@@ -32,7 +32,7 @@ NAME = "main"
 KEYS = etcd.Keys(NAME)
 
 
-class Violation(AssertionError):
+class RuleBroken(AssertionError):
     """A rule of the directory was broken."""
 
 
@@ -158,7 +158,7 @@ class Store:
                 room = json.loads(found.value)
                 place = etcd.place_text(room["address"], room["port"])
                 if place in places:
-                    raise Violation(f"{place} is of {places[place]} and of {room['name']}")
+                    raise RuleBroken(f"{place} is of {places[place]} and of {room['name']}")
                 places[place] = room["name"]
         start, end = KEYS.all_of("p")
         held = {
@@ -167,7 +167,7 @@ class Store:
             if start <= key < end
         }
         if places != held:
-            raise Violation(f"rooms {places} and places {held}")
+            raise RuleBroken(f"rooms {places} and places {held}")
 
 
 def header(revision: int) -> dict[str, str]:
@@ -254,30 +254,30 @@ class Member:
         elif kind == LOADED:
             _, version, rooms, moved = event
             if self.seen >= 0 and version != self.seen and not moved:
-                raise Violation("changes were skipped without a word")
+                raise RuleBroken("changes were skipped without a word")
             self.seen = version
             self.rooms = {room.fold: (room.name, place_of(room)) for room in rooms}
             if self.rooms != self.world.state_at(version):
-                raise Violation(f"a load at {version} is not what was there")
+                raise RuleBroken(f"a load at {version} is not what was there")
         elif kind == OUTCOME:
             self._over(event[1])
         elif kind in (FATAL, IS_BROKEN):
-            raise Violation(f"it is broken: {event[1]}")
+            raise RuleBroken(f"it is broken: {event[1]}")
 
     def _applied(self, head: Head, change: Change | None) -> None:
         if head.version != self.seen + 1:
-            raise Violation(f"version {head.version} was told after {self.seen}")
+            raise RuleBroken(f"version {head.version} was told after {self.seen}")
         self.seen = head.version
         _, truth = self.world.truth_of(head.version)
         if (truth.op, truth.fold, truth.change) != (head.op, head.fold, head.change):
-            raise Violation(f"version {head.version} is not the same everywhere")
+            raise RuleBroken(f"version {head.version} is not the same everywhere")
         if head.op == "make":
             assert head.room is not None
             self.rooms[head.fold] = head.room.name, place_of(head.room)
         else:
             del self.rooms[head.fold]
         if self.rooms != self.world.state_at(head.version):
-            raise Violation(f"the copy at {head.version} is not what was there")
+            raise RuleBroken(f"the copy at {head.version} is not what was there")
         if change is not None:
             self._over(change)
 
@@ -300,7 +300,7 @@ class Member:
                 change.outcome.reason, change.outcome.reason
             )
         elif change.version > self.seen:
-            raise Violation(f"answered at {self.seen}, before its version {change.version}")
+            raise RuleBroken(f"answered at {self.seen}, before its version {change.version}")
         self.world.answered(self, change, begun, tags, outcome)
 
     def kill(self) -> None:
@@ -563,10 +563,10 @@ class World:
             if head.op == "make":
                 assert head.room is not None
                 if head.fold in state:
-                    raise Violation(f"{head.fold} was made twice")
+                    raise RuleBroken(f"{head.fold} was made twice")
                 state[head.fold] = head.room.name, place_of(head.room)
             elif head.op == "delete" and state.pop(head.fold, None) is None:
-                raise Violation(f"{head.fold} was deleted and was not there")
+                raise RuleBroken(f"{head.fold} was deleted and was not there")
             self._states.append(state)
 
     def answered(
@@ -607,9 +607,9 @@ def play(seed: int, seconds: float = 60.0, replica: Callable[..., Replica] = Rep
     last = len(world.store.truth) - 1
     for member in world.members:
         if member.replica.state != LIVE or member.seen != last:
-            raise Violation(f"at peace, but {member.replica.state} at {member.seen} of {last}")
+            raise RuleBroken(f"at peace, but {member.replica.state} at {member.seen} of {last}")
         if member.open:
-            raise Violation("somebody waits for ever")
+            raise RuleBroken("somebody waits for ever")
     judge(world)
     return world
 
@@ -630,20 +630,20 @@ def judge(world: World) -> None:
     for one in world.asked:
         done = [by_tag[tag] for tag in one.tags if tag in by_tag]
         if len(done) > 1:
-            raise Violation(f"{one} was done {len(done)} times")
+            raise RuleBroken(f"{one} was done {len(done)} times")
         if one.outcome == "ok":
             if not done or done[0][1].version != one.version:
-                raise Violation(f"{one} was acknowledged, and is not there at its version")
+                raise RuleBroken(f"{one} was acknowledged, and is not there at its version")
             if not one.begun <= done[0][0] <= one.ended:
-                raise Violation(f"{one} happened at {done[0][0]}")
+                raise RuleBroken(f"{one} happened at {done[0][0]}")
         elif one.outcome != "unknown" and done:
-            raise Violation(f"{one} was refused, and appeared at {done[0][1].version}")
+            raise RuleBroken(f"{one} was refused, and appeared at {done[0][1].version}")
         if one.outcome in ("room_exists", "no_such_room", "address_in_use"):
             _justified(world, one)
     for name in NAMES:
         history = [one for one in world.asked if one.name == name]
         if not linearizable(history):
-            raise Violation(f"no order explains what was told of {name}: {history}")
+            raise RuleBroken(f"no order explains what was told of {name}: {history}")
 
 
 def _justified(world: World, one: Asked) -> None:
@@ -662,7 +662,7 @@ def _justified(world: World, one: Asked) -> None:
         }
         if true[one.outcome]:
             return
-    raise Violation(f"{one} was refused, and there was never a reason")
+    raise RuleBroken(f"{one} was refused, and there was never a reason")
 
 
 def linearizable(history: list[Asked]) -> bool:

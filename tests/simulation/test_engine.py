@@ -24,7 +24,7 @@ from tests.simulation.engine import (
     KEYS,
     Asked,
     Member,
-    Violation,
+    RuleBroken,
     World,
     linearizable,
     play,
@@ -54,7 +54,7 @@ def test_many_seeds(part: int) -> None:
     for seed in range(1000 + part * share, 1000 + (part + 1) * share):
         try:
             play(seed)
-        except Violation as error:
+        except RuleBroken as error:
             raise AssertionError(f"seed {seed}: {error}") from error
 
 
@@ -181,7 +181,7 @@ def test_a_planted_bug_is_caught(bug: str, monkeypatch: pytest.MonkeyPatch) -> N
     for seed in range(60):
         try:
             play(seed, 40.0)
-        except (Violation, AssertionError):
+        except (RuleBroken, AssertionError):
             return
     raise AssertionError("60 seeds, and nobody noticed")
 
@@ -214,15 +214,15 @@ def _import_twice(seed: int, monkeypatch: pytest.MonkeyPatch) -> World:
     start, end = KEYS.all_of("n")
     there = {key[len(start) :].decode() for key in world.store.keys if start <= key < end}
     if there not in lists:
-        raise Violation(f"{len(there)} rooms are there, of two imports")
+        raise RuleBroken(f"{len(there)} rooms are there, of two imports")
     live = [member for member in world.members if member.replica.state == LIVE]
     if len(live) != 1 or len(fatal) != 1 or fatal[0][1] != CANT_CREATE:
-        raise Violation(f"{len(live)} servers live, and it was told {fatal}")
+        raise RuleBroken(f"{len(live)} servers live, and it was told {fatal}")
     if (
         set(live[0].replica.rooms) != there
         or live[0].replica.version != world.store.truth[0][1].base
     ):
-        raise Violation("the server that has imported has other rooms")
+        raise RuleBroken("the server that has imported has other rooms")
     return world
 
 
@@ -242,7 +242,7 @@ def test_two_imports_without_the_compare_of_theirs_are_caught(
     for seed in range(40):
         try:
             _import_twice(seed, monkeypatch)
-        except Violation:
+        except RuleBroken:
             return
     raise AssertionError("40 seeds, and nobody noticed")
 
@@ -312,7 +312,7 @@ def main() -> int:
     for seed in range(first, last):
         try:
             play(seed)
-        except Violation as error:
+        except RuleBroken as error:
             print(f"seed {seed}: {error}")
             return 1
     print(f"{last - first} seeds, no rule was broken")
