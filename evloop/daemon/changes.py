@@ -193,7 +193,7 @@ class Changes:
             call = replica.calls.post(
                 etcd.TXN,
                 body,
-                lambda s, a, t, change=change: self._decided(change, s, a, t),  # type: ignore[misc]
+                lambda s, a, t, change=change: self.decided(change, s, a, t),  # type: ignore[misc]
                 now,
             )
             call.change = change
@@ -249,7 +249,8 @@ class Changes:
             self._look(change),
         )
 
-    def _decided(self, change: Change, status: int, answer: Json, now: float) -> None:
+    def decided(self, change: Change, status: int, answer: Json, now: float) -> None:
+        """etcd's answer to a change that was sent."""
         if change.state != SENT:
             return  # the log was faster, or its time is over
         if status != etcd.OK:

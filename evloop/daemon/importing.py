@@ -70,7 +70,7 @@ class Import:
             return
         self._mod = found[0][0].mod
         keys = replica.keys
-        self._step([etcd.delete(*keys.all_of("n")), etcd.delete(*keys.all_of("p"))], now)
+        self.step([etcd.delete(*keys.all_of("n")), etcd.delete(*keys.all_of("p"))], now)
 
     def _there_is_a_head(self, head: Head, now: float) -> None:
         replica = self._known()
@@ -81,7 +81,8 @@ class Import:
         sentence = f"the directory {name} is in etcd already; --import is for the first start"
         replica.not_imported(sentence, now)
 
-    def _step(self, steps: Sequence[Json], now: float) -> None:
+    def step(self, steps: Sequence[Json], now: float) -> None:
+        """Do `steps`, if there is no head yet and `import` is as we put it."""
         replica = self._known()
         keys = replica.keys
         compare = [etcd.is_there(keys.head, False), etcd.modified_at(keys.importing, self._mod)]
@@ -104,13 +105,13 @@ class Import:
                 steps.append(etcd.put(replica.keys.name(room.fold), record))
                 steps.append(etcd.put(place, room.name.encode()))
             self._at += IMPORT_ROOMS_PER_WRITE
-            self._step(steps, now)
+            self.step(steps, now)
         else:
             self._at = -1
             keys = replica.keys
             head = etcd.head_value(self._version, self._tag, "found")
             identity = etcd.put(keys.id, self._identity.encode())
-            self._step([etcd.put(keys.head, head), identity, etcd.delete(keys.importing)], now)
+            self.step([etcd.put(keys.head, head), identity, etcd.delete(keys.importing)], now)
 
     def _stopped(self, found: list[list[KeyValue]], now: float) -> None:
         """A step was not done: there is a head, or `import` was put anew."""

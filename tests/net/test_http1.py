@@ -152,7 +152,6 @@ def test_the_caps_hold() -> None:
     it.feed(b"HTTP/1.1 200 X\r\nTransfer-Encoding: chunked\r\n\r\n")
     whole = b"%x\r\n%b\r\n" % (2**16, b"x" * (2**16 - 1) + b"\n")
     fed(it, whole, 3 * HTTP_BODY_BYTES_MAX // 2**16)
-    assert len(it._lines) == 0
 
     it = Answer()
     it.feed(b"HTTP/1.1 200 X\r\nTransfer-Encoding: chunked\r\n\r\n")

@@ -244,10 +244,10 @@ class Member:
                 self.world.send(self, call)
             events, self.replica.events = self.replica.events, []
             for event in events:
-                self._act_on(event)
+                self.act_on(event)
         self.world.wake(self, self.replica.next_deadline())
 
-    def _act_on(self, event: tuple[Any, ...]) -> None:
+    def act_on(self, event: tuple[Any, ...]) -> None:
         kind = event[0]
         if kind == APPLIED:
             self._applied(event[1], event[2])
@@ -480,7 +480,7 @@ class World:
 
     def written(self) -> None:
         """The store has changed."""
-        self._states_grow()
+        self.grow_states()
         for watch in list(self._watches):
             self._serve(watch)
 
@@ -554,10 +554,10 @@ class World:
         return when, head
 
     def state_at(self, version: int) -> dict[str, tuple[str, str]]:
-        self._states_grow()
+        self.grow_states()
         return self._states[version]
 
-    def _states_grow(self) -> None:
+    def grow_states(self) -> None:
         for _, head in self.store.truth[len(self._states) :]:
             state = dict(self._states[-1]) if self._states else {}
             if head.op == "make":

@@ -120,14 +120,14 @@ def _refused_by_the_copy(patch: Any) -> None:
 
 
 def _answered_before_its_version(patch: Any) -> None:
-    decided = Changes._decided
+    decided = Changes.decided
 
     def early(self: Changes, change: Change, status: int, answer: Any, now: float) -> None:
         decided(self, change, status, answer, now)
         if change.state == changes.GRANTED:
             self._over(change, None)
 
-    patch.setattr(Changes, "_decided", early)
+    patch.setattr(Changes, "decided", early)
 
 
 def _follows_from_too_late(patch: Any) -> None:
@@ -197,8 +197,8 @@ def _import_twice(seed: int, monkeypatch: pytest.MonkeyPatch) -> World:
         if event[0] == FATAL:
             fatal.append(event[1:])
 
-    monkeypatch.setattr(Member, "_act_on", act_on)
-    monkeypatch.setattr(World, "_states_grow", lambda self: None)  # its first version is not 0
+    monkeypatch.setattr(Member, "act_on", act_on)
+    monkeypatch.setattr(World, "grow_states", lambda self: None)  # its first version is not 0
     world = World(seed)
     lists = []
     for number, count in ((1, 130), (2, 70)):
@@ -238,7 +238,7 @@ def test_two_imports_without_the_compare_of_theirs_are_caught(
         body = etcd.txn([etcd.is_there(KEYS.head, False)], steps)
         self._known().calls.post(etcd.TXN, body, self._stepped, now)
 
-    monkeypatch.setattr(Import, "_step", unguarded)
+    monkeypatch.setattr(Import, "step", unguarded)
     for seed in range(40):
         try:
             _import_twice(seed, monkeypatch)
@@ -292,7 +292,7 @@ def test_a_store_of_an_older_backup_is_not_taken() -> None:
     old = KeyValue(head[0].key, _head_at(store, 2), head[0].mod, 2)
     store.keys[KEYS.head] = old, head[1], head[2]
     told: list[str] = []
-    member._act_on = lambda event: told.append(event[-1])  # type: ignore[method-assign]
+    member.act_on = lambda event: told.append(event[-1])  # type: ignore[method-assign]
     member.replica.trouble(etcd.EngineError("cut"), world.now)
     member.pump()
     world.run(80.0)
