@@ -89,6 +89,7 @@ class Cache(MemoryStore):
         self.commit(version)
 
     def close(self) -> None:
+        """Write what was noted; a second call does nothing."""
         self._write()
         self._timer.cancel()
         if self._store is not None:
@@ -96,10 +97,10 @@ class Cache(MemoryStore):
             self._store = None
 
     def _write(self) -> None:
-        self._timer.move(NEVER)
         store, noted = self._store, self._noted
         if store is None or self._version_now < 0:
             return
+        self._timer.move(NEVER)
         self._noted = {}
         try:
             for old, _ in noted.values():
