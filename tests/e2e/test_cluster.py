@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e.test_directory_page import COMMON, SPECIAL, STARTED, TAKEN, Talk
 from tests.support.etcd import Etcd, real_etcd
 from tests.support.processes import Crew, Server, fresh_words
 from tests.support.rpc import Wire
@@ -217,6 +218,27 @@ def test_a_client_goes_to_the_next_server_when_one_dies(crew: Crew, etcd: Etcd) 
     listing = crew.finish(crew.client("getdir", "--json", server=both))
     assert listing.status == 0
     assert room in listing.out
+
+
+def test_every_example_of_the_protocol_is_true_of_a_cluster(crew: Crew, etcd: Etcd) -> None:
+    """Byte by byte, as it is of a server that is alone."""
+    server = member(crew, etcd)
+    for lines in COMMON:
+        Talk(server).play(lines)
+    played = 0
+    for number, (first, *rest) in enumerate(SPECIAL):
+        options = first.removeprefix(STARTED).removesuffix(TAKEN).split()
+        if {"FILE", "--memory", "--tls-cert"} & set(options):
+            continue  # these say nothing of the store
+        own = member(crew, etcd, "--directory", f"d{number}", *options)
+        played += 1
+        if first.endswith(TAKEN):
+            with Wire(own.port) as other:
+                other.result("ping")
+                Talk(own).play(rest)
+        else:
+            Talk(own).play(rest)
+    assert played >= 2
 
 
 def test_two_directories_share_an_etcd(crew: Crew, etcd: Etcd) -> None:
