@@ -65,6 +65,7 @@ _PURE_MODULES = {
     "app.commands",
     "app.completion",
     "app.reconcile",
+    "app.road_finding",
 }
 _NOT_PURE = {
     "irc.door",
