@@ -21,6 +21,7 @@ from evloop.app.style import Stamps, Style
 from evloop.base.errors import INTERNAL, INTERRUPTED, REFUSED, EvloopError, SetupError
 from evloop.base.names import quoted
 from evloop.directory.client import DirectoryClient
+from evloop.directory.greeting import STALE
 from evloop.directory.protocol import SEALED
 from evloop.net.hub import Hub
 from evloop.net.stream import Stream
@@ -348,6 +349,8 @@ class Client:
         if self._away:
             self._away = False
             self.frontend.note(report.directory_back(self.link.endpoint))
+        if self.link.greeting.stale:
+            self.frontend.note(f"evloop: {STALE}")
         if not self.options.command:
             self.link.request("watch", {}, nothing)
             if not self.frontend.is_terminal:
