@@ -1,4 +1,4 @@
-"""Chat mode: one room on the frontend of the client.
+"""Chat mode: one room on the frontend of the client, or on its pane where there are several.
 
     state      line                   /leave, eof on a terminal   end of a pipe   all confirmed
     opening    -> talking, and as it  -> over                     -> finishing    -
@@ -32,7 +32,7 @@ from evloop.app.limits import (
 from evloop.app.view import RoomView
 from evloop.base.errors import EvloopError, Refused
 from evloop.base.names import check_nickname, display, fold, place_of, quoted
-from evloop.directory.protocol import PLAIN, RELIABLE
+from evloop.directory.protocol import PLAIN, SEALED
 from evloop.room.events import ME, TEXT
 from evloop.room.limits import HISTORY_MESSAGES_MAX
 from evloop.system.files import write_new
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from evloop.room.events import Event, Said
     from evloop.room.live import LiveRoom
     from evloop.system.loop import Loop
-    from evloop.terminal.frontend import Frontend
+    from evloop.terminal.frontend import RoomFrontend
 
 OPENING, TALKING, FINISHING, OVER = range(4)
 
@@ -64,13 +64,15 @@ class Chat:
     `on_over(chat)` is called once when the room is left, `on_renamed(name)` keeps a new name,
     `count(chat, then)` asks the directory how many are here: `then(number)`, 0 where it does not
     tell; `invitation(chat)` is what others type to come here, and whether only this machine can.
+    Commands that are not about this room alone go to `on_command(word, arguments, options)`.
+    `on_proven(chat)`: a member of this sealed room has its key, as we do.
     `outcome` is in the end how many members have confirmed what was said, and how many were asked.
     """
 
     def __init__(
         self,
         loop: Loop,
-        frontend: Frontend,
+        frontend: RoomFrontend,
         room: LiveRoom,
         entry: RoomEntry,
         style: Style,
@@ -82,6 +84,8 @@ class Chat:
         on_renamed: Callable[[str], object],
         count: Callable[[Chat, Callable[[int], object]], object],
         on_doctor: Callable[[], object] = nothing,
+        on_command: Callable[[str, list[str], dict[str, str]], object] = nothing,
+        on_proven: Callable[[Chat], object] = nothing,
         invitation: Callable[[Chat], tuple[list[str], bool]],
     ) -> None:
         self.name = entry.name
@@ -95,6 +99,7 @@ class Chat:
         self.state = OPENING
         self.outcome = (0, 0)
         self.sent = 0  # datagrams with something said, counted when the room is left
+        self.other_key = False  # somebody was heard who has another key; known then too
         self._asked: set[str] = set()  # lines that were asked about
         self.view = RoomView(
             loop,
@@ -115,6 +120,8 @@ class Chat:
         self._on_renamed = on_renamed
         self._count = count
         self._on_doctor = on_doctor
+        self._on_command = on_command
+        self._on_proven = on_proven
         self._invitation = invitation
         self._live = frontend.is_terminal and not style.as_json
         self._held = False
@@ -179,11 +186,17 @@ class Chat:
         parsed = parse_line("chat", line)
         if parsed is None:
             raise UsageError("a lone / is no command; // sends it")
-        command, arguments, _ = parsed
-        COMMANDS[command.word](self, arguments)
+        command, arguments, options = parsed
+        if command.word in COMMANDS:
+            COMMANDS[command.word](self, arguments)
+        else:
+            self._on_command(command.word, arguments, options)
 
     def _do_leave(self, arguments: list[str]) -> None:
-        self.finish()
+        if arguments:
+            self._on_command("leave", arguments, {})
+        else:
+            self.finish()
 
     def _do_quit(self, arguments: list[str]) -> None:
         self._on_quit()
@@ -283,8 +296,7 @@ class Chat:
 
     def _do_stats(self, arguments: list[str]) -> None:
         group, port = self.place
-        mode = PLAIN if self.plain else RELIABLE
-        where = {**self.room.way(), "group": group, "port": str(port), "mode": mode}
+        where = {**self.room.way(), "group": group, "port": str(port), "mode": self.mode}
         for line in report.stats_lines({**self.room.stats(), **self.view.counts()}, where):
             self._note(line)
 
@@ -351,11 +363,12 @@ class Chat:
         self.view.leave()
         self._opened()
         self.outcome = self.room.session.confirmers()
-        self.sent = self.room.session.stats()["sent"]
+        stats = self.room.session.stats()
+        self.sent, self.other_key = stats["sent"], stats.get("dropped_key", 0) > 0
         self.state = OVER
         for timer in (self._opening, self._alone, self._finish, self._settle):
             timer.cancel()
-        self.view.remark(report.note(f"left {display(self.name)}"))
+        self.view.note(report.note(f"left {display(self.name)}"), "left")
         self.room.on_pump = nothing
         self.room.leave()
         self._on_over(self)
@@ -380,6 +393,8 @@ class Chat:
         for event in events:
             if self.state != OVER:
                 self._loop.guard(self, self.view.show, event)
+                if event.what == "joined" and self.mode == SEALED:
+                    self._on_proven(self)
                 if event.what == "deaf":
                     self._count(self, self._counted_while_deaf)
 
@@ -389,7 +404,8 @@ class Chat:
             return
         self.state = TALKING
         self._opening.move(NEVER)
-        self.view.enter(self.room.where)
+        where = self.room.where
+        self.view.enter(f"sealed, {where}" if self.mode == SEALED else where)
 
     def _counted_while_deaf(self, members: int) -> None:
         """Nobody is heard. Is anybody there, by the directory?"""
@@ -404,7 +420,7 @@ class Chat:
         def counted(members: int) -> None:
             if members > 1 and self.state != OVER:
                 by = self.room.transport.describe()
-                self.view.note(report.alone(members, by), "")
+                self.view.note(report.alone(members, by, self._style.alone_hint), "")
                 if not self.plain:  # where silence is no sign
                     self.room.rejoin()
 

@@ -20,9 +20,10 @@ from evloop.terminal.tty import in_foreground
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from evloop.daemon.dispatcher import Dispatcher
+    from evloop.daemon.server import Server
     from evloop.system.loop import Loop
 
     Answer = Callable[["Console", str], list[str]]
@@ -31,10 +32,17 @@ if TYPE_CHECKING:
 class Console:
     """Reads stdin, a terminal, on the loop. `quit` calls `on_quit`."""
 
-    def __init__(self, loop: Loop, dispatcher: Dispatcher, on_quit: Callable[[], object]) -> None:
+    def __init__(
+        self,
+        loop: Loop,
+        dispatcher: Dispatcher,
+        on_quit: Callable[[], object],
+        answers: Mapping[str, tuple[str, Answer]] | None = None,
+    ) -> None:
         self._loop = loop
         self.dispatcher = dispatcher
         self._on_quit = on_quit
+        self._answers = ANSWERS if answers is None else answers
         self._reader = LineReader()
         self._out = Writer(1, loop)
         self._gone_at = NEVER  # when the terminal was seen to have gone
@@ -66,6 +74,10 @@ class Console:
         """
         return not os.isatty(0) and self._loop.now - self._gone_at <= HANG_UP_S
 
+    def say(self, line: str) -> None:
+        """Print a line that comes later than its command."""
+        self._out.line(line)
+
     def _take(self, kind: str, text: str) -> None:
         for line in self.answer(text) if kind == "line" else [text]:
             self._out.line(line)
@@ -75,7 +87,7 @@ class Console:
         word, _, rest = line.strip().partition(" ")
         if not word:
             return []
-        row = ANSWERS.get(word.casefold())
+        row = self._answers.get(word.casefold())
         if row is None:
             return [f'unknown command "{quoted(word)}": help lists the commands']
         try:
@@ -84,7 +96,7 @@ class Console:
             return [str(error)]
 
     def _rooms(self, rest: str) -> list[str]:
-        directory = self.dispatcher.directory
+        directory, relay = self.dispatcher.directory, self.dispatcher.relay
         rooms = [
             {
                 "name": room.name,
@@ -92,6 +104,7 @@ class Console:
                 "port": room.port,
                 "mode": room.mode,
                 "members": directory.members(room),
+                "relayed": 0 if relay is None else relay.grants_in(room),
             }
             for room in directory.rooms()
         ]
@@ -126,7 +139,7 @@ class Console:
         return [f"closed {connection.peer}"]
 
     def _help(self, rest: str) -> list[str]:
-        return [f"  {usage}" for usage, _ in ANSWERS.values()]
+        return [f"  {usage}" for usage, _ in self._answers.values()]
 
     def _quit(self, rest: str) -> list[str]:
         self._on_quit()
@@ -134,7 +147,7 @@ class Console:
 
 
 ANSWERS: dict[str, tuple[str, Answer]] = {
-    "rooms": ("rooms              the rooms, and how many are in each", Console._rooms),
+    "rooms": ("rooms              the rooms, who is in each, how many relayed", Console._rooms),
     "clients": ("clients            who is connected", Console._clients),
     "stats": ("stats              figures of this server", Console._stats),
     "deleteroom": ("deleteroom NAME    remove a room, whoever made it", Console._deleteroom),
@@ -142,3 +155,12 @@ ANSWERS: dict[str, tuple[str, Answer]] = {
     "help": ("help               this list", Console._help),
     "quit": ("quit               say goodbye and end the server", Console._quit),
 }
+
+
+def answers_of(server: Server) -> Mapping[str, tuple[str, Answer]]:
+    """The commands of this server's console."""
+    if server.cluster is None:
+        return ANSWERS
+    from evloop.daemon.cluster_console import answers  # late: hardly any server has a cluster
+
+    return answers(ANSWERS, server.cluster)

@@ -33,6 +33,8 @@ COUNTERS = {
     "commits": ("", "Commits of the store."),
     "commits_failed": ("", "Commits that the store did not take."),
     "accept_pauses": ("", "Times that the system had no descriptor for a new connection."),
+    "relay_datagrams": ("way", "Datagrams relayed: from members, and to members, to each."),
+    "relay_drops": ("why", "Datagrams that were not relayed, by reason."),
     "mdns_drops": ("why", "Datagrams of multicast DNS that were dropped, or could not be sent."),
 }
 # Gauges: name -> help. Those of the server are handed in, those of the process are read here.
@@ -42,9 +44,21 @@ GAUGES = {
     "watchers": "Connections that watch the directory.",
     "directory_version": "Version of the directory.",
     "queued_bytes": "Bytes that wait to be sent, of all connections.",
+    "relay_members": "Connections in rooms that the relay carries for them.",
+    "relay_rooms": "Rooms of which the relay knows members.",
     "uptime_seconds": "Seconds since the server was ready.",
     "resident_bytes": "Resident memory of the process.",
     "open_descriptors": "Open file descriptors of the process.",
+}
+# Of one of several servers; others have none of these.
+CLUSTER_GAUGES = {
+    "cluster_live": "Whether etcd answers.",
+    "cluster_away_seconds": "Seconds since it did.",
+}
+CLUSTER_COUNTERS = {
+    "changes_unknown": "Changes to which no answer came at first.",
+    "fences": "Times that this server took up its place among the others.",
+    "resyncs": "Times that it had to read the whole directory anew.",
 }
 # Upper bounds in seconds. A tick should take less than 5 ms; one of 100 ms is a fault.
 LAG_BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
@@ -157,12 +171,13 @@ class Metrics:
         """Everything in the Prometheus text format."""
         lines: list[str] = []
         numbers = self._numbers()
-        for name, words in GAUGES.items():
+        for name, words in {**GAUGES, **CLUSTER_GAUGES}.items():
             untold = name in _OF_PROC and not numbers[name]
             if name in numbers and not untold:
                 _describe(lines, name, "gauge", words)
                 lines.append(f"evloop_{name} {numbers[name]:.15g}")
-        for name, (label, words) in COUNTERS.items():
+        more = {name: ("", words) for name, words in CLUSTER_COUNTERS.items() if name in numbers}
+        for name, (label, words) in {**COUNTERS, **more}.items():
             full = f"{name}_total"
             _describe(lines, full, "counter", words)
             if not label:

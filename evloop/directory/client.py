@@ -38,6 +38,7 @@ from evloop.base.errors import (
 )
 from evloop.base.names import quoted
 from evloop.directory import protocol
+from evloop.directory.greeting import Greeting, other_protocol
 from evloop.directory.limits import (
     ADDRESS_S_MAX,
     CONNECT_S_MAX,
@@ -61,8 +62,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from evloop.directory.doubt import Doubt
+    from evloop.net.hub import Hub
     from evloop.net.links import Link
-    from evloop.net.stream import Hub
     from evloop.net.tls import TlsPipe
     from evloop.system.loop import Loop, Watch
 
@@ -157,11 +158,14 @@ class DirectoryClient:
         self.version = 0
         # Of the directory that greeted last: 16 hex digits, empty when it tells none (0.1.0).
         self.identity = ""
+        self.greeting = Greeting()
         self.on_ready: Callable[[], object] = nothing  # each time that it is ready
         self.failure: EvloopError | None = None  # why the last `connect` failed
         self.on_give_up: Callable[[], object] = nothing  # who waits for more than an answer
         self.on_lost: Callable[[str, float], object] = nothing  # why, seconds to the next try
         self.on_news: Callable[[str, dict[str, Any]], object] = nothing
+        self.relays = False  # the directory carries datagrams of rooms
+        self.on_datagrams: Callable[[bytes], object] | None = None  # takes what it carries
         self.make_pipe: Callable[[Target, str], TlsPipe | None] = _plain  # (target, its address)
         self._loop = loop
         self._hub = hub
@@ -336,21 +340,22 @@ class DirectoryClient:
             return
         self.wire = _DirectoryStream(self, self._hub, sock, pipe)
         self._final = False
-        self._ask("hello", {"client": self._client, "name": self._name()}, self._greeted)
+        self._say_hello()
+
+    def _say_hello(self) -> None:
+        self._ask("hello", self.greeting.params(self._client, self._name()), self._greeted)
 
     def _greeted(self, result: Any, error: EvloopError | None) -> None:
         if error is not None:
-            self._failed(error)
+            if self.greeting.again_without(error):
+                self._say_hello()
+            else:
+                self._failed(error)
             return
         fields = result if isinstance(result, dict) else {}
         spoken, version = fields.get("protocol"), fields.get("version")
         if spoken != PROTOCOL:
-            self._failed(
-                ProtocolMismatch(
-                    f"{self.endpoint} speaks version {quoted(str(spoken))} of the protocol,"
-                    f" this client version {PROTOCOL}; use releases that fit each other"
-                )
-            )
+            self._failed(ProtocolMismatch(other_protocol(self.endpoint, spoken, PROTOCOL)))
             return
         if type(version) is not int:
             raise RemoteProtocolError("its greeting does not say which version the rooms have")
@@ -358,12 +363,16 @@ class DirectoryClient:
         if target.id and identity and identity != target.id and target is not self._met:
             self._failed(NobodyThere(f"connect {self.endpoint}: another directory answers there"))
             return
+        if self.greeting.is_behind(fields, identity, len(self._targets) > 1):
+            self._failed(Unreachable(f"connect {self.endpoint}: its list is older than ours"))
+            return
         self._met = None if target.tls else target  # started again it may have another id
         self.state = READY
         self._tries = 0
         self._timer.move(NEVER)
         self.version = version
         self.identity = identity
+        self.relays = fields.get("relay") is True
         done, self._done = self._done, None
         if done is not None:
             done(self.version, None)
@@ -435,6 +444,9 @@ class DirectoryClient:
 
     def received(self, data: bytes) -> None:
         """One frame came from the directory. A bad one ends the connection and nothing more."""
+        if self.on_datagrams is not None and data[:1] == b"\xf5":  # no JSON begins so
+            self.on_datagrams(data)
+            return
         try:
             self._take(*protocol.parse_from_server(data))
         except RemoteProtocolError as bad:
@@ -445,6 +457,7 @@ class DirectoryClient:
             if key == "closing":
                 self._why = quoted(str(value.get("reason", "")), SENTENCE_CHARS_MAX)
                 self._final = value.get("final") is True
+            self.greeting.heard(key, value)
             self.on_news(key, value)
             return
         if kind == protocol.ERROR:  # text of the peer, and shown as it is from here on

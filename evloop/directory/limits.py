@@ -29,6 +29,10 @@ DIRECTORY_ID_DIGITS = 16  # hex digits of a directory's identity: 64 random bits
 PLACES_OF_A_NAME = 64  # that a room without an address tries: part of the protocol, not ours alone
 PLACE_DRAWS_MAX = 64  # random draws after these, among 3 * 10^8; nearly always one is enough
 
+RELAY_DATAGRAM_BYTES_MAX = 2_048  # carried by a frame: so much is read of one, too (net/limits)
+RELAY_UNSENT_BYTES_MAX = 65_536  # that wait in a client: more would be old when it came
+BOUND_TOLD_MAX = 64  # members that hang on the relay, told to one who enters: 1.2 kB
+
 assert 10**ID_DIGITS <= INTEGER_MAX
 assert BATCH_MEMBERS_MAX * (REPLY_BYTES_MAX + 1) + 2 <= PAYLOAD_BYTES_MAX
 assert ROOM_BYTES_MAX < PAGE_BYTES_MAX  # else a page could be empty and paging never end
@@ -114,3 +118,9 @@ FINGERPRINT_DIGITS_TOLD = 32  # of a certificate's SHA-256: 128 bits, so that it
 SELF_CHECK_S = 1.0  # the own announcement comes back within it: the kernel needs microseconds
 
 assert DEFEND_EVERY_S < OWN_PROBES * OWN_PROBE_EVERY_S  # else a name is taken unanswered
+
+# -- keys of sealed rooms (roomkeys) --------------------------------------------------------------
+
+PASSPHRASE_CHARACTERS_MIN = 12  # of one that makes a room: shorter ones are guessed within a day
+PASSPHRASE_BYTES_MAX = 1_024  # more is a file that was given by mistake
+KEY_DERIVE_S_MAX = 60.0  # a Pi Zero takes 3 to 6 s, and may be busy

@@ -37,7 +37,8 @@ if TYPE_CHECKING:
 
 RELIABLE = "reliable"
 PLAIN = "plain"
-MODES = (RELIABLE, PLAIN)
+SEALED = "sealed"  # reliable, among those who share a key; the directory never sees it
+MODES = (RELIABLE, PLAIN, SEALED)
 _SHARED_MODES = {mode: mode for mode in MODES}
 
 NULL = b"null"
@@ -79,10 +80,11 @@ class RoomEntry:
     address that made it (for the cap), `token` the SHA-256 of the owner's token or empty; `fold`
     is the key under which the name is unique and sorted (in what a client reads, the name itself).
     Rooms are never changed, so the same one may stand in the directory, in an undo list and in a
-    queue.
+    queue. But for `handle`: the number that a server gives a room when it is first entered, 0 until
+    then; frames of the relay name the room by it.
     """
 
-    __slots__ = ("address", "fold", "made", "maker", "mode", "name", "port", "token")
+    __slots__ = ("address", "fold", "handle", "made", "maker", "mode", "name", "port", "token")
 
     def __init__(
         self,
@@ -102,6 +104,7 @@ class RoomEntry:
         self.made = made
         self.maker = maker
         self.token = token
+        self.handle = 0
         if folded is None:
             folded = fold(name)
         # Equal texts are kept once: of 10,000 rooms that saves a megabyte.
@@ -297,11 +300,12 @@ def page_body(version: int, rooms: bytes, following: bytes) -> bytes:
     return b'{"version":%d,"rooms":[%b],"next":%b}' % (version, rooms, following)
 
 
-def hello_body(server: str, version: int, identity: str) -> bytes:
+def hello_body(server: str, version: int, identity: str, relays: bool = False) -> bytes:
     """The result of hello; `server` is name and release, as `evloop/0.1`; `identity` 16 hex
-    digits that tell this directory from all others."""
-    body = b'{"server":%b,"protocol":1,"version":%d,"id":"%b"}'
-    return body % (encode(server), version, identity.encode())
+    digits that tell this directory from all others; `relays`: whether it carries rooms."""
+    body = b'{"server":%b,"protocol":1,"version":%d,"id":"%b"%b}'
+    more = b',"relay":true' if relays else b""
+    return body % (encode(server), version, identity.encode(), more)
 
 
 def read_identity(greeting: dict[str, Any]) -> str:

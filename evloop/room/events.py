@@ -14,7 +14,10 @@
     deaf      Deaf      times                                     live                a sentence
     foreign   Foreign   mode                                      plain               a sentence
     full      Full      table                                     message_log         a sentence
+    other_key OtherKey  theirs yours proven                       strays              a sentence
+    repeated  Repeated  count                                     entrance            a sentence
     fault     Fault     error                                     live                a sentence
+    road      Road      road senders why                          roads               a sentence
 
     what      the word of the first column: the key for dispatch, and `type` of a JSON object
     sender    8 bytes drawn at each join, or NO_SENDER where nobody can be told from another
@@ -29,14 +32,22 @@
               "early" shown before what its sender had seen; "plain" text of an unknown sender
     verified  whether a key of the room proves the sender
     why       of left: "bye" or "silent" (not heard for too long); of trouble: why nothing can be
-              sent, "" when that is over, or when the room is elsewhere now
+              sent, "" when that is over, or when the room is elsewhere now; of road: "" as the road
+              says, "lost" the directory is away, "refused" it carries no more members, "always" the
+              user wants it so
     where     the interface and the address by which the room is entered now, for people
     times     how often something sent to the group did not come back; how often the group was
               joined anew since nobody is heard
     table     what strangers filled: "gaps", "senders", "members", "claims" or "history"; told once
               a flood
     error     an unexpected exception in this program that was caught, told once a room
-    count     messages that nobody here holds any more
+    road      by which road it goes: "off" (the group), "up", "full" or "alone" (the directory)
+    senders   of road "full": ids of those whom multicast does not bring
+    count     messages that nobody here holds any more; of repeated: old messages that somebody
+              sends again, which are not shown
+    theirs    the id of another key with which somebody sends here, 0 for none; and
+    yours     the id of the key of this room, 0 when it is open
+    proven    whether a member of this room is present
     mode      the mode of a room that datagrams here belong to, though ours is another; told once
 
 All fields but `what`, `mark`, `mode` and `verified` come from the network: a stranger may have
@@ -68,6 +79,9 @@ Deaf = namedtuple("Deaf", "what times")
 Foreign = namedtuple("Foreign", "what mode")
 Full = namedtuple("Full", "what table")
 Fault = namedtuple("Fault", "what error")
+Road = namedtuple("Road", "what road senders why")
+OtherKey = namedtuple("OtherKey", "what theirs yours proven")
+Repeated = namedtuple("Repeated", "what count")
 
 # The whole table: the word of `what` and its class.
 TABLE: dict[str, Any] = {
@@ -84,6 +98,9 @@ TABLE: dict[str, Any] = {
     "foreign": Foreign,
     "full": Full,
     "fault": Fault,
+    "road": Road,
+    "other_key": OtherKey,
+    "repeated": Repeated,
 }
 
 if TYPE_CHECKING:
@@ -101,4 +118,7 @@ if TYPE_CHECKING:
         | Foreign
         | Full
         | Fault
+        | Road
+        | OtherKey
+        | Repeated
     )

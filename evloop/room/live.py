@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from evloop.net.links import Interface, Link
     from evloop.room.attachment import Attachment
     from evloop.room.events import Event, Said
+    from evloop.room.roads import Roads
     from evloop.system.loop import Loop
     from evloop.system.timers import Timer
 
@@ -51,22 +52,21 @@ if TYPE_CHECKING:
         """The way of a room's datagrams; `evloop.net.multicast.MulticastTransport` is one.
 
         `source` is where our own datagrams seem to come from, if they come back. `receive` begins:
-        `deliver` is called with each burst of (datagram, source), `ready` when `send` has returned
-        False and would take something again. `send` to None is to everybody, to a source to that
-        one alone; OSError: it is lost, and so may be what follows. `leave` and `join` the group
-        without closing anything (OSError). `reopen` opens anew after the network has changed, by
-        `interface` if one is given, `move` at another group and port by the interface that `choose`
-        says; SetupError: all is as before. `describe` says for people by which way. `echoes`: what
-        it sends to everybody comes back to itself.
+        `deliver` is called with each burst of (datagram, source), and with what
+        `RoomSession.receive_datagram` knows as `sample` and `direct`; `ready` when `send` has
+        returned False and would take something again. `send` to None is to everybody, to a source
+        to that one alone; OSError: it is lost, and so may be what follows. `leave` and `join` the
+        group without closing anything (OSError). `reopen` opens anew after the network has changed,
+        by `interface` if one is given, `move` at another group and port by the interface that
+        `choose` says; SetupError: all is as before. `describe` says for people by which way.
+        `echoes`: what it sends to everybody comes back to itself.
         """
 
         @property
         def source(self) -> object: ...
         @property
         def echoes(self) -> bool: ...
-        def receive(
-            self, deliver: Callable[[list[tuple[bytes, Any]]], object], ready: Callable[[], object]
-        ) -> None: ...
+        def receive(self, deliver: Callable[..., object], ready: Callable[[], object]) -> None: ...
         def send(self, data: bytes, target: Any) -> bool: ...
         def leave(self) -> None: ...
         def join(self) -> None: ...
@@ -86,7 +86,9 @@ if TYPE_CHECKING:
         def say(self, text: str, now: float, wall: int, kind: int = 0) -> None: ...
         def rename(self, nickname: str, now: float, wall: int) -> None: ...
         def move(self, place: str, now: float) -> None: ...
-        def receive_datagram(self, data: bytes, source: object, now: float) -> None: ...
+        def receive_datagram(
+            self, data: bytes, source: object, now: float, sample: bool = True, direct: bool = False
+        ) -> None: ...
         def handle_timer(self, now: float) -> None: ...
         def next_deadline(self) -> float: ...
         def datagrams_to_send(self) -> list[tuple[bytes, object | None]]: ...
@@ -148,6 +150,7 @@ class LiveRoom:
         "on_closed",
         "on_events",
         "on_pump",
+        "roads",
         "send_errors",
         "session",
         "state",
@@ -165,6 +168,7 @@ class LiveRoom:
     ) -> None:
         self._loop = loop
         self.attachment = attachment
+        self.roads: Roads | None = None  # where there is more than the group: see `relay`
         self._wall = wall
         self.transport = transport
         self.session = session
@@ -245,11 +249,24 @@ class LiveRoom:
         return self.attachment.where if self.attachment is not None else self.transport.describe()
 
     def way(self) -> dict[str, str]:
-        """The same for /stats: "interface", and "address" where there is one."""
+        """The same for /stats: "interface", "address" where there is one, and "road" where there
+        is more than one."""
+        road = {"road": self.road} if self.road else {}
         if self.attachment is None:
-            return {"interface": self.transport.describe()}
+            return {"interface": self.transport.describe(), **road}
         interface = self.attachment.interface
-        return {"interface": interface.name, "address": interface.address}
+        return {"interface": interface.name, "address": interface.address, **road}
+
+    @property
+    def road(self) -> str:
+        """The state of `roads`; "": the group is the only road."""
+        return self.roads.state if self.roads is not None else ""
+
+    def missed(self) -> None:
+        """We take another road: what was said meanwhile may not have come by the one of before."""
+        if self.state == LIVE:
+            self.session.solicit()
+            self.pump()
 
     def reopen(self) -> None:
         """Open the transport anew; SetupError: all is as before."""
@@ -276,7 +293,7 @@ class LiveRoom:
         self._deaf.move(self._loop.now + DEAF_AGAIN_S)
         if not self.attachment.away:
             self._deaf_times += 1
-            self._tell(Deaf("deaf", self._deaf_times))
+            self.tell(Deaf("deaf", self._deaf_times))
             self._do(self.attachment.rejoin(self._loop.now))
 
     def give_up(self) -> None:
@@ -320,7 +337,9 @@ class LiveRoom:
 
     # -- datagrams and time ------------------------------------------------------------------
 
-    def _receive(self, burst: list[tuple[bytes, Any]]) -> None:
+    def _receive(
+        self, burst: list[tuple[bytes, Any]], sample: bool = True, direct: bool = False
+    ) -> None:
         session, now = self.session, self._loop.now
         if burst:
             self._unanswered = NEVER
@@ -328,7 +347,7 @@ class LiveRoom:
         take = session.receive_datagram
         for data, source in burst:
             try:
-                take(data, source, now)
+                take(data, source, now, sample, direct)
             except Exception as error:  # noqa: BLE001 - the datagram is dropped
                 self._fault(error)
         self.pump()
@@ -347,7 +366,7 @@ class LiveRoom:
         self.faults += 1
         if self.faults == 1:
             kind = type(error).__name__
-            self._tell(Fault("fault", f"{kind}: {error}" if str(error) else kind))
+            self.tell(Fault("fault", f"{kind}: {error}" if str(error) else kind))
 
     def _ask(self, act: Callable[..., Any], *arguments: Any) -> Any:
         """What `act`, a method of the session, returns; None when it raises."""
@@ -358,7 +377,8 @@ class LiveRoom:
             self._fault(error)
             return None
 
-    def _tell(self, event: Event) -> None:
+    def tell(self, event: Event) -> None:
+        """Pass `event` on."""
         try:
             self.on_events([event])
         except Exception as error:  # noqa: BLE001 - the others are told all the same
@@ -375,7 +395,7 @@ class LiveRoom:
             if waiting:
                 self._send(waiting)
         for event in self._ask(session.events) or ():
-            self._tell(event)
+            self.tell(event)
             if event.what in ("left", "joined"):
                 self._count_heard(event)
         if self.state == CLOSED:  # a callback has closed the room
@@ -458,7 +478,7 @@ class LiveRoom:
             self._own_lost += 1
             if self._own_lost == OWN_LOST_MAX and not self._blocked:
                 self._blocked = True
-                self._tell(Blocked("blocked", self._own_lost))
+                self.tell(Blocked("blocked", self._own_lost))
 
     def _tell_trouble(self, why: str, moved: bool = False) -> None:
         """Nothing can be sent because of `why`, or again (""); `moved`: we are elsewhere now."""

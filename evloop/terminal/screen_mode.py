@@ -24,11 +24,12 @@ from evloop.system.files import (
     state_directory,
 )
 from evloop.system.limits import FOREGROUND_POLL_S
-from evloop.system.timers import NEVER
+from evloop.system.timers import NEVER, nothing
 from evloop.terminal.editor import Editor
 from evloop.terminal.graphemes import width
 from evloop.terminal.layout import broken_at_blanks
 from evloop.terminal.limits import BAUD_SLOW, LINES_WAITING_MAX
+from evloop.terminal.line import Draft
 from evloop.terminal.tty import Tty, charset_of
 
 TYPE_CHECKING = False
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from evloop.system.loop import Loop
-    from evloop.terminal.line_mode import Owner
+    from evloop.terminal.line_mode import Answered, Owner
 
 # SGR codes that are readable on dark and light ground; a nickname always has the same one.
 _COLORS = ("31", "32", "33", "34", "35", "36")
@@ -53,7 +54,10 @@ def color_of(name: str) -> str:
 
 
 class ScreenMode:
-    """The line editor on a terminal. The owner sets `complete`: (text, cursor) -> candidates."""
+    """The line editor on a terminal. The owner sets `complete`: (text, cursor) -> candidates, and
+    `on_switch(key)`, which is told of a key that asks for another room."""
+
+    edits = True
 
     def __init__(
         self,
@@ -66,11 +70,16 @@ class ScreenMode:
         is_command: Callable[[str, bool], bool],
     ) -> None:
         self.is_terminal = True
+        self.private = False
         self.owner: Owner | None = None
         self.complete: Callable[[str, int], list[str]] = _no_candidates
+        self.on_switch: Callable[[str], object] = nothing
         self._loop = loop
         self.color = color
         self._waiting: list[str] = []
+        self._answered: Answered = nothing
+        self._set_aside = Draft()  # what was typed when a question came
+        self._prompt = "", False
         self._held = False
         self._directory = state_directory(os.environ) if history else None
         self._chatting = False
@@ -84,7 +93,7 @@ class ScreenMode:
             prompt="",
             echo=True,
             complete=self._candidates,
-            is_command=lambda text: is_command(text, self._chatting),
+            is_command=lambda text: not self.private and is_command(text, self._chatting),
             history=list(self._loaded),
             escape=escape[0],
             charset=charset_of(os.environ),
@@ -171,11 +180,26 @@ class ScreenMode:
     def prompt(self, text: str, *, chatting: bool) -> None:
         """Say where Enter will go. A message is printed once, as others see it: no echo."""
         self._chatting = chatting
+        self._prompt = text, chatting
+        if self.asking:
+            return  # until it is answered
+        self.editor.busy = self._held and not chatting
         self.editor.set_prompt(text, echo=not chatting)
 
     def progress(self, text: str) -> None:
         """One line that is replaced; "" takes it away."""
         self.editor.progress(text)
+
+    def swap_line(self, draft: Draft) -> Draft:
+        """Another room has the line: see `Editor.swap_line`."""
+        return self.editor.swap_line(draft)
+
+    def set_several(self, several: bool) -> None:
+        """Whether there are several rooms, and Alt with an arrow goes to the next."""
+        self.editor.several = several
+
+    def bell(self) -> None:
+        self.editor.bell()
 
     def put_back(self, text: str) -> None:
         """The line could not be sent: it goes back into the line editor."""
@@ -185,11 +209,42 @@ class ScreenMode:
     def _candidates(self, text: str, cursor: int) -> list[str]:
         return self.complete(text, cursor)
 
+    def ask(self, question: str, done: Answered) -> None:
+        """Ask for a line that is not shown. `done(kind, text)`: as in `terminal.hidden`."""
+        from evloop.terminal.hidden import HiddenLine  # late: few rooms are sealed
+
+        editor = self.editor
+        if editor.secret is None:
+            self._set_aside = editor.swap_line(Draft())
+        self._answered, editor.search, editor.secret = done, None, HiddenLine()
+        editor.set_prompt(question, echo=False)
+
+    def unask(self) -> None:
+        """Give the question up, if there is one: `done("interrupt", "")`."""
+        if self.editor.secret is not None:
+            self._answer("interrupt", "")
+
+    @property
+    def asking(self) -> bool:
+        """Whether a question waits for its answer."""
+        return self.editor.secret is not None
+
+    def _answer(self, kind: str, text: str) -> None:
+        editor = self.editor
+        editor.secret = None
+        editor.swap_line(self._set_aside)
+        text_before, chatting = self._prompt
+        self.prompt(text_before, chatting=chatting)
+        done, self._answered = self._answered, nothing
+        done(kind, text)
+
     # -- in --------------------------------------------------------------------------------------
 
     def hold(self, held: bool) -> None:
         """While held, lines wait: the command before them is still running."""
-        self._held = self.editor.busy = held
+        self._held = held
+        # In a room Ctrl-C leaves, so that it is asked for twice whatever runs.
+        self.editor.busy = held and not self._chatting
         if self._waiting:
             self._loop.defer(self.hand_out)
 
@@ -240,6 +295,9 @@ class ScreenMode:
     def _eof(self) -> None:
         assert self.owner is not None
         self.owner.eof()
+
+    def _switch(self, key: str) -> None:
+        self.on_switch(key)
 
     def _hint(self, text: str) -> None:
         self.editor.above(text, urgent=True)
@@ -317,10 +375,12 @@ def _no_candidates(text: str, cursor: int) -> list[str]:
 
 
 HANDLERS: dict[str, Callable[..., None]] = {
+    "answer": ScreenMode._answer,
     "line": ScreenMode._line,
     "leave": ScreenMode._leave,
     "eof": ScreenMode._eof,
     "hint": ScreenMode._hint,
+    "switch": ScreenMode._switch,
     "interrupt": ScreenMode._interrupt,
     "suspend": ScreenMode._suspend,
     "abort": ScreenMode._abort,

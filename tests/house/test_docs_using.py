@@ -21,12 +21,14 @@ import pytest
 
 from evloop.app.commands import COMMANDS
 from evloop.app.options import parse_options as parse_client_options
-from evloop.app.prompt import HANDLERS, room_object
+from evloop.app.prompt import HANDLERS
 from evloop.app.view import COUNTED, EVENTS
 from evloop.base import errors
-from evloop.base.errors import CANT_CREATE, FAILED, INTERNAL, USAGE
+from evloop.base.errors import CANT_CREATE, FAILED, INTERNAL, MISMATCH, USAGE
 from evloop.daemon.console import ANSWERS
 from evloop.daemon.metrics import (
+    CLUSTER_COUNTERS,
+    CLUSTER_GAUGES,
     COUNTERS,
     GAUGES,
     Metrics,
@@ -38,7 +40,8 @@ from evloop.room.plain import PlainSession
 from evloop.room.reliable.session import RoomSession
 from evloop.terminal import report
 from evloop.terminal.editor import COMMANDS as KEYS
-from evloop.terminal.editor import SEARCHING
+from evloop.terminal.editor import SEARCHING, SWITCHES
+from evloop.terminal.line import MOTIONS
 from tests.support.sources import (
     PACKAGE,
     ROOT,
@@ -48,7 +51,7 @@ from tests.support.sources import (
 DOCS = ROOT / "docs"
 USING = (DOCS / "using.md").read_text()
 OPERATING = (DOCS / "operating.md").read_text()
-PAGES = ["using", "operating", "troubleshooting", "terminal", "performance"]
+PAGES = ["using", "reach", "operating", "troubleshooting", "terminal", "performance"]
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 
@@ -233,7 +236,7 @@ def test_every_exit_code_of_the_client_is_described() -> None:
 
 
 def test_every_exit_code_of_the_server_is_described() -> None:
-    codes = {0, FAILED, USAGE, INTERNAL, CANT_CREATE}
+    codes = {0, FAILED, USAGE, INTERNAL, CANT_CREATE, MISMATCH}
     described = first_cells(section(OPERATING, "## Exit codes"))
     assert described == [str(code) for code in sorted(codes)]
 
@@ -266,7 +269,7 @@ def json_objects() -> dict[str, set[str]]:
         if name != "message" and "sender" in TABLE[name]._fields:  # others are told to people only
             found[name] = _fields(_presence(name))
     room = RoomEntry("lab", "239.255.7.1", 5751, "reliable", 0, "", b"")
-    found["room"] = _fields(report.json_line("room", **room_object(room, 0)))
+    found["room"] = _fields(report.json_line("room", **report.room_object(room, 0)))
     for node in (node for path in FILES for node in ast.walk(tree_of(path))):
         if (
             isinstance(node, ast.Call)
@@ -298,7 +301,8 @@ def test_every_mark_is_described(mark: str) -> None:
 def test_every_key_is_described() -> None:
     cells = " ".join(first_cells(section(USING, "## Keys")))
     described = {word.casefold() for word in code_words(cells)}
-    names = {"ctrl-]" if name == "leave" else name for name in {*KEYS, *SEARCHING}}
+    keys = {*KEYS, *SEARCHING, *SWITCHES, *MOTIONS}
+    names = {"ctrl-]" if name == "leave" else name for name in keys}
     assert described == names
 
 
@@ -312,13 +316,16 @@ def test_every_counter_of_stats_is_described() -> None:
         )
         counted |= set(session.stats())
     sockets = {"send_errors", "dropped_by_kernel", "receive_buffer_bytes"}
+    sockets |= {"relayed_in", "relayed_out", "relay_dropped"}
     assert described == counted | sockets | {"dropped_own"} | {*COUNTED.values(), "ignored"}
 
 
 def test_every_figure_of_the_server_is_described() -> None:
     text = section(OPERATING, "## Figures")
     head, _, lag = text.partition("`lag` tells")
-    assert {cell.strip("`") for cell in first_cells(head)} == {*COUNTERS, *GAUGES}
+    assert {cell.strip("`") for cell in first_cells(head)} == {
+        *(*COUNTERS, *GAUGES, *CLUSTER_COUNTERS, *CLUSTER_GAUGES)
+    }
     fields = Metrics(dict).figures()["lag"]
     assert isinstance(fields, dict)
     assert {cell.strip("`") for cell in first_cells(lag)} == set(fields)

@@ -31,22 +31,32 @@ SOURCES = sorted(
 
 
 # Modules without sockets, clocks and files: bytes and values in, bytes and values out.
-_PURE_PACKAGES = ("base", "room.reliable", "terminal")
+_PURE_PACKAGES = ("base", "irc", "room.reliable", "terminal")
 _PURE_MODULES = {
     "framing",
     "room.attachment",
     "room.events",
     "room.plain",
+    "room.roads",
     "directory.announcement",
+    "directory.greeting",
     "directory.owner",
     "directory.discovery",
     "directory.pages",
     "directory.places",
     "directory.protocol",
     "directory.registry",
+    "directory.relay_frames",
     "directory.requests",
     "directory.responder",
     "directory.yielding",
+    "daemon.calls",
+    "daemon.census",
+    "daemon.changes",
+    "daemon.etcd",
+    "daemon.importing",
+    "daemon.replica",
+    "net.http1",
     "net.links",
     "net.netlink",
     "net.mdns",
@@ -56,8 +66,17 @@ _PURE_MODULES = {
     "app.commands",
     "app.completion",
     "app.reconcile",
+    "app.road_finding",
 }
-_NOT_PURE = {"terminal.tty", "terminal.screen_mode", "terminal.line_mode", "terminal.frontend"}
+_NOT_PURE = {
+    "irc.door",
+    "irc.peer",
+    "irc.rooms",
+    "terminal.tty",
+    "terminal.screen_mode",
+    "terminal.line_mode",
+    "terminal.frontend",
+}
 
 
 def is_pure(module: str) -> bool:

@@ -22,7 +22,8 @@ A SESSION goes out for one of these reasons, and one SESSION serves all that are
 
 As long as a member has heard nothing, the list in its SESSION is empty, which asks the others to
 tell what there is (it solicits). The list is long after such a solicitation, or when a digest
-differs for EXPLAIN_S and neither the lists heard nor own changes explain that.
+differs for EXPLAIN_S and neither the lists heard nor own changes explain that; then after twice as
+long, and so on up to WONDER_S_MAX, as long as my own digest stays the same.
 """
 
 from __future__ import annotations
@@ -45,6 +46,9 @@ from evloop.room.reliable.limits import (
     SESSION_ENTRIES,
     SESSION_ENTRIES_MAX,
     STANDING_S,
+    TRICKLE_DELAYS,
+    TRICKLE_S_MIN,
+    WONDER_S_MAX,
     WORD_LATER_S,
     WORDS_BURST,
     WORDS_PER_S,
@@ -56,8 +60,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from random import Random
 
+    from evloop.room.reliable.delay import Delay
     from evloop.room.reliable.egress import Egress
-    from evloop.room.reliable.estimators import Delay, LossMeter
+    from evloop.room.reliable.estimators import LossMeter
     from evloop.room.reliable.membership import Membership
     from evloop.room.reliable.message_log import MessageLog
     from evloop.room.reliable.packets import Fields, Range
@@ -145,6 +150,11 @@ class Confirm:
             leave.spend(now, 1)
             self.answer_due = start + answer_window(members) * self._rng.random()
 
+    def answer(self, due: float) -> None:
+        """Answer somebody who did not ask, at `due` or when an answer is due already."""
+        if self.answer_due == NEVER:
+            self.answer_due = due
+
     def probed(self, asker: bytes, nonce: int, sent: int, now: float, members: int) -> bool:
         """A PROBE asks who hears it: each nonce is answered once, as an ask of a stranger.
 
@@ -192,14 +202,19 @@ class Announcer:
         "_mute_until",
         "_patience",
         "_presence",
+        "_puzzle",
         "_rng",
         "_solicit",
         "_spoke",
         "_trickle",
+        "_turns",
         "_unexplained",
+        "_wonder",
+        "_wonder_from",
         "_word_again",
         "_word_due",
         "_words",
+        "names_itself",
         "soliciting",
     )  # fmt: skip
 
@@ -224,10 +239,15 @@ class Announcer:
         self._egress = egress
         self._rng = rng
         self._behind_since = NEVER  # or since my last SESSION, when that is later
+        self.names_itself = False  # even a list that solicits tells what I have said myself
         self.soliciting = True  # no member has told yet which messages there are
         self._solicit = False  # the next list is empty: everybody is to say what there is
         self._long_list = False  # the next list has up to SESSION_ENTRIES_MAX
         self._unexplained = NEVER  # since when a digest differs without a reason
+        self._puzzle = 0  # my digest when that was last so
+        self._wonder = EXPLAIN_S  # so long after `_wonder_from` the next list is long
+        self._wonder_from = NEVER
+        self._turns = False  # in that list mostly those that have not changed lately
         self._spoke = -NEVER  # my last SESSION
         self._patience = 1.0  # jitter of the presence interval
         self._words = TokenBucket(WORDS_PER_S, WORDS_BURST, now)  # against datagrams in my name
@@ -242,29 +262,39 @@ class Announcer:
         unless I owe somebody a longer list. Whether that moved my deadline."""
         # It tells nothing about a third member whose digest differs: `_unexplained` stays.
         self.soliciting = False
+        self._message_log.adoption.agreed()
         if self._long_list:
             if listed < min(self._message_log.senders.listed(), SESSION_ENTRIES_MAX):
                 return False
-            self._long_list = False
+            self._long_list = self._turns = False
         return self._trickle.heard_equal(now, self._presence.size())
 
-    def heard_other(self, listed: int, ahead: bool, behind: bool, now: float) -> None:
+    def heard_other(self, listed: int, ahead: bool, behind: bool, now: float) -> bool:
         """A SESSION with another digest came; its list of `listed` senders shows that its sender
-        is `ahead` of me, or `behind`."""
+        is `ahead` of me, or `behind`. Whether nothing has explained such a difference for
+        EXPLAIN_S."""
+        log = self._message_log
         if listed:
             self.soliciting = False
-        elif self._message_log.senders.digest:
-            behind = self._long_list = True
+        elif log.senders.digest:
+            self._long_list = True
+            behind |= log.senders.holding > 0
         if behind:
             self._trickle.reset(now, self._presence.size())
-        if ahead or behind or now < self._message_log.changed + EXPLAIN_S:
+        if self._puzzle != log.senders.digest:
+            self._puzzle = log.senders.digest
+            self._wonder = EXPLAIN_S
+        if ahead or behind or now < log.changed + EXPLAIN_S:
             self._unexplained = NEVER
-        elif self._unexplained == NEVER:
-            self._unexplained = now
-        elif now >= self._unexplained + EXPLAIN_S:
-            self._unexplained = NEVER
-            self._long_list = True
+            return False
+        if self._unexplained == NEVER:
+            self._unexplained = self._wonder_from = now
+        if now >= self._wonder_from + self._wonder:
+            self._wonder_from = now
+            self._wonder = min(2 * self._wonder, WONDER_S_MAX)
+            self._long_list = self._turns = True
             self._trickle.reset(now, self._presence.size())
+        return now >= self._unexplained + EXPLAIN_S
 
     def posed(self, data: bool, counter: int, datagram: bytes, now: float) -> bool:
         """Somebody sent a datagram with my id: my own word is what counts. It comes when that has
@@ -276,6 +306,11 @@ class Announcer:
         self._word_due = min(self._word_due, now + self._delay.value)
         self._word_again |= data
         return True
+
+    def echoed(self, peer: bytes, sent: int, held: int, now: float, standing: bool) -> None:
+        """My SESSION sent at `sent` us of my clock came back by `peer`, which held it `held` us."""
+        self._delay.echoed(peer, sent, held, now, standing)
+        self._trickle.shortest = max(TRICKLE_S_MIN, TRICKLE_DELAYS * self._delay.value)
 
     def soon(self) -> None:
         """Something about this member has changed: send a SESSION at once."""
@@ -336,20 +371,23 @@ class Announcer:
         if not self._solicit and (senders.digest or not self.soliciting):
             most = SESSION_ENTRIES_MAX if self._long_list else SESSION_ENTRIES
             first = next(iter(confirm.askers), NOBODY)
-            listed = senders.listing(most, first, self._message_log.own.sender)
+            listed = senders.listing(most, first, self._message_log.own.sender, self._turns)
+        elif self.names_itself and self._message_log.own.hi:
+            own = self._message_log.own
+            listed = [(own.sender, own.lo, own.hi)]
         answering = confirm.answer_due <= now
         body = session_body(
             senders.digest,
             self._delay.sending(now),
             (confirm.echo(now) if answering else None) or self._delay.echo(now),
             int(ask),
-            self._loss.percent(now, self._presence.mean_loss()),
+            self._loss.percent(now, self._presence.mean_loss, self._presence.few()),
             len(self._presence.members) + 1,
             name.encode(),
             listed,
         )
         self._egress.say_session(body, now)
-        self._long_list = self._solicit = False
+        self._long_list = self._turns = self._solicit = False
         self._spoke = now
         if self._word_due <= now:
             self._word_due = now + OVERTAKEN_S + WORD_LATER_S if self._word_again else NEVER

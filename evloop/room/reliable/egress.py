@@ -45,8 +45,6 @@ from evloop.room.reliable.packets import (
     RELAYED,
     SESSION,
     Codec,
-    as_copy,
-    as_repair,
 )
 from evloop.room.reliable.reorder import Message
 from evloop.system.timers import NEVER
@@ -60,6 +58,11 @@ if TYPE_CHECKING:
     Key = tuple[bytes, int]
 
 _OWN_BYTES = BYTES_BURST * (1 - ANSWERS_SHARE)  # bytes that answers to others must leave
+
+
+def _no_tail(now: float) -> bytes:
+    """In an open room the list is the last."""
+    return b""
 
 
 def split(text: str) -> list[bytes]:
@@ -81,9 +84,10 @@ def split(text: str) -> list[bytes]:
 class Outbox:
     """Messages said but not yet sent, and the copies announced but not yet sent."""
 
-    __slots__ = ("_copies", "_repeated", "queue")
+    __slots__ = ("_as_copy", "_copies", "_repeated", "queue")
 
-    def __init__(self) -> None:
+    def __init__(self, codec: Codec) -> None:
+        self._as_copy = codec.as_copy
         self.queue: deque[Message] = deque()
         self._copies: list[tuple[float, int, int, bytes]] = []  # heap of (due, seq, more, datagram)
         self._repeated: dict[int, None] = {}  # own numbers with copies to come
@@ -98,7 +102,7 @@ class Outbox:
         if more:
             heappush(self._copies, (now + COPY_TIMER_S, message.seq, more - 1, message.datagram))
             self._repeated[message.seq] = None
-        return as_copy(message.datagram, more)
+        return self._as_copy(message.datagram, more)
 
     def moved(self, tagged: Callable[[bytes], bytes]) -> None:
         """The room is at another place: what waits goes out as `tagged` makes it."""
@@ -126,7 +130,7 @@ class Outbox:
             heappush(self._copies, (due + COPY_TIMER_S, seq, more - 1, datagram))
         else:
             del self._repeated[seq]
-        return as_copy(datagram, more)
+        return self._as_copy(datagram, more)
 
 
 class Egress:
@@ -134,7 +138,7 @@ class Egress:
 
     __slots__ = (
         "_bulk", "_bytes", "_codec", "_counter", "_counts", "_data", "_last", "_nack",
-        "_repair", "_reserved", "_sender", "_session", "echoes", "out", "room",
+        "_repair", "_reserved", "_sender", "_session", "echoes", "out", "room", "tail",
     )  # fmt: skip
 
     def __init__(self, codec: Codec, sender: bytes, counts: dict[str, int], now: float) -> None:
@@ -142,6 +146,8 @@ class Egress:
         self._sender = sender
         self._counter = 0  # shared by NACK, SESSION and BYE
         self._last = b""  # of these the one sent last
+        # What the body of a SESSION that is sent at that time ends with.
+        self.tail: Callable[[float], bytes] = _no_tail
         self._counts = counts
         self.out: list[Datagram] = []
         self.echoes: dict[bytes, None] = {}  # sent, and not yet heard by myself
@@ -240,7 +246,7 @@ class Egress:
         return self._due(self._session)
 
     def say_session(self, body: bytes, now: float) -> None:
-        self.control(SESSION, body, "sessions_sent", now)
+        self.control(SESSION, body + self.tail(now), "sessions_sent", now)
         self.room.told(now)
 
     def may_data(self, now: float) -> bool:
@@ -286,7 +292,7 @@ class Egress:
         if not self.room.may_repair(now) or not may(self._repair, len(datagram), now):
             return False
         self.room.repaired(True, now)
-        self.emit(as_repair(datagram), None, "repairs_sent", now)
+        self.emit(self._codec.as_repair(datagram), None, "repairs_sent", now)
         return True
 
     def bulk_due(self) -> float:
@@ -297,4 +303,4 @@ class Egress:
 
     def say_bulk(self, datagram: bytes, to: object, now: float) -> None:
         """Send `datagram` as a repair to one asker."""
-        self.emit(as_repair(datagram), to, "bulk_sent", now)
+        self.emit(self._codec.as_repair(datagram), to, "bulk_sent", now)

@@ -24,6 +24,22 @@ NACK_MESSAGES_MAX = 1_024  # one NACK asks for no more
 NACK_HELD_MAX = 128  # held messages considered because of one NACK, which may be forged
 SESSION_ENTRIES = 16  # senders listed in an ordinary SESSION
 SESSION_ENTRIES_MAX = 50  # in answer to a newcomer
+OTHER_KEY_ROW = 3  # datagrams of one other key, with nothing of ours between: somebody is there
+OTHER_KEY_TOLD_S = 60.0  # each other key is told so often at most
+OTHER_KEYS_MAX = 64  # of which it is remembered that they were told
+# Of a sealed room (see gate): what strangers without the key can make it remember and do.
+NAMES_MAX = 32  # strangers and new members that a SESSION names
+STRANGERS_MAX = 1_024  # senders remembered that are not proven, as many as there are records
+LISTED_MAX = 2_048  # senders whose messages proven members list: twice the records
+SPANS_MAX = 4  # ranges of one sender that proven members list, where they do not touch
+WAITING_MAX = 64  # DATA of strangers that wait for proof: 77 kB
+STRANGER_S = 10.0  # they wait so long, and a stranger is named so long after its last word
+REPLAY_WINDOW = 64  # counters below the highest that a NACK may have
+# SESSIONs sent because of strangers: who finds no token is answered within half a second.
+STRANGERS_ANSWERS_PER_S, STRANGERS_ANSWERS_BURST = 2.0, 10.0
+REPEATED_MIN = 16  # DATA that waited in vain within
+REPEATED_TOLD_S = 60.0  # this are no accident: it is told, once
+REPEATED_MAX = 1_024  # of these are told apart
 WINDOW_MESSAGES = 1_024  # held ahead of a gap, for each sender
 SENDERS_MAX = 1_024  # sender records of a room
 SENDER_KEPT_S = 600.0  # a record of a member of standing that spoke so lately makes no room
@@ -37,6 +53,9 @@ HEARSAY_NOTED_MAX = 240  # numbers that one SESSION may make me ask for by hears
 HEARSAY_GAPS_MAX = 512  # gaps that are known by hearsay only
 HEARSAY_SENDER_GAPS_MAX = 64  # the same, of one sender
 HEARSAY_UNHEARD_GAPS_MAX = 16  # the same, of a sender from whom no DATA was accepted
+ADOPT_S = 2.0  # an entry with lo = hi was told for so long before it is adopted
+LISTED_S = 600.0  # an adopted record that nobody has listed for so long makes room first
+ADOPTIONS_TOLD_MAX = 1_024  # such entries remembered
 CLAIMS_MAX = 1_024  # senders without a record whose messages somebody says to hold
 SKIPPED_MAX = 1_024  # messages stepped over at once that may still be shown late
 SKIPPED_RANGES_MAX = 32  # for one sender, so that a thousand senders do not fill the memory
@@ -61,14 +80,18 @@ NEWCOMER_S = 5.0  # what is learned of so soon after joining was there before me
 DELAY_S_MIN = 0.005  # bounds of the one-way delay: timers are in proportion to it
 DELAY_S_MAX = 0.25
 ROUND_TRIP_S_MAX = 1.0  # a longer one was a pause of somebody, a leap of a clock, or forged
-DELAY_PEERS_MAX = 15  # members whose newest echo counts in the median: an odd number
+DELAY_PEERS_MAX = 16  # members whose echoes count: those that echoed last
+DELAY_DOUBT = 3  # where only two have echoed, the delay is no more than so many times the less
+DELAY_ECHOES = 4  # of each, so that one echo that was late does not count
 ECHOES_AWAITED_MAX = 16  # my last SESSIONs whose echoes are believed
 DELAY_S_START = 0.01  # assumed until the first echo
 TRICKLE_S_MIN = 0.1
 TRICKLE_S_MAX = 8.0
+TRICKLE_DELAYS = 8  # the shortest interval is so many d at least: half of it is a way and back
 TRICKLE_HELD_S = 1.0  # news and their copies put a SESSION off no longer than this
 BEHIND_S = 2.0  # being behind puts a SESSION off no longer: a stranger can keep me behind
 EXPLAIN_S = 0.3  # after a digest has differed so long without a known reason, the list is long
+WONDER_S_MAX = 64.0  # and then after twice as long each time, up to this, while mine is the same
 PRESENCE_S_MIN = 6.0
 MEMBERS_MAX = 16_384  # present members
 ROOM_SAMPLE = 32  # members looked at when a full table must make room
@@ -85,6 +108,8 @@ CONTROL_GAP_MAX = 32  # a larger jump of a control counter is an outage, not los
 STUCK_ASKS = 6  # a gap asked for so often no longer counts as behind
 GONE_ASKS = 8  # a gap asked for so often, over GONE_S at least, is reported and stepped over
 GONE_S = 30.0
+LET_GO_S = 2.5  # what is from before my time is given up so long after STUCK_ASKS: a repair of it
+# may be held down for 20 far, and two may be lost
 NACK_BACKOFF_S_MAX = 8.0
 NACK_RETRY_S_MAX = 1.0  # longest back-off until a gap is stuck
 NACK_HELD_S_MAX = 2.0  # others' NACKs put mine off no further than this after the gap was found
@@ -124,8 +149,13 @@ ANSWERS_SHARE = 0.5  # of BYTES_BURST: the rest is for what nobody asked this me
 HOLDERS_MAX = 16  # peers remembered that said they hold messages I lack
 LOSS_SAMPLES_MAX = 512  # then both counts are halved: about twenty seconds of a busy room
 LOSS_SAMPLES_MIN = 48  # with fewer the loss is unknown: in a large room the worst guess counts
+# But in a room of few, who has lost none of so many tells so: at 30 % loss 1 of 35 does, until it
+# loses the first.
+LOSS_CLEAN_MIN = 10
+FEW_MEMBERS = 4  # so many have too few samples for long
 LOSS_UNKNOWN = 255  # percent, on the wire: too few samples to tell
 LOSS_BEYOND_MEDIAN = 5  # percent beyond twice the median: one member counts with no more
+LOSS_APART = 20  # percent: who tells so much and more is not like those that tell a quarter of it
 LOSS_ASSUMED = 30  # percent, while nobody has told any
 LOSS_PRIOR_SAMPLES = 48  # what the others tell weighs as much as so many samples of mine
 LOSS_SHARE_MIN = 48.0  # samples that any sender may have in the window
@@ -172,6 +202,8 @@ assert 24 + 5 + 12 * PARENTS_MAX + 1 + NICKNAME_BYTES_MAX + 1 + PART_BYTES_MAX +
 )
 assert 24 + 9 + 16 * NACK_RANGES_MAX + 16 <= DATAGRAM_BYTES_MAX
 assert 24 + 33 + NICKNAME_BYTES_MAX + 1 + 16 * SESSION_ENTRIES_MAX + 16 <= DATAGRAM_BYTES_MAX
+# In a sealed room 8 bytes more of nonce, and the names.
+assert 24 + 8 + 33 + 33 + 16 * SESSION_ENTRIES_MAX + 2 + 8 * NAMES_MAX + 16 <= DATAGRAM_BYTES_MAX
 assert HEARSAY_UNHEARD_GAPS_MAX < HEARSAY_SENDER_GAPS_MAX < HEARSAY_GAPS_MAX < GAPS_MAX
 assert HISTORY_ASKED_MAX <= GAPS_SENDER_MAX <= GAPS_MAX
 assert GAPS_NOTED_MAX <= GAPS_SENDER_MAX

@@ -17,12 +17,15 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 
+from evloop.room.reliable.estimators import copies, wet_from
 from evloop.room.reliable.labels import Labels
 from evloop.room.reliable.limits import (
     DEPARTED_MAX,
     DEPARTED_S,
+    FEW_MEMBERS,
     FOLLOW_INTERVALS,
     FOLLOW_MAX,
+    LOSS_ASSUMED,
     LOSS_BEYOND_MEDIAN,
     LOSS_UNKNOWN,
     MEMBERS_MAX,
@@ -37,11 +40,15 @@ from evloop.room.reliable.limits import (
 from evloop.room.reliable.packets import NOBODY
 from evloop.system.timers import NEVER
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from random import Random
+
 VOTE_INTERVALS = 2.0  # of the T of those that I count: who is silent for longer has no vote
 SILENT_INTERVALS = 3.5  # of T: three SESSIONs lost in a row do not make a member absent
 
 
-def _interval(members: int) -> float:
+def presence_interval(members: int) -> float:
     """T of so many members."""
     return max(PRESENCE_S_MIN, min(0.4 * members, 20.0), 0.15 * members)
 
@@ -72,6 +79,7 @@ class Member:
         "rival_words",
         "said",
         "said_at",
+        "sampled",
         "since",
         "vote",
         "vote_standing",
@@ -91,6 +99,7 @@ class Member:
         self.raw_name = raw_name
         self.name = raw_name.decode(errors="replace")
         self.counter = counter  # of its newest control datagram in the count
+        self.sampled = counter  # of the newest that counted in the loss
         self.loss = LOSS_UNKNOWN
         self.holds = 0
 
@@ -129,7 +138,6 @@ class Membership:
         "_hint",
         "_interval",
         "_labels",
-        "_loss_known",
         "_once",
         "_own_id",
         "_own_name",
@@ -152,7 +160,6 @@ class Membership:
         self._sample: list[bytes] = []  # members to be looked at when room must be made
         self.pushed: list[tuple[bytes, Member]] = []  # those that had to make room
         self.departed: dict[bytes, tuple[int, float]] = {}  # (counter, until) of BYEs heard
-        self._loss_known = 0  # how many members tell their loss
         self.losses: dict[int, int] = {}  # how many members report so many percent
         # How many each member counts, in order; those of standing apart.
         self._votes: dict[bool, list[int]] = {False: [], True: []}
@@ -176,7 +183,7 @@ class Membership:
             counted = len(self.members) + 1
             median = min(median, MEMBERS_TRUSTED * counted)
             size = self._estimate = min(max(counted, median, self._hint), MEMBERS_MAX)
-            self._interval = _interval(size)
+            self._interval = presence_interval(size)
         return self._estimate
 
     def interval(self) -> float:
@@ -263,25 +270,51 @@ class Membership:
         losses = self.losses
         if member.loss != LOSS_UNKNOWN:
             losses[member.loss] -= 1
-            self._loss_known -= 1
         if loss != LOSS_UNKNOWN:
             loss = min(loss, 100)
             losses[loss] = losses.get(loss, 0) + 1
-            self._loss_known += 1
         member.loss = loss
 
-    def mean_loss(self) -> float | None:
-        """Mean loss that the others tell, 0 to 1; None when nobody tells any. Each counts with at
-        most twice the median and LOSS_BEYOND_MEDIAN: else one liar would count like many."""
-        if not self._loss_known:
+    def few(self) -> bool:
+        """Whether we are so few that samples of loss come slowly."""
+        return self.size() <= FEW_MEMBERS
+
+    def copies(self, rng: Random, most: int, own: int, newcomer: bool) -> int:
+        """How many copies of a DATA to send (see `copies`): none to nobody.
+
+        In a room of few, who has not told its loss counts with LOSS_ASSUMED: there the one that
+        tells first may be the one with luck.
+        """
+        size, losses = self.size(), self.losses
+        if size == 1 and not newcomer:
+            return 0
+        if self.few():
+            unknown = max(len(self.members), 1) - sum(losses.values())
+            losses = {**losses, LOSS_ASSUMED: losses.get(LOSS_ASSUMED, 0) + unknown}
+        return copies(rng, losses, size, most, own)
+
+    def mean_loss(self, own: float) -> float | None:
+        """Mean loss (0 to 1) that those others tell who lose alike, when I lose `own` percent; None
+        when there are none.
+
+        Each counts with at most twice the median and LOSS_BEYOND_MEDIAN: else one liar would count
+        like many.
+        """
+        least = wet_from(self.losses)
+        told = {
+            percent: members
+            for percent, members in self.losses.items()
+            if (percent >= least) == (own >= least)
+        }
+        known = sum(told.values())
+        if not known:
             return None
         below, median = 0, -1
-        while 2 * below < self._loss_known:
+        while 2 * below < known:
             median += 1
-            below += self.losses.get(median, 0)
+            below += told.get(median, 0)
         most = 2 * median + LOSS_BEYOND_MEDIAN
-        told = sum([n * min(percent, most) for percent, n in self.losses.items()])
-        return told / self._loss_known / 100
+        return sum([n * min(percent, most) for percent, n in told.items()]) / known / 100
 
     def remove(self, sender: bytes) -> Member | None:
         """Forget `sender`; return what it was."""
@@ -340,7 +373,7 @@ class Membership:
         """
         if now < self._sweep:
             return []
-        counted = _interval(max(len(self.members) + 1, self._hint))
+        counted = presence_interval(max(len(self.members) + 1, self._hint))
         for member in self.members.values():
             if member.vote and member.heard <= now - VOTE_INTERVALS * counted:
                 self.vote(member, 0)

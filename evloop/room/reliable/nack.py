@@ -28,16 +28,17 @@ from evloop.room.reliable.limits import (
     BULK_PER_S,
     COPY_SPACING_S,
     DATA_BURST,
+    GONE_ASKS,
+    GONE_S,
     HEARSAY_SENDER_GAPS_MAX,
     HEARSAY_UNHEARD_GAPS_MAX,
     HOLDERS_MAX,
     HOLDERS_UNHEARD_MAX,
+    LET_GO_S,
     NACK_BURST,
-    NACK_HELD_S_MAX,
     NACK_MESSAGES_MAX,
     NACK_RANGES_MAX,
     OVERTAKEN_S,
-    STUCK_ASKS,
     WORD_LATER_S,
 )
 from evloop.room.reliable.packets import (
@@ -51,11 +52,11 @@ SHORT_PER_STEP = 4  # senders for whose further gaps room is sought in one step
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from random import Random
 
+    from evloop.room.reliable.delay import Delay
     from evloop.room.reliable.egress import Egress
-    from evloop.room.reliable.estimators import Delay
     from evloop.room.reliable.gaps import Gap, Gaps
     from evloop.room.reliable.membership import Membership
     from evloop.room.reliable.message_log import MessageLog
@@ -65,12 +66,17 @@ if TYPE_CHECKING:
     Key = tuple[bytes, int]
 
 
+def _nobody_lists(sender: bytes, seq: int) -> bool:
+    return False
+
+
 class NackRequester:
     """The asking half of one session."""
 
     __slots__ = (
         "_delay",
         "_egress",
+        "_known",
         "_message_log",
         "_more_due",
         "_presence",
@@ -79,6 +85,7 @@ class NackRequester:
         "copies_until",
         "gaps",
         "holders",
+        "listed",
         "recovered",
     )  # fmt: skip
 
@@ -95,12 +102,15 @@ class NackRequester:
         self.holders = holders
         self._message_log = message_log
         self._streams = message_log.streams
+        self._known = message_log.senders.known
         self._presence = presence
         self._delay = delay
         self._egress = egress
         self.copies_until = -NEVER  # until then announced copies of some DATA may still come
         self._short: dict[bytes, None] = {}  # senders some of whose gaps found no room yet
         self._more_due = -NEVER  # when to look at `_short` again, while there are no gaps at all
+        # Whether a member that is there is known to hold a message (a sealed room remembers that).
+        self.listed: Callable[[bytes, int], bool] = _nobody_lists
         self.recovered = 0  # messages that were missing and came by repair
 
     def behind(self) -> bool:
@@ -130,7 +140,7 @@ class NackRequester:
     def named(self, parents: Sequence[tuple[bytes, int]], now: float) -> None:
         """A new DATA names `parents`: they exist, and the DATA may have to wait for them."""
         for origin, seq in parents:
-            stream = self._streams.get(origin)
+            stream = self._known(origin)
             if stream is not None and seq >= stream.hi and seq >= stream.word:
                 due = self.round(now)
                 if self.hear_of(origin, 0, seq + 1, HEARSAY_SENDER_GAPS_MAX, now, due, False):
@@ -202,7 +212,7 @@ class NackRequester:
         """Hearsay: [lo, hi) of `origin` exist; note at most `most`, to be asked for at `due` (see
         `round`). How many were noted. `held`: whoever says so holds them.
         """
-        stream = self._streams.get(origin)
+        stream = self._known(origin)
         if stream is None:
             # The newest numbers: a DATA with one of them is its sender's own word for the others.
             allowed = HEARSAY_UNHEARD_GAPS_MAX
@@ -252,7 +262,9 @@ class NackRequester:
             until = max(egress.room.ask_due(), now + 10 * self._delay.value)
             until += self.gaps.apart(self._delay.value, self._presence.size())
             for gap in waiting:
-                self.gaps.postpone(gap, until)
+                # Who has asked enough waits for no more leave, only for the time to give up.
+                enough = gap.asks >= GONE_ASKS
+                self.gaps.postpone(gap, min(until, gap.first + GONE_S) if enough else until)
         while due:
             # Hearsay may use half of the burst; the rest is for messages that surely exist.
             spare = 0.0 if due[0].word else NACK_BURST / 2
@@ -286,7 +298,7 @@ class NackRequester:
     def _promised(self, sender: bytes, end: int, now: float) -> bool:
         """Whether nothing but a stranger's word, or hearsay, says that the messages of `sender`
         below `end` exist."""
-        stream = self._streams.get(sender)
+        stream = self._known(sender)
         return stream is None or end > max(stream.word, stream.hi) or self.strange(sender, now)
 
     def _afford(self, due: list[Gap], now: float) -> tuple[list[Gap], list[Gap]]:
@@ -335,7 +347,7 @@ class NackRequester:
     def _let_go(self, gap: Gap, now: float) -> bool:
         """Whether `gap` is given up early and without a report: the message is from before my
         time, and no member says that it holds it; or it is of no use here."""
-        stream = self._streams.get(gap.sender)
+        stream = self._known(gap.sender)
         if stream is None:
             return not self._message_log.senders.wants(gap.sender, gap.seq + 1, now)
         if stream.knows(gap.seq):
@@ -343,8 +355,9 @@ class NackRequester:
         if gap.seq >= stream.history_below or gap.seq in stream.claimed:
             return False
         # While repairs arrive, six asks take less than half a second: others may just be unheard.
-        lasting = now >= gap.first + NACK_HELD_S_MAX
-        return lasting and gap.asks >= STUCK_ASKS and gap.evidence == -NEVER
+        if now < gap.stuck_at + LET_GO_S or gap.evidence > -NEVER:
+            return False
+        return not self.listed(gap.sender, gap.seq)
 
     def _give_up(self, gone: list[Gap], now: float) -> bool:
         """Step over the gaps in `gone` that are lost for good; whether there were any.
@@ -358,7 +371,7 @@ class NackRequester:
         run: Sender | None = None  # consecutive numbers are given up, and reported, as one
         end = 0
         for gap in sorted(gone, key=IN_ORDER):
-            stream = self._streams.get(gap.sender)
+            stream = self._known(gap.sender)
             if run is not None and (stream is not run or gap.seq != end):
                 self._message_log.step_over(run, end, now)
                 run = None
