@@ -236,6 +236,14 @@ class Bridge:
         """How many are carried now."""
         return len(self._rooms)
 
+    def readings(self) -> dict[str, float]:
+        """Figures, by the names of `daemon.metrics`."""
+        return {
+            "bridge_rooms": len(self._rooms),
+            "bridge_in": self.carried_in,
+            "bridge_out": self.carried_out,
+        }
+
     def close(self) -> None:
         """Carry nothing more."""
         self._leave_all()

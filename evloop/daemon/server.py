@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from evloop.daemon.announcer import DirectoryAnnouncer
+    from evloop.daemon.bridge import Bridge
     from evloop.daemon.cluster import ClusterStart
     from evloop.daemon.connection import Connection
     from evloop.daemon.console import Console
@@ -149,6 +150,7 @@ class Server:
         )
         self.dispatcher.on_forget = self._forget
         self.cluster = start.make(self.dispatcher) if start is not None else None
+        self._bridge = make_bridge(self, options)
         self._prober = self.dispatcher.prober = make_prober(loop, self.directory, options)
         self.dispatcher.stats_for.update(options.stats_from)
         descriptors -= prepare_relay(self.dispatcher, options, descriptors)
@@ -228,6 +230,8 @@ class Server:
         self._be_quiet()
         self.door.abort()
         self._prober.close()
+        if self._bridge is not None:
+            self._bridge.close()
         if self.cluster is not None:
             self.cluster.close()
         if self.dispatcher.relay is not None:
@@ -294,6 +298,7 @@ class Server:
     def _readings(self) -> dict[str, float]:
         return {
             **self.dispatcher.readings(),
+            **(self._bridge.readings() if self._bridge is not None else {}),
             "uptime_seconds": round(self.loop.now - self._started, 3),
         }
 
@@ -342,6 +347,15 @@ def make_prober(loop: Loop, directory: Directory, options: Namespace) -> Prober:
         interface=options.interface,
         allowed=not options.no_probe,
     )
+
+
+def make_bridge(server: Server, options: Namespace) -> Bridge | None:
+    """What carries rooms between sites; None without --bridge. SetupError."""
+    if server.cluster is None or options.bridge is None:
+        return None
+    from evloop.daemon.bridging import bridge_of  # late: hardly any server has one
+
+    return bridge_of(server.loop, server.log, options, server.cluster, server.metrics)
 
 
 def prepare_relay(dispatcher: Dispatcher, options: Namespace, descriptors: int) -> int:
