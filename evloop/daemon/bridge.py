@@ -259,17 +259,21 @@ class Bridge:
         self.changed()
 
     def _lost(self, why: str) -> None:
-        self._tell("the bridge carries nothing", why)
+        if self._may_tell():
+            self._log.warning("the bridge carries nothing", why=why)
         self._want(False)
         self._leave_all()
 
     def _refused(self, words: str) -> None:
-        self._tell("NATS refuses the bridge a subject", words)
+        if self._may_tell():
+            self._log.warning("NATS refuses the bridge a subject", why=words)
 
-    def _tell(self, event: str, why: str) -> None:
-        if self._loop.now >= self._words_at + BRIDGE_WORDS_EVERY_S:
-            self._words_at = self._loop.now
-            self._log.warning(event, why=why)
+    def _may_tell(self) -> bool:
+        """Whether the operator is told again what is wrong."""
+        if self._loop.now < self._words_at + BRIDGE_WORDS_EVERY_S:
+            return False
+        self._words_at = self._loop.now
+        return True
 
     # -- which rooms -----------------------------------------------------------------------------
 
@@ -291,7 +295,8 @@ class Bridge:
         for place in sorted(wanted - set(self._rooms)):
             if len(self._rooms) >= BRIDGE_ROOMS_MAX:
                 why = f"{len(wanted)} are to be carried, and {BRIDGE_ROOMS_MAX} is the most"
-                self._tell("the bridge leaves rooms out", why)
+                if self._may_tell():
+                    self._log.warning("the bridge leaves rooms out", why=why)
                 break
             self._carry(place)
         # A room whose sockets could not be had is tried again.
@@ -323,7 +328,8 @@ class Bridge:
                 receiver.close()
                 raise
         except SetupError as error:
-            self._tell("the bridge cannot carry a room", str(error))
+            if self._may_tell():
+                self._log.warning("the bridge cannot carry a room", why=str(error))
             return
         room.group = destination(address, port, interface)
         room.sender = sender

@@ -150,7 +150,6 @@ class Server:
         )
         self.dispatcher.on_forget = self._forget
         self.cluster = start.make(self.dispatcher) if start is not None else None
-        self._bridge = make_bridge(self, options)
         self._prober = self.dispatcher.prober = make_prober(loop, self.directory, options)
         self.dispatcher.stats_for.update(options.stats_from)
         descriptors -= prepare_relay(self.dispatcher, options, descriptors)
@@ -160,8 +159,8 @@ class Server:
         self.door = Admission(
             loop, self.dispatcher, Guard(clients, options.max_per_address), self.tls
         )
-        self.options = options
-        self._on_end = on_end
+        self.options, self._on_end = options, on_end
+        self._bridge = make_bridge(self, options)
         self._draining = False
         self._deadline = loop.call_at(NEVER, self._end)
         self._announcer: DirectoryAnnouncer | None = None
