@@ -28,6 +28,8 @@ from evloop.room.reliable.limits import (
     BULK_PER_S,
     COPY_SPACING_S,
     DATA_BURST,
+    GONE_ASKS,
+    GONE_S,
     HEARSAY_SENDER_GAPS_MAX,
     HEARSAY_UNHEARD_GAPS_MAX,
     HOLDERS_MAX,
@@ -50,7 +52,7 @@ SHORT_PER_STEP = 4  # senders for whose further gaps room is sought in one step
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from random import Random
 
     from evloop.room.reliable.delay import Delay
@@ -62,6 +64,10 @@ if TYPE_CHECKING:
     from evloop.room.reliable.reorder import Sender
 
     Key = tuple[bytes, int]
+
+
+def _nobody_lists(sender: bytes, seq: int) -> bool:
+    return False
 
 
 class NackRequester:
@@ -79,6 +85,7 @@ class NackRequester:
         "copies_until",
         "gaps",
         "holders",
+        "listed",
         "recovered",
     )  # fmt: skip
 
@@ -102,6 +109,8 @@ class NackRequester:
         self.copies_until = -NEVER  # until then announced copies of some DATA may still come
         self._short: dict[bytes, None] = {}  # senders some of whose gaps found no room yet
         self._more_due = -NEVER  # when to look at `_short` again, while there are no gaps at all
+        # Whether a member that is there is known to hold a message (a sealed room remembers that).
+        self.listed: Callable[[bytes, int], bool] = _nobody_lists
         self.recovered = 0  # messages that were missing and came by repair
 
     def behind(self) -> bool:
@@ -253,7 +262,9 @@ class NackRequester:
             until = max(egress.room.ask_due(), now + 10 * self._delay.value)
             until += self.gaps.apart(self._delay.value, self._presence.size())
             for gap in waiting:
-                self.gaps.postpone(gap, until)
+                # Who has asked enough waits for no more leave, only for the time to give up.
+                enough = gap.asks >= GONE_ASKS
+                self.gaps.postpone(gap, min(until, gap.first + GONE_S) if enough else until)
         while due:
             # Hearsay may use half of the burst; the rest is for messages that surely exist.
             spare = 0.0 if due[0].word else NACK_BURST / 2
@@ -344,7 +355,9 @@ class NackRequester:
         if gap.seq >= stream.history_below or gap.seq in stream.claimed:
             return False
         # While repairs arrive, six asks take less than half a second: others may just be unheard.
-        return now >= gap.stuck_at + LET_GO_S and gap.evidence == -NEVER
+        if now < gap.stuck_at + LET_GO_S or gap.evidence > -NEVER:
+            return False
+        return not self.listed(gap.sender, gap.seq)
 
     def _give_up(self, gone: list[Gap], now: float) -> bool:
         """Step over the gaps in `gone` that are lost for good; whether there were any.
