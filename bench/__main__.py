@@ -24,9 +24,11 @@ SECTIONS = [  # in the page's order
     "startup",
     "chat",
     "fanout",
+    "relayed",
     "growth",
     "lag",
     "micro",
+    "sealed",
 ]
 
 

@@ -6,7 +6,7 @@
     what I lack         nack          `Gaps`: when it is asked for; `Holders`: who is asked for much
     what others lack    repair        `Repairs`: to all; `BulkServer`: to one asker at a time
     what I hold         announce      `Trickle` and `Confirm`: when it is told
-    my own messages     egress        `Outbox`: the queue and the copies; `copies`: how many
+    my own messages     egress, talk  `Outbox`: the queue and the copies; when each goes
     what may be sent    egress        `Egress`: all the caps
 
 Towards the others a member is in one of three states:
@@ -27,8 +27,9 @@ from evloop.base.names import check_nickname
 from evloop.room.events import TEXT, Joined, Left, Renamed, Said, Unheard
 from evloop.room.reliable.announce import Announcer, Confirm
 from evloop.room.reliable.deafness import Deafness
+from evloop.room.reliable.delay import Delay
 from evloop.room.reliable.egress import Egress, Outbox, split
-from evloop.room.reliable.estimators import Delay, LossMeter
+from evloop.room.reliable.estimators import LossMeter
 from evloop.room.reliable.gaps import Gaps
 from evloop.room.reliable.goodbye import Goodbye
 from evloop.room.reliable.hearing import Hearing
@@ -84,10 +85,10 @@ class RoomSession:
     repairs = True
     __slots__ = (
         "_agreed", "_announcer", "_bulk", "_codec", "_confirm", "_confirmed", "_counts",
-        "_deadline", "_deadlines", "_deafness", "_delay", "_entrance", "_goodbye",
-        "_hearing", "_loss", "_now", "_open", "_outbox", "_presence", "_repairs", "_sample",
-        "_stale", "_steps", "_strays", "_talk", "_trickle", "asker", "egress",
-        "message_log", "nickname", "rng", "sender_id",
+        "_deadline", "_deadlines", "_deafness", "_delay", "_entrance", "_goodbye", "_hearing",
+        "_loss", "_now", "_open", "_outbox", "_presence", "_repairs", "_sample", "_stale", "_steps",
+        "_strays", "_talk", "_trickle", "asker", "egress", "message_log", "nickname", "rng",
+        "sender_id",
     )  # fmt: skip
 
     def __init__(
@@ -429,7 +430,7 @@ class RoomSession:
                 self.egress.room.told(now)
             self._delay.heard(sender, sent, min(came, now), standing)
             if echo == self.sender_id:
-                self._delay.echoed(sender, echo_sent, held, min(came, now), standing)
+                self._announcer.echoed(sender, echo_sent, held, min(came, now), standing)
             if self._deafness.heard(sender, echo, raw, members, len(self._presence.members), now):
                 self.message_log.events.append(Unheard("unheard", sender, member.name))
         if ask & 1:
@@ -528,7 +529,7 @@ class RoomSession:
                 confirm.stop()
             else:
                 ask = not self._outbox.queue
-                confirm.asked(now, self._delay.value, self._presence.size())
+                confirm.asked(now, self._delay.far, self._presence.size())
         self._announcer.handle_timer(now, self.asker.behind(), ask, self.nickname)
 
     def _expire(self, now: float) -> None:

@@ -360,10 +360,9 @@ def test_who_is_proven_by_a_list_and_stays_silent_is_forgotten() -> None:
 # -- bounds ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("seed", range(2))
-def test_the_gate_is_bounded(seed: int) -> None:
+def test_the_gate_is_bounded() -> None:
     """20,000 strangers, and members that list as many."""
-    rng = Random(seed)
+    rng = Random(1)
     room = Room().proven(ANN, 1)
     counter = 1
     for number in range(2 * STRANGERS_MAX):  # each `evloop say` is one
