@@ -68,7 +68,6 @@ if TYPE_CHECKING:
 
 
 SIGNS_OF_LIFE = (NEW,)  # verdicts on DATA by which its sender is there: a copy may be an echo
-
 _COUNTERS = (
     "sent", "copies_sent", "repairs_sent", "bulk_sent", "nacks_sent", "sessions_sent", "byes_sent",
     "bytes_sent", "received", "duplicates",
@@ -317,8 +316,8 @@ class RoomSession:
         elif kind == DATA:
             self._on_data(packet, data, now)
         else:
-            self._stale |= _HANDLERS[kind](self, sender, seq, fields, source, now)
-            self._stale |= self._entrance is not None  # others may be let in now
+            due = _HANDLERS[kind](self, sender, seq, fields, source, now)
+            self._stale |= due or self._entrance is not None  # others may be let in now
 
     def _posed(self, packet: Packet, data: bytes, now: float) -> None:
         """A datagram with my id: a repair of what I said, or somebody speaks in my name."""
