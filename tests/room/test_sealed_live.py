@@ -126,9 +126,7 @@ def test_a_talk_is_recorded_and_repeated_in_vain(house: House) -> None:
     for data in tape:
         house.replayer.sendto(data, (GROUP, PORT))
         house.replayer.sendto(data, where)
-        house.replayer.sendto(
-            data[:3] + bytes([data[3] | RELAYED]) + data[4:], zoe.transport.source
-        )
+        house.replayer.sendto(data[:3] + bytes([data[3] | RELAYED]) + data[4:], where)
         repeated += 3
         house.loop.defer(lambda: None)
         house.loop.tick()

@@ -32,7 +32,7 @@ timers: `evloop.room.reliable.entrance` asks it for each datagram.
 from __future__ import annotations
 
 from evloop.room.reliable.limits import (
-    LISTED_MAX,
+    LISTED_SENDERS_MAX,
     MEMBERS_MAX,
     NAMES_MAX,
     REPLAY_WINDOW,
@@ -393,7 +393,7 @@ class Gate:
         if spans is None:
             self._listed[origin] = [(lo, hi)]
             self.admitted |= bool(self._waiting)
-            if len(self._listed) > LISTED_MAX:
+            if len(self._listed) > LISTED_SENDERS_MAX:
                 del self._listed[next(iter(self._listed))]
             return
         apart = []
