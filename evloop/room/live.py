@@ -251,11 +251,16 @@ class LiveRoom:
     def way(self) -> dict[str, str]:
         """The same for /stats: "interface", "address" where there is one, and "road" where there
         is more than one."""
-        road = {} if self.roads is None else {"road": self.roads.state}
+        road = {"road": self.road} if self.road else {}
         if self.attachment is None:
             return {"interface": self.transport.describe(), **road}
         interface = self.attachment.interface
         return {"interface": interface.name, "address": interface.address, **road}
+
+    @property
+    def road(self) -> str:
+        """The state of `roads`; "": the group is the only road."""
+        return self.roads.state if self.roads is not None else ""
 
     def missed(self) -> None:
         """We take another road: what was said meanwhile may not have come by the one of before."""
@@ -335,6 +340,7 @@ class LiveRoom:
     def _receive(
         self, burst: list[tuple[bytes, Any]], sample: bool = True, direct: bool = False
     ) -> None:
+        """`sample`: what comes by this way, and what does not, tells how much is lost."""
         session, now = self.session, self._loop.now
         if burst:
             self._unanswered = NEVER

@@ -14,9 +14,9 @@ import pytest
 
 from evloop.room.reliable import (
     gaps,
+    membership,
     repair,
     suppression,
-    talk,
 )
 from evloop.room.reliable.limits import WINDOW_MESSAGES
 from evloop.room.reliable.reorder import (
@@ -253,7 +253,7 @@ def _no_hold_down(patch: pytest.MonkeyPatch) -> None:
 
 
 def _no_copies(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(talk, "copies", lambda *_: 0)
+    patch.setattr(membership, "copies", lambda *_: 0)
 
 
 def _only_the_source_answers(patch: pytest.MonkeyPatch) -> None:

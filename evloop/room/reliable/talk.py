@@ -7,7 +7,6 @@ sent                 -                                each is sent
 
 from __future__ import annotations
 
-from evloop.room.reliable.estimators import LossMeter, copies
 from evloop.room.reliable.first_word import FirstWord
 
 TYPE_CHECKING = False
@@ -16,6 +15,7 @@ if TYPE_CHECKING:
 
     from evloop.room.reliable.announce import Announcer
     from evloop.room.reliable.egress import Egress, Outbox
+    from evloop.room.reliable.estimators import LossMeter
     from evloop.room.reliable.membership import Membership
     from evloop.room.reliable.message_log import MessageLog
     from evloop.room.reliable.nack import NackRequester
@@ -79,7 +79,7 @@ class Talk:
             size = len(message.datagram)
             most = self._egress.copies_afforded(size, now)
             own = self._loss.percent(now)
-            more = copies(self._rng, self._presence.losses, self._presence.size(), most, own)
+            more = self._presence.copies(self._rng, most, own, self._log.newcomer(now))
             self._egress.reserve(more * size, now)
             self._egress.emit(self._outbox.announce(message, more, now), None, "sent", now)
             self._log.sent(message, now)
