@@ -340,7 +340,6 @@ class LiveRoom:
     def _receive(
         self, burst: list[tuple[bytes, Any]], sample: bool = True, direct: bool = False
     ) -> None:
-        """`sample`: what comes by this way, and what does not, tells how much is lost."""
         session, now = self.session, self._loop.now
         if burst:
             self._unanswered = NEVER

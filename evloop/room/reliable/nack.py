@@ -355,8 +355,9 @@ class NackRequester:
         if gap.seq >= stream.history_below or gap.seq in stream.claimed:
             return False
         # While repairs arrive, six asks take less than half a second: others may just be unheard.
-        lasting = now >= gap.stuck_at + LET_GO_S
-        return lasting and gap.evidence == -NEVER and not self.listed(gap.sender, gap.seq)
+        if now < gap.stuck_at + LET_GO_S or gap.evidence > -NEVER:
+            return False
+        return not self.listed(gap.sender, gap.seq)
 
     def _give_up(self, gone: list[Gap], now: float) -> bool:
         """Step over the gaps in `gone` that are lost for good; whether there were any.

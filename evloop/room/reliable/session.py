@@ -138,13 +138,11 @@ class RoomSession:
         self._goodbye = Goodbye(egress)
         self._strays = Strays(self._codec.key_id, message_log, presence, self._counts)
         self._deadline = now
-        self._deadlines = [
-            one.deadline
-            for one in (
-                self._announcer, self._talk, self._repairs, self._bulk, self.asker, presence,
-                message_log.causal_buffer,
-            )
-        ]  # fmt: skip
+        parts = (
+            self._announcer, self._talk, self._repairs, self._bulk, self.asker, presence,
+            message_log.causal_buffer,
+        )  # fmt: skip
+        self._deadlines = [one.deadline for one in parts]
         self._steps = _TIMERS
         self._open: Callable[[bytes, float, bool], Packet | str] = self._codec.open
         self._entrance: Entrance | None = None

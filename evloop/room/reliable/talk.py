@@ -7,6 +7,7 @@ sent                 -                                each is sent
 
 from __future__ import annotations
 
+from evloop.room.reliable.estimators import LossMeter
 from evloop.room.reliable.first_word import FirstWord
 
 TYPE_CHECKING = False
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
 
     from evloop.room.reliable.announce import Announcer
     from evloop.room.reliable.egress import Egress, Outbox
-    from evloop.room.reliable.estimators import LossMeter
     from evloop.room.reliable.membership import Membership
     from evloop.room.reliable.message_log import MessageLog
     from evloop.room.reliable.nack import NackRequester
