@@ -192,10 +192,12 @@ class Client:
         """What Tab offers for the word before the cursor."""
         from evloop.app.completion import at_prompt, in_chat
 
-        if self.chat is None:
-            return at_prompt(text[:cursor], (room.name for room in self.prompt.rooms.values()))
+        listed = (room.name for room in self.prompt.rooms.values())
+        if self.chat is None or self.rooms is None:
+            return at_prompt(text[:cursor], listed)
         present = (name for _, name, _ in self.chat.room.session.members(self.loop.now)[1:])
-        return in_chat(text[:cursor], list(self.chat.view.speakers), present)
+        own = (pane.name for pane in self.rooms.panes.values())
+        return in_chat(text[:cursor], list(self.chat.view.speakers), present, listed, own)
 
     def passes(self, text: str) -> bool:
         """Whether a line need not wait for the command before it: that one takes long already."""

@@ -81,7 +81,7 @@ class RoomSession:
         "_agreed", "_announcer", "_bulk", "_codec", "_confirm", "_confirmed", "_counts",
         "_deadline", "_deafness", "_delay", "_first_word", "_goodbye", "_hearing", "_loss", "_now",
         "_outbox", "_presence", "_repairs", "_sample", "_stale", "_trickle", "asker", "egress",
-        "message_log", "nickname", "rng", "sender_id",
+        "limit_history", "message_log", "nickname", "rng", "sender_id",
     )  # fmt: skip
 
     def __init__(
@@ -105,6 +105,7 @@ class RoomSession:
         self.message_log = message_log = MessageLog(
             self._codec, sender_id, presence, bool(key), now
         )
+        self.limit_history = message_log.limit  # how many messages are held
         self._delay = delay = Delay()
         self.egress = egress = Egress(self._codec, sender_id, self._counts, now)
         self._outbox = outbox = Outbox(self._codec)
