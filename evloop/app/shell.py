@@ -31,7 +31,7 @@ from evloop.terminal.frontend import open_frontend
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import Namespace
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator
     from random import Random
     from typing import Any
 
@@ -201,8 +201,10 @@ class Client:
 
     def passes(self, text: str) -> bool:
         """Whether a line need not wait for the command before it: that one takes long already."""
+        if self.chat is not None or not self._told_slow:
+            return False  # in a room no word is a command
         word = text.split()[:1]
-        return self._told_slow and bool(word) and word[0].casefold() in URGENT
+        return bool(word) and word[0].casefold() in URGENT
 
     # -- commands --------------------------------------------------------------------------------
 
@@ -260,7 +262,7 @@ class Client:
     def _tell_slow(self) -> None:
         self._told_slow = True
         if self.frontend.is_terminal and self.checkup is None:
-            self.frontend.note(report.still_waiting(self.link.endpoint))
+            self.frontend.note(report.still_waiting(self.link.endpoint, self.chat is None))
             self.hold(True)  # what was typed meanwhile and is urgent goes on now
 
     def failed(self, what: str, error: EvloopError, status: int = 0) -> None:
@@ -427,6 +429,10 @@ class Client:
         """`room` is open, and the directory may carry it."""
         self._live[room] = carried
         room.on_closed = lambda: self._room_closed(room)
+
+    def live_rooms(self) -> Collection[LiveRoom]:
+        """The rooms that we are in, and those that were just left."""
+        return self._live.keys()
 
     def left(self, chat: Chat) -> None:
         """The room of `chat` is left; it is still saying goodbye."""

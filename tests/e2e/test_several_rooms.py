@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -122,3 +123,55 @@ def test_chat_alone_goes_back_into_the_rooms_left_together(server: Process) -> N
         ann.expect_last(f"{GARDEN}>")
         ann.send("/leave\rquit\r")
         assert ann.wait() == 0
+
+
+# -- while a /join is under way --------------------------------------------------------------------
+
+
+@pytest.fixture
+def joining(server: Process) -> Iterator[PtyRun]:
+    """Ann is in two rooms and wants to enter a third, of which the directory does not tell."""
+    with person(server, "--name=Ann") as ann:
+        ann.expect_line("Ctrl-D quits.")
+        ann.send(f"chat {LAB} {GARDEN}\r")
+        ann.expect_line(f"[2:{GARDEN}] -- in {GARDEN}")
+        server.process.send_signal(signal.SIGSTOP)
+        try:
+            ann.send(f"/join {OPS}\r")
+            yield ann
+        finally:
+            server.process.send_signal(signal.SIGCONT)
+
+
+def test_lines_wait_for_a_join_and_keys_do_not(server: Process, joining: PtyRun) -> None:
+    ann = joining
+    ann.send("this is for ops\rquit\rhalf a li")
+    ann.expect_last(f"1:{LAB} > half a li")
+    ann.send("\x1b2")
+    ann.expect_last(f"2:{GARDEN} >")
+    ann.expect_line("still waiting for")  # and no word is a command meanwhile
+    server.process.send_signal(signal.SIGCONT)
+    ann.expect_line("Ann: this is for ops")
+    ann.expect_last(f"3:{OPS} >")
+    ann.expect_line("quit: said to everybody?")
+    assert ann.screen is not None
+    shown = ann.screen.scrollback + ann.screen.used()
+    entered = next(n for n, line in enumerate(shown) if f"-- in {OPS}" in line)
+    assert entered < shown.index("Ann: this is for ops")  # it was said there
+    ann.send("\x1b1")
+    ann.expect_last(f"1:{LAB} > half a li")
+
+
+@pytest.mark.parametrize("keys", ["half a line\x1d", "\x03\x03"], ids=["Ctrl-]", "Ctrl-C twice"])
+def test_leaving_all_gives_up_a_join(server: Process, joining: PtyRun, keys: str) -> None:
+    ann = joining
+    ann.expect_last(f"1:{LAB} >")
+    ann.send(keys)
+    ann.expect_line(f"-- left {LAB}, {GARDEN} --")
+    ann.expect_last("evloop>")
+    server.process.send_signal(signal.SIGCONT)
+    ann.send("getdir\r")
+    ann.expect(lambda screen: sum(" 0 here" in line for line in screen.used()) == 3)
+    assert not any("given up" in line or OPS + "." in line for line in ann.screen.used())  # type: ignore[union-attr]
+    ann.send("quit\r")
+    assert ann.wait() == 0
