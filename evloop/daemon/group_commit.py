@@ -48,6 +48,7 @@ class GroupCommit:
     """The changes, the replies and the news of each tick; and the watchers."""
 
     __slots__ = (
+        "_added",
         "_before",
         "_directory",
         "_failed",
@@ -56,9 +57,11 @@ class GroupCommit:
         "_metrics",
         "_news",
         "_noted",
+        "_removed",
         "_store",
         "_to_log",
         "_watchers",
+        "on_gone",
         "on_stored",
         "undone",
     )
@@ -75,6 +78,9 @@ class GroupCommit:
         self._failed = failed
         self.undone = 0  # how often something was taken back
         self.on_stored: Callable[[], object] = nothing  # something was put on the disk
+        self.on_gone: Callable[[RoomEntry], object] = nothing  # it is not in the directory any more
+        self._added: list[RoomEntry] = []  # in this tick
+        self._removed: list[RoomEntry] = []
         self._directory = directory
         self._store = store
         self._log = log
@@ -100,6 +106,7 @@ class GroupCommit:
         except Exception as error:
             self.undo(error)
             raise
+        self._added.append(room)
         self._to_log.append((what, fields))
         self._announce(b"room_made", body)
         return body
@@ -112,6 +119,7 @@ class GroupCommit:
         except Exception as error:
             self.undo(error)
             raise
+        self._removed.append(room)
         self._to_log.append((what, fields))
         self._announce(b"room_deleted", body)
         return body
@@ -209,6 +217,8 @@ class GroupCommit:
     def _keep(self) -> int:
         """The changes are on the disk: tell the watchers. Returns how many notifications."""
         self._noted.clear()
+        self._added.clear()
+        self._end(self._removed)
         for what, fields in self._to_log:
             self._log.notice(what, **fields)
         self._to_log.clear()
@@ -247,6 +257,14 @@ class GroupCommit:
         self._noted.clear()
         self._news.clear()
         self._to_log.clear()
+        self._removed.clear()
+        self._end(self._added)
+
+    def _end(self, rooms: list[RoomEntry]) -> None:
+        """These are in the directory no more: deleted on the disk, or never made."""
+        for room in rooms:
+            self.on_gone(room)
+        rooms.clear()
 
 
 def storage_failed(request_id: bytes) -> bytes:

@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from evloop.daemon.announcer import DirectoryAnnouncer
     from evloop.daemon.connection import Connection
     from evloop.daemon.console import Console
+    from evloop.daemon.relay import Relay
     from evloop.net.tls import ServerTls
     from evloop.system.log import Log
 
@@ -140,6 +141,7 @@ class Server:
         )
         self.dispatcher.on_forget = self._forget
         self._prober = self.dispatcher.prober = make_prober(loop, self.directory, options)
+        prepare_relay(self.dispatcher, options, descriptors)
         self.dispatcher.stats_for.update(options.stats_from)
         clients = clients_that_fit(options.max_clients, descriptors)
         if clients < (options.max_clients or CLIENTS_MAX):
@@ -216,6 +218,8 @@ class Server:
         self._be_quiet()
         self.door.abort()
         self._prober.close()
+        if self.dispatcher.relay is not None:
+            self.dispatcher.relay.close()
         for stream in list(self.dispatcher.connections.values()):
             self.loop.guard(stream, stream.abort, "the server has ended")
         self.dispatcher.end_tick()
@@ -305,6 +309,20 @@ def make_prober(loop: Loop, directory: Directory, options: Namespace) -> Prober:
         interface=options.interface,
         allowed=not options.no_probe,
     )
+
+
+def prepare_relay(dispatcher: Dispatcher, options: Namespace, descriptors: int) -> None:
+    """Tell `dispatcher` whether it relays, and how it makes its relay once it needs one."""
+    members = options.relay_members if options.relay == "on" else 0
+
+    def make() -> Relay:
+        from evloop.daemon.relay import relay_of  # late: nobody may need it
+
+        limits = members, options.interface, options.ttl, descriptors
+        return relay_of(dispatcher.loop, dispatcher.log, dispatcher.metrics, *limits)
+
+    dispatcher.relays = members > 0
+    dispatcher.make_relay = make
 
 
 def tls_of(options: Namespace) -> ServerTls | None:
