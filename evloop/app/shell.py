@@ -306,6 +306,8 @@ class Client:
 
     def recover(self) -> None:
         """After such an exception the running command may never end, so accept the next."""
+        if self._room_commands is not None:
+            self._room_commands.recover()
         if self.chat is None and not self._quitting:
             self.awaiting(False)
             self.hold(False)
