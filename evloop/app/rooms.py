@@ -338,8 +338,6 @@ class Rooms:
         pane.chat.view.folds = True
         if remember:
             self._before = before
-        elif self._before is pane:
-            self._before = None
         self.front = pane
 
     def find(self, command: str, wanted: str) -> Pane:

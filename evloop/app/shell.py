@@ -75,6 +75,7 @@ class Client:
         self._faults = 0
         self._late: Iterator[None] | None = None  # loads what the prompt did without
         self._slow = loop.call_at(NEVER, self._tell_slow)  # armed while a command waits
+        self.stays = not options.command  # in rooms, and is told of changes of the list of rooms
         self.busy = False  # a command, or the start, waits for the directory
         self._told_slow = False  # and has done so for a while
         self._quitting = False
@@ -346,9 +347,9 @@ class Client:
         if self._away:
             self._away = False
             self.frontend.note(report.directory_back(self.link.endpoint))
-        if not self.options.command:
+        if self.stays:
             self.link.request("watch", {}, nothing)
-            if not self.frontend.is_terminal:
+            if not self.frontend.is_terminal and not self.options.command:
                 self._load_late()
             if self.frontend.is_terminal or self.prompt.awaits_rooms:
                 self.prompt.learn_rooms()
@@ -368,7 +369,8 @@ class Client:
         return invitation(self, chat)
 
     def _remark(self, text: str) -> None:
-        if not self.options.json:
+        # A script in a room is told of that one alone.
+        if not self.options.json and (self.frontend.is_terminal or not self.options.command):
             self.frontend.note(text, "remark")
 
     def keep_name(self, name: str) -> None:

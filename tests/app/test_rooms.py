@@ -8,6 +8,7 @@ from random import Random
 
 import pytest
 
+from evloop.app.style import Stamps
 from evloop.base.errors import EvloopError
 from evloop.terminal.editor import Editor
 from tests.support.chats import BOB
@@ -428,15 +429,16 @@ KEYS = (
 
 @pytest.mark.parametrize("seed", range(4))
 def test_drafts_survive_a_thousand_switches(seed: int) -> None:
-    """Each room against an editor of its own; what was cut and the lines typed are common."""
+    """Each room against an editor of its own; what was cut is common to all."""
     rng = Random(seed)
     world = Several()
+    lines = ["the first line", "one more", "the newest"]
+    world.frontend.editor = Editor(80, 24, history=lines)
     names = ["a", "b", "c", "d"]
     for name in names:
         world.enter(name)
-    alone = {name: Editor(80, 24) for name in names}
+    alone = {name: Editor(80, 24, history=lines) for name in names}
     screen, front = world.frontend, "d"
-    lines: list[str] = []
     for step in range(1_000):
         killed = alone[front].line.killed
         front = rng.choice([name for name in names if name != front])
@@ -444,19 +446,83 @@ def test_drafts_survive_a_thousand_switches(seed: int) -> None:
         mine = alone[front]
         mine.line.killed = killed
         mine.line.begin(killing=False, typing=False)
-        for key in rng.choices(KEYS, k=rng.randrange(6)):
+        for key in rng.choices(KEYS, k=rng.randrange(8)):
             screen.press(key)
             list(mine.feed(key, 0.0))
-        if rng.random() < 0.1:
-            screen.press(b"\r")
-            list(mine.feed(b"\r", 0.0))
-            lines = mine.history
-            for other in alone.values():
-                if other is not mine:  # the line was typed in another room
-                    at_the_end = other._line_history._at == len(other._line_history.lines)
-                    other._line_history.lines[:] = lines
-                    if at_the_end:
-                        other._line_history._at = len(lines)
         assert (screen.editor.text, screen.editor.cursor) == (mine.text, mine.cursor), step
-    assert lines
     world.loop.close()
+
+
+def test_the_day_is_told_once_before_the_first_message_of_it(world: Several) -> None:
+    """Whatever room it comes in, without a label; a kept message is of the day when it came."""
+    world.style.stamps = stamps = Stamps("HH:MM", lambda: world.wall)
+    two(world)
+    world.wall += 86_400
+    day, at = f"-- {stamps.day()} --", stamps.line()
+    world.say("garden", "morning")
+    world.say("lab", "morning")
+    world.say("garden", "again")
+    assert world.frontend.taken() == [
+        day, f"{at}[2:garden] Bob: morning", f"{at}Bob: morning", f"{at}[2:garden] Bob: again",
+    ]  # fmt: skip
+    world.say("garden", "shown")
+    world.say("garden", "kept")
+    world.wall += 86_400
+    later = f"-- {stamps.day()} --"
+    world.say("lab", "next day")
+    world.frontend.taken()
+    world.rooms.switch(world.pane("garden"))
+    assert world.frontend.taken() == ["-- 2:garden --", day, f"{at}Bob: kept"]
+    world.say("garden", "now")
+    assert world.frontend.taken() == [later, f"{stamps.line()}Bob: now"]
+
+
+def test_the_place_in_the_history_belongs_to_the_room(world: Several) -> None:
+    """A half-typed line that was set aside by Up follows into no other room; a search ends."""
+    two(world)
+    screen = world.frontend
+    screen.press(b"one\rtwo\rhalf\x1b[A")
+    assert screen.editor.text == "two"
+    screen.press(b"\x1b2\x1b[B")
+    assert screen.editor.text == ""
+    screen.press(b"three\r\x12on\x1b1")  # Ctrl-R has found "one"
+    assert screen.editor.search is None and screen.editor.text == "two"
+    screen.press(b"\x1b[B\x1b[B")
+    assert screen.editor.text == "half"
+    screen.press(b"\x1b2")
+    assert screen.editor.text == "one"
+    world.rooms.leave_all()
+    screen.press(b"\x1b[B")
+    assert screen.editor.text == ""
+
+
+def test_alt_arrows_go_round_and_alt_a_rings(world: Several) -> None:
+    for name in "abc":
+        world.enter(name)
+    world.pane("b").chat.leave()
+    right, left = b"\x1b[1;3C", b"\x1b[1;3D"
+    steps = [(right, "a"), (right, "c"), (left, "a"), (left, "c")]
+    for key, there in [*steps, (b"\x1b3", "c"), (b"\x1b2", "c"), (b"\x1b9", "c")]:
+        world.frontend.press(key)
+        assert world.rooms.front is world.pane(there)
+    world.frontend.press(b"\x1ba")
+    assert world.frontend.rung == 1
+    for name in ("a", "d", "e"):
+        if name != "a":
+            world.enter(name)
+    for name in ("d", "a"):  # each has one unread, the first for longer
+        for n in range(4):
+            world.say(name, f"n{n}")
+        world.wait(1.0)
+    world.frontend.press(b"\x1ba")
+    assert world.rooms.front is world.pane("d")
+
+
+def test_a_single_room_has_all_of_the_history_and_several_a_share(world: Several) -> None:
+    for n in range(16):
+        world.enter(f"r{n}")
+        share = min(4_096, 16_384 // (n + 1))
+        assert {room.session.share for room in world.lives.values()} == {share}
+    for n in range(15):
+        world.pane(f"r{n}").chat.leave()
+    assert world.lives["r15"].session.share == 4_096
