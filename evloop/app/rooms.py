@@ -149,7 +149,7 @@ class Pane:
         older, kept = self.backlog.release()
         self._timer.move(NEVER)
         note = self._rooms.frontend.note
-        note(room_notes.front(self.number, self.name), "remark")
+        note(room_notes.front(self.number, self.name), "front")
         if older:
             note(room_notes.older(older, older + len(kept)), "remark")
         for message in kept:
