@@ -379,6 +379,8 @@ def _start(
         wall=client.wall,
         own=frozenset(room.session.sender_id for room in client.live_rooms()),
         known=encrypted and link.endpoint not in client.trust().new,
+        relay=options.relay,
+        road=client.chat.room.road if client.chat is not None else "",
     )
     client.checkup = checkup = Checkup(
         setting,

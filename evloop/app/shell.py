@@ -21,6 +21,7 @@ from evloop.app.style import Stamps, Style
 from evloop.base.errors import INTERNAL, INTERRUPTED, EvloopError
 from evloop.base.names import quoted
 from evloop.directory.client import DirectoryClient
+from evloop.directory.greeting import STALE
 from evloop.net.hub import Hub
 from evloop.net.stream import Stream
 from evloop.system.files import keep_name
@@ -347,6 +348,8 @@ class Client:
         if self._away:
             self._away = False
             self.frontend.note(report.directory_back(self.link.endpoint))
+        if self.link.greeting.stale:
+            self.frontend.note(f"evloop: {STALE}")
         if self.stays:
             self.link.request("watch", {}, nothing)
             if not self.frontend.is_terminal and not self.options.command:
