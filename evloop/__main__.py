@@ -395,11 +395,11 @@ def _tell_hosting(client: Client, server: Server, port: int) -> None:
 def _tell_if_nobody_comes(client: Client, server: Server) -> None:
     """Where guests are kept apart, each of them hosts, and none of them knows of the others."""
 
-    before = client.link.connections
+    before = client.reach.connections
 
     def tell() -> None:
         hosts = client.link.identity == server.dispatcher.store.identity
-        own = client.link.connections - before  # whoever hosts may connect anew
+        own = client.reach.connections - before  # whoever hosts may connect anew
         if hosts and server.metrics.flat()["connections"] <= own:
             client.frontend.note(f"evloop: {nobody_came('doctor' in words_at('prompt'))}")
 

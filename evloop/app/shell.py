@@ -430,7 +430,9 @@ class Client:
         if self._follower is None:
             from evloop.app.network import Network
 
-            self._follower = Network(self.loop, self.link, self._live, self.options.interface)
+            wanted, change = self.options.interface, self.reach.network_changed
+            self._follower = Network(self.loop, self.link, self._live, wanted, change)
+            change()  # perhaps since the start
         return self._follower
 
     def opened(self, room: LiveRoom, carried: Carried | None) -> None:

@@ -165,7 +165,6 @@ class DirectoryClient:
         self.on_lost: Callable[[str, float], object] = nothing  # why, seconds to the next try
         self.on_news: Callable[[str, dict[str, Any]], object] = nothing
         self.relays = False  # the directory carries datagrams of rooms
-        self.connections = 0  # made so far
         self.on_datagrams: Callable[[bytes], object] | None = None  # takes what it carries
         self.make_pipe: Callable[[Target, str], TlsPipe | None] = _plain  # (target, its address)
         self._loop = loop
@@ -340,7 +339,6 @@ class DirectoryClient:
             self._failed(failure)
             return
         self.wire = _DirectoryStream(self, self._hub, sock, pipe)
-        self.connections += 1
         self._final = False
         self._say_hello()
 
