@@ -222,6 +222,7 @@ class RoomCommands:
             return
         self.rooms.check_more()
         mode = options.get("--mode")
+        self._client.prompt.makes_rooms = False  # that is for the rooms of the start
         self._begin(f"join {name}", name, lambda job: self._client.prompt.enter(name, mode, job))
 
     def _here(self, name: str) -> Pane | None:

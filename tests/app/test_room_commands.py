@@ -152,6 +152,13 @@ def front(client: Client) -> str:
     return client.rooms.front.name
 
 
+def test_a_join_makes_no_room(client: Client) -> None:
+    """`python3 -m evloop chat lab` makes it; a word that is mistyped later makes nothing."""
+    client.prompt.makes_rooms = True
+    client.type("join nope")
+    assert not client.prompt.makes_rooms
+
+
 def test_a_join_holds_lines_until_it_is_answered(client: Client) -> None:
     client.type("join ops --mode plain")
     assert (client.held, client.busy) == (True, True) and front(client) == "lab"

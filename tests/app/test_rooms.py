@@ -162,6 +162,16 @@ def test_a_half_typed_line_stays_with_its_room(world: Several) -> None:
     assert screen.editor.text == "other" and world.rooms.front is world.pane("garden")
 
 
+def test_a_half_typed_line_of_the_prompt_passes_on_to_the_first_room_alone(world: Several) -> None:
+    world.frontend.press(b"half")
+    world.enter("lab")
+    assert world.frontend.editor.text == "half"
+    world.enter("garden")
+    assert world.frontend.editor.text == ""
+    world.rooms.switch(world.pane("lab"))
+    assert world.frontend.editor.text == "half"
+
+
 def test_no_draft_becomes_a_command(world: Several) -> None:
     two(world)
     world.frontend.press(b"half\x1b2more")
