@@ -377,7 +377,7 @@ def _start(
         ttl=options.ttl,
         rng=Random(os.urandom(16)),
         wall=client.wall,
-        own=frozenset(room.session.sender_id for room in client.live_rooms()),
+        own=frozenset(room.session.sender_id for room in client.live),
         known=encrypted and link.endpoint not in client.trust().new,
         relay=options.relay,
         road=client.chat.room.road if client.chat is not None else "",

@@ -18,10 +18,11 @@ from evloop.app.prompt import Prompt
 from evloop.app.reach import Reach, client_name
 from evloop.app.startup import doctor
 from evloop.app.style import Stamps, Style
-from evloop.base.errors import INTERNAL, INTERRUPTED, EvloopError
+from evloop.base.errors import INTERNAL, INTERRUPTED, REFUSED, EvloopError, SetupError
 from evloop.base.names import quoted
 from evloop.directory.client import DirectoryClient
 from evloop.directory.greeting import STALE
+from evloop.directory.protocol import SEALED
 from evloop.net.hub import Hub
 from evloop.net.stream import Stream
 from evloop.system.files import keep_name
@@ -33,7 +34,7 @@ from evloop.terminal.frontend import open_frontend
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import Namespace
-    from collections.abc import Callable, Collection, Iterator
+    from collections.abc import Callable, Iterator
     from random import Random
     from typing import Any
 
@@ -83,7 +84,7 @@ class Client:
         self._held = False  # a command wants lines to wait
         # Rooms that are open, those that were left are still saying goodbye; and what the directory
         # does for each.
-        self._live: dict[LiveRoom, Carried | None] = {}
+        self.live: dict[LiveRoom, Carried | None] = {}
         self._ending = False
         self._away = False  # the directory was lost, and the user was told
         self._random: Random | None = None
@@ -251,6 +252,8 @@ class Client:
 
     def give_up(self) -> None:
         """Whoever waits for the directory is told that he does so no more."""
+        if self.reach.give_up_keys():
+            return
         if self._room_commands is not None:
             self._room_commands.forget()
         self.link.give_up()
@@ -263,6 +266,8 @@ class Client:
         self._slow.move(self.loop.now + SLOW_S if waits else NEVER)
 
     def _tell_slow(self) -> None:
+        if self.frontend.asking:  # it waits for its user
+            return
         self._told_slow = True
         if self.frontend.is_terminal and self.checkup is None:
             self.frontend.note(report.still_waiting(self.link.endpoint, self.chat is None))
@@ -271,8 +276,10 @@ class Client:
     def failed(self, what: str, error: EvloopError, status: int = 0) -> None:
         """Say what failed and why; the first failure decides the exit status."""
         why = str(error)
-        if not why:
-            return  # all that there is to say was said
+        if not why:  # all that there is to say was said
+            if self.options.command and error.exit_status == INTERRUPTED:
+                self.status = self.status or INTERRUPTED
+            return
         if self.options.json:
             self.frontend.note(report.json_line("error", what=what, why=why), "text")
         else:
@@ -335,6 +342,7 @@ class Client:
         if self._late is None and self.frontend.is_terminal:
             # In the tick after this one: the prompt is drawn before.
             self.loop.defer(lambda: self.loop.defer(self._load_late))
+        self.frontend.private = self.chat is not None and self.chat.mode == SEALED
         if self.rooms is not None and self.rooms.front is not None:
             self.frontend.prompt(self.rooms.prompt(), chatting=True)
         else:
@@ -358,7 +366,7 @@ class Client:
                 self.prompt.learn_rooms()
         if self._present is not None:
             self._present.ready()
-        for carried in filter(None, self._live.values()):
+        for carried in filter(None, self.live.values()):
             carried.ready()
 
     def _invite(self) -> None:
@@ -387,7 +395,7 @@ class Client:
     def _lost(self, why: str, delay: float) -> None:
         if self._present is not None:
             self._present.lost()
-        relied = sum(it.lost() for it in self._live.values() if it is not None) > 0  # all are told
+        relied = sum(it.lost() for it in self.live.values() if it is not None) > 0  # all are told
         if self.options.command and self.chat is None:
             return  # the command has been told, and ends the program
         if not self._away:  # told once, however many tries it takes
@@ -409,12 +417,9 @@ class Client:
 
     # -- rooms -----------------------------------------------------------------------------------
 
-    def _open_room(
-        self, entry: RoomEntry, counted: int, done: Callable[[EvloopError | None], object]
-    ) -> None:
-        """Open `entry` for the user; `counted`: how many the directory counts, 0: not its room,
-        below: no directory was found (`BY_NAME`)."""
-        self._commands_of_rooms().open(entry, counted, done)
+    def _open_room(self, entry: RoomEntry, counted: int, secret: bytes | None, done: Any) -> None:
+        """Open `entry` for the user: see `RoomCommands.open`."""
+        self._commands_of_rooms().open(entry, counted, secret, done)
 
     def _commands_of_rooms(self) -> RoomCommands:
         """What the rooms share; made with the first of them."""
@@ -431,22 +436,18 @@ class Client:
             from evloop.app.network import Network
 
             wanted, change = self.options.interface, self.reach.network_changed
-            self._follower = Network(self.loop, self.link, self._live, wanted, change)
+            self._follower = Network(self.loop, self.link, self.live, wanted, change)
             change()  # perhaps since the start
         return self._follower
 
     def opened(self, room: LiveRoom, carried: Carried | None) -> None:
         """`room` is open, and the directory may carry it."""
-        self._live[room] = carried
+        self.live[room] = carried
         room.on_closed = lambda: self._room_closed(room)
-
-    def live_rooms(self) -> Collection[LiveRoom]:
-        """The rooms that we are in, and those that were just left."""
-        return self._live.keys()
 
     def left(self, chat: Chat) -> None:
         """The room of `chat` is left; it is still saying goodbye."""
-        carried = self._live.get(chat.room)
+        carried = self.live.get(chat.room)
         if carried is not None:
             carried.left()
         self.presence().left(chat)
@@ -454,6 +455,8 @@ class Client:
 
     def _move_room(self, chat: Chat, address: str, port: int) -> None:
         """The same session on new sockets at another place; SetupError: they cannot be had."""
+        if chat.mode == SEALED:
+            raise SetupError("a sealed room is at its place alone", REFUSED)
         self.network().move(chat.room, address, port)
         chat.move(address, port)
 
@@ -529,7 +532,7 @@ class Client:
             self._end()
 
     def _room_closed(self, room: LiveRoom) -> None:
-        carried = self._live.pop(room)
+        carried = self.live.pop(room)
         if carried is not None:
             carried.closed()
         if self._ending:
@@ -537,7 +540,7 @@ class Client:
 
     def _end(self) -> None:
         self._ending = True
-        if not self._live:
+        if not self.live:
             self.reach.close()
             self.link.close()
             self.finish()

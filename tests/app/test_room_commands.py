@@ -122,7 +122,7 @@ class Client:
         self.prompt.asked.clear()
         if error is None:
             try:
-                self.commands.open(RoomEntry(name, "239.255.7.1", port, RELIABLE), 1, done)
+                self.commands.open(RoomEntry(name, "239.255.7.1", port, RELIABLE), 1, None, done)
                 return
             except EvloopError as failure:
                 error = failure
@@ -135,7 +135,7 @@ class Client:
 @pytest.fixture(params=[Screen, Piped])
 def client(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Client]:
     """A client in lab and garden."""
-    monkeypatch.setattr(room_commands, "live_room", lambda client, entry, counted: Room())
+    monkeypatch.setattr(room_commands, "live_room", lambda *arguments: Room())
     client = Client(request.param())
     client.commands.enter_all(["lab", "garden", "LAB"], {}, lambda error: None)
     client.answer(5751)
