@@ -86,8 +86,8 @@ class RoomSession:
         "_agreed", "_announcer", "_bulk", "_codec", "_confirm", "_confirmed", "_counts",
         "_deadline", "_deadlines", "_deafness", "_delay", "_entrance", "_goodbye", "_hearing",
         "_loss", "_now", "_open", "_outbox", "_presence", "_repairs", "_sample", "_stale", "_steps",
-        "_strays", "_talk", "_trickle", "asker", "egress", "message_log", "nickname", "rng",
-        "sender_id", "limit_history",
+        "_strays", "_talk", "_trickle", "asker", "egress", "limit_history", "message_log",
+        "nickname", "rng", "sender_id",
     )  # fmt: skip
 
     def __init__(
