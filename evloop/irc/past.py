@@ -53,8 +53,7 @@ def chathistory(door: Door, client: Client, line: Line) -> None:
 
 
 def _fail(client: Client, code: str, context: list[str], why: str) -> None:
-    shown = [one.replace(" ", "_").lstrip(":") or "*" for one in context]
-    client.fail("CHATHISTORY", code, *shown, last=why)
+    client.fail("CHATHISTORY", code, *context, last=why)
 
 
 def _messages(client: Client, person: Person, word: str, rest: list[str]) -> None:

@@ -21,7 +21,6 @@ from evloop.irc.limits import (
     MEMBERS_REMEMBERED_MAX,
 )
 from evloop.irc.person import Client, Person
-from evloop.irc.queries import one_word
 from evloop.irc.seat import Seat
 
 TYPE_CHECKING = False
@@ -271,7 +270,7 @@ class Door:
             why = "a nick has none of the characters ,*?!@: and does not begin with #&$+%~"
         except Refused as refused:
             why = refused.sentence
-        client.numeric(432, one_word(nick), last=why)
+        client.numeric(432, nick, last=why)
         return ""
 
     def rename(self, client: Client, person: Person, nick: str) -> None:

@@ -56,6 +56,11 @@ class DoorProcess:
         return self.log.partition("IRC clients: ")[2].partition("\n")[0]
 
     @property
+    def channel(self) -> str:
+        """One of this door alone: the place of a room follows from its name."""
+        return f"#lab-{self.server.rpartition(':')[2]}"
+
+    @property
     def port(self) -> int:
         return int(self.place.rpartition(":")[2])
 

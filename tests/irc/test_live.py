@@ -37,44 +37,51 @@ def evloop(door: DoorProcess, *words: str) -> subprocess.CompletedProcess[str]:
 def test_irc_clients_and_evloop_talk(door: DoorProcess) -> None:
     ann = door.user("Ann", "message-tags", "server-time")
     bob = door.user("Bob")
-    ann.join("#日本")
-    bob.join("#日本")
-    ann.wait_for(":Bob!bob@evloop JOIN #日本")
-    bob.say("PRIVMSG #日本 :grüß 🎉")
-    line = ann.wait_for(":Bob!bob@evloop PRIVMSG #日本 :grüß 🎉")
+    room = f"日本-{door.channel[5:]}"
+    ann.join(f"#{room}")
+    bob.join(f"#{room}")
+    ann.wait_for(f":Bob!bob@evloop JOIN #{room}")
+    bob.say(f"PRIVMSG #{room} :grüß 🎉")
+    line = ann.wait_for(f":Bob!bob@evloop PRIVMSG #{room} :grüß 🎉")
     assert line.startswith("@time=2") and ";msgid=" in line
-    said = evloop(door, "--name", "Mel", "say", "日本", "three", "words")
+    said = evloop(door, "--name", "Mel", "say", room, "three", "words")
     assert said.returncode == 0, said.stderr
     for visitor in (ann, bob):
-        assert "!" in visitor.wait_for("PRIVMSG #日本 :three words")
+        assert "!" in visitor.wait_for(f"PRIVMSG #{room} :three words")
     listed = evloop(door, "getdir")
     assert "2 here" in listed.stdout
     bob.say("QUIT :done")
     assert "ERROR :Closing link: done" in bob.until_closed()
-    ann.wait_for("PART #日本 :left")
+    ann.wait_for(f"PART #{room} :left")
     ann.say("LIST")
-    assert " 322 Ann #日本 1 :239." in ann.wait_for(" 322 ")
-    door.until(lambda: "evloop: made room 日本: 239." in door.log)
+    assert f" 322 Ann #{room} 1 :239." in ann.wait_for(" 322 ")
+    door.until(lambda: f"evloop: made room {room}: 239." in door.log)
 
 
 def test_what_a_script_says_before_it_goes_arrives(door: DoorProcess) -> None:
     """It shuts its side at once, as `printf | nc` does."""
     ann = door.user("Ann")
-    ann.join("#lab")
+    ann.join(door.channel)
     bot = door.connect()
-    bot.say("NICK bot", "USER bot 0 * :Bot", "JOIN #lab", "PRIVMSG #lab :done", "PING last")
+    bot.say(
+        "NICK bot",
+        "USER bot 0 * :Bot",
+        f"JOIN {door.channel}",
+        f"PRIVMSG {door.channel} :done",
+        "PING last",
+    )
     bot.sock.shutdown(socket.SHUT_WR)
-    ann.wait_for("PRIVMSG #lab :done")
+    ann.wait_for(f"PRIVMSG {door.channel} :done")
     assert any(line.endswith("PONG evloop.internal :last") for line in bot.until_closed())
 
 
 @pytest.mark.parametrize("signum, status", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_says_goodbye(door: DoorProcess, signum: int, status: int) -> None:
     ann = door.user("Ann")
-    ann.join("#lab")
+    ann.join(door.channel)
     program = [sys.executable, "-m", "evloop.client", "--server", door.server, "--name", "Tail"]
     with subprocess.Popen(
-        [*program, "--json", "tail", "lab"],
+        [*program, "--json", "tail", door.channel[1:]],
         cwd=ROOT,
         env={**os.environ, **QUIET},
         stdin=subprocess.DEVNULL,
