@@ -158,8 +158,10 @@ def test_irssi(door: DoorProcess, tmp_path: Path) -> None:
         own_client(door, "from evloop itself")
         irssi.wait_for("from evloop itself")
         irssi.type("/list -YES")
+        irssi.type("/window goto 1")
         irssi.type("/whois Robert")
         irssi.wait_for("Bob Real")
+        irssi.type("/window goto 2")
         irssi.type(f"/part {door.channel}")
         bob.wait_for(f"PART {door.channel} :left")
         irssi.type("/quit")
@@ -167,7 +169,10 @@ def test_irssi(door: DoorProcess, tmp_path: Path) -> None:
         irssi.close()
 
 
-@pytest.mark.skipif(not shutil.which("weechat-headless"), reason="needs weechat-headless")
+@pytest.mark.skipif(
+    not shutil.which("weechat-headless") or not list(Path("/usr/lib").glob("**/plugins/fifo.so")),
+    reason="needs weechat-headless and its plugin fifo",
+)
 def test_weechat(door: DoorProcess, tmp_path: Path) -> None:
     bob = door.user("Bob")
     bob.join(door.channel)
