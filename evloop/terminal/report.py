@@ -359,13 +359,15 @@ def stats_lines(stats: dict[str, int], where: dict[str, str] | None = None) -> l
 
 
 def room_lines(rooms: Sequence[dict[str, object]]) -> list[str]:
-    """`getdir` for a person: name, address, port, who is in; `plain` where it is not reliable."""
+    """`getdir` for a person: name, address, port, who is in; `plain` where it is not reliable, and
+    how many the directory carries, where that is told (`relayed`)."""
     rows = [
         (
             display(str(room["name"])),
             display(str(room["address"])),
             str(room["port"]),
-            f"{room.get('members', 0)} here",
+            f"{room.get('members', 0)} here"
+            + (f", {room['relayed']} relayed" if room.get("relayed") else ""),
             "  plain" if room.get("mode") == "plain" else "",
         )
         for room in rooms
