@@ -265,7 +265,7 @@ def _say_to(
     """A private message, which is handed over between clients of this door."""
     other = door.persons.get(fold(nick))
     if other is None:
-        if any(seat.find(nick) for seat in person.seats.values()):
+        if any(seat.nicks.find(nick) for seat in person.seats.values()):
             return 531, (nick,), NOT_PRIVATE
         return 401, (nick,), "No such nick/channel"
     if text.startswith(CTCP + "DCC"):

@@ -44,7 +44,7 @@ def find(door: Door, person: Person, nick: str) -> _Found | None:
         return found
     result: _Found | None = None
     for seat in person.seats.values():
-        sender = seat.find(nick)
+        sender = seat.nicks.find(nick)
         if sender is None:
             continue
         if result is None:
@@ -75,7 +75,7 @@ def _who(door: Door, client: Client, line: Line) -> None:
     seat = person.seat(mask)
     if seat is not None:
         _who_row(client, seat.channel, person.user, person.nick, person.away, person.real)
-        for sender, nick in seat.others().items():
+        for sender, nick in seat.nicks.present.items():
             own = door.members.get(sender)
             away = own.away if own is not None else ""
             _who_row(client, seat.channel, seat.user(sender), nick, away, seat.real(sender))

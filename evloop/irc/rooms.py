@@ -92,7 +92,7 @@ class Rooms:
             place = split_place(name)
             if place is not None:
                 entry = RoomEntry(place_of(*place), *place, RELIABLE)
-                done((entry, self._open(person, entry, 0), False), None)
+                done((entry, self._open(person, entry, 0), False, None), None)
                 return
             name = asked_room_name(name)
             if "," in name:
@@ -247,7 +247,7 @@ class Rooms:
                 member.link.request("leave", {"name": room.name}, nothing)
             self._over(person, done, error)
             return
-        done((entry, live, True), None)
+        done((entry, live, True, None), None)
         self._release(person)
 
     def _open(self, person: Person, entry: RoomEntry, members: int) -> LiveRoom:

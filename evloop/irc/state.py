@@ -30,11 +30,13 @@ if TYPE_CHECKING:
 
     from evloop.directory.protocol import RoomEntry
     from evloop.irc.person import Wire
+    from evloop.irc.seat import Kept
     from evloop.room.live import LiveRoom
     from evloop.system.timers import Timer
 
-    # (the room's entry, the room, whether the directory counts us), or why not
-    Entered = Callable[[tuple[RoomEntry, LiveRoom, bool] | None, EvloopError | None], object]
+    # (the room's entry, the room, whether the directory counts us, what it keeps), or why not
+    Way = tuple[RoomEntry, LiveRoom, bool, Kept | None]
+    Entered = Callable[[Way | None, EvloopError | None], object]
 
     class Outside(Protocol):
         """What the door asks of the world around it; every `done` is called once, later or now."""
@@ -330,8 +332,8 @@ class Door:
                 commands.refuse_join(client, channel, error)
                 self.free(client)
             return
-        entry, room, listed = entered
-        seat = Seat(self, person, entry, room, listed)
+        entry, room, listed, kept = entered
+        seat = Seat(self, person, entry, room, listed, kept)
         if not person.clients or fold(entry.name) in person.seats:
             self.outside.left(person, seat)  # nobody waits for it any more
             for client in waiting:

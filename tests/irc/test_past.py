@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -163,3 +165,62 @@ def test_senpai_asks_right_behind_join() -> None:
     assert [line.split(" ")[1] for line in one.take()] == ["JOIN", "353", "366"]
     world.pass_time(1.2)
     assert [line.split(" ")[-1] for line in one.take()] == ["#lab", ":old", "-1"]
+
+
+class Kept:
+    """What a directory keeps of a room, as a test plays it."""
+
+    def __init__(self, events: list[Said]) -> None:
+        self.events = events
+        self.waiting: list[Callable[[list[Said]], object]] = []
+
+    def is_keeper(self, sender: bytes) -> bool:
+        return sender == b"K" * 8
+
+    def older(self, count: int, then: Callable[[list[Said]], object]) -> bool:
+        self.waiting.append(then)
+        return True
+
+
+def test_what_the_directory_has_kept() -> None:
+    world = World()
+    old = [message(number, 0)[0]._replace(wall=1_000 + number) for number in range(3)]
+    kept = world.kept["lab"] = Kept(old)
+    one = world.user("Ann", "draft/chathistory", "batch", "server-time", "message-tags")
+    one.say("JOIN #lab")
+    room = world.room()
+    room.joins(b"K" * 8, "keeper")
+    world.pass_time(2.0)
+    assert "353 Ann = #lab :Ann" in one.take()[1]
+    one.say("CHATHISTORY LATEST #lab * 10", "PING x")
+    assert [line.split(" ")[1] for line in one.take()] == ["PONG"]
+    kept.waiting[0](old)
+    lines = one.take()
+    assert [line.rpartition(":")[2] for line in lines[1:-1]] == ["text 0", "text 1", "text 2"]
+    assert one.take() == []
+    # It does not answer: what is here goes out, once.
+    one.say("PRIVMSG #lab :of now", "CHATHISTORY LATEST #lab * 10")
+    world.pass_time(4.9)
+    assert one.take() == []
+    world.pass_time(0.2)
+    assert [line.rpartition(":")[2] for line in one.take()[1:-1]] == ["of now"]
+    kept.waiting[1](old)
+    assert one.take() == []
+    # What is held here is enough: nobody is asked.
+    one.say("CHATHISTORY AFTER #lab timestamp=1970-01-01T00:00:00Z 1")
+    assert len(one.take()) == 3 and len(kept.waiting) == 2
+
+
+def test_the_keeper_is_no_member_to_see() -> None:
+    world = World()
+    kept = world.kept["lab"] = Kept([])
+    one = world.user("Ann")
+    room = one.join()
+    room.joins(b"K" * 8, "keeper")
+    room.renames(b"K" * 8, "keeper", "keeper2")
+    room.leaves(b"K" * 8, "keeper2")
+    room.joins(b"L" * 8, "another")
+    assert [line.split(" ")[1] for line in one.take()] == ["JOIN"]
+    kept.is_keeper = lambda sender: sender in (b"K" * 8, b"L" * 8)  # type: ignore[method-assign]
+    one.client.person.seats["lab"].keepers_changed()  # type: ignore[union-attr]
+    assert one.take()[0].endswith("PART #lab :left")

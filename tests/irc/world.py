@@ -140,6 +140,7 @@ class World:
         self.delayed: list[Callable[[], object]] | None = None  # a list: answers wait in it
         self.refuses: EvloopError | None = None
         self.makes = True
+        self.kept: dict[str, Any] = {}  # room: what the directory keeps of it
         self._ids = 0
         self.door = Door(
             self,
@@ -192,7 +193,7 @@ class World:
             sender = bytes([self._ids]) * 8
             room = PlayedRoom(self, entry.name, PlayedSession(sender, person.nick))
             self.live.append(room)
-            done((entry, room, True), None)
+            done((entry, room, True, self.kept.get(entry.name)), None)
 
         if self.delayed is None:
             answer()
