@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from evloop import __version__
 from evloop.app.network import Network
-from evloop.app.opening import SESSIONS
+from evloop.app.opening import live_room
 from evloop.base.errors import EvloopError, Refused
 from evloop.base.names import (
     asked_room_name,
@@ -21,37 +21,41 @@ from evloop.base.names import (
     check_port,
     check_room_name,
     display,
+    fold,
     place_of,
-    quoted,
     split_place,
 )
 from evloop.directory import protocol
 from evloop.directory.client import IDLE, READY, WAITING, DirectoryClient, Unreachable
-from evloop.directory.protocol import PLAIN, RELIABLE, RoomEntry
+from evloop.directory.protocol import RELIABLE, RoomEntry
 from evloop.irc.limits import FAREWELL_S
-from evloop.room.live import LiveRoom
 from evloop.system.timers import nothing
 from evloop.terminal import report
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from random import Random
     from typing import Any
 
+    from evloop.app.carrying import Carried
     from evloop.app.shell import Client
     from evloop.irc.person import Person
     from evloop.irc.seat import Seat
     from evloop.irc.state import Entered
+    from evloop.room.live import LiveRoom
 
 
 class Membership:
-    """One nick at the directory: its connection, and what waits until that is ready."""
+    """One nick at the directory: its connection, its rooms as far as the directory carries them
+    (also those that still say goodbye), and what waits until the connection is ready."""
 
-    __slots__ = ("link", "person", "waiting")
+    __slots__ = ("carried", "link", "person", "waiting")
 
     def __init__(self, person: Person, link: DirectoryClient) -> None:
         self.person = person
         self.link = link
+        self.carried: dict[LiveRoom, Carried | None] = {}
         self.waiting: list[Callable[[EvloopError | None], object]] = []
 
     def act(self, then: Callable[[EvloopError | None], object]) -> None:
@@ -68,6 +72,39 @@ class Membership:
         waiting, self.waiting = self.waiting, []
         for then in waiting:
             then(error)
+
+
+class _Opener:
+    """What `live_room` asks of a client, for one nick; `opened(room, carried)` gets the room."""
+
+    __slots__ = ("_client", "link", "loop", "network", "nickname", "opened", "options", "style")
+
+    def __init__(
+        self,
+        client: Client,
+        link: DirectoryClient,
+        network: Network,
+        nickname: str,
+        opened: Callable[[LiveRoom, Carried | None], object],
+    ) -> None:
+        self._client = client
+        self.link = link
+        self.loop = client.loop
+        self.options = client.options
+        self.style = client.style
+        self.network = lambda: network
+        self.nickname = nickname
+        self.opened = opened
+
+    @property
+    def prompt(self) -> _Opener:
+        return self
+
+    def rng(self) -> Random:
+        return self._client.rng()
+
+    def wall(self) -> float:
+        return self._client.wall()
 
 
 class Rooms:
@@ -92,7 +129,7 @@ class Rooms:
             place = split_place(name)
             if place is not None:
                 entry = RoomEntry(place_of(*place), *place, RELIABLE)
-                done((entry, self._open(person, entry, 0), False, None), None)
+                done((entry, self._open(person, entry, 0, None), False, None), None)
                 return
             name = asked_room_name(name)
             if "," in name:
@@ -114,21 +151,30 @@ class Rooms:
         """The person is in it no more; what it said last is still sent."""
         room, loop = seat.room, self._client.loop
         room.on_events = room.on_pump = nothing
-        member = self._members.get(person)
-        if member is not None and seat.listed and member.link.state == READY:
-            member.link.request("leave", {"name": seat.entry.name}, nothing)
-        self._release(person)
         if self.ending or not room.session.queued():
-            room.leave()
+            self._go(person, seat)
             return
+        late = loop.call_at(loop.now + FAREWELL_S, lambda: self._go(person, seat))
 
         def pumped() -> None:
             if not room.session.queued():
                 room.on_pump = nothing
-                loop.defer(room.leave)
+                late.move(loop.now)
 
         room.on_pump = pumped
-        loop.call_at(loop.now + FAREWELL_S, room.leave)
+
+    def _go(self, person: Person, seat: Seat) -> None:
+        """Say goodbye in the room, and be counted no longer."""
+        member, key = self._members.get(person), fold(seat.entry.name)
+        seat.room.leave()  # first: the goodbye may go by the directory
+        if member is not None and seat.listed:
+            carried = member.carried.get(seat.room)
+            if carried is not None:
+                carried.left()
+            again = key in person.seats or key in person.entering
+            if member.link.state == READY and not again:
+                member.link.request("leave", {"name": seat.entry.name}, nothing)
+        self._release(person)
 
     def list_rooms(
         self, done: Callable[[list[tuple[RoomEntry, int]], EvloopError | None], object]
@@ -168,6 +214,7 @@ class Rooms:
         link.make_pipe = client.reach.pipe
         member = self._members[person] = Membership(person, link)
         link.on_ready = lambda: self._entered_again(member)
+        link.on_lost = lambda why, delay: self._lost(member)
 
         def connected(version: object, error: EvloopError | None) -> None:
             member.settle(error)
@@ -182,6 +229,8 @@ class Rooms:
         """Close the connection of a nick that is in no room, and on the way to none."""
         member = self._members.get(person)
         if member is None or member.waiting or person.entering or person.seats:
+            return
+        if member.carried and not self.ending:  # their goodbyes may go by the directory
             return
         del self._members[person]
         self._client.loop.defer(member.link.close)
@@ -240,7 +289,7 @@ class Rooms:
                 room.mode,
                 room.made,
             )
-            live = self._open(person, entry, members)
+            live = self._open(person, entry, members, self._members[person])
         except EvloopError as error:
             member = self._members.get(person)
             if member is not None and member.link.state == READY:
@@ -250,31 +299,29 @@ class Rooms:
         done((entry, live, True, None), None)
         self._release(person)
 
-    def _open(self, person: Person, entry: RoomEntry, members: int) -> LiveRoom:
-        """The room on its sockets; SetupError or Refused when it cannot be."""
-        client, mode = self._client, entry.mode
-        if mode not in SESSIONS:
-            sentence = f'room {entry.name} has mode "{quoted(mode)}", which this door does not know'
-            raise Refused(1, "bad_mode", sentence)
-        session = SESSIONS[mode](
-            place=place_of(entry.address, entry.port),
-            sender_id=client.rng().randbytes(8),
-            nickname=person.nick,
-            rng=client.rng(),
-            now=client.loop.now,
-        )
-        transport, attachment = self._network.open(entry.address, entry.port, client.options.ttl)
-        if mode == PLAIN:
-            session.is_own = lambda source: source == transport.source
-        else:  # else many that enter at once would all send as if they were alone
-            session.expect(members)
-        room = LiveRoom(client.loop, transport, session, client.wall, attachment)
-        self._live.add(room)
-        room.on_closed = lambda: self._closed(room)
-        return room
+    def _open(
+        self, person: Person, entry: RoomEntry, counted: int, member: Membership | None
+    ) -> LiveRoom:
+        """The room live; SetupError or Refused when it cannot be. `member`: of the directory that
+        has it, None: by its place alone."""
 
-    def _closed(self, room: LiveRoom) -> None:
+        def opened(room: LiveRoom, carried: Carried | None) -> None:
+            self._live.add(room)
+            if member is not None:
+                member.carried[room] = carried
+            room.on_closed = lambda: self._closed(room, member)
+
+        link = self._client.link if member is None else member.link
+        opener: Any = _Opener(self._client, link, self._network, person.nick, opened)
+        return live_room(opener, entry, counted)
+
+    def _closed(self, room: LiveRoom, member: Membership | None) -> None:
         self._live.discard(room)
+        if member is not None:
+            carried = member.carried.pop(room)
+            if carried is not None:
+                carried.closed()
+            self._release(member.person)
         if self.ending and not self._live:
             self.on_empty()
 
@@ -283,6 +330,13 @@ class Rooms:
         for seat in member.person.seats.values():
             if seat.listed:
                 self._enter_again(member, seat, self._makes)
+        for carried in filter(None, member.carried.values()):
+            carried.ready()
+
+    @staticmethod
+    def _lost(member: Membership) -> None:
+        for carried in filter(None, member.carried.values()):
+            carried.lost()
 
     def _enter_again(self, member: Membership, seat: Seat, makes: bool) -> None:
         name, place = seat.entry.name, (seat.entry.address, seat.entry.port)

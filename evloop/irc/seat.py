@@ -379,8 +379,10 @@ class Seat:
                 self.show(event)
 
     def show(self, event: Event) -> None:
-        """Tell the clients of one event."""
-        EVENTS[event.what](self, event)
+        """Tell the clients of one event, if there are words for it."""
+        act = EVENTS.get(event.what)
+        if act is not None:
+            act(self, event)
 
     def notice(self, text: str) -> None:
         """The server says something about the room."""
@@ -471,6 +473,12 @@ class Seat:
     def _foreign(self, event: Any) -> None:
         self.notice(report.foreign(event.mode))
 
+    def _road(self, event: Any) -> None:
+        if event.why != "lost":  # that is told of the directory
+            present = self.nicks.present
+            known = [present[sender] for sender in event.senders if sender in present]
+            self.notice(report.road(event.road, event.why, known))
+
     def _full(self, event: Any) -> None:
         self.notice(report.full(event.table))
 
@@ -491,5 +499,6 @@ EVENTS: dict[str, Callable[[Seat, Any], None]] = {
     "deaf": Seat._deaf,
     "foreign": Seat._foreign,
     "full": Seat._full,
+    "road": Seat._road,
     "fault": Seat._fault,
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from evloop.irc.seat import Seat
+from evloop.irc.nicks import Nicks
 from tests.fuzz.irc import run
 
 
@@ -13,7 +13,7 @@ def test_the_door_against_its_clients() -> None:
     assert compared > 500  # else it compares nothing
 
 
-def test_the_fuzzer_sees_a_member_that_is_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Seat, "_tell_renamed", lambda *arguments: None)
+def test_the_fuzzer_sees_two_with_one_nick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Nicks, "make_way", lambda *arguments: None)
     with pytest.raises(AssertionError):
         run(7, 20_000)

@@ -168,3 +168,21 @@ def test_another_user_of_the_machine(door: DoorProcess) -> None:
         [sys.executable, "-c", code], text=True, capture_output=True, check=False, timeout=20
     )
     assert said.stdout.strip() == "ERROR :Closing link: this door is another user's", said.stderr
+
+
+def test_a_room_that_the_directory_carries() -> None:
+    """Each nick is carried over its own connection, its goodbye too."""
+    door = DoorProcess(options=("--relay", "always"))
+    try:
+        door.ready()
+        ann, bob = door.user("Ann"), door.user("Bob")
+        ann.join(door.channel)
+        bob.join(door.channel)
+        ann.wait_for(f":Bob!bob@evloop JOIN {door.channel}")
+        bob.say(f"PRIVMSG {door.channel} :by the directory")
+        ann.wait_for("by the directory")
+        bob.say(f"PART {door.channel}")
+        ann.wait_for(f":Bob!bob@evloop PART {door.channel} :left")
+        assert door.end() == 143
+    finally:
+        door.close()
