@@ -38,6 +38,7 @@ from evloop.base.errors import (
 )
 from evloop.base.names import quoted
 from evloop.directory import protocol
+from evloop.directory.greeting import Greeting, other_protocol
 from evloop.directory.limits import (
     ADDRESS_S_MAX,
     CONNECT_S_MAX,
@@ -157,6 +158,7 @@ class DirectoryClient:
         self.version = 0
         # Of the directory that greeted last: 16 hex digits, empty when it tells none (0.1.0).
         self.identity = ""
+        self.greeting = Greeting()
         self.on_ready: Callable[[], object] = nothing  # each time that it is ready
         self.failure: EvloopError | None = None  # why the last `connect` failed
         self.on_give_up: Callable[[], object] = nothing  # who waits for more than an answer
@@ -338,27 +340,31 @@ class DirectoryClient:
             return
         self.wire = _DirectoryStream(self, self._hub, sock, pipe)
         self._final = False
-        self._ask("hello", {"client": self._client, "name": self._name()}, self._greeted)
+        self._say_hello()
+
+    def _say_hello(self) -> None:
+        self._ask("hello", self.greeting.params(self._client, self._name()), self._greeted)
 
     def _greeted(self, result: Any, error: EvloopError | None) -> None:
         if error is not None:
-            self._failed(error)
+            if self.greeting.again_without(error):
+                self._say_hello()
+            else:
+                self._failed(error)
             return
         fields = result if isinstance(result, dict) else {}
         spoken, version = fields.get("protocol"), fields.get("version")
         if spoken != PROTOCOL:
-            self._failed(
-                ProtocolMismatch(
-                    f"{self.endpoint} speaks version {quoted(str(spoken))} of the protocol,"
-                    f" this client version {PROTOCOL}; use releases that fit each other"
-                )
-            )
+            self._failed(ProtocolMismatch(other_protocol(self.endpoint, spoken, PROTOCOL)))
             return
         if type(version) is not int:
             raise RemoteProtocolError("its greeting does not say which version the rooms have")
         identity, target = protocol.read_identity(fields), self._targets[self._at]
         if target.id and identity and identity != target.id and target is not self._met:
             self._failed(NobodyThere(f"connect {self.endpoint}: another directory answers there"))
+            return
+        if self.greeting.is_behind(fields, identity, len(self._targets) > 1):
+            self._failed(Unreachable(f"connect {self.endpoint}: its list is older than ours"))
             return
         self._met = None if target.tls else target  # started again it may have another id
         self.state = READY
@@ -451,6 +457,7 @@ class DirectoryClient:
             if key == "closing":
                 self._why = quoted(str(value.get("reason", "")), SENTENCE_CHARS_MAX)
                 self._final = value.get("final") is True
+            self.greeting.heard(key, value)
             self.on_news(key, value)
             return
         if kind == protocol.ERROR:  # text of the peer, and shown as it is from here on

@@ -82,8 +82,7 @@ def _who(door: Door, client: Client, line: Line) -> None:
     elif not mask.startswith("#"):
         found = find(door, person, mask)
         if found is not None:
-            channel = found.seats[0].channel if found.seats else "*"
-            _who_row(client, channel, found.user, found.nick, found.away, found.real)
+            _who_row(client, "*", found.user, found.nick, found.away, found.real)
     client.numeric(315, mask, last="End of /WHO list.")
 
 
