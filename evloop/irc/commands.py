@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import namedtuple
 
-from evloop.base.errors import UNREACHABLE, EvloopError, Refused
+from evloop.base.errors import REFUSED, UNREACHABLE, EvloopError, Refused, SetupError
 from evloop.base.names import display, fold, utf8_parts
 from evloop.irc import past, queries
 from evloop.irc.about import CAPS
@@ -146,8 +146,9 @@ def _join(door: Door, client: Client, line: Line) -> None:
 
 def refuse_join(client: Client, channel: str, error: EvloopError) -> None:
     """A room was not entered."""
-    code = 437 if error.exit_status == UNREACHABLE else 403
-    why = error.sentence if isinstance(error, Refused) else str(error)
+    keyless = isinstance(error, SetupError) and error.exit_status == REFUSED
+    code = 437 if error.exit_status == UNREACHABLE else 475 if keyless else 403
+    why = error.sentence if isinstance(error, (Refused, SetupError)) else str(error)
     client.numeric(code, channel, last=display(why))
 
 

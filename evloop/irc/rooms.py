@@ -27,7 +27,7 @@ from evloop.base.names import (
 )
 from evloop.directory import protocol
 from evloop.directory.client import IDLE, READY, WAITING, DirectoryClient, Unreachable
-from evloop.directory.protocol import RELIABLE, RoomEntry
+from evloop.directory.protocol import SEALED, RoomEntry
 from evloop.irc.limits import FAREWELL_S
 from evloop.system.timers import nothing
 from evloop.terminal import report
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
     from evloop.app.carrying import Carried
     from evloop.app.shell import Client
+    from evloop.irc.locks import Locks
     from evloop.irc.person import Person
     from evloop.irc.seat import Seat
     from evloop.irc.state import Entered
@@ -110,10 +111,22 @@ class _Opener:
 class Rooms:
     """What the door asks of directory and network. `makes`: a room that is not there is made."""
 
-    __slots__ = ("_client", "_live", "_makes", "_members", "_network", "ending", "on_empty")
+    __slots__ = (
+        "_client",
+        "_lazy_locks",
+        "_live",
+        "_makes",
+        "_members",
+        "_network",
+        "ending",
+        "keys_are_safe",
+        "on_empty",
+    )
 
     def __init__(self, client: Client, makes: bool) -> None:
         self._client = client
+        self._lazy_locks: Locks | None = None
+        self.keys_are_safe = True  # nobody overhears what a client sends
         self._live: set[LiveRoom] = set()  # with those that still say goodbye
         self._network = Network(client.loop, client.link, self._live, client.options.interface)
         self.on_empty: Callable[[], object] = nothing  # the last room is left, when ending
@@ -128,8 +141,9 @@ class Rooms:
         try:
             place = split_place(name)
             if place is not None:
-                entry = RoomEntry(place_of(*place), *place, RELIABLE)
-                done((entry, self._open(person, entry, 0, None), False, None), None)
+                mode = self._client.reach.likely_mode(place_of(*place))
+                entry = RoomEntry(place_of(*place), *place, mode)
+                self._unlock_and_open(person, entry, key, 0, done, None)
                 return
             name = asked_room_name(name)
             if "," in name:
@@ -141,7 +155,7 @@ class Rooms:
 
         def connected(error: EvloopError | None) -> None:
             if error is None:
-                self._ask(member, name, self._makes, done)
+                self._ask(member, name, key, self._makes, done)
             else:
                 self._over(person, done, error)
 
@@ -239,15 +253,15 @@ class Rooms:
         done(None, error)
         self._release(person)
 
-    def _ask(self, member: Membership, name: str, makes: bool, done: Entered) -> None:
+    def _ask(self, member: Membership, name: str, key: str, makes: bool, done: Entered) -> None:
         """Ask the directory for the room; make it if there is none."""
         person = member.person
 
         def entered(value: Any, error: EvloopError | None) -> None:
             if error is None:
-                self._found(person, value, done)
+                self._found(person, value, key, done)
             elif makes and isinstance(error, Refused) and error.reason == "no_such_room":
-                self._make(member, name, done)
+                self._make(member, name, key, done)
             else:
                 self._over(person, done, error)
 
@@ -256,7 +270,7 @@ class Rooms:
         else:
             self._over(person, done, Unreachable(f"the directory {member.link.endpoint} is away"))
 
-    def _make(self, member: Membership, name: str, done: Entered) -> None:
+    def _make(self, member: Membership, name: str, key: str, done: Entered) -> None:
         person = member.person
 
         def made(value: object, error: EvloopError | None) -> None:
@@ -269,7 +283,7 @@ class Rooms:
                 self._client.prompt.keep_token(value)
                 where = place_of(display(room.address), room.port)
                 self._client.frontend.note(f"evloop: made room {display(room.name)}: {where}")
-            self._ask(member, name, False, done)
+            self._ask(member, name, key, False, done)
 
         try:
             params = {"name": check_room_name(name)}
@@ -278,7 +292,7 @@ class Rooms:
             return
         member.link.request("makeroom", params, made)
 
-    def _found(self, person: Person, value: Any, done: Entered) -> None:
+    def _found(self, person: Person, value: Any, key: str, done: Entered) -> None:
         """The directory has the room; what it says is judged before it is used."""
         room, members = protocol.read_room(value.get("room") if isinstance(value, dict) else None)
         try:
@@ -289,21 +303,69 @@ class Rooms:
                 room.mode,
                 room.made,
             )
-            live = self._open(person, entry, members, self._members[person])
         except EvloopError as error:
-            member = self._members.get(person)
-            if member is not None and member.link.state == READY:
-                member.link.request("leave", {"name": room.name}, nothing)
-            self._over(person, done, error)
+            self._not_opened(person, room.name, done, error)
             return
-        done((entry, live, True, None), None)
-        self._release(person)
+        self._unlock_and_open(person, entry, key, members, done, self._members[person])
+
+    def _not_opened(self, person: Person, name: str, done: Entered, error: EvloopError) -> None:
+        """A room that the directory has cannot be entered: it counts us no more."""
+        member = self._members.get(person)
+        if member is not None and name and member.link.state == READY:
+            member.link.request("leave", {"name": name}, nothing)
+        self._over(person, done, error)
+
+    def _unlock_and_open(
+        self,
+        person: Person,
+        entry: RoomEntry,
+        key: str,
+        counted: int,
+        done: Entered,
+        member: Membership | None,
+    ) -> None:
+        """Enter the room once its key is there, if it needs one."""
+
+        def go(secret: bytes | None) -> None:
+            live = self._open(person, entry, counted, member, secret)
+            done((entry, live, member is not None, None), None)
+            self._release(person)
+
+        def failed(error: EvloopError) -> None:
+            self._not_opened(person, entry.name if member is not None else "", done, error)
+
+        try:
+            if entry.mode == SEALED or self._client.reach.keys_matter:
+                self._locks().unlock(entry, key, go, failed)
+            else:
+                go(None)
+        except EvloopError as error:
+            failed(error)
+
+    def _locks(self) -> Locks:
+        if self._lazy_locks is None:
+            from evloop.irc.locks import Locks  # late: few rooms are sealed
+
+            self._lazy_locks = Locks(self._client, self.keys_are_safe)
+        return self._lazy_locks
+
+    def heard(self, seat: Seat) -> None:
+        """Somebody else is in the room."""
+        if seat.entry.mode == SEALED:
+            why = self._locks().proven(place_of(seat.entry.address, seat.entry.port))
+            if why:
+                self._client.frontend.note(f"evloop: {why}")
 
     def _open(
-        self, person: Person, entry: RoomEntry, counted: int, member: Membership | None
+        self,
+        person: Person,
+        entry: RoomEntry,
+        counted: int,
+        member: Membership | None,
+        secret: bytes | None,
     ) -> LiveRoom:
         """The room live; SetupError or Refused when it cannot be. `member`: of the directory that
-        has it, None: by its place alone."""
+        has it, None: by its place alone; `secret`: of a sealed room."""
 
         def opened(room: LiveRoom, carried: Carried | None) -> None:
             self._live.add(room)
@@ -313,7 +375,7 @@ class Rooms:
 
         link = self._client.link if member is None else member.link
         opener: Any = _Opener(self._client, link, self._network, person.nick, opened)
-        return live_room(opener, entry, counted)
+        return live_room(opener, entry, counted, secret)
 
     def _closed(self, room: LiveRoom, member: Membership | None) -> None:
         self._live.discard(room)

@@ -29,7 +29,7 @@ from evloop.irc.person import source_of
 from evloop.irc.texts import render, texts_of
 from evloop.room.events import TEXT, Left
 from evloop.system.timers import NEVER
-from evloop.terminal import report
+from evloop.terminal import key_notes, report
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -424,6 +424,8 @@ class Seat:
         if self._is_keeper(event.sender):
             self._keeper_here = True
             return
+        if not self.nicks.present:
+            self._door.outside.heard(self)
         self.nicks.go(event.sender)
         nick = self.nicks.come(event.sender, event.name)
         if self.state == OPEN:
@@ -479,6 +481,13 @@ class Seat:
             known = [present[sender] for sender in event.senders if sender in present]
             self.notice(report.road(event.road, event.why, known))
 
+    def _other_key(self, event: Any) -> None:
+        name = self.channel[1:]
+        self.notice(key_notes.other_key(name, event.theirs, event.yours, event.proven))
+
+    def _repeated(self, event: Any) -> None:
+        self.notice(key_notes.repeated(event.count))
+
     def _full(self, event: Any) -> None:
         self.notice(report.full(event.table))
 
@@ -500,5 +509,7 @@ EVENTS: dict[str, Callable[[Seat, Any], None]] = {
     "foreign": Seat._foreign,
     "full": Seat._full,
     "road": Seat._road,
+    "other_key": Seat._other_key,
+    "repeated": Seat._repeated,
     "fault": Seat._fault,
 }

@@ -82,7 +82,7 @@ class EvloopController(BaseServerController):  # type: ignore[misc]
             env=environ,
         )
 
-    def registerUser(self, case: Any, username: str, password: str | None = None) -> None:  # noqa: N802
+    def registerUser(self, case: Any, *account: str | None) -> None:  # noqa: N802  (irctest's)
         """There are no accounts; the tests of chathistory only want to be somebody."""
         if type(case).__name__ != "ChathistoryTestCase":
             raise NotImplementedByController("accounts")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -184,5 +185,37 @@ def test_a_room_that_the_directory_carries() -> None:
         bob.say(f"PART {door.channel}")
         ann.wait_for(f":Bob!bob@evloop PART {door.channel} :left")
         assert door.end() == 143
+    finally:
+        door.close()
+
+
+def test_a_sealed_room_is_entered_with_its_key(tmp_path: Path) -> None:
+    home = {"XDG_STATE_HOME": str(tmp_path / "door")}
+    door = DoorProcess(environ=home)
+    name = f"den-{os.getpid()}"
+    try:
+        door.ready()
+        made = evloop(door, "makeroom", name, "--mode", "sealed")
+        assert made.returncode == 0, made.stderr
+        code = re.search(r"[0-9A-Z]{4}(-[0-9A-Z]{4}){6}", made.stdout + made.stderr)
+        assert code is not None, made
+        ann, bob = door.user("Ann"), door.user("Bob")
+        slip = code[0][:-1] + ("0" if code[0][-1] != "0" else "1")
+        for key in ("", f" {slip}", " :short"):
+            ann.say(f"JOIN #{name}{key}")
+            refused = ann.wait_for(f" Ann #{name} :")
+            assert refused.split(" ")[1] == "475" and code[0] not in refused
+        ann.say("LIST")
+        assert any(f"#{name} " in row and row.endswith(" sealed") for row in ann.up_to(" 323 "))
+        ann.say(f"JOIN #{name} {code[0]}")
+        ann.wait_for(" 366 ")
+        bob.say(f"JOIN #lab-{os.getpid()},#{name} x,{code[0]}")
+        ann.wait_for(f":Bob!bob@evloop JOIN #{name}")
+        bob.say(f"PRIVMSG #{name} :under the seal")
+        ann.wait_for("under the seal")
+        # It is remembered, now that somebody has proved to have it.
+        ann.say(f"PART #{name}", f"JOIN #{name}")
+        ann.wait_for(" 366 ")
+        assert code[0] not in door.log
     finally:
         door.close()
