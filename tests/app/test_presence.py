@@ -194,6 +194,22 @@ def test_answers_about_a_room_that_was_left_do_nothing(world: World) -> None:
     assert world.link.asked == [] and world.moved == []
 
 
+@pytest.mark.parametrize(
+    ("mode", "again"),
+    [
+        ("sealed", "--mode sealed makes it again, with a new key --"),
+        ("plain", "--mode plain makes it again --"),
+    ],
+)
+def test_a_deleted_room_is_advised_to_be_made_again_as_it_was(
+    world: World, mode: str, again: str
+) -> None:
+    """Not a sealed one as an open one: that would forget its key."""
+    world.chat.mode = mode
+    world.presence.changed("room_deleted", RoomEntry("lab", *HERE))
+    assert world.notes().endswith(f"makeroom lab 239.255.7.1 5751 {again}")
+
+
 def test_what_others_do_before_our_eyes_is_told(world: World) -> None:
     world.come_back()
     world.link.answer("enter", room())
