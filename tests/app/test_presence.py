@@ -205,7 +205,10 @@ def test_a_deleted_room_is_advised_to_be_made_again_as_it_was(
     world: World, mode: str, again: str
 ) -> None:
     """Not a sealed one as an open one: that would forget its key."""
-    world.chat.mode = mode
+    world.come_back()
+    world.link.answer("enter", room())
+    (chat,) = world.presence._listed
+    chat.mode = mode
     world.presence.changed("room_deleted", RoomEntry("lab", *HERE))
     assert world.notes().endswith(f"makeroom lab 239.255.7.1 5751 {again}")
 
