@@ -284,8 +284,8 @@ def test_silence_is_noticed_once_and_only_silence(world: World) -> None:
 
 def test_who_hears_another_key_is_not_sent_to_the_firewall(world: World) -> None:
     world.members = 2
-    world.room.session.other_key = 2
     world.enter()
+    world.room.session.other_key = 2
     world.wait(ALONE_S)
     assert world.counted == 1 and len(world.frontend.notes) == 1
 
