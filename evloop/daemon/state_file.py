@@ -13,6 +13,7 @@ import stat
 from evloop.base.errors import CANT_CREATE, Refused, SetupError
 from evloop.base.limits import INTEGER_MAX, ROOM_NAME_BYTES_MAX
 from evloop.base.names import check_address, check_port, quoted
+from evloop.daemon.file_lock import LOCK, InUse, forget_lock, take_lock
 from evloop.daemon.limits import MAKER_CHARS_MAX, VERSION_MAX
 from evloop.directory.protocol import MODES, RoomEntry
 from evloop.system.files import sync_directory
@@ -60,11 +61,7 @@ _PAGE_BYTES_MIN = 512  # pages are multiples of it
 _TOKEN_LENGTHS = (0, 32)  # of a SHA-256, where the room has an owner
 
 BESIDE = ("-wal", "-shm")  # the log, and what readers share about it
-_LOCK = "-lock"  # the file whose lock keeps a second server out
 _JOURNAL = "-journal"  # sqlite looks for it too, with an `open` that would wait for a pipe
-
-_held: set[tuple[int, int]] = set()  # lock files that this process has locked
-
 
 # -- opening ---------------------------------------------------------------------------------------
 
@@ -137,7 +134,7 @@ def _make_file(path: str) -> None:
 
 def check_beside(path: str) -> None:
     """Nothing waits under a name that sqlite opens: it would wait for a pipe's other end."""
-    for suffix in (_JOURNAL, _LOCK, *BESIDE):
+    for suffix in (_JOURNAL, LOCK, *BESIDE):
         beside = path + suffix
         try:
             regular = stat.S_ISREG(os.stat(beside).st_mode)
@@ -154,46 +151,13 @@ def check_beside(path: str) -> None:
 
 
 def _take_lock(path: str) -> int:
-    """Keep other servers away from the file; return the descriptor that holds the lock.
-
-    It is the lock of a file of its own, PATH-lock: sqlite unlocks all of the file that it opened
-    whenever it unlocks anything (POSIX locks belong to the process), and its tools may read.
-    """
-    from fcntl import LOCK_EX, LOCK_NB, lockf
-
-    name = path + _LOCK
+    """Keep other servers away from the file; return the descriptor that holds the lock."""
     try:
-        # Locks of one process do not stand against each other, and to close a second descriptor
-        # would drop the lock of our own store.
-        if os.path.exists(name) and _identity(name) in _held:
-            raise _in_use(path, os.getpid())
-        lock = os.open(name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        return take_lock(path)
+    except InUse as error:
+        raise _in_use(path, error.holder) from None
     except OSError as error:
-        raise _setup_error(path, f"{name}: {error.strerror}") from error
-    try:
-        lockf(lock, LOCK_EX | LOCK_NB)
-        os.ftruncate(lock, 0)
-        os.pwrite(lock, b"%d\n" % os.getpid(), 0)
-    except (BlockingIOError, PermissionError):
-        holder = os.pread(lock, 20, 0).strip()
-        os.close(lock)
-        raise _in_use(path, int(holder) if holder.isdigit() else 0) from None
-    except OSError as error:  # a file system without locks, or a full disk
-        os.close(lock)
-        raise _setup_error(path, f"{name}: {error.strerror}") from error
-    _held.add(_identity(lock))
-    return lock
-
-
-def _identity(file: str | int) -> tuple[int, int]:
-    status = os.stat(file)
-    return status.st_dev, status.st_ino
-
-
-def forget_lock(lock: int) -> None:
-    """Let others have the file. PATH-lock stays: to remove it could let in two at once."""
-    _held.discard(_identity(lock))
-    os.close(lock)
+        raise _setup_error(path, f"{path}{LOCK}: {error.strerror}") from error
 
 
 def _in_use(path: str, who: int) -> SetupError:

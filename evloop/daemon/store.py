@@ -33,11 +33,11 @@ import os
 from time import perf_counter
 
 from evloop.base.errors import StoreError
+from evloop.daemon.file_lock import forget_lock
 from evloop.daemon.limits import LOG_BYTES_MAX
 from evloop.daemon.state_file import (
     BESIDE,
     damaged,
-    forget_lock,
     open_state,
     read_identity,
     read_rooms,
