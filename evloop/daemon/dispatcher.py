@@ -32,6 +32,7 @@ from evloop.base.errors import (
 from evloop.base.names import place_of
 from evloop.base.strictjson import encode
 from evloop.daemon.connection import Connection
+from evloop.daemon.entering import enter, leave
 from evloop.daemon.group_commit import (
     GroupCommit,
     all_failed,
@@ -128,6 +129,7 @@ class Dispatcher:
         self.connections: dict[int, Connection] = {}
         self.has_ipv4: Callable[[], bool] = has_ipv4  # whether this machine does
         self.handled = 0
+        self.handles = 0  # numbers given to rooms that were entered
         self.on_forget: Callable[[Connection], object] = nothing
         self.prober: Prober | None = None  # None: no probes
         self._rng = rng
@@ -487,17 +489,6 @@ class Dispatcher:
                 self.log.notice("a deletion was refused", room=name, **who, why=refused.sentence)
             raise
 
-    def _enter(self, connection: Connection, parameters: dict[str, Any]) -> bytes:
-        name = requests.read_name(parameters)
-        body = self.directory.enter(name, connection)
-        if self.visited is not None:
-            self.visited.add(self.directory.find(name).fold)
-        return body
-
-    def _leave(self, connection: Connection, parameters: dict[str, Any]) -> bytes:
-        self.directory.leave(requests.read_name(parameters), connection)
-        return protocol.EMPTY
-
     def _watch(self, connection: Connection, parameters: dict[str, Any]) -> bytes:
         requests.read_nothing(parameters)
         self._group_commit.watch(connection)
@@ -537,8 +528,8 @@ HANDLERS: dict[str, Handler] = {
     "getdir": Dispatcher._getdir,
     "makeroom": Dispatcher._makeroom,
     "deleteroom": Dispatcher._deleteroom,
-    "enter": Dispatcher._enter,
-    "leave": Dispatcher._leave,
+    "enter": enter,
+    "leave": leave,
     "watch": Dispatcher._watch,
     "unwatch": Dispatcher._unwatch,
     "stats": Dispatcher._stats,

@@ -22,7 +22,6 @@ user, and with each back-off when the connection was lost. `redirect` adds one t
 
 from __future__ import annotations
 
-import errno
 import socket
 
 from evloop.base.addresses import endpoint_of, plain_host
@@ -52,7 +51,7 @@ from evloop.framing import pack_frame
 from evloop.net.compat import why_not_connected
 from evloop.net.resolve import Lookup
 from evloop.net.stream import OPEN, Stream
-from evloop.net.tcp import tune
+from evloop.net.tcp import connected_to_itself, tune
 from evloop.system.timers import NEVER, Timeouts, nothing
 
 TYPE_CHECKING = False
@@ -312,7 +311,7 @@ class DirectoryClient:
         assert self._connecting is not None
         sock = self._connecting.fileobj
         assert isinstance(sock, socket.socket)
-        error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) or _connected_to_itself(sock)
+        error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) or connected_to_itself(sock)
         if error:
             self._connecting.close()
             self._connecting = None
@@ -532,18 +531,6 @@ class DirectoryClient:
     def _tell_all(self, pending: dict[int, Done], error: EvloopError) -> None:
         for done in pending.values():
             self._loop.guard(self, done, None, error)
-
-
-def _connected_to_itself(sock: socket.socket) -> int:
-    """ECONNREFUSED when the kernel gave the directory's own port to `sock`, else 0.
-
-    Where nobody listens, TCP's simultaneous open then connects a socket to itself (RFC 9293, 3.5):
-    the directory's port is among those that Linux gives to sockets that connect.
-    """
-    try:
-        return errno.ECONNREFUSED if sock.getsockname() == sock.getpeername() else 0
-    except OSError as gone:  # reset at once: the stream will say so
-        return gone.errno or errno.ECONNRESET
 
 
 def _plain(target: Target, host: str) -> None:

@@ -29,6 +29,9 @@ DIRECTORY_ID_DIGITS = 16  # hex digits of a directory's identity: 64 random bits
 PLACES_OF_A_NAME = 64  # that a room without an address tries: part of the protocol, not ours alone
 PLACE_DRAWS_MAX = 64  # random draws after these, among 3 * 10^8; nearly always one is enough
 
+RELAY_DATAGRAM_BYTES_MAX = 2_048  # carried by a frame: so much is read of one, too (net/limits)
+BOUND_TOLD_MAX = 64  # members that hang on the relay, told to one who enters: 1.2 kB
+
 assert 10**ID_DIGITS <= INTEGER_MAX
 assert BATCH_MEMBERS_MAX * (REPLY_BYTES_MAX + 1) + 2 <= PAYLOAD_BYTES_MAX
 assert ROOM_BYTES_MAX < PAGE_BYTES_MAX  # else a page could be empty and paging never end

@@ -79,10 +79,11 @@ class RoomEntry:
     address that made it (for the cap), `token` the SHA-256 of the owner's token or empty; `fold`
     is the key under which the name is unique and sorted (in what a client reads, the name itself).
     Rooms are never changed, so the same one may stand in the directory, in an undo list and in a
-    queue.
+    queue. But for `handle`: the number that a server gives a room when it is first entered, 0 until
+    then; frames of the relay name the room by it.
     """
 
-    __slots__ = ("address", "fold", "made", "maker", "mode", "name", "port", "token")
+    __slots__ = ("address", "fold", "handle", "made", "maker", "mode", "name", "port", "token")
 
     def __init__(
         self,
@@ -102,6 +103,7 @@ class RoomEntry:
         self.made = made
         self.maker = maker
         self.token = token
+        self.handle = 0
         if folded is None:
             folded = fold(name)
         # Equal texts are kept once: of 10,000 rooms that saves a megabyte.

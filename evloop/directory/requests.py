@@ -11,6 +11,7 @@ from evloop.base.errors import INVALID_PARAMS, Refused
 from evloop.base.names import check_address, check_port, check_room_name, quoted
 from evloop.directory.limits import PAGE_ROOMS_MAX
 from evloop.directory.protocol import MODES
+from evloop.directory.relay_frames import OFF, WISHES, sender_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ _HELLO: Members = {"client": str, "name": str}
 _GETDIR: Members = {"after": str, "limit": int}
 _MAKEROOM: Members = {"name": str, "address": str, "port": int, "mode": str}
 _NAME: Members = {"name": str}
+_ENTER: Members = {"name": str, "sender": str, "relay": str}
 _DELETEROOM: Members = {"name": str, "token": str}
 _PROBE: Members = {
     "name": str,
@@ -98,8 +100,29 @@ def read_makeroom(params: dict[str, Any]) -> tuple[str, tuple[str, int] | None, 
     return name, place, mode
 
 
+def read_enter(params: dict[str, Any]) -> tuple[str, bytes | None, str]:
+    """enter: (the name as it came, sender id or None, which relay is wished for: one of WISHES)."""
+    name = _read_name(params, _ENTER)
+    wish = params.get("relay", OFF)
+    if wish not in WISHES:
+        sentence = f'relay "{quoted(wish)}" is none of {", ".join(WISHES)}'
+        raise Refused(INVALID_PARAMS, "bad_relay", sentence)
+    if "sender" not in params:
+        if wish != OFF:
+            raise _missing("sender", f'; "relay":"{wish}" needs it')
+        return name, None, wish
+    sender = sender_of(params["sender"])
+    if sender is None:
+        sentence = (
+            f'the sender "{quoted(params["sender"])}" is not 16 hexadecimal digits (lower case),'
+            " or all of them are 0"
+        )
+        raise Refused(INVALID_PARAMS, "bad_sender", sentence)
+    return name, sender, wish
+
+
 def read_name(params: dict[str, Any]) -> str:
-    """enter, leave: the name as it came. It need not be a valid name: for an invalid one the reply
+    """leave: the name as it came. It need not be a valid name: for an invalid one the reply
     is that there is no such room."""
     return _read_name(params, _NAME)
 

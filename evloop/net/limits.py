@@ -13,6 +13,9 @@ DATAGRAM_READ_BYTES = 2_048  # ours have 1,200 at most; the rest of a longer one
 ACCEPT_BATCH_MAX = 64  # then the connections that exist are served
 ACCEPT_PAUSE_S = 0.1  # before the next try when there are no descriptors, so as not to spin
 RECEIVE_BUFFER_BYTES = 4 * 2**20  # asked for; holds over 6,000 small datagrams (the default: 256)
+BRIDGE_PORT_FIRST = 24_444  # of bridges alone, to the last: below most systems' ephemeral ports
+BRIDGE_PORT_LAST = 24_955
+SENDER_PORT_TRIES = 64  # for a port that is none of those, where a system hands them out
 RESOLVE_S_MAX = 5.0  # a silent resolver would take 10 s and more
 RESOLVE_ADDRESSES_MAX = 16  # of one name; connecting tries them one by one
 RESOLVE_ANSWER_BYTES_MAX = 4_096  # PIPE_BUF: written whole, so the child never waits for us
@@ -55,6 +58,14 @@ assert OUT_QUEUE_BYTES_MAX < HELD_AFTER_BYTES < HELD_BYTES_MAX
 assert ENDS_PER_TICK > 2 * ACCEPT_BATCH_MAX  # else a storm on two listeners would pile up
 assert FRAMES_FREE <= FRAMES_PER_WAKE <= FRAMES_PER_TICK
 assert OUT_HIGH_WATER_BYTES + FRAME_BYTES_MAX < OUT_QUEUE_BYTES_MAX
+
+# -- connections to other people's servers (etcd, NATS) ------------------------------------------
+
+CHANNEL_OPEN_S = 5.0  # until one address has answered, TLS included
+CHANNEL_UNSENT_BYTES_MAX = (
+    256 * 1024
+)  # beyond it nothing more is taken; the owner says what follows
+CHANNEL_READ_BYTES = 65_536  # of one wake-up
 
 # -- TLS -----------------------------------------------------------------------------------------
 

@@ -23,13 +23,18 @@ from evloop.base.errors import FAILED, SetupError
 from evloop.base.names import place_of
 from evloop.net import compat
 from evloop.net.limits import (
+    BRIDGE_PORT_FIRST,
+    BRIDGE_PORT_LAST,
     BURST_S,
     DATAGRAM_READ_BYTES,
     DATAGRAMS_PER_WAKE_MAX,
     RECEIVE_BUFFER_BYTES,
+    SENDER_PORT_TRIES,
 )
 from evloop.net.links import is_on_link
 from evloop.system.timers import nothing
+
+BRIDGE_PORTS = range(BRIDGE_PORT_FIRST, BRIDGE_PORT_LAST + 1)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -111,29 +116,63 @@ def _member_v6(group: str, interface: Interface) -> bytes:
     return socket.inet_pton(socket.AF_INET6, group) + pack("@I", interface.ifindex)
 
 
-def open_sender(group: str, port: int, interface: Interface, ttl: int) -> socket.socket:
+def open_sender(
+    group: str, port: int, interface: Interface, ttl: int, *, bridge: bool = False
+) -> socket.socket:
     """A socket that sends to `group` by `interface`, and hears what is sent to it alone.
 
     `ttl` is 0 (this host) to 255; unicast is held to the same reach, so that a forged request
-    cannot make us send off the link. Raises SetupError as `open_receiver`.
+    cannot make us send off the link. Its port is never one of BRIDGE_PORTS, by which bridges of
+    sites know each other's datagrams; with `bridge` it is the first of those that is free.
+    Raises SetupError as `open_receiver`.
     """
+    ports = BRIDGE_PORTS if bridge else [0] * SENDER_PORT_TRIES
+    drawn: list[socket.socket] = []
+    try:
+        for own in ports:
+            try:
+                sock = _open_sender(group, port, interface, ttl, own)
+            except OSError as error:
+                if own and error.errno == errno.EADDRINUSE:
+                    continue
+                raise _explained(error, group, port, interface) from None
+            if own or sock.getsockname()[1] not in BRIDGE_PORTS:
+                return sock
+            # Kept open until another port is drawn, or the kernel could hand this one out again.
+            drawn.append(sock)
+    finally:
+        for sock in drawn:
+            sock.close()
+    span = f"ports {BRIDGE_PORT_FIRST} to {BRIDGE_PORT_LAST}"
+    if bridge:
+        why = f"all of the {span}, which bridges between sites use, are taken on this machine"
+    else:
+        why = (
+            f"this machine hands out only the {span}, which bridges between sites use;"
+            " widen net.ipv4.ip_local_port_range"
+        )
+    raise SetupError(f"cannot open {place_of(group, port)}: {why}", FAILED)
+
+
+def _open_sender(group: str, port: int, interface: Interface, ttl: int, own: int) -> socket.socket:
+    """As `open_sender`, with `own` as its port; 0: one that the kernel draws. OSError."""
     sock = _new_socket(group, port, interface)
     need = compat.need
     try:
         if ":" in group:
             # Bound, so that what comes back to us has our source; "::" where no address is told.
             scope = interface.ifindex if is_on_link(interface.address) else 0
-            sock.bind((interface.address if ":" in interface.address else "::", 0, 0, scope))
+            sock.bind((interface.address if ":" in interface.address else "::", own, 0, scope))
             need(sock, socket.IPPROTO_IPV6, "IPV6_MULTICAST_IF", interface.ifindex)
             need(sock, socket.IPPROTO_IPV6, "IPV6_UNICAST_HOPS", max(ttl, 1))
         else:
-            sock.bind((interface.address, 0))
+            sock.bind((interface.address, own))
             compat.send_by_ipv4(sock, group, interface)
             need(sock, socket.IPPROTO_IP, "IP_TTL", max(ttl, 1))
         compat.send_as_far_as(sock, ttl)
-    except OSError as error:
+    except OSError:
         sock.close()
-        raise _explained(error, group, port, interface) from None
+        raise
     return sock
 
 

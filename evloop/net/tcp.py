@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 
 from evloop.net.compat import ask, first_probe, named_option
@@ -13,7 +14,7 @@ from evloop.net.limits import (
     USER_TIMEOUT_MS,
 )
 
-__all__ = ["tune", "unacknowledged"]
+__all__ = ["connected_to_itself", "tune", "unacknowledged"]
 
 # All of these are useful, but a connection works without them.
 _OPTIONS = (
@@ -32,3 +33,15 @@ def tune(sock: socket.socket) -> None:
     """Have `sock` send at once, and notice a peer that has vanished without closing."""
     for level, option, value in _OPTIONS:
         ask(sock, level, option, value)
+
+
+def connected_to_itself(sock: socket.socket) -> int:
+    """ECONNREFUSED when the kernel gave the port that `sock` connected to to `sock` itself, else 0.
+
+    Where nobody listens, TCP's simultaneous open then connects a socket to itself (RFC 9293, 3.5):
+    a server's port may be among those that Linux gives to sockets that connect.
+    """
+    try:
+        return errno.ECONNREFUSED if sock.getsockname() == sock.getpeername() else 0
+    except OSError as gone:  # reset at once: whoever reads will say so
+        return gone.errno or errno.ECONNRESET

@@ -18,10 +18,11 @@ READERS: dict[str, Callable[[dict[str, Any]], object]] = {
     "getdir": requests.read_getdir,
     "makeroom": requests.read_makeroom,
     "deleteroom": requests.read_name,
+    "enter": requests.read_enter,
 }
 REASONS = {
     "bad_name", "bad_address", "bad_port", "bad_mode", "bad_limit", "unknown_member",
-    "missing_member",
+    "missing_member", "bad_sender", "bad_relay",
     "wrong_type",
 }  # fmt: skip
 
@@ -43,6 +44,18 @@ REASONS = {
             ("lab", ("ff15::7", 5751), "reliable"),
         ),
         ("deleteroom", {"name": "lab"}, "lab"),
+        ("enter", {"name": "lab"}, ("lab", None, "off")),
+        ("enter", {"name": "lab", "relay": "off"}, ("lab", None, "off")),
+        (
+            "enter",
+            {"name": "lab", "sender": "0102030405060708"},
+            ("lab", bytes(range(1, 9)), "off"),
+        ),
+        (
+            "enter",
+            {"name": "lab", "sender": "ff00000000000000", "relay": "full"},
+            ("lab", b"\xff" + bytes(7), "full"),
+        ),
         ("deleteroom", {"name": "no such, name"}, "no such, name"),
     ],
 )
@@ -79,6 +92,15 @@ def test_good_params(method: str, given_params: dict[str, Any], values: object) 
         ("deleteroom", {}, "missing_member"),
         ("deleteroom", {"name": ["lab"]}, "wrong_type"),
         ("deleteroom", {"name": "lab", "force": True}, "unknown_member"),
+        ("enter", {"sender": "0102030405060708"}, "missing_member"),
+        ("enter", {"name": "lab", "relay": "up"}, "missing_member"),
+        ("enter", {"name": "lab", "relay": "FULL"}, "bad_relay"),
+        ("enter", {"name": "lab", "relay": None}, "wrong_type"),
+        ("enter", {"name": "lab", "sender": "0000000000000000"}, "bad_sender"),
+        ("enter", {"name": "lab", "sender": "010203040506070A"}, "bad_sender"),
+        ("enter", {"name": "lab", "sender": "01020304050607"}, "bad_sender"),
+        ("enter", {"name": "lab", "sender": "0x01020304050607"}, "bad_sender"),
+        ("enter", {"name": "lab", "sender": 1}, "wrong_type"),
     ],
 )
 def test_bad_params(method: str, given_params: dict[str, Any], reason: str) -> None:
@@ -88,7 +110,12 @@ def test_bad_params(method: str, given_params: dict[str, Any], reason: str) -> N
     assert caught.value.data is None
 
 
-MEMBERS = st.sampled_from(["client", "name", "after", "limit", "address", "port", "mode", "x\x1b"])
+MEMBERS = st.sampled_from(
+    [
+        *("client", "name", "after", "limit", "address", "port", "mode", "sender", "relay"),
+        "x\x1b",
+    ]
+)
 VALUES: st.SearchStrategy[object] = (
     st.integers()
     | st.text(max_size=70)

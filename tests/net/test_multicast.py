@@ -462,6 +462,43 @@ print("all heard")
     assert in_namespace(setup, program) == "all heard\n"
 
 
+PORTS_OF_BRIDGES = """
+from evloop.base.errors import SetupError
+from evloop.net.interfaces import *
+from evloop.net.multicast import *
+lo = choose_interface("239.255.7.1", "lo", None)
+"""
+
+
+@namespaced
+def test_a_member_never_sends_from_the_port_of_a_bridge() -> None:
+    """Half of the ports that this machine hands out belong to bridges."""
+    setup = "echo 24892 25019 > /proc/sys/net/ipv4/ip_local_port_range"
+    program = f"""{PORTS_OF_BRIDGES}
+senders = [open_sender("239.255.7.1", 5751, lo, 1) for _ in range(40)]
+ports = [one.getsockname()[1] for one in senders]
+assert all(24956 <= one <= 25019 for one in ports), ports
+bridges = [open_sender("239.255.7.1", 5751, lo, 1, bridge=True) for _ in range(3)]
+print([one.getsockname()[1] for one in bridges])
+"""
+    assert in_namespace(setup, program) == "[24444, 24445, 24446]\n"
+
+
+@namespaced
+def test_a_machine_that_hands_out_ports_of_bridges_alone_is_told_what_to_do() -> None:
+    setup = "echo 24500 24900 > /proc/sys/net/ipv4/ip_local_port_range"
+    program = f"""{PORTS_OF_BRIDGES}
+try:
+    open_sender("239.255.7.1", 5751, lo, 1)
+except SetupError as error:
+    print(error)
+"""
+    assert in_namespace(setup, program) == (
+        "cannot open 239.255.7.1:5751: this machine hands out only the ports 24444 to 24955, which"
+        " bridges between sites use; widen net.ipv4.ip_local_port_range\n"
+    )
+
+
 @namespaced
 def test_two_hosts_hear_each_other_over_a_cable() -> None:
     """The other end of the cable is in a namespace of its own: nothing is looped back."""

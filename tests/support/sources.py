@@ -44,6 +44,7 @@ _PURE_MODULES = {
     "directory.places",
     "directory.protocol",
     "directory.registry",
+    "directory.relay_frames",
     "directory.requests",
     "directory.responder",
     "directory.yielding",
