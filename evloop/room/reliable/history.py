@@ -54,9 +54,14 @@ class _Held:
 class History:
     """Messages by (sender, seq), and what was shown of them."""
 
-    __slots__ = ("_members", "_strangers", "count", "size", "strangers_weight", "sweep_at")
+    __slots__ = (
+        "_age_s", "_members", "_messages_max", "_strangers", "count", "size", "strangers_weight",
+        "sweep_at",
+    )  # fmt: skip
 
-    def __init__(self) -> None:
+    def __init__(self, messages_max: int = HISTORY_MESSAGES_MAX, age_s: float = HISTORY_S) -> None:
+        self._messages_max = messages_max
+        self._age_s = age_s
         self._members: dict[bytes, _Held] = {}
         self._strangers: dict[bytes, _Held] = {}
         self.sweep_at = float("-inf")  # when to look for what is too old
@@ -103,7 +108,7 @@ class History:
         self.count += 1
         self.size += size
         gone: list[Key] = []
-        while self.count > HISTORY_MESSAGES_MAX or self.size > HISTORY_BYTES_MAX:
+        while self.count > self._messages_max or self.size > HISTORY_BYTES_MAX:
             gone.append(self._make_room(sender))
         return gone
 
@@ -140,7 +145,7 @@ class History:
 
     def crowded(self) -> bool:
         """Whether it is full, and strangers have more than their share."""
-        if self.count < HISTORY_MESSAGES_MAX and self.size < HISTORY_BYTES_MAX - DATAGRAM_BYTES_MAX:
+        if self.count < self._messages_max and self.size < HISTORY_BYTES_MAX - DATAGRAM_BYTES_MAX:
             return False
         return self.strangers_weight >= self._strangers_most()
 
@@ -188,7 +193,7 @@ class History:
         for table in (self._members, self._strangers):
             for sender, held in list(table.items()):
                 for seq, (since, _) in list(held.messages.items()):
-                    if since >= now - HISTORY_S:
+                    if since >= now - self._age_s:
                         break
                     self.remove((sender, seq))
                     gone.append((sender, seq))
