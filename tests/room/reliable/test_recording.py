@@ -8,7 +8,7 @@ from random import Random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evloop.room.reliable.packets import SESSION, as_copy, as_repair
+from evloop.room.reliable.packets import as_copy, as_repair
 from evloop.room.reliable.recording import RecordingSession
 from tests.simulation.world import BYE, NACK, PLACE, Member, World
 from tests.simulation.world import SESSION as TOLD
@@ -182,10 +182,12 @@ def test_who_comes_first_in_the_morning_sees_the_end_of_yesterday() -> None:
     assert [one.text for one in bob.session.history(100)] == [f"line {n}" for n in range(60)]
     assert {one.mark for one in bob.session.history(100)} == {"history"}
     assert bob.session.digest() == again.session.digest()
+    stats = again.session.stats()
+    assert stats["repairs_sent"] + stats["bulk_sent"] >= 60
     before = list(world.sent)
     world.run(world.now + 60.0)
     assert world.sent[NACK] == before[NACK]
-    assert world.sent[TOLD] - before[TOLD] < 60 / 2  # the room is silent, but for presence
+    assert world.sent[TOLD] - before[TOLD] < 30  # the room is silent, but for presence
 
 
 def test_a_speaker_that_went_on_while_the_keeper_was_away_is_caught_up_with() -> None:
@@ -194,7 +196,7 @@ def test_a_speaker_that_went_on_while_the_keeper_was_away_is_caught_up_with() ->
     ann, bob = world.join("Ann"), world.join("Bob")
     talk(world, ann, 0, 20)
     rows = taken(keeper)
-    world.crash(keeper)
+    world.leave(keeper)
     talk(world, ann, 20, 20)
     again = world.keep(rows)
     world.run(world.now + 5.0)
@@ -218,7 +220,6 @@ def test_a_keeper_never_says_anything() -> None:
     world.run(world.now + 5)
     stats = keeper.session.stats()
     assert stats["sent"] == stats["copies_sent"] == 0
-    assert stats["repairs_sent"] + stats["bulk_sent"] > 0  # but it repairs
     world.leave(keeper)
     world.run(world.now + 1)
     assert world.sent[BYE] == 3
@@ -242,5 +243,4 @@ def test_a_room_of_a_day_with_a_keeper_and_a_newcomer() -> None:
     assert isinstance(keeper.session, RecordingSession)
     before = world.sent[TOLD]
     world.run(world.now + 60.0)
-    assert world.sent[TOLD] - before < 60.0 / 2
-    assert SESSION == 3
+    assert world.sent[TOLD] - before < 45  # three members, each within 6 s
