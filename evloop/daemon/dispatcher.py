@@ -39,6 +39,7 @@ from evloop.daemon.group_commit import (
     batch,
     storage_failed,
 )
+from evloop.daemon.keeping import FramesFirst, Keeping, history
 from evloop.daemon.limits import (
     BAD_MESSAGES_MAX,
     CHANGE_UNITS,
@@ -48,8 +49,8 @@ from evloop.daemon.limits import (
     LEAVES_PER_END,
     NETWORK_FACTOR,
 )
+from evloop.daemon.making import deleteroom, makeroom
 from evloop.directory import protocol, requests
-from evloop.directory.limits import TOKEN_BYTES
 from evloop.directory.protocol import (
     NULL,
     RESULT_AROUND_BYTES,
@@ -59,11 +60,7 @@ from evloop.directory.protocol import (
     RoomEntry,
     parse,
 )
-from evloop.directory.registry import (
-    check_owner,
-    new_token,
-    token_hash,
-)
+from evloop.directory.registry import check_owner
 from evloop.framing import pack_frame, pack_header
 from evloop.net.interfaces import has_ipv4
 from evloop.net.limits import OUT_HIGH_WATER_BYTES
@@ -132,10 +129,11 @@ class Dispatcher:
         self.handles = 0  # numbers given to rooms that were entered
         self.on_forget: Callable[[Connection], object] = nothing
         self.prober: Prober | None = None  # None: no probes
+        self.keeping = Keeping()  # what is said in rooms
         self._rng = rng
         self._wall = wall
-        self._random_bytes = random_bytes
-        self._owned = owned
+        self.random_bytes = random_bytes
+        self.owned = owned
         self._requests = metrics.kinds("requests", HANDLERS)
         self._change_rates = change_rates
         self._network_rates = change_rates.times(NETWORK_FACTOR)
@@ -144,6 +142,8 @@ class Dispatcher:
         gave_up = self.hub.gave_up
         self._group_commit = GroupCommit(directory, store, log, metrics, gave_up)
         self._group_commit.on_stored = self._stored
+        self._group_commit.on_deleted = self._deleted
+        directory.on_empty = self._emptied
         self._checkpoint = loop.call_at(NEVER, self._copy_log)
         self._checkpoint_due = False
         self._gathered = 0  # ticks that the commit has waited for more requests
@@ -233,6 +233,11 @@ class Dispatcher:
                             break
                         continue
                     reply = protocol.result(request_id, body)
+            except FramesFirst as both:
+                if request_id is None:
+                    continue
+                parts.append(both.frames)
+                reply = protocol.result(request_id, both.body)
             except FAILURES as error:
                 reply = self._excuse(request_id, error)
                 if request_id is NULL:
@@ -364,6 +369,12 @@ class Dispatcher:
             self._checkpoint_due = True
             self._checkpoint.move(self.loop.now + CHECKPOINT_S)
 
+    def _deleted(self, room: RoomEntry) -> None:
+        self.loop.guard(self, self.keeping.deleted, room)
+
+    def _emptied(self, fold: str) -> None:
+        self.loop.guard(self, self.keeping.emptied, fold)
+
     def _copy_log(self) -> None:
         """A while after a change: from now on a copy of the state file alone holds it."""
         self._checkpoint_due = False
@@ -392,16 +403,20 @@ class Dispatcher:
         owner: bytes,
         who: Mapping[str, object] | None = None,
         ipv6: bool = False,
+        keep: bool = False,
     ) -> bytes:
         """Make a room, or raise Refused or StoreError; return the body of the reply.
 
         `owner` is the hash of its owner's token, or empty; `who` is logged. `ipv6`: without a
-        `place` it gets an IPv6 group.
+        `place` it gets an IPv6 group. `keep`: what is said there is to be kept.
         """
         directory = self.directory
         address, port = place or directory.free_place(name, self._rng, ipv6)
         made = int(self._wall())
         room = RoomEntry(name, address, port, mode or self._default_mode, made, maker, owner)
+        if keep:
+            self.keeping.mark(room)
+        self.keeping.judge(room)
         directory.check_make(room)
         self._take_change(maker)
         where = place_of(address, port)
@@ -423,7 +438,7 @@ class Dispatcher:
         """
         room = self.directory.check_delete(name)
         if maker is not None:
-            if self._owned:
+            if self.owned:
                 check_owner(room, token)
             self._take_change(maker)
         fields = {"room": room.name, **(who or {})}
@@ -464,31 +479,6 @@ class Dispatcher:
         after, limit = requests.read_getdir(parameters)
         return self.directory.page(after, limit)
 
-    def _makeroom(self, connection: Connection, parameters: dict[str, Any]) -> bytes:
-        name, place, mode = requests.read_makeroom(parameters)
-        maker = connection.visitor
-        who: dict[str, object] = {"peer": connection.peer, "user": connection.name or None}
-        ipv6 = place is None and connection.by_ipv6 and not self.has_ipv4()
-        if not self._owned:
-            return self.make_room(name, place, mode, maker, b"", who, ipv6)
-        token = new_token(self._random_bytes(TOKEN_BYTES))
-        who["token"] = "given"
-        body = self.make_room(name, place, mode, maker, token_hash(token), who, ipv6)
-        # The token is in the reply only: watchers get the body without it.
-        return b'%s,"token":"%s"}' % (body[:-1], token.encode())
-
-    def _deleteroom(self, connection: Connection, parameters: dict[str, Any]) -> bytes:
-        name, token = requests.read_deleteroom(parameters)
-        who: dict[str, object] = {"peer": connection.peer, "user": connection.name or None}
-        if self._owned:
-            who["token"] = "none" if token is None else "shown"  # never what it is
-        try:
-            return self.delete_room(name, connection.visitor, token, who=who)
-        except Refused as refused:
-            if refused.code == NOT_ALLOWED:
-                self.log.notice("a deletion was refused", room=name, **who, why=refused.sentence)
-            raise
-
     def _watch(self, connection: Connection, parameters: dict[str, Any]) -> bytes:
         requests.read_nothing(parameters)
         self._group_commit.watch(connection)
@@ -526,10 +516,11 @@ HANDLERS: dict[str, Handler] = {
     "hello": Dispatcher._hello,
     "ping": Dispatcher._ping,
     "getdir": Dispatcher._getdir,
-    "makeroom": Dispatcher._makeroom,
-    "deleteroom": Dispatcher._deleteroom,
+    "makeroom": makeroom,
+    "deleteroom": deleteroom,
     "enter": enter,
     "leave": leave,
+    "history": history,
     "watch": Dispatcher._watch,
     "unwatch": Dispatcher._unwatch,
     "stats": Dispatcher._stats,

@@ -24,6 +24,7 @@ def enter(dispatcher: Dispatcher, connection: Connection, parameters: dict[str, 
     if not room.handle:
         dispatcher.handles += 1
         room.handle = dispatcher.handles
+    dispatcher.keeping.enter(room)
     return Entered(room.handle, granted="" if sender is None else OFF).extend(body)
 
 

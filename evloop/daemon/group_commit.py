@@ -49,6 +49,7 @@ class GroupCommit:
 
     __slots__ = (
         "_before",
+        "_deleted",
         "_directory",
         "_failed",
         "_failing",
@@ -59,6 +60,7 @@ class GroupCommit:
         "_store",
         "_to_log",
         "_watchers",
+        "on_deleted",
         "on_stored",
         "undone",
     )
@@ -75,6 +77,8 @@ class GroupCommit:
         self._failed = failed
         self.undone = 0  # how often something was taken back
         self.on_stored: Callable[[], object] = nothing  # something was put on the disk
+        self.on_deleted: Callable[[RoomEntry], object] = nothing  # this deletion was
+        self._deleted: list[RoomEntry] = []  # in this tick
         self._directory = directory
         self._store = store
         self._log = log
@@ -112,6 +116,7 @@ class GroupCommit:
         except Exception as error:
             self.undo(error)
             raise
+        self._deleted.append(room)
         self._to_log.append((what, fields))
         self._announce(b"room_deleted", body)
         return body
@@ -143,6 +148,9 @@ class GroupCommit:
         self.on_stored()
         self._metrics.count("commits")
         self._directory.commit()
+        deleted, self._deleted = self._deleted, []
+        for room in deleted:
+            self.on_deleted(room)
         if self._failing:
             self._failing = False
             self._log.notice("the store takes changes again")
@@ -247,6 +255,7 @@ class GroupCommit:
         self._noted.clear()
         self._news.clear()
         self._to_log.clear()
+        self._deleted.clear()
 
 
 def storage_failed(request_id: bytes) -> bytes:

@@ -143,7 +143,7 @@ class HistoryStore:
                 self._dead.append(number)
             else:
                 self._numbers[fold, made] = number
-        (self.ran,) = self._all("SELECT ran FROM state")[0]
+        self.ran: int = self._all("SELECT ran FROM state")[0][0]
         ((newest, marked),) = self._all(
             "SELECT (SELECT max(at) FROM messages), (SELECT max(at) FROM marks)"
         )

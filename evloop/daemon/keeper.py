@@ -1,4 +1,4 @@
-"""The keeper: a silent member of the rooms that the directory keeps, which writes down what is said.
+"""The keeper: a silent member of the rooms that the directory keeps, which writes it all down.
 
 In each such room it is a `RecordingSession` called "keeper", on a seat that the relay gives it. It
 hears and speaks as a member, answers who lacks something, and never says anything itself.
@@ -23,6 +23,8 @@ Each time it enters with a new sender id, and begins with the newest of what the
 
 from __future__ import annotations
 
+from collections import deque
+
 from evloop.base.errors import EvloopError, StoreError
 from evloop.base.names import place_of
 from evloop.daemon.limits import (
@@ -31,6 +33,7 @@ from evloop.daemon.limits import (
     KEEPER_BACK_S,
     KEEPER_COMMIT_MESSAGES,
     KEEPER_COMMIT_S,
+    KEEPER_DEAD_MAX,
     KEEPER_MESSAGES,
     KEEPER_ROOMS_MAX,
     KEEPER_SENDERS,
@@ -60,8 +63,8 @@ if TYPE_CHECKING:
         def send(self, datagram: bytes, to: Any, /) -> object: ...
         def close(self) -> object: ...
 
-    # (room, what is told of the datagrams of one wake, with their sources)
-    OpenSeat = Callable[[RoomEntry, Callable[[Burst], object]], Seat]
+    # (room, sender id of who sits there, what is told of the datagrams of one wake)
+    OpenSeat = Callable[[RoomEntry, bytes, Callable[[Burst], object]], Seat]
 
 NAME = "keeper"
 DAY_S = 86_400.0
@@ -89,7 +92,7 @@ class _Seated:
         self.seat: Seat | None = None  # None: it has left
         self.leaving = False
         self._timer = loop.call_at(NEVER, self._on_timer)
-        self._leave = loop.call_at(NEVER, self.leave)
+        self._leave = loop.call_at(NEVER, self._leave_empty)
 
     def stays(self, until: float) -> None:
         """Leave at `until`; NEVER: as long as anybody is here."""
@@ -132,15 +135,17 @@ class _Seated:
         for datagram, to in out:
             send(datagram, to)
 
+    def _leave_empty(self) -> None:
+        if not self._keeper.occupied(self.room):  # a deletion may have been undone
+            self.leave()
+
     def leave(self) -> None:
         """Say goodbye, and be gone when that is said."""
         if not self.leaving and self.seat is not None:
             self.leaving = True
             self.session.leave(self._loop.now, int(self._wall()))
-            self.session.take_fresh()
-            self._send(
-                [one for one in self.session.datagrams_to_send() if one[0][2] & 15 != SESSION]
-            )
+            out = self.session.datagrams_to_send()
+            self._send([one for one in out if one[0][2] & 15 != SESSION])
             self._timer.move(self.session.next_deadline())
 
     def close(self) -> None:
@@ -165,6 +170,7 @@ class Keeper:
         "_back",
         "_commit_at",
         "_days",
+        "_dead",
         "_inside",
         "_log",
         "_mark_at",
@@ -211,6 +217,7 @@ class Keeper:
         self._days = days
         self._seated: dict[str, _Seated] = {}  # by the fold of the room
         self._pending = 0  # messages that wait for the commit
+        self._dead: deque[tuple[str, int]] = deque(maxlen=KEEPER_DEAD_MAX)
         self._opened_at = 0.0
         self._tidying = False
         self._commit_at = loop.call_at(NEVER, self.commit)
@@ -233,9 +240,9 @@ class Keeper:
         seated.stays(NEVER)
         return seated.session.sender_id
 
-    def left(self, room: RoomEntry) -> None:
+    def left(self, fold: str) -> None:
         """Nobody is in the room any more."""
-        seated = self._seated.get(room.fold)
+        seated = self._seated.get(fold)
         if seated is not None and not seated.leaving:
             seated.stays(self.loop.now + KEEPER_STAYS_S)
 
@@ -244,8 +251,8 @@ class Keeper:
         seated = self._seated.get(room.fold)
         if seated is not None and seated.room is room:
             seated.close()
-        if self.store is None:
-            self.need()
+        if self.store is None:  # it may exist, or not; when it is opened, they are dead
+            self._dead.append((room.fold, room.made))
         self._try(lambda store: store.forget(room.fold, room.made))
         self._tidy_later()
 
@@ -281,9 +288,9 @@ class Keeper:
         held = {"history_messages": 0, "history_bytes": 0} if store is None else store.readings()
         return {"keeper_rooms": len(self._seated), **held, **self.counts}
 
-    def kept_room(self, room: RoomEntry) -> bool:
-        """Whether the keeper is in the room now."""
-        return room.fold in self._seated
+    def occupied(self, room: RoomEntry) -> bool:
+        """Whether somebody is in the room now."""
+        return any(one is room for one in self._inside())
 
     def say_goodbye(self) -> None:
         """The server ends: leave all rooms."""
@@ -329,7 +336,7 @@ class Keeper:
         )
         session.restore([(ages[row.at], row.datagram) for row in rows], loop.now)
         seated = _Seated(self, room, number, session)
-        seated.seat = self._open_seat(room, seated.receive)
+        seated.seat = self._open_seat(room, session.sender_id, seated.receive)
         self._seated[room.fold] = seated
         seated.pump()
         return seated
@@ -365,12 +372,20 @@ class Keeper:
         if self._back.when != NEVER:
             return False
         try:
-            self.store = store = self._open_store()
+            store = self._open_store()
         except EvloopError as error:
             self._failed(str(error))
             return False
+        return self.begin(store)
+
+    def begin(self, store: HistoryStore) -> bool:
+        """Go on with this file, which was just opened; False: it has failed."""
+        self.store = store
         self._opened_at = self.loop.now
         self._mark_at.move(self.loop.now + HISTORY_MARK_S)
+        while self._dead and self.store is not None:
+            self._try(lambda store: store.forget(*self._dead[0]))
+            self._dead.popleft()
         self._try(lambda store: store.retain(self._rooms()))
         self._tidy_later()
         return self.store is store
@@ -426,11 +441,11 @@ class Keeper:
         for room in rooms:
             self.enter(room)
 
-    # -- housekeeping --------------------------------------------------------------------------------
+    # -- housekeeping ----------------------------------------------------------------------------
 
     def _ran(self, store: HistoryStore) -> float:
         """Seconds that servers on this file have run, in all."""
-        return store.ran + (self.loop.now - self._opened_at)
+        return store.ran + self.loop.now - self._opened_at
 
     def _pass_time(self) -> None:
         self._mark_at.move(self.loop.now + HISTORY_MARK_S)

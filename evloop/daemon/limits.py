@@ -90,16 +90,14 @@ HISTORY_ROW_BYTES = 72  # on the disk, besides the datagram: 222 bytes for one o
 HISTORY_ROWS_PER_TICK = 100  # removed at once: 0.4 ms
 HISTORY_PAGES_PER_TICK = 250  # of 4 KiB, given back to the system at once
 HISTORY_MARK_S = 3_600.0  # between two marks of the age of messages
-HISTORY_PAGE_ROWS = 200  # of `history`, where no limit is given
-HISTORY_PAGE_ROWS_MAX = 500  # of one request
 HISTORY_PAGE_BYTES = 192 * 1024  # of datagrams in one answer; more comes with the next request
 KEEPER_ROOMS_MAX = 100  # at once: 60 MB
 KEEPER_MESSAGES = 400  # of a room in memory: 584 kB, restored in 5 ms
 KEEPER_SENDERS = 32  # restored: with 100 that said little a newcomer waits 18 s, with 32 1.5 s
 KEEPER_STAYS_S = 60.0  # in a room that everybody has left: most come back at once, if at all
 KEEPER_BACK_S = 60.0  # after a failure of the file it is tried again
+KEEPER_DEAD_MAX = 1_000  # deletions remembered while the file cannot be used
 KEEPER_COMMIT_MESSAGES = 64  # that wait for their commit
 KEEPER_COMMIT_S = 0.2  # and how long
 
-assert HISTORY_PAGE_ROWS <= HISTORY_PAGE_ROWS_MAX
 assert HISTORY_BYTES_MAX > 100 * HISTORY_ROOM_BYTES_MAX

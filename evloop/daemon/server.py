@@ -24,6 +24,7 @@ from evloop.base.ratelimit import AddressRates, change_burst
 from evloop.daemon.admission import Admission, Guard, clients_that_fit
 from evloop.daemon.dispatcher import Dispatcher
 from evloop.daemon.expiry import Expiry, Sweeper
+from evloop.daemon.keeping import keeping_of
 from evloop.daemon.limits import CLIENTS_MAX, DESCRIPTORS_MIN, DRAIN_S, RELOAD_PAUSE_S
 from evloop.daemon.metrics import Metrics, publish
 from evloop.daemon.prober import Prober
@@ -112,6 +113,9 @@ class Server:
         except BaseException:
             self._store.close()
             raise
+        keeping = keeping_of(options)
+        for room in rooms:
+            keeping.judge(room)
         self.loop = loop
         self.log = log
         self.directory = Directory(
@@ -138,6 +142,7 @@ class Server:
             default_mode=DEFAULT_MODE,
             owned=options.delete == "owner",
         )
+        self.dispatcher.keeping = keeping
         self.dispatcher.on_forget = self._forget
         self._prober = self.dispatcher.prober = make_prober(loop, self.directory, options)
         self.dispatcher.stats_for.update(options.stats_from)

@@ -45,6 +45,10 @@ _LAYOUTS = (
 # `store` for the first three. `identity` tells this directory from all others: 64 random bits, as
 # sqlite's signed integer, drawn once (0: not yet). A copy of the file is the same directory.
 _LATER_COLUMNS = ("name", "former", "overwritten", "identity")
+# Rooms that are to be kept. It is a table of its own, at which 0.1.0 does not look; when that
+# deletes a room, `made` tells that a later one of the same name is another.
+_KEPT = "CREATE TABLE IF NOT EXISTS kept (name TEXT PRIMARY KEY, made INTEGER NOT NULL)"
+_SELECT_KEPT = "SELECT name, made FROM kept"
 # The columns stand in the order of RoomEntry's arguments.
 _SELECT = "SELECT name, address, port, mode, made, maker, token FROM rooms"
 _RENAME = "UPDATE state SET former = name, name = ?"
@@ -283,6 +287,7 @@ def _prepare(path: str, connection: sqlite3.Connection, name: int) -> bool:
         for step in steps:
             execute(step)
     add_later_columns(connection)
+    execute(_KEPT)
     drawn = int.from_bytes(os.urandom(_IDENTITY_BYTES), "big", signed=True)
     execute(_IDENTIFY, (drawn or 1,))
     execute(f"PRAGMA application_id = {_APPLICATION_ID}")
@@ -338,10 +343,21 @@ def read_rooms(path: str, connection: sqlite3.Connection) -> tuple[int, list[Roo
             rooms = [_read_room(*columns) for columns in cursor]
         finally:
             cursor.close()  # else the connection could not be closed before the error is forgotten
+        kept = _read_kept(connection)
+        for room in rooms:
+            room.marked = (room.name, room.made) in kept
         _check_apart(rooms)
     except (Error, Refused, ArithmeticError, TypeError, ValueError) as error:
         raise damaged(path, str(error)) from error
     return version, rooms
+
+
+def _read_kept(connection: sqlite3.Connection) -> set[tuple[object, object]]:
+    """(name, made) of the rooms that are to be kept; none in a file of an older release."""
+    found = "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = 'kept'"
+    if not connection.execute(found).fetchone()[0]:
+        return set()
+    return set(connection.execute(_SELECT_KEPT).fetchall())
 
 
 def read_identity(path: str, connection: sqlite3.Connection) -> str:
