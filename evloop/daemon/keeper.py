@@ -187,7 +187,7 @@ class Keeper:
         "loop",
         "store",
         "wall",
-    )  # fmt: skip
+    )
 
     def __init__(
         self,
@@ -304,7 +304,7 @@ class Keeper:
         for seated in list(self._seated.values()):
             seated.close()
         for timer in (self._commit_at, self._mark_at, self._back):
-            timer.cancel()
+            timer.move(NEVER)
         if self.store is not None:
             self._try(lambda store: store.pass_time(self._ran(store)))
         self._drop_store()
