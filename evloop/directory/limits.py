@@ -119,3 +119,9 @@ FINGERPRINT_DIGITS_TOLD = 32  # of a certificate's SHA-256: 128 bits, so that it
 SELF_CHECK_S = 1.0  # the own announcement comes back within it: the kernel needs microseconds
 
 assert DEFEND_EVERY_S < OWN_PROBES * OWN_PROBE_EVERY_S  # else a name is taken unanswered
+
+# -- keys of sealed rooms (roomkeys) --------------------------------------------------------------
+
+PASSPHRASE_CHARACTERS_MIN = 12  # of one that makes a room: shorter ones are guessed within a day
+PASSPHRASE_BYTES_MAX = 1_024  # more is a file that was given by mistake
+KEY_DERIVE_S_MAX = 60.0  # a Pi Zero takes 3 to 6 s, and may be busy

@@ -1,21 +1,13 @@
 """Host names to addresses, without ever blocking the loop.
 
-getaddrinfo blocks (10 s with a silent resolver, measured) and there are no threads: a forked
-child calls it, writes the answer into a pipe, and exits. Numeric addresses need no child.
-
-    state      the loop comes by   answer or end of pipe   time is up       cancel
-    answered   -> done, tells      -                       -                -> done
-    asking     -                   -> done, tells          -> done, tells   -> done
-    done       -                   -                       -                nothing
-
-Whenever `asking` is left, the child is killed and reaped. The answer is text, one address a line,
-and small enough to be written whole: "4 ADDRESS 0" or "6 ADDRESS SCOPE", then "."; or "!WHY".
+getaddrinfo blocks (10 s with a silent resolver, measured) and there are no threads: a forked child
+(`evloop.system.child`) calls it. Numeric addresses need no child. The child's answer is text, one
+address a line, and small enough to be written whole: "4 ADDRESS 0" or "6 ADDRESS SCOPE", then ".";
+or "!WHY".
 """
 
 from __future__ import annotations
 
-import os
-import signal
 import socket
 
 from evloop.net.limits import (
@@ -27,10 +19,10 @@ from evloop.net.limits import (
 TYPE_CHECKING = False  # the checkers know this name; importing `typing` costs start-up time
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from typing import Any, NoReturn
+    from typing import Any
 
-    from evloop.system.loop import Loop, Watch
-    from evloop.system.timers import Timer
+    from evloop.system.child import Child
+    from evloop.system.loop import Loop
 
     Address = tuple[int, tuple[Any, ...]]  # family, what connect and bind take
     OnDone = Callable[[list[Address], str], object]
@@ -48,7 +40,7 @@ class Lookup:
     `resolver(host, port)` runs in the child and answers as socket.getaddrinfo does.
     """
 
-    __slots__ = ("_loop", "_on_done", "_pid", "_port", "_timer", "_watch", "answer_to")
+    __slots__ = ("_child", "_loop", "_on_done", "_port")
 
     def __init__(
         self,
@@ -61,10 +53,7 @@ class Lookup:
         self._loop = loop
         self._port = port
         self._on_done: OnDone | None = on_done
-        self.answer_to = b""
-        self._pid = 0
-        self._watch: Watch | None = None
-        self._timer: Timer | None = None
+        self._child: Child | None = None
         if not host.isprintable() or not host:
             loop.defer(lambda: self._tell([], "that is no host name"))
             return
@@ -81,55 +70,33 @@ class Lookup:
     def cancel(self) -> None:
         """Forget it: `on_done` will not be called. A second call does nothing."""
         self._on_done = None
-        self._end()
+        if self._child is not None:
+            self._child.cancel()
 
     def _ask(self, host: str, resolver: Resolver) -> None:
-        reader, writer = os.pipe()
-        # A signal between fork and the child's first lines would reach the child's copy of our
-        # handlers, and through it our own wake-up socket.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-        try:
-            self._watch = self._loop.watch(reader, self._read, release=lambda: os.close(reader))
-            self._pid = os.fork()
-            if not self._pid:
-                _run_child(writer, host, self._port, resolver)
-        except OSError:
-            self._end()
-            raise
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
-            os.close(writer)
-        self._timer = self._loop.call_at(self._loop.now + RESOLVE_S_MAX, self._too_late)
+        from evloop.system import child  # not at the start: most directories are numbers, or found
 
-    def _read(self) -> None:
-        assert self._watch is not None
-        data = os.read(self._watch.fd, RESOLVE_ANSWER_BYTES_MAX + 1)
-        self.answer_to += data
-        if len(self.answer_to) > RESOLVE_ANSWER_BYTES_MAX:
-            self._tell([], _SENSELESS)
-        elif not data:
-            self._tell(*parse_answer(self.answer_to, self._port))
+        words = {
+            child.SILENT: "the resolver died",
+            child.LATE: "no answer from the resolver; use the number",
+            child.LONG: _SENSELESS,
+        }
 
-    def _too_late(self) -> None:
-        self._tell([], "no answer from the resolver; use the number")
+        def done(answer: bytes, why: str) -> None:
+            self._tell(*(([], words[why]) if why else parse_answer(answer, self._port)))
+
+        self._child = child.Child(
+            self._loop,
+            lambda: answer_to(host, self._port, resolver),
+            done,
+            seconds_max=RESOLVE_S_MAX,
+            answer_bytes_max=RESOLVE_ANSWER_BYTES_MAX,
+        )
 
     def _tell(self, addresses: list[Address], why: str) -> None:
-        self._end()
         on_done, self._on_done = self._on_done, None
         if on_done is not None:
             on_done(addresses, why)
-
-    def _end(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        if self._watch is not None:
-            self._watch.close()
-        pid, self._pid = self._pid, 0
-        if pid:
-            # The child's answer is read or no longer wanted. After SIGKILL the wait is only for the
-            # kernel to end a process, not for a resolver.
-            os.kill(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
 
 
 def _numeric(host: str, port: int) -> list[Address]:
@@ -147,23 +114,6 @@ def _numeric(host: str, port: int) -> list[Address]:
 
 def _system_resolver(host: bytes | str, port: int) -> Iterable[tuple[Any, ...]]:
     return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-
-
-def _run_child(writer: int, host: str, port: int, resolver: Resolver) -> NoReturn:
-    """What the child does. It ends by _exit, so that no inherited buffer is flushed."""
-    try:
-        signal.set_wakeup_fd(-1)
-        for signum in signal.valid_signals():
-            if callable(signal.getsignal(signum)):
-                signal.signal(signum, signal.SIG_DFL)
-        signal.pthread_sigmask(signal.SIG_SETMASK, ())
-        signal.alarm(int(RESOLVE_S_MAX) + 1)  # the child ends even when the parent was killed
-        # A connection that stayed open here would not end for its peer when the parent closes it.
-        os.closerange(0, writer)
-        os.closerange(writer + 1, os.sysconf("SC_OPEN_MAX"))
-        os.write(writer, answer_to(host, port, resolver))
-    finally:
-        os._exit(0)
 
 
 def answer_to(host: str, port: int, resolver: Resolver) -> bytes:

@@ -22,7 +22,8 @@ A SESSION goes out for one of these reasons, and one SESSION serves all that are
 
 As long as a member has heard nothing, the list in its SESSION is empty, which asks the others to
 tell what there is (it solicits). The list is long after such a solicitation, or when a digest
-differs for EXPLAIN_S and neither the lists heard nor own changes explain that.
+differs for EXPLAIN_S and neither the lists heard nor own changes explain that; then after twice as
+long, and so on up to WONDER_S_MAX, as long as my own digest stays the same.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ from evloop.room.reliable.limits import (
     SESSION_ENTRIES,
     SESSION_ENTRIES_MAX,
     STANDING_S,
+    WONDER_S_MAX,
     WORD_LATER_S,
     WORDS_BURST,
     WORDS_PER_S,
@@ -192,11 +194,15 @@ class Announcer:
         "_mute_until",
         "_patience",
         "_presence",
+        "_puzzle",
         "_rng",
         "_solicit",
         "_spoke",
         "_trickle",
+        "_turns",
         "_unexplained",
+        "_wonder",
+        "_wonder_from",
         "_word_again",
         "_word_due",
         "_words",
@@ -228,6 +234,10 @@ class Announcer:
         self._solicit = False  # the next list is empty: everybody is to say what there is
         self._long_list = False  # the next list has up to SESSION_ENTRIES_MAX
         self._unexplained = NEVER  # since when a digest differs without a reason
+        self._puzzle = 0  # my digest when that was last so
+        self._wonder = EXPLAIN_S  # so long after `_wonder_from` the next list is long
+        self._wonder_from = NEVER
+        self._turns = False  # in that list mostly those that have not changed lately
         self._spoke = -NEVER  # my last SESSION
         self._patience = 1.0  # jitter of the presence interval
         self._words = TokenBucket(WORDS_PER_S, WORDS_BURST, now)  # against datagrams in my name
@@ -242,29 +252,39 @@ class Announcer:
         unless I owe somebody a longer list. Whether that moved my deadline."""
         # It tells nothing about a third member whose digest differs: `_unexplained` stays.
         self.soliciting = False
+        self._message_log.adoption.agreed()
         if self._long_list:
             if listed < min(self._message_log.senders.listed(), SESSION_ENTRIES_MAX):
                 return False
-            self._long_list = False
+            self._long_list = self._turns = False
         return self._trickle.heard_equal(now, self._presence.size())
 
-    def heard_other(self, listed: int, ahead: bool, behind: bool, now: float) -> None:
+    def heard_other(self, listed: int, ahead: bool, behind: bool, now: float) -> bool:
         """A SESSION with another digest came; its list of `listed` senders shows that its sender
-        is `ahead` of me, or `behind`."""
+        is `ahead` of me, or `behind`. Whether nothing has explained such a difference for
+        EXPLAIN_S."""
+        log = self._message_log
         if listed:
             self.soliciting = False
-        elif self._message_log.senders.digest:
-            behind = self._long_list = True
+        elif log.senders.digest:
+            self._long_list = True
+            behind |= log.senders.holding > 0
         if behind:
             self._trickle.reset(now, self._presence.size())
-        if ahead or behind or now < self._message_log.changed + EXPLAIN_S:
+        if self._puzzle != log.senders.digest:
+            self._puzzle = log.senders.digest
+            self._wonder = EXPLAIN_S
+        if ahead or behind or now < log.changed + EXPLAIN_S:
             self._unexplained = NEVER
-        elif self._unexplained == NEVER:
-            self._unexplained = now
-        elif now >= self._unexplained + EXPLAIN_S:
-            self._unexplained = NEVER
-            self._long_list = True
+            return False
+        if self._unexplained == NEVER:
+            self._unexplained = self._wonder_from = now
+        if now >= self._wonder_from + self._wonder:
+            self._wonder_from = now
+            self._wonder = min(2 * self._wonder, WONDER_S_MAX)
+            self._long_list = self._turns = True
             self._trickle.reset(now, self._presence.size())
+        return now >= self._unexplained + EXPLAIN_S
 
     def posed(self, data: bool, counter: int, datagram: bytes, now: float) -> bool:
         """Somebody sent a datagram with my id: my own word is what counts. It comes when that has
@@ -336,7 +356,7 @@ class Announcer:
         if not self._solicit and (senders.digest or not self.soliciting):
             most = SESSION_ENTRIES_MAX if self._long_list else SESSION_ENTRIES
             first = next(iter(confirm.askers), NOBODY)
-            listed = senders.listing(most, first, self._message_log.own.sender)
+            listed = senders.listing(most, first, self._message_log.own.sender, self._turns)
         answering = confirm.answer_due <= now
         body = session_body(
             senders.digest,
@@ -349,7 +369,7 @@ class Announcer:
             listed,
         )
         self._egress.say_session(body, now)
-        self._long_list = self._solicit = False
+        self._long_list = self._turns = self._solicit = False
         self._spoke = now
         if self._word_due <= now:
             self._word_due = now + OVERTAKEN_S + WORD_LATER_S if self._word_again else NEVER

@@ -45,8 +45,6 @@ from evloop.room.reliable.packets import (
     RELAYED,
     SESSION,
     Codec,
-    as_copy,
-    as_repair,
 )
 from evloop.room.reliable.reorder import Message
 from evloop.system.timers import NEVER
@@ -81,9 +79,10 @@ def split(text: str) -> list[bytes]:
 class Outbox:
     """Messages said but not yet sent, and the copies announced but not yet sent."""
 
-    __slots__ = ("_copies", "_repeated", "queue")
+    __slots__ = ("_as_copy", "_copies", "_repeated", "queue")
 
-    def __init__(self) -> None:
+    def __init__(self, codec: Codec) -> None:
+        self._as_copy = codec.as_copy
         self.queue: deque[Message] = deque()
         self._copies: list[tuple[float, int, int, bytes]] = []  # heap of (due, seq, more, datagram)
         self._repeated: dict[int, None] = {}  # own numbers with copies to come
@@ -98,7 +97,7 @@ class Outbox:
         if more:
             heappush(self._copies, (now + COPY_TIMER_S, message.seq, more - 1, message.datagram))
             self._repeated[message.seq] = None
-        return as_copy(message.datagram, more)
+        return self._as_copy(message.datagram, more)
 
     def moved(self, tagged: Callable[[bytes], bytes]) -> None:
         """The room is at another place: what waits goes out as `tagged` makes it."""
@@ -126,7 +125,7 @@ class Outbox:
             heappush(self._copies, (due + COPY_TIMER_S, seq, more - 1, datagram))
         else:
             del self._repeated[seq]
-        return as_copy(datagram, more)
+        return self._as_copy(datagram, more)
 
 
 class Egress:
@@ -286,7 +285,7 @@ class Egress:
         if not self.room.may_repair(now) or not may(self._repair, len(datagram), now):
             return False
         self.room.repaired(True, now)
-        self.emit(as_repair(datagram), None, "repairs_sent", now)
+        self.emit(self._codec.as_repair(datagram), None, "repairs_sent", now)
         return True
 
     def bulk_due(self) -> float:
@@ -297,4 +296,4 @@ class Egress:
 
     def say_bulk(self, datagram: bytes, to: object, now: float) -> None:
         """Send `datagram` as a repair to one asker."""
-        self.emit(as_repair(datagram), to, "bulk_sent", now)
+        self.emit(self._codec.as_repair(datagram), to, "bulk_sent", now)

@@ -144,6 +144,10 @@ class Gaps:
         """The gaps of one sender by number (a copy)."""
         return {**self._words.get(sender, {}), **self._hearsay.get(sender, {})}
 
+    def any(self, sender: bytes) -> bool:
+        """Whether there are gaps of `sender`."""
+        return sender in self._due
+
     # -- what is missing -------------------------------------------------------------------------
 
     def round(self, now: float, delay: float, members: int, after: float) -> float:

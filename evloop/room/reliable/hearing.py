@@ -47,7 +47,7 @@ class Hearing:
     def own_word(self, sender: bytes, member: Member, hi: int, fresh: bool, now: float) -> None:
         """`member`, whose id is `sender`, says that `hi` is its own next number, and knows that
         better than anybody. (Only what others have just told of it may be newer.)"""
-        stream = self._message_log.streams.get(sender)
+        stream = self._message_log.senders.known(sender)
         if not fresh:
             if stream is not None and hi > stream.word:
                 due, most = self._asker.round(now), HEARSAY_SENDER_GAPS_MAX
@@ -58,6 +58,10 @@ class Hearing:
         member.least = min(member.least, hi) if member.least >= 0 else hi
         if self._asker.gaps.hearsay:
             self._asker.gaps.refute(sender, hi, now - OVERTAKEN_S)
+        if stream is None and sender in self._message_log.streams:
+            if self._message_log.streams[sender].hi != hi:
+                self._message_log.disown(sender)
+            return
         if stream is not None and self._message_log.vouch(stream, hi, now):
             self._asker.gaps.forget(stream.sender)
         elif stream is not None:
@@ -84,7 +88,7 @@ class Hearing:
             self.own_word(sender, member, hi, fresh, now)
         ahead = bool(asker.gaps.count) and asker.evidence(once, now)
         behind = False
-        known = noted = 0
+        holding = noted = 0
         standing = member.standing(now)
         # What one member tells of a stranger is no new promise: the stranger's own datagrams are.
         trusted, promise = fresh and standing, False
@@ -93,7 +97,12 @@ class Hearing:
         for origin, (lo, hi) in once.items():
             stream = message_log.recall(origin, hi, now)
             if stream is None:
-                if hi > lo and message_log.senders.wants(origin, hi, now):
+                if hi <= lo:
+                    if trusted or (fresh and not message_log.settled(now)):
+                        self._bare(origin, hi, now)
+                    continue
+                message_log.adoption.held(origin)
+                if message_log.senders.wants(origin, hi, now):
                     if message_log.claims.make(sender, standing, origin, lo, hi):
                         message_log.full("claims", now)
                     due = due or asker.round(now)
@@ -102,7 +111,7 @@ class Hearing:
                     promise |= new > 0 and not (trusted and asker.strange(origin, now))
                     ahead = True
                 continue
-            known += 1
+            holding += stream.holding
             if stream is message_log.own:
                 self.holds(member, hi, fresh)
             else:
@@ -113,11 +122,24 @@ class Hearing:
                     noted += new
                     promise |= new > 0 and not (trusted and asker.strange(origin, now))
             behind |= stream.lo <= hi < stream.hi
-        if once and whole and known < message_log.senders.listed():
-            behind = True  # the list is complete, and a sender that I know is not in it
+        if once and whole and holding < message_log.senders.holding:
+            behind = True  # the list is complete, and a sender of whom I hold some is not in it
         if noted and promise:
             self._egress.room.promised(now)
         if noted or ahead:
             asker.holders.claimed(sender, once, standing)
-        self._announcer.heard_other(len(once), ahead, behind, now)
+        if self._announcer.heard_other(len(once), ahead, behind, now):
+            message_log.adopt(now)
         return bool(noted or ahead)
+
+    def _bare(self, origin: bytes, hi: int, now: float) -> None:
+        """A list names `origin`, of whom I know nothing, up to `hi`, and holds nothing of it."""
+        message_log = self._message_log
+        member = message_log.senders.members.get(origin)
+        stream = message_log.streams.get(origin)
+        if stream is not None and stream.hi == hi:
+            message_log.senders.adopted[origin] = now
+        elif not hi or (member is not None and member.said != hi) or self._asker.gaps.any(origin):
+            message_log.adoption.held(origin)
+        else:
+            message_log.adoption.told(origin, hi, now)

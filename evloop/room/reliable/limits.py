@@ -24,6 +24,7 @@ NACK_MESSAGES_MAX = 1_024  # one NACK asks for no more
 NACK_HELD_MAX = 128  # held messages considered because of one NACK, which may be forged
 SESSION_ENTRIES = 16  # senders listed in an ordinary SESSION
 SESSION_ENTRIES_MAX = 50  # in answer to a newcomer
+NAMES_MAX = 32  # strangers and new members that a SESSION of a sealed room names
 WINDOW_MESSAGES = 1_024  # held ahead of a gap, for each sender
 SENDERS_MAX = 1_024  # sender records of a room
 SENDER_KEPT_S = 600.0  # a record of a member of standing that spoke so lately makes no room
@@ -37,6 +38,9 @@ HEARSAY_NOTED_MAX = 240  # numbers that one SESSION may make me ask for by hears
 HEARSAY_GAPS_MAX = 512  # gaps that are known by hearsay only
 HEARSAY_SENDER_GAPS_MAX = 64  # the same, of one sender
 HEARSAY_UNHEARD_GAPS_MAX = 16  # the same, of a sender from whom no DATA was accepted
+ADOPT_S = 2.0  # an entry with lo = hi was told for so long before it is adopted
+LISTED_S = 600.0  # an adopted record that nobody has listed for so long makes room first
+ADOPTIONS_TOLD_MAX = 1_024  # such entries remembered
 CLAIMS_MAX = 1_024  # senders without a record whose messages somebody says to hold
 SKIPPED_MAX = 1_024  # messages stepped over at once that may still be shown late
 SKIPPED_RANGES_MAX = 32  # for one sender, so that a thousand senders do not fill the memory
@@ -69,6 +73,7 @@ TRICKLE_S_MAX = 8.0
 TRICKLE_HELD_S = 1.0  # news and their copies put a SESSION off no longer than this
 BEHIND_S = 2.0  # being behind puts a SESSION off no longer: a stranger can keep me behind
 EXPLAIN_S = 0.3  # after a digest has differed so long without a known reason, the list is long
+WONDER_S_MAX = 64.0  # and then after twice as long each time, up to this, while mine is the same
 PRESENCE_S_MIN = 6.0
 MEMBERS_MAX = 16_384  # present members
 ROOM_SAMPLE = 32  # members looked at when a full table must make room
@@ -172,6 +177,8 @@ assert 24 + 5 + 12 * PARENTS_MAX + 1 + NICKNAME_BYTES_MAX + 1 + PART_BYTES_MAX +
 )
 assert 24 + 9 + 16 * NACK_RANGES_MAX + 16 <= DATAGRAM_BYTES_MAX
 assert 24 + 33 + NICKNAME_BYTES_MAX + 1 + 16 * SESSION_ENTRIES_MAX + 16 <= DATAGRAM_BYTES_MAX
+# In a sealed room 8 bytes more of nonce, and the names.
+assert 24 + 8 + 33 + 33 + 16 * SESSION_ENTRIES_MAX + 2 + 8 * NAMES_MAX + 16 <= DATAGRAM_BYTES_MAX
 assert HEARSAY_UNHEARD_GAPS_MAX < HEARSAY_SENDER_GAPS_MAX < HEARSAY_GAPS_MAX < GAPS_MAX
 assert HISTORY_ASKED_MAX <= GAPS_SENDER_MAX <= GAPS_MAX
 assert GAPS_NOTED_MAX <= GAPS_SENDER_MAX

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from evloop.base.ratelimit import TokenBucket
 from evloop.room.events import Conflict, Full
+from evloop.room.reliable.adoption import Adoption
 from evloop.room.reliable.claims import Claims
 from evloop.room.reliable.delivery import CausalBuffer, event_of
 from evloop.room.reliable.history import History
@@ -39,7 +40,6 @@ from evloop.room.reliable.packets import (
     DATA,
     MORE,
     RELAYED,
-    TAG_BYTES,
     Codec,
     data_body,
 )
@@ -79,6 +79,7 @@ class MessageLog:
         "_posed",
         "_presence",
         "_verified",
+        "adoption",
         "causal_buffer",
         "changed",
         "claims",
@@ -114,6 +115,7 @@ class MessageLog:
         self.events: list[Event] = []
         self.changed = now  # when the digest last changed
         self.claims = Claims()
+        self.adoption = Adoption(now)
         # Buckets of new senders, one for present members: a flood of others does not keep them out.
         self._new_senders = {
             present: TokenBucket(NEW_SENDERS_PER_S, NEW_SENDERS_PER_S, now)
@@ -193,7 +195,7 @@ class MessageLog:
         held = self.history.get((self.own.sender, seq))
         if held is None and seq < self.own.lo:
             return True  # too old to tell
-        if held is not None and held.datagram[-TAG_BYTES:] == data[-TAG_BYTES:]:
+        if held is not None and self._codec.same(held.datagram, data):
             return True
         self._conflict(self.own, name, seq, now)
         if held is None and self.own.hi <= seq < self.said + POSED_MAX:
@@ -222,10 +224,11 @@ class MessageLog:
     def receive(self, packet: Packet, data: bytes, now: float) -> str:
         """Take in one DATA of another member; see the table above for what is returned."""
         _, flags, sender, seq, wall, fields = packet
-        stream = self.streams.get(sender)
         member = self._presence.members.get(sender)
         if member is not None and seq >= member.said >= 0 and seq > member.reach(now):
             return BEYOND  # its sender's own SESSION says that it has not come so far
+        self.disown(sender)
+        stream = self.streams.get(sender)
         if stream is None:
             lamport = min(fields[0], self.lamport.value + 1)
             refused = self._new_stream(sender, seq, lamport, bool(flags & RELAYED), member, now)
@@ -258,8 +261,7 @@ class MessageLog:
 
     def _judge_copy(self, stream: Sender, seq: int, data: bytes, now: float) -> str:
         held = self.history.get((stream.sender, seq))
-        # Both tags were verified, so equal tags mean equal messages.
-        if held is not None and held.datagram[-TAG_BYTES:] != data[-TAG_BYTES:]:
+        if held is not None and not self._codec.same(held.datagram, data):
             self._conflict(stream, stream.name, seq, now)
             return CONFLICT
         return OLD
@@ -300,16 +302,20 @@ class MessageLog:
         return ""
 
     def _evict(self, stream: Sender) -> None:
-        """`stream` makes room for another; it is remembered how far it got."""
+        """`stream` makes room for another; it is remembered how far it got, if it is known."""
+        adopted = stream.sender in self.senders.adopted
         self.forget(stream)
+        if adopted:
+            return
         newest = max(stream.ahead, default=stream.hi - 1)
         shown = stream.shown - len(stream.parts)
         self.senders.forget(stream.sender, shown, newest + 1, stream.lamport)
 
     def recall(self, sender: bytes, hi: int, now: float) -> Sender | None:
-        """The record of `sender`, which a member lists up to number `hi`. When it had made room
-        here, and would not do so now, it comes back, without its messages: they were shown."""
-        stream = self.streams.get(sender)
+        """The record of `sender`, which a member lists up to number `hi`, unless it is adopted.
+        When it had made room here, and would not do so now, it comes back, without its messages:
+        they were shown."""
+        stream = self.senders.known(sender)
         known = self.senders.forgotten.get(sender)
         if stream is not None or known is None or not 0 < hi == known.shown == known.hi:
             return stream
@@ -318,6 +324,7 @@ class MessageLog:
             if spare is None:
                 return None
             self._evict(spare)
+        self.disown(sender)
         del self.senders.forgotten[sender]
         stream = Sender(sender, hi, hi, -NEVER)
         stream.began = now
@@ -326,6 +333,31 @@ class MessageLog:
         self.senders.add(stream)
         self.changed = now
         return stream
+
+    def disown(self, sender: bytes) -> None:
+        """If the record of `sender` is adopted, it was never there."""
+        if sender in self.senders.adopted:
+            self.forget(self.streams[sender])
+
+    def adopt(self, now: float) -> None:
+        """Take in what was told of senders of whom nobody holds anything (see `adoption`)."""
+        senders = self.senders
+        told = {
+            origin: hi for origin, hi in self.adoption.take(now) if senders.known(origin) is None
+        }
+        for origin in told:
+            self.disown(origin)
+        over = len(told) - senders.room()
+        if over > 0:
+            self.full("senders", now)
+            for origin in senders.adopted_first(over, now, told):
+                self.disown(origin)
+                told.pop(origin, None)
+            for origin in list(told)[: max(0, len(told) - senders.room())]:
+                del told[origin]  # there are too few adopted records
+        for origin, hi in told.items():
+            senders.adopt(Sender(origin, hi, hi, -NEVER), now)
+            self.changed = now
 
     def _base(
         self, sender: bytes, seq: int, relayed: bool, least: int, now: float
@@ -401,6 +433,7 @@ class MessageLog:
                 continue
             if stream.lo <= seq:
                 stream.lo = min(seq + 1, stream.hi)
+                self.senders.emptied(stream)
             if stream.ahead.pop(seq, None) is not None:
                 stream.covered = min(stream.covered, seq)  # it is missing again
 

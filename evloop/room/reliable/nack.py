@@ -71,6 +71,7 @@ class NackRequester:
     __slots__ = (
         "_delay",
         "_egress",
+        "_known",
         "_message_log",
         "_more_due",
         "_presence",
@@ -95,6 +96,7 @@ class NackRequester:
         self.holders = holders
         self._message_log = message_log
         self._streams = message_log.streams
+        self._known = message_log.senders.known
         self._presence = presence
         self._delay = delay
         self._egress = egress
@@ -130,7 +132,7 @@ class NackRequester:
     def named(self, parents: Sequence[tuple[bytes, int]], now: float) -> None:
         """A new DATA names `parents`: they exist, and the DATA may have to wait for them."""
         for origin, seq in parents:
-            stream = self._streams.get(origin)
+            stream = self._known(origin)
             if stream is not None and seq >= stream.hi and seq >= stream.word:
                 due = self.round(now)
                 if self.hear_of(origin, 0, seq + 1, HEARSAY_SENDER_GAPS_MAX, now, due, False):
@@ -202,7 +204,7 @@ class NackRequester:
         """Hearsay: [lo, hi) of `origin` exist; note at most `most`, to be asked for at `due` (see
         `round`). How many were noted. `held`: whoever says so holds them.
         """
-        stream = self._streams.get(origin)
+        stream = self._known(origin)
         if stream is None:
             # The newest numbers: a DATA with one of them is its sender's own word for the others.
             allowed = HEARSAY_UNHEARD_GAPS_MAX
@@ -286,7 +288,7 @@ class NackRequester:
     def _promised(self, sender: bytes, end: int, now: float) -> bool:
         """Whether nothing but a stranger's word, or hearsay, says that the messages of `sender`
         below `end` exist."""
-        stream = self._streams.get(sender)
+        stream = self._known(sender)
         return stream is None or end > max(stream.word, stream.hi) or self.strange(sender, now)
 
     def _afford(self, due: list[Gap], now: float) -> tuple[list[Gap], list[Gap]]:
@@ -335,7 +337,7 @@ class NackRequester:
     def _let_go(self, gap: Gap, now: float) -> bool:
         """Whether `gap` is given up early and without a report: the message is from before my
         time, and no member says that it holds it; or it is of no use here."""
-        stream = self._streams.get(gap.sender)
+        stream = self._known(gap.sender)
         if stream is None:
             return not self._message_log.senders.wants(gap.sender, gap.seq + 1, now)
         if stream.knows(gap.seq):
@@ -358,7 +360,7 @@ class NackRequester:
         run: Sender | None = None  # consecutive numbers are given up, and reported, as one
         end = 0
         for gap in sorted(gone, key=IN_ORDER):
-            stream = self._streams.get(gap.sender)
+            stream = self._known(gap.sender)
             if run is not None and (stream is not run or gap.seq != end):
                 self._message_log.step_over(run, end, now)
                 run = None

@@ -4,7 +4,7 @@
      2  1  version 1, type       16  4  seq
      3  1  flags                 20  4  wall clock, unix seconds
      4  2  key id                24  .  body
-     6  2  body length            .  16 tag = BLAKE2b-128(key, place 00 header body)
+     6  2  body length            .  16 tag = BLAKE2b-128(place 00 header body)
 
 `Codec.open` returns a tuple, or the NAME of the reason why a datagram is dropped: bad datagrams are
 counted, never raised. It judges in the order of cost and touches nothing but its argument; every
@@ -14,6 +14,7 @@ measured seven times the time.)
 
 The five types share one header; `flags` bit 01 and the high four bits change on the way (a repair,
 a copy) and are left out of the tag, so a repair is the original datagram with one byte changed.
+With a key all this is otherwise: see `sealing`, which only a sealed room loads.
 """
 
 from __future__ import annotations
@@ -55,10 +56,10 @@ NOBODY = bytes(8)  # the sender id that nobody has: "anyone" in a NACK, "none" i
 HEADER_BYTES = 24
 TAG_BYTES = 16
 
-_MAGIC = 0xF545
-_VERSION = 1
+MAGIC = 0xF545
+VERSION = 1
 UNDER_TAG = 0x0E  # the flags that the tag covers
-KNOWN_FLAGS = RELAYED | MORE | 0xF0  # SEALED is reserved: a datagram with it is dropped
+KNOWN_FLAGS = RELAYED | MORE | 0xF0  # in an open room; SEALED belongs to a key, see `sealing`
 HEADER = Struct(">HBBHH8sII")
 DATA_HEAD = Struct(">IB")
 _DATA_HEADS = tuple([Struct(">IB" + count * "8sI") for count in range(PARENTS_MAX + 1)])
@@ -69,7 +70,9 @@ NACK_HEAD = Struct(">8sB")
 SESSION_HEAD = Struct(">QI8sIIBBHB")
 PROBE_HEAD = Struct(">QIBBB")
 
-REASONS = ("short", "magic", "version", "type", "flags", "length", "tag", "body", "number")
+REASONS = (
+    "short", "magic", "version", "type", "flags", "length", "key", "tag", "body", "number",
+)  # fmt: skip
 
 
 def as_repair(datagram: bytes) -> bytes:
@@ -152,11 +155,11 @@ def _parse_probe(data: bytes, end: int) -> Fields | None:
 
 
 PARSERS = {  # by version and type
-    _VERSION << 4 | DATA: _parse_data,
-    _VERSION << 4 | NACK: _parse_nack,
-    _VERSION << 4 | SESSION: _parse_session,
-    _VERSION << 4 | BYE: _parse_bye,
-    _VERSION << 4 | PROBE: _parse_probe,
+    VERSION << 4 | DATA: _parse_data,
+    VERSION << 4 | NACK: _parse_nack,
+    VERSION << 4 | SESSION: _parse_session,
+    VERSION << 4 | BYE: _parse_bye,
+    VERSION << 4 | PROBE: _parse_probe,
 }
 
 
@@ -169,19 +172,17 @@ def ranges(raw: bytes) -> list[Range]:
 
 
 class Codec:
-    """The datagrams of one room: its place and key are part of every tag."""
+    """The datagrams of one open room: its place is part of every tag."""
 
-    __slots__ = ("_hash", "_key_id")
+    __slots__ = ("_hash", "key_id")
 
-    def __init__(self, place: str, key: bytes = b"") -> None:
-        """`place`: canonical "ADDRESS:PORT"; `key`: at most 64 bytes, empty for an open room."""
-        self._hash = blake2b(place.encode() + b"\0", digest_size=TAG_BYTES, key=key)
-        self._key_id = 1 if key else 0
+    def __init__(self, place: str) -> None:
+        """`place`: canonical "ADDRESS:PORT"."""
+        self.key_id = 0  # that of an open room
+        self.move(place)
 
     def move(self, place: str) -> None:
-        """The room is at another place from now on. LocalProtocolError: its key is of the old."""
-        if self._key_id:
-            raise LocalProtocolError("the key of a room belongs to its place")
+        """The room is at another place from now on."""
         self._hash = blake2b(place.encode() + b"\0", digest_size=TAG_BYTES)
 
     def tagged(self, datagram: bytes) -> bytes:
@@ -200,10 +201,10 @@ class Codec:
         if len(body) > DATAGRAM_BYTES_MAX - HEADER_BYTES - TAG_BYTES:
             raise LocalProtocolError(f"a body of {len(body)} bytes does not fit a datagram")
         head = HEADER.pack(
-            _MAGIC,
-            _VERSION << 4 | kind,
+            MAGIC,
+            VERSION << 4 | kind,
             flags & UNDER_TAG,
-            self._key_id,
+            self.key_id,
             len(body),
             sender,
             seq & 0xFFFFFFFF,
@@ -213,19 +214,31 @@ class Codec:
         datagram += self._tag(datagram)
         return datagram if flags == flags & UNDER_TAG else as_copy(datagram, flags >> 4)
 
-    def open(self, data: bytes) -> Packet | str:
-        """(type, flags, sender, seq, wall, fields), or the reason (of REASONS) for a drop."""
+    # How a copy and a repair are made depends on what the tag covers.
+    as_copy = staticmethod(as_copy)
+    as_repair = staticmethod(as_repair)
+
+    @staticmethod
+    def same(one: bytes, other: bytes) -> bool:
+        """Whether two datagrams with right tags are the same message."""
+        return one[-TAG_BYTES:] == other[-TAG_BYTES:]
+
+    def open(self, data: bytes, now: float = 0.0, direct: bool = False) -> Packet | str:
+        """(type, flags, sender, seq, wall, fields), or the reason (of REASONS) for a drop.
+
+        `now`, and `direct` (sent to this member alone), matter in a sealed room only: see `gate`.
+        """
         end = len(data) - TAG_BYTES
         if end < HEADER_BYTES:
             return "magic" if data[:2] != b"\xf5\x45" else "short"
         magic, kind, flags, key_id, length, sender, seq, wall = HEADER.unpack_from(data)
-        if magic != _MAGIC:
+        if magic != MAGIC:
             return "magic"
         parse = PARSERS.get(kind)
         if parse is None:
-            return "version" if kind >> 4 != _VERSION else "type"
+            return "version" if kind >> 4 != VERSION else "type"
         if flags & ~KNOWN_FLAGS:
-            return "flags"
+            return "flags" if flags & 0x04 else "key"
         if length != end - HEADER_BYTES or end > DATAGRAM_BYTES_MAX - TAG_BYTES:
             return "length"
         if flags & ~UNDER_TAG:
@@ -234,8 +247,8 @@ class Codec:
             covered = data[:end]
         hasher = self._hash.copy()
         hasher.update(covered)
-        if hasher.digest() != data[end:] or key_id != self._key_id:
-            return "tag"
+        if hasher.digest() != data[end:] or key_id:
+            return "key" if key_id else "tag"
         try:
             fields = parse(data, end)
         except struct.error:  # the fixed part alone is longer than the body

@@ -61,6 +61,7 @@ class Sender:
         "held_until",
         "hi",
         "history_below",
+        "holding",
         "item",
         "lamport",
         "lo",
@@ -88,6 +89,7 @@ class Sender:
         self.began = now
         self.heard = now  # when it last said something new itself: a repair does not count
         self.lamport = 0  # the latest Lamport time of its messages, as they are sorted
+        self.holding = False  # lo < hi, as it was counted last
         self.item = 0  # what this sender adds to the digest
         self.ahead: dict[int, Message] = {}
         # Ranges of numbers that were stepped over and may come late; the newest last.

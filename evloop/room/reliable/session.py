@@ -31,8 +31,9 @@ from evloop.room.reliable.egress import Egress, Outbox, split
 from evloop.room.reliable.estimators import Delay, LossMeter, copies
 from evloop.room.reliable.first_word import FirstWord
 from evloop.room.reliable.gaps import Gaps
+from evloop.room.reliable.goodbye import Goodbye
 from evloop.room.reliable.hearing import Hearing
-from evloop.room.reliable.limits import BYE_SPACING_S, BYE_TIMES, GREETED_MEMBERS_MAX
+from evloop.room.reliable.limits import GREETED_MEMBERS_MAX
 from evloop.room.reliable.membership import Member, Membership
 from evloop.room.reliable.message_log import CONFLICT, MessageLog
 from evloop.room.reliable.nack import Holders, NackRequester
@@ -77,9 +78,9 @@ class RoomSession:
 
     repairs = True
     __slots__ = (
-        "_agreed", "_announcer", "_bulk", "_bye_due", "_byes", "_codec", "_confirm", "_confirmed",
-        "_counts", "_deadline", "_deafness", "_delay", "_first_word", "_hearing", "_left", "_loss",
-        "_now", "_outbox", "_presence", "_repairs", "_stale", "_trickle", "asker", "egress",
+        "_agreed", "_announcer", "_bulk", "_codec", "_confirm", "_confirmed", "_counts",
+        "_deadline", "_deafness", "_delay", "_first_word", "_goodbye", "_hearing", "_loss", "_now",
+        "_outbox", "_presence", "_repairs", "_stale", "_trickle", "asker", "egress",
         "message_log", "nickname", "rng", "sender_id",
     )  # fmt: skip
 
@@ -99,14 +100,14 @@ class RoomSession:
         self.rng = rng
         self._now = now
         self._counts = dict.fromkeys(_COUNTERS, 0)
-        self._codec = Codec(place, key)
+        self._codec = _codec(place, key)
         self._presence = presence = Membership(self.nickname, sender_id)
         self.message_log = message_log = MessageLog(
             self._codec, sender_id, presence, bool(key), now
         )
         self._delay = delay = Delay()
         self.egress = egress = Egress(self._codec, sender_id, self._counts, now)
-        self._outbox = outbox = Outbox()
+        self._outbox = outbox = Outbox(self._codec)
         self._loss = LossMeter()
         self._deafness = Deafness(sender_id)
         self._trickle = Trickle(rng, now, 1)
@@ -119,9 +120,7 @@ class RoomSession:
             self._trickle, self._confirm, message_log, presence, self._loss, delay, egress, rng, now
         )
         self._hearing = Hearing(message_log, self.asker, self._announcer, egress)
-        self._byes = 0  # still to be said
-        self._bye_due = NEVER
-        self._left = False
+        self._goodbye = Goodbye(egress)
         self._deadline = now
         self._stale = True  # something may be due earlier than _deadline: find it anew
         self._confirmed: int | None = None  # all members hold my messages below; None: unknown
@@ -162,10 +161,7 @@ class RoomSession:
     def leave(self, now: float, wall: int) -> None:
         """Say goodbye BYE_TIMES; after that there is nothing to do (`next_deadline` is inf)."""
         self._now = now
-        if not self._byes and not self._left:
-            self._byes = BYE_TIMES
-            self._bye_due = now
-            self._stale = True
+        self._stale |= self._goodbye.start(now)
 
     def confirm(self, now: float) -> None:
         """Ask all present members, again and again, until `unconfirmed` is 0."""
@@ -277,7 +273,7 @@ class RoomSession:
         if sender == self.sender_id:
             self._drop("own")
             self._posed(packet, data, now)
-        elif self._byes or self._left:
+        elif self._goodbye.begun:
             self._drop("left")
         elif kind == DATA:
             self._on_data(packet, data, now)
@@ -456,18 +452,19 @@ class RoomSession:
         """Do what is due at `now`; calling it early is harmless."""
         self._now = now
         self._stale = True
-        if self._byes:
+        if self._goodbye.over:
+            return
+        if self._goodbye.begun:
             self._send_copies(now)
-            self._say_bye(now)
-        elif not self._left:
+            self._goodbye.handle_timer(now)
+        else:
             for step in _TIMERS:
                 step(self, now)
 
     def _find_deadline(self) -> float:
-        if self._byes:
-            return min(self._bye_due, self._outbox.deadline())
-        if self._left:
-            return NEVER
+        if self._goodbye.begun:
+            over = self._goodbye.over  # after the last word copies are not sent any more
+            return NEVER if over else min(self._goodbye.due, self._outbox.deadline())
         due = min(
             self._announcer.deadline(),
             self._outbox.deadline(),
@@ -529,12 +526,13 @@ class RoomSession:
             self._gone(sender, member.name, "silent")
         self.message_log.handle_timer(now)
 
-    def _say_bye(self, now: float) -> None:
-        if now >= self._bye_due:
-            self.egress.say_bye(now)
-            self._byes -= 1
-            self._bye_due = now + BYE_SPACING_S
-            self._left = not self._byes
+
+def _codec(place: str, key: bytes) -> Codec:
+    if not key:
+        return Codec(place)
+    from evloop.room.reliable.sealing import SealedCodec
+
+    return SealedCodec(place, key)
 
 
 _HANDLERS: dict[int, Callable[..., bool]] = {

@@ -21,19 +21,30 @@ and nothing else. Whom a member has forgotten or refused is remembered for a whi
 is not asked for again when others list it, as long as its place would be below the oldest here. So
 what members keep may differ for a while, by what each of them heard itself; but what one lists that
 another would keep, that one takes, and so they come to keep the same.
+
+An adopted record (see `adoption`) counts in the digest and in lists, and is no record otherwise:
+`known` does not find it. It is the first to make room: of several the one that nobody has listed
+for LISTED_S, and then the one with the least sender id, which is the same order everywhere.
 """
 
 from __future__ import annotations
 
 from collections import namedtuple
+from heapq import nsmallest
 from struct import Struct
 
-from evloop.room.reliable.limits import FORGOTTEN_MAX, SENDER_KEPT_S, SENDERS_MAX, STANDING_S
+from evloop.room.reliable.limits import (
+    FORGOTTEN_MAX,
+    LISTED_S,
+    SENDER_KEPT_S,
+    SENDERS_MAX,
+    STANDING_S,
+)
 from evloop.system.timers import NEVER
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from typing import NamedTuple
 
     from evloop.room.reliable.membership import Member
@@ -57,6 +68,7 @@ except ImportError:
     from hashlib import blake2b
 _ITEM = Struct(">8sI")
 QUIET, RECENT, MEMBER, SPEAKER = range(4)
+ADOPTED = -1  # below all ranks
 FIRST_S = 0.2  # the record that makes room first is looked for so often, unless some record changes
 
 
@@ -80,15 +92,17 @@ class VersionVector:
     takes a place when I have said something, as it does with all others."""
 
     __slots__ = (
-        "_cursor", "_first", "_first_at", "_listed", "_members", "_own", "_recent", "digest",
-        "forgotten", "streams",
+        "_cursor", "_first", "_first_at", "_listed", "_own", "_recent", "adopted", "digest",
+        "forgotten", "holding", "members", "streams",
     )  # fmt: skip
 
     def __init__(self, members: Mapping[bytes, Member], own: Sender | None = None) -> None:
         self.streams: dict[bytes, Sender] = {}
         self.forgotten: dict[bytes, Forgotten] = {}  # the newest last
+        self.adopted: dict[bytes, float] = {}  # when each was listed last
         self.digest = 0
-        self._members = members
+        self.holding = 0  # how many records have messages that are held
+        self.members = members
         self._own = own
         self._recent: dict[bytes, None] = {}  # the order is that of the last change
         self._cursor = 0
@@ -98,9 +112,12 @@ class VersionVector:
         if own is not None:
             self.add(own)
 
+    def known(self, sender: bytes) -> Sender | None:
+        """The record of `sender` that began with something it said; None: there is none."""
+        return None if sender in self.adopted else self.streams.get(sender)
+
     def full(self) -> bool:
-        silent = self._own is not None and not self._own.hi
-        return len(self.streams) - silent >= SENDERS_MAX
+        return self.room() <= 0
 
     def overfull(self) -> bool:
         """Whether one record must go, because I have spoken and my own takes a place."""
@@ -108,7 +125,10 @@ class VersionVector:
 
     def first(self, now: float) -> tuple[Place, Sender]:
         """The record that makes room first, and its place."""
-        members = self._members
+        members = self.members
+        if self.adopted:
+            sender = self.adopted_first(1, now)[0]
+            return (ADOPTED, 0, sender), self.streams[sender]
         if self._first is not None and now <= self._first_at + FIRST_S:
             (level, _, sender), one = self._first
             if level == rank(members.get(sender), one.standing, one.heard, now):
@@ -127,7 +147,7 @@ class VersionVector:
         """The record that makes room for `sender`, whose newest message has Lamport time `lamport`;
         None: there is no place for it. `live`: it speaks now, this is no repair."""
         place, stream = self.first(now)
-        member = self._members.get(sender)
+        member = self.members.get(sender)
         mine = rank(member, False, now if live else -NEVER, now), lamport, sender
         if place[0] == RECENT:
             earlier = member is not None and member.since < stream.began
@@ -158,8 +178,28 @@ class VersionVector:
         self.streams[stream.sender] = stream
         self.moved(stream)
 
+    def room(self) -> int:
+        """How many more records there may be."""
+        silent = self._own is not None and not self._own.hi
+        return SENDERS_MAX + silent - len(self.streams)
+
+    def adopted_first(self, count: int, now: float, new: Iterable[bytes] = ()) -> list[bytes]:
+        """Those `count` of the adopted records, and of `new` ones, that make room first."""
+        before = now - LISTED_S
+        places = [(listed >= before, sender) for sender, listed in self.adopted.items()]
+        places += [(True, sender) for sender in new]
+        return [sender for _, sender in nsmallest(count, places)]
+
+    def adopt(self, stream: Sender, now: float) -> None:
+        """Count `stream`, of which nothing is held and nothing was heard."""
+        self.adopted[stream.sender] = now
+        self.add(stream)
+        del self._recent[stream.sender]
+
     def remove(self, stream: Sender) -> None:
         del self.streams[stream.sender]
+        self.adopted.pop(stream.sender, None)
+        self.holding -= stream.holding
         self._first = None
         self._recent.pop(stream.sender, None)
         self.digest ^= stream.item
@@ -173,17 +213,27 @@ class VersionVector:
         self.digest ^= stream.item ^ item
         self._listed += (item != 0) - (stream.item != 0)
         stream.item = item
+        self.emptied(stream)
         recent = self._recent
         recent.pop(sender, None)
         recent[sender] = None
 
-    def listing(self, count: int, first: bytes, own: bytes = b"") -> list[tuple[bytes, int, int]]:
+    def emptied(self, stream: Sender) -> None:
+        """Less of `stream` may be held: `lo` has changed."""
+        holding = stream.lo < stream.hi
+        self.holding += holding - stream.holding
+        stream.holding = holding
+
+    def listing(
+        self, count: int, first: bytes, own: bytes = b"", turns: bool = False
+    ) -> list[tuple[bytes, int, int]]:
         """At most `count` of (sender, lo, hi): sender `first` at the head, `own` always, those that
-        changed most recently up to three quarters, then the others in turn."""
+        changed most recently up to three quarters (with `turns`: to one quarter), then the others
+        in turn, adopted ones last."""
         streams = self.streams
         wanted = dict.fromkeys(one for one in (first, own) if one in streams and streams[one].hi)
-        recent = list(reversed(self._recent))
-        newest = count - count // 4
+        recent = [*reversed(self._recent), *self.adopted]
+        newest = count // 4 if turns else count - count // 4
         at = 0
         while at < len(recent) and len(wanted) < newest:
             if streams[recent[at]].hi:

@@ -218,7 +218,7 @@ def repairs_of(rng: Random, presence: Membership) -> Repairs:
     egress = Egress(codec, ME, {}, 0.0)
     delay = Delay()
     delay.value = D
-    return Repairs(rng, log, Outbox(), presence, delay, egress)
+    return Repairs(rng, log, Outbox(codec), presence, delay, egress)
 
 
 @pytest.mark.parametrize(("present", "share"), [(False, 8 / 100), (True, 2 / 100)])
@@ -409,7 +409,7 @@ def test_split_cuts_between_characters() -> None:
 
 
 def test_copies_come_on_time_and_tell_how_many_follow() -> None:
-    outbox = Outbox()
+    outbox = Outbox(Codec("239.255.7.1:5751"))
     outbox.announce(message(ANN, 4), 3, 1.0)
     outbox.announce(message(ANN, 5), 1, 1.001)
     assert outbox.repeats(4) and outbox.repeats(5)
