@@ -43,6 +43,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from evloop.app.kept import Kept
     from evloop.app.style import Style
     from evloop.directory.protocol import RoomEntry
     from evloop.room.events import Event, Said
@@ -83,6 +84,7 @@ class Chat:
         count: Callable[[Chat, Callable[[int], object]], object],
         on_doctor: Callable[[], object] = nothing,
         invitation: Callable[[Chat], tuple[list[str], bool]],
+        kept: Kept,
     ) -> None:
         self.name = entry.name
         self.place = entry.address, entry.port
@@ -95,6 +97,8 @@ class Chat:
         self.state = OPENING
         self.outcome = (0, 0)
         self.sent = 0  # datagrams with something said, counted when the room is left
+        self.kept_alone = False  # nobody but the keeper of the directory has confirmed
+        self.kept = kept
         self._asked: set[str] = set()  # lines that were asked about
         self.view = RoomView(
             loop,
@@ -107,6 +111,7 @@ class Chat:
             on_line=self._opened,
         )
         self.view.by_name = by_name
+        self.view.kept, kept.tell = kept, self.view.remark
         self._loop = loop
         self._frontend = frontend
         self._style = style
@@ -225,6 +230,18 @@ class Chat:
     def _do_history(self, arguments: list[str]) -> None:
         count = _number("history", arguments, SHOWN_LINES_DEFAULT)
         events = self.view.history(min(count, HISTORY_MESSAGES_MAX))
+
+        def fetched(datagrams: list[bytes], error: EvloopError | None) -> None:
+            if self.state == OVER:
+                return
+            if error is not None:
+                self._note(report.older_missing(str(error)))
+            self._show_history(self.view.older(datagrams, count))
+
+        if len(events) >= count or not self.kept.fetch(count, fetched):
+            self._show_history(events)
+
+    def _show_history(self, events: Sequence[Said]) -> None:
         self._note(report.note(f"the last {report.plural(len(events), 'message')}"))
         stamps = self._style.stamps
         today = day = stamps.day()
@@ -351,6 +368,8 @@ class Chat:
         self.view.leave()
         self._opened()
         self.outcome = self.room.session.confirmers()
+        here = [sender for sender, *_ in self.room.session.members(self._loop.now)[1:]]
+        self.kept_alone = self.outcome == (1, 1) and self.kept.only(here)
         self.sent = self.room.session.stats()["sent"]
         self.state = OVER
         for timer in (self._opening, self._alone, self._finish, self._settle):

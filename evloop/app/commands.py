@@ -81,11 +81,11 @@ COMMANDS = (
     Command(
         "makeroom",
         _BOTH,
-        "makeroom NAME [ADDRESS PORT] [--mode reliable|plain]",
+        "makeroom NAME [ADDRESS PORT] [--mode reliable|plain] [--keep]",
         1,
         3,
-        {"--mode": ("reliable", "plain")},
-        "make a room; without an address one is picked",
+        {"--mode": ("reliable", "plain"), "--keep": ()},
+        "make a room; without an address one is picked; --keep: the directory keeps what is said",
         "",
     ),
     Command(

@@ -110,6 +110,8 @@ class Presence:
             return
 
         def counted(value: Any, error: EvloopError | None) -> None:
+            if error is None:
+                chat.kept.told(value)
             then(protocol.read_room(_room_of(value))[1] if error is None else 0)
 
         self._link.request("enter", {"name": chat.name}, counted)
@@ -170,6 +172,7 @@ class Presence:
         self, chat: Chat, reconciler: Reconciler, value: Any, error: EvloopError | None
     ) -> None:
         if error is None:
+            chat.kept.told(value)
             room = protocol.read_room(_room_of(value))[0]
             self._do(reconciler.found((room.address, room.port)), room)
         elif isinstance(error, Refused) and error.reason == "no_such_room":

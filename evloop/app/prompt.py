@@ -8,6 +8,7 @@ caller runs one command at a time, so that results come in the order of the line
 from __future__ import annotations
 
 from evloop.app.commands import UsageError, help_lines
+from evloop.app.entries import keeps_nothing, room_object
 from evloop.app.limits import (
     LISTED_ROOMS_MAX,
     PROGRESS_ROOMS,
@@ -67,18 +68,6 @@ DEFAULT_MODE = protocol.RELIABLE
 BY_NAME = -1  # instead of how many are counted: no directory was found that could count
 
 
-def room_object(room: RoomEntry, members: int) -> dict[str, Any]:
-    """A room as the members of its JSON object."""
-    return {
-        "name": room.name,
-        "address": room.address,
-        "port": room.port,
-        "mode": room.mode,
-        "members": members,
-        "made": room.made,
-    }
-
-
 class Prompt:
     """The commands, on one link and one frontend. `nickname` is the chat name.
 
@@ -108,6 +97,7 @@ class Prompt:
         self.makes_rooms = False  # `enter` makes a room that is not there
         self.rooms: dict[str, RoomEntry] = {}  # kept by the notifications
         self.all_known = False  # the whole list is in `rooms`
+        self.entered: object = None  # what `enter` told of the room that is to be opened
         self._frontend = frontend
         self._link = link
         self._json = as_json
@@ -276,6 +266,8 @@ class Prompt:
                 self._frontend.note(f"evloop: {warning}")
         if "--mode" in options:
             params["mode"] = options["--mode"]
+        if "--keep" in options:
+            params["keep"] = True  # only then: an older directory knows no such word
         change = ("room_made", fold(params["name"]))
 
         def made(value: object, error: EvloopError | None) -> None:
@@ -284,6 +276,8 @@ class Prompt:
                 _, room, members = protocol.read_change(value)
                 self._show_room(room, members, report.room_made(room_object(room, members)))
                 self.keep_token(value)
+            elif "keep" in params and isinstance(error, Refused):
+                error = keeps_nothing(error)
             done(error)
 
         self._ask("makeroom", params, made)
@@ -408,6 +402,7 @@ class Prompt:
             room, members = protocol.read_room(_room_of(value))
             # The room keeps the name that the user typed, not the one from the network.
             room = RoomEntry(name, room.address, room.port, room.mode)
+            self.entered = value
             if len(self.rooms) < ROOMS_KNOWN_MAX:
                 self.rooms[fold(room.name)] = room
             self._open(room, members, done)

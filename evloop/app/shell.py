@@ -380,6 +380,7 @@ class Client:
             raise Refused(1, "bad_mode", f'room {entry.name} has mode "{quoted(mode)}", which this'
                           " client does not know; use a newer release")  # fmt: skip
         from evloop.app.chat import Chat
+        from evloop.app.kept import Kept
 
         def over(chat: Chat) -> None:
             self._chat_over(chat)
@@ -404,7 +405,10 @@ class Client:
             count=self._presence().count,
             invitation=self._invitation,
             on_doctor=lambda: doctor(self),
+            kept=Kept(self.link, entry.name),
         )
+        if counted > 0:
+            self.chat.kept.told(self.prompt.entered)
         self._presence().entered(self.chat)
         self.chat.start()
         self.awaiting(False)

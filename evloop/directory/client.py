@@ -46,6 +46,7 @@ from evloop.directory.limits import (
     REQUEST_S_MAX,
     SENTENCE_CHARS_MAX,
 )
+from evloop.directory.relay_frames import HISTORY_FRAME
 from evloop.directory.target import Target
 from evloop.framing import pack_frame
 from evloop.net.compat import why_not_connected
@@ -157,6 +158,7 @@ class DirectoryClient:
         self.version = 0
         # Of the directory that greeted last: 16 hex digits, empty when it tells none (0.1.0).
         self.identity = ""
+        self.on_history: Callable[[bytes], object] = nothing  # takes pieces of kept history
         self.on_ready: Callable[[], object] = nothing  # each time that it is ready
         self.failure: EvloopError | None = None  # why the last `connect` failed
         self.on_give_up: Callable[[], object] = nothing  # who waits for more than an answer
@@ -435,6 +437,9 @@ class DirectoryClient:
 
     def received(self, data: bytes) -> None:
         """One frame came from the directory. A bad one ends the connection and nothing more."""
+        if data[:2] == HISTORY_FRAME:
+            self.on_history(data)
+            return
         try:
             self._take(*protocol.parse_from_server(data))
         except RemoteProtocolError as bad:

@@ -88,6 +88,21 @@ def entered(
     return note(f"in {display(room)}{way}{company}. {escape} or /leave goes back")
 
 
+KEPT_NO_MORE = "the directory keeps no longer what is said here"
+KEPT_ALONE = "kept by the directory; nobody else is here"
+
+
+def kept(days: float) -> str:
+    """What is said here is kept for so many days; 0: for as long as there is room."""
+    span = f" for {days:g} day{'' if days == 1 else 's'}" if days else ""
+    return note(f"the directory keeps what is said here{span}")
+
+
+def older_missing(why: str) -> str:
+    """The directory did not tell all that it keeps."""
+    return note(f"the directory does not tell what was said before: {display(why)}")
+
+
 def alone(members: int, interface: str) -> str:
     """Nothing was heard, although the directory counts others."""
     return note(
@@ -317,14 +332,15 @@ def stats_lines(stats: dict[str, int], where: dict[str, str] | None = None) -> l
 
 
 def room_lines(rooms: Sequence[dict[str, object]]) -> list[str]:
-    """`getdir` for a person: name, address, port, who is in; `plain` where it is not reliable."""
+    """`getdir` for a person: name, address, port, who is in; `plain`
+    where it is not reliable, `kept` where what is said there is."""
     rows = [
         (
             display(str(room["name"])),
             display(str(room["address"])),
             str(room["port"]),
             f"{room.get('members', 0)} here",
-            "  plain" if room.get("mode") == "plain" else "",
+            "  plain" if room.get("mode") == "plain" else "  kept" if room.get("keep") else "",
         )
         for room in rooms
     ]

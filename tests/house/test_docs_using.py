@@ -20,8 +20,9 @@ from typing import Any
 import pytest
 
 from evloop.app.commands import COMMANDS
+from evloop.app.entries import room_object
 from evloop.app.options import parse_options as parse_client_options
-from evloop.app.prompt import HANDLERS, room_object
+from evloop.app.prompt import HANDLERS
 from evloop.app.view import COUNTED, EVENTS
 from evloop.base import errors
 from evloop.base.errors import CANT_CREATE, FAILED, INTERNAL, USAGE

@@ -218,10 +218,13 @@ class History:
         """The newest `count` events by (lamport, sender, seq): the same order everywhere."""
         if count <= 0:
             return []
-        order = sorted(
+        return [event for *_, event in sorted(self.rows())[-count:]]
+
+    def rows(self) -> list[tuple[int, bytes, int, Said]]:
+        """All that was shown, in no order: (lamport, sender, seq, event)."""
+        return [
             (lamport, sender, seq, event)
             for table in (self._members, self._strangers)
             for sender, held in table.items()
             for seq, (lamport, event) in held.shown.items()
-        )
-        return [event for *_, event in order[-count:]]
+        ]
