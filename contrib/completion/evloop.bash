@@ -49,12 +49,13 @@ _evloop_look() {
 _evloop_client() {
     local word=${COMP_WORDS[COMP_CWORD]} command arguments before own= server
     COMPREPLY=()
-    _evloop_look "--server --name --interface --ttl --tls-ca --tls-cert --tls-key --time --color --escape --mode --timeout -n"
+    _evloop_look "--server --name --interface --ttl --relay --tls-ca --tls-cert --tls-key --time --color --escape --mode --timeout -n"
     case $before in
         --server) :; return 0 ;;
         --name) :; return 0 ;;
         --interface) _evloop_fits $(command ls /sys/class/net 2>/dev/null); return 0 ;;
         --ttl) :; return 0 ;;
+        --relay) _evloop_fits auto always never; return 0 ;;
         --tls-ca) _evloop_files; return 0 ;;
         --tls-cert) _evloop_files; return 0 ;;
         --tls-key) _evloop_files; return 0 ;;
@@ -75,7 +76,7 @@ _evloop_client() {
     esac
     if [[ $word == -* ]]; then
         if [[ $command == say ]]; then _evloop_fits $own; return 0; fi
-        _evloop_fits $own -h --help --server --name --interface --ttl --tls --tls-ca --tls-cert --tls-key --plain --slow --wide --time --color --escape --no-history --no-announce --json --debug --version
+        _evloop_fits $own -h --help --server --name --interface --ttl --relay --tls --tls-ca --tls-cert --tls-key --plain --slow --wide --time --color --escape --no-history --no-announce --json --debug --version
     elif [[ -z $command ]]; then
         _evloop_fits directories getdir makeroom deleteroom chat say tail doctor help
     elif ((arguments == 0)); then

@@ -8,7 +8,7 @@ function __evloop_words --description 'The words before the cursor that are no o
         if test $wants = yes
             set wants no
         else if string match -q -- '-*' $one
-            contains -- $one --server --name --interface --ttl --tls-ca --tls-cert --tls-key --time --color --escape --mode --mode --mode --timeout -n --mode; and set wants yes
+            contains -- $one --server --name --interface --ttl --relay --tls-ca --tls-cert --tls-key --time --color --escape --mode --mode --mode --timeout -n --mode; and set wants yes
         else
             echo $one
         end
@@ -41,6 +41,7 @@ complete -c evloop -n 'not __evloop_at say' -l server -x -d 'the directory; more
 complete -c evloop -n 'not __evloop_at say' -l name -x -d 'your chat name (default: the last one given, else $USER)'
 complete -c evloop -n 'not __evloop_at say' -l interface -x -a '(command ls /sys/class/net 2>/dev/null)' -d 'the network interface for multicast'
 complete -c evloop -n 'not __evloop_at say' -l ttl -x -d 'how far multicast may go (default 1: this link)'
+complete -c evloop -n 'not __evloop_at say' -l relay -x -a 'auto always never' -d 'whether the directory carries the room where multicast does not (default auto)'
 complete -c evloop -n 'not __evloop_at say' -l tls -d 'speak TLS with the directory; trust it on first use'
 complete -c evloop -n 'not __evloop_at say' -l tls-ca -r -F -d 'trust only directories that this authority signed (PEM)'
 complete -c evloop -n 'not __evloop_at say' -l tls-cert -r -F -d 'show this certificate to a directory that asks (PEM)'
@@ -62,7 +63,7 @@ complete -c evloop -n '__evloop_at' -a makeroom -d 'make a room; without an addr
 complete -c evloop -n '__evloop_at makeroom' -l mode -x -a 'reliable plain'
 complete -c evloop -n '__evloop_at' -a deleteroom -d 'remove a room; --yes: even if others are in it'
 complete -c evloop -n '__evloop_at deleteroom' -l yes
-complete -c evloop -n '__evloop_at' -a chat -d 'talk in a room; ADDRESS:PORT needs no directory'
+complete -c evloop -n '__evloop_at' -a chat -d 'talk in rooms; ADDRESS:PORT needs no directory'
 complete -c evloop -n '__evloop_at chat' -l mode -x -a 'reliable plain'
 complete -c evloop -n '__evloop_at' -a say -d 'send lines; wait until they are confirmed'
 complete -c evloop -n '__evloop_at say' -l mode -x -a 'reliable plain'

@@ -1,4 +1,4 @@
-"""Chat mode: one room on the frontend of the client.
+"""Chat mode: one room on the frontend of the client, or on its pane where there are several.
 
     state      line                   /leave, eof on a terminal   end of a pipe   all confirmed
     opening    -> talking, and as it  -> over                     -> finishing    -
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from evloop.room.events import Event, Said
     from evloop.room.live import LiveRoom
     from evloop.system.loop import Loop
-    from evloop.terminal.frontend import Frontend
+    from evloop.terminal.frontend import RoomFrontend
 
 OPENING, TALKING, FINISHING, OVER = range(4)
 
@@ -65,13 +65,14 @@ class Chat:
     `on_over(chat)` is called once when the room is left, `on_renamed(name)` keeps a new name,
     `count(chat, then)` asks the directory how many are here: `then(number)`, 0 where it does not
     tell; `invitation(chat)` is what others type to come here, and whether only this machine can.
+    Commands that are not about this room alone go to `on_command(word, arguments, options)`.
     `outcome` is in the end how many members have confirmed what was said, and how many were asked.
     """
 
     def __init__(
         self,
         loop: Loop,
-        frontend: Frontend,
+        frontend: RoomFrontend,
         room: LiveRoom,
         entry: RoomEntry,
         style: Style,
@@ -83,6 +84,7 @@ class Chat:
         on_renamed: Callable[[str], object],
         count: Callable[[Chat, Callable[[int], object]], object],
         on_doctor: Callable[[], object] = nothing,
+        on_command: Callable[[str, list[str], dict[str, str]], object] = nothing,
         invitation: Callable[[Chat], tuple[list[str], bool]],
         kept: Kept,
     ) -> None:
@@ -120,6 +122,7 @@ class Chat:
         self._on_renamed = on_renamed
         self._count = count
         self._on_doctor = on_doctor
+        self._on_command = on_command
         self._invitation = invitation
         self._live = frontend.is_terminal and not style.as_json
         self._held = False
@@ -184,11 +187,17 @@ class Chat:
         parsed = parse_line("chat", line)
         if parsed is None:
             raise UsageError("a lone / is no command; // sends it")
-        command, arguments, _ = parsed
-        COMMANDS[command.word](self, arguments)
+        command, arguments, options = parsed
+        if command.word in COMMANDS:
+            COMMANDS[command.word](self, arguments)
+        else:
+            self._on_command(command.word, arguments, options)
 
     def _do_leave(self, arguments: list[str]) -> None:
-        self.finish()
+        if arguments:
+            self._on_command("leave", arguments, {})
+        else:
+            self.finish()
 
     def _do_quit(self, arguments: list[str]) -> None:
         self._on_quit()
@@ -374,7 +383,7 @@ class Chat:
         self.state = OVER
         for timer in (self._opening, self._alone, self._finish, self._settle):
             timer.cancel()
-        self.view.remark(report.note(f"left {display(self.name)}"))
+        self.view.note(report.note(f"left {display(self.name)}"), "left")
         self.room.on_pump = nothing
         self.room.leave()
         self._on_over(self)
@@ -423,7 +432,7 @@ class Chat:
         def counted(members: int) -> None:
             if members > 1 and self.state != OVER:
                 by = self.room.transport.describe()
-                self.view.note(report.alone(members, by), "")
+                self.view.note(report.alone(members, by, self._style.alone_hint), "")
                 if not self.plain:  # where silence is no sign
                     self.room.rejoin()
 

@@ -11,6 +11,7 @@ to type instead. At the prompt every word may have a `/` before it.
 
 from __future__ import annotations
 
+from evloop.app.limits import CHAT_ROOMS_MAX
 from evloop.base.errors import USAGE, EvloopError
 from evloop.base.names import quoted
 
@@ -26,7 +27,7 @@ class Command:
     words are text; None: the rest of a chat line is one text argument);
     `options`: {"--mode": ("reliable", "plain")}, None instead of the choices: any text, (): no
     value, MAYBE_NUMBER: perhaps a number; `completes`: what Tab offers for the first argument
-    ("rooms", "names", "commands", "").
+    ("rooms", "own rooms", "names", "commands", "").
     """
 
     # No named tuple: to make the class of one takes 0.1 ms, and each start would wait for it.
@@ -101,11 +102,11 @@ COMMANDS = (
     Command(
         "chat",
         _BOTH,
-        "chat NAME | ADDRESS:PORT",
-        1,
-        1,
+        "chat ROOM | ADDRESS:PORT ...",
+        0,
+        CHAT_ROOMS_MAX,
         {"--mode": ("reliable", "plain")},
-        "talk in a room; ADDRESS:PORT needs no directory",
+        "talk in rooms; ADDRESS:PORT needs no directory",
         "rooms",
     ),
     Command("invite", _PROMPT, "invite", 0, 0, {}, "what others type to come here", ""),
@@ -143,7 +144,24 @@ COMMANDS = (
         "help", _BOTH, "help [COMMAND]", 0, 1, {}, "list the commands, or explain one", "commands"
     ),
     Command("quit", _PROMPT, "quit", 0, 0, {}, "leave evloop", ""),
-    Command("leave", _CHAT, "/leave", 0, 0, {}, "go back to the prompt (as Ctrl-] does)", ""),
+    Command(
+        "leave", _CHAT, "/leave [N | ROOM]", 0, 1, {}, "leave this room, or another", "own rooms"
+    ),
+    Command(
+        "join",
+        _CHAT,
+        "/join ROOM | ADDRESS:PORT",
+        1,
+        1,
+        {"--mode": ("reliable", "plain")},
+        "enter one more room",
+        "rooms",
+    ),
+    Command(
+        "switch", _CHAT, "/switch [N | ROOM]", 0, 1, {}, "go to another of your rooms", "own rooms"
+    ),
+    Command("rooms", _CHAT, "/rooms", 0, 0, {}, "list your rooms, and what waits there", ""),
+    Command("mute", _CHAT, "/mute", 0, 0, {}, "only count what is said here; again: show it", ""),
     Command("who", _CHAT, "/who", 0, 0, {}, "who is here, and when each was last heard", ""),
     Command("name", _CHAT, "/name NEW", 1, 1, {}, "change your chat name", ""),
     Command("me", _CHAT, "/me TEXT", 1, None, {}, "say what you do: * Mel waves", ""),
@@ -168,7 +186,28 @@ COMMANDS = (
     Command(
         "help", _CHAT, "/help [COMMAND]", 0, 1, {}, "list the commands, or explain one", "commands"
     ),
-    Command("quit", _CHAT, "/quit", 0, 0, {}, "leave the room and evloop", ""),
+    Command("getdir", _CHAT, "/getdir", 0, 0, {}, "list the rooms of the directory", ""),
+    Command(
+        "makeroom",
+        _CHAT,
+        "/makeroom NAME [ADDRESS PORT] [--mode reliable|plain]",
+        1,
+        3,
+        {"--mode": ("reliable", "plain")},
+        "make a room; /join enters it",
+        "",
+    ),
+    Command(
+        "deleteroom",
+        _CHAT,
+        "/deleteroom NAME [--yes]",
+        1,
+        1,
+        {"--yes": ()},
+        "remove a room; --yes: even if others are in it",
+        "rooms",
+    ),
+    Command("quit", _CHAT, "/quit", 0, 0, {}, "leave all rooms and evloop", ""),
 )
 
 _TABLES = {
@@ -181,7 +220,15 @@ _TABLES = {
 ALIASES = {
     "prompt": {"join": "chat", "list": "getdir", "nick": "name", "exit": "quit", "q": "quit"},
     "shell": {"join": "chat", "list": "getdir"},
-    "chat": {"part": "leave", "nick": "name", "names": "who", "exit": "quit", "q": "quit"},
+    "chat": {
+        "part": "leave",
+        "nick": "name",
+        "names": "who",
+        "list": "getdir",
+        "chat": "join",
+        "exit": "quit",
+        "q": "quit",
+    },
 }
 
 _NOT_PRIVATE = "rooms have no private messages: everybody in a room reads what is said there"
@@ -189,15 +236,15 @@ _NO_TOPIC = "rooms have no topic; a room is known by its name"
 _NO_AWAY = "nobody is marked as away; /who in a room tells when each was last heard"
 _IN_A_ROOM = "you are in no room; chat NAME enters one, and /{} works there"
 _AT_THE_PROMPT = "/{} works at the main prompt: /leave goes back there"
-_ROOMS_ELSEWHERE = (
-    "one room at a time: /leave goes back to the main prompt, chat NAME enters another"
-)
 _OF_THE_PROMPT = "{} is a command of the main prompt, which comes when no command is given"
 _NOTHING_TO_DO = {"msg": _NOT_PRIVATE, "query": _NOT_PRIVATE, "topic": _NO_TOPIC, "away": _NO_AWAY}
 ELSEWHERE = {
     "prompt": {
         **_NOTHING_TO_DO,
-        **dict.fromkeys(("leave", "part", "who", "names", "me", "history", "stats"), _IN_A_ROOM),
+        **dict.fromkeys(
+            ("leave", "part", "switch", "rooms", "mute", "who", "names", "me", "history", "stats"),
+            _IN_A_ROOM,
+        ),
         **dict.fromkeys(("say", "tail"), "{} is a command for scripts; chat NAME enters a room"),
     },
     "shell": {
@@ -206,10 +253,7 @@ ELSEWHERE = {
     },
     "chat": {
         **_NOTHING_TO_DO,
-        **dict.fromkeys(("join", "chat"), _ROOMS_ELSEWHERE),
-        **dict.fromkeys(
-            ("list", "getdir", "makeroom", "deleteroom", "connect", "bye"), _AT_THE_PROMPT
-        ),
+        **dict.fromkeys(("connect", "bye"), _AT_THE_PROMPT),
     },
 }
 _WHERE = {
@@ -223,10 +267,15 @@ _MISTAKEN = {
     "exit": "/quit leaves evloop",
     "help": "/help lists the commands",
     "leave": "/leave goes back",
-    "getdir": "/leave goes back to where getdir works",
+    "getdir": "/getdir lists the rooms",
     "connect": "/leave goes back to where connect works",
 }
-_MISTAKEN_WITH_A_NAME = ("chat", "makeroom", "deleteroom")
+_MISTAKEN_WITH_A_NAME = {
+    "chat": "/join {} enters it",
+    "join": "/join {} enters it",
+    "makeroom": "/makeroom {} makes it",
+    "deleteroom": "/deleteroom {} removes it",
+}
 
 
 class UsageError(EvloopError):
@@ -294,7 +343,7 @@ def mistaken(line: str) -> str | None:
     if len(words) == 1:
         return _MISTAKEN.get(word)
     if len(words) == 2 and word in _MISTAKEN_WITH_A_NAME:
-        return f"/leave goes back to where {word} works"
+        return _MISTAKEN_WITH_A_NAME[word].format(quoted(words[1]))
     return None
 
 
@@ -326,6 +375,11 @@ def split_words(line: str) -> list[str]:
 
 def _usage(command: Command, why: str) -> UsageError:
     return UsageError(f"{command.word}: {why}; usage: {command.usage}")
+
+
+def too_few(word: str, door: str) -> UsageError:
+    """The command `word` lacks an argument, which its row takes as optional."""
+    return _usage(_TABLES[door][word], "too few arguments")
 
 
 def parse_arguments(command: Command, words: Iterable[str]) -> tuple[list[str], dict[str, str]]:

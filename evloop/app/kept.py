@@ -7,7 +7,7 @@
     none                  where there was one, the user is told that nothing is kept any more
 
 `fetch` asks for messages beyond what this client holds, page by page: the frames of a page come
-before its answer. One fetch at a time; what comes unasked is dropped.
+before its answer. One fetch at a time, whichever room it is for; what comes unasked is dropped.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Kept:
         self._datagrams: list[bytes] = []  # that were fetched, the newest page first
         self._page: list[bytes] = []  # of the answer that is awaited
         self._wanted = 0
-        self._then: Fetched | None = None
+        self._then: Fetched = nothing
 
     def is_keeper(self, sender: bytes) -> bool:
         """Whether that member is a keeper: no company."""
@@ -85,7 +85,8 @@ class Kept:
     def fetch(self, count: int, then: Fetched) -> bool:
         """Ask for the newest `count` messages: then(datagrams, None), or what came before an error.
         False: nothing is kept, or nobody can be asked now."""
-        if not self.sentence or self._link.state != READY or self._then is not None:
+        busy = self._link.on_history is not nothing  # for this room, or for another one
+        if not self.sentence or self._link.state != READY or busy:
             return False
         self._datagrams, self._page = [], []
         self._wanted, self._then = min(count, KEPT_MESSAGES_MAX), then
@@ -115,8 +116,7 @@ class Kept:
                 return
             except EvloopError as lost:
                 error = lost
-        then, self._then = self._then, None
+        then, self._then = self._then, nothing
         datagrams, self._datagrams = self._datagrams, []
         self._link.on_history = nothing
-        assert then is not None, "it was asked for"
         then(datagrams, error)

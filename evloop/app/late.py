@@ -42,6 +42,9 @@ def _rooms() -> Iterator[None]:
     import evloop.app.chat
 
     yield
+    import evloop.app.room_commands
+
+    yield
     import evloop.net.compat
 
     yield
@@ -64,6 +67,12 @@ def _rooms() -> Iterator[None]:
 
     yield
     import evloop.app.network
+
+    yield
+    import evloop.room.relay
+
+    yield
+    import evloop.app.carrying
 
     yield
     import evloop.room.live

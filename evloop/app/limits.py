@@ -74,3 +74,13 @@ SAY_TIMEOUT_S_MAX = 86_400.0  # of `say --timeout`
 
 assert PASSING_S > CONFIRM_S + CONFIRM_SETTLE_S
 assert OPENING_S < CATCH_UP_S < WAIT_TOLD_S < HELD_S < HISTORY_WAIT_S
+
+# -- several rooms -------------------------------------------------------------------------------
+
+CHAT_ROOMS_MAX = 16  # that one client is in: numbers that a person still keeps apart
+BACKGROUND_BURST = 3.0  # lines of a room in the background that are shown at once ...
+BACKGROUND_PER_S = 0.1  # ... and so many more: beyond it they are kept
+BACKGROUND_KEPT_MAX = 20  # lines kept until their room comes to the front; older ones are counted
+BACKGROUND_TOLD_S = 2.0  # after the first kept line their number is told ...
+BACKGROUND_AGAIN_S = 60.0  # ... and at most so often
+ROOM_KEYS_MAX = 9  # rooms that have a key, Alt-1 to Alt-9

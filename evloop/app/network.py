@@ -44,6 +44,8 @@ class Network:
 
     def move(self, room: LiveRoom, group: str, port: int) -> None:
         """Give `room` sockets at another place; SetupError: all is as before."""
+        if room.attachment is None:
+            return  # it has none: the directory carries it wherever it is
         choose = self._chooser(group)
         room.transport.move(group, port, choose)
         room.attachment = self._attachment(choose)

@@ -27,7 +27,7 @@ ESCAPE = "^]"  # what telnet taught; bound by no terminal
 # What the parser below returns for no arguments, so that the prompt does not wait for it (6 ms).
 DEFAULTS: dict[str, Any] = {
     **dict.fromkeys(
-        ("server", "name", "interface", "ttl", "time", "tls_ca", "tls_cert", "tls_key")
+        ("server", "name", "interface", "ttl", "relay", "time", "tls_ca", "tls_cert", "tls_key")
     ),
     **dict.fromkeys(
         ("tls", "plain", "slow", "wide", "no_history", "no_announce", "json", "debug"), False
@@ -53,6 +53,13 @@ def parse_ttl(text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) <= 3) or int(text) > TTL_MAX:
         raise UsageError(f'a TTL is a number from 0 to {TTL_MAX}, not "{quoted(text)}"')
     return int(text)
+
+
+def parse_relay(text: str) -> str:
+    """Whether the directory carries rooms: auto, always or never."""
+    if text not in ("auto", "always", "never"):
+        raise UsageError(f'--relay takes auto, always or never, not "{quoted(text)}"')
+    return text
 
 
 def is_on(text: str) -> bool:
@@ -103,6 +110,11 @@ def make_parser(program: str) -> ArgumentParser:
     add("--name", metavar="NAME", help="your chat name (default: the last one given, else $USER)")
     add("--interface", metavar="NAME|ADDRESS", help="the network interface for multicast")
     add("--ttl", metavar="N", help="how far multicast may go (default 1: this link)")
+    add(
+        "--relay",
+        choices=("auto", "always", "never"),
+        help="whether the directory carries the room where multicast does not (default auto)",
+    )
     add("--tls", action="store_true", help="speak TLS with the directory; trust it on first use")
     add("--tls-ca", metavar="FILE", help="trust only directories that this authority signed (PEM)")
     add("--tls-cert", metavar="FILE", help="show this certificate to a directory that asks (PEM)")
@@ -170,6 +182,7 @@ def parse_options(
     options.name = check_nickname(name) if name else default_name(environ, options.no_history)
     options.interface = options.interface or environ.get("EVLOOP_INTERFACE") or None
     options.ttl = parse_ttl(options.ttl or environ.get("EVLOOP_TTL") or "1")
+    options.relay = parse_relay(options.relay or environ.get("EVLOOP_RELAY") or "auto")
     options.plain = options.plain or is_on(environ.get("EVLOOP_PLAIN", ""))
     options.wide = options.wide or is_on(environ.get("EVLOOP_WIDE", ""))
     # All commands but `chat` print something and end: there is no line to edit.

@@ -1,9 +1,9 @@
-"""What directory and client tell each other about the room that the user is in.
+"""What directory and client tell each other about the rooms that the user is in.
 
 The directory counts the members of a room by their connections. So it must be told when a room is
 left, and again after each reconnect; the room may have moved or gone by then: `reconcile` decides
-what follows from that, and this module does it. News of other rooms become remarks, on a budget,
-because anybody may make and delete rooms.
+what follows from that, for each room, and this module does it. News of other rooms become remarks,
+on a budget, because anybody may make and delete rooms.
 """
 
 from __future__ import annotations
@@ -34,8 +34,23 @@ if TYPE_CHECKING:
 NO_DIRECTORY = "-"  # the identity of none: each that comes is another one
 
 
+class Listed:
+    """A room that the user is in and the directory lists: `chat`, and what decides about it."""
+
+    __slots__ = ("_presence", "chat", "reconciler", "remake")
+
+    def __init__(self, presence: Presence, chat: Chat, reconciler: Reconciler, loop: Loop) -> None:
+        self.chat = chat
+        self.reconciler = reconciler
+        self.remake = loop.call_at(NEVER, self._on_remake)
+        self._presence = presence
+
+    def _on_remake(self) -> None:
+        self._presence.remake(self)
+
+
 class Presence:
-    """`chat` is the room that the user is in, None at the prompt; `tell(text)` says a remark.
+    """The rooms that the user is in; `tell(text)` says a remark.
 
     `move(chat, address, port)` opens the room's sockets at another place; SetupError. `made(value)`
     is told of a room that was made again for the user, as the result of makeroom says it.
@@ -43,16 +58,14 @@ class Presence:
 
     __slots__ = (
         "_link",
+        "_listed",
         "_loop",
         "_made",
         "_move",
-        "_reconciler",
-        "_remake",
         "_remarks",
         "_rng",
         "_tell",
         "_timer",
-        "chat",
     )
 
     def __init__(
@@ -65,41 +78,40 @@ class Presence:
         move: Callable[[Chat, str, int], object],
         made: Callable[[object], object],
     ) -> None:
-        self.chat: Chat | None = None
         self._loop = loop
         self._link = link
         self._tell = tell
         self._rng = rng
         self._move = move
         self._made = made
-        self._reconciler: Reconciler | None = None  # of `chat`, where the directory lists it
+        self._listed: dict[Chat, Listed] = {}  # where the directory lists the room
         self._remarks: Remarks | None = None  # with the first change: the first prompt has none
         self._timer = loop.call_at(NEVER, self._on_timer)
-        self._remake = loop.call_at(NEVER, self._on_remake)
 
     def entered(self, chat: Chat) -> None:
         """The user is in the room of `chat` now."""
-        self.chat = chat
         away = self._link.state != READY
         if chat.listed:
             identity = NO_DIRECTORY if chat.by_name else self._link.identity
-            self._reconciler = Reconciler(chat.place, identity, away=away)
+            reconciler = Reconciler(chat.place, identity, away=away)
+            self._listed[chat] = Listed(self, chat, reconciler, self._loop)
 
     def ready(self) -> None:
-        """The directory is connected, perhaps again, perhaps another: be counted in the room."""
-        if self._reconciler is not None:
-            self._do(self._reconciler.connected(self._link.identity))
+        """The directory is connected, perhaps again, perhaps another: be counted in the rooms."""
+        for listed in list(self._listed.values()):
+            self._do(listed, listed.reconciler.connected(self._link.identity))
 
     def lost(self) -> None:
         """The directory is away."""
-        if self._reconciler is not None:
-            self._reconciler.lost()
-            self._remake.move(NEVER)
+        for listed in self._listed.values():
+            listed.reconciler.lost()
+            listed.remake.move(NEVER)
 
     def left(self, chat: Chat) -> None:
         """The user has left: be counted no longer. A directory that is away has forgotten us."""
-        self.chat = self._reconciler = None
-        self._remake.move(NEVER)
+        listed = self._listed.pop(chat, None)
+        if listed is not None:
+            listed.remake.cancel()
         if chat.listed and self._link.state == READY:
             self._link.request("leave", {"name": chat.name}, _ignore)
 
@@ -118,13 +130,14 @@ class Presence:
 
     def changed(self, method: str, room: RoomEntry) -> None:
         """Somebody has made or deleted a room: `method` is "room_made" or "room_deleted"."""
-        chat, reconciler = self.chat, self._reconciler
-        if chat is not None and reconciler is not None and fold(chat.name) == fold(room.name):
-            if method == "room_deleted":
-                self._do(reconciler.deleted())
-            else:
-                self._do(reconciler.made_by_other((room.address, room.port)), room)
-            return
+        for listed in self._listed.values():
+            if fold(listed.chat.name) == fold(room.name):
+                reconciler = listed.reconciler
+                if method == "room_deleted":
+                    self._do(listed, reconciler.deleted())
+                else:
+                    self._do(listed, reconciler.made_by_other((room.address, room.port)), room)
+                return
         if self._remarks is None:
             from evloop.app.remarks import Remarks
 
@@ -134,22 +147,21 @@ class Presence:
         self._remarks.remark("rooms", report.note(words(entry)), self._loop.now)
         self._timer.move(self._remarks.next_deadline())
 
-    # -- the room that one is in, after a change ---------------------------------------------------
+    # -- a room that one is in, after a change -----------------------------------------------------
 
-    def _do(self, what: int, room: RoomEntry | None = None) -> None:
+    def _do(self, listed: Listed, what: int, room: RoomEntry | None = None) -> None:
         """Do what the reconciler says; `room`: what the directory says of the room."""
-        chat, reconciler = self.chat, self._reconciler
-        assert chat is not None and reconciler is not None
-        self._remake.move(reconciler.due)
+        chat, reconciler = listed.chat, listed.reconciler
+        listed.remake.move(reconciler.due)
         if what == reconcile.ENTER:
-            self._link.request("enter", {"name": chat.name}, self._answer_to(chat, self._entered))
+            self._link.request("enter", {"name": chat.name}, self._answer_to(listed, self._entered))
         elif what == reconcile.MAKE:
             address, port = reconciler.place
             params = {"name": chat.name, "address": address, "port": port, "mode": chat.mode}
-            self._link.request("makeroom", params, self._answer_to(chat, self._remade))
+            self._link.request("makeroom", params, self._answer_to(listed, self._remade))
         elif what == reconcile.MOVE:
             assert room is not None
-            self._follow(chat, room)
+            self._follow(listed, room)
         elif what == reconcile.TELL:
             assert room is not None
             chat.view.told(report.room_moved(chat.name, room.address, room.port))
@@ -158,48 +170,45 @@ class Presence:
         elif what == reconcile.UNKNOWN:
             chat.view.told(report.room_unknown(chat.name))
 
-    def _answer_to(self, chat: Chat, take: Callable[..., object]) -> Callable[..., object]:
-        """What takes an answer about the room of `chat`, which may have been left since."""
-        reconciler = self._reconciler
+    def _answer_to(self, listed: Listed, take: Callable[..., object]) -> Callable[..., object]:
+        """What takes an answer about a room, which may have been left since."""
 
         def answered(value: Any, error: EvloopError | None) -> None:
-            if self.chat is chat and self._reconciler is reconciler:
-                take(chat, reconciler, value, error)
+            if self._listed.get(listed.chat) is listed:
+                take(listed, value, error)
 
         return answered
 
-    def _entered(
-        self, chat: Chat, reconciler: Reconciler, value: Any, error: EvloopError | None
-    ) -> None:
+    def _entered(self, listed: Listed, value: Any, error: EvloopError | None) -> None:
         if error is None:
-            chat.kept.told(value)
+            listed.chat.kept.told(value)
             room = protocol.read_room(_room_of(value))[0]
-            self._do(reconciler.found((room.address, room.port)), room)
+            self._do(listed, listed.reconciler.found((room.address, room.port)), room)
         elif isinstance(error, Refused) and error.reason == "no_such_room":
-            self._do(reconciler.missing(self._loop.now, self._rng()))
+            self._do(listed, listed.reconciler.missing(self._loop.now, self._rng()))
 
-    def _remade(
-        self, chat: Chat, reconciler: Reconciler, value: Any, error: EvloopError | None
-    ) -> None:
+    def _remade(self, listed: Listed, value: Any, error: EvloopError | None) -> None:
+        chat, reconciler = listed.chat, listed.reconciler
         if error is None:
             self._made(value)
             chat.view.told(report.made_again(chat.name, *chat.place))
-            self._do(reconciler.made())
+            self._do(listed, reconciler.made())
         elif isinstance(error, Refused) and error.reason == "room_exists":
-            self._do(reconciler.made())
+            self._do(listed, reconciler.made())
         elif isinstance(error, Refused):
             wait = (error.data or {}).get("retry_after", 0.0)
             wait = float(wait) if isinstance(wait, (int, float)) else 0.0
             if reconciler.refused(self._loop.now, min(wait, REMAKE_AGAIN_S_MAX)):
                 chat.view.told(report.not_made_again(chat.name, error.sentence))
-            self._remake.move(reconciler.due)
+            listed.remake.move(reconciler.due)
 
-    def _on_remake(self) -> None:
-        if self._reconciler is not None:
-            self._do(self._reconciler.handle_timer(self._loop.now))
+    def remake(self, listed: Listed) -> None:
+        """The time has come for what the reconciler of `listed` has put off."""
+        self._do(listed, listed.reconciler.handle_timer(self._loop.now))
 
-    def _follow(self, chat: Chat, room: RoomEntry) -> None:
+    def _follow(self, listed: Listed, room: RoomEntry) -> None:
         """The room is elsewhere: go on with the talk there, or say how to follow."""
+        chat = listed.chat
         told = report.room_moved(chat.name, room.address, room.port)
         try:
             # From the network: judged before it is used.
@@ -211,8 +220,7 @@ class Presence:
         except (Refused, SetupError) as error:
             chat.view.told(told, report.note(error.sentence))
             return
-        assert self._reconciler is not None
-        self._reconciler.place = place
+        listed.reconciler.place = place
         chat.view.told(report.talk_moves(chat.name, place_of(*place)))
 
     def _on_timer(self) -> None:

@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from evloop.app.reach import Reach
     from evloop.directory.client import DirectoryClient
     from evloop.directory.trust import Trust
-    from evloop.terminal.frontend import Frontend
+    from evloop.terminal.frontend import Answering
 
     Done = Callable[[EvloopError | None], object]
     Options = dict[str, str]
@@ -78,7 +78,7 @@ class Prompt:
 
     def __init__(
         self,
-        frontend: Frontend,
+        frontend: Answering,
         link: DirectoryClient,
         *,
         nickname: str,
@@ -98,7 +98,7 @@ class Prompt:
         self.rooms: dict[str, RoomEntry] = {}  # kept by the notifications
         self.all_known = False  # the whole list is in `rooms`
         self.entered: object = None  # what `enter` told of the room that is to be opened
-        self._frontend = frontend
+        self.frontend = frontend
         self._link = link
         self._json = as_json
         self._trust = trust
@@ -121,20 +121,20 @@ class Prompt:
 
     def _show_room(self, room: RoomEntry, members: int, text: str) -> None:
         if self._json:
-            self._frontend.show(report.json_line("room", **room_object(room, members)))
+            self.frontend.show(report.json_line("room", **room_object(room, members)))
         else:
-            self._frontend.show(text)
+            self.frontend.show(text)
 
     # -- the connection ----------------------------------------------------------------------
 
     def _connect(self, arguments: list[str], options: Options, done: Done) -> None:
         def known(rooms: int, error: EvloopError | None) -> None:
             if error is None:
-                self._frontend.note(self.reach.greeting(rooms))
+                self.frontend.note(self.reach.greeting(rooms))
             done(error)
 
         def connected(error: EvloopError | None) -> None:
-            if error is None and self._frontend.is_terminal:
+            if error is None and self.frontend.is_terminal:
                 self.await_rooms(known)  # so that Tab knows them when the next line is typed
             else:
                 done(advised(error))
@@ -180,11 +180,11 @@ class Prompt:
             if len(found) >= LISTED_ROOMS_MAX:
                 raise RemoteProtocolError("its list of rooms does not end")
             if len(found) >= PROGRESS_ROOMS:
-                self._frontend.progress(f"{len(found)} rooms read ...")
+                self.frontend.progress(f"{len(found)} rooms read ...")
             return True
 
         def over(error: EvloopError | None) -> None:
-            self._frontend.progress("")
+            self.frontend.progress("")
             done(found, error)
 
         self._pages(page, over)
@@ -244,12 +244,12 @@ class Prompt:
                 objects = [room_object(room, members) for room, members in rooms]
                 if self._json:
                     for one in objects:
-                        self._frontend.show(report.json_line("room", **one))
+                        self.frontend.show(report.json_line("room", **one))
                 else:
                     for line in report.room_lines(objects):
-                        self._frontend.show(line)
+                        self.frontend.show(line)
                     if not objects:
-                        self._frontend.note("no rooms yet; makeroom NAME makes one")
+                        self.frontend.note("no rooms yet; makeroom NAME makes one")
             done(error)
 
         self.list_rooms(listed)
@@ -263,7 +263,7 @@ class Prompt:
             params["port"] = check_port(_port(arguments[2]))
             warning = address_warning(params["address"])
             if warning is not None:
-                self._frontend.note(f"evloop: {warning}")
+                self.frontend.note(f"evloop: {warning}")
         if "--mode" in options:
             params["mode"] = options["--mode"]
         if "--keep" in options:
@@ -297,11 +297,11 @@ class Prompt:
             note = (
                 f"evloop: {error.sentence}\nwhoever deletes room {name} needs this token: {token}"
             )
-            self._frontend.note(note)
+            self.frontend.note(note)
 
     def _deleteroom(self, arguments: list[str], options: Options, done: Done) -> None:
         name = asked_room_name(arguments[0])
-        if "--yes" in options or not self._frontend.is_terminal or self._doubted == fold(name):
+        if "--yes" in options or not self.frontend.is_terminal or self._doubted == fold(name):
             self._delete(name, done)
             return
 
@@ -334,7 +334,7 @@ class Prompt:
         try:
             tokens = self._trust().tokens(self._link.endpoint, name)
         except SetupError as error:  # anyone may delete, perhaps
-            self._frontend.note(f"evloop: {error.sentence}")
+            self.frontend.note(f"evloop: {error.sentence}")
             tokens = []
 
         def ask() -> None:
@@ -387,11 +387,11 @@ class Prompt:
         name = asked_room_name(name)
         known = self.rooms.get(fold(name))
         if known is not None and self._link.state not in (IDLE, READY):
-            self._frontend.note(f"evloop: going by what {self._link.endpoint} said of it last")
+            self.frontend.note(f"evloop: going by what {self._link.endpoint} said of it last")
             self._open(known, 1, done)
             return
 
-        if self._link.state == IDLE and self.reach.alone and self._frontend.is_terminal:
+        if self._link.state == IDLE and self.reach.alone and self.frontend.is_terminal:
             self._open_room(self.reach.room_by_name(name), BY_NAME, done)
             return
 
@@ -483,9 +483,9 @@ class Prompt:
             self.nickname = check_nickname(arguments[0])
             self._on_renamed(self.nickname)
         elif self._json:
-            self._frontend.show(report.json_line("name", name=self.nickname))
+            self.frontend.show(report.json_line("name", name=self.nickname))
         else:
-            self._frontend.show(self.nickname)
+            self.frontend.show(self.nickname)
         done(None)
 
     def _doctor(self, arguments: list[str], options: Options, done: Done) -> None:
@@ -493,7 +493,7 @@ class Prompt:
 
     def _help(self, arguments: list[str], options: Options, done: Done) -> None:
         for line in help_lines("prompt", *arguments):
-            self._frontend.show(line)
+            self.frontend.show(line)
         done(None)
 
     def _quit(self, arguments: list[str], options: Options, done: Done) -> None:

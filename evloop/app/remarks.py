@@ -33,8 +33,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+PRESENCE = ("joined", "left", "renamed")  # kinds of remarks about who came, went, and is called how
+
+
 class Remarks:
-    """`tell(text)` shows one remark; `counts` holds how often each kind came, shown or not."""
+    """`tell(text)` shows one remark, `tell_presence(text)` one of those who came and went;
+    `counts` holds how often each kind came, shown or not."""
 
     __slots__ = (
         "_bucket",
@@ -43,13 +47,20 @@ class Remarks:
         "_folded",
         "_stays",
         "_tell",
+        "_tell_presence",
         "counts",
         "news",
         "passing",
     )  # fmt: skip
 
-    def __init__(self, now: float, tell: Callable[[str], object]) -> None:
+    def __init__(
+        self,
+        now: float,
+        tell: Callable[[str], object],
+        tell_presence: Callable[[str], object] | None = None,
+    ) -> None:
         self._tell = tell
+        self._tell_presence = tell_presence or tell
         self._bucket = TokenBucket(REMARKS_PER_S, REMARKS_BURST, now)
         self.news: dict[bytes, tuple[str, str]] = {}  # sender: what became of whom
         self.passing: dict[bytes, tuple[str, float]] = {}  # who came and spoke: label, until when
@@ -66,7 +77,16 @@ class Remarks:
     def remark(self, kind: str, text: str, now: float) -> None:
         """Tell `text`, which is of `kind` (a word of `report.FOLDED`), or count it."""
         if self.allow(kind, now):
-            self._tell(text)
+            self._say(kind, text)
+
+    def _say(self, kind: str, text: str) -> None:
+        tell = self._tell_presence if kind in PRESENCE else self._tell
+        tell(text)
+
+    def _say_folded(self) -> None:
+        only_presence = all(kind in PRESENCE for kind in self._folded)
+        self._say("joined" if only_presence else "", report.folded(self._folded.items()))
+        self._folded = {}
 
     def allow(self, kind: str, now: float) -> bool:
         """Whether one line of `kind` may be shown now; else it is counted, and told as a count."""
@@ -147,7 +167,7 @@ class Remarks:
 
     def _line(self, text: str, kind: str, count: int, now: float) -> None:
         if not self._folded and self._bucket.take(now):
-            self._tell(text)
+            self._say(kind, text)
         else:
             self._fold(kind, count)
             self._wake(now)
@@ -165,18 +185,17 @@ class Remarks:
         if not self._folded:
             return
         if self._bucket.take(now):
-            self._tell(report.folded(self._folded.items()))
-            self._folded = {}
+            self._say_folded()
         else:
             self._due = self._bucket.when()
 
     def last_words(self) -> None:
         """The room is left: tell what waits, whatever the budget."""
         if self.news:
-            self._tell(report.came_and_went(self.news.values()))
+            self._tell_presence(report.came_and_went(self.news.values()))
         if self._floods:
             self._tell(report.too_fast(self._floods.items()))
         if self._folded:
-            self._tell(report.folded(self._folded.items()))
-        self.news, self._floods, self._folded = {}, {}, {}
+            self._say_folded()
+        self.news, self._floods = {}, {}
         self._due = NEVER

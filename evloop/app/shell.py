@@ -1,10 +1,11 @@
-"""The client between its user, a directory and a room.
+"""The client between its user, a directory and rooms.
 
-One process with one loop serves the connection to the directory, stdin and the room's sockets. The
-commands are in `prompt`, chat mode is in `chat`, and the frontends show everything.
+One process with one loop serves the connection to the directory, stdin and the rooms' sockets. The
+commands are in `prompt`, chat mode is in `chat`, what several rooms share in `rooms`, and the
+frontends show everything.
 
-A line goes to the room if there is one, else it is a command. One command runs at a time, and the
-lines after it wait in the frontend (`hold`).
+A line goes to the room in front if there is one, else it is a command. One command runs at a time,
+and the lines after it wait in the frontend (`hold`).
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from evloop.app.prompt import Prompt
 from evloop.app.reach import Reach, client_name
 from evloop.app.startup import doctor
 from evloop.app.style import Stamps, Style
-from evloop.base.errors import INTERNAL, INTERRUPTED, EvloopError, Refused
-from evloop.base.names import place_of, quoted
+from evloop.base.errors import INTERNAL, INTERRUPTED, EvloopError
+from evloop.base.names import quoted
 from evloop.directory.client import DirectoryClient
 from evloop.net.stream import Hub, Stream
 from evloop.system.files import keep_name
@@ -34,30 +35,18 @@ if TYPE_CHECKING:
     from random import Random
     from typing import Any
 
+    from evloop.app.carrying import Carried
     from evloop.app.chat import Chat
     from evloop.app.network import Network
     from evloop.app.presence import Presence
+    from evloop.app.room_commands import RoomCommands
+    from evloop.app.rooms import Rooms
     from evloop.directory.protocol import RoomEntry
     from evloop.room.live import LiveRoom
     from evloop.terminal.frontend import Frontend
 
 
-def _reliable(**arguments: Any) -> Any:
-    from evloop.room.reliable.session import RoomSession
-
-    return RoomSession(**arguments)
-
-
-def _plain(**arguments: Any) -> Any:
-    from evloop.room.plain import PlainSession
-
-    return PlainSession(**arguments)
-
-
 URGENT = ("connect", "bye", "quit")  # these do not wait behind a command that takes long
-
-# They are loaded with the first room, like all modules for a chat, so that the prompt comes sooner.
-SESSIONS: dict[str, Any] = {"plain": _plain, "reliable": _reliable}
 
 
 class Client:
@@ -69,7 +58,8 @@ class Client:
         self.wall = wall
         self.status = 0
         self.checkup: Any = None  # `doctor` at work
-        self.chat: Chat | None = None
+        self.rooms: Rooms | None = None  # with the first room
+        self._room_commands: RoomCommands | None = None
         self.on_end: Callable[[], object] = nothing
         # What to do when no directory answers at the start: host(error, then).
         self.host_directory: Callable[[EvloopError, Any], object] | None = None
@@ -87,7 +77,10 @@ class Client:
         self.busy = False  # a command, or the start, waits for the directory
         self._told_slow = False  # and has done so for a while
         self._quitting = False
-        self._rooms: set[LiveRoom] = set()  # open; those that were left are still saying goodbye
+        self._held = False  # a command wants lines to wait
+        # Rooms that are open, those that were left are still saying goodbye; and what the directory
+        # does for each.
+        self._live: dict[LiveRoom, Carried | None] = {}
         self._ending = False
         self._away = False  # the directory was lost, and the user was told
         self._random: Random | None = None
@@ -113,14 +106,28 @@ class Client:
             as_json=options.json,
             open_room=self._open_room,
             on_quit=self.quit,
-            on_change=lambda method, room: self._presence().changed(method, room),
-            on_renamed=self._keep_name,
+            on_change=lambda method, room: self.presence().changed(method, room),
+            on_renamed=self.keep_name,
             on_invite=self._invite,
             on_doctor=lambda *command: doctor(self, *command),
         )
         self.link.on_ready = self._ready
         self.link.on_lost = self._lost
         self.link.on_news = self.prompt.news
+
+    @property
+    def chat(self) -> Chat | None:
+        """The room in front, if the user is in one."""
+        rooms = self.rooms
+        return rooms.front.chat if rooms is not None and rooms.front is not None else None
+
+    def hold(self, held: bool) -> None:
+        """While held, lines wait: the command before them is still running."""
+        self._held = held
+        self.hold_lines()
+
+    def hold_lines(self) -> None:
+        self.frontend.hold(self._held or (self.rooms is not None and self.rooms.held))
 
     # -- called by the frontend -------------------------------------------------------------------
 
@@ -154,17 +161,17 @@ class Client:
         self.show_prompt()
 
     def leave(self) -> None:
-        """The escape key: out of the room, at once."""
+        """The escape key: out of all rooms, at once."""
         if self.chat is not None:
-            self.chat.leave()
+            self._commands_of_rooms().leave_all()
         else:
             self.frontend.note("evloop: not in a room; quit or Ctrl-D leaves evloop")
             self.show_prompt()
 
     def interrupt(self) -> None:
-        """Ctrl-C: a command that waits is given up. Twice: out of the room, or the program."""
+        """Ctrl-C: a command that waits is given up. Twice: out of all rooms, or the program."""
         if self.chat is not None:
-            self.chat.leave()
+            self._commands_of_rooms().leave_all()
         else:
             self.signalled(INTERRUPTED)
 
@@ -175,9 +182,11 @@ class Client:
             if not self._quitting:
                 self.show_prompt()
             return
-        if not self.frontend.is_terminal:
+        if self.frontend.is_terminal:
+            self.chat.finish()
+        else:
             self._quitting = True
-        self.chat.finish()
+            self._commands_of_rooms().rooms.finish_all()
 
     def _complete(self, text: str, cursor: int) -> list[str]:
         """What Tab offers for the word before the cursor."""
@@ -198,8 +207,8 @@ class Client:
     def run(self, word: str, arguments: list[str], options: dict[str, str]) -> None:
         """Run one command of the prompt; lines wait until it is done."""
         if self.busy:
-            self._give_up()  # only what is urgent gets here meanwhile
-        self.frontend.hold(True)
+            self.give_up()  # only what is urgent gets here meanwhile
+        self.hold(True)
         self.awaiting(True)
         self._away = self._away and word not in ("connect", "bye")
         finished = False
@@ -212,18 +221,31 @@ class Client:
             if error is not None:
                 said = self.options.command[0] if self.options.command else word
                 self.failed(" ".join([said, *arguments[:1]]), error)
-            self.frontend.hold(False)
-            if self.options.command:
-                self.quit()
-            elif not self._quitting:
-                self.show_prompt()
+            self.hold(False)
+            if self.chat is None:  # else the room has the line from now on
+                self._at_the_prompt()
 
         try:
-            self.prompt.run(word, arguments, options, done)
+            if word == "chat" and len(arguments) != 1:
+                self._commands_of_rooms().enter_all(arguments, options, done)
+            else:
+                self.prompt.run(word, arguments, options, done)
         except EvloopError as error:
             done(error)
 
-    def _give_up(self) -> None:
+    def _at_the_prompt(self) -> None:
+        """There is nothing to do: a one-shot ends."""
+        if self._quitting:
+            return
+        if self.options.command:
+            self.quit()
+        else:
+            self.show_prompt()
+
+    def give_up(self) -> None:
+        """Whoever waits for the directory is told that he does so no more."""
+        if self._room_commands is not None:
+            self._room_commands.forget()
         self.link.give_up()
         self.reach.give_up()
 
@@ -237,7 +259,7 @@ class Client:
         self._told_slow = True
         if self.frontend.is_terminal and self.checkup is None:
             self.frontend.note(report.still_waiting(self.link.endpoint))
-            self.frontend.hold(True)  # what was typed meanwhile and is urgent goes on now
+            self.hold(True)  # what was typed meanwhile and is urgent goes on now
 
     def failed(self, what: str, error: EvloopError, status: int = 0) -> None:
         """Say what failed and why; the first failure decides the exit status."""
@@ -281,7 +303,7 @@ class Client:
         """After such an exception the running command may never end, so accept the next."""
         if self.chat is None and not self._quitting:
             self.awaiting(False)
-            self.frontend.hold(False)
+            self.hold(False)
             self.show_prompt()
 
     def _load_late(self) -> None:
@@ -295,7 +317,7 @@ class Client:
                 if self.frontend.is_terminal:
                     self.loop.defer(self._load_late)
                     return
-            self._network()
+            self.network()
         except ImportError:  # the command that needs the module will report it
             return
 
@@ -304,9 +326,10 @@ class Client:
         if self._late is None and self.frontend.is_terminal:
             # In the tick after this one: the prompt is drawn before.
             self.loop.defer(lambda: self.loop.defer(self._load_late))
-        chatting = self.chat is not None
-        name = self.chat.name if self.chat is not None else "evloop"
-        self.frontend.prompt(f"{name}> ", chatting=chatting)
+        if self.rooms is not None and self.rooms.front is not None:
+            self.frontend.prompt(self.rooms.prompt(), chatting=True)
+        else:
+            self.frontend.prompt("evloop> ", chatting=False)
 
     # -- the directory ---------------------------------------------------------------------------
 
@@ -324,13 +347,15 @@ class Client:
                 self.prompt.learn_rooms()
         if self._present is not None:
             self._present.ready()
+        for carried in filter(None, self._live.values()):
+            carried.ready()
 
     def _invite(self) -> None:
         from evloop.app.invite import show
 
         show(self)
 
-    def _invitation(self, chat: Chat) -> tuple[list[str], bool]:
+    def invitation(self, chat: Chat) -> tuple[list[str], bool]:
         from evloop.app.invite import invitation
 
         return invitation(self, chat)
@@ -339,7 +364,7 @@ class Client:
         if not self.options.json:
             self.frontend.note(text, "remark")
 
-    def _keep_name(self, name: str) -> None:
+    def keep_name(self, name: str) -> None:
         """The user has another name from now on, and at the next start."""
         self.prompt.nickname = name
         if self.frontend.is_terminal and not self.options.no_history:
@@ -350,21 +375,23 @@ class Client:
     def _lost(self, why: str, delay: float) -> None:
         if self._present is not None:
             self._present.lost()
+        relied = sum(it.lost() for it in self._live.values() if it is not None) > 0  # all are told
         if self.options.command and self.chat is None:
             return  # the command has been told, and ends the program
         if not self._away:  # told once, however many tries it takes
             self._away = True
-            self.frontend.note(report.directory_away(self.link.endpoint, why, delay))
+            away = report.carrier_away if relied else report.directory_away
+            self.frontend.note(away(self.link.endpoint, why, delay))
         self.reach.lost()
 
-    def _presence(self) -> Presence:
+    def presence(self) -> Presence:
         """What the directory is told of the user's room; made with the first room or its news."""
         if self._present is None:
             from evloop.app.presence import Presence
 
             self._present = Presence(
                 self.loop, self.link, self._remark,
-                rng=self.rng, move=self._move_room, made=self._made_again,
+                rng=self.rng, move=self._move_room, made=self.prompt.keep_token,
             )  # fmt: skip
         return self._present
 
@@ -375,81 +402,41 @@ class Client:
     ) -> None:
         """Open `entry` for the user; `counted`: how many the directory counts, 0: not its room,
         below: no directory was found (`BY_NAME`)."""
-        mode = entry.mode
-        if mode not in SESSIONS:
-            raise Refused(1, "bad_mode", f'room {entry.name} has mode "{quoted(mode)}", which this'
-                          " client does not know; use a newer release")  # fmt: skip
-        from evloop.app.chat import Chat
-        from evloop.app.kept import Kept
+        self._commands_of_rooms().open(entry, counted, done)
 
-        def over(chat: Chat) -> None:
-            self._chat_over(chat)
-            done(None)
-            if self._quitting:
-                self._end()
+    def _commands_of_rooms(self) -> RoomCommands:
+        """What the rooms share; made with the first of them."""
+        if self._room_commands is None:
+            from evloop.app.room_commands import RoomCommands
 
-        room = self._live_room(entry.address, entry.port, mode, max(counted, 0))
-        self._rooms.add(room)
-        room.on_closed = lambda: self._room_closed(room)
-        self.chat = Chat(
-            self.loop,
-            self.frontend,
-            room,
-            entry,
-            self.style,
-            listed=counted != 0,
-            by_name=self.reach.by_name(entry) if counted < 0 else "",
-            on_over=over,
-            on_quit=self.quit,
-            on_renamed=self._keep_name,
-            count=self._presence().count,
-            invitation=self._invitation,
-            on_doctor=lambda: doctor(self),
-            kept=Kept(self.link, entry.name),
-        )
-        if counted > 0:
-            self.chat.kept.told(self.prompt.entered)
-        self._presence().entered(self.chat)
-        self.chat.start()
-        self.awaiting(False)
-        self.show_prompt()
-        self.frontend.hold(False)
-        self.on_chat(self.chat)
+            self._room_commands = RoomCommands(self)
+            self.rooms = self._room_commands.rooms
+        return self._room_commands
 
-    def _network(self) -> Network:
+    def network(self) -> Network:
         """Which interface a room takes; and from the first call on, what follows the network."""
         if self._follower is None:
             from evloop.app.network import Network
 
-            self._follower = Network(self.loop, self.link, self._rooms, self.options.interface)
+            self._follower = Network(self.loop, self.link, self._live, self.options.interface)
         return self._follower
 
-    def _live_room(self, address: str, port: int, mode: str, members: int) -> LiveRoom:
-        """The room at `address` and `port` on its sockets; SetupError when they cannot be had.
-        `members`: how many the directory counts there."""
-        from evloop.room.live import LiveRoom
+    def opened(self, room: LiveRoom, carried: Carried | None) -> None:
+        """`room` is open, and the directory may carry it."""
+        self._live[room] = carried
+        room.on_closed = lambda: self._room_closed(room)
 
-        session = SESSIONS[mode](
-            place=place_of(address, port),
-            sender_id=self.rng().randbytes(8),
-            nickname=self.prompt.nickname,
-            rng=self.rng(),
-            now=self.loop.now,
-        )
-        transport, attachment = self._network().open(address, port, self.options.ttl)
-        if mode == "plain":
-            session.is_own = lambda source: source == transport.source
-        else:  # else many clients that enter at once would all send as if they were alone
-            session.expect(members)
-        return LiveRoom(self.loop, transport, session, self.wall, attachment)
-
-    def _made_again(self, value: object) -> None:
-        """The client has made the user's room again: keep its token."""
-        self.prompt.keep_token(value)
+    def left(self, chat: Chat) -> None:
+        """The room of `chat` is left; it is still saying goodbye."""
+        carried = self._live.get(chat.room)
+        if carried is not None:
+            carried.left()
+        self.presence().left(chat)
+        self.on_chat_over(chat)
 
     def _move_room(self, chat: Chat, address: str, port: int) -> None:
         """The same session on new sockets at another place; SetupError: they cannot be had."""
-        self._network().move(chat.room, address, port)
+        self.network().move(chat.room, address, port)
         chat.move(address, port)
 
     def rng(self) -> Random:
@@ -460,10 +447,14 @@ class Client:
             self._random = random.Random(os.urandom(16))
         return self._random
 
-    def _chat_over(self, chat: Chat) -> None:
-        self.chat = None
-        self._presence().left(chat)
-        self.on_chat_over(chat)
+    def rooms_over(self) -> None:
+        """The last room is left."""
+        self.awaiting(False)
+        self.hold(False)
+        if self._quitting:
+            self._end()
+        else:
+            self._at_the_prompt()
 
     # -- the end ---------------------------------------------------------------------------------
 
@@ -489,7 +480,7 @@ class Client:
         if self.chat is None:
             self._end()
         else:
-            self.chat.finish()
+            self._commands_of_rooms().rooms.finish_all()
 
     def signalled(self, status: int) -> None:
         """A signal: say goodbye in the room and go, with `status`.
@@ -498,7 +489,7 @@ class Client:
         """
         person = self.frontend.is_terminal and not self.options.command
         if status == INTERRUPTED and person and self.busy and not self._quitting:
-            self._give_up()
+            self.give_up()
             return
         if status == INTERRUPTED and self._stays():
             return
@@ -507,7 +498,7 @@ class Client:
             self._end()
             return
         self._quitting = True
-        self.chat.leave()
+        self._commands_of_rooms().leave_all()
 
     def _output_gone(self, why: str) -> None:
         """Output can be written no more: end. `why` is "" when the reader has ended (`| head`)."""
@@ -515,18 +506,20 @@ class Client:
         if why:
             self.failed("standard output", EvloopError(why))
         if self.chat is not None:
-            self.chat.leave()
+            self._commands_of_rooms().leave_all()
         else:
             self._end()
 
     def _room_closed(self, room: LiveRoom) -> None:
-        self._rooms.discard(room)
+        carried = self._live.pop(room)
+        if carried is not None:
+            carried.closed()
         if self._ending:
             self._end()
 
     def _end(self) -> None:
         self._ending = True
-        if not self._rooms:
+        if not self._live:
             self.reach.close()
             self.link.close()
             self.finish()

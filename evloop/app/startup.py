@@ -15,6 +15,7 @@ from evloop.app.commands import (
     find,
     help_lines,
     parse_arguments,
+    too_few,
 )
 from evloop.app.limits import CONFIRM_S, SAY_TIMEOUT_S_MAX, SHOWN_LINES_DEFAULT
 from evloop.app.prompt import advised
@@ -74,16 +75,16 @@ def _interactive(client: Client) -> None:
 
     def ready() -> None:
         client.awaiting(False)
-        client.frontend.hold(False)
+        client.hold(False)
         client.show_prompt()
 
-    client.frontend.hold(True)
+    client.hold(True)
     client.awaiting(True)
     prompt.connect(client.reach.server, connected)
 
 
-def _connected(client: Client, word: str, room: str, act: Callable[[], object]) -> None:
-    """Act once a directory is connected; at once when ADDRESS:PORT says where the room is."""
+def _connected(client: Client, word: str, rooms: list[str], act: Callable[[], object]) -> None:
+    """Act once a directory is connected; at once when ADDRESS:PORT says where all rooms are."""
 
     not_a_place: Refused | None = None
 
@@ -100,14 +101,14 @@ def _connected(client: Client, word: str, room: str, act: Callable[[], object]) 
             client.quit()
 
     try:
-        needs_none = word == "chat" and split_place(room) is not None
+        needs_none = word == "chat" and all(split_place(room) is not None for room in rooms)
     except Refused as refused:  # or it is the name of a room: the directory knows
         needs_none, not_a_place = False, refused
     if needs_none:
         act()
     else:
         client.awaiting(True)
-        about = room if word in ("chat", "say", "tail") else ""
+        about = rooms[0] if word in ("chat", "say", "tail") else ""
         client.prompt.connect(client.reach.server, connected, about)
 
 
@@ -115,13 +116,15 @@ def _command(client: Client, word: str, arguments: list[str], options: dict[str,
     def act() -> None:
         client.run(word, arguments, options)
 
-    _connected(client, word, arguments[0] if arguments else "", act)
+    _connected(client, word, arguments, act)
 
 
 def _chat(client: Client, word: str, arguments: list[str], options: dict[str, str]) -> None:
+    if not arguments:
+        raise too_few(word, "shell")
     # `python3 -m evloop chat lab` is a first try: there need be neither a directory nor a room.
     client.prompt.makes_rooms = client.host_directory is not None
-    client.frontend.hold(True)  # until the room is open, which may be at once
+    client.hold(True)  # until the room is open, which may be at once
     _command(client, word, arguments, options)
     client.frontend.start()
 
@@ -160,7 +163,7 @@ def _send(client: Client, room: str, text: str, options: dict[str, str], anybody
         if piped:
             chat.verbatim = True
             client.frontend.owner = client
-            client.frontend.hold(False)
+            client.hold(False)
         else:
             chat.finish()
 
@@ -189,7 +192,7 @@ class _FirstLine:
 
     def line(self, text: str) -> None:
         if text.strip():
-            self._client.frontend.hold(True)  # the lines behind it, until the room is open
+            self._client.hold(True)  # the lines behind it, until the room is open
             self._on_text(text)
 
     def passes(self, text: str) -> bool:

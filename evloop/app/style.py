@@ -21,12 +21,21 @@ class Style:
 
     `as_json`: for scripts; `escape`: the name of the key that leaves; `history`: how many messages
     from before our time are shown (None: all that come); `answered`: whether somebody must have
-    confirmed what was said; `muted`: nothing is shown at all; `patience`: seconds for which the
-    end of a pipe waits for confirmation.
+    confirmed what was said; `alone_hint`: what else would help where nobody is heard; `muted`:
+    nothing is shown at all; `patience`: seconds for which the end of a pipe waits for confirmation.
     """
 
     # No named tuple: to make the class of one takes 0.1 ms, and the first prompt would wait for it.
-    __slots__ = ("answered", "as_json", "escape", "history", "muted", "patience", "stamps")
+    __slots__ = (
+        "alone_hint",
+        "answered",
+        "as_json",
+        "escape",
+        "history",
+        "muted",
+        "patience",
+        "stamps",
+    )
 
     def __init__(self, as_json: bool, escape: str, stamps: Stamps) -> None:
         self.as_json = as_json
@@ -34,6 +43,7 @@ class Style:
         self.stamps = stamps
         self.history: int | None = None
         self.answered = False
+        self.alone_hint = ""
         self.muted = False
         self.patience = CONFIRM_S
 

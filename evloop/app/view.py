@@ -50,13 +50,14 @@ if TYPE_CHECKING:
         Joined,
         Lost,
         Renamed,
+        Road,
         Said,
         Trouble,
         Unheard,
     )
     from evloop.room.live import Session
     from evloop.system.loop import Loop
-    from evloop.terminal.frontend import Frontend
+    from evloop.terminal.frontend import RoomFrontend
 
 
 # Kinds of remarks that the session does not count itself -> their names in /stats.
@@ -86,7 +87,9 @@ class RoomView:
     """The room `name`, of which `session` tells, on `frontend`.
 
     `on_line()` is called before anything of the room is shown. `speakers` holds the names of those
-    who spoke, the latest last, for completion; `heard` says whether anybody else was heard.
+    who spoke, the latest last, for completion; `heard` says whether anybody else was heard. `folds`
+    says whether lines of one sender are shown at a limited rate, and `ways_out()` is what the first
+    line says of how to leave.
     """
 
     __slots__ = (
@@ -99,6 +102,7 @@ class RoomView:
         "_frontend",
         "_ignored",
         "_json",
+        "_last_road",
         "_live",
         "_loop",
         "_namesakes_told",
@@ -107,19 +111,22 @@ class RoomView:
         "_style",
         "_timer",
         "by_name",
+        "folds",
         "heard",
         "hidden",
         "kept",
+        "known_way",
         "name",
         "place",
         "remarks",
         "speakers",
+        "ways_out",
     )
 
     def __init__(
         self,
         loop: Loop,
-        frontend: Frontend,
+        frontend: RoomFrontend,
         session: Session,
         name: str,
         style: Style,
@@ -136,13 +143,17 @@ class RoomView:
         self.kept: Kept | None = None  # what the directory keeps of the room
         self.hidden = 0  # lines of members that are ignored
         self.speakers: dict[str, None] = {}
-        self.remarks = Remarks(now, self.remark)
+        self.remarks = Remarks(now, self.remark, self._presence_remark)
+        self.folds = True
+        self.known_way = ""  # which the user was told of another room
+        self.ways_out: Callable[[], str] = lambda: report.goes_back(style.escape)
         self._loop = loop
         self._frontend = frontend
         self._session = session
         self._style = style
         self._on_line = on_line
         self._json = style.as_json
+        self._last_road = "off"  # that the room took
         self._live = frontend.is_terminal and not style.as_json
         self._entered = now
         most = HISTORY_MESSAGES_MAX if style.history is None else style.history
@@ -171,6 +182,9 @@ class RoomView:
         """Say something about the room, as quiet as can be."""
         self.note(text, "remark")
 
+    def _presence_remark(self, text: str) -> None:
+        self.note(text, "presence")
+
     def told(self, *texts: str) -> None:
         """Say what has become of this room's entry in the directory."""
         if self.remarks.allow("rooms", self._loop.now):
@@ -180,7 +194,8 @@ class RoomView:
     def enter(self, where: str) -> None:
         """The first line: where we are, by which way, and with whom."""
         names = self.remarks.taken_names("here")
-        self.remark(report.entered(self.name, names, self._style.escape, where, self.by_name))
+        where = "" if where == self.known_way else where
+        self.remark(report.entered(self.name, names, self.ways_out(), where, self.by_name))
         if self.kept is not None:
             self.kept.say()
         self._tell_namesakes()
@@ -354,7 +369,8 @@ class RoomView:
         """Whether this line is one too many; then it is counted, and told as a count."""
         if event.mark == "plain":  # in a reliable room: text that nobody vouches for
             return not self.remarks.allow("plain", now)
-        if not self._live or not event.sender:  # in a plain room nothing tells senders apart
+        # In a plain room nothing tells senders apart.
+        if not (self._live and self.folds and event.sender):
             return False
         buckets = self._buckets
         if event.sender not in buckets:
@@ -390,7 +406,7 @@ class RoomView:
         day = self._style.stamps.day(at)
         if day != self._day:
             self._day = day
-            self.remark(report.note(day))
+            self.note(report.note(day), "day")
 
     # -- remarks -----------------------------------------------------------------------------
 
@@ -420,7 +436,7 @@ class RoomView:
     def _renamed(self, event: Renamed) -> None:
         label, sender = self._session.label, event.sender
         words = label(sender, event.old), label(sender, event.name)
-        self._remark_on(event, "renamed", lambda: report.renamed(*words))
+        self._remark_on(event, "renamed", lambda: report.renamed(*words), "presence")
 
     def _lost(self, event: Lost) -> None:
         self._remark_on(event, "lost", lambda: report.lost(self.label(event), event.count))
@@ -430,12 +446,14 @@ class RoomView:
         words = (self.label(event), event.seq, mine)
         self._remark_on(event, "conflict", lambda: report.conflict(*words))
 
-    def _remark_on(self, event: Any, kind: str, words: Callable[[], str]) -> None:
+    def _remark_on(
+        self, event: Any, kind: str, words: Callable[[], str], manner: str = "remark"
+    ) -> None:
         if self._json:
             self._frontend.show(report.json_presence(self.name, event))
         elif not self._hides(event) and self.remarks.allow(kind, self._loop.now):
             self._on_line()
-            self.remark(words())
+            self.note(words(), manner)
 
     def _unheard(self, event: Unheard) -> None:
         """Said once, while it lasts: what is said here does not arrive there."""
@@ -460,6 +478,19 @@ class RoomView:
 
     def _fault(self, event: Fault) -> None:
         self.note(report.fault(event.error), "")
+
+    def _road(self, event: Road) -> None:
+        if self._json and event.road != self._last_road:
+            senders = [sender.hex() for sender in event.senders]
+            text = report.json_line("road", room=self.name, road=event.road, senders=senders)
+            self._frontend.show(text)
+        self._last_road = event.road
+        if event.why != "lost":  # that is told of the directory
+            names = {one: name for one, name, _ in self._session.members(self._loop.now)}
+            label = self._session.label
+            known = [label(one, names[one]) for one in event.senders if one in names]
+            self._on_line()
+            self.note(report.road(event.road, event.why, known), "")
 
     def _full(self, event: Full) -> None:
         if self.remarks.allow("full", self._loop.now):
@@ -495,4 +526,5 @@ EVENTS: dict[str, Callable[[RoomView, Any], None]] = {
     "foreign": RoomView._foreign,
     "fault": RoomView._fault,
     "full": RoomView._full,
+    "road": RoomView._road,
 }

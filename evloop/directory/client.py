@@ -164,6 +164,8 @@ class DirectoryClient:
         self.on_give_up: Callable[[], object] = nothing  # who waits for more than an answer
         self.on_lost: Callable[[str, float], object] = nothing  # why, seconds to the next try
         self.on_news: Callable[[str, dict[str, Any]], object] = nothing
+        self.relays = False  # the directory carries datagrams of rooms
+        self.on_datagrams: Callable[[bytes], object] | None = None  # takes what it carries
         self.make_pipe: Callable[[Target, str], TlsPipe | None] = _plain  # (target, its address)
         self._loop = loop
         self._hub = hub
@@ -366,6 +368,7 @@ class DirectoryClient:
         self._timer.move(NEVER)
         self.version = version
         self.identity = identity
+        self.relays = fields.get("relay") is True
         done, self._done = self._done, None
         if done is not None:
             done(self.version, None)
@@ -439,6 +442,9 @@ class DirectoryClient:
         """One frame came from the directory. A bad one ends the connection and nothing more."""
         if data[:2] == HISTORY_FRAME:
             self.on_history(data)
+            return
+        if self.on_datagrams is not None and data[:1] == b"\xf5":  # no JSON begins so
+            self.on_datagrams(data)
             return
         try:
             self._take(*protocol.parse_from_server(data))

@@ -32,6 +32,7 @@ PLACE_DRAWS_MAX = 64  # random draws after these, among 3 * 10^8; nearly always 
 HISTORY_ROWS = 200  # messages that `history` tells where no limit is given: 0.4 ms
 HISTORY_ROWS_MAX = 500  # of one request
 RELAY_DATAGRAM_BYTES_MAX = 2_048  # carried by a frame: so much is read of one, too (net/limits)
+RELAY_UNSENT_BYTES_MAX = 65_536  # that wait in a client: more would be old when it came
 BOUND_TOLD_MAX = 64  # members that hang on the relay, told to one who enters: 1.2 kB
 
 assert 10**ID_DIGITS <= INTEGER_MAX

@@ -15,6 +15,7 @@
     foreign   Foreign   mode                                      plain               a sentence
     full      Full      table                                     message_log         a sentence
     fault     Fault     error                                     live                a sentence
+    road      Road      road senders why                          roads               a sentence
 
     what      the word of the first column: the key for dispatch, and `type` of a JSON object
     sender    8 bytes drawn at each join, or NO_SENDER where nobody can be told from another
@@ -29,13 +30,17 @@
               "early" shown before what its sender had seen; "plain" text of an unknown sender
     verified  whether a key of the room proves the sender
     why       of left: "bye" or "silent" (not heard for too long); of trouble: why nothing can be
-              sent, "" when that is over, or when the room is elsewhere now
+              sent, "" when that is over, or when the room is elsewhere now; of road: "" as the road
+              says, "lost" the directory is away, "refused" it carries no more members, "always" the
+              user wants it so
     where     the interface and the address by which the room is entered now, for people
     times     how often something sent to the group did not come back; how often the group was
               joined anew since nobody is heard
     table     what strangers filled: "gaps", "senders", "members", "claims" or "history"; told once
               a flood
     error     an unexpected exception in this program that was caught, told once a room
+    road      by which road it goes: "off" (the group), "up", "full" or "alone" (the directory)
+    senders   of road "full": ids of those whom multicast does not bring
     count     messages that nobody here holds any more
     mode      the mode of a room that datagrams here belong to, though ours is another; told once
 
@@ -68,6 +73,7 @@ Deaf = namedtuple("Deaf", "what times")
 Foreign = namedtuple("Foreign", "what mode")
 Full = namedtuple("Full", "what table")
 Fault = namedtuple("Fault", "what error")
+Road = namedtuple("Road", "what road senders why")
 
 # The whole table: the word of `what` and its class.
 TABLE: dict[str, Any] = {
@@ -84,6 +90,7 @@ TABLE: dict[str, Any] = {
     "foreign": Foreign,
     "full": Full,
     "fault": Fault,
+    "road": Road,
 }
 
 if TYPE_CHECKING:
@@ -101,4 +108,5 @@ if TYPE_CHECKING:
         | Foreign
         | Full
         | Fault
+        | Road
     )

@@ -28,6 +28,28 @@ DEAF_AGAIN_S = 60.0  # while others should be heard and are not, the group is jo
 OWN_BACK_S = 1.0  # what was sent to the group has come back to us by then ...
 OWN_LOST_MAX = 3  # ... and if it did not so often, one after the other, something drops it
 
+# -- the roads of a room: its group, the directory's relay, or both -------------------------------
+
+# A member says something every 6 s (in rooms of more than 15, less often: "intervals" are of that).
+OFF_ASK_S = 60.0  # by the group alone, the directory is asked so often whether it hears us
+ALONE_ASK_S = 60.0  # with nobody to compare roads with, or no other road
+RELAYED_ASK_S = 15.0  # carried, so that we step off soon when multicast works again
+PROBING_ASK_S = 3.0  # while it is found out
+PROBING_QUICK_S = 36.0  # and for so long: after that nothing more comes of asking often
+PROBING_S = 12.0  # nothing is decided before: two words of everybody
+STEADY_S = 60.0  # all must be well for so long before we step off again
+MISSES_MAX = 8  # in a row by the relay alone: of 30 % loss that happens once in 15,000
+HEARD_S, HEARD_INTERVALS = 25.0, 4  # who heard us so lately hears us: 0.8 % of silence at 30 % loss
+RECENT_S, RECENT_INTERVALS = 30.0, 5  # whom the relay brought so lately must be heard, too
+LEG_TRUSTED_S = 30.0  # heard by itself so lately, a sender is heard by the directory's leg as well
+QUIET_S_MIN, QUIET_S_MAX = 20.0, 60.0  # nobody heard for so long is a reason to doubt
+SENDERS_S, SENDERS_INTERVALS = 60.0, 10  # and so is who was not heard in that: 30 % loss to the 10
+DOUBT_AGAIN_S_MIN, DOUBT_AGAIN_S_MAX = 60.0, 600.0  # between two doubts that are believed
+ROAD_SENDERS_MAX = 1_024  # senders that are told apart; who was first heard first makes room
+ROAD_PROBE_S = 5.0  # of a carried member's words so often one goes by the group: the probe
+RELAY_HELD_MAX = 64  # datagrams that wait for the directory's answer: a paste and more
+RELAY_BURST_MAX = 512  # datagrams of the relay in one tick, the rest is lost: 64 KiB of lines
+
 # -- the reliable room ---------------------------------------------------------------------------
 
 HISTORY_MESSAGES_MAX = 4_096

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from evloop.net.links import Interface, Link
     from evloop.room.attachment import Attachment
     from evloop.room.events import Event, Said
+    from evloop.room.roads import Roads
     from evloop.system.loop import Loop
     from evloop.system.timers import Timer
 
@@ -148,6 +149,7 @@ class LiveRoom:
         "on_closed",
         "on_events",
         "on_pump",
+        "roads",
         "send_errors",
         "session",
         "state",
@@ -165,6 +167,7 @@ class LiveRoom:
     ) -> None:
         self._loop = loop
         self.attachment = attachment
+        self.roads: Roads | None = None  # where there is more than the group: see `relay`
         self._wall = wall
         self.transport = transport
         self.session = session
@@ -245,11 +248,19 @@ class LiveRoom:
         return self.attachment.where if self.attachment is not None else self.transport.describe()
 
     def way(self) -> dict[str, str]:
-        """The same for /stats: "interface", and "address" where there is one."""
+        """The same for /stats: "interface", "address" where there is one, and "road" where there
+        is more than one."""
+        road = {} if self.roads is None else {"road": self.roads.state}
         if self.attachment is None:
-            return {"interface": self.transport.describe()}
+            return {"interface": self.transport.describe(), **road}
         interface = self.attachment.interface
-        return {"interface": interface.name, "address": interface.address}
+        return {"interface": interface.name, "address": interface.address, **road}
+
+    def missed(self) -> None:
+        """We take another road: what was said meanwhile may not have come by the one of before."""
+        if self.state == LIVE:
+            self.session.solicit()
+            self.pump()
 
     def reopen(self) -> None:
         """Open the transport anew; SetupError: all is as before."""
@@ -276,7 +287,7 @@ class LiveRoom:
         self._deaf.move(self._loop.now + DEAF_AGAIN_S)
         if not self.attachment.away:
             self._deaf_times += 1
-            self._tell(Deaf("deaf", self._deaf_times))
+            self.tell(Deaf("deaf", self._deaf_times))
             self._do(self.attachment.rejoin(self._loop.now))
 
     def give_up(self) -> None:
@@ -320,7 +331,7 @@ class LiveRoom:
 
     # -- datagrams and time ------------------------------------------------------------------
 
-    def _receive(self, burst: list[tuple[bytes, Any]]) -> None:
+    def _receive(self, burst: list[tuple[bytes, Any]], sampled: bool = True) -> None:
         session, now = self.session, self._loop.now
         if burst:
             self._unanswered = NEVER
@@ -347,7 +358,7 @@ class LiveRoom:
         self.faults += 1
         if self.faults == 1:
             kind = type(error).__name__
-            self._tell(Fault("fault", f"{kind}: {error}" if str(error) else kind))
+            self.tell(Fault("fault", f"{kind}: {error}" if str(error) else kind))
 
     def _ask(self, act: Callable[..., Any], *arguments: Any) -> Any:
         """What `act`, a method of the session, returns; None when it raises."""
@@ -358,7 +369,8 @@ class LiveRoom:
             self._fault(error)
             return None
 
-    def _tell(self, event: Event) -> None:
+    def tell(self, event: Event) -> None:
+        """Pass `event` on."""
         try:
             self.on_events([event])
         except Exception as error:  # noqa: BLE001 - the others are told all the same
@@ -375,7 +387,7 @@ class LiveRoom:
             if waiting:
                 self._send(waiting)
         for event in self._ask(session.events) or ():
-            self._tell(event)
+            self.tell(event)
             if event.what in ("left", "joined"):
                 self._count_heard(event)
         if self.state == CLOSED:  # a callback has closed the room
@@ -458,7 +470,7 @@ class LiveRoom:
             self._own_lost += 1
             if self._own_lost == OWN_LOST_MAX and not self._blocked:
                 self._blocked = True
-                self._tell(Blocked("blocked", self._own_lost))
+                self.tell(Blocked("blocked", self._own_lost))
 
     def _tell_trouble(self, why: str, moved: bool = False) -> None:
         """Nothing can be sent because of `why`, or again (""); `moved`: we are elsewhere now."""

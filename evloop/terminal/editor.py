@@ -10,6 +10,8 @@ Events are tuples:
     ("eof",)          Ctrl-D on an empty line
     ("hint", text)    Ctrl-C on an empty line: show this text
     ("interrupt",)    a second Ctrl-C within two seconds, or the first while `busy`
+    ("switch", key)   another room is asked for: "alt-1" ... "alt-9", "alt-a", and where there are
+                      `several` rooms "alt-left", "alt-right"
     ("suspend",)      Ctrl-Z
     ("abort",)        Ctrl-\\, where the terminal driver passes it on
 
@@ -32,7 +34,7 @@ from evloop.terminal.graphemes import split
 from evloop.terminal.keys import KeyDecoder
 from evloop.terminal.layout import lay_out, one_row
 from evloop.terminal.limits import INTERRUPT_TWICE_S, SEARCH_CHARACTERS_MAX
-from evloop.terminal.line import Line, LineHistory
+from evloop.terminal.line import MOTIONS, Draft, Line, LineHistory
 from evloop.terminal.pacing import Pacer
 from evloop.terminal.renderer import TYPED, Renderer
 
@@ -81,6 +83,7 @@ class Editor:
         "busy",
         "line",
         "search",
+        "several",
         "touched",
     )
 
@@ -114,6 +117,7 @@ class Editor:
         self._urgent: list[tuple[Styled, int]] = []  # echoes and answers to keys: not paced
         self._bell = False
         self.busy = False  # a command runs: Ctrl-C on an empty line interrupts it at once
+        self.several = False  # there are several rooms: Alt with an arrow goes to the next
         self._changed = True  # the prompt, the line or the window: they must be laid out anew
         self.touched = True  # a `take` may have something to draw, or `next_deadline` has moved
         self._cleared = False
@@ -194,6 +198,8 @@ class Editor:
         if name == "receipt":
             self._pacer.receipt(self._now)
             return None
+        if name in SWITCHES and (self.several or name not in MOTIONS):
+            return ("switch", name)
         if self.search is not None:
             command = SEARCHING.get(name)
             if command is not None:
@@ -203,6 +209,9 @@ class Editor:
             if name == "escape":
                 return None
         line.begin(killing=name in KILLS, typing=False)
+        if name in MOTIONS:
+            line.cursor = MOTIONS[name](line)
+            return None
         command_or_none = COMMANDS.get(name)
         return None if command_or_none is None else command_or_none(self)
 
@@ -253,6 +262,18 @@ class Editor:
         self.line.set(text)
         self._change()
         return True
+
+    def swap_line(self, draft: Draft) -> Draft:
+        """Go on with the line of `draft` and its place in the history; return those of before.
+
+        A search ends, and leaves the line that it has found. What was killed last stays.
+        """
+        self.search = None
+        before, self.line = self.line, draft.line
+        self.line.killed = before.killed
+        self.line.begin(killing=False, typing=False)
+        self._change()
+        return Draft(before, self._line_history.swap(draft.place))
 
     def discard(self) -> None:
         """Empty the line."""
@@ -360,24 +381,6 @@ class Editor:
             return ("eof",)
         self._delete_right()
         return None
-
-    def _left(self) -> None:
-        self.line.cursor = max(0, self.line.cursor - 1)
-
-    def _right(self) -> None:
-        self.line.cursor = min(len(self.line.clusters), self.line.cursor + 1)
-
-    def _home(self) -> None:
-        self.line.cursor = 0
-
-    def _end(self) -> None:
-        self.line.cursor = len(self.line.clusters)
-
-    def _word_left(self) -> None:
-        self.line.cursor = self.line.word_left()
-
-    def _word_right(self) -> None:
-        self.line.cursor = self.line.word_right()
 
     def _kill_right(self) -> None:
         self.line.kill(self.line.cursor, len(self.line.clusters))
@@ -499,6 +502,7 @@ class Editor:
         self.search = None
 
 
+SWITCHES = frozenset({*(f"alt-{n}" for n in range(1, 10)), "alt-a", "alt-left", "alt-right"})
 KILLS = frozenset({"ctrl-k", "ctrl-u", "ctrl-w", "alt-d", "alt-backspace"})
 
 COMMANDS: dict[str, Callable[[Editor], Event | None]] = {
@@ -507,20 +511,6 @@ COMMANDS: dict[str, Callable[[Editor], Event | None]] = {
     "backspace": Editor._delete_left,
     "delete": Editor._delete_right,
     "ctrl-d": Editor._delete_or_eof,
-    "left": Editor._left,
-    "ctrl-b": Editor._left,
-    "right": Editor._right,
-    "ctrl-f": Editor._right,
-    "home": Editor._home,
-    "ctrl-a": Editor._home,
-    "end": Editor._end,
-    "ctrl-e": Editor._end,
-    "ctrl-left": Editor._word_left,
-    "alt-left": Editor._word_left,
-    "alt-b": Editor._word_left,
-    "ctrl-right": Editor._word_right,
-    "alt-right": Editor._word_right,
-    "alt-f": Editor._word_right,
     "up": Editor._older,
     "ctrl-p": Editor._older,
     "down": Editor._newer,

@@ -14,24 +14,31 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     from evloop.system.loop import Loop
+    from evloop.terminal.line import Draft
     from evloop.terminal.line_mode import LineMode, Owner
     from evloop.terminal.screen_mode import ScreenMode
 
-    class Frontend(Protocol):
-        """What the client needs of stdin, stdout and stderr together.
+    class Answering(Protocol):
+        """What a command needs of them, to answer."""
+
+        @property
+        def is_terminal(self) -> bool: ...
+        def show(self, text: str) -> None: ...
+        def note(self, text: str, manner: str = "") -> None: ...
+        def progress(self, text: str) -> None: ...
+
+    class RoomFrontend(Protocol):
+        """What one room needs of stdin, stdout and stderr together.
 
         `show` writes data (stdout), `note` what is not data (stderr). The `manner` of a note is
         "" for a sentence to the user, "error" for one that must not be missed, "remark" for one
-        that may be overlooked, "text" for text with its own line breaks. `complete` is set by the
-        owner: (text of the line, cursor) -> candidates for the word at the cursor.
+        that may be overlooked, "text" for text with its own line breaks. Of a room three kinds of
+        remarks have their own manner, for where there are several rooms: "presence", who came and
+        went; "day", the day of the next message; "left", that the room is left.
         """
 
-        is_terminal: bool
-        owner: Owner | None
-        complete: Callable[[str, int], list[str]]
-
-        def start(self) -> None: ...
-        def close(self) -> None: ...
+        @property
+        def is_terminal(self) -> bool: ...
         def hold(self, held: bool) -> None: ...
         def show(self, text: str) -> None: ...
         def note(self, text: str, manner: str = "") -> None: ...
@@ -45,9 +52,32 @@ if TYPE_CHECKING:
             bell: bool,
             own: bool,
         ) -> None: ...
+        def put_back(self, text: str) -> None: ...
+
+    class Frontend(RoomFrontend, Protocol):
+        """What the client needs of them.
+
+        `complete` is set by the owner: (text of the line, cursor) -> candidates for the word at the
+        cursor. `edits`: it is the line editor, so that the line can be another one.
+        """
+
+        edits: bool
+        owner: Owner | None
+        complete: Callable[[str, int], list[str]]
+
+        def start(self) -> None: ...
+        def close(self) -> None: ...
         def prompt(self, text: str, *, chatting: bool) -> None: ...
         def progress(self, text: str) -> None: ...
-        def put_back(self, text: str) -> None: ...
+
+    class Editing(Frontend, Protocol):
+        """A frontend that `edits`: see `ScreenMode`."""
+
+        on_switch: Callable[[str], object]
+
+        def swap_line(self, draft: Draft) -> Draft: ...
+        def set_several(self, several: bool) -> None: ...
+        def bell(self) -> None: ...
 
 
 def open_frontend(

@@ -6,9 +6,10 @@ A key is a tuple `(name, text)`. `text` is empty but for two names:
     ("paste", "a\\nb")  pasted characters: line breaks are LF, tabs are spaces, no other control
 
 The other names: "ctrl-a" ... "ctrl-_", "enter", "tab", "backspace", "delete", "up", "down",
-"left", "right", "home", "end", "ctrl-left", "ctrl-right", "alt-left", "alt-right", "alt-b",
-"alt-f", "alt-d", "alt-backspace", "alt-enter", "escape" (Esc alone), "leave" (the escape key,
-Ctrl-] unless told otherwise) and "receipt" (the terminal's answer to ESC[5n).
+"left", "right", "home", "end", "ctrl-left", "ctrl-right", "alt-left", "alt-right", "alt-a",
+"alt-b", "alt-f", "alt-d", "alt-1" ... "alt-9", "alt-backspace", "alt-enter", "escape" (Esc alone),
+"leave" (the escape key, Ctrl-] unless told otherwise) and "receipt" (the terminal's answer to
+ESC[5n).
 
 States, and what a byte does in them (ECMA-48 names; `C0` are the control bytes but ESC):
 
@@ -66,6 +67,9 @@ _CONTROL: dict[int, Key] = {
     0x7F: ("backspace", ""),
 }
 _ALT: dict[int, Key] = {
+    **{ord(str(digit)): (f"alt-{digit}", "") for digit in range(1, 10)},
+    ord("a"): ("alt-a", ""),
+    ord("A"): ("alt-a", ""),
     ord("b"): ("alt-b", ""),
     ord("B"): ("alt-b", ""),
     ord("f"): ("alt-f", ""),

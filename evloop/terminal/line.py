@@ -8,6 +8,9 @@ Characters typed one after another are one step, as long as no word ends in betw
 `LineHistory` goes back through the lines typed before, and searches them. It holds at most
 HISTORY_LINES_MAX lines, oldest first, and a position: `len(lines)` is the line being typed, which
 is kept while one looks at older ones.
+
+A `Draft` is a line with its position in the history: of several rooms each has its own, while the
+lines of the history and what was killed last are common to all.
 """
 
 from __future__ import annotations
@@ -18,9 +21,13 @@ from evloop.terminal.limits import LINE_CHARACTERS_MAX, UNDO_STEPS_MAX
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
+    from typing import Optional
 
     Edit = tuple[int, list[str], list[str], int]
+    # The number of a line, counted from the first ever, and what was typed before looking back;
+    # None: at the line being typed.
+    Place = Optional[tuple[int, str]]
 
 
 class Line:
@@ -185,16 +192,70 @@ def _in_word(cluster: str, blank_only: bool) -> bool:
     return not cluster.isspace() if blank_only else cluster[0].isalnum()
 
 
+def _left(line: Line) -> int:
+    return max(0, line.cursor - 1)
+
+
+def _right(line: Line) -> int:
+    return min(len(line.clusters), line.cursor + 1)
+
+
+def _home(line: Line) -> int:
+    return 0
+
+
+def _end(line: Line) -> int:
+    return len(line.clusters)
+
+
+# Keys that move the cursor and change nothing else -> where it goes.
+MOTIONS: dict[str, Callable[[Line], int]] = {
+    "left": _left,
+    "ctrl-b": _left,
+    "right": _right,
+    "ctrl-f": _right,
+    "home": _home,
+    "ctrl-a": _home,
+    "end": _end,
+    "ctrl-e": _end,
+    "ctrl-left": Line.word_left,
+    "alt-left": Line.word_left,
+    "alt-b": Line.word_left,
+    "ctrl-right": Line.word_right,
+    "alt-right": Line.word_right,
+    "alt-f": Line.word_right,
+}
+
+
+class Draft:
+    """A line, its undo with it, and the place in the history of whoever types it."""
+
+    __slots__ = ("line", "place")
+
+    def __init__(self, line: Line | None = None, place: Place = None) -> None:
+        self.line = Line() if line is None else line
+        self.place = place
+
+
 class LineHistory:
     """The history of one prompt."""
 
-    __slots__ = ("_at", "_draft", "commands", "lines")
+    __slots__ = ("_at", "_draft", "_dropped", "commands", "lines")
 
     def __init__(self, lines: Iterable[str] = ()) -> None:
         self.lines = list(lines)[-HISTORY_LINES_MAX:]
         self.commands = list(self.lines)  # of these, what may be kept on disk
         self._at = len(self.lines)
         self._draft = ""
+        self._dropped = 0  # lines that were too many
+
+    def swap(self, place: Place) -> Place:
+        """Go to `place`; return where one was."""
+        end = self._at == len(self.lines)
+        before = None if end else (self._dropped + self._at, self._draft)
+        number, self._draft = (self._dropped + len(self.lines), "") if place is None else place
+        self._at = min(max(0, number - self._dropped), len(self.lines))
+        return before
 
     def add(self, text: str, command: bool) -> None:
         """Remember a line that was submitted, but no blank line and no repeat."""
@@ -203,6 +264,7 @@ class LineHistory:
                 lines.append(text)
                 if len(lines) > HISTORY_LINES_MAX:
                     del lines[0]
+                    self._dropped += lines is self.lines
         self._at = len(self.lines)
         self._draft = ""
 

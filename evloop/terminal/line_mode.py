@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 class LineMode:
     """Stdin, stdout and stderr as lines. `is_terminal`: they are a terminal."""
 
+    edits = False
+
     def __init__(self, loop: Loop, escape: bytes, on_gone: Callable[[str], object]) -> None:
         self.is_terminal = os.isatty(0) and os.isatty(1)
         self.owner: Owner | None = None
@@ -104,7 +106,7 @@ class LineMode:
 
     def prompt(self, text: str, *, chatting: bool) -> None:
         """Show where Enter will send the line: on a terminal only, and not in a room."""
-        self._room = text.removesuffix("> ") if chatting else ""
+        self._room = text.removesuffix("> ").rstrip() if chatting else ""
         if self.is_terminal and not chatting:
             self._out.write(text)
 

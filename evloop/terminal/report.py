@@ -75,17 +75,22 @@ def note(text: str) -> str:
     return f"-- {text} --"
 
 
+def goes_back(escape: str) -> str:
+    """How to leave the only room; `escape` is the name of the key."""
+    return f"{escape} or /leave goes back"
+
+
 def entered(
-    room: str, names: Sequence[str], escape: str, where: str = "", by_name: str = ""
+    room: str, names: Sequence[str], ways_out: str, where: str = "", by_name: str = ""
 ) -> str:
-    """The line with which chat mode begins; `where`: by which way; `by_name`: the place of a room
-    that is entered by its name, for no directory was found."""
+    """The line with which chat mode begins; `ways_out`: how it ends, or ""; `where`: by which way;
+    `by_name`: the place of a room that is entered by its name, for no directory was found."""
     company = f" with {_names(names, NAMES_ENTERED_MAX)}" if names else ""
     if by_name:
         place = ", ".join(display(it) for it in (f"by its name: {by_name}", where) if it)
         return note(f"in {display(room)} ({place}){company}. No directory was found")
     way = f" ({display(where)})" if where else ""
-    return note(f"in {display(room)}{way}{company}. {escape} or /leave goes back")
+    return note(f"in {display(room)}{way}{company}{'. ' * bool(ways_out)}{ways_out}")
 
 
 KEPT_NO_MORE = "the directory keeps no longer what is said here"
@@ -103,12 +108,15 @@ def older_missing(why: str) -> str:
     return note(f"the directory does not tell what was said before: {display(why)}")
 
 
-def alone(members: int, interface: str) -> str:
-    """Nothing was heard, although the directory counts others."""
+RELAY_HINT = "; `--relay auto` lets the directory carry the room"
+
+
+def alone(members: int, interface: str, hint: str = "") -> str:
+    """Nothing was heard, although the directory counts others; `hint`: what else would help."""
     return note(
         f"you are alone here, although the directory counts {members} in this room: let UDP to"
         f" 239.0.0.0/8 through the firewall, try another --interface than {interface}, or leave a"
-        " Wi-Fi that keeps its guests apart; /doctor finds out which"
+        f" Wi-Fi that keeps its guests apart; /doctor finds out which{hint}"
     )
 
 
@@ -216,6 +224,16 @@ def directory_away(endpoint: str, why: str, delay: float) -> str:
     return note(f"the directory {endpoint} is away ({quoted(why)}); next try {when}, chats go on")
 
 
+def carrier_away(endpoint: str, why: str, delay: float) -> str:
+    """The same, of one that carried the room; inf: it does not want us back."""
+    if delay == NEVER:
+        return directory_away(endpoint, why, delay)
+    return note(
+        f"the directory {endpoint} is away ({quoted(why)}); you reach nobody here without it;"
+        " what is said now comes when it is back"
+    )
+
+
 def still_waiting(endpoint: str) -> str:
     """A command waits for the directory for longer than it should."""
     return note(f"still waiting for {endpoint} (Ctrl-C gives up)")
@@ -231,6 +249,30 @@ def trouble(why: str, where: str = "") -> str:
         text = display(why)
         return note(f"cannot send: {text}; what is said now comes when the network is back")
     return note(f"the network is back ({display(where)})" if where else "the network is back")
+
+
+def road(state: str, why: str, names: Sequence[str]) -> str:
+    """The room takes another road because of `why`; `names`: of those whom multicast does not
+    bring, as far as they are known."""
+    if why == "refused":
+        return note("the directory carries no more members: multicast only")
+    if state == "full":
+        shown, more = names[:2], len(names) - 2
+        if not shown:
+            who = "others do"
+        elif more > 0:
+            who = f"{', '.join(map(display, shown))} and {more} more do"
+        else:
+            who = " and ".join(map(display, shown)) + (" do" if len(shown) > 1 else " does")
+        carries = "the directory carries this room for you"
+        return note(f"{who} not reach you by multicast: {carries}")
+    if state == "up":
+        return note("your multicast does not get out: the directory carries what you say")
+    if state == "alone" and why == "always":
+        return note("this room goes by the directory (--relay always)")
+    if state == "alone":
+        return note("no multicast on this machine: the directory carries this room")
+    return note("multicast works here again; the directory no longer carries this room for you")
 
 
 def blocked(place: str) -> str:

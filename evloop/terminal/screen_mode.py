@@ -24,7 +24,7 @@ from evloop.system.files import (
     state_directory,
 )
 from evloop.system.limits import FOREGROUND_POLL_S
-from evloop.system.timers import NEVER
+from evloop.system.timers import NEVER, nothing
 from evloop.terminal.editor import Editor
 from evloop.terminal.graphemes import width
 from evloop.terminal.layout import broken_at_blanks
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from evloop.system.loop import Loop
+    from evloop.terminal.line import Draft
     from evloop.terminal.line_mode import Owner
 
 # SGR codes that are readable on dark and light ground; a nickname always has the same one.
@@ -53,7 +54,10 @@ def color_of(name: str) -> str:
 
 
 class ScreenMode:
-    """The line editor on a terminal. The owner sets `complete`: (text, cursor) -> candidates."""
+    """The line editor on a terminal. The owner sets `complete`: (text, cursor) -> candidates, and
+    `on_switch(key)`, which is told of a key that asks for another room."""
+
+    edits = True
 
     def __init__(
         self,
@@ -68,6 +72,7 @@ class ScreenMode:
         self.is_terminal = True
         self.owner: Owner | None = None
         self.complete: Callable[[str, int], list[str]] = _no_candidates
+        self.on_switch: Callable[[str], object] = nothing
         self._loop = loop
         self.color = color
         self._waiting: list[str] = []
@@ -171,11 +176,23 @@ class ScreenMode:
     def prompt(self, text: str, *, chatting: bool) -> None:
         """Say where Enter will go. A message is printed once, as others see it: no echo."""
         self._chatting = chatting
+        self.editor.busy = self._held and not chatting
         self.editor.set_prompt(text, echo=not chatting)
 
     def progress(self, text: str) -> None:
         """One line that is replaced; "" takes it away."""
         self.editor.progress(text)
+
+    def swap_line(self, draft: Draft) -> Draft:
+        """Another room has the line: see `Editor.swap_line`."""
+        return self.editor.swap_line(draft)
+
+    def set_several(self, several: bool) -> None:
+        """Whether there are several rooms, and Alt with an arrow goes to the next."""
+        self.editor.several = several
+
+    def bell(self) -> None:
+        self.editor.bell()
 
     def put_back(self, text: str) -> None:
         """The line could not be sent: it goes back into the line editor."""
@@ -189,7 +206,9 @@ class ScreenMode:
 
     def hold(self, held: bool) -> None:
         """While held, lines wait: the command before them is still running."""
-        self._held = self.editor.busy = held
+        self._held = held
+        # In a room Ctrl-C leaves, so that it is asked for twice whatever runs.
+        self.editor.busy = held and not self._chatting
         if self._waiting:
             self._loop.defer(self.hand_out)
 
@@ -240,6 +259,9 @@ class ScreenMode:
     def _eof(self) -> None:
         assert self.owner is not None
         self.owner.eof()
+
+    def _switch(self, key: str) -> None:
+        self.on_switch(key)
 
     def _hint(self, text: str) -> None:
         self.editor.above(text, urgent=True)
@@ -321,6 +343,7 @@ HANDLERS: dict[str, Callable[..., None]] = {
     "leave": ScreenMode._leave,
     "eof": ScreenMode._eof,
     "hint": ScreenMode._hint,
+    "switch": ScreenMode._switch,
     "interrupt": ScreenMode._interrupt,
     "suspend": ScreenMode._suspend,
     "abort": ScreenMode._abort,

@@ -81,7 +81,7 @@ def test_lines_are_messages_and_slashes_commands(world: World) -> None:
     chat.line("   ")
     chat.line("/me waves  twice")
     assert world.room.said == [("hello", 0), ("/etc/passwd", 0), ("waves  twice", 1)]
-    for wrong in ("/shrug", "/", "/history x", "/leave now"):
+    for wrong in ("/shrug", "/", "/history x", "/leave now now"):
         with pytest.raises(UsageError):
             chat.line(wrong)
     assert len(world.room.said) == 3

@@ -20,7 +20,8 @@ def test_every_command_of_the_mission_is_at_the_prompt() -> None:
 def test_chat_commands_are_written_with_a_slash() -> None:
     assert set(commands.words_at("chat")) == {
         "/leave", "/who", "/name", "/me", "/history", "/show", "/save", "/ignore", "/doctor",
-        "/invite", "/stats", "/help", "/quit",
+        "/invite", "/stats", "/help", "/quit", "/join", "/switch", "/rooms", "/mute", "/getdir",
+        "/makeroom", "/deleteroom",
     }  # fmt: skip
 
 
@@ -127,6 +128,9 @@ def test_help_names_every_command_and_fits_80_columns(door: str) -> None:
         ("chat", "nick Mel", "name"),
         ("chat", "names", "who"),
         ("chat", "exit", "quit"),
+        ("chat", "join lab", "join"),
+        ("chat", "chat lab", "join"),
+        ("chat", "list", "getdir"),
         ("chat", "q", "quit"),
     ],
 )
@@ -151,13 +155,14 @@ def test_every_command_of_the_prompt_has_a_slash_form(word: str) -> None:
         ("prompt", "/topic x", "no topic"),
         ("prompt", "/away", "nobody is marked as away"),
         ("prompt", "/me waves", "you are in no room"),
-        ("chat", "join lab", "one room at a time: /leave goes back"),
-        ("chat", "list", "/leave goes back there"),
+        ("prompt", "switch 2", "you are in no room"),
+        ("prompt", "/mute", "you are in no room"),
+        ("chat", "connect", "/leave goes back there"),
         ("chat", "msg bob hi", "no private messages"),
         ("chat", "query bob", "no private messages"),
         ("chat", "topic x", "no topic"),
         ("chat", "away", "nobody is marked as away"),
-        ("chat", "getdir", "/leave goes back there"),
+        ("chat", "bye", "/leave goes back there"),
     ],
 )
 def test_habits_for_which_there_is_nothing_to_do(door: str, line: str, says: str) -> None:
@@ -180,7 +185,7 @@ def test_a_command_of_the_prompt_in_the_shell_says_what_it_is(word: str) -> None
         ("shell", "connect", "(at the main prompt)"),
         ("shell", "who", "(in a room)"),
         ("shell", "tail", "follow a room"),
-        ("prompt", "join", "talk in a room"),
+        ("prompt", "join", "talk in rooms"),
         ("chat", "/who", "who is here"),
     ],
 )

@@ -39,7 +39,8 @@ from evloop.room.plain import PlainSession
 from evloop.room.reliable.session import RoomSession
 from evloop.terminal import report
 from evloop.terminal.editor import COMMANDS as KEYS
-from evloop.terminal.editor import SEARCHING
+from evloop.terminal.editor import SEARCHING, SWITCHES
+from evloop.terminal.line import MOTIONS
 from tests.support.sources import (
     PACKAGE,
     ROOT,
@@ -49,7 +50,7 @@ from tests.support.sources import (
 DOCS = ROOT / "docs"
 USING = (DOCS / "using.md").read_text()
 OPERATING = (DOCS / "operating.md").read_text()
-PAGES = ["using", "operating", "troubleshooting", "terminal", "performance"]
+PAGES = ["using", "reach", "operating", "troubleshooting", "terminal", "performance"]
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 
@@ -299,7 +300,8 @@ def test_every_mark_is_described(mark: str) -> None:
 def test_every_key_is_described() -> None:
     cells = " ".join(first_cells(section(USING, "## Keys")))
     described = {word.casefold() for word in code_words(cells)}
-    names = {"ctrl-]" if name == "leave" else name for name in {*KEYS, *SEARCHING}}
+    keys = {*KEYS, *SEARCHING, *SWITCHES, *MOTIONS}
+    names = {"ctrl-]" if name == "leave" else name for name in keys}
     assert described == names
 
 
@@ -313,6 +315,7 @@ def test_every_counter_of_stats_is_described() -> None:
         )
         counted |= set(session.stats())
     sockets = {"send_errors", "dropped_by_kernel", "receive_buffer_bytes"}
+    sockets |= {"relayed_in", "relayed_out", "relay_dropped"}
     assert described == counted | sockets | {"dropped_own"} | {*COUNTED.values(), "ignored"}
 
 

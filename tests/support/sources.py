@@ -37,6 +37,7 @@ _PURE_MODULES = {
     "room.attachment",
     "room.events",
     "room.plain",
+    "room.roads",
     "directory.announcement",
     "directory.owner",
     "directory.discovery",

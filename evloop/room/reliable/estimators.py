@@ -55,6 +55,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from random import Random
 
+    from evloop.room.reliable.membership import Member
+
     Key = tuple[bytes, int]
 
 
@@ -206,16 +208,26 @@ def _believed(accounts: list[_Account]) -> tuple[float, float]:
     return seen, lost
 
 
-class LossMeter:
-    """My own loss, from the last few hundred datagrams that I know were sent."""
+def _reached(counter: int, newest: int) -> bool:
+    """Whether control datagram number `counter` is one of the last before number `newest`."""
+    return (newest - counter) & 0xFFFFFFFF <= CONTROL_GAP_MAX
 
-    __slots__ = ("_awaited", "_expiry", "_members", "_strangers")
+
+class LossMeter:
+    """My own loss, from the last few hundred datagrams that I know were sent.
+
+    Where a datagram may come by two roads, one of them is measured: what comes by the other is no
+    sample, and fills no gap in what is counted.
+    """
+
+    __slots__ = ("_awaited", "_expiry", "_members", "_strangers", "elsewhere")
 
     def __init__(self) -> None:
         self._members = _Accounts()  # of members of standing
         self._strangers = _Accounts()
         self._awaited: dict[Key, int] = {}  # copies still to come
         self._expiry: deque[tuple[float, Key]] = deque()
+        self.elsewhere: dict[Key, None] = {}  # came by the other road, and not yet by this one
 
     def _count(self, sender: bytes, seen: float, lost: float) -> None:
         class_ = self._members if sender in self._members.by_sender else self._strangers
@@ -228,6 +240,19 @@ class LossMeter:
         account = self._strangers.by_sender.pop(sender, None) or _Account()
         self._strangers.total -= account.seen + account.lost
         self._members.count(sender, account.seen, account.lost)
+
+    def data(self, key: Key, more: int, new: bool, sample: bool, now: float) -> None:
+        """A DATA that is no repair, `more` copies of which are announced; it is `new` here."""
+        if not sample:
+            if new:
+                self.elsewhere[key] = None
+                if len(self.elsewhere) > LOSS_PENDING_MAX:
+                    del self.elsewhere[next(iter(self.elsewhere))]
+        elif new or (self.elsewhere and key in self.elsewhere):
+            self.elsewhere.pop(key, None)
+            self.first(key, more, now)
+        else:
+            self.further(key, more)
 
     def first(self, key: Key, more: int, now: float) -> None:
         """The first copy of a new DATA: `more` are announced."""
@@ -246,10 +271,18 @@ class LossMeter:
             self._count(key[0], 1, awaited - more - 1)
             self._awaited[key] = more
 
-    def control(self, sender: bytes, last: int, counter: int) -> None:
+    def heard(self, sender: bytes, member: Member, counter: int, fresh: bool) -> None:
+        """A control datagram of `member` came by the road that is measured; `fresh`: it continues
+        the count. What the other road has brought before is counted all the same."""
+        step = (counter - member.sampled) & 0xFFFFFFFF
+        if fresh or (0 < step <= CONTROL_GAP_MAX and _reached(counter, member.counter)):
+            self.control(sender, member.sampled, counter)
+            member.sampled = counter
+
+    def control(self, sender: bytes, last: int, counter: int, sample: bool = True) -> None:
         """A control datagram number `counter` after number `last` of the same sender."""
         step = (counter - last) & 0xFFFFFFFF
-        if 0 < step <= CONTROL_GAP_MAX:
+        if sample and 0 < step <= CONTROL_GAP_MAX:
             self._count(sender, 1, step - 1)
 
     def _expire(self, now: float) -> None:

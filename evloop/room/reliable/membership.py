@@ -41,7 +41,7 @@ VOTE_INTERVALS = 2.0  # of the T of those that I count: who is silent for longer
 SILENT_INTERVALS = 3.5  # of T: three SESSIONs lost in a row do not make a member absent
 
 
-def _interval(members: int) -> float:
+def presence_interval(members: int) -> float:
     """T of so many members."""
     return max(PRESENCE_S_MIN, min(0.4 * members, 20.0), 0.15 * members)
 
@@ -72,6 +72,7 @@ class Member:
         "rival_words",
         "said",
         "said_at",
+        "sampled",
         "since",
         "vote",
         "vote_standing",
@@ -91,6 +92,7 @@ class Member:
         self.raw_name = raw_name
         self.name = raw_name.decode(errors="replace")
         self.counter = counter  # of its newest control datagram in the count
+        self.sampled = counter  # of the newest that counted in the loss
         self.loss = LOSS_UNKNOWN
         self.holds = 0
 
@@ -176,7 +178,7 @@ class Membership:
             counted = len(self.members) + 1
             median = min(median, MEMBERS_TRUSTED * counted)
             size = self._estimate = min(max(counted, median, self._hint), MEMBERS_MAX)
-            self._interval = _interval(size)
+            self._interval = presence_interval(size)
         return self._estimate
 
     def interval(self) -> float:
@@ -340,7 +342,7 @@ class Membership:
         """
         if now < self._sweep:
             return []
-        counted = _interval(max(len(self.members) + 1, self._hint))
+        counted = presence_interval(max(len(self.members) + 1, self._hint))
         for member in self.members.values():
             if member.vote and member.heard <= now - VOTE_INTERVALS * counted:
                 self.vote(member, 0)

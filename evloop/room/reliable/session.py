@@ -80,7 +80,7 @@ class RoomSession:
     __slots__ = (
         "_agreed", "_announcer", "_bulk", "_codec", "_confirm", "_confirmed", "_counts",
         "_deadline", "_deafness", "_delay", "_first_word", "_goodbye", "_hearing", "_loss", "_now",
-        "_outbox", "_presence", "_repairs", "_stale", "_trickle", "asker", "egress",
+        "_outbox", "_presence", "_repairs", "_sample", "_stale", "_trickle", "asker", "egress",
         "message_log", "nickname", "rng", "sender_id",
     )  # fmt: skip
 
@@ -109,6 +109,7 @@ class RoomSession:
         self.egress = egress = Egress(self._codec, sender_id, self._counts, now)
         self._outbox = outbox = Outbox(self._codec)
         self._loss = LossMeter()
+        self._sample = True  # what is being received counts in it
         self._deafness = Deafness(sender_id)
         self._trickle = Trickle(rng, now, 1)
         self._confirm = Confirm(rng, now)
@@ -183,8 +184,7 @@ class RoomSession:
         """[(datagram, to)]: `to` is None for the group, else a source. Each is returned once."""
         if (self._stale or self._now >= self._deadline) and self._now >= self.next_deadline():
             self.handle_timer(self._now)
-        egress = self.egress
-        out, egress.out = egress.out, []
+        out, self.egress.out = self.egress.out, []
         return out
 
     def events(self) -> list[Event]:
@@ -259,9 +259,13 @@ class RoomSession:
 
     # -- receiving -------------------------------------------------------------------------------
 
-    def receive_datagram(self, data: bytes, source: object, now: float) -> None:
-        """Take in one datagram; `source` is where an answer by unicast would go."""
+    def receive_datagram(
+        self, data: bytes, source: object, now: float, sample: bool = True
+    ) -> None:
+        """Take in one datagram; `source` is where an answer by unicast would go. Without `sample`
+        it tells nothing about loss: it came by another road than what is measured."""
         self._now = now
+        self._sample = sample
         if self.egress.came_back(data):
             self._drop("own")
             return
@@ -316,19 +320,17 @@ class RoomSession:
                     self._loss.stands(sender)
         key = sender, seq
         verdict = self.message_log.receive(packet, data, now)
-        if verdict == OLD:
-            self._counts["duplicates"] += 1
+        if verdict in (NEW, LATE, OLD):
             if relayed:
                 self._repairs.heard(key, now)
             else:
-                self._loss.further(key, flags >> 4)
+                self._loss.data(key, flags >> 4, verdict != OLD, self._sample, now)
+        if verdict == OLD:
+            self._counts["duplicates"] += 1
         elif verdict in (NEW, LATE):
             self._stale = True
             self._counts["received"] += 1
-            if relayed:
-                self._repairs.heard(key, now)
-            else:
-                self._loss.first(key, flags >> 4, now)
+            if not relayed:
                 self.asker.announced(flags >> 4, now)
             if verdict == NEW:
                 self.asker.came(self.message_log.streams[sender], seq, relayed, now)
@@ -342,7 +344,6 @@ class RoomSession:
         self._trickle.news(now, self._presence.size(), self.asker.copies_until)
 
     # Handlers of control datagrams return whether something may be due earlier now.
-
     def _on_nack(self, sender: bytes, seq: int, fields: Fields, source: object, now: float) -> bool:
         to, raw = fields
         member = self._presence.members.get(sender)
@@ -404,12 +405,11 @@ class RoomSession:
 
     def _control(self, sender: bytes, member: Member, counter: int, now: float) -> bool:
         """A control datagram of `member` came; whether it continues the count of its others."""
-        last = member.counter
         fresh = self._presence.fresh(sender, member, counter, now)
-        if fresh:
-            if member.standing(now):
-                self._loss.stands(sender)
-            self._loss.control(sender, last, counter)
+        if fresh and member.standing(now):
+            self._loss.stands(sender)
+        if self._sample:
+            self._loss.heard(sender, member, counter, fresh)
         return fresh
 
     def _join(self, sender: bytes, name: bytes, counter: int, now: float) -> Member | None:
@@ -435,7 +435,7 @@ class RoomSession:
     def _on_bye(self, sender: bytes, seq: int, fields: Fields, source: object, now: float) -> bool:
         member = self._presence.said_bye(sender, seq, now)
         if member is not None:
-            self._loss.control(sender, member.counter, seq)
+            self._loss.control(sender, member.sampled, seq, self._sample)
             self._gone(sender, member.name, "bye")
         return True
 

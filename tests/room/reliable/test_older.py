@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from evloop.room.plain import PlainSession
 from evloop.room.reliable.older import merged
 from evloop.room.reliable.packets import MORE, as_repair
-from tests.support.rooms import ANN, BOB, EVE, data, session, settled
+from tests.support.rooms import ANN, BOB, EVE, PLACE, data, session, settled
 
 
 def test_what_is_held_counts_once_and_all_is_in_one_order() -> None:
@@ -32,7 +32,10 @@ def test_what_was_not_said_here_is_left_out() -> None:
     spoilt[40] ^= 1
     kept = [bytes(spoilt), b"", b"plain text", session(BOB, 0, []), as_repair(data(BOB, 2))]
     assert [event.seq for event in merged(room.session, kept, 10)] == [2]
-    assert merged(PlainSession(nickname="Me", now=0.0), kept, 10) == []
+    plain = PlainSession(
+        place=PLACE, sender_id=BOB, nickname="Me", rng=Random(1), now=0.0
+    )
+    assert merged(plain, kept, 10) == []
 
 
 def test_parts_are_put_together_and_a_part_alone_is_shown() -> None:
