@@ -34,7 +34,7 @@ def run(options: Namespace, prepare: Callable[[Client], object]) -> int:
 
     from evloop.app.shell import Client
     from evloop.app.startup import start
-    from evloop.net.stream import Hub
+    from evloop.net.hub import Hub
     from evloop.system.loop import Loop
 
     signals = {signal.SIGINT: INTERRUPTED, signal.SIGTERM: TERMINATED, signal.SIGHUP: HUNG_UP}

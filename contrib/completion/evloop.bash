@@ -90,7 +90,7 @@ _evloop_client() {
 _evloop_server() {
     local word=${COMP_WORDS[COMP_CWORD]} command arguments before server
     COMPREPLY=()
-    _evloop_look "--listen --interface --name --state --backup --max-clients --max-per-address --max-rooms --rooms-per-address --change-rate --delete --expire --tls-cert --tls-key --tls-client-ca --make-cert --metrics-file --stats-from"
+    _evloop_look "--listen --interface --name --state --backup --max-clients --max-per-address --max-rooms --rooms-per-address --change-rate --relay --relay-members --ttl --delete --expire --tls-cert --tls-key --tls-client-ca --make-cert --metrics-file --stats-from"
     case $before in
         --listen) :; return 0 ;;
         --interface) _evloop_fits $(command ls /sys/class/net 2>/dev/null); return 0 ;;
@@ -102,6 +102,9 @@ _evloop_server() {
         --max-rooms) :; return 0 ;;
         --rooms-per-address) :; return 0 ;;
         --change-rate) :; return 0 ;;
+        --relay) _evloop_fits on off; return 0 ;;
+        --relay-members) :; return 0 ;;
+        --ttl) :; return 0 ;;
         --delete) _evloop_fits anyone owner; return 0 ;;
         --expire) :; return 0 ;;
         --tls-cert) _evloop_files; return 0 ;;
@@ -111,7 +114,7 @@ _evloop_server() {
         --metrics-file) _evloop_files; return 0 ;;
         --stats-from) :; return 0 ;;
     esac
-    _evloop_fits -h --help --listen --interface --name --no-announce --no-probe --state --memory --backup --max-clients --max-per-address --max-rooms --rooms-per-address --change-rate --delete --expire --tls-cert --tls-key --tls-client-ca --make-cert --metrics-file --stats-from --quiet -v --verbose --debug --version
+    _evloop_fits -h --help --listen --interface --name --no-announce --no-probe --state --memory --backup --max-clients --max-per-address --max-rooms --rooms-per-address --change-rate --relay --relay-members --ttl --delete --expire --tls-cert --tls-key --tls-client-ca --make-cert --metrics-file --stats-from --quiet -v --verbose --debug --version
 }
 
 complete -F _evloop_client evloop evloop-client

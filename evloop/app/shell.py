@@ -21,7 +21,8 @@ from evloop.app.style import Stamps, Style
 from evloop.base.errors import INTERNAL, INTERRUPTED, EvloopError
 from evloop.base.names import quoted
 from evloop.directory.client import DirectoryClient
-from evloop.net.stream import Hub, Stream
+from evloop.net.hub import Hub
+from evloop.net.stream import Stream
 from evloop.system.files import keep_name
 from evloop.system.loop import Loop
 from evloop.system.timers import NEVER, nothing

@@ -43,7 +43,8 @@ from evloop.daemon.limits import (
 from evloop.directory import protocol
 from evloop.framing import pack_frame
 from evloop.net.acceptor import Acceptor
-from evloop.net.stream import Hub, Stream
+from evloop.net.hub import Hub
+from evloop.net.stream import Stream
 from evloop.net.tcp import tune
 from evloop.system.limits import READ_BYTES_PER_WAKE
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 from evloop.base.addresses import endpoint_of, is_loopback, plain_host
 from evloop.base.errors import INVALID_REQUEST, FrameError
 from evloop.directory import protocol
-from evloop.net.stream import Hub, Stream
+from evloop.net.hub import Hub
+from evloop.net.stream import Stream
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import socket
     from typing import Protocol
 
+    from evloop.daemon.relayed_room import Member
     from evloop.net.tls import TlsPipe
 
     class Server(Protocol):
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
         hub: Hub
 
         def handle(self, connection: Connection, payloads: list[bytes], /) -> int: ...
+        def handle_mixed(self, connection: Connection, payloads: list[bytes], /) -> int: ...
         def answer(self, connection: Connection, reply: bytes, depends: None, /) -> None: ...
         def blame(self, connection: Connection, what: str, why: str | None, /) -> None: ...
         def forget(self, connection: Connection, /) -> None: ...
@@ -38,6 +41,7 @@ class Connection(Stream):
         "name",
         "number",
         "port",
+        "relayed",
         "server",
         "visitor",
     )
@@ -59,6 +63,8 @@ class Connection(Stream):
         self.bad = 0  # payloads in a row that were no requests
         self.client = ""
         self.name = ""
+        # By handle, what it is in relayed rooms; None: it has never entered with a sender.
+        self.relayed: dict[int, Member] | None = None
 
     @property
     def peer(self) -> str:
@@ -72,7 +78,9 @@ class Connection(Stream):
         return ":" in host and not is_loopback(host)
 
     def payloads(self, frames: list[bytes]) -> int:
-        return self.server.handle(self, frames)
+        if self.relayed is None:
+            return self.server.handle(self, frames)
+        return self.server.handle_mixed(self, frames)
 
     def broken(self, error: FrameError) -> None:
         self.server.blame(self, "broken", str(error))

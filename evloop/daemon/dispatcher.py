@@ -17,12 +17,11 @@ at once then needs one sync of the disk (measured: 1.2 to 1.5 times as many chan
 from __future__ import annotations
 
 from evloop import __version__
-from evloop.base.addresses import is_loopback, prefix_of
+from evloop.base.addresses import prefix_of
 from evloop.base.errors import (
     INTERNAL_ERROR,
     INVALID_REQUEST,
     METHOD_NOT_FOUND,
-    NOT_ALLOWED,
     PARSE_ERROR,
     SLOW_DOWN,
     BadMessage,
@@ -30,15 +29,15 @@ from evloop.base.errors import (
     StoreError,
 )
 from evloop.base.names import place_of
-from evloop.base.strictjson import encode
 from evloop.daemon.connection import Connection
-from evloop.daemon.entering import enter, leave
+from evloop.daemon.entering import enter, handle_mixed, leave, take_frame
 from evloop.daemon.group_commit import (
     GroupCommit,
     all_failed,
     batch,
     storage_failed,
 )
+from evloop.daemon.inspection import probe, probed, stats
 from evloop.daemon.keeping import FramesFirst, Keeping, history
 from evloop.daemon.limits import (
     BAD_MESSAGES_MAX,
@@ -61,10 +60,12 @@ from evloop.directory.protocol import (
     parse,
 )
 from evloop.directory.registry import check_owner
+from evloop.directory.relay_frames import is_relay
 from evloop.framing import pack_frame, pack_header
+from evloop.net.hub import Hub
 from evloop.net.interfaces import has_ipv4
 from evloop.net.limits import OUT_HIGH_WATER_BYTES
-from evloop.net.stream import OPEN, Hub
+from evloop.net.stream import OPEN
 from evloop.system.timers import NEVER, nothing
 
 TYPE_CHECKING = False
@@ -78,6 +79,7 @@ if TYPE_CHECKING:
     from evloop.daemon.group_commit import Replies
     from evloop.daemon.metrics import Metrics
     from evloop.daemon.prober import Prober
+    from evloop.daemon.relay import Relay
     from evloop.daemon.store import MemoryStore, Store
     from evloop.directory.protocol import Request
     from evloop.directory.registry import Directory
@@ -130,6 +132,9 @@ class Dispatcher:
         self.on_forget: Callable[[Connection], object] = nothing
         self.prober: Prober | None = None  # None: no probes
         self.keeping = Keeping()  # what is said in rooms
+        self.make_relay: Callable[[], Relay] | None = None  # at the first need; None: no relay
+        self.relays = False  # whether members may be granted it
+        self.relay: Relay | None = None
         self._rng = rng
         self._wall = wall
         self.random_bytes = random_bytes
@@ -144,11 +149,12 @@ class Dispatcher:
         self._group_commit.on_stored = self._stored
         self._group_commit.on_deleted = self._deleted
         directory.on_empty = self._emptied
+        self._group_commit.on_gone = self._gone
         self._checkpoint = loop.call_at(NEVER, self._copy_log)
         self._checkpoint_due = False
         self._gathered = 0  # ticks that the commit has waited for more requests
         self._handled_before = 0  # requests until the last look
-        self._figures = (-1.0, b"")  # when, and what `stats` said then
+        self.told_figures = (-1.0, b"")  # when, and what `stats` said then
         loop.before_sleep(self.end_tick)
 
     # -- connections -------------------------------------------------------------------------
@@ -170,6 +176,8 @@ class Dispatcher:
         del self.connections[connection.number]
         if self.prober is not None:
             self.prober.forget(connection)
+        if self.relay is not None and connection.relayed:
+            self.relay.forget(connection)
         self._group_commit.forget(connection)
         self.hub.turns.ends_left -= self.directory.leave_all(connection) // LEAVES_PER_END
         if self.log.debugging:
@@ -239,6 +247,9 @@ class Dispatcher:
                 parts.append(both.frames)
                 reply = protocol.result(request_id, both.body)
             except FAILURES as error:
+                if connection.relayed is not None and is_relay(payload):
+                    take_frame(self, connection, payload)  # right behind its `enter`
+                    continue
                 reply = self._excuse(request_id, error)
                 if request_id is NULL:
                     self._count_bad(connection)
@@ -260,6 +271,10 @@ class Dispatcher:
         if taken < len(payloads):
             self.handled -= len(payloads) - taken
         return taken
+
+    def handle_mixed(self, connection: Connection, payloads: list[bytes]) -> int:
+        """As `handle`, where frames of the relay stand among the requests."""
+        return handle_mixed(self, connection, payloads)
 
     def _handle_batch(
         self, connection: Connection, members: list[Request | BadMessage]
@@ -354,6 +369,8 @@ class Dispatcher:
                 return
             self.commit()
             self._gathered = 0
+        if self.relay is not None and self.relay.dirty:
+            self.relay.flush()
         self.hub.flush()
 
     def commit(self) -> StoreError | None:
@@ -375,6 +392,10 @@ class Dispatcher:
     def _emptied(self, fold: str) -> None:
         self.loop.guard(self, self.keeping.emptied, fold)
 
+    def _gone(self, room: RoomEntry) -> None:
+        if self.relay is not None:
+            self.relay.gone(room)
+
     def _copy_log(self) -> None:
         """A while after a change: from now on a copy of the state file alone holds it."""
         self._checkpoint_due = False
@@ -390,6 +411,9 @@ class Dispatcher:
             "directory_version": self.directory.version,
             "queued_bytes": sum(one.queued for one in self.connections.values()),
             "frames": self.handled,
+            "relay_members": 0 if self.relay is None else self.relay.granted,
+            "relay_rooms": 0 if self.relay is None else len(self.relay.rooms),
+            **self.keeping.readings(),
         }
 
     # -- what the console asks for too -------------------------------------------------------
@@ -468,7 +492,8 @@ class Dispatcher:
         client, name = requests.read_hello(parameters)
         # Kept as long as the connection lives: no more than the console could show.
         connection.client, connection.name = client[:HELLO_CHARS_MAX], name[:HELLO_CHARS_MAX]
-        return protocol.hello_body(SERVER, self.directory.version, self.store.identity)
+        version, identity = self.directory.version, self.store.identity
+        return protocol.hello_body(SERVER, version, identity, self.relays)
 
     def _ping(self, connection: Connection, parameters: dict[str, Any]) -> bytes:
         if parameters:
@@ -484,28 +509,10 @@ class Dispatcher:
         self._group_commit.watch(connection)
         return protocol.version_body(self.directory.version)
 
-    def _stats(self, connection: Connection, parameters: dict[str, Any]) -> bytes:
-        requests.read_nothing(parameters)
-        if not is_loopback(connection.host) and connection.host not in self.stats_for:
-            sentence = f"stats are not for {connection.host}; see --stats-from"
-            raise Refused(NOT_ALLOWED, "not_allowed", sentence)
-        now = self.loop.now
-        if self._figures[0] != now:  # once a tick, however often it is asked
-            self._figures = (now, encode(self.metrics.figures()))
-        return self._figures[1]
-
     def _unwatch(self, connection: Connection, parameters: dict[str, Any]) -> bytes:
         requests.read_nothing(parameters)
         self._group_commit.unwatch(connection)
         return protocol.EMPTY
-
-    def _probe(self, connection: Connection, parameters: dict[str, Any]) -> bytes:
-        assert self.prober is not None, "the server has one"
-        return self.prober.probe(connection, parameters)
-
-    def _probed(self, connection: Connection, parameters: dict[str, Any]) -> bytes:
-        assert self.prober is not None, "the server has one"
-        return self.prober.probed(connection, parameters)
 
 
 def _look_again() -> None:
@@ -523,7 +530,7 @@ HANDLERS: dict[str, Handler] = {
     "history": history,
     "watch": Dispatcher._watch,
     "unwatch": Dispatcher._unwatch,
-    "stats": Dispatcher._stats,
-    "probe": Dispatcher._probe,
-    "probed": Dispatcher._probed,
+    "stats": stats,
+    "probe": probe,
+    "probed": probed,
 }

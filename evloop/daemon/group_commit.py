@@ -48,8 +48,8 @@ class GroupCommit:
     """The changes, the replies and the news of each tick; and the watchers."""
 
     __slots__ = (
+        "_added",
         "_before",
-        "_deleted",
         "_directory",
         "_failed",
         "_failing",
@@ -57,10 +57,12 @@ class GroupCommit:
         "_metrics",
         "_news",
         "_noted",
+        "_removed",
         "_store",
         "_to_log",
         "_watchers",
         "on_deleted",
+        "on_gone",
         "on_stored",
         "undone",
     )
@@ -78,7 +80,9 @@ class GroupCommit:
         self.undone = 0  # how often something was taken back
         self.on_stored: Callable[[], object] = nothing  # something was put on the disk
         self.on_deleted: Callable[[RoomEntry], object] = nothing  # this deletion was
-        self._deleted: list[RoomEntry] = []  # in this tick
+        self.on_gone: Callable[[RoomEntry], object] = nothing  # it is not in the directory any more
+        self._added: list[RoomEntry] = []  # in this tick
+        self._removed: list[RoomEntry] = []
         self._directory = directory
         self._store = store
         self._log = log
@@ -104,6 +108,7 @@ class GroupCommit:
         except Exception as error:
             self.undo(error)
             raise
+        self._added.append(room)
         self._to_log.append((what, fields))
         self._announce(b"room_made", body)
         return body
@@ -116,7 +121,7 @@ class GroupCommit:
         except Exception as error:
             self.undo(error)
             raise
-        self._deleted.append(room)
+        self._removed.append(room)
         self._to_log.append((what, fields))
         self._announce(b"room_deleted", body)
         return body
@@ -148,9 +153,6 @@ class GroupCommit:
         self.on_stored()
         self._metrics.count("commits")
         self._directory.commit()
-        deleted, self._deleted = self._deleted, []
-        for room in deleted:
-            self.on_deleted(room)
         if self._failing:
             self._failing = False
             self._log.notice("the store takes changes again")
@@ -217,6 +219,10 @@ class GroupCommit:
     def _keep(self) -> int:
         """The changes are on the disk: tell the watchers. Returns how many notifications."""
         self._noted.clear()
+        self._added.clear()
+        for room in self._removed:
+            self.on_deleted(room)
+        self._end(self._removed)
         for what, fields in self._to_log:
             self._log.notice(what, **fields)
         self._to_log.clear()
@@ -255,7 +261,14 @@ class GroupCommit:
         self._noted.clear()
         self._news.clear()
         self._to_log.clear()
-        self._deleted.clear()
+        self._removed.clear()
+        self._end(self._added)
+
+    def _end(self, rooms: list[RoomEntry]) -> None:
+        """These are in the directory no more: deleted on the disk, or never made."""
+        for room in rooms:
+            self.on_gone(room)
+        rooms.clear()
 
 
 def storage_failed(request_id: bytes) -> bytes:

@@ -345,12 +345,9 @@ class HistoryStore:
 
     # -- sqlite --------------------------------------------------------------------------------
 
-    def readings(self) -> dict[str, int]:
-        """Gauges: how many messages are held, in how many bytes on the disk."""
-        return {
-            "history_messages": sum(kept.count for kept in self._kept.values()),
-            "history_bytes": self._size,
-        }
+    def held(self) -> tuple[int, int]:
+        """How many messages are held, in how many bytes on the disk."""
+        return sum(kept.count for kept in self._kept.values()), self._size
 
     def _all(self, sql: str, values: tuple[object, ...] = ()) -> list[Any]:
         if self.closed:

@@ -183,9 +183,10 @@ class Keeper:
         "_rooms",
         "_seated",
         "_tidying",
-        "counts",
+        "failures",
         "loop",
         "store",
+        "stored",
         "wall",
     )
 
@@ -206,7 +207,7 @@ class Keeper:
         self.loop = loop
         self.wall = wall
         self.store: HistoryStore | None = None
-        self.counts = dict.fromkeys(("stored", "commits", "failures"), 0)
+        self.stored = self.failures = 0  # counted since the start
         self._log = log
         self._open_store = open_store
         self._open_seat = open_seat
@@ -282,11 +283,21 @@ class Keeper:
         taken = rows[:count]
         return taken[::-1], taken[-1].at if more and taken else None
 
+    @property
+    def told_days(self) -> float:
+        """--keep-days, as a whole number where it is one."""
+        return int(self._days) if self._days == int(self._days) else self._days
+
     def readings(self) -> dict[str, float]:
         """Gauges and counters, see metrics.py."""
-        store = self.store
-        held = {"history_messages": 0, "history_bytes": 0} if store is None else store.readings()
-        return {"keeper_rooms": len(self._seated), **held, **self.counts}
+        count, size = (0, 0) if self.store is None else self.store.held()
+        return {
+            "keeper_rooms": len(self._seated),
+            "keeper_messages": count,
+            "keeper_bytes": size,
+            "keeper_stored": self.stored,
+            "keeper_failures": self.failures,
+        }
 
     def occupied(self, room: RoomEntry) -> bool:
         """Whether somebody is in the room now."""
@@ -398,8 +409,7 @@ class Keeper:
             return self.store is not None
         if not self._try(lambda store: store.commit()):
             return False
-        self.counts["stored"] += pending
-        self.counts["commits"] += 1
+        self.stored += pending
         self._tidy_later()
         return True
 
@@ -416,7 +426,7 @@ class Keeper:
 
     def _failed(self, why: str) -> None:
         """The file cannot be used: leave all rooms, for what is told there would not be true."""
-        self.counts["failures"] += 1
+        self.failures += 1
         self._log.error("the keeper has left its rooms", why=why)
         self._drop_store()
         self._pending = 0

@@ -15,6 +15,7 @@ import random
 
 from evloop.base.errors import NOT_ALLOWED, STORAGE_FAILED, Refused, StoreError
 from evloop.base.names import quoted
+from evloop.base.strictjson import encode
 from evloop.directory import requests
 from evloop.directory.protocol import PLAIN, RELIABLE
 from evloop.directory.relay_frames import history_frames
@@ -34,7 +35,9 @@ if TYPE_CHECKING:
     from evloop.directory.protocol import RoomEntry
 
 NONE, MARKED, ALL = "none", "marked", "all"
-POLICIES = (NONE, MARKED, ALL)
+_NO_READINGS = dict.fromkeys(
+    ("keeper_rooms", "keeper_messages", "keeper_bytes", "keeper_stored", "keeper_failures"), 0.0
+)
 
 
 class FramesFirst(Exception):
@@ -92,10 +95,31 @@ class Keeping:
         if keeper is not None:
             keeper.enter(room)
 
+    def tell(self, body: bytes, keeper: bytes | None) -> bytes:
+        """The result of `enter`, `body`, with how long a `keeper` keeps what it hears."""
+        if keeper is None or self.keeper is None:
+            return body
+        return b'%b,"keep_days":%b}' % (body[:-1], encode(self.keeper.told_days))
+
     def emptied(self, fold: str) -> None:
         """Nobody is in the room any more."""
         if self.keeper is not None:
             self.keeper.left(fold)
+
+    def readings(self) -> dict[str, float]:
+        """What metrics.py names of the keeper."""
+        return dict(_NO_READINGS) if self.keeper is None else self.keeper.readings()
+
+    def say_goodbye(self) -> None:
+        """The server ends: leave all rooms."""
+        if self.keeper is not None:
+            self.keeper.say_goodbye()
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self.make = None
+        if self.keeper is not None:
+            self.keeper.close()
 
     def deleted(self, room: RoomEntry) -> None:
         """The deletion of `room` is on the disk."""
@@ -173,8 +197,8 @@ class _Chair:
             self._relay.rise(room)
 
 
-def prepare(
-    dispatcher: Dispatcher, relay: Relay, options: Namespace, state: str, wall: Callable[[], float]
+def prepare_keeper(
+    dispatcher: Dispatcher, options: Namespace, state: str, wall: Callable[[], float]
 ) -> None:
     """Have a keeper where the options want one; SetupError when a file that they name is no good.
 
@@ -192,6 +216,7 @@ def prepare(
         return open_history(path)
 
     def make() -> Keeper:
+        from evloop.daemon.entering import relay_of
         from evloop.daemon.keeper import Keeper  # late: with the engine of rooms it takes 10 ms
 
         directory = dispatcher.directory
@@ -199,7 +224,9 @@ def prepare(
             dispatcher.loop,
             dispatcher.log,
             open_store=open_store,
-            open_seat=lambda entry, sender, receive: _Chair(relay, entry, sender, receive),
+            open_seat=lambda entry, sender, receive: _Chair(
+                relay_of(dispatcher), entry, sender, receive
+            ),
             inside=lambda: [room for room in directory.occupied() if room.keep],
             rooms=lambda: {(room.fold, room.made) for room in directory},
             new_rng=lambda: random.Random(os.urandom(16)),

@@ -4,6 +4,7 @@ Asserts say how caps relate.
 """
 
 from evloop.base.limits import INTEGER_MAX, RATED_ADDRESSES_MAX
+from evloop.net.limits import HELD_AFTER_BYTES, OUT_HIGH_WATER_BYTES
 
 # -- life as a service ---------------------------------------------------------------------------
 
@@ -46,6 +47,28 @@ PROBE_S = 2.0  # then the sockets of a probe are closed, whether its report was 
 PROBE_REPORTS_MAX = 64  # reports kept for who comes late
 PROBES_PER_S = 0.2  # probes of one address, and
 PROBES_BURST = 4  # at once
+
+# -- the relay -----------------------------------------------------------------------------------
+
+RELAY_MEMBERS_MAX = 500  # default of --relay-members: 4 ms for a lone datagram to all of them
+RELAY_UP_BYTES_PER_S = 80_000.0  # of one member in one room: what a session sends (64 kB/s) and ...
+RELAY_UP_BURST_BYTES = 128_000.0  # ... what TCP held back for a second
+RELAY_OUT_BYTES_PER_S = 16_000_000.0  # of the whole server, all that goes out: the amplification
+RELAY_OUT_BURST_BYTES = 16_000_000.0
+RELAY_QUEUE_BYTES = 65_536  # that wait for one connection: the burst of a bulk answer fits
+RELAY_STALE_S = 2.0  # who has not taken everything for so long gets nothing new: it would be late
+RELAY_UNSENT_BYTES = 16_384  # in the kernel of a connection with a grant; else it takes 3 to 4 MB
+RELAY_ASKERS_MAX = 64  # of one room, from the group, whose bulk answers are let through ...
+RELAY_ASKER_S = 10.0  # ... for so long: one NACK and its answer
+RELAY_LEGS_MAX = 256  # rooms whose group the directory is in, two descriptors each
+RELAY_LEGS_PER_ADDRESS_MAX = 32  # of them because of one address, so that nobody takes all
+RELAY_LEG_SHARE = 16  # all legs together have that part of the descriptors at most
+RELAY_LEG_AGAIN_S = 30.0  # after one could not be had
+BOUND_AFTER_S = 25.0  # not heard by the group for so long: a member hangs on the relay
+BOUND_KEPT_S = 1.0  # for who asks again: to find them takes 1 us a member
+
+assert RELAY_MEMBERS_MAX * RELAY_QUEUE_BYTES < HELD_AFTER_BYTES  # readers may all be slow at once
+assert RELAY_QUEUE_BYTES < OUT_HIGH_WATER_BYTES  # relayed bytes alone never stop the reading
 
 # -- the server ----------------------------------------------------------------------------------
 

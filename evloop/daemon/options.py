@@ -12,6 +12,7 @@ from evloop.daemon.limits import (
     EXPIRE_DAYS_MAX,
     KEEP_DAYS,
     KEEP_DAYS_MAX,
+    RELAY_MEMBERS_MAX,
 )
 from evloop.directory.limits import ROOMS_MAX, ROOMS_PER_ADDRESS_MAX
 from evloop.system.process import answer_version, formatter, name_of, parser_kind
@@ -73,6 +74,7 @@ def make_parser() -> ArgumentParser:
         ("--change-rate", CHANGES_PER_S, "changes a second from one address; 0: any"),
     ):
         add(name, metavar="N", type=_count, default=default, help=f"{what} (default {default})")
+    _add_relay(parser)
     _add_trust(parser)
     loud = parser.add_mutually_exclusive_group()
     loud.add_argument("--quiet", action="store_true", help="log warnings and errors only")
@@ -80,6 +82,31 @@ def make_parser() -> ArgumentParser:
     add("--debug", action="store_true", help="show the trace of an internal error")
     add("--version", action="version", version=VERSION)
     return parser
+
+
+def _add_relay(parser: ArgumentParser) -> None:
+    """Options of the relay: rooms carried for whom multicast does not reach."""
+    add = parser.add_argument
+    add(
+        "--relay",
+        choices=("on", "off"),
+        default="on",
+        help="whether to carry rooms for clients that multicast does not reach (default on)",
+    )
+    add(
+        "--relay-members",
+        metavar="N",
+        type=_count,
+        default=RELAY_MEMBERS_MAX,
+        help=f"for how many at once; 0: as --relay off (default {RELAY_MEMBERS_MAX})",
+    )
+    add(
+        "--ttl",
+        metavar="N",
+        type=_ttl,
+        default=1,
+        help="routers that what it sends to a group may pass, plus 1 (default 1)",
+    )
 
 
 def _add_trust(parser: ArgumentParser) -> None:
@@ -134,6 +161,17 @@ def _count(text: str) -> int:
 
 
 _count.__name__ = "number"
+
+
+def _ttl(text: str) -> int:
+    """0 (this host) to 255; argparse words the error."""
+    ttl = _count(text)
+    if ttl > 255:
+        raise ValueError(text)
+    return ttl
+
+
+_ttl.__name__ = "number from 0 to 255"
 
 
 def _name(text: str) -> str:

@@ -24,7 +24,7 @@ from evloop.base.ratelimit import AddressRates, change_burst
 from evloop.daemon.admission import Admission, Guard, clients_that_fit
 from evloop.daemon.dispatcher import Dispatcher
 from evloop.daemon.expiry import Expiry, Sweeper
-from evloop.daemon.keeping import keeping_of
+from evloop.daemon.keeping import keeping_of, prepare_keeper
 from evloop.daemon.limits import CLIENTS_MAX, DESCRIPTORS_MIN, DRAIN_S, RELOAD_PAUSE_S
 from evloop.daemon.metrics import Metrics, publish
 from evloop.daemon.prober import Prober
@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from evloop.daemon.announcer import DirectoryAnnouncer
     from evloop.daemon.connection import Connection
     from evloop.daemon.console import Console
+    from evloop.daemon.relay import Relay
     from evloop.net.tls import ServerTls
     from evloop.system.log import Log
 
@@ -145,6 +146,12 @@ class Server:
         self.dispatcher.keeping = keeping
         self.dispatcher.on_forget = self._forget
         self._prober = self.dispatcher.prober = make_prober(loop, self.directory, options)
+        prepare_relay(self.dispatcher, options, descriptors)
+        try:
+            prepare_keeper(self.dispatcher, options, self.state, wall)
+        except BaseException:
+            self._store.close()
+            raise
         self.dispatcher.stats_for.update(options.stats_from)
         clients = clients_that_fit(options.max_clients, descriptors)
         if clients < (options.max_clients or CLIENTS_MAX):
@@ -204,6 +211,7 @@ class Server:
         self.log.notice("stopping", why=reason, clients=len(staying))
         self.door.close()
         self._be_quiet()
+        self.dispatcher.keeping.say_goodbye()
         self._send_away(staying, reason)
         self._deadline.move(self.loop.now + DRAIN_S)
         self._end_if_empty()
@@ -221,6 +229,9 @@ class Server:
         self._be_quiet()
         self.door.abort()
         self._prober.close()
+        self.dispatcher.keeping.close()
+        if self.dispatcher.relay is not None:
+            self.dispatcher.relay.close()
         for stream in list(self.dispatcher.connections.values()):
             self.loop.guard(stream, stream.abort, "the server has ended")
         self.dispatcher.end_tick()
@@ -310,6 +321,20 @@ def make_prober(loop: Loop, directory: Directory, options: Namespace) -> Prober:
         interface=options.interface,
         allowed=not options.no_probe,
     )
+
+
+def prepare_relay(dispatcher: Dispatcher, options: Namespace, descriptors: int) -> None:
+    """Tell `dispatcher` whether it relays, and how it makes its relay once it needs one."""
+    members = options.relay_members if options.relay == "on" else 0
+
+    def make() -> Relay:
+        from evloop.daemon.relay import relay_of  # late: nobody may need it
+
+        limits = members, options.interface, options.ttl, descriptors
+        return relay_of(dispatcher.loop, dispatcher.log, dispatcher.metrics, *limits)
+
+    dispatcher.relays = members > 0
+    dispatcher.make_relay = make
 
 
 def tls_of(options: Namespace) -> ServerTls | None:

@@ -62,8 +62,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from evloop.directory.doubt import Doubt
+    from evloop.net.hub import Hub
     from evloop.net.links import Link
-    from evloop.net.stream import Hub
     from evloop.net.tls import TlsPipe
     from evloop.system.loop import Loop, Watch
 

@@ -306,11 +306,12 @@ def page_body(version: int, rooms: bytes, following: bytes) -> bytes:
     return b'{"version":%d,"rooms":[%b],"next":%b}' % (version, rooms, following)
 
 
-def hello_body(server: str, version: int, identity: str) -> bytes:
+def hello_body(server: str, version: int, identity: str, relays: bool = False) -> bytes:
     """The result of hello; `server` is name and release, as `evloop/0.1`; `identity` 16 hex
-    digits that tell this directory from all others."""
-    body = b'{"server":%b,"protocol":1,"version":%d,"id":"%b"}'
-    return body % (encode(server), version, identity.encode())
+    digits that tell this directory from all others; `relays`: whether it carries rooms."""
+    body = b'{"server":%b,"protocol":1,"version":%d,"id":"%b"%b}'
+    more = b',"relay":true' if relays else b""
+    return body % (encode(server), version, identity.encode(), more)
 
 
 def read_identity(greeting: dict[str, Any]) -> str:

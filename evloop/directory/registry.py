@@ -129,11 +129,15 @@ class Directory:
 
     def find(self, name: str) -> RoomEntry:
         """Return the room of that name, however it is written, or raise Refused `no_such_room`."""
-        room = self._rooms.get(self._key(name)) if _may_be_a_name(name) else None
+        room = self.look_up(name)
         if room is None:
             sentence = f"there is no room {quoted(name)}"
             raise Refused(NO_SUCH_ROOM, "no_such_room", sentence)
         return room
+
+    def look_up(self, name: str) -> RoomEntry | None:
+        """The room of that name, however it is written, if there is one."""
+        return self._rooms.get(self._key(name)) if _may_be_a_name(name) else None
 
     def at(self, address: str, port: int) -> RoomEntry | None:
         """The room of a canonical place, if there is one."""

@@ -47,16 +47,18 @@ if TYPE_CHECKING:
     Burst = list[tuple[bytes, Any]]
 
 
-def receive(sock: socket.socket, most: int = DATAGRAMS_PER_WAKE_MAX) -> list[tuple[bytes, Any]]:
+def receive(
+    sock: socket.socket, most: int = DATAGRAMS_PER_WAKE_MAX, size: int = DATAGRAM_READ_BYTES
+) -> list[tuple[bytes, Any]]:
     """What has come, as (datagram, source), oldest first; at most `most`.
 
-    A datagram beyond DATAGRAM_READ_BYTES is cut there.
+    A datagram beyond `size` is cut there.
     """
     burst: list[tuple[bytes, Any]] = []
     add, recvfrom = burst.append, sock.recvfrom
     try:
         for _ in range(most):
-            add(recvfrom(DATAGRAM_READ_BYTES))
+            add(recvfrom(size))
     except OSError:
         # EAGAIN: drained. Anything else is an earlier datagram's fate (ICMP), reported once.
         pass

@@ -1,9 +1,9 @@
 """Framed TCP on the loop: read, decode, queue, flush, close.
 
-A Stream is one connection. A Hub is shared by all streams of a loop: it has the list of streams
-with something to send, and the deadlines. Nothing is sent while a tick's requests are handled; the
-owner calls `Hub.flush` from a before_sleep hook, after it has committed what the replies promise.
-All replies of a tick leave in one send (6.3x against one send per frame, pipelined).
+A Stream is one connection; what all of a loop share is a `hub.Hub`. Nothing is sent while a tick's
+requests are handled; the owner calls `Hub.flush` from a before_sleep hook, after it has committed
+what the replies promise. All replies of a tick leave in one send (6.3x against one send per frame,
+pipelined).
 
 The states of a stream, and what moves it on:
 
@@ -21,7 +21,8 @@ socket with unread bytes makes the kernel send a reset, which destroys the last 
 
 Backpressure: above OUT_HIGH_WATER_BYTES no more frames are handled and nothing is read until the
 queue is empty again; above OUT_QUEUE_BYTES_MAX (only notifications can get there) the peer
-is too slow: its queue is dropped, and it goes from open or closing to lingering.
+is too slow: its queue is dropped, and it goes from open or closing to lingering. What is sent
+loosely (`send_loose`) never ends a stream by itself.
 
 The memory of all streams together has a budget too (incomplete frames, queues that are not read):
 see `scheduler.Holdings`.
@@ -40,102 +41,25 @@ from evloop.framing import FrameDecoder
 from evloop.net.limits import (
     FRAMES_FREE,
     LINGER_BYTES_MAX,
-    LINGER_S,
     OUT_HIGH_WATER_BYTES,
     OUT_QUEUE_BYTES_MAX,
     REPLY_UNIT_BYTES,
     REQUEST_UNIT_BYTES,
-    TLS_HANDSHAKE_S,
     TLS_HANDSHAKES_PER_TICK,
-    UNFINISHED_FRAME_S,
-    WRITE_PROGRESS_S,
 )
-from evloop.net.scheduler import FairScheduler, Holdings
 from evloop.net.tcp import unacknowledged
 from evloop.system.limits import READ_BYTES_PER_WAKE
 from evloop.system.loop import READ, Watched
-from evloop.system.timers import Timeouts
+from evloop.system.timers import NEVER
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from evloop.net.hub import Hub
     from evloop.net.tls import TlsPipe
-    from evloop.system.loop import Loop
 
 OPEN, CLOSING, LINGERING, CLOSED = range(4)
-
-
-class Hub:
-    """What the streams of one loop share; `turns` are the budgets of a tick."""
-
-    __slots__ = (
-        "dirty",
-        "holdings",
-        "lingering",
-        "loop",
-        "shaken",
-        "shaking",
-        "turns",
-        "unfinished",
-        "unsent",
-    )
-
-    def __init__(self, loop: Loop) -> None:
-        self.loop = loop
-        self.turns = FairScheduler(loop.defer, self.gave_up)
-        self.dirty: list[Stream] = []
-        self.holdings = Holdings()
-        self.unfinished = Timeouts(loop, UNFINISHED_FRAME_S, _expired_unfinished)
-        self.unsent = Timeouts(loop, WRITE_PROGRESS_S, _expired_unsent)
-        self.lingering = Timeouts(loop, LINGER_S, _expired_lingering)
-        self.shaken = 0  # handshakes that were worked on in this tick
-        self.shaking = Timeouts(loop, TLS_HANDSHAKE_S, _expired_shaking)
-
-    def flush(self) -> None:
-        """Send what was queued, then tell the owners of streams that have ended. At a tick's end.
-
-        They are told here, and not from inside their own calls, so that a stream never ends while
-        one of its methods is running.
-        """
-        self.shaken = 0
-        turns = self.turns
-        turns.refill()
-        dirty, self.dirty = self.dirty, []
-        dirty = turns.to_send(dirty)
-        self.holdings.relieve()
-        while dirty or (turns.closed and turns.ends_left > 0):
-            for stream in dirty:
-                try:
-                    stream.flush()
-                except Exception as error:  # noqa: BLE001 - it costs this stream alone
-                    self.gave_up(stream, error)
-            self.holdings.relieve()
-            if turns.closed:
-                for stream in turns.to_end():
-                    self.loop.guard(stream, stream.ended, stream.why)
-            dirty, self.dirty = self.dirty, []
-
-    def gave_up(self, stream: Stream, error: Exception) -> None:
-        """A callback of `stream` has raised: tell the loop's owner, and close the stream."""
-        self.loop.failed(stream, error)
-        self.loop.guard(stream, stream.abort, "internal error")
-
-
-def _expired_unfinished(stream: Stream) -> None:
-    stream.expired()
-
-
-def _expired_unsent(stream: Stream) -> None:
-    stream.stalled()
-
-
-def _expired_lingering(stream: Stream) -> None:
-    stream.abort(stream.why)
-
-
-def _expired_shaking(stream: Stream) -> None:
-    stream.abort("the TLS handshake was not finished in time")
 
 
 class Stream(Watched):
@@ -144,19 +68,22 @@ class Stream(Watched):
     `payloads(frames)` is called with the frames that came, `broken(error)` once when the stream
     cannot be framed any more, `insecure(why)` once when TLS failed, `expired()` when a frame was
     not finished in time, `ended(why)` once when it is over. `queued` (bytes that wait to be sent),
-    `state` and `why` are for reading.
+    `behind_since` (when the kernel first did not take all of them; NEVER: it has), `state` and
+    `why` are for reading.
     """
 
     __slots__ = (
         "_ahead",
         "_eof",
         "_hub",
+        "_loose",
         "_out",
         "_paused",
         "_pipe",
         "_sealed",
         "_timed",
         "_unacknowledged",
+        "behind_since",
         "decoder",
         "queued",
         "state",
@@ -174,6 +101,8 @@ class Stream(Watched):
         self._eof = False
         self._paused = False  # not reading, because the queue is above the high-water mark
         self._unacknowledged = -1  # bytes in the kernel's queue when we looked; -1: it took all
+        self.behind_since = NEVER
+        self._loose = False  # nothing in the queue is owed to the peer: see `send_loose`
         self.state = OPEN
         self.why = ""
         super().__init__(hub.loop, sock, True)
@@ -251,9 +180,25 @@ class Stream(Watched):
             self._out = out = [frames]
             self._hub.dirty.append(self)
         self.queued += len(frames)
+        if self._loose:
+            self._owe()
         if self.queued > OUT_QUEUE_BYTES_MAX:
             self._give_up()
         return len(out) - 1
+
+    def send_loose(self, frames: bytes) -> None:
+        """Queue frames that nobody waits for: as `send`, but a peer that does not read them is not
+        cut off for that. The caller keeps the queue short."""
+        waits = self.queued and not self._loose
+        self._loose = False
+        self.send(frames)
+        self._loose = not waits
+
+    def _owe(self) -> None:
+        """From now on something in the queue is owed: whoever does not read it in time is gone."""
+        self._loose = False
+        if self._unacknowledged >= 0:
+            self._hub.unsent.start(self)
 
     def replace(self, place: int, frames: bytes) -> None:
         """Send something else instead of what `send` queued in this tick; b"": nothing."""
@@ -268,6 +213,8 @@ class Stream(Watched):
         if self.state == OPEN:
             self.state = CLOSING
             self.why = why
+            if self._loose:
+                self._owe()
             self._in_time()
             self.want_read(False)
             if not self._out:
@@ -501,6 +448,7 @@ class Stream(Watched):
             return
         if self._unacknowledged >= 0:
             self._unacknowledged = -1
+            self.behind_since = NEVER
             self._hub.unsent.stop(self)
             self.want_write(False)
         if self.state == CLOSING:
@@ -512,8 +460,11 @@ class Stream(Watched):
     def _keep(self, data: bytes, sent: int) -> None:
         if sent or self._unacknowledged < 0:
             self._hub.unsent.stop(self)  # progress: the span begins anew
+            if self._unacknowledged < 0:
+                self.behind_since = self._hub.loop.now
             self._unacknowledged = unacknowledged(self.fileobj)
-        self._hub.unsent.start(self)
+        if not self._loose:
+            self._hub.unsent.start(self)
         if self._pipe is None:
             self._out = [data[sent:]]
         else:

@@ -14,7 +14,7 @@ from evloop.net.limits import (
     USER_TIMEOUT_MS,
 )
 
-__all__ = ["connected_to_itself", "tune", "unacknowledged"]
+__all__ = ["connected_to_itself", "hold_unsent", "tune", "unacknowledged"]
 
 # All of these are useful, but a connection works without them.
 _OPTIONS = (
@@ -33,6 +33,12 @@ def tune(sock: socket.socket) -> None:
     """Have `sock` send at once, and notice a peer that has vanished without closing."""
     for level, option, value in _OPTIONS:
         ask(sock, level, option, value)
+
+
+def hold_unsent(sock: socket.socket, most: int) -> None:
+    """Have the kernel take about `most` bytes beyond those that it has sent already: the rest is
+    ours to drop."""
+    ask(sock, socket.IPPROTO_TCP, named_option("TCP_NOTSENT_LOWAT"), most)
 
 
 def connected_to_itself(sock: socket.socket) -> int:

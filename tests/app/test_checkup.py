@@ -20,7 +20,7 @@ from evloop.base.errors import BadMessage, EvloopError, Refused
 from evloop.daemon.dispatcher import HANDLERS
 from evloop.directory import protocol
 from evloop.directory.client import READY, DirectoryClient
-from evloop.net.stream import Hub
+from evloop.net.hub import Hub
 from tests.support.live import House
 
 # -- words -----------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -24,8 +25,10 @@ def entered(keeper: bytes | None = KEEPER, **more: Any) -> dict[str, Any]:
 
 
 @pytest.fixture
-def world() -> World:
-    return World()
+def world() -> Iterator[World]:
+    world = World()
+    yield world
+    world.loop.close()
 
 
 def test_it_is_said_on_entering_behind_the_first_line(world: World) -> None:

@@ -168,7 +168,7 @@ def test_what_is_heard_is_committed_before_it_is_told(hall: Hall) -> None:
     seat = hall.seats["lab"]
     for seq in range(5):
         seat.receive([said(seq)])
-    assert hall.keeper._pending == 5 and hall.keeper.counts["commits"] == 0
+    assert hall.keeper._pending == 5 and hall.keeper.stored == 0
     before = len(seat.kinds())
     seat.receive([(session(ANN, 0, [(ANN, 0, 5)], ask=1), "ann")])
     hall.pass_time(KEEPER_COMMIT_S / 2)

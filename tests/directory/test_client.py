@@ -23,7 +23,7 @@ from evloop.directory.client import (
 )
 from evloop.directory.limits import CONNECT_S_MAX, RECONNECT_S_MAX, REQUEST_S_MAX
 from evloop.framing import FrameDecoder, pack_frame
-from evloop.net.stream import Hub
+from evloop.net.hub import Hub
 from tests.support.live import House
 
 

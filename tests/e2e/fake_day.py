@@ -28,7 +28,7 @@ from evloop.app.options import parse_options
 from evloop.app.shell import Client
 from evloop.app.startup import start
 from evloop.net import multicast
-from evloop.net.stream import Hub
+from evloop.net.hub import Hub
 from evloop.room.reliable.packets import BYE, DATA, NOBODY, SESSION, Codec, data_body, session_body
 from evloop.room.reliable.session import RoomSession
 from evloop.system.loop import Loop

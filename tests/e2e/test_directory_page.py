@@ -35,9 +35,8 @@ FREE_PORT_MIN = 25_000  # the server picks places with ports from here on
 _MASKS = (
     (re.compile(r'"made":\d+'), '"made":0'),
     (re.compile(r'"server":"evloop/[^"]+"'), '"server":"evloop/"'),
-    (re.compile(r'"id":"[0-9a-f]{16}"}}$'), '"id":""}}'),
+    (re.compile(r'"id":"[0-9a-f]{16}"'), '"id":""'),
     (re.compile(r'"token":"[0-9a-f]{32}"}}$'), '"token":""}}'),
-    (re.compile(r'"id":"[0-9a-f]{16}"}}$'), '"id":""}}'),
 )
 _PLACE = re.compile(r'"address":"239\.255\.\d+\.\d+","port":(\d+)')
 _TOKEN = re.compile(r'"token":"([0-9a-f]{32})"')

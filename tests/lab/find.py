@@ -28,7 +28,7 @@ def search(runs: int, known: bool) -> None:
     from evloop.directory.browser import Browser, searched_links, target_of
     from evloop.directory.client import DirectoryClient
     from evloop.directory.discovery import KNOWN, NONE, STRANGER, TAKE, Found, choose
-    from evloop.net.stream import Hub
+    from evloop.net.hub import Hub
     from evloop.system.loop import Loop
 
     standing = KNOWN if known else STRANGER

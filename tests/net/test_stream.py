@@ -9,6 +9,7 @@ import pytest
 
 from evloop.base.errors import FrameError
 from evloop.framing import FrameDecoder, pack_frame
+from evloop.net.hub import Hub
 from evloop.net.limits import (
     ENDS_PER_TICK,
     FRAMES_PER_TICK,
@@ -24,7 +25,6 @@ from evloop.net.stream import (
     CLOSING,
     LINGERING,
     OPEN,
-    Hub,
     Stream,
 )
 from evloop.system.limits import EXPIRED_PER_TICK_MAX

@@ -17,8 +17,8 @@ import pytest
 from evloop.base.limits import FRAME_BYTES_MAX
 from evloop.daemon.certificate import own_addresses
 from evloop.framing import FrameDecoder
+from evloop.net.hub import Hub
 from evloop.net.limits import OUT_HIGH_WATER_BYTES, TLS_HANDSHAKE_S, TLS_HANDSHAKES_PER_TICK
-from evloop.net.stream import Hub
 from evloop.net.tls import (
     ServerTls,
     TlsPipe,

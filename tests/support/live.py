@@ -40,6 +40,7 @@ class Caller:
         self.sock.setblocking(False)
         self.decoder = FrameDecoder()
         self.got: list[dict[str, Any]] = []
+        self.relayed: list[bytes] = []  # payloads of the relay, which are no JSON
         self.closed = False  # the server has ended it
         self.reset = False
         self.last_id = 0
@@ -74,7 +75,10 @@ class Caller:
                 self.closed = True
             self.take(data)
         while (frame := self.decoder.next_frame()) is not None:
-            self.got.append(json.loads(frame))
+            if frame[:1] == b"\xf5":
+                self.relayed.append(frame)
+            else:
+                self.got.append(json.loads(frame))
         return self.closed
 
     def take(self, data: bytes) -> None:

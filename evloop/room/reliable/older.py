@@ -32,8 +32,9 @@ def merged(session: object, datagrams: Iterable[bytes], count: int) -> list[Said
         if isinstance(packet, str) or packet[0] != DATA:
             continue
         _, flags, sender, seq, wall, (lamport, parents, name, kind, text) = packet
-        if seq in history.of(sender):
-            continue
+        stream = log.streams.get(sender)
+        if stream is not None and seq < stream.shown and seq in history.of(sender):
+            continue  # what is held beyond a gap was not shown yet
         more = bool(flags & MORE)
         message = Message(lamport, sender, seq, parents, name, kind, text, wall, more, datagram)
         found.setdefault(sender, {}).setdefault(seq, message)

@@ -32,9 +32,7 @@ def test_what_was_not_said_here_is_left_out() -> None:
     spoilt[40] ^= 1
     kept = [bytes(spoilt), b"", b"plain text", session(BOB, 0, []), as_repair(data(BOB, 2))]
     assert [event.seq for event in merged(room.session, kept, 10)] == [2]
-    plain = PlainSession(
-        place=PLACE, sender_id=BOB, nickname="Me", rng=Random(1), now=0.0
-    )
+    plain = PlainSession(place=PLACE, sender_id=BOB, nickname="Me", rng=Random(1), now=0.0)
     assert merged(plain, kept, 10) == []
 
 
