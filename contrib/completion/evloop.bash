@@ -67,7 +67,7 @@ _evloop_client() {
         -n) :; return 0 ;;
     esac
     case $command in
-        makeroom) own='--mode' ;;
+        makeroom) own='--mode --keep' ;;
         deleteroom) own='--yes' ;;
         chat) own='--mode' ;;
         say) own='--mode --timeout --anybody' ;;
@@ -90,7 +90,7 @@ _evloop_client() {
 _evloop_server() {
     local word=${COMP_WORDS[COMP_CWORD]} command arguments before server
     COMPREPLY=()
-    _evloop_look "--listen --interface --name --state --backup --max-clients --max-per-address --max-rooms --rooms-per-address --change-rate --relay --relay-members --ttl --delete --expire --tls-cert --tls-key --tls-client-ca --make-cert --metrics-file --stats-from"
+    _evloop_look "--listen --interface --name --state --backup --max-clients --max-per-address --max-rooms --rooms-per-address --change-rate --relay --relay-members --ttl --delete --keep --keep-days --keep-file --expire --tls-cert --tls-key --tls-client-ca --make-cert --metrics-file --stats-from"
     case $before in
         --listen) :; return 0 ;;
         --interface) _evloop_fits $(command ls /sys/class/net 2>/dev/null); return 0 ;;
@@ -106,6 +106,9 @@ _evloop_server() {
         --relay-members) :; return 0 ;;
         --ttl) :; return 0 ;;
         --delete) _evloop_fits anyone owner; return 0 ;;
+        --keep) _evloop_fits none marked all; return 0 ;;
+        --keep-days) :; return 0 ;;
+        --keep-file) _evloop_files; return 0 ;;
         --expire) :; return 0 ;;
         --tls-cert) _evloop_files; return 0 ;;
         --tls-key) _evloop_files; return 0 ;;
@@ -114,7 +117,7 @@ _evloop_server() {
         --metrics-file) _evloop_files; return 0 ;;
         --stats-from) :; return 0 ;;
     esac
-    _evloop_fits -h --help --listen --interface --name --no-announce --no-probe --state --memory --backup --max-clients --max-per-address --max-rooms --rooms-per-address --change-rate --relay --relay-members --ttl --delete --expire --tls-cert --tls-key --tls-client-ca --make-cert --metrics-file --stats-from --quiet -v --verbose --debug --version
+    _evloop_fits -h --help --listen --interface --name --no-announce --no-probe --state --memory --backup --max-clients --max-per-address --max-rooms --rooms-per-address --change-rate --relay --relay-members --ttl --delete --keep --keep-days --keep-file --expire --tls-cert --tls-key --tls-client-ca --make-cert --metrics-file --stats-from --quiet -v --verbose --debug --version
 }
 
 complete -F _evloop_client evloop evloop-client

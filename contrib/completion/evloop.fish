@@ -59,8 +59,9 @@ complete -c evloop -n 'not __evloop_at say' -l debug -d 'show the trace of an in
 complete -c evloop -n 'not __evloop_at say' -l version -d 'show program\'s version number and exit'
 complete -c evloop -n '__evloop_at' -a directories -d 'list the directories of this network'
 complete -c evloop -n '__evloop_at' -a getdir -d 'list the rooms'
-complete -c evloop -n '__evloop_at' -a makeroom -d 'make a room; without an address one is picked'
+complete -c evloop -n '__evloop_at' -a makeroom -d 'make a room; without an address one is picked; --keep: the directory keeps what is said'
 complete -c evloop -n '__evloop_at makeroom' -l mode -x -a 'reliable plain'
+complete -c evloop -n '__evloop_at makeroom' -l keep
 complete -c evloop -n '__evloop_at' -a deleteroom -d 'remove a room; --yes: even if others are in it'
 complete -c evloop -n '__evloop_at deleteroom' -l yes
 complete -c evloop -n '__evloop_at' -a chat -d 'talk in rooms; ADDRESS:PORT needs no directory'

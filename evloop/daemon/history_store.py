@@ -40,12 +40,12 @@ from collections import namedtuple
 from evloop.base.errors import CANT_CREATE, SetupError, StoreError
 from evloop.daemon.file_lock import LOCK, InUse, forget_lock, take_lock
 from evloop.daemon.limits import (
-    HISTORY_BYTES_MAX,
     HISTORY_PAGES_PER_TICK,
     HISTORY_ROOM_BYTES_MAX,
     HISTORY_ROOM_ROWS_MAX,
     HISTORY_ROW_BYTES,
     HISTORY_ROWS_PER_TICK,
+    KEPT_BYTES_MAX,
 )
 from evloop.daemon.scrubbing import scrub
 
@@ -110,16 +110,16 @@ class HistoryStore:
     """
 
     __slots__ = (
-        "_connection", "_dead", "_faults", "_identity", "_kept", "_lock", "_next", "_numbers",
+        "_dead", "_faults", "_identity", "_kept", "_lock", "_next", "_numbers",
         "_open", "_path", "_scrub_at", "_size", "_touched", "_vacuum", "all_bytes_max",
-        "bytes_max", "closed", "ran", "rows_max",
+        "bytes_max", "closed", "connection", "ran", "rows_max",
     )  # fmt: skip
 
     def __init__(self, path: str, connection: sqlite3.Connection, lock: int) -> None:
         from sqlite3 import Error
 
         self._path = path
-        self._connection = connection
+        self.connection = connection
         self._lock = lock
         self._faults = (Error, ArithmeticError, TypeError, ValueError)
         self.closed = False
@@ -127,7 +127,7 @@ class HistoryStore:
         self._scrub_at = 0  # the page from which on gaps are to be overwritten; 0: none
         self.rows_max = HISTORY_ROOM_ROWS_MAX
         self.bytes_max = HISTORY_ROOM_BYTES_MAX
-        self.all_bytes_max = HISTORY_BYTES_MAX
+        self.all_bytes_max = KEPT_BYTES_MAX
         self._open = False  # a transaction
         self._touched: set[int] = set()  # rooms whose counts are to be written
         self._numbers: dict[tuple[str, int], int] = {}
@@ -304,9 +304,9 @@ class HistoryStore:
         if self._all("PRAGMA wal_checkpoint(TRUNCATE)")[0][0]:
             return False  # somebody reads an older state: the next time
         try:
-            self._connection.close()  # what it remembers of the pages would be written back
+            self.connection.close()  # what it remembers of the pages would be written back
             self._scrub_at = scrub(self._path, self._scrub_at, HISTORY_PAGES_PER_TICK)
-            self._connection = _connect(self._path)
+            self.connection = _connect(self._path)
             self._identity = self._identities()
         except (OSError, SetupError, *self._faults) as error:
             raise self._failed(f"{self._path}: {error}") from error
@@ -337,13 +337,17 @@ class HistoryStore:
             return
         self.closed = True
         try:
-            self._connection.close()
+            self.connection.close()
         except self._faults as error:  # it is closed all the same
             raise StoreError(f"{self._path}: {error}") from error
         finally:
             forget_lock(self._lock)
 
     # -- sqlite --------------------------------------------------------------------------------
+
+    def counts(self) -> dict[int, tuple[int, int]]:
+        """By number, how many messages of a room are held, and how many bytes they have."""
+        return {number: (kept.count, kept.size) for number, kept in self._kept.items()}
 
     def held(self) -> tuple[int, int]:
         """How many messages are held, in how many bytes on the disk."""
@@ -353,7 +357,7 @@ class HistoryStore:
         if self.closed:
             raise StoreError(f"{self._path} is closed")
         try:
-            return self._connection.execute(sql, values).fetchall()
+            return self.connection.execute(sql, values).fetchall()
         except self._faults as error:
             raise self._failed(f"{self._path}: {error}") from error
 
@@ -362,9 +366,9 @@ class HistoryStore:
             raise StoreError(f"{self._path} is closed")
         try:
             if not self._open:
-                self._connection.execute("BEGIN IMMEDIATE")
+                self.connection.execute("BEGIN IMMEDIATE")
                 self._open = True
-            return self._connection.execute(sql, values).rowcount
+            return self.connection.execute(sql, values).rowcount
         except self._faults as error:
             raise self._failed(f"{self._path}: {error}") from error
 

@@ -178,13 +178,13 @@ class Keeper:
         "_open_seat",
         "_open_store",
         "_opened_at",
-        "_pending",
         "_random_bytes",
         "_rooms",
-        "_seated",
         "_tidying",
         "failures",
         "loop",
+        "pending",
+        "seated",
         "store",
         "stored",
         "wall",
@@ -216,8 +216,8 @@ class Keeper:
         self._new_rng = new_rng
         self._random_bytes = random_bytes
         self._days = days
-        self._seated: dict[str, _Seated] = {}  # by the fold of the room
-        self._pending = 0  # messages that wait for the commit
+        self.seated: dict[str, _Seated] = {}  # by the fold of the room
+        self.pending = 0  # messages that wait for the commit
         self._dead: deque[tuple[str, int]] = deque(maxlen=KEEPER_DEAD_MAX)
         self._opened_at = 0.0
         self._tidying = False
@@ -230,7 +230,7 @@ class Keeper:
     def enter(self, room: RoomEntry) -> bytes | None:
         """Somebody enters a room that is kept: be there first. Returns the keeper's sender id;
         None: it cannot be there."""
-        seated = self._seated.get(room.fold)
+        seated = self.seated.get(room.fold)
         if seated is not None and (seated.leaving or seated.room is not room):
             seated.close()
             seated = None
@@ -243,13 +243,13 @@ class Keeper:
 
     def left(self, fold: str) -> None:
         """Nobody is in the room any more."""
-        seated = self._seated.get(fold)
+        seated = self.seated.get(fold)
         if seated is not None and not seated.leaving:
             seated.stays(self.loop.now + KEEPER_STAYS_S)
 
     def forget(self, room: RoomEntry) -> None:
         """The room is deleted, and that is on the disk: so is its history, and nobody is there."""
-        seated = self._seated.get(room.fold)
+        seated = self.seated.get(room.fold)
         if seated is not None and seated.room is room:
             seated.close()
         if self.store is None:  # it may exist, or not; when it is opened, they are dead
@@ -292,7 +292,7 @@ class Keeper:
         """Gauges and counters, see metrics.py."""
         count, size = (0, 0) if self.store is None else self.store.held()
         return {
-            "keeper_rooms": len(self._seated),
+            "keeper_rooms": len(self.seated),
             "keeper_messages": count,
             "keeper_bytes": size,
             "keeper_stored": self.stored,
@@ -306,13 +306,13 @@ class Keeper:
     def say_goodbye(self) -> None:
         """The server ends: leave all rooms."""
         self.commit()
-        for seated in list(self._seated.values()):
+        for seated in list(self.seated.values()):
             seated.leave()
 
     def close(self) -> None:
         """Let go of everything."""
         self.commit()
-        for seated in list(self._seated.values()):
+        for seated in list(self.seated.values()):
             seated.close()
         for timer in (self._commit_at, self._mark_at, self._back):
             timer.move(NEVER)
@@ -323,7 +323,7 @@ class Keeper:
     # -- in the rooms ------------------------------------------------------------------------------
 
     def _sit_down(self, room: RoomEntry) -> _Seated | None:
-        if len(self._seated) >= KEEPER_ROOMS_MAX or not self.need():
+        if len(self.seated) >= KEEPER_ROOMS_MAX or not self.need():
             return None
         store = self.store
         assert store is not None
@@ -348,14 +348,14 @@ class Keeper:
         session.restore([(ages[row.at], row.datagram) for row in rows], loop.now)
         seated = _Seated(self, room, number, session)
         seated.seat = self._open_seat(room, session.sender_id, seated.receive)
-        self._seated[room.fold] = seated
+        self.seated[room.fold] = seated
         seated.pump()
         return seated
 
     def gone(self, seated: _Seated) -> None:
         """It has left its room."""
-        if self._seated.get(seated.room.fold) is seated:
-            del self._seated[seated.room.fold]
+        if self.seated.get(seated.room.fold) is seated:
+            del self.seated[seated.room.fold]
 
     def note(self, number: int, fresh: Iterable[tuple[bytes, int, bytes]]) -> None:
         """These datagrams were accepted in a room: (sender, seq, datagram)."""
@@ -365,13 +365,13 @@ class Keeper:
         came = min(max(int(self.wall()), 0), 2**32 - 1)
         try:
             for sender, seq, datagram in fresh:
-                self._pending += store.insert(number, came, sender, seq, datagram)
+                self.pending += store.insert(number, came, sender, seq, datagram)
         except StoreError as error:
             self._failed(str(error))
             return
-        if self._pending >= KEEPER_COMMIT_MESSAGES:
+        if self.pending >= KEEPER_COMMIT_MESSAGES:
             self.commit()
-        elif self._pending and self._commit_at.when == NEVER:
+        elif self.pending and self._commit_at.when == NEVER:
             self._commit_at.move(self.loop.now + KEEPER_COMMIT_S)
 
     # -- the file ----------------------------------------------------------------------------------
@@ -404,7 +404,7 @@ class Keeper:
     def commit(self) -> bool:
         """Put on the disk what was noted; False: the file has failed, and all seats are left."""
         self._commit_at.move(NEVER)
-        pending, self._pending = self._pending, 0
+        pending, self.pending = self.pending, 0
         if not pending:
             return self.store is not None
         if not self._try(lambda store: store.commit()):
@@ -429,11 +429,11 @@ class Keeper:
         self.failures += 1
         self._log.error("the keeper has left its rooms", why=why)
         self._drop_store()
-        self._pending = 0
+        self.pending = 0
         self._commit_at.move(NEVER)
         self._mark_at.move(NEVER)
         self._back.move(self.loop.now + KEEPER_BACK_S)
-        for seated in list(self._seated.values()):
+        for seated in list(self.seated.values()):
             self.loop.guard(seated, seated.leave)
 
     def _drop_store(self) -> None:

@@ -108,7 +108,7 @@ KEEP_DAYS = 30.0  # default of --keep-days
 KEEP_DAYS_MAX = 36_500.0  # a century is for ever
 HISTORY_ROOM_ROWS_MAX = 20_000  # messages of a room: months of talk
 HISTORY_ROOM_BYTES_MAX = 8 * 2**20  # of a room
-HISTORY_BYTES_MAX = 2**30  # of all, on the disk
+KEPT_BYTES_MAX = 2**30  # of all, on the disk
 HISTORY_ROW_BYTES = 72  # on the disk, besides the datagram: 222 bytes for one of 150
 HISTORY_ROWS_PER_TICK = 100  # removed at once: 0.4 ms
 HISTORY_PAGES_PER_TICK = 250  # of 4 KiB, given back to the system at once
@@ -123,4 +123,4 @@ KEEPER_DEAD_MAX = 1_000  # deletions remembered while the file cannot be used
 KEEPER_COMMIT_MESSAGES = 64  # that wait for their commit
 KEEPER_COMMIT_S = 0.2  # and how long
 
-assert HISTORY_BYTES_MAX > 100 * HISTORY_ROOM_BYTES_MAX
+assert KEPT_BYTES_MAX > 100 * HISTORY_ROOM_BYTES_MAX

@@ -91,7 +91,7 @@ def test_the_layout_is_what_the_page_says(path: Path) -> None:
     assert plain.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     plain.close()
     for pragma, value in (("synchronous", 1), ("secure_delete", 1)):
-        assert store._connection.execute(f"PRAGMA {pragma}").fetchone() == (value,)
+        assert store.connection.execute(f"PRAGMA {pragma}").fetchone() == (value,)
     for beside in path.parent.iterdir():
         assert stat.S_IMODE(beside.stat().st_mode) == 0o600, beside
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
@@ -334,8 +334,8 @@ def test_it_is_as_a_plain_table_would_be(
     assert store.held()[0] == total
     found = counted(path)
     assert sum(count for count, _ in found.values()) == total
-    for number, kept in store._kept.items():
-        assert (kept.count, kept.size) == found.get(number, (0, 0))
+    for number, kept in store.counts().items():
+        assert kept == found.get(number, (0, 0))
     store.close()
 
 
@@ -396,8 +396,8 @@ def test_a_full_file_is_an_error_and_closes_it(store: HistoryStore, path: Path) 
     """PRAGMA max_page_count fails as a full disk does, and needs no file system of its own."""
     number = store.number("lab", 17)
     store.commit()
-    pages = store._connection.execute("PRAGMA page_count").fetchone()[0]
-    store._connection.execute(f"PRAGMA max_page_count = {pages + 20}")
+    pages = store.connection.execute("PRAGMA page_count").fetchone()[0]
+    store.connection.execute(f"PRAGMA max_page_count = {pages + 20}")
     committed = 0
     with pytest.raises(StoreError, match="full"):
         for seq in range(1_000):

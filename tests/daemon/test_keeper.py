@@ -95,7 +95,7 @@ class Hall:
 
     def judge(self) -> None:
         """A SESSION leaves: all that was accepted must be on the disk."""
-        assert self.keeper._pending == 0
+        assert self.keeper.pending == 0
 
     def room(self, name: str = "lab", made: int = 17) -> RoomEntry:
         room = RoomEntry(name, "239.255.7.1", 5751 + len(self.rooms), made=made)
@@ -168,7 +168,7 @@ def test_what_is_heard_is_committed_before_it_is_told(hall: Hall) -> None:
     seat = hall.seats["lab"]
     for seq in range(5):
         seat.receive([said(seq)])
-    assert hall.keeper._pending == 5 and hall.keeper.stored == 0
+    assert hall.keeper.pending == 5 and hall.keeper.stored == 0
     before = len(seat.kinds())
     seat.receive([(session(ANN, 0, [(ANN, 0, 5)], ask=1), "ann")])
     hall.pass_time(KEEPER_COMMIT_S / 2)
@@ -199,7 +199,7 @@ def test_a_commit_waits_for_few_messages_and_not_long(hall: Hall) -> None:
     assert open_rows(hall.path) == KEEPER_COMMIT_MESSAGES
     quiet = data(b"\x0c" * 8, 0, name="Cy")
     seat.receive([(quiet, "cy")])
-    pending = hall.keeper._pending
+    pending = hall.keeper.pending
     hall.pass_time(KEEPER_COMMIT_S + 0.01)
     assert pending <= 1
     assert open_rows(hall.path) == KEEPER_COMMIT_MESSAGES + 1
@@ -279,7 +279,7 @@ def test_a_file_that_fails_makes_it_leave_and_come_back(hall: Hall) -> None:
     seat.receive([said(0)])
     hall.pass_time(1.0)
     assert hall.keeper.store is not None
-    hall.keeper.store._connection.execute("PRAGMA max_page_count = 1")
+    hall.keeper.store.connection.execute("PRAGMA max_page_count = 1")
     hall.broken = "cannot keep history: the disk is full"
     told = len(seat.said)
     for seq in range(1, 200):
@@ -336,7 +336,7 @@ def test_what_is_deleted_while_the_file_cannot_be_used_is_deleted_later(hall: Ha
     hall.seats["lab"].receive([said(0, text="a secret of the lab")])
     hall.pass_time(1.0)
     assert hall.keeper.store is not None
-    hall.keeper._failed("unplugged")
+    hall.keeper.store.close()  # unplugged
     hall.inside.clear()
     hall.keeper.forget(lab)
     hall.pass_time(KEEPER_BACK_S)
@@ -396,7 +396,7 @@ def test_leaps_of_the_wall_clock_lose_nothing(hall: Hall) -> None:
         hall.enter(lab)
         seat = hall.seats["lab"]
         assert hall.rows(lab) == [(ANN, one) for one in range(seq + 1)]
-    assert len(hall.keeper._seated["lab"].session.message_log.history) == 7
+    assert len(hall.keeper.seated["lab"].session.message_log.history) == 7
 
 
 def test_what_is_older_than_the_days_goes(tmp_path: Path) -> None:

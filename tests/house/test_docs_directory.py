@@ -191,7 +191,7 @@ def test_the_members_that_come_only_sometimes() -> None:
 
 def test_a_room_has_the_members_of_the_table() -> None:
     room = json.loads(protocol.room_json(protocol.RoomEntry("lab", "239.255.7.1", 5751), 0))
-    kinds = {str: "string", int: "integer"}
+    kinds = {str: "string", int: "integer", bool: "true or false"}
     table = {plain(name): kind for name, kind, _ in PAGE.table("Room object", "member")}
     assert table == {name: kinds[type(value)] for name, value in room.items()}
 

@@ -15,11 +15,11 @@ from tests.support.rooms import ANN, BOB, EVE, PLACE, data, session, settled
 
 def test_what_is_held_counts_once_and_all_is_in_one_order() -> None:
     room = settled()
-    room.hear(data(ANN, 4, lamport=9), data(ANN, 5, lamport=11))
-    kept = [data(BOB, 0, lamport=10, name="Bob"), data(ANN, 5, lamport=11), data(ANN, 3, lamport=8)]
+    room.hear(data(ANN, 0, lamport=9), data(ANN, 1, lamport=11), data(ANN, 3, lamport=13))
+    kept = [data(BOB, 0, lamport=10, name="Bob"), data(ANN, 1, lamport=11), data(EVE, 3, lamport=8)]
     events = merged(room.session, kept, 10)
     order = [(event.sender, event.seq) for event in events]
-    assert order == [(ANN, 3), (ANN, 4), (BOB, 0), (ANN, 5)]
+    assert order == [(EVE, 3), (ANN, 0), (BOB, 0), (ANN, 1)]  # ANN 3 waits for ANN 2
     assert [event.mark for event in events] == ["history", "", "history", ""]
     assert [(one.sender, one.seq) for one in merged(room.session, kept, 2)] == order[-2:]
     assert merged(room.session, kept, 0) == []
