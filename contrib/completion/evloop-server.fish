@@ -18,7 +18,7 @@ complete -c evloop-server -l relay -x -a 'on off' -d 'whether to carry rooms for
 complete -c evloop-server -l relay-members -x -d 'for how many at once; 0: as --relay off (default 500)'
 complete -c evloop-server -l ttl -x -d 'routers that what it sends to a group may pass, plus 1 (default 1)'
 complete -c evloop-server -l delete -x -a 'anyone owner' -d 'who may delete a room (default anyone); owner: who has the token that made it'
-complete -c evloop-server -l keep -x -a 'none marked all' -d 'which rooms\' history to keep (default marked: those made with --keep)'
+complete -c evloop-server -l keep -x -a 'none marked all' -d 'which rooms\' history to keep (default marked: those whose makers wish it)'
 complete -c evloop-server -l keep-days -x -d 'days for which it is kept; 0: any number (default 30)'
 complete -c evloop-server -l keep-file -r -F -d 'where (default history.db beside the state file)'
 complete -c evloop-server -l expire -x -d 'remove rooms in which nobody was for that long (default never)'

@@ -242,10 +242,7 @@ class Dispatcher:
                         continue
                     reply = protocol.result(request_id, body)
             except FramesFirst as both:
-                if request_id is None:
-                    continue
-                parts.append(both.frames)
-                reply = protocol.result(request_id, both.body)
+                reply = both.reply(request_id, parts)
             except FAILURES as error:
                 if connection.relayed is not None and is_relay(payload):
                     take_frame(self, connection, payload)  # right behind its `enter`

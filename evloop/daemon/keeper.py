@@ -252,10 +252,10 @@ class Keeper:
         seated = self.seated.get(room.fold)
         if seated is not None and seated.room is room:
             seated.close()
-        if self.store is None:  # it may exist, or not; when it is opened, they are dead
+        if self._try(lambda store: store.forget(room.fold, room.made)):
+            self._tidy_later()
+        else:  # the file may exist, or not; when it is opened, the room is dead in it
             self._dead.append((room.fold, room.made))
-        self._try(lambda store: store.forget(room.fold, room.made))
-        self._tidy_later()
 
     def page(self, room: RoomEntry, before: int | None, limit: int) -> tuple[list[Row], int | None]:
         """The newest messages of a room with `at` < `before`, the oldest first, and what to ask

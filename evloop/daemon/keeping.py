@@ -17,13 +17,13 @@ from evloop.base.errors import NOT_ALLOWED, STORAGE_FAILED, Refused, StoreError
 from evloop.base.names import quoted
 from evloop.base.strictjson import encode
 from evloop.directory import requests
-from evloop.directory.protocol import PLAIN, RELIABLE
+from evloop.directory.protocol import PLAIN, RELIABLE, result
 from evloop.directory.relay_frames import history_frames
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import Namespace
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from typing import Any
 
     from evloop.daemon.connection import Connection
@@ -43,12 +43,19 @@ _NO_READINGS = dict.fromkeys(
 class FramesFirst(Exception):
     """A request is answered by frames, and behind them by a result with this body."""
 
-    __slots__ = ("body", "frames")
+    __slots__ = ("_body", "_frames")
 
     def __init__(self, frames: bytes, body: bytes) -> None:
         super().__init__()
-        self.frames = frames
-        self.body = body
+        self._frames = frames
+        self._body = body
+
+    def reply(self, request_id: bytes | None, parts: list[bytes]) -> bytes | None:
+        """Add the frames to `parts`, and return the reply; neither for a notification."""
+        if request_id is None:
+            return None
+        parts.append(self._frames)
+        return result(request_id, self._body)
 
 
 class Keeping:
@@ -154,11 +161,14 @@ def history(dispatcher: Dispatcher, connection: Connection, parameters: dict[str
 # -- put together ----------------------------------------------------------------------------------
 
 
-def keeping_of(options: Namespace) -> Keeping:
-    """What the options of the server say."""
+def keeping_of(options: Namespace, rooms: Iterable[RoomEntry]) -> Keeping:
+    """What the options of the server say, noted in its `rooms`."""
+    keeping = Keeping(options.keep, "it was started with --keep none")
     if options.memory and options.keep_file is None:
-        return Keeping(NONE, "it was started with --memory, and without --keep-file")
-    return Keeping(options.keep, "it was started with --keep none")
+        keeping = Keeping(NONE, "it was started with --memory, and without --keep-file")
+    for room in rooms:
+        keeping.judge(room)
+    return keeping
 
 
 class _Chair:
@@ -237,7 +247,11 @@ def prepare_keeper(
 
     keeping.make = make
     if options.keep_file is not None:
-        store = open_store()
+        try:
+            store = open_store()
+        except BaseException:
+            dispatcher.store.close()
+            raise
         keeper = keeping.need()
         assert keeper is not None, "it was just made"
         keeper.begin(store)

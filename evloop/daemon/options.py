@@ -122,7 +122,7 @@ def _add_trust(parser: ArgumentParser) -> None:
         "--keep",
         choices=("none", "marked", "all"),
         default="marked",
-        help="which rooms' history to keep (default marked: those made with --keep)",
+        help="which rooms' history to keep (default marked: those whose makers wish it)",
     )
     add(
         "--keep-days",

@@ -114,9 +114,7 @@ class Server:
         except BaseException:
             self._store.close()
             raise
-        keeping = keeping_of(options)
-        for room in rooms:
-            keeping.judge(room)
+        keeping = keeping_of(options, rooms)
         self.loop = loop
         self.log = log
         self.directory = Directory(
@@ -147,16 +145,9 @@ class Server:
         self.dispatcher.on_forget = self._forget
         self._prober = self.dispatcher.prober = make_prober(loop, self.directory, options)
         prepare_relay(self.dispatcher, options, descriptors)
-        try:
-            prepare_keeper(self.dispatcher, options, self.state, wall)
-        except BaseException:
-            self._store.close()
-            raise
+        prepare_keeper(self.dispatcher, options, self.state, wall)
         self.dispatcher.stats_for.update(options.stats_from)
-        clients = clients_that_fit(options.max_clients, descriptors)
-        if clients < (options.max_clients or CLIENTS_MAX):
-            log.warning("fewer clients fit the limit of open files", clients=clients)
-        guard = Guard(clients, options.max_per_address)
+        guard = make_guard(options, descriptors, log)
         self.door = Admission(loop, self.dispatcher, guard, self.tls)
         self._options = options
         self._on_end = on_end
@@ -308,6 +299,14 @@ def _identity_in_memory(tls: ServerTls | None) -> str:
     if tls is None:
         return os.urandom(DIRECTORY_ID_DIGITS // 2).hex()
     return tls.fingerprint()[:DIRECTORY_ID_DIGITS]
+
+
+def make_guard(options: Namespace, descriptors: int, log: Log) -> Guard:
+    """Who is let in, where so many `descriptors` can be had."""
+    clients = clients_that_fit(options.max_clients, descriptors)
+    if clients < (options.max_clients or CLIENTS_MAX):
+        log.warning("fewer clients fit the limit of open files", clients=clients)
+    return Guard(clients, options.max_per_address)
 
 
 def make_prober(loop: Loop, directory: Directory, options: Namespace) -> Prober:
