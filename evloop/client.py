@@ -33,7 +33,7 @@ def run(options: Namespace, prepare: Callable[[Client], object]) -> int:
     gc.disable()
 
     from evloop.app.shell import Client
-    from evloop.app.startup import start
+    from evloop.app.startup import ONE_SHOTS, start
     from evloop.net.hub import Hub
     from evloop.system.loop import Loop
 
@@ -43,6 +43,7 @@ def run(options: Namespace, prepare: Callable[[Client], object]) -> int:
     loop.before_sleep(hub.flush)
     client = Client(loop, options, hub, time.time)
     loop.on_error = client.fault
+    ONE_SHOTS["irc"] = _irc
     try:
         for signum, status in signals.items():
             loop.on_signal(signum, partial(client.signalled, status))
@@ -59,6 +60,12 @@ def run(options: Namespace, prepare: Callable[[Client], object]) -> int:
         client.frontend.close()
         loop.close()
     return client.status
+
+
+def _irc(client: Client, word: str, arguments: list[str], options: dict[str, str]) -> None:
+    from evloop.irc.door import command  # late: nobody else needs what it loads
+
+    command(client, word, arguments, options)
 
 
 def run_main(

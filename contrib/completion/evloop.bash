@@ -49,7 +49,7 @@ _evloop_look() {
 _evloop_client() {
     local word=${COMP_WORDS[COMP_CWORD]} command arguments before own= server
     COMPREPLY=()
-    _evloop_look "--server --name --interface --ttl --relay --tls-ca --tls-cert --tls-key --time --color --escape --mode --timeout -n"
+    _evloop_look "--server --name --interface --ttl --relay --tls-ca --tls-cert --tls-key --time --color --escape --mode --timeout -n --tls-cert --tls-key"
     case $before in
         --server) :; return 0 ;;
         --name) :; return 0 ;;
@@ -65,6 +65,8 @@ _evloop_client() {
         --mode) _evloop_fits reliable plain; return 0 ;;
         --timeout) :; return 0 ;;
         -n) :; return 0 ;;
+        --tls-cert) :; return 0 ;;
+        --tls-key) :; return 0 ;;
     esac
     case $command in
         makeroom) own='--mode --keep' ;;
@@ -72,13 +74,14 @@ _evloop_client() {
         chat) own='--mode' ;;
         say) own='--mode --timeout --anybody' ;;
         tail) own='-n --mode' ;;
+        irc) own='--no-make --no-share --tls-cert --tls-key' ;;
         doctor) own='--watch' ;;
     esac
     if [[ $word == -* ]]; then
         if [[ $command == say ]]; then _evloop_fits $own; return 0; fi
         _evloop_fits $own -h --help --server --name --interface --ttl --relay --tls --tls-ca --tls-cert --tls-key --plain --slow --wide --time --color --escape --no-history --no-announce --json --debug --version
     elif [[ -z $command ]]; then
-        _evloop_fits directories getdir makeroom deleteroom chat say tail doctor help
+        _evloop_fits directories getdir makeroom deleteroom chat say tail irc doctor help
     elif ((arguments == 0)); then
         case $command in
         deleteroom|chat|say|tail|doctor) _evloop_rooms ;;

@@ -8,7 +8,7 @@ function __evloop_words --description 'The words before the cursor that are no o
         if test $wants = yes
             set wants no
         else if string match -q -- '-*' $one
-            contains -- $one --server --name --interface --ttl --relay --tls-ca --tls-cert --tls-key --time --color --escape --mode --mode --mode --timeout -n --mode; and set wants yes
+            contains -- $one --server --name --interface --ttl --relay --tls-ca --tls-cert --tls-key --time --color --escape --mode --mode --mode --timeout -n --mode --tls-cert --tls-key; and set wants yes
         else
             echo $one
         end
@@ -73,6 +73,11 @@ complete -c evloop -n '__evloop_at say' -l anybody
 complete -c evloop -n '__evloop_at' -a tail -d 'follow a room, after its last N messages'
 complete -c evloop -n '__evloop_at tail' -s n -x
 complete -c evloop -n '__evloop_at tail' -l mode -x -a 'reliable plain'
+complete -c evloop -n '__evloop_at' -a irc -d 'let IRC clients in (default 127.0.0.1:6667)'
+complete -c evloop -n '__evloop_at irc' -l no-make
+complete -c evloop -n '__evloop_at irc' -l no-share
+complete -c evloop -n '__evloop_at irc' -l tls-cert -x
+complete -c evloop -n '__evloop_at irc' -l tls-key -x
 complete -c evloop -n '__evloop_at' -a doctor -d 'find out why nobody is heard, and what to do'
 complete -c evloop -n '__evloop_at doctor' -l watch
 complete -c evloop -n '__evloop_at' -a help -d 'list the commands, or explain one'

@@ -131,6 +131,16 @@ COMMANDS = (
         "rooms",
     ),
     Command(
+        "irc",
+        _SHELL,
+        "irc [ADDRESS:PORT | /PATH] [--no-make] [--no-share]",
+        0,
+        1,
+        {"--no-make": (), "--no-share": (), "--tls-cert": None, "--tls-key": None},
+        "let IRC clients in (default 127.0.0.1:6667)",
+        "",
+    ),
+    Command(
         "doctor",
         _BOTH,
         "doctor [ROOM | ADDRESS:PORT] [--watch [S]]",

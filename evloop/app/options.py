@@ -140,6 +140,8 @@ def _take_options(parser: ArgumentParser, options: Namespace) -> None:
     if not words or words[0].casefold() == "say":
         return
     takes = {name: action.nargs != 0 for name, action in parser._option_string_actions.items()}
+    if words[0].casefold() == "irc":  # behind it these are the door's own certificate
+        del takes["--tls-cert"], takes["--tls-key"]
     found, rest = [], words[:1]
     following = iter(words[1:])
     for word in following:

@@ -91,10 +91,11 @@ class Stream(Watched):
     )
 
     fileobj: socket.socket
+    decodes: Any = FrameDecoder  # what cuts the bytes into frames; another protocol has another
 
     def __init__(self, hub: Hub, sock: socket.socket, pipe: TlsPipe | None = None) -> None:
         self._hub = hub
-        self.decoder = FrameDecoder()
+        self.decoder = self.decodes()
         self._ahead: list[bytes] | tuple[()] = ()  # frames that `payloads` did not take yet
         self._out: list[bytes] | tuple[()] = ()  # a list of its own only while there is something
         self.queued = 0  # bytes in _out and _sealed
@@ -479,7 +480,7 @@ class Stream(Watched):
             self.abort(self.why)
             return
         self.state = LINGERING
-        self.decoder = FrameDecoder()
+        self.decoder = self.decodes()
         try:
             self.fileobj.shutdown(socket.SHUT_WR)
         except OSError:  # the peer reset it meanwhile: then there is nothing to linger for

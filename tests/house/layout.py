@@ -14,6 +14,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "terminal": ("base", "system"),
     "daemon": ("base", "system", "net", "directory", "room", "terminal"),
     "app": ("base", "system", "net", "directory", "room", "terminal"),
+    "irc": ("base", "system", "net", "directory", "room", "terminal", "app"),
 }
 
 

@@ -31,7 +31,7 @@ SOURCES = sorted(
 
 
 # Modules without sockets, clocks and files: bytes and values in, bytes and values out.
-_PURE_PACKAGES = ("base", "room.reliable", "terminal")
+_PURE_PACKAGES = ("base", "irc", "room.reliable", "terminal")
 _PURE_MODULES = {
     "framing",
     "room.attachment",
@@ -58,7 +58,15 @@ _PURE_MODULES = {
     "app.completion",
     "app.reconcile",
 }
-_NOT_PURE = {"terminal.tty", "terminal.screen_mode", "terminal.line_mode", "terminal.frontend"}
+_NOT_PURE = {
+    "irc.door",
+    "irc.peer",
+    "irc.rooms",
+    "terminal.tty",
+    "terminal.screen_mode",
+    "terminal.line_mode",
+    "terminal.frontend",
+}
 
 
 def is_pure(module: str) -> bool:

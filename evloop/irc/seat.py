@@ -1,0 +1,478 @@
+"""A member of this door in one room, which is a channel to its IRC clients.
+
+    state     entered         OPENING_S later    leave
+    -         -> opening      -                  -
+    opening   -               -> open            -> left
+    open      -               -                  -> left
+
+`opening`: who is here is heard first, so that NAMES can tell; what is said meanwhile is kept and
+shown behind it. `complete`: the history is as whole as it will be (see `_look_at_history`); what
+clients asked of it before waits for that.
+
+Everybody in the room has a nick here. The first keeps the bare one; a later one whose nick is the
+same under `fold`, or is the member's own, has the end of its sender id behind it.
+"""
+
+from __future__ import annotations
+
+from evloop.app.limits import CATCH_UP_S, DEAF_TOLD, HISTORY_WAIT_S, OPENING_S
+from evloop.base.names import TAG_DIGITS_MIN, display, fold, place_of
+from evloop.directory.protocol import PLAIN
+from evloop.irc.codec import SERVER, nick_of
+from evloop.irc.limits import ARRIVALS_MAX, CHATHISTORY_WAITING_MAX, PLAYBACK_MESSAGES
+from evloop.irc.person import source_of
+from evloop.irc.texts import render, texts_of
+from evloop.room.events import TEXT
+from evloop.system.timers import NEVER
+from evloop.terminal import report
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any
+
+    from evloop.directory.protocol import RoomEntry
+    from evloop.irc.person import Client, Person
+    from evloop.irc.state import Door
+    from evloop.room.events import Event, Joined, Left, Renamed, Said
+    from evloop.room.live import LiveRoom
+
+OPENING, OPEN, LEFT = range(3)
+PARTED = {"bye": "left", "silent": "not heard any more"}
+
+
+class Seat:
+    """`person` in the room of `entry`. `listed`: the directory counts us in it."""
+
+    __slots__ = (
+        "_arrived",
+        "_awaiting",
+        "_began",
+        "_door",
+        "_held",
+        "_names",
+        "_nicks",
+        "_questions",
+        "_serial",
+        "_speaking",
+        "_taken",
+        "_timer",
+        "channel",
+        "complete",
+        "entry",
+        "joined_ms",
+        "listed",
+        "person",
+        "plain",
+        "room",
+        "session",
+        "state",
+    )
+
+    def __init__(
+        self, door: Door, person: Person, entry: RoomEntry, room: LiveRoom, listed: bool
+    ) -> None:
+        self._door = door
+        self.person = person
+        self.entry = entry
+        self.channel = f"#{display(entry.name)}"
+        self.listed = listed
+        self.plain = entry.mode == PLAIN
+        self.room = room
+        self.session = room.session
+        self.state = OPENING
+        self.complete = self.plain  # a plain room has no history
+        self.joined_ms = door.wall_ms()
+        self._began = door.clock()
+        self._nicks: dict[bytes, str] = {}  # of the others who are here, by sender id
+        self._names: dict[bytes, str] = {}
+        self._taken: dict[str, bytes] = {}  # folded nick: whose it is
+        self._held: list[Event] = []  # while opening
+        # (sender, number): when a message of now came (ms), and which of those it was
+        self._arrived: dict[tuple[bytes, int], tuple[int, int]] = {}
+        self._serial = 0
+        self._speaking: tuple[Client | None, str] = (None, "PRIVMSG")
+        # Clients that wait for the history, and how many messages came before them.
+        self._awaiting: list[tuple[Client, int]] = []
+        self._questions: list[Callable[[], object]] = []
+        self._timer = door.call_at(NEVER, self._on_timer)
+
+    # -- entering and leaving --------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Tell the clients, and begin to listen in the room."""
+        for client in self.person.clients:
+            self._tell_join(client)
+            self._awaiting.append((client, 0))
+        self.room.on_events, self.room.on_pump = self.events, self.pumped
+        if self.plain:
+            self._open()
+        else:
+            self._timer.move(self._began + OPENING_S)
+        self.room.start()
+
+    def attach(self, client: Client) -> None:
+        """One more client of the person: it sees the channel as the others do."""
+        self._tell_join(client)
+        if self.state == OPEN:
+            self.tell_names(client)
+        if self.complete:
+            self._play(client, self._serial)
+        else:
+            self._awaiting.append((client, self._serial))
+
+    def detach(self, client: Client) -> None:
+        """It has gone."""
+        self._awaiting = [waits for waits in self._awaiting if waits[0] is not client]
+
+    def leave(self) -> None:
+        """The person is in it no more; what its clients asked is answered by nothing."""
+        self.state = LEFT
+        self._timer.cancel()
+        questions, self._questions = self._questions, []
+        for answer in questions:
+            answer()
+
+    def _tell_join(self, client: Client) -> None:
+        person = self.person
+        if "extended-join" in client.caps:
+            client.send(person.source, "JOIN", self.channel, "*", last=person.real)
+        else:
+            client.send(person.source, "JOIN", self.channel)
+
+    def _open(self) -> None:
+        self.state = OPEN
+        for client in self.person.clients:
+            self.tell_names(client)
+        held, self._held = self._held, []
+        for event in held:
+            self.show(event)
+        self._door.opened(self)
+        self.pumped()
+
+    def _on_timer(self) -> None:
+        if self.state == OPENING:
+            self._open()
+        else:
+            self.pumped()
+
+    # -- the history -----------------------------------------------------------------------------
+
+    def pumped(self) -> None:
+        """The session has moved: the history may be complete."""
+        if self.state != OPEN or (self.complete and not self._awaiting):
+            return
+        now, alone = self._door.clock(), not self._nicks
+        due = self._began + CATCH_UP_S
+        if (
+            now >= due and (self.complete or alone or self.session.caught_up())
+        ) or now >= self._began + HISTORY_WAIT_S:
+            self._completed()
+        else:
+            self._timer.move(due if now < due else self._began + HISTORY_WAIT_S)
+            if alone:
+                self._answer()  # nobody is here who could tell more
+
+    def _completed(self) -> None:
+        self.complete = True
+        self._timer.move(NEVER)
+        awaiting, self._awaiting = self._awaiting, []
+        for client, before in awaiting:
+            self._play(client, before)
+        self._answer()
+
+    def _answer(self) -> None:
+        questions, self._questions = self._questions, []
+        for answer in questions:
+            answer()
+
+    def when_complete(self, answer: Callable[[], object]) -> bool:
+        """Call `answer` once the history is complete. False: it is, nothing was done."""
+        if self.complete or (self.state == OPEN and not self._nicks):
+            return False
+        if len(self._questions) >= CHATHISTORY_WAITING_MAX:
+            return False  # it is answered with what is here
+        self._questions.append(answer)
+        return True
+
+    def past(self, count: int = ARRIVALS_MAX) -> list[tuple[Said, int]]:
+        """The newest messages in the session's order, each with its time in ms."""
+        return [(event, self._time_of(event)) for event in self.session.history(count)]
+
+    def _time_of(self, event: Said) -> int:
+        arrived = self._arrived.get((event.sender, event.seq))
+        if arrived is not None:
+            return arrived[0]
+        before = self.joined_ms - 1
+        return min(event.wall * 1_000, before) if event.wall else before
+
+    def _play(self, client: Client, before: int) -> None:
+        """Send the newest messages that came before the client did, unless it asks by itself."""
+        if self.plain or "draft/chathistory" in client.caps or client.closed:
+            return
+
+        def is_old(event: Said) -> bool:
+            arrived = self._arrived.get((event.sender, event.seq))
+            return arrived is None or arrived[1] < before
+
+        old = [item for item in self.past() if is_old(item[0])]
+        if old:
+            self.tell_past(client, old[-PLAYBACK_MESSAGES:])
+
+    def tell_past(self, client: Client, messages: Sequence[tuple[Said, int]]) -> None:
+        """Send old messages, in a batch where the client knows them."""
+        batch = client.next_batch() if "batch" in client.caps else ""
+        tags = {"batch": batch} if batch else {}
+        if batch:
+            client.send(SERVER, "BATCH", f"+{batch}", "chathistory", self.channel)
+        timed = "server-time" in client.caps
+        verb = "PRIVMSG" if timed else "NOTICE"
+        for event, ms in messages:
+            stamp = "" if timed and "message-tags" in client.caps else self._door.hhmm(ms)
+            source = self._source(event.sender, event.name)
+            texts = texts_of(event, source, verb, self.channel, stamp)
+            more = {**tags, "time": self._door.utc(ms), **self._msgid(event)}
+            client.write(render(source, verb, self.channel, texts, client.wanted(more)))
+        if batch:
+            client.send(SERVER, "BATCH", f"-{batch}")
+
+    # -- who is here -----------------------------------------------------------------------------
+
+    def nick(self, sender: bytes, name: str) -> str:
+        """The nick of `sender`, who is here or was."""
+        if sender == self.session.sender_id:
+            return self.person.nick
+        return self._nicks.get(sender) or self._free_nick(sender, name)
+
+    def _free_nick(self, sender: bytes, name: str) -> str:
+        bare = nick_of(name, sender)
+        if self._is_free(bare, sender):
+            return bare
+        digits = sender.hex() or "plain"  # in a plain room nobody has an id
+        nick = ""
+        for count in range(TAG_DIGITS_MIN, len(digits) + 2, 2):
+            nick = f"{bare}~{digits[-count:]}"
+            if self._is_free(nick, sender):
+                break
+        return nick
+
+    def _is_free(self, nick: str, sender: bytes) -> bool:
+        key = fold(nick)
+        return key != self.person.key and self._taken.get(key, sender) == sender
+
+    def _source(self, sender: bytes, name: str) -> str:
+        if sender == self.session.sender_id:
+            return self.person.source
+        return source_of(self.nick(sender, name), self.user(sender))
+
+    def user(self, sender: bytes) -> str:
+        """What stands behind the nick of a member: its id, or what a client of this door gave."""
+        own = self._door.members.get(sender)
+        return own.user if own is not None else sender.hex() or "plain"
+
+    def real(self, sender: bytes) -> str:
+        """The real name of a member: its name, or what a client of this door gave."""
+        own = self._door.members.get(sender)
+        return own.real if own is not None else display(self._names.get(sender, ""))
+
+    def others(self) -> dict[bytes, str]:
+        """Sender id -> nick of everybody else who is here (do not change)."""
+        return self._nicks
+
+    def find(self, nick: str) -> bytes | None:
+        """The sender id of another member by its nick."""
+        return self._taken.get(fold(nick))
+
+    def tell_names(self, client: Client) -> None:
+        """353 and 366."""
+        hosts = "userhost-in-names" in client.caps
+        mine = self.person.source if hosts else self.person.nick
+        names = [mine]
+        for sender, nick in self._nicks.items():
+            names.append(source_of(nick, self.user(sender)) if hosts else nick)
+        room = 510 - len(f":{SERVER} 353 {client.name} = {self.channel} :".encode())
+        line: list[str] = []
+        size = 0
+        for name in names:
+            more = len(name.encode()) + 1
+            if line and size + more > room:
+                client.numeric(353, "=", self.channel, last=" ".join(line))
+                line, size = [], 0
+            line.append(name)
+            size += more
+        client.numeric(353, "=", self.channel, last=" ".join(line))
+        client.numeric(366, self.channel, last="End of /NAMES list.")
+
+    def _come(self, sender: bytes, name: str) -> str:
+        nick = self._free_nick(sender, name)
+        self._names[sender] = name
+        self._nicks[sender] = nick
+        self._taken[fold(nick)] = sender
+        return nick
+
+    def _go(self, sender: bytes) -> str:
+        nick = self._nicks.pop(sender, "")
+        self._names.pop(sender, None)
+        if nick:
+            del self._taken[fold(nick)]
+        return nick
+
+    def _join_line(self, sender: bytes, nick: str) -> None:
+        source, real = source_of(nick, self.user(sender)), self.real(sender)
+        for client in self.person.clients:
+            if "extended-join" in client.caps:
+                client.send(source, "JOIN", self.channel, "*", last=real)
+            else:
+                client.send(source, "JOIN", self.channel)
+
+    def make_way(self, key: str) -> None:
+        """The person takes the nick `key` (folded): whoever has it here gets another."""
+        sender = self._taken.get(key)
+        if sender is None:
+            return
+        name = self._names[sender]
+        old = self._go(sender)
+        self._taken[key] = b"\0"  # nobody's: so that it is not free
+        new = self._come(sender, name)
+        del self._taken[key]
+        self._tell_renamed(sender, old, new)
+
+    def _tell_renamed(self, sender: bytes, old: str, new: str) -> None:
+        if old == new or self.state != OPEN:
+            return
+        source = source_of(old, self.user(sender))
+        elsewhere = [seat for seat in self.person.seats.values() if seat is not self]
+        if any(seat.find(old) or seat.find(new) for seat in elsewhere):
+            # A nick is one for all channels in IRC, and a name is one for a room here.
+            self.person.send(source, "PART", self.channel, last=f"now {new}")
+            self._join_line(sender, new)
+        else:
+            self.person.send(source, "NICK", last=new)
+
+    # -- what the clients do ---------------------------------------------------------------------
+
+    def say(self, client: Client, verb: str, text: str, kind: int = TEXT) -> None:
+        """Say `text` in the room; Refused when it is too long or too much waits already."""
+        self._speaking = client, verb
+        try:
+            self.room.say(text, kind)
+        finally:
+            self._speaking = None, "PRIVMSG"
+
+    # -- what happens in the room ----------------------------------------------------------------
+
+    def events(self, events: Sequence[Event]) -> None:
+        """What the session reports."""
+        for event in events:
+            if self.state == OPENING and event.what not in ("joined", "left", "renamed"):
+                self._held.append(event)
+            elif self.state != LEFT:
+                self.show(event)
+
+    def show(self, event: Event) -> None:
+        """Tell the clients of one event."""
+        EVENTS[event.what](self, event)
+
+    def notice(self, text: str) -> None:
+        """The server says something about the room."""
+        self.person.send(SERVER, "NOTICE", self.channel, last=text)
+
+    def _said(self, event: Said) -> None:
+        if event.mark == "history":
+            return  # it comes with the rest of the history
+        if event.mark == "plain" or not (event.sender or event.name):
+            begin = "? " if event.mark == "plain" else ""
+            self.notice(begin + display(event.text))
+            return
+        ms = self._door.wall_ms()
+        if event.sender:
+            self._arrived[event.sender, event.seq] = ms, self._serial
+            self._serial += 1
+            if len(self._arrived) > ARRIVALS_MAX:
+                del self._arrived[next(iter(self._arrived))]
+        mine = event.sender == self.session.sender_id
+        speaker, verb = self._speaking if mine else (None, "PRIVMSG")
+        source = self._source(event.sender, event.name)
+        texts = texts_of(event, source, verb, self.channel)
+        tags = {"time": self._door.utc(ms), **self._msgid(event)}
+        packed: dict[tuple[str, ...], bytes] = {}
+        for client in self.person.others(speaker):
+            wanted = client.wanted(tags)
+            data = packed.get(tuple(wanted))
+            if data is None:
+                data = render(source, verb, self.channel, texts, wanted)
+                packed[tuple(wanted)] = data
+            client.write(data)
+
+    def _msgid(self, event: Said) -> dict[str, str]:
+        if self.plain or not event.sender:
+            return {}
+        return {"msgid": f"{event.sender.hex()}-{event.seq}"}
+
+    def _joined(self, event: Joined) -> None:
+        self._go(event.sender)
+        nick = self._come(event.sender, event.name)
+        if self.state == OPEN:
+            self._join_line(event.sender, nick)
+
+    def _left(self, event: Left) -> None:
+        user = self.user(event.sender)
+        nick = self._go(event.sender)
+        if nick and self.state == OPEN:
+            why = PARTED.get(event.why, "left")
+            self.person.send(source_of(nick, user), "PART", self.channel, last=why)
+
+    def _renamed(self, event: Renamed) -> None:
+        old = self._go(event.sender)
+        new = self._come(event.sender, event.name)
+        if old:
+            self._tell_renamed(event.sender, old, new)
+        elif self.state == OPEN:
+            self._join_line(event.sender, new)
+
+    def _lost(self, event: Any) -> None:
+        self.notice(report.lost(self.nick(event.sender, event.name), event.count))
+
+    def _conflict(self, event: Any) -> None:
+        mine = event.sender == self.session.sender_id
+        name = self.nick(event.sender, event.name)
+        self.notice(report.conflict(name, event.seq, mine))
+
+    def _unheard(self, event: Any) -> None:
+        self.notice(report.unheard(self.nick(event.sender, event.name)))
+
+    def _trouble(self, event: Any) -> None:
+        self.notice(report.trouble(event.why, event.where))
+
+    def _blocked(self, event: Any) -> None:
+        self.notice(report.blocked(place_of(self.entry.address, self.entry.port)))
+
+    def _deaf(self, event: Any) -> None:
+        if event.times == DEAF_TOLD:
+            self.notice(report.deaf())
+
+    def _foreign(self, event: Any) -> None:
+        self.notice(report.foreign(event.mode))
+
+    def _full(self, event: Any) -> None:
+        self.notice(report.full(event.table))
+
+    def _fault(self, event: Any) -> None:
+        self.notice(report.fault(event.error))
+
+
+EVENTS: dict[str, Callable[[Seat, Any], None]] = {
+    "message": Seat._said,
+    "joined": Seat._joined,
+    "left": Seat._left,
+    "renamed": Seat._renamed,
+    "lost": Seat._lost,
+    "conflict": Seat._conflict,
+    "unheard": Seat._unheard,
+    "trouble": Seat._trouble,
+    "blocked": Seat._blocked,
+    "deaf": Seat._deaf,
+    "foreign": Seat._foreign,
+    "full": Seat._full,
+    "fault": Seat._fault,
+}

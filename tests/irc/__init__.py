@@ -1,0 +1,1 @@
+"""Tests of the IRC door; `world` has a door without sockets."""

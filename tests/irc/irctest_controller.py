@@ -1,0 +1,70 @@
+"""Starts the IRC door for irctest (github.com/progval/irctest), no part of this repository.
+
+irctest is told of this module by `--controller tests.irc.irctest_controller`, and loads it itself.
+Each door has a directory of its own, so that no room is there at the start.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from irctest.basecontrollers import BaseServerController  # type: ignore[import-not-found]
+from irctest.runner import NotImplementedByController  # type: ignore[import-not-found]
+
+ROOT = Path(__file__).parents[2]
+
+
+class EvloopController(BaseServerController):  # type: ignore[misc]
+    """One door, and its directory."""
+
+    software_name = "evloop"
+    supported_sasl_mechanisms: frozenset[str] = frozenset()
+    supports_sts = False
+    # How long irctest waits to be sure that nothing comes: what is said goes through a room.
+    sync_sleep_time = 0.15
+
+    def run(
+        self, hostname: str, port: int, *, password: str | None, ssl: bool, **others: Any
+    ) -> None:
+        if ssl or any(others.get(name) for name in ("run_services", "faketime", "websocket_port")):
+            raise NotImplementedByController("TLS, services, faketime, websockets")
+        environ = {**os.environ, "EVLOOP_INTERFACE": "127.0.0.1", "PYTHONPATH": str(ROOT)}
+        if password:
+            environ["EVLOOP_IRC_PASSWORD"] = password
+        self.port = port
+        self.directory = subprocess.Popen(
+            [sys.executable, "-m", "evloop.server", "--memory", "--listen", "127.0.0.1:0"],
+            env=environ,
+            stdin=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert self.directory.stderr is not None
+        for line in self.directory.stderr:
+            found = re.search(r"listening on (127\.0\.0\.1:\d+)", line)
+            if found:
+                break
+        else:
+            raise AssertionError("the directory did not start")
+        self.proc = self.execute(
+            [
+                *(sys.executable, "-m", "evloop.client", "--server", found[1], "--debug"),
+                *("irc", f"127.0.0.1:{port}", "--no-share"),
+            ],
+            env=environ,
+        )
+
+    def kill_proc(self) -> None:
+        super().kill_proc()
+        self.directory.kill()
+        self.directory.wait()
+
+
+def get_irctest_controller_class() -> type[EvloopController]:
+    """What irctest asks this module for."""
+    return EvloopController

@@ -1,0 +1,213 @@
+"""Real IRC clients at the door: irssi in tmux, weechat without a screen.
+
+Each does what a person does first: connects, enters a room, talks with a bare client on the same
+door and with evloop's own client, changes the nick, and comes back later.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.irc.live import QUIET, DoorProcess, Visitor
+from tests.support.live import PATIENCE_S, ROOT
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def door() -> Iterator[DoorProcess]:
+    one = DoorProcess()
+    try:
+        yield one.ready()
+    finally:
+        one.close()
+
+
+def until(what: Callable[[], bool], told: Callable[[], str]) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not what():
+        assert time.monotonic() < deadline, told()
+        time.sleep(0.05)
+
+
+class Irssi:
+    """irssi in a tmux of its own."""
+
+    def __init__(self, folder: Path, port: int) -> None:
+        self._name = f"evloop-irssi-{os.getpid()}-{port}"
+        self._folder = folder
+        command = f"irssi --home={folder} --noconnect"
+        environ = {**os.environ, "TERM": "screen-256color", "LC_ALL": "C.UTF-8"}
+        self._tmux("new-session", "-d", "-x", "110", "-y", "40", command, environ=environ)
+        self.wait_for("Irssi")
+        self.type("/set term_charset utf-8")
+        self.type("/set nick Ann")
+        self.type(f"/connect 127.0.0.1 {port}")
+        self.wait_for("End of /MOTD", "no operators", "operators, topics")
+
+    def _tmux(self, *words: str, environ: dict[str, str] | None = None) -> str:
+        done = subprocess.run(
+            ["tmux", "-L", self._name, "-f", "/dev/null", "-u", *words],
+            capture_output=True,
+            text=True,
+            check=False,
+            env=environ,
+        )
+        return done.stdout
+
+    def type(self, text: str) -> None:
+        self._tmux("send-keys", "-l", text)
+        self._tmux("send-keys", "Enter")
+
+    def screen(self) -> str:
+        return self._tmux("capture-pane", "-p")
+
+    def wait_for(self, *parts: str) -> None:
+        """Until one of `parts` is on the screen."""
+        until(lambda: any(part in self.screen() for part in parts), self.screen)
+
+    def close(self) -> None:
+        self._tmux("kill-server")
+
+
+class Weechat:
+    """weechat-headless, driven by its fifo and read by its log files."""
+
+    def __init__(self, folder: Path, port: int) -> None:
+        self._folder = folder
+        server = f"/server add evloop 127.0.0.1/{port} -nicks=Ann -username=ann -realname=Ann"
+        first = [
+            "/set logger.file.flush_delay 0",
+            "/set irc.server_default.ssl off",
+            "/set irc.look.smart_filter off",
+            server,
+            "/connect evloop",
+        ]
+        command = ["weechat-headless", "--dir", str(folder)]
+        for one in first:
+            command += ["-r", one]
+        self.process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, "LC_ALL": "C.UTF-8"},
+        )
+        self._fifo = folder / f"weechat_fifo_{self.process.pid}"
+        until(self._fifo.exists, lambda: "no fifo of weechat")
+        self.wait_for("server.evloop", "operators, topics")
+
+    def type(self, text: str, buffer: str = "evloop.#lab") -> None:
+        with self._fifo.open("w") as fifo:
+            fifo.write(f"irc.{buffer} *{text}\n")
+
+    def log(self, buffer: str = "evloop.#lab") -> str:
+        path = self._folder / "logs" / f"irc.{buffer}.weechatlog"
+        return path.read_text() if path.exists() else ""
+
+    def wait_for(self, buffer: str, part: str) -> None:
+        until(lambda: part in self.log(buffer), lambda: self.log(buffer))
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        self.process.wait(PATIENCE_S)
+
+
+def own_client(door: DoorProcess, text: str) -> None:
+    """evloop's own client says something as Mel, who is another member."""
+    command = [sys.executable, "-m", "evloop.client", "--server", door.server, "--name", "Mel"]
+    environ = {**os.environ, **QUIET}
+    done = subprocess.run(
+        [*command, "say", "lab", *shlex.split(text)],
+        cwd=ROOT,
+        env=environ,
+        check=False,
+        capture_output=True,
+        timeout=30,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.skipif(
+    not shutil.which("irssi") or not shutil.which("tmux"), reason="needs irssi and tmux"
+)
+def test_irssi(door: DoorProcess, tmp_path: Path) -> None:
+    bob = door.user("Bob")
+    bob.join("#lab")
+    bob.say("PRIVMSG #lab :said before")
+    irssi = Irssi(tmp_path, door.port)
+    try:
+        irssi.type("/join #lab")
+        irssi.wait_for("Irssi: #lab: Total of 2 nicks")
+        ann = bob.wait_for("JOIN #lab")
+        assert ann.startswith(":Ann!")
+        irssi.wait_for("said before")
+        talk(irssi.type, irssi.wait_for, bob)
+        own_client(door, "from evloop itself")
+        irssi.wait_for("from evloop itself")
+        irssi.type("/list -YES")
+        irssi.type("/whois Bob")
+        irssi.wait_for("Bob Real")
+        irssi.type("/part #lab")
+        bob.wait_for("PART #lab :left")
+        irssi.type("/quit")
+    finally:
+        irssi.close()
+
+
+@pytest.mark.skipif(not shutil.which("weechat-headless"), reason="needs weechat-headless")
+def test_weechat(door: DoorProcess, tmp_path: Path) -> None:
+    bob = door.user("Bob")
+    bob.join("#lab")
+    bob.say("PRIVMSG #lab :said before")
+    weechat = Weechat(tmp_path, door.port)
+    try:
+        weechat.type("/join #lab", "server.evloop")
+        bob.wait_for(":Ann!")
+        weechat.wait_for("evloop.#lab", "said before")
+        talk(weechat.type, lambda part: weechat.wait_for("evloop.#lab", part), bob)
+        own_client(door, "from evloop itself")
+        weechat.wait_for("evloop.#lab", "from evloop itself")
+        weechat.type("/part")
+        bob.wait_for("PART #lab :left")
+        # It comes back: what was missed is there, once.
+        bob.say("PRIVMSG #lab :said meanwhile")
+        weechat.type("/join #lab", "server.evloop")
+        weechat.wait_for("evloop.#lab", "said meanwhile")
+        own_client(door, "and on it goes")
+        weechat.wait_for("evloop.#lab", "and on it goes")
+        assert weechat.log().count("said meanwhile") == 1
+    finally:
+        weechat.close()
+
+
+def talk(write: Callable[[str], None], wait_for: Callable[[str], None], bob: Visitor) -> None:
+    """Both say something, act, and change their nicks."""
+    write("grüß dich, 日本 🎉")
+    assert bob.wait_for("grüß dich").startswith(":Ann!")
+    bob.say("PRIVMSG #lab :hello Ann")
+    wait_for("hello Ann")
+    write("/me waves")
+    assert bob.wait_for("waves").endswith("PRIVMSG #lab :\x01ACTION waves\x01")
+    bob.say("PRIVMSG #lab :\x01ACTION bows\x01")
+    wait_for("bows")
+    write("/nick Änn")
+    assert bob.wait_for(" NICK ").endswith(" NICK :Änn")
+    bob.say("NICK Robert")
+    wait_for("Robert")
+    for number in range(25):
+        bob.say(f"PRIVMSG #lab :line {number} of 25")
+    wait_for("line 24 of 25")
+    bob.say("PRIVMSG #lab :" + "long " * 90 + "end")
+    wait_for("long end")

@@ -1,0 +1,163 @@
+"""The door as a process: its sockets, the directory, and rooms on loopback multicast."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.irc.live import QUIET, DoorProcess, Visitor
+from tests.support.live import ROOT
+
+
+@pytest.fixture
+def door() -> Iterator[DoorProcess]:
+    one = DoorProcess()
+    try:
+        yield one.ready()
+    finally:
+        one.close()
+
+
+def evloop(door: DoorProcess, *words: str) -> subprocess.CompletedProcess[str]:
+    """evloop's own client, as another member."""
+    command = [sys.executable, "-m", "evloop.client", "--server", door.server, *words]
+    environ = {**os.environ, **QUIET}
+    return subprocess.run(
+        command, cwd=ROOT, env=environ, text=True, capture_output=True, check=False, timeout=30
+    )
+
+
+def test_irc_clients_and_evloop_talk(door: DoorProcess) -> None:
+    ann = door.user("Ann", "message-tags", "server-time")
+    bob = door.user("Bob")
+    ann.join("#日本")
+    bob.join("#日本")
+    ann.wait_for(":Bob!bob@evloop JOIN #日本")
+    bob.say("PRIVMSG #日本 :grüß 🎉")
+    line = ann.wait_for(":Bob!bob@evloop PRIVMSG #日本 :grüß 🎉")
+    assert line.startswith("@time=2") and ";msgid=" in line
+    said = evloop(door, "--name", "Mel", "say", "日本", "three", "words")
+    assert said.returncode == 0, said.stderr
+    for visitor in (ann, bob):
+        assert "!" in visitor.wait_for("PRIVMSG #日本 :three words")
+    listed = evloop(door, "getdir")
+    assert "2 here" in listed.stdout
+    bob.say("QUIT :done")
+    assert "ERROR :Closing link: done" in bob.until_closed()
+    ann.wait_for("PART #日本 :left")
+    ann.say("LIST")
+    assert " 322 Ann #日本 1 :239." in ann.wait_for(" 322 ")
+    door.until(lambda: "evloop: made room 日本: 239." in door.log)
+
+
+def test_what_a_script_says_before_it_goes_arrives(door: DoorProcess) -> None:
+    """It shuts its side at once, as `printf | nc` does."""
+    ann = door.user("Ann")
+    ann.join("#lab")
+    bot = door.connect()
+    bot.say("NICK bot", "USER bot 0 * :Bot", "JOIN #lab", "PRIVMSG #lab :done", "PING last")
+    bot.sock.shutdown(socket.SHUT_WR)
+    ann.wait_for("PRIVMSG #lab :done")
+    assert any(line.endswith("PONG evloop.internal :last") for line in bot.until_closed())
+
+
+@pytest.mark.parametrize("signum, status", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_says_goodbye(door: DoorProcess, signum: int, status: int) -> None:
+    ann = door.user("Ann")
+    ann.join("#lab")
+    program = [sys.executable, "-m", "evloop.client", "--server", door.server, "--name", "Tail"]
+    with subprocess.Popen(
+        [*program, "--json", "tail", "lab"],
+        cwd=ROOT,
+        env={**os.environ, **QUIET},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as tail:
+        assert tail.stdout is not None
+        assert '"Ann"' in next(line for line in tail.stdout if '"joined"' in line)
+        assert door.end(signum) == status
+        assert ann.until_closed()[-1] == "ERROR :Closing link: this door closes"
+        left = next(line for line in tail.stdout if '"left"' in line)
+        assert '"Ann"' in left and '"bye"' in left
+        tail.terminate()
+
+
+def test_there_must_be_a_directory() -> None:
+    door = DoorProcess(server="127.0.0.1:1")
+    try:
+        assert door.process.wait(20) == 69
+        door.read_log()
+        assert "127.0.0.1:1" in door.log and "IRC clients" not in door.log
+    finally:
+        door.close()
+
+
+def test_where_it_may_listen(door: DoorProcess, tmp_path: Path) -> None:
+    taken = DoorProcess(place=f"127.0.0.1:{door.port}", server=door.server)
+    beyond = DoorProcess(place="0.0.0.0:0", server=door.server)
+    file = tmp_path / "file"
+    file.write_text("mine")
+    there = DoorProcess(place=str(file), server=door.server)
+    keyed = DoorProcess("--tls-key", str(file), server=door.server)
+    for one, status, why in (
+        (taken, 1, "evloop: irc: cannot listen on 127.0.0.1:"),
+        (beyond, 2, "evloop: irc: 0.0.0.0:"),
+        (there, 1, "something that is no socket is there"),
+        (keyed, 2, "--tls-key needs --tls-cert"),
+    ):
+        try:
+            assert one.process.wait(20) == status
+            one.read_log()
+            assert why in one.log
+        finally:
+            one.close()
+    assert file.read_text() == "mine"
+
+
+def test_a_unix_socket(tmp_path: Path) -> None:
+    path = tmp_path / "irc"
+    with socket.socket(socket.AF_UNIX) as left_over:
+        left_over.bind(str(path))
+    door = DoorProcess(place=str(path))
+    try:
+        door.ready()
+        assert door.place == str(path)
+        assert path.stat().st_mode & 0o777 == 0o600
+        visitor = Visitor(str(path))
+        visitor.say("NICK Ann", "USER a 0 * :A")
+        visitor.wait_for(" 001 Ann ")
+        visitor.close()
+        assert door.end() == 143
+        assert not path.exists()
+    finally:
+        door.close()
+
+
+def test_a_web_page(door: DoorProcess) -> None:
+    page = door.connect()
+    page.say("POST / HTTP/1.1", "Host: 127.0.0.1", "", "NICK evil", "USER a 0 * :A", "JOIN #lab")
+    assert page.until_closed() == ["ERROR :Closing link: this is no web server"]
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="needs root to be another user")
+def test_another_user_of_the_machine(door: DoorProcess) -> None:
+    code = (
+        "import os, socket, sys\n"
+        "os.setuid(65534)\n"  # it may read no module from now on
+        "sock = socket.socket()\n"
+        f"sock.connect(('127.0.0.1', {door.port}))\n"
+        "sock.sendall(b'NICK Ann\\r\\nUSER a 0 * :A\\r\\n')\n"
+        "print(sock.makefile().read())\n"
+    )
+    said = subprocess.run(
+        [sys.executable, "-c", code], text=True, capture_output=True, check=False, timeout=20
+    )
+    assert said.stdout.strip() == "ERROR :Closing link: this door is another user's", said.stderr
