@@ -59,7 +59,7 @@ complete -c evloop-client -n 'not __evloop_at say' -l debug -d 'show the trace o
 complete -c evloop-client -n 'not __evloop_at say' -l version -d 'show program\'s version number and exit'
 complete -c evloop-client -n '__evloop_at' -a directories -d 'list the directories of this network'
 complete -c evloop-client -n '__evloop_at' -a getdir -d 'list the rooms'
-complete -c evloop-client -n '__evloop_at' -a makeroom -d 'make a room; without an address one is picked; --keep: the directory keeps what is said'
+complete -c evloop-client -n '__evloop_at' -a makeroom -d 'make a room; --keep: what is said there is kept'
 complete -c evloop-client -n '__evloop_at makeroom' -l mode -x -a 'reliable plain'
 complete -c evloop-client -n '__evloop_at makeroom' -l keep
 complete -c evloop-client -n '__evloop_at' -a deleteroom -d 'remove a room; --yes: even if others are in it'

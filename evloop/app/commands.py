@@ -86,7 +86,7 @@ COMMANDS = (
         1,
         3,
         {"--mode": ("reliable", "plain"), "--keep": ()},
-        "make a room; without an address one is picked; --keep: the directory keeps what is said",
+        "make a room; --keep: what is said there is kept",
         "",
     ),
     Command(
