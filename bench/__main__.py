@@ -24,6 +24,7 @@ SECTIONS = [  # in the page's order
     "startup",
     "chat",
     "fanout",
+    "relayed",
     "growth",
     "lag",
     "micro",

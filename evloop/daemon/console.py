@@ -84,7 +84,7 @@ class Console:
             return [str(error)]
 
     def _rooms(self, rest: str) -> list[str]:
-        directory = self.dispatcher.directory
+        directory, relay = self.dispatcher.directory, self.dispatcher.relay
         rooms = [
             {
                 "name": room.name,
@@ -92,6 +92,7 @@ class Console:
                 "port": room.port,
                 "mode": room.mode,
                 "members": directory.members(room),
+                "relayed": 0 if relay is None else relay.grants_in(room),
             }
             for room in directory.rooms()
         ]
@@ -134,7 +135,7 @@ class Console:
 
 
 ANSWERS: dict[str, tuple[str, Answer]] = {
-    "rooms": ("rooms              the rooms, and how many are in each", Console._rooms),
+    "rooms": ("rooms              the rooms, who is in each, how many relayed", Console._rooms),
     "clients": ("clients            who is connected", Console._clients),
     "stats": ("stats              figures of this server", Console._stats),
     "deleteroom": ("deleteroom NAME    remove a room, whoever made it", Console._deleteroom),

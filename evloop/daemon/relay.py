@@ -24,8 +24,6 @@ from evloop.base.errors import SetupError
 from evloop.base.ratelimit import TokenBucket
 from evloop.daemon.limits import (
     RELAY_LEG_AGAIN_S,
-    RELAY_LEG_SHARE,
-    RELAY_LEGS_MAX,
     RELAY_LEGS_PER_ADDRESS_MAX,
     RELAY_OUT_BURST_BYTES,
     RELAY_OUT_BYTES_PER_S,
@@ -78,7 +76,7 @@ class Relay:
         metrics: Metrics,
         open_leg: OpenLeg,
         members_max: int,
-        legs_max: int = RELAY_LEGS_MAX,
+        legs_max: int,
     ) -> None:
         self._loop = loop
         self._log = log
@@ -160,6 +158,11 @@ class Relay:
         if seat is not None:
             self.rise(room)
             self._loop.guard(seat, seat.gone)
+
+    def grants_in(self, entry: RoomEntry) -> int:
+        """How many members of that room are carried."""
+        room = self.rooms.get(entry.handle)
+        return 0 if room is None else sum(it.wish != OFF for it in room.members.values())
 
     def take(self, connection: Connection, payload: bytes) -> None:
         """A frame of the relay came on a connection that has entered with a sender once."""
@@ -288,9 +291,9 @@ def relay_of(
     members_max: int,
     wanted: str | None,
     ttl: int,
-    descriptors: int,
+    legs_max: int,
 ) -> Relay:
-    """The relay of a server that has so many `descriptors`; `wanted`: --interface, `ttl`: --ttl."""
+    """The relay of a server; `wanted`: --interface, `ttl`: --ttl."""
     from evloop.daemon.relay_leg import Leg
     from evloop.net.interfaces import LinkWatcher
 
@@ -305,5 +308,4 @@ def relay_of(
             watchers.append(LinkWatcher(loop))
         return Leg(loop, watchers[0], place, wanted, ttl, heard, told)
 
-    legs = min(RELAY_LEGS_MAX, descriptors // RELAY_LEG_SHARE // 2)
-    return Relay(loop, log, metrics, open_leg, members_max, legs)
+    return Relay(loop, log, metrics, open_leg, members_max, legs_max)

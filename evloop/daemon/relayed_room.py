@@ -398,13 +398,19 @@ class RelayedRoom:
             self._shared.drop(SERVER_RATE, len(frames) * len(full))
             return
         apart = {member for _, left_out in pending for member in left_out}
+        short = len(joined) <= RELAY_QUEUE_BYTES
+        at_once = 0
         for member in full:
-            if member not in apart:
+            if member in apart:
+                own = [frame for frame, left_out in pending if member not in left_out]
+                if own:
+                    self._queue(member, own, b"")
+            elif short and not member.connection.queued:  # as nearly always
+                member.connection.send_loose(joined)
+                at_once += 1
+            else:
                 self._queue(member, frames, joined)
-                continue
-            own = [frame for frame, left_out in pending if member not in left_out]
-            if own:
-                self._queue(member, own, b"")
+        self._shared.count(DOWN, at_once * len(frames))
 
     def _queue(self, member: Member, frames: list[bytes], joined: bytes) -> None:
         """Queue `frames` for a member, as many as there is room for; `joined`: all of them, if

@@ -25,7 +25,14 @@ from evloop.daemon.admission import Admission, Guard, clients_that_fit
 from evloop.daemon.dispatcher import Dispatcher
 from evloop.daemon.expiry import Expiry, Sweeper
 from evloop.daemon.keeping import keeping_of, prepare_keeper
-from evloop.daemon.limits import CLIENTS_MAX, DESCRIPTORS_MIN, DRAIN_S, RELOAD_PAUSE_S
+from evloop.daemon.limits import (
+    CLIENTS_MAX,
+    DESCRIPTORS_MIN,
+    DRAIN_S,
+    RELAY_LEG_SHARE,
+    RELAY_LEGS_MAX,
+    RELOAD_PAUSE_S,
+)
 from evloop.daemon.metrics import Metrics, publish
 from evloop.daemon.prober import Prober
 from evloop.daemon.store import MemoryStore, open_store
@@ -144,9 +151,9 @@ class Server:
         self.dispatcher.keeping = keeping
         self.dispatcher.on_forget = self._forget
         self._prober = self.dispatcher.prober = make_prober(loop, self.directory, options)
-        prepare_relay(self.dispatcher, options, descriptors)
-        prepare_keeper(self.dispatcher, options, self.state, wall)
         self.dispatcher.stats_for.update(options.stats_from)
+        descriptors -= prepare_relay(self.dispatcher, options, descriptors)
+        prepare_keeper(self.dispatcher, options, self.state, wall)
         guard = make_guard(options, descriptors, log)
         self.door = Admission(loop, self.dispatcher, guard, self.tls)
         self._options = options
@@ -322,18 +329,22 @@ def make_prober(loop: Loop, directory: Directory, options: Namespace) -> Prober:
     )
 
 
-def prepare_relay(dispatcher: Dispatcher, options: Namespace, descriptors: int) -> None:
-    """Tell `dispatcher` whether it relays, and how it makes its relay once it needs one."""
+def prepare_relay(dispatcher: Dispatcher, options: Namespace, descriptors: int) -> int:
+    """Tell `dispatcher` whether it relays, and how it makes its relay once it needs one.
+
+    Returns how many of the `descriptors` are kept for the groups of relayed rooms, two each."""
+    share = min(2 * RELAY_LEGS_MAX, descriptors // RELAY_LEG_SHARE)
     members = options.relay_members if options.relay == "on" else 0
 
     def make() -> Relay:
         from evloop.daemon.relay import relay_of  # late: nobody may need it
 
-        limits = members, options.interface, options.ttl, descriptors
+        limits = members, options.interface, options.ttl, share // 2
         return relay_of(dispatcher.loop, dispatcher.log, dispatcher.metrics, *limits)
 
     dispatcher.relays = members > 0
     dispatcher.make_relay = make
+    return share
 
 
 def tls_of(options: Namespace) -> ServerTls | None:

@@ -190,6 +190,12 @@ class Stream(Watched):
     def send_loose(self, frames: bytes) -> None:
         """Queue frames that nobody waits for: as `send`, but a peer that does not read them is not
         cut off for that. The caller keeps the queue short."""
+        if not self.queued and not self._out and self.state <= CLOSING:  # as nearly always
+            self._loose = True
+            self._out = [frames]
+            self._hub.dirty.append(self)
+            self.queued = len(frames)
+            return
         waits = self.queued and not self._loose
         self._loose = False
         self.send(frames)
@@ -199,6 +205,7 @@ class Stream(Watched):
         """From now on something in the queue is owed: whoever does not read it in time is gone."""
         self._loose = False
         if self._unacknowledged >= 0:
+            self._unacknowledged = unacknowledged(self.fileobj)  # what counts is progress from now
             self._hub.unsent.start(self)
 
     def replace(self, place: int, frames: bytes) -> None:

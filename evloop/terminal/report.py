@@ -374,14 +374,16 @@ def stats_lines(stats: dict[str, int], where: dict[str, str] | None = None) -> l
 
 
 def room_lines(rooms: Sequence[dict[str, object]]) -> list[str]:
-    """`getdir` for a person: name, address, port, who is in; `plain`
-    where it is not reliable, `kept` where what is said there is."""
+    """`getdir` for a person: name, address, port, who is in; `plain` where it is not reliable,
+    `kept` where what is said there is, and how many the directory carries, where that is told
+    (`relayed`)."""
     rows = [
         (
             display(str(room["name"])),
             display(str(room["address"])),
             str(room["port"]),
-            f"{room.get('members', 0)} here",
+            f"{room.get('members', 0)} here"
+            + (f", {room['relayed']} relayed" if room.get("relayed") else ""),
             "  plain" if room.get("mode") == "plain" else "  kept" if room.get("keep") else "",
         )
         for room in rooms

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Iterator
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 
 from evloop.base.errors import FAILED, SetupError, StoreError
+from evloop.daemon.console import Console
 from evloop.daemon.relayed_room import FRAME, GRANT
 from evloop.directory.relay_frames import TO_ROOM, member_frame, parse_down, room_frame
 from evloop.framing import pack_frame
@@ -17,6 +19,7 @@ from evloop.net.multicast import open_receiver, open_sender
 from tests.support.live import Caller, House, request
 
 X, Y, Z = "0101010101010101", "0202020202020202", "0303030303030303"
+NAME = f"relay-{os.getpid()}"  # a place that no other test run on this machine has
 LOOPBACK = Interface(socket.if_nametoindex("lo"), "lo", "127.0.0.1")
 
 
@@ -83,13 +86,13 @@ def house() -> Iterator[House]:
 
 @pytest.fixture
 def group(house: House) -> Iterator[Group]:
-    made = house.call(house.caller(), "makeroom", name="lab")["result"]["room"]
+    made = house.call(house.caller(), "makeroom", name=NAME)["result"]["room"]
     group = Group(house, made)
     yield group
     group.close()
 
 
-def enter(house: House, caller: Caller, sender: str, relay: str, name: str = "lab") -> Any:
+def enter(house: House, caller: Caller, sender: str, relay: str, name: str = NAME) -> Any:
     reply = house.call(caller, "enter", name=name, sender=sender, relay=relay)
     return reply["result"]
 
@@ -118,7 +121,7 @@ def test_hello_says_that_it_relays(house: House) -> None:
         try:
             assert "relay" not in off.call(off.caller(), "hello")["result"]
             caller = off.caller()
-            off.call(caller, "makeroom", name="lab")
+            off.call(caller, "makeroom", name=NAME)
             told = enter(off, caller, X, "full")
             assert (told["relay"], told["multicast"], told["leg"]) == ("off", False, None)
         finally:
@@ -136,7 +139,7 @@ def test_what_enter_tells(house: House) -> None:
     assert enter(house, caller, X, "up")["relay"] == "up"
     assert enter(house, caller, X, "full")["relay"] == "full"
     assert house.dispatcher.readings()["relay_members"] == 1
-    plain = house.call(house.caller(), "enter", name="lab")["result"]
+    plain = house.call(house.caller(), "enter", name=NAME)["result"]
     assert set(plain) == {"room", "handle"}
     assert plain["handle"] == 1
 
@@ -202,12 +205,12 @@ def test_leave_the_end_and_a_deletion_end_a_grant(house: House, group: Group) ->
     relay = house.dispatcher.relay
     assert relay is not None
     assert relay.granted == 3
-    house.call(one, "leave", name="lab")
+    house.call(one, "leave", name=NAME)
     assert relay.granted == 2
     two.close()
     house.until(lambda: relay.granted == 1)
     assert len(relay.rooms) == 1
-    house.call(one, "deleteroom", name="lab")
+    house.call(one, "deleteroom", name=NAME)
     assert relay.granted == 0
     assert relay.rooms == {}
     three.send(room_frame(1, data(Z)) + request("ping", 99, {}))
@@ -216,7 +219,7 @@ def test_leave_the_end_and_a_deletion_end_a_grant(house: House, group: Group) ->
     assert drops[GRANT] == 1
     assert group.read() == []
     # Made anew it is another room, with another handle.
-    house.call(one, "makeroom", name="lab")
+    house.call(one, "makeroom", name=NAME)
     assert enter(house, three, Z, "full")["handle"] == 2
 
 
@@ -244,7 +247,7 @@ def test_more_grants_than_there_are(house: House) -> None:
     small = House("--interface", "127.0.0.1", "--relay-members", "2")
     try:
         callers = [small.caller() for _ in range(3)]
-        small.call(callers[0], "makeroom", name="lab")
+        small.call(callers[0], "makeroom", name=NAME)
         granted = [
             enter(small, it, sender, "full")["relay"] for it, sender in zip(callers, (X, Y, Z))
         ]
@@ -257,6 +260,19 @@ def test_more_grants_than_there_are(house: House) -> None:
         small.close()
 
 
+@pytest.mark.usefixtures("group")
+def test_the_console_marks_rooms_that_are_relayed(house: House) -> None:
+    house.call(house.caller(), "makeroom", name="zoo", mode="plain")
+    enter(house, house.caller(), X, "full")
+    enter(house, house.caller(), Y, "off")
+    enter(house, house.caller(), Y, "up", "zoo")
+    console = Console.__new__(Console)
+    console.dispatcher = house.dispatcher
+    lab, zoo = console.answer("rooms")
+    assert lab.endswith("2 here, 1 relayed")
+    assert zoo.endswith("1 here, 1 relayed  plain")
+
+
 # -- frames among requests -------------------------------------------------------------------------
 
 
@@ -265,14 +281,14 @@ def test_frames_and_requests_in_one_segment_keep_their_order(house: House, group
     other = house.caller()
     enter(house, other, Y, "full")
     caller = house.caller()
-    wish = {"name": "lab", "sender": X, "relay": "full"}
+    wish = {"name": NAME, "sender": X, "relay": "full"}
     caller.send(
         request("enter", 1, wish)
         + room_frame(1, data(X, b"one"))
         + request("ping", 2, {})
         + room_frame(1, data(X, b"two"))
         + room_frame(1, data(X, b"three"))
-        + request("leave", 3, {"name": "lab"})
+        + request("leave", 3, {"name": NAME})
         + room_frame(1, data(X, b"too late"))
         + request("enter", 4, wish)
         + room_frame(1, data(X, b"four"))
@@ -293,8 +309,8 @@ def test_without_an_enter_such_a_frame_is_no_request(house: House) -> None:
     assert caller.got[0]["error"]["code"] == -32700
     assert caller.got[0]["id"] is None
     # A plain enter does not change that, and 17 in a row end the connection, as today.
-    house.call(caller, "makeroom", name="lab")
-    house.call(caller, "enter", name="lab")
+    house.call(caller, "makeroom", name=NAME)
+    house.call(caller, "enter", name=NAME)
     caller.send(room_frame(1, data(X)) * 17)
     house.until(caller.read)
     assert len([it for it in caller.got if "error" in it]) == 18
@@ -343,7 +359,7 @@ def test_hub_without_multicast() -> None:
 
         relay.open_leg = refuse
         callers = [house.caller(), house.caller()]
-        house.call(callers[0], "makeroom", name="lab")
+        house.call(callers[0], "makeroom", name=NAME)
         house.call(callers[0], "makeroom", name="hall")
         told = [enter(house, it, sender, "full") for it, sender in zip(callers, (X, Y))]
         assert [it["multicast"] for it in told] == [False, False]
@@ -360,3 +376,58 @@ def test_hub_without_multicast() -> None:
         assert refused == 3  # and tries again, at most so often
     finally:
         house.close()
+
+
+# -- several directories ---------------------------------------------------------------------------
+
+
+def test_two_directories_relay_one_room(house: House, group: Group) -> None:
+    """All hear all, nothing twice, and the group gets as many datagrams as from one directory."""
+    second = House("--interface", "127.0.0.1")
+    try:
+        address, port = group.place
+        second.call(second.caller(), "makeroom", name=NAME, address=address, port=port)
+        here, there = house.caller(), second.caller()
+        first_told = enter(house, here, X, "full")
+        second_told = enter(second, there, Y, "full")
+
+        def both(done: Any) -> None:
+            def look() -> Any:
+                second.tick()
+                return done()
+
+            house.until(look)
+
+        said_here = [data(X, b"%d" % number) for number in range(100)]
+        said_there = [data(Y, b"%d" % number) for number in range(100)]
+        said_by_group = [data(Z, b"%d" % number) for number in range(100)]
+        for one, two, three in zip(said_here, said_there, said_by_group):
+            here.send(room_frame(first_told["handle"], one))
+            there.send(room_frame(second_told["handle"], two))
+            group.say(three)
+            both(lambda: True)
+        both(lambda: here.read() or len(here.relayed) >= 200)
+        both(lambda: there.read() or len(there.relayed) >= 200)
+        both(lambda: len(group.read()) >= 200)
+        for _ in range(20):
+            both(lambda: True)
+        for sock in (here, there):
+            sock.read()
+        found = {sock: [parse_down(it) for it in sock.relayed] for sock in (here, there)}
+        for sock, others in ((here, said_there), (there, said_here)):
+            heard = sorted(parsed[2] for parsed in found[sock] if parsed is not None)
+            assert heard == sorted(others + said_by_group)
+        assert sorted(it for it, _ in group.read()) == sorted(said_here + said_there)
+        # A bulk answer finds its way between members of the two.
+        here.relayed.clear()
+        there.relayed.clear()
+        here.send(room_frame(first_told["handle"], nack(X, to=Y)))
+        both(lambda: there.read() or there.relayed)
+        there.send(member_frame(second_told["handle"], bytes.fromhex(X), data(Z, flags=1)))
+        both(lambda: here.read() or here.relayed)
+        assert [parse_down(it) for it in here.relayed] == [
+            (TO_ROOM, first_told["handle"], data(Z, flags=1))
+        ]
+        assert len(group.read()) == 201  # the NACK, and no answer
+    finally:
+        second.close()
