@@ -379,6 +379,8 @@ def _start(
         wall=client.wall,
         own=frozenset([client.chat.room.session.sender_id] if client.chat is not None else ()),
         known=encrypted and link.endpoint not in client.trust().new,
+        relay=options.relay,
+        road=client.chat.room.road if client.chat is not None else "",
     )
     client.checkup = checkup = Checkup(
         setting,

@@ -20,6 +20,7 @@ from __future__ import annotations
 from collections import namedtuple
 
 from evloop.app.advice import MORE_BUFFER, RULES, UNTOLD, their_words, words
+from evloop.app.road_finding import road_words
 from evloop.base.names import display
 
 TYPE_CHECKING = False
@@ -71,6 +72,8 @@ class Evidence:
         "reached_by",
         "reason",
         "receive_buffer",
+        "relay",
+        "road",
         "room",
         "round_trip_s",
         "seen_as",
@@ -111,6 +114,8 @@ class Evidence:
         self.their_address = ""
         self.wall_off_s = 0.0  # its clock, and mine
         self.no_probe = ""  # why no probe was made
+        self.relay = ""  # what --relay says; "none": it carries no rooms; "": it is not there
+        self.road = ""  # that the room takes now, if we are in it
         # what was heard
         self.beside = False  # on the port beside the room's: members cannot be asked
         self.mine: Sequence[Report] = ()  # of each probe of the room
@@ -347,6 +352,10 @@ def diagnose(evidence: Evidence) -> list[Finding]:
     found += _members(evidence, any(one.level == "bad" for one in found))
     found += _querier(evidence)
     found += _clock(evidence)
+    what, do = road_words(evidence, found)
+    if what:
+        numbers = {"relay": evidence.relay, "road": evidence.road}
+        found.append(Finding("road", "road", "ok", what, do, numbers))
     return found
 
 

@@ -97,9 +97,10 @@ class Place:
 
 class Setting:
     """What an examination has from its program: the loop, the connection, the user's options.
-    `own`: sender ids of this program's rooms; `known`: its certificate was known before."""
+    `own`: sender ids of this program's rooms; `known`: its certificate was known before; `relay`:
+    what --relay says; `road`: that the room takes, where one is in it."""
 
-    __slots__ = ("known", "link", "loop", "own", "rng", "ttl", "wall", "wanted")
+    __slots__ = ("known", "link", "loop", "own", "relay", "rng", "road", "ttl", "wall", "wanted")
 
     def __init__(
         self,
@@ -112,7 +113,11 @@ class Setting:
         wall: Callable[[], float],
         own: frozenset[bytes] = frozenset(),
         known: bool = False,
+        relay: str = "auto",
+        road: str = "",
     ) -> None:
+        self.relay = relay
+        self.road = road
         self.loop = loop
         self.link = link
         self.wanted = wanted
@@ -244,6 +249,8 @@ class Examination:
             link.wire.encrypted,
             self._setting.known,
         )
+        it.relay = self._setting.relay if link.relays else "none"
+        it.road = self._setting.road
         theirs = plain_host(link.address[0])
         it.here = is_loopback(theirs) or bool(owner_of(theirs)[0])
         it.reached_by = owner_of(plain_host(link.wire.own[0]))[0]

@@ -52,7 +52,8 @@ if TYPE_CHECKING:
         """The way of a room's datagrams; `evloop.net.multicast.MulticastTransport` is one.
 
         `source` is where our own datagrams seem to come from, if they come back. `receive` begins:
-        `deliver` is called with each burst of (datagram, source), `ready` when `send` has returned
+        `deliver` is called with each burst of (datagram, source) and whether it tells of loss
+        (see `RoomSession.receive_datagram`; it does), `ready` when `send` has returned
         False and would take something again. `send` to None is to everybody, to a source to that
         one alone; OSError: it is lost, and so may be what follows. `leave` and `join` the group
         without closing anything (OSError). `reopen` opens anew after the network has changed, by
@@ -87,7 +88,9 @@ if TYPE_CHECKING:
         def say(self, text: str, now: float, wall: int, kind: int = 0) -> None: ...
         def rename(self, nickname: str, now: float, wall: int) -> None: ...
         def move(self, place: str, now: float) -> None: ...
-        def receive_datagram(self, data: bytes, source: object, now: float) -> None: ...
+        def receive_datagram(
+            self, data: bytes, source: object, now: float, sample: bool = True
+        ) -> None: ...
         def handle_timer(self, now: float) -> None: ...
         def next_deadline(self) -> float: ...
         def datagrams_to_send(self) -> list[tuple[bytes, object | None]]: ...
@@ -250,11 +253,16 @@ class LiveRoom:
     def way(self) -> dict[str, str]:
         """The same for /stats: "interface", "address" where there is one, and "road" where there
         is more than one."""
-        road = {} if self.roads is None else {"road": self.roads.state}
+        road = {"road": self.road} if self.road else {}
         if self.attachment is None:
             return {"interface": self.transport.describe(), **road}
         interface = self.attachment.interface
         return {"interface": interface.name, "address": interface.address, **road}
+
+    @property
+    def road(self) -> str:
+        """The state of `roads`; "": the group is the only road."""
+        return self.roads.state if self.roads is not None else ""
 
     def missed(self) -> None:
         """We take another road: what was said meanwhile may not have come by the one of before."""
@@ -331,7 +339,8 @@ class LiveRoom:
 
     # -- datagrams and time ------------------------------------------------------------------
 
-    def _receive(self, burst: list[tuple[bytes, Any]], sampled: bool = True) -> None:
+    def _receive(self, burst: list[tuple[bytes, Any]], sample: bool = True) -> None:
+        """`sample`: what comes by this way, and what does not, tells how much is lost."""
         session, now = self.session, self._loop.now
         if burst:
             self._unanswered = NEVER
@@ -339,7 +348,7 @@ class LiveRoom:
         take = session.receive_datagram
         for data, source in burst:
             try:
-                take(data, source, now)
+                take(data, source, now, sample)
             except Exception as error:  # noqa: BLE001 - the datagram is dropped
                 self._fault(error)
         self.pump()

@@ -109,7 +109,9 @@ class PlainSession:
         self.handle_timer(now)
         self.place = place
 
-    def receive_datagram(self, data: bytes, source: object, now: float) -> None:
+    def receive_datagram(
+        self, data: bytes, source: object, now: float, sample: bool = True
+    ) -> None:
         """Any bytes are a message, except none, our own, and those of a reliable room."""
         if self.is_own(source):
             self._counts["dropped_own"] += 1

@@ -18,7 +18,8 @@ Any state but alone is off when the link to the directory is lost, and probing w
 
 hears       somebody was heard by the group, and everybody whom the relay brought lately was brought
             by the group as well since probing began
-not heard   by us: of that sender the relay alone brought MISSES_MAX datagrams in a row
+not heard   by us: of that sender the relay alone brought MISSES_MAX datagrams in a row, and not
+            even the leg, until it is known that it is not bound
 heard       we are: the directory heard us by the group lately
 doubt       too long nothing by the group, fewer senders than the directory counts members, or the
             directory has not heard us for too long
@@ -39,9 +40,11 @@ from collections import namedtuple
 from evloop.room.events import Road
 from evloop.room.limits import (
     ALONE_ASK_S,
+    BOUND_TOLD_S,
     DOUBT_AGAIN_S_MAX,
     DOUBT_AGAIN_S_MIN,
     HEARD_INTERVALS,
+    HEARD_LAPSE_S,
     HEARD_S,
     LEG_TRUSTED_S,
     MISSES_MAX,
@@ -81,9 +84,10 @@ Word = namedtuple("Word", "granted heard members multicast bound keeper")
 class _Heard:
     """When a sender was last heard, and by which way; `misses`: by the relay alone, in a row."""
 
-    __slots__ = ("direct", "leg", "misses", "relay")
+    __slots__ = ("direct", "first", "leg", "misses", "relay")
 
-    def __init__(self) -> None:
+    def __init__(self, now: float) -> None:
+        self.first = now
         self.direct = self.leg = self.relay = -NEVER
         self.misses = 0
 
@@ -170,6 +174,10 @@ class Roads:
         self._pending = False
         self._word, self._word_at = word, now
         self.senders.pop(word.keeper, None)  # it is no company
+        for sender in word.bound:
+            heard = self.senders.get(sender)
+            if heard is not None and heard.leg >= now - self._recent_s():
+                heard.misses = 0
         wish = WISHES[self.state]
         if self._asked != wish:
             self._due = now  # the state is another one by now
@@ -201,14 +209,14 @@ class Roads:
         heard = self.senders.get(sender)
         newcomer = heard is None
         if heard is None:
-            heard = self.senders[sender] = _Heard()
+            heard = self.senders[sender] = _Heard(now)
             if len(self.senders) > ROAD_SENDERS_MAX:
                 del self.senders[next(iter(self.senders))]
         if road == RELAY:
             heard.relay = now
             heard.misses += 1
             if heard.misses == MISSES_MAX:
-                heard.direct = heard.leg = -NEVER  # it is to be heard anew
+                heard.direct = -NEVER  # it is to be heard anew
                 self._steady = NEVER
                 self._look_at = min(self._look_at, now)
                 return self.state == PROBING
@@ -283,11 +291,12 @@ class Roads:
     def unheard(self, now: float) -> list[bytes]:
         """Ids of senders that the relay alone brings."""
         since = now - self._recent_s()
-        return [
-            sender
+        missed = [
+            (sender, heard)
             for sender, heard in self.senders.items()
             if heard.misses >= MISSES_MAX and heard.relay >= since
         ]
+        return [it for it, heard in missed if not self._may_be_bound(heard, since)]
 
     # -- judging -------------------------------------------------------------------------------
 
@@ -318,20 +327,26 @@ class Roads:
         bound = self._word is not None and sender in self._word.bound
         return max(heard.direct, heard.leg) if bound else heard.direct
 
+    def _may_be_bound(self, heard: _Heard, since: float) -> bool:
+        """Whether the leg brings it, and the directory cannot have said yet that nothing else
+        does."""
+        return heard.leg >= since and self._word_at < heard.first + BOUND_TOLD_S
+
     def _hears(self, now: float) -> bool:
         since, anybody = now - self._recent_s(), False
         began = self._began if self.state == PROBING else -NEVER
         for sender, heard in self.senders.items():
-            there = self._evidence(sender, heard) >= began and heard.misses < MISSES_MAX
-            there = there and max(heard.direct, heard.leg) > -NEVER
+            evidence = self._evidence(sender, heard)
+            there = -NEVER < evidence >= began and heard.misses < MISSES_MAX
             if heard.relay >= since and not there:
                 return False
             anybody |= there
         return anybody
 
-    def _is_heard(self) -> bool:
+    def _is_heard(self, lapse: float = 0.0) -> bool:
         word = self._word
-        return word is not None and word.heard is not None and word.heard < self._heard_s()
+        heard = None if word is None else word.heard
+        return heard is not None and heard < self._heard_s() + lapse
 
     def _look_while_probing(self, now: float) -> None:
         word = self._word
@@ -351,12 +366,12 @@ class Roads:
 
     def _look_while_carried(self, now: float) -> None:
         """All that is wanted for being off must last."""
-        well = self._is_heard() and (self.state == UP or self._hears(now))
-        if not well:
+        lapse = 0.0 if self._steady == NEVER else HEARD_LAPSE_S  # once begun it takes more
+        if not self._is_heard(lapse) or (self.state == FULL and not self._hears(now)):
             self._steady = NEVER
         elif self._steady == NEVER:
             self._steady = now
-        elif now >= self._steady + STEADY_S:
+        elif now >= self._steady + STEADY_S and self._is_heard():
             self._become(OFF, now)
 
     def _doubt(self, now: float, *, answered: bool) -> None:

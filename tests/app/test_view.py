@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import time
@@ -20,6 +21,7 @@ from evloop.app.limits import (
 )
 from evloop.app.style import Stamps
 from evloop.base.errors import EvloopError, Refused
+from evloop.terminal import report
 from tests.support.chats import BOB, EVE, ME, World, message
 
 NOON = 1795348801.0  # 2026-11-22 12:00:01 UTC
@@ -289,3 +291,60 @@ def test_save_writes_the_history_and_never_over_a_file(
     with pytest.raises(EvloopError, match="No such file or directory"):
         world.chat.line(f"/save {tmp_path}/none/x")
     assert sorted(os.listdir(tmp_path)) == ["link", "talk.txt"]
+
+
+# -- roads -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("road", "why", "senders", "sentence"),
+    [
+        (
+            "full",
+            "",
+            (BOB,),
+            "Bob does not reach you by multicast: the directory carries this room",
+        ),
+        ("full", "", (BOB, EVE), "Bob and Eve do not reach you by multicast"),
+        ("full", "", (b"unknown.",), "others do not reach you by multicast"),
+        ("up", "", (), "your multicast does not get out: the directory carries what you say"),
+        ("alone", "", (), "no multicast on this machine: the directory carries this room"),
+        ("alone", "always", (), "this room goes by the directory (--relay always)"),
+        ("off", "", (), "multicast works here again; the directory no longer carries this room"),
+        ("off", "refused", (), "the directory carries no more members: multicast only"),
+    ],
+)
+def test_each_road_is_told(
+    world: World, road: str, why: str, senders: tuple[bytes, ...], sentence: str
+) -> None:
+    entered(world)
+    world.hear(("joined", BOB, "Bob"), ("joined", EVE, "Eve"))
+    world.room.session.present += [(BOB, "Bob", 1.0), (EVE, "Eve", 1.0)]
+    world.hear(("road", road, senders, why))
+    assert any(sentence in note for note in world.frontend.notes)
+
+
+def test_many_who_are_not_heard_are_counted() -> None:
+    told = report.road("full", "", ["Bob", "Cy", "Dan", "Eve"])
+    assert told.startswith("-- Bob, Cy and 2 more do not reach you by multicast: ")
+
+
+def test_scripts_are_told_of_each_change_of_the_road_once(world: World) -> None:
+    entered(world, as_json=True)
+    world.hear(("road", "off", (), "refused"))  # it was off all the time
+    world.hear(("road", "full", (BOB,), ""), ("road", "off", (), "lost"))
+    told = [json.loads(line) for line in world.frontend.lines if '"road"' in line]
+    assert [(it["road"], it["senders"]) for it in told] == [("full", [BOB.hex()]), ("off", [])]
+    assert told[0] == {
+        "v": 1, "type": "road", "room": "lab", "road": "full", "senders": [BOB.hex()]
+    }  # fmt: skip
+    assert not any("works here again" in note for note in world.frontend.notes)
+
+
+def test_a_directory_that_carried_the_room_is_missed() -> None:
+    away = report.carrier_away("box:44444", "reset", 2.0)
+    assert away == (
+        "-- the directory box:44444 is away (reset); you reach nobody here without it; what is said"
+        " now comes when it is back --"
+    )
+    assert "connect goes back" in report.carrier_away("box:44444", "kicked", float("inf"))

@@ -43,7 +43,9 @@ class Session(PlainSession):
             place="", sender_id=b"x" * 8, nickname="Mel", rng=random.Random(1), now=now
         )
 
-    def receive_datagram(self, data: bytes, source: object, now: float) -> None:
+    def receive_datagram(
+        self, data: bytes, source: object, now: float, sample: bool = True
+    ) -> None:
         self.heard.append((data, source))
 
     def datagrams_to_send(self) -> list[tuple[bytes, object | None]]:

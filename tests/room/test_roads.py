@@ -11,8 +11,10 @@ import pytest
 from evloop.room.events import Road
 from evloop.room.limits import (
     ALONE_ASK_S,
+    BOUND_TOLD_S,
     DOUBT_AGAIN_S_MAX,
     DOUBT_AGAIN_S_MIN,
+    HEARD_LAPSE_S,
     HEARD_S,
     LEG_TRUSTED_S,
     MISSES_MAX,
@@ -350,7 +352,9 @@ def test_who_is_isolated_from_all_but_the_directory_is_not_fooled_by_its_leg() -
     """It hears everybody by the leg, and the directory hears it: it needs the relay all the
     same."""
     member = in_state(PROBING)
-    member.wait(PROBING_S + 8, (BOB, LEG), (BOB, RELAY), (CY, LEG), (CY, RELAY))
+    member.wait(BOUND_TOLD_S - 5, (BOB, LEG), (BOB, RELAY), (CY, LEG), (CY, RELAY))
+    assert member.roads.state == PROBING  # they may be bound, of which it is told later
+    member.wait(10.0, (BOB, LEG), (BOB, RELAY), (CY, LEG), (CY, RELAY))
     assert member.roads.state == FULL
     member.wait(3 * STEADY_S, (BOB, LEG), (BOB, RELAY), (CY, LEG), (CY, RELAY))
     assert member.roads.state == FULL
@@ -366,6 +370,16 @@ def test_whom_nobody_hears_but_by_the_leg_keeps_nobody_on_the_relay() -> None:
     assert member.roads.state == OFF and "full" not in member.asked[-8:]
 
 
+def test_one_who_hangs_on_the_relay_is_no_reason_before_the_directory_can_say_so() -> None:
+    member = in_state(PROBING)
+    talk = (BOB, LEG), (BOB, RELAY), (CY, GROUP), (CY, RELAY)
+    member.wait(BOUND_TOLD_S - 4, *talk)
+    assert member.roads.state == PROBING
+    member.word["bound"] = (BOB,)
+    member.wait(6.0, *talk)
+    assert member.roads.state == OFF and member.told() == []
+
+
 def test_the_leg_counts_for_whom_the_group_brought_lately() -> None:
     """A carried talker sends by the relay, and by the group only a word now and then."""
     member = in_state(PROBING)
@@ -375,10 +389,25 @@ def test_the_leg_counts_for_whom_the_group_brought_lately() -> None:
         member.roads.came(BOB, False, LEG, member.now)
     assert member.roads.unheard(member.now) == []
     member.now += LEG_TRUSTED_S
+    member.answer()
     for _ in range(2 * MISSES_MAX):
         member.miss(BOB, 1)
         member.roads.came(BOB, False, LEG, member.now)
     assert member.roads.unheard(member.now) == [BOB]
+
+
+@pytest.mark.parametrize("state", [UP, FULL])
+def test_a_steady_minute_outlasts_a_few_lost_probes_but_no_more(state: str) -> None:
+    for heard, then in ((HEARD_S + HEARD_LAPSE_S - 1, OFF), (HEARD_S + HEARD_LAPSE_S, state)):
+        member = in_state(state)
+        member.word["heard"] = 1
+        member.wait(3 * RELAYED_ASK_S, *ALL)
+        member.word["heard"] = heard
+        member.wait(RELAYED_ASK_S, *ALL)
+        assert member.roads.state == state
+        member.word["heard"] = 1
+        member.wait(STEADY_S - 2 * RELAYED_ASK_S, *ALL)
+        assert member.roads.state == then
 
 
 def test_who_left_is_not_unheard_for_ever() -> None:

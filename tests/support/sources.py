@@ -57,6 +57,7 @@ _PURE_MODULES = {
     "app.commands",
     "app.completion",
     "app.reconcile",
+    "app.road_finding",
 }
 _NOT_PURE = {
     "irc.door",

@@ -46,6 +46,8 @@ from evloop.room.reliable.limits import (
     SESSION_ENTRIES,
     SESSION_ENTRIES_MAX,
     STANDING_S,
+    TRICKLE_DELAYS,
+    TRICKLE_S_MIN,
     WONDER_S_MAX,
     WORD_LATER_S,
     WORDS_BURST,
@@ -58,8 +60,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from random import Random
 
+    from evloop.room.reliable.delay import Delay
     from evloop.room.reliable.egress import Egress
-    from evloop.room.reliable.estimators import Delay, LossMeter
+    from evloop.room.reliable.estimators import LossMeter
     from evloop.room.reliable.membership import Membership
     from evloop.room.reliable.message_log import MessageLog
     from evloop.room.reliable.packets import Fields, Range
@@ -297,6 +300,11 @@ class Announcer:
         self._word_again |= data
         return True
 
+    def echoed(self, peer: bytes, sent: int, held: int, now: float, standing: bool) -> None:
+        """My SESSION sent at `sent` us of my clock came back by `peer`, which held it `held` us."""
+        self._delay.echoed(peer, sent, held, now, standing)
+        self._trickle.shortest = max(TRICKLE_S_MIN, TRICKLE_DELAYS * self._delay.value)
+
     def soon(self) -> None:
         """Something about this member has changed: send a SESSION at once."""
         self._spoke = -NEVER
@@ -363,7 +371,7 @@ class Announcer:
             self._delay.sending(now),
             (confirm.echo(now) if answering else None) or self._delay.echo(now),
             int(ask),
-            self._loss.percent(now, self._presence.mean_loss()),
+            self._loss.percent(now, self._presence.mean_loss),
             len(self._presence.members) + 1,
             name.encode(),
             listed,

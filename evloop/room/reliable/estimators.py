@@ -1,14 +1,6 @@
-"""How long a datagram takes one way, how much is lost, and how many copies that calls for.
+"""How much is lost, and how many copies that calls for.
 
 No single member decides an estimate: in an open room any of them may lie.
-
-`Delay`: each SESSION carries the time when it was sent, and the same time of the last SESSION that
-its sender heard, with how long ago that was (an echo). Half of the round trip, without that time,
-is the delay. An echo counts only when I did send at that time, and lately, and when it comes in a
-new datagram of its sender (the caller checks that): a replay must not make my timers slow. An echo
-can be held back, so the newest echo of each member counts once, and the median is used. The
-estimate rises fast and falls slowly: timers that are too short burden everybody, timers that are
-too long only this member.
 
 `LossMeter`: loss is measured where the number of datagrams is known beforehand: copies of a DATA
 say how many follow, and control datagrams are counted by their sender. Of a DATA only what follows
@@ -29,11 +21,7 @@ from evloop.room.reliable.limits import (
     COPIES_DOUBTED,
     COPIES_MAX,
     COPY_SPACING_S,
-    DELAY_PEERS_MAX,
-    DELAY_S_MAX,
-    DELAY_S_MIN,
-    DELAY_S_START,
-    ECHOES_AWAITED_MAX,
+    LOSS_APART,
     LOSS_ASSUMED,
     LOSS_DOUBT,
     LOSS_DOUBT_SAMPLES,
@@ -46,93 +34,17 @@ from evloop.room.reliable.limits import (
     MISS_MAX,
     MISS_MEMBERS,
     MISS_SMALL_MAX,
-    ROUND_TRIP_S_MAX,
     SMALL_ROOM_MEMBERS,
 )
-from evloop.room.reliable.packets import NOBODY
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from random import Random
 
     from evloop.room.reliable.membership import Member
 
     Key = tuple[bytes, int]
-
-
-class Delay:
-    """The estimate in seconds (`value`), and the echo owed to the last SESSION heard.
-
-    The echo goes to a member of standing if one was heard since the last: a stranger that speaks
-    after everybody must not keep their echoes from them.
-    """
-
-    __slots__ = ("_heard", "_known", "_mine", "_owed", "_peer", "_samples", "_sent", "value")
-
-    def __init__(self) -> None:
-        self.value = DELAY_S_START
-        self._known = False
-        self._mine: deque[int] = deque(maxlen=ECHOES_AWAITED_MAX)  # when I sent, in us
-        self._peer = NOBODY
-        self._owed = False  # to a member of standing
-        self._sent = 0
-        self._heard = 0.0
-        # (seconds, of standing) of each member's newest echo; the order is that of hearing
-        self._samples: dict[bytes, tuple[float, bool]] = {}
-
-    def heard(self, peer: bytes, sent: int, now: float, standing: bool = False) -> None:
-        """A SESSION of `peer`, sent at `sent` us of its clock."""
-        if self._owed and not standing:
-            return
-        self._owed = standing
-        self._peer = peer
-        self._sent = sent
-        self._heard = now
-
-    def sending(self, now: float) -> int:
-        """The `sent` of a SESSION that goes out now."""
-        sent = int(now * 1e6) & 0xFFFFFFFF
-        self._mine.append(sent)
-        return sent
-
-    def echo(self, now: float) -> tuple[bytes, int, int]:
-        """The echo for a SESSION that is sent now: (peer, its time of sending, microseconds since
-        it came); the peer is NOBODY when none was heard."""
-        self._owed = False
-        held = int((now - self._heard) * 1e6) & 0xFFFFFFFF if self._peer != NOBODY else 0
-        return self._peer, self._sent, held
-
-    def echoed(self, peer: bytes, sent: int, held: int, now: float, standing: bool = False) -> None:
-        """My SESSION sent at `sent` us of my clock came back by `peer`, which held it `held` us."""
-        one_way = ((int(now * 1e6) - sent - held) & 0xFFFFFFFF) / 2e6
-        if one_way > ROUND_TRIP_S_MAX / 2 or sent not in self._mine:
-            return
-        samples = self._samples
-        samples.pop(peer, None)
-        if len(samples) >= DELAY_PEERS_MAX:
-            strangers = (other for other, (_, stands) in samples.items() if not stands)
-            del samples[next(strangers, None) or next(iter(samples))]
-        samples[peer] = min(max(one_way, DELAY_S_MIN), DELAY_S_MAX), standing
-        self._move(self._median())
-
-    def _median(self) -> float:
-        told = [value for value, stands in self._samples.values() if stands]
-        told = sorted(told or [value for value, _ in self._samples.values()])
-        return told[(len(told) - 1) // 2]
-
-    def _move(self, median: float) -> None:
-        if not self._known:
-            self.value = median
-            self._known = True
-            return
-        # An estimate that is far too long is no noise: the first echo was false, or the network
-        # has changed.
-        pace = 2 if median > self.value else 4 if median < self.value / 2 else 16
-        self.value += (median - self.value) / pace
-
-    def gone(self, peer: bytes) -> None:
-        """`peer` left."""
-        self._samples.pop(peer, None)
 
 
 LATE_S = 0.25  # a copy that comes later than this after its time counts as lost
@@ -292,12 +204,13 @@ class LossMeter:
             if missed:
                 self._count(key[0], 0, missed)
 
-    def percent(self, now: float, others: float | None = None) -> int:
+    def percent(self, now: float, others: Callable[[float], float | None] | None = None) -> int:
         """Loss in percent, or LOSS_UNKNOWN.
 
         Fractions below 0.7 are rounded down: at 1 % loss, rounding to the nearest calls for more
-        copies than the misses are worth. `others`, the mean of what they tell, steadies the
-        figure: in a large room the number of copies follows the member that is furthest off.
+        copies than the misses are worth. `others` says of my loss what those lose on average that
+        lose alike. That steadies the figure: in a large room the number of copies follows the
+        member that is furthest off.
         """
         self._expire(now)
         accounts = list(self._members.by_sender.values())
@@ -310,10 +223,18 @@ class LossMeter:
         total = seen + lost
         if total < LOSS_SAMPLES_MIN:
             return LOSS_UNKNOWN
-        if others is not None:
-            lost += LOSS_PRIOR_SAMPLES * others
+        alike = others(100 * lost / total) if others is not None else None
+        if alike is not None:
+            lost += LOSS_PRIOR_SAMPLES * alike
             total += LOSS_PRIOR_SAMPLES
         return int(100 * lost / total + 0.3)
+
+
+def wet_from(losses: dict[int, int]) -> float:
+    """The loss in percent from which members count as those that lose: a quarter of what the worst
+    tells, when that is LOSS_APART or more; 0 when all lose alike. `losses`: as for `copies`."""
+    worst = max([percent for percent, members in losses.items() if members], default=0)
+    return worst / 4 if worst >= LOSS_APART else 0.0
 
 
 def copies(
@@ -322,10 +243,11 @@ def copies(
     """How many unasked copies of a DATA to send.
 
     `losses`: how many members tell that they lose so many percent; `own`: what I lose. With r
-    copies a member that loses p misses all with p^(r+1); the aim for the mean over the members is
-    m. The smallest r that reaches it, or one less with the probability that makes the expected
-    mean m. The quarter that tells most may be liars: it gets no more than COPIES_DOUBTED copies
-    beyond those that the others call for.
+    copies a member that loses p misses all with p^(r+1); the aim for the mean over the members that
+    lose (`wet_from`) is m: who loses nothing must not double the misses of the others. The smallest
+    r that reaches it, or one less with the probability that makes the expected mean m. The quarter
+    that tells most may be liars: it gets no more than COPIES_DOUBTED copies beyond those that the
+    others call for.
     """
     if not any(losses.values()):
         losses = {LOSS_ASSUMED: 1}
@@ -343,6 +265,8 @@ def copies(
 
 def _extra(losses: dict[int, int], aim: float, most: int) -> tuple[int, float, float]:
     """(how many copies, the mean miss with one less, and with these)."""
+    least = wet_from(losses)
+    losses = {percent: n for percent, n in losses.items() if percent >= least}
     known = sum(losses.values())
     worse = 1.0
     for extra in range(most + 1):

@@ -54,7 +54,7 @@ SLACK_S_MAX = max(NACK_BACKOFF_S_MAX / 8, DELAY_S_MAX)  # gaps due so soon go in
 class Gap:
     """One missing message. `word`: its sender's own word says that it exists."""
 
-    __slots__ = ("asks", "due", "evidence", "first", "sender", "seq", "tries", "word")
+    __slots__ = ("asks", "due", "evidence", "first", "sender", "seq", "stuck_at", "tries", "word")
 
     def __init__(
         self, sender: bytes, seq: int, now: float, due: float, word: bool, evidence: float
@@ -65,6 +65,7 @@ class Gap:
         self.due = due
         self.word = word
         self.asks = 0
+        self.stuck_at = NEVER  # when it was asked for STUCK_ASKS times
         self.tries = 0  # asks since the last evidence, but not while repairs came: the back-off
         self.evidence = evidence  # when a member last said that it holds it
 
@@ -299,6 +300,7 @@ class Gaps:
         self.pressing += 1
         gap.first = now
         gap.asks = 0
+        gap.stuck_at = NEVER
         if gap.evidence <= now - EVIDENCE_EVERY_S:
             gap.evidence = now
             gap.tries = 0
@@ -476,10 +478,11 @@ class Gaps:
         for gap in gaps:
             gap.asks += 1
             gap.tries += not flowing
+            if gap.asks == STUCK_ASKS:
+                gap.stuck_at = now
+                self.pressing -= gap.word
             if not gap.word:
                 self._spent[gap.key] = None
-            elif gap.asks == STUCK_ASKS:
-                self.pressing -= 1
             self.postpone(gap, now + factor * retry_wait(gap.tries, delay, flowing))
 
     def postpone(self, gap: Gap, due: float) -> None:

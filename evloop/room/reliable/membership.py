@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 
+from evloop.room.reliable.estimators import wet_from
 from evloop.room.reliable.labels import Labels
 from evloop.room.reliable.limits import (
     DEPARTED_MAX,
@@ -131,7 +132,6 @@ class Membership:
         "_hint",
         "_interval",
         "_labels",
-        "_loss_known",
         "_once",
         "_own_id",
         "_own_name",
@@ -154,7 +154,6 @@ class Membership:
         self._sample: list[bytes] = []  # members to be looked at when room must be made
         self.pushed: list[tuple[bytes, Member]] = []  # those that had to make room
         self.departed: dict[bytes, tuple[int, float]] = {}  # (counter, until) of BYEs heard
-        self._loss_known = 0  # how many members tell their loss
         self.losses: dict[int, int] = {}  # how many members report so many percent
         # How many each member counts, in order; those of standing apart.
         self._votes: dict[bool, list[int]] = {False: [], True: []}
@@ -265,25 +264,33 @@ class Membership:
         losses = self.losses
         if member.loss != LOSS_UNKNOWN:
             losses[member.loss] -= 1
-            self._loss_known -= 1
         if loss != LOSS_UNKNOWN:
             loss = min(loss, 100)
             losses[loss] = losses.get(loss, 0) + 1
-            self._loss_known += 1
         member.loss = loss
 
-    def mean_loss(self) -> float | None:
-        """Mean loss that the others tell, 0 to 1; None when nobody tells any. Each counts with at
-        most twice the median and LOSS_BEYOND_MEDIAN: else one liar would count like many."""
-        if not self._loss_known:
+    def mean_loss(self, own: float) -> float | None:
+        """Mean loss (0 to 1) that those others tell who lose alike, when I lose `own` percent; None
+        when there are none.
+
+        Each counts with at most twice the median and LOSS_BEYOND_MEDIAN: else one liar would count
+        like many.
+        """
+        least = wet_from(self.losses)
+        told = {
+            percent: members
+            for percent, members in self.losses.items()
+            if (percent >= least) == (own >= least)
+        }
+        known = sum(told.values())
+        if not known:
             return None
         below, median = 0, -1
-        while 2 * below < self._loss_known:
+        while 2 * below < known:
             median += 1
-            below += self.losses.get(median, 0)
+            below += told.get(median, 0)
         most = 2 * median + LOSS_BEYOND_MEDIAN
-        told = sum([n * min(percent, most) for percent, n in self.losses.items()])
-        return told / self._loss_known / 100
+        return sum([n * min(percent, most) for percent, n in told.items()]) / known / 100
 
     def remove(self, sender: bytes) -> Member | None:
         """Forget `sender`; return what it was."""

@@ -32,12 +32,11 @@ from evloop.room.reliable.limits import (
     HEARSAY_UNHEARD_GAPS_MAX,
     HOLDERS_MAX,
     HOLDERS_UNHEARD_MAX,
+    LET_GO_S,
     NACK_BURST,
-    NACK_HELD_S_MAX,
     NACK_MESSAGES_MAX,
     NACK_RANGES_MAX,
     OVERTAKEN_S,
-    STUCK_ASKS,
     WORD_LATER_S,
 )
 from evloop.room.reliable.packets import (
@@ -54,8 +53,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from random import Random
 
+    from evloop.room.reliable.delay import Delay
     from evloop.room.reliable.egress import Egress
-    from evloop.room.reliable.estimators import Delay
     from evloop.room.reliable.gaps import Gap, Gaps
     from evloop.room.reliable.membership import Membership
     from evloop.room.reliable.message_log import MessageLog
@@ -345,8 +344,7 @@ class NackRequester:
         if gap.seq >= stream.history_below or gap.seq in stream.claimed:
             return False
         # While repairs arrive, six asks take less than half a second: others may just be unheard.
-        lasting = now >= gap.first + NACK_HELD_S_MAX
-        return lasting and gap.asks >= STUCK_ASKS and gap.evidence == -NEVER
+        return now >= gap.stuck_at + LET_GO_S and gap.evidence == -NEVER
 
     def _give_up(self, gone: list[Gap], now: float) -> bool:
         """Step over the gaps in `gone` that are lost for good; whether there were any.

@@ -50,8 +50,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from random import Random
 
+    from evloop.room.reliable.delay import Delay
     from evloop.room.reliable.egress import Egress, Outbox
-    from evloop.room.reliable.estimators import Delay
     from evloop.room.reliable.membership import Membership
     from evloop.room.reliable.message_log import MessageLog
     from evloop.room.reliable.packets import Range
@@ -165,7 +165,7 @@ class Repairs:
         """A repair of `key` was heard or sent: hold down. Whether that answers an ask."""
         self.due.pop(key, None)
         ask = self._ask(key)
-        ask.held_until = now + 20 * self._delay.value
+        ask.held_until = now + 20 * self._delay.far
         was_open, ask.open = ask.open, False
         return was_open
 

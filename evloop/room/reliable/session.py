@@ -27,8 +27,9 @@ from evloop.base.names import check_nickname
 from evloop.room.events import NO_SENDER, NO_SEQ, TEXT, Joined, Left, Renamed, Said, Unheard
 from evloop.room.reliable.announce import Announcer, Confirm
 from evloop.room.reliable.deafness import Deafness
+from evloop.room.reliable.delay import Delay
 from evloop.room.reliable.egress import Egress, Outbox, split
-from evloop.room.reliable.estimators import Delay, LossMeter, copies
+from evloop.room.reliable.estimators import LossMeter, copies
 from evloop.room.reliable.first_word import FirstWord
 from evloop.room.reliable.gaps import Gaps
 from evloop.room.reliable.goodbye import Goodbye
@@ -385,7 +386,7 @@ class RoomSession:
                 self.egress.room.told(now)
             self._delay.heard(sender, sent, now, standing)
             if echo == self.sender_id:
-                self._delay.echoed(sender, echo_sent, held, now, standing)
+                self._announcer.echoed(sender, echo_sent, held, now, standing)
             if self._deafness.heard(sender, echo, raw, members, len(self._presence.members), now):
                 self.message_log.events.append(Unheard("unheard", sender, member.name))
         if ask & 1:
@@ -518,7 +519,7 @@ class RoomSession:
                 confirm.stop()
             else:
                 ask = not self._outbox.queue
-                confirm.asked(now, self._delay.value, self._presence.size())
+                confirm.asked(now, self._delay.far, self._presence.size())
         self._announcer.handle_timer(now, self.asker.behind(), ask, self.nickname)
 
     def _expire(self, now: float) -> None:

@@ -2,7 +2,7 @@
 
 `Trickle` (RFC 6206, with the window law of NORM, RFC 5740) decides when to say what I hold.
 
-Time is cut into intervals that double from TRICKLE_S_MIN to TRICKLE_S_MAX. In each, one point of
+Time is cut into intervals that double from `shortest` to TRICKLE_S_MAX. In each, one point of
 the second half is drawn; at that point a SESSION is due unless an equal digest was heard before.
 After either, the interval has no more use, so the next point is drawn at once: the timer fires only
 to speak (in a room of 100 this spares one of 10 wake-ups for each line said).
@@ -46,10 +46,11 @@ def window_wait(rng: Random, window: float, members: int) -> float:
 class Trickle:
     """The Trickle timer of one room. `members` is the estimate of how many have such timers."""
 
-    __slots__ = ("_end", "_held_until", "_interval", "_point", "_resting_until", "_rng")
+    __slots__ = ("_end", "_held_until", "_interval", "_point", "_resting_until", "_rng", "shortest")
 
     def __init__(self, rng: Random, now: float, members: int) -> None:
         self._rng = rng
+        self.shortest = TRICKLE_S_MIN  # interval: half of it is to be longer than a way and back
         self._held_until = NEVER  # news since the last SESSION may put the next off until then
         self._begin(TRICKLE_S_MIN, now, now, members)
 
@@ -72,8 +73,8 @@ class Trickle:
     def reset(self, now: float, members: int) -> None:
         """Somebody is behind: tell soon what I hold."""
         resting = now < self._resting_until
-        if self._interval > (2 * TRICKLE_S_MIN if resting else TRICKLE_S_MIN):
-            self._begin(TRICKLE_S_MIN, now, now, members)
+        if self._interval > (2 * self.shortest if resting else self.shortest):
+            self._begin(self.shortest, now, now, members)
 
     def news(self, now: float, members: int, after: float) -> None:
         """There is new data, of which copies are announced until `after`.
@@ -82,8 +83,8 @@ class Trickle:
         drawn again, not clamped, or everybody would speak at once.
         """
         self._held_until = min(self._held_until, now + TRICKLE_HELD_S)
-        if self._interval > TRICKLE_S_MIN or (self._point < after and now < self._held_until):
-            self._begin(TRICKLE_S_MIN, max(now, after), now, members)
+        if self._interval > self.shortest or (self._point < after and now < self._held_until):
+            self._begin(self.shortest, max(now, after), now, members)
 
     def heard_equal(self, now: float, members: int) -> bool:
         """Somebody said what I would have said; whether that moved the deadline."""

@@ -6,7 +6,8 @@ from random import Random
 
 import pytest
 
-from evloop.room.reliable.estimators import Delay, LossMeter, copies
+from evloop.room.reliable.delay import Delay
+from evloop.room.reliable.estimators import LossMeter, copies
 from evloop.room.reliable.lamport import END, LamportClock
 from evloop.room.reliable.limits import (
     BEHIND_S,
@@ -51,6 +52,7 @@ def test_held_back_echoes_of_less_than_half_leave_the_delay_alone(liars: int) ->
             now += 1.0
             echo(delay, ident(n), 0.008, now, True)
     assert delay.value == pytest.approx(0.008, rel=0.01)
+    assert delay.far == pytest.approx(0.008, rel=0.01)
 
 
 def test_strangers_have_no_voice_beside_members_of_standing() -> None:
@@ -186,7 +188,7 @@ def test_the_mean_of_what_is_told_follows_the_median(liars: int) -> None:
         member = presence.add(ident(n), b"x", 0, 0.0)
         assert member is not None
         presence.lossy(member, 100 if n < liars else 2)
-    mean = presence.mean_loss()
+    mean = presence.mean_loss(2.0)
     assert mean is not None and mean <= 0.02 + liars / 10 * 0.09
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from random import Random
 
-from evloop.room.reliable.limits import ECHOES_MAX
+from evloop.room.reliable.limits import ECHOES_MAX, LET_GO_S, NACK_HELD_S_MAX, STUCK_ASKS
 from evloop.room.reliable.packets import (
     DATA,
     NOBODY,
@@ -405,3 +405,29 @@ def test_history_that_others_may_still_hold_is_not_let_go_within_two_seconds() -
     room.hear(repair(ANN, 0))
     room.run(0.1)
     assert room.shown(ANN) == [(seq, "history" if seq < 14 else "") for seq in range(15)]
+
+
+def test_history_is_let_go_only_when_a_repair_held_down_could_have_come() -> None:
+    """The sixth ask may meet holders that have just repaired it for others, in vain for me."""
+    room = Room()
+    numbers = iter(range(39, 0, -1))
+    room.hear(data(ANN, 40, parents=((ANN, 39),)))
+
+    def asks() -> list[float]:
+        return [when for when, _, listed in room.nacks() if any(lo == 0 for _, lo, _ in listed)]
+
+    def go_on() -> None:
+        room.run(0.25)
+        seq = next(numbers)
+        room.hear(repair(ANN, seq, parents=((ANN, seq - 1),)))
+
+    while len(asks()) < STUCK_ASKS:
+        go_on()
+    while room.now + 0.25 < asks()[STUCK_ASKS - 1] + LET_GO_S:
+        go_on()
+    room.hear(repair(ANN, 0))
+    assert room.now > 1_000 + NACK_HELD_S_MAX + 0.5
+    for seq in numbers:
+        room.hear(repair(ANN, seq, parents=((ANN, seq - 1),)))
+    room.run(0.1)
+    assert room.shown(ANN) == [(seq, "history" if seq < 40 else "") for seq in range(41)]

@@ -8,8 +8,9 @@ import pytest
 
 from evloop.room.events import TEXT, Said
 from evloop.room.limits import HISTORY_MESSAGES_MAX
+from evloop.room.reliable.delay import Delay
 from evloop.room.reliable.egress import Egress, Outbox, split
-from evloop.room.reliable.estimators import Delay, LossMeter, copies
+from evloop.room.reliable.estimators import LossMeter, copies
 from evloop.room.reliable.history import History
 from evloop.room.reliable.limits import (
     HISTORY_BYTES_MAX,
@@ -26,6 +27,7 @@ from evloop.room.reliable.vector import VersionVector, digest_item
 
 ANN, BOB, EVE, ME = (bytes([n]) * 8 for n in (0xA, 0xB, 0xE, 0x3))
 D = 0.005
+FAR = 3  # times D to those that are far
 
 
 def ident(n: int) -> bytes:
@@ -141,11 +143,12 @@ def test_the_losses_are_a_histogram() -> None:
         assert member is not None
         presence.lossy(member, loss)
     assert {k: n for k, n in presence.losses.items() if n} == {0: 1, 30: 2, 100: 2}
-    assert presence.mean_loss() == pytest.approx(0.38)  # of 100, 65 are believed
+    assert presence.mean_loss(30.0) == pytest.approx(0.475)  # of 100, 65 are believed
+    assert presence.mean_loss(0.0) == 0.0  # those that lose are not like me
     for n in range(len(told)):
         presence.remove(ident(n))
     assert not any(presence.losses.values())
-    assert presence.mean_loss() is None
+    assert presence.mean_loss(30.0) is None
 
 
 # -- losses and copies -----------------------------------------------------------------------------
@@ -178,7 +181,7 @@ def test_gaps_in_control_counters_count() -> None:
     meter.control(ANN, 5, 5)  # a duplicate
     assert meter.percent(0.0) in (50, 49)
     assert LossMeter().percent(0.0) == LOSS_UNKNOWN
-    assert meter.percent(0.0, 0.0) < 45  # what the others tell weighs, too
+    assert meter.percent(0.0, lambda own: 0.0) < 45  # what the others tell weighs, too
 
 
 @pytest.mark.parametrize(
@@ -191,6 +194,30 @@ def test_the_mean_miss_meets_the_aim(loss: int, members: int) -> None:
     aim = 1 / 400 if members < 20 else min(1 / 200, 0.4 / members)
     assert miss == pytest.approx(aim, rel=0.1)
     assert max(drawn) - min(drawn) <= 1
+
+
+def test_who_loses_nothing_does_not_double_the_misses_of_the_others() -> None:
+    for wet in (20, 30, 50):
+        drawn = [
+            [copies(Random(n), losses, 20, 15) for n in range(1_000)]
+            for losses in ({wet: 10}, {wet: 10, 0: 10}, {wet: 10, wet // 4 - 1: 10})
+        ]
+        assert drawn[0] == drawn[1] == drawn[2]
+    # Where all lose little, a miss of a few is no miss of the half.
+    assert copies(Random(1), {4: 10, 0: 10}, 20, 15) < 2 == copies(Random(1), {8: 20}, 20, 15) + 1
+
+
+def test_what_others_tell_steadies_those_who_lose_alike() -> None:
+    presence = Membership("Mel")
+    for n in range(20):
+        member = presence.add(ident(n), b"x", 0, 0.0)
+        assert member is not None
+        presence.lossy(member, 0 if n < 10 else 28 + n % 5)
+    assert presence.mean_loss(25.0) == pytest.approx(0.30, abs=0.01)
+    assert presence.mean_loss(1.0) == 0.0
+    for n in range(10, 20):
+        presence.lossy(presence.members[ident(n)], 16)
+    assert presence.mean_loss(16.0) == presence.mean_loss(0.0)
 
 
 def test_copies_are_bounded() -> None:
@@ -218,6 +245,7 @@ def repairs_of(rng: Random, presence: Membership) -> Repairs:
     egress = Egress(codec, ME, {}, 0.0)
     delay = Delay()
     delay.value = D
+    delay.far = FAR * D
     return Repairs(rng, log, Outbox(codec), presence, delay, egress)
 
 
@@ -249,9 +277,9 @@ def test_the_source_answers_in_any_case_but_not_held_down() -> None:
     assert 1.0 <= repairs.deadline() <= 1.0 + D
     assert repairs.take_due(1.0 + D) == [(ME, 1)]
     repairs.answered((ME, 1), 1.01)
-    repairs.consider((ME, 1), 1.01 + 19 * D)
+    repairs.consider((ME, 1), 1.01 + 19 * FAR * D)
     assert not repairs.due
-    repairs.consider((ME, 1), 1.01 + 21 * D)
+    repairs.consider((ME, 1), 1.01 + 21 * FAR * D)
     assert repairs.due
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from evloop.base.ratelimit import TokenBucket
 from evloop.room.reliable.announce import Confirm, answer_window
-from evloop.room.reliable.estimators import Delay
+from evloop.room.reliable.delay import Delay
 from evloop.room.reliable.suppression import Trickle, window_wait
 
 ANN = b"a" * 8
@@ -83,6 +83,17 @@ def test_news_begin_anew_when_the_copies_have_had_their_time() -> None:
     assert 30.09 <= spoken(trickle, 30.2)[0] <= 30.14
 
 
+def test_the_shortest_interval_is_longer_than_a_way_and_back() -> None:
+    trickle = Trickle(Random(1), 0.0, 20)
+    trickle.shortest = 0.24
+    spoken(trickle, 10.0)
+    trickle.news(10.0, 20, 10.0)
+    assert 10.12 <= trickle.deadline() <= 10.24
+    spoken(trickle, 10.3)
+    trickle.reset(10.4, 20)
+    assert trickle.deadline() >= 10.4 + 0.12
+
+
 def test_steady_news_do_not_put_it_off_for_ever() -> None:
     trickle = Trickle(Random(1), 0.0, 50)
     now, times = 0.0, []
@@ -101,20 +112,6 @@ def test_somebody_behind_shortens_only_a_long_interval() -> None:
     spoken(trickle, 30.0)
     trickle.reset(30.0, 50)
     assert 30.05 <= trickle.deadline() <= 30.1
-
-
-def test_the_delay_is_half_of_the_trip_less_the_time_held() -> None:
-    delay = Delay()
-    sent = delay.sending(100.0)
-    delay.echoed(ANN, sent, 500_000, 100.54)
-    assert delay.value == pytest.approx(0.02, abs=1e-5)
-    sent = delay.sending(200.0)
-    delay.echoed(ANN, sent, 0, 200.08)
-    assert delay.value == pytest.approx(0.03, abs=1e-5)  # up by a half
-    delay.echoed(ANN, sent, 0, 200.044)
-    assert delay.value == pytest.approx(0.03 - 0.008 / 16, abs=1e-5)  # down by a sixteenth
-    delay.echoed(ANN, sent, 0, 200.01)
-    assert delay.value == pytest.approx(0.0295 - 0.0245 / 4, abs=1e-5)  # or a quarter, when far
 
 
 def test_the_delay_believes_only_what_was_sent() -> None:
