@@ -200,10 +200,10 @@ COMMANDS = (
     Command(
         "makeroom",
         _CHAT,
-        "/makeroom NAME [ADDRESS PORT] [--mode reliable|plain]",
+        "/makeroom NAME [ADDRESS PORT] [--mode reliable|plain] [--keep]",
         1,
         3,
-        {"--mode": ("reliable", "plain")},
+        {"--mode": ("reliable", "plain"), "--keep": ()},
         "make a room; /join enters it",
         "",
     ),
