@@ -32,6 +32,7 @@ from evloop.daemon.limits import (
 from evloop.daemon.relayed_room import DROPS, FRAME, GRANT, WAYS, RelayedRoom
 from evloop.directory.relay_frames import OFF, Entered, parse_up
 from evloop.net.tcp import hold_unsent
+from evloop.system.timers import nothing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ class Relay:
         "granted",
         "legs_max",
         "members_max",
+        "on_close",
         "open_leg",
         "rooms",
     )
@@ -81,6 +83,7 @@ class Relay:
         self._loop = loop
         self._log = log
         self.open_leg = open_leg
+        self.on_close: Callable[[], object] = nothing
         self.members_max = members_max
         self.legs_max = legs_max
         self.granted = 0
@@ -221,6 +224,9 @@ class Relay:
         except SetupError as error:
             self._tell_why(room, error.sentence)
             return
+        except OSError as error:  # of the look at the interfaces
+            self._tell_why(room, error.strerror or str(error))
+            return
         self._legs[room.opener] = mine + 1
         self._told_why = ""
 
@@ -248,6 +254,7 @@ class Relay:
                 room.leg.close()
                 room.leg = None
         self.rooms.clear()
+        self.on_close()
 
     # -- the end of a tick -------------------------------------------------------------------------
 
@@ -308,4 +315,10 @@ def relay_of(
             watchers.append(LinkWatcher(loop))
         return Leg(loop, watchers[0], place, wanted, ttl, heard, told)
 
-    return Relay(loop, log, metrics, open_leg, members_max, legs_max)
+    def close() -> None:
+        for watcher in watchers:
+            watcher.close()
+
+    relay = Relay(loop, log, metrics, open_leg, members_max, legs_max)
+    relay.on_close = close
+    return relay
