@@ -21,6 +21,7 @@ from evloop.app.style import Stamps, Style
 from evloop.base.errors import INTERNAL, INTERRUPTED, EvloopError
 from evloop.base.names import quoted
 from evloop.directory.client import DirectoryClient
+from evloop.directory.greeting import STALE
 from evloop.net.hub import Hub
 from evloop.net.stream import Stream
 from evloop.system.files import keep_name
@@ -340,6 +341,8 @@ class Client:
         if self._away:
             self._away = False
             self.frontend.note(report.directory_back(self.link.endpoint))
+        if self.link.greeting.stale:
+            self.frontend.note(f"evloop: {STALE}")
         if not self.options.command:
             self.link.request("watch", {}, nothing)
             if not self.frontend.is_terminal:

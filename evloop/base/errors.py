@@ -46,6 +46,7 @@ SERVER_STATUSES = {
     USAGE: "an option is wrong, or its file cannot be used",
     INTERNAL: "an internal error",
     CANT_CREATE: "the state file cannot be used",
+    MISMATCH: "etcd, or the directory in it, is of another release",
 }
 
 # Error codes of the directory protocol: JSON-RPC's own, then ours.

@@ -20,9 +20,10 @@ from evloop.terminal.tty import in_foreground
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from evloop.daemon.dispatcher import Dispatcher
+    from evloop.daemon.server import Server
     from evloop.system.loop import Loop
 
     Answer = Callable[["Console", str], list[str]]
@@ -31,10 +32,17 @@ if TYPE_CHECKING:
 class Console:
     """Reads stdin, a terminal, on the loop. `quit` calls `on_quit`."""
 
-    def __init__(self, loop: Loop, dispatcher: Dispatcher, on_quit: Callable[[], object]) -> None:
+    def __init__(
+        self,
+        loop: Loop,
+        dispatcher: Dispatcher,
+        on_quit: Callable[[], object],
+        answers: Mapping[str, tuple[str, Answer]] | None = None,
+    ) -> None:
         self._loop = loop
         self.dispatcher = dispatcher
         self._on_quit = on_quit
+        self._answers = ANSWERS if answers is None else answers
         self._reader = LineReader()
         self._out = Writer(1, loop)
         self._gone_at = NEVER  # when the terminal was seen to have gone
@@ -66,6 +74,10 @@ class Console:
         """
         return not os.isatty(0) and self._loop.now - self._gone_at <= HANG_UP_S
 
+    def say(self, line: str) -> None:
+        """Print a line that comes later than its command."""
+        self._out.line(line)
+
     def _take(self, kind: str, text: str) -> None:
         for line in self.answer(text) if kind == "line" else [text]:
             self._out.line(line)
@@ -75,7 +87,7 @@ class Console:
         word, _, rest = line.strip().partition(" ")
         if not word:
             return []
-        row = ANSWERS.get(word.casefold())
+        row = self._answers.get(word.casefold())
         if row is None:
             return [f'unknown command "{quoted(word)}": help lists the commands']
         try:
@@ -127,7 +139,7 @@ class Console:
         return [f"closed {connection.peer}"]
 
     def _help(self, rest: str) -> list[str]:
-        return [f"  {usage}" for usage, _ in ANSWERS.values()]
+        return [f"  {usage}" for usage, _ in self._answers.values()]
 
     def _quit(self, rest: str) -> list[str]:
         self._on_quit()
@@ -143,3 +155,12 @@ ANSWERS: dict[str, tuple[str, Answer]] = {
     "help": ("help               this list", Console._help),
     "quit": ("quit               say goodbye and end the server", Console._quit),
 }
+
+
+def answers_of(server: Server) -> Mapping[str, tuple[str, Answer]]:
+    """The commands of this server's console."""
+    if server.cluster is None:
+        return ANSWERS
+    from evloop.daemon.cluster_console import answers  # late: hardly any server has a cluster
+
+    return answers(ANSWERS, server.cluster)

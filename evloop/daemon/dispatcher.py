@@ -102,6 +102,8 @@ _BAD_REASONS = {
 class Dispatcher:
     """All connections of one directory."""
 
+    aside = ""  # what the service manager is told beside the figures
+
     def __init__(
         self,
         loop: Loop,
@@ -139,6 +141,7 @@ class Dispatcher:
         self._wall = wall
         self.random_bytes = random_bytes
         self.owned = owned
+        self.handlers = HANDLERS
         self._requests = metrics.kinds("requests", HANDLERS)
         self._change_rates = change_rates
         self._network_rates = change_rates.times(NETWORK_FACTOR)
@@ -206,7 +209,7 @@ class Dispatcher:
         results that hold already: these are put together from their parts at the end (measured
         with 16 in flight, against a frame and a call for each: 1.6 times as many a second).
         """
-        directory, counts = self.directory, self._requests
+        directory, counts, handlers = self.directory, self._requests, self.handlers
         room = OUT_HIGH_WATER_BYTES - connection.queued  # that is left in its queue
         parts: list[bytes] = []
         self.handled += len(payloads)
@@ -225,7 +228,7 @@ class Dispatcher:
                     connection.bad = 0
                     request_id, method, parameters = request
                     # `_act`, written out: the call is 2 to 3 % of a ping's instructions.
-                    handler = HANDLERS.get(method)
+                    handler = handlers.get(method)
                     if handler is None:
                         raise protocol.unknown_method(method)
                     counts[method] += 1
@@ -254,7 +257,9 @@ class Dispatcher:
                 self._own_fault(connection, parts, request_id, error)
                 raise
             if reply is None:
-                continue
+                if connection.state == OPEN:
+                    continue
+                break  # it is held, and its reply comes later (shared.py)
             if parts:
                 connection.send(b"".join(parts))
                 parts = []
@@ -307,7 +312,7 @@ class Dispatcher:
 
     def _act(self, connection: Connection, method: str, parameters: dict[str, Any]) -> bytes:
         """Do what a request asks for, and return the body of its result; raises FAILURES."""
-        handler = HANDLERS.get(method)
+        handler = self.handlers.get(method)
         if handler is None:
             raise protocol.unknown_method(method)
         self._requests[method] += 1

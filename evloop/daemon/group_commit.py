@@ -190,6 +190,9 @@ class GroupCommit:
         if stream not in self._watchers:
             self._watchers[stream] = self._before + len(self._news)
 
+    def all_watchers(self) -> list[Stream]:
+        return list(self._watchers)
+
     def unwatch(self, stream: Stream) -> None:
         """Tell `stream` the news so far, and no more. Unwatching again does no harm."""
         if stream in self._watchers:

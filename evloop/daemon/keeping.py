@@ -166,6 +166,8 @@ def keeping_of(options: Namespace, rooms: Iterable[RoomEntry]) -> Keeping:
     keeping = Keeping(options.keep, "it was started with --keep none")
     if options.memory and options.keep_file is None:
         keeping = Keeping(NONE, "it was started with --memory, and without --keep-file")
+    if options.cluster is not None:  # whichever server a member is with, it would keep a part
+        keeping = Keeping(NONE, "it is one of several servers")
     for room in rooms:
         keeping.judge(room)
     return keeping

@@ -124,3 +124,36 @@ KEEPER_COMMIT_MESSAGES = 64  # that wait for their commit
 KEEPER_COMMIT_S = 0.2  # and how long
 
 assert KEPT_BYTES_MAX > 100 * HISTORY_ROOM_BYTES_MAX
+
+# -- several servers on etcd (replica) -----------------------------------------------------------
+
+CHANGES_IN_FLIGHT = 8  # at etcd, of one server: 390 a second were measured with it
+CHANGE_S = 10.0  # for a change, with all that it takes to find out about it
+CHANGE_TRIES_MAX = 8  # transactions of one change: places that others took, rooms made anew
+ENGINE_REQUEST_S = 1.5  # for an answer; an election takes 1 to 2 s
+ENGINE_AWAY_S = 5.0  # without etcd, changes are refused at once
+ENGINE_BACKOFF_S_MIN, ENGINE_BACKOFF_S_MAX = 0.05, 2.0  # between two tries of an endpoint
+ENGINE_PROBE_S = 2.0  # how often etcd is asked for the version, in case a watch hangs
+ENGINE_PAGE_ROOMS = 500  # read at once: 5 ms, and 0.3 MB
+WORD_CHARS_MAX = 32  # of --directory and --site
+ENGINE_ENDPOINTS_MAX = 16  # of --cluster: etcd itself has 3 or 5
+LEASE_S = 15.0  # a server that is gone for so long is gone
+KEEP_ALIVE_S = 5.0
+STALE_S = 10.0  # without a word of etcd, clients are told how long it has been
+BROKEN_EVERY_S = 60.0  # an operator is told again of what only he can mend
+COUNTS_EVERY_S = 1.0  # the counts of members are written; 100 keys at most ...
+COUNTS_PER_WRITE = 100  # ... in one transaction, of which etcd takes 128 steps
+SERVERS_FOLLOWED_MAX = 64  # of one directory
+MEMBERS_PER_TICK = 500  # rooms whose count has changed elsewhere: 3 ms
+HELLO_VERSION_S = 2.0  # a client that knows a newer list waits so long for this server's
+WAITING_EVERY_S = 60.0  # a server that waits for etcd at its start says so again
+WAITING_FIRST_S = 2.0  # and first, so long after its start
+REVOKE_S = 0.5  # for etcd to hear that this server ends
+PASSWORD_BYTES_MAX = 1_024  # of --cluster-password-file
+CACHE_EVERY_S = 1.0  # the copy of the directory in a file is brought up to date
+CACHE_SERVED_S = 10.0  # without etcd at the start, the copy of the last time is served
+IMPORT_ROOMS_PER_WRITE = 60  # two keys each
+
+assert KEEP_ALIVE_S + 2 * ENGINE_REQUEST_S < LEASE_S
+assert ENGINE_REQUEST_S < ENGINE_AWAY_S < CHANGE_S
+assert COUNTS_PER_WRITE <= 128 and 2 * IMPORT_ROOMS_PER_WRITE + 4 <= 128

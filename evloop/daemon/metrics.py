@@ -55,6 +55,16 @@ GAUGES = {
     "resident_bytes": "Resident memory of the process.",
     "open_descriptors": "Open file descriptors of the process.",
 }
+# Of one of several servers; others have none of these.
+CLUSTER_GAUGES = {
+    "cluster_live": "Whether etcd answers.",
+    "cluster_away_seconds": "Seconds since it did.",
+}
+CLUSTER_COUNTERS = {
+    "changes_unknown": "Changes to which no answer came at first.",
+    "fences": "Times that this server took up its place among the others.",
+    "resyncs": "Times that it had to read the whole directory anew.",
+}
 # Upper bounds in seconds. A tick should take less than 5 ms; one of 100 ms is a fault.
 LAG_BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
 
@@ -166,12 +176,13 @@ class Metrics:
         """Everything in the Prometheus text format."""
         lines: list[str] = []
         numbers = self._numbers()
-        for name, words in GAUGES.items():
+        for name, words in {**GAUGES, **CLUSTER_GAUGES}.items():
             untold = name in _OF_PROC and not numbers[name]
             if name in numbers and not untold:
                 _describe(lines, name, "gauge", words)
                 lines.append(f"evloop_{name} {numbers[name]:.15g}")
-        for name, (label, words) in COUNTERS.items():
+        more = {name: ("", words) for name, words in CLUSTER_COUNTERS.items() if name in numbers}
+        for name, (label, words) in {**COUNTERS, **more}.items():
             full = f"{name}_total"
             _describe(lines, full, "counter", words)
             if not label:

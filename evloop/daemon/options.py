@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from evloop import __version__
-from evloop.base.addresses import DIRECTORY_PORT
-from evloop.base.errors import SERVER_STATUSES, status_lines
+from evloop.base.addresses import DIRECTORY_PORT, split_endpoint
+from evloop.base.errors import SERVER_STATUSES, SetupError, status_lines
 from evloop.daemon.limits import (
     CHANGES_PER_S,
     CLIENTS_MAX,
     CLIENTS_PER_ADDRESS_MAX,
+    ENGINE_ENDPOINTS_MAX,
     EXPIRE_DAYS_MAX,
     KEEP_DAYS,
     KEEP_DAYS_MAX,
     RELAY_MEMBERS_MAX,
+    WORD_CHARS_MAX,
 )
 from evloop.directory.limits import ROOMS_MAX, ROOMS_PER_ADDRESS_MAX
 from evloop.system.process import answer_version, formatter, name_of, parser_kind
@@ -34,7 +36,37 @@ def parse_options(arguments: Sequence[str]) -> Namespace:
         parser.error("--tls-key and --tls-client-ca need --tls-cert")
     if options.backup is not None and options.memory:
         parser.error("--memory keeps nothing that --backup could copy")
+    _check_cluster(parser, options)
     return options
+
+
+_OF_A_CLUSTER = (
+    "directory",
+    "cluster_ca",
+    "cluster_cert",
+    "cluster_key",
+    "cluster_user",
+    "cluster_password_file",
+    "import_file",
+    "site",
+)
+
+
+def _check_cluster(parser: ArgumentParser, options: Namespace) -> None:
+    """What goes together with --cluster, and what does not."""
+    if options.cluster is None:
+        for name in _OF_A_CLUSTER:
+            if getattr(options, name) is not None:
+                word = "import" if name == "import_file" else name.replace("_", "-")
+                parser.error(f"--{word} needs --cluster")
+    elif options.expire is not None:
+        parser.error("--expire cannot be used with --cluster: an operator deletes rooms there")
+    if options.cluster_cert is not None and options.cluster_ca is None:
+        parser.error("--cluster-cert needs --cluster-ca")
+    if options.cluster_key is not None and options.cluster_cert is None:
+        parser.error("--cluster-key needs --cluster-cert")
+    if (options.cluster_user is None) != (options.cluster_password_file is None):
+        parser.error("--cluster-user and --cluster-password-file need each other")
 
 
 def make_parser() -> ArgumentParser:
@@ -76,6 +108,7 @@ def make_parser() -> ArgumentParser:
         add(name, metavar="N", type=_count, default=default, help=f"{what} (default {default})")
     _add_relay(parser)
     _add_trust(parser)
+    _add_cluster(parser)
     loud = parser.add_mutually_exclusive_group()
     loud.add_argument("--quiet", action="store_true", help="log warnings and errors only")
     loud.add_argument("-v", "--verbose", action="store_true", help="log every connection")
@@ -151,6 +184,54 @@ def _add_trust(parser: ArgumentParser) -> None:
         type=_address,
         help="answer stats to this address too (again for more)",
     )
+
+
+def _add_cluster(parser: ArgumentParser) -> None:
+    """Options for one of several servers of one directory."""
+    add = parser.add_argument
+    add(
+        "--cluster",
+        metavar="HOST:PORT,...",
+        type=_endpoints,
+        help="keep the directory in etcd, which other servers do too (its members)",
+    )
+    add("--directory", metavar="NAME", type=_word, help="which one in that etcd (default main)")
+    add("--site", metavar="NAME", type=_word, help="where this server stands (default main)")
+    add("--import", dest="import_file", metavar="FILE", help="put this state file into the etcd")
+    add("--cluster-ca", metavar="FILE", help="speak TLS with etcd, whose certificate this signed")
+    add("--cluster-cert", metavar="FILE", help="our certificate for etcd (PEM)")
+    add("--cluster-key", metavar="FILE", help="its key, where it is not in the same file")
+    add("--cluster-user", metavar="NAME", help="our name for etcd")
+    add("--cluster-password-file", metavar="FILE", help="the password for it, one line")
+
+
+def _endpoints(text: str) -> str:
+    """HOST:PORT,... of up to 16; argparse words the error."""
+    parts = text.split(",")
+    if len(parts) > ENGINE_ENDPOINTS_MAX or not all(parts):
+        raise ValueError(text)
+    for part in parts:
+        try:
+            host, _ = split_endpoint(part)
+        except SetupError:
+            raise ValueError(text) from None
+        if not host:
+            raise ValueError(text)
+    return text
+
+
+_endpoints.__name__ = "list of HOST:PORT"
+
+
+def _word(text: str) -> str:
+    """A name of letters, digits and hyphens; argparse words the error."""
+    letters = set("abcdefghijklmnopqrstuvwxyz0123456789-")
+    if not 1 <= len(text) <= WORD_CHARS_MAX or not letters.issuperset(text):
+        raise ValueError(text)
+    return text
+
+
+_word.__name__ = "name (a-z, 0-9, hyphen)"
 
 
 def _count(text: str) -> int:

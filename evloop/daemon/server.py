@@ -62,11 +62,14 @@ if TYPE_CHECKING:
     from typing import Any
 
     from evloop.daemon.announcer import DirectoryAnnouncer
+    from evloop.daemon.cluster import ClusterStart
     from evloop.daemon.connection import Connection
     from evloop.daemon.console import Console
     from evloop.daemon.relay import Relay
+    from evloop.daemon.systemd import Notifier
     from evloop.net.tls import ServerTls
     from evloop.system.log import Log
+    from evloop.system.stdout import Writer
 
 DAY_S = 86_400.0
 ANY_GROUP = "239.255.1.1"  # for asking whether an interface can do multicast
@@ -104,14 +107,15 @@ class Server:
         options.interface = options.interface or os.environ.get("EVLOOP_INTERFACE") or None
         if options.interface is not None and not is_loopback(options.interface):
             check_interface(options.interface)
-        descriptors = raise_limit()
-        if descriptors < DESCRIPTORS_MIN:
-            sentence = f"the limit of {descriptors} open files is too low; see ulimit -n"
-            raise SetupError(sentence, FAILED)
+        descriptors = enough_descriptors()
         wall = time.time
-        if options.memory:
+        start = cluster_start(loop, options, log)
+        self._store: Any
+        if start is not None:
+            self.state, self._store = start.state, start.cache
+        elif options.memory:
             self.state = "memory"  # what the operator is told of where the rooms are kept
-            self._store: Any = MemoryStore(int(wall()), _identity_in_memory(self.tls))
+            self._store = MemoryStore(int(wall()), _identity_in_memory(self.tls))
         else:
             self.state = os.path.realpath(options.state or state_path(dict(os.environ)))
             self._store = open_store(self.state)
@@ -124,18 +128,15 @@ class Server:
         keeping = keeping_of(options, rooms)
         self.loop = loop
         self.log = log
-        self.directory = Directory(
-            rooms,
-            version,
-            rooms_max=options.max_rooms,
-            rooms_per_address=options.rooms_per_address,
-        )
+        directory, dispatcher = start.kinds() if start is not None else (Directory, Dispatcher)
+        caps = {"rooms_max": options.max_rooms, "rooms_per_address": options.rooms_per_address}
+        self.directory = directory(rooms, version, **caps)
         self._started = loop.now
         self.metrics = Metrics(self._readings)
         self._store.on_sync = self.metrics.observe_sync
         loop.defer(self._observe)  # from the next tick on: a start keeps nobody waiting
         rate = float(options.change_rate)
-        self.dispatcher = Dispatcher(
+        self.dispatcher = dispatcher(
             loop,
             self.directory,
             self._store,
@@ -150,13 +151,14 @@ class Server:
         )
         self.dispatcher.keeping = keeping
         self.dispatcher.on_forget = self._forget
+        self.cluster = start.make(self.dispatcher) if start is not None else None
         self._prober = self.dispatcher.prober = make_prober(loop, self.directory, options)
         self.dispatcher.stats_for.update(options.stats_from)
         descriptors -= prepare_relay(self.dispatcher, options, descriptors)
         prepare_keeper(self.dispatcher, options, self.state, wall)
         guard = make_guard(options, descriptors, log)
         self.door = Admission(loop, self.dispatcher, guard, self.tls)
-        self._options = options
+        self.options = options
         self._on_end = on_end
         self._draining = False
         self._deadline = loop.call_at(NEVER, self._end)
@@ -172,16 +174,16 @@ class Server:
         for listener in listeners:
             self.door.open(listener)
         hosts = [listener.getsockname()[0] for listener in listeners]
-        if self._options.delete == "owner" and not self.tls and not all(map(is_loopback, hosts)):
+        if self.options.delete == "owner" and not self.tls and not all(map(is_loopback, hosts)):
             self.log.warning("owner tokens can be overheard: --tls-cert encrypts them")
-        if self._options.expire is not None:
+        if self.options.expire is not None:
             ran, seen = self._seen
-            expiry = Expiry(self._options.expire * DAY_S, ran, seen, self.loop.now)
+            expiry = Expiry(self.options.expire * DAY_S, ran, seen, self.loop.now)
             self.dispatcher.visited = expiry.visited
             Sweeper(self.loop, self.dispatcher, expiry)
-        if self._options.metrics_file is not None:
-            publish(self.loop, self.log, self._options.metrics_file, self.metrics)
-        if not self._options.no_announce and not all(map(is_loopback, hosts)):
+        if self.options.metrics_file is not None:
+            publish(self.loop, self.log, self.options.metrics_file, self.metrics)
+        if not self.options.no_announce and not all(map(is_loopback, hosts)):
             self.loop.defer(lambda: self._announce(listeners))
         return [endpoint_of(*listener.getsockname()[:2]) for listener in listeners]
 
@@ -228,6 +230,8 @@ class Server:
         self.door.abort()
         self._prober.close()
         self.dispatcher.keeping.close()
+        if self.cluster is not None:
+            self.cluster.close()
         if self.dispatcher.relay is not None:
             self.dispatcher.relay.close()
         for stream in list(self.dispatcher.connections.values()):
@@ -239,7 +243,7 @@ class Server:
 
     def _announce(self, listeners: Sequence[socket.socket]) -> None:
         """Be found on the network: from the first tick on, so that no start waits for it."""
-        wanted = self._options.interface
+        wanted = self.options.interface
         if self._draining or (wanted is not None and is_loopback(wanted)):
             return
         from evloop.daemon.announcer import announcer_of  # late: 2 ms, and not everybody announces
@@ -247,7 +251,7 @@ class Server:
         fingerprint = self._fingerprint()
         if fingerprint is None:
             return
-        name = self._options.name or socket.gethostname().partition(".")[0] or "evloop"
+        name = self.options.name or socket.gethostname().partition(".")[0] or "evloop"
         self._announcer = announcer_of(
             self.loop,
             self.log,
@@ -273,7 +277,10 @@ class Server:
 
     def _end(self) -> None:
         self._deadline.cancel()
-        self._on_end()
+        if self.cluster is not None:
+            self.cluster.end(self._on_end)
+        else:
+            self._on_end()
 
     def _end_if_empty(self) -> None:
         if self._draining and not self.dispatcher.connections:
@@ -291,6 +298,24 @@ class Server:
             **self.dispatcher.readings(),
             "uptime_seconds": round(self.loop.now - self._started, 3),
         }
+
+
+def cluster_start(loop: Loop, options: Namespace, log: Log) -> ClusterStart | None:
+    """What makes this one of several servers of a directory, None: it is alone. SetupError."""
+    if options.cluster is None:
+        return None
+    from evloop.daemon.cluster import ClusterStart  # late: hardly any server has one
+
+    return ClusterStart(loop, log, options, state_path)
+
+
+def enough_descriptors() -> int:
+    """Raise the limit of open files as far as it goes; return it, or raise SetupError."""
+    descriptors = raise_limit()
+    if descriptors < DESCRIPTORS_MIN:
+        sentence = f"the limit of {descriptors} open files is too low; see ulimit -n"
+        raise SetupError(sentence, FAILED)
+    return descriptors
 
 
 def check_interface(wanted: str) -> None:
@@ -387,6 +412,25 @@ def collect_the_young_only() -> None:
     gc.set_threshold(young, middle, 2**31 - 1)
 
 
+def listen_and_say(
+    server: Server, handed_over: Sequence[tuple[str, socket.socket]], errors: Writer
+) -> list[str]:
+    """Listen where we were told to, or on the sockets of the service manager; return where."""
+    if handed_over:
+        places = server.serve_on([sock for _, sock in handed_over])
+    else:
+        places = server.listen(server.options.listen)
+    for place in places:  # a full disk behind stderr does not keep the server from serving
+        errors.line(f"evloop.server: listening on {place}")
+    return places
+
+
+def say_waiting(why: str, errors: Writer, notifier: Notifier) -> None:
+    """There is nothing to serve yet: tell whoever started us."""
+    errors.line(f"evloop.server: {why}")
+    notifier.status(why)
+
+
 def run(options: Namespace) -> int:
     """Serve until told to stop; return the exit status."""
     collect_the_young_only()
@@ -411,6 +455,20 @@ def run(options: Namespace) -> int:
 
     reloading = Paced(loop, RELOAD_PAUSE_S, reload)
 
+    def begin() -> list[str]:
+        """Listen, and say so."""
+        nonlocal console
+        places = listen_and_say(server, handed_over, errors)
+        if os.isatty(0):
+            from evloop.daemon.console import Console, answers_of  # late: no service has one
+
+            end = "the operator ended the server"
+            console = Console(loop, server.dispatcher, lambda: drain(end), answers_of(server))
+        # Behind the ready lines: those are read by programs, which expect them first.
+        log.notice("started", version=__version__, state=server.state, rooms=len(server.directory))
+        Watchman(loop, server.dispatcher, notifier).ready()
+        return places
+
     hanging_up = False  # the kernel says it, and the shell may say it again
 
     def hung_up() -> None:
@@ -427,22 +485,11 @@ def run(options: Namespace) -> int:
         for signum in (signal.SIGTERM, signal.SIGINT):
             loop.on_signal(signum, lambda: drain("the server was told to end"))
         loop.on_signal(signal.SIGHUP, hung_up)
-        if handed_over:
-            places = server.serve_on([sock for _, sock in handed_over])
+        if server.cluster is None:
+            begin()
+            loop.run()
         else:
-            places = server.listen(options.listen)
-        if os.isatty(0):
-            from evloop.daemon.console import Console  # late: no service has one
-
-            console = Console(
-                loop, server.dispatcher, lambda: drain("the operator ended the server")
-            )
-        for place in places:  # a full disk behind stderr does not keep the server from serving
-            errors.line(f"evloop.server: listening on {place}")
-        # Behind the ready lines: those are read by programs, which expect them first.
-        log.notice("started", version=__version__, state=server.state, rooms=len(server.directory))
-        Watchman(loop, server.dispatcher, notifier).ready()
-        loop.run()
+            server.cluster.run(begin, lambda why: say_waiting(why, errors, notifier))
     finally:
         server.close()
         loop.close()

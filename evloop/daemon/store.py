@@ -146,6 +146,12 @@ class Store:
         self.identity = read_identity(self._path, self.connection)
         return version, rooms
 
+    def identify(self, identity: str) -> None:
+        """Be the directory `identity` from now on; StoreError. For the copy of a cluster's."""
+        number = int.from_bytes(bytes.fromhex(identity), "big", signed=True)
+        self._change("UPDATE state SET identity = ?", (number,))
+        self.identity = identity
+
     def load_seen(self) -> tuple[float, dict[str, float]]:
         execute = self.connection.execute
         try:

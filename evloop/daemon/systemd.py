@@ -161,7 +161,7 @@ def _bad(why: str) -> SetupError:
 def status_of(dispatcher: Dispatcher) -> str:
     """ "3 rooms, 17 clients" """
     rooms = plural(len(dispatcher.directory), "room")
-    return f"{rooms}, {plural(len(dispatcher.connections), 'client')}"
+    return f"{rooms}, {plural(len(dispatcher.connections), 'client')}{dispatcher.aside}"
 
 
 class Watchman:

@@ -38,6 +38,7 @@ from evloop.base.errors import (
 )
 from evloop.base.names import quoted
 from evloop.directory import protocol
+from evloop.directory.greeting import Greeting, other_protocol
 from evloop.directory.limits import (
     ADDRESS_S_MAX,
     CONNECT_S_MAX,
@@ -46,7 +47,6 @@ from evloop.directory.limits import (
     REQUEST_S_MAX,
     SENTENCE_CHARS_MAX,
 )
-from evloop.directory.relay_frames import HISTORY_FRAME
 from evloop.directory.target import Target
 from evloop.framing import pack_frame
 from evloop.net.compat import why_not_connected
@@ -88,8 +88,7 @@ class NobodyThere(Unreachable):
 
 
 class Searched(Unreachable):
-    """The network was searched, and no directory is connected: the sentence says all; an empty
-    one, that it was said."""
+    """No directory was found on the network: the sentence says all; "": it was said."""
 
     __slots__ = ()
 
@@ -156,9 +155,9 @@ class DirectoryClient:
         self.endpoint = ""  # as text, for people
         self.address: tuple[Any, ...] | None = None  # of the socket, when connected
         self.version = 0
-        # Of the directory that greeted last: 16 hex digits, empty when it tells none (0.1.0).
-        self.identity = ""
+        self.identity = ""  # of the directory that greeted last: 16 hex digits; "" of 0.1.0
         self.on_history: Callable[[bytes], object] = nothing  # takes pieces of kept history
+        self.greeting = Greeting()
         self.on_ready: Callable[[], object] = nothing  # each time that it is ready
         self.failure: EvloopError | None = None  # why the last `connect` failed
         self.on_give_up: Callable[[], object] = nothing  # who waits for more than an answer
@@ -340,27 +339,31 @@ class DirectoryClient:
             return
         self.wire = _DirectoryStream(self, self._hub, sock, pipe)
         self._final = False
-        self._ask("hello", {"client": self._client, "name": self._name()}, self._greeted)
+        self._say_hello()
+
+    def _say_hello(self) -> None:
+        self._ask("hello", self.greeting.params(self._client, self._name()), self._greeted)
 
     def _greeted(self, result: Any, error: EvloopError | None) -> None:
         if error is not None:
-            self._failed(error)
+            if self.greeting.again_without(error):
+                self._say_hello()
+            else:
+                self._failed(error)
             return
         fields = result if isinstance(result, dict) else {}
         spoken, version = fields.get("protocol"), fields.get("version")
         if spoken != PROTOCOL:
-            self._failed(
-                ProtocolMismatch(
-                    f"{self.endpoint} speaks version {quoted(str(spoken))} of the protocol,"
-                    f" this client version {PROTOCOL}; use releases that fit each other"
-                )
-            )
+            self._failed(ProtocolMismatch(other_protocol(self.endpoint, spoken, PROTOCOL)))
             return
         if type(version) is not int:
             raise RemoteProtocolError("its greeting does not say which version the rooms have")
         identity, target = protocol.read_identity(fields), self._targets[self._at]
         if target.id and identity and identity != target.id and target is not self._met:
             self._failed(NobodyThere(f"connect {self.endpoint}: another directory answers there"))
+            return
+        if self.greeting.is_behind(fields, identity, len(self._targets) > 1):
+            self._failed(Unreachable(f"connect {self.endpoint}: its list is older than ours"))
             return
         self._met = None if target.tls else target  # started again it may have another id
         self.state = READY
@@ -440,11 +443,9 @@ class DirectoryClient:
 
     def received(self, data: bytes) -> None:
         """One frame came from the directory. A bad one ends the connection and nothing more."""
-        if data[:2] == HISTORY_FRAME:
-            self.on_history(data)
-            return
-        if self.on_datagrams is not None and data[:1] == b"\xf5":  # no JSON begins so
-            self.on_datagrams(data)
+        taker = self.on_history if data[:2] == b"\xf5H" else self.on_datagrams
+        if taker is not None and data[:1] == b"\xf5":  # no JSON begins so
+            taker(data)
             return
         try:
             self._take(*protocol.parse_from_server(data))
@@ -456,6 +457,7 @@ class DirectoryClient:
             if key == "closing":
                 self._why = quoted(str(value.get("reason", "")), SENTENCE_CHARS_MAX)
                 self._final = value.get("final") is True
+            self.greeting.heard(key, value)
             self.on_news(key, value)
             return
         if kind == protocol.ERROR:  # text of the peer, and shown as it is from here on

@@ -137,7 +137,7 @@ class Directory:
 
     def look_up(self, name: str) -> RoomEntry | None:
         """The room of that name, however it is written, if there is one."""
-        return self._rooms.get(self._key(name)) if _may_be_a_name(name) else None
+        return self._rooms.get(self._key(name)) if may_be_a_name(name) else None
 
     def at(self, address: str, port: int) -> RoomEntry | None:
         """The room of a canonical place, if there is one."""
@@ -360,7 +360,7 @@ class Directory:
         self.pages.clear()
 
 
-def _may_be_a_name(name: str) -> bool:
+def may_be_a_name(name: str) -> bool:
     """Whether a room can have that name. Its bytes are checked before it is folded, because folding
     can make 18 characters of one (U+FDFA): that costs a peer nothing and this server much."""
     most = ROOM_NAME_BYTES_MAX

@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
 MARK = 0xF5  # the first byte of each such payload
 TO_ROOM, TO_MEMBER, HISTORY = 0x52, 0x55, 0x48
-HISTORY_FRAME = bytes((MARK, HISTORY))  # how the payload of one begins
 
 OFF, UP, FULL = "off", "up", "full"
 WISHES = (OFF, UP, FULL)

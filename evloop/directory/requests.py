@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _TYPES = {str: "a string", int: "an integer", bool: "true or false"}
 
 _NOTHING: Members = {}
-_HELLO: Members = {"client": str, "name": str}
+_HELLO: Members = {"client": str, "name": str, "version": int}
 _GETDIR: Members = {"after": str, "limit": int}
 _MAKEROOM: Members = {"name": str, "address": str, "port": int, "mode": str, "keep": bool}
 _NAME: Members = {"name": str}

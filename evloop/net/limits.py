@@ -101,3 +101,11 @@ MDNS_FILTER_OFFSETS_FEW = 100  # where it has room for so much only: 120 fit, 15
 
 assert MDNS_DATAGRAM_BYTES_MAX < 2**14  # so far does a pointer reach
 assert MDNS_NAME_BYTES_MAX // 2 < MDNS_LABELS_MAX
+
+# -- HTTP, as a client (http1) -------------------------------------------------------------------
+
+HTTP_HEAD_BYTES_MAX = 16 * 1024  # of an answer; etcd's has 400
+HTTP_BODY_BYTES_MAX = 4 * 2**20  # of an answer; a page of 500 rooms is 0.3 MB
+HTTP_LINE_BYTES_MAX = 4 * 2**20  # of an answer in lines: many changes of a watch come as one
+HTTP_SIZE_LINE_BYTES_MAX = 256  # the size of a chunk, and what a proxy may write behind it
+HTTP_IDLE_MAX = 8  # connections kept for the next requests

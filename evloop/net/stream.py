@@ -9,6 +9,7 @@ The states of a stream, and what moves it on:
 
     state      reads                          queue empty      peer's end       abort
     open       frames -> `payload`            -                -> closing       -> closed
+    held       nothing; released: -> open     -                waits            -> closed
     closing    nothing (what is read whole    -> lingering     -                -> closed
                already is still answered)     or closed
     lingering  dropped                        -                -> closed        -> closed
@@ -24,8 +25,7 @@ queue is empty again; above OUT_QUEUE_BYTES_MAX (only notifications can get ther
 is too slow: its queue is dropped, and it goes from open or closing to lingering. What is sent
 loosely (`send_loose`) never ends a stream by itself.
 
-The memory of all streams together has a budget too (incomplete frames, queues that are not read):
-see `scheduler.Holdings`.
+The memory of all streams together has a budget too: see `scheduler.Holdings`.
 
 With TLS the bytes pass a pipe (tls.TlsPipe) on their way: opened before the decoder, sealed in
 `flush`, because until the end of the tick a queued frame may still be replaced.
@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     from evloop.net.hub import Hub
     from evloop.net.tls import TlsPipe
 
-OPEN, CLOSING, LINGERING, CLOSED = range(4)
+HELD, OPEN, CLOSING, LINGERING, CLOSED = range(-1, 4)
 
 
 class Stream(Watched):
@@ -141,7 +141,7 @@ class Stream(Watched):
         return True
 
     def expired(self) -> None:
-        """The first frame, or the rest of a started one, did not come in UNFINISHED_FRAME_S."""
+        """A frame, or the rest of it, did not come in UNFINISHED_FRAME_S."""
         self.abort("a frame was not finished in time")
 
     def overloaded(self) -> None:
@@ -218,7 +218,7 @@ class Stream(Watched):
 
     def close(self, why: str) -> None:
         """Read no more, send what is queued, then close."""
-        if self.state == OPEN:
+        if self.state <= OPEN:
             self.state = CLOSING
             self.why = why
             if self._loose:
@@ -227,6 +227,19 @@ class Stream(Watched):
             self.want_read(False)
             if not self._out:
                 self._hub.dirty.append(self)  # flush() finds nothing to send and goes on
+
+    def hold(self) -> None:
+        """Handle no more frames and read nothing, until `release_hold`."""
+        if self.state == OPEN:
+            self.state = HELD
+            self._in_time()
+            self.want_read(False)
+
+    def release_hold(self) -> None:
+        """Go on with the frames that came meanwhile."""
+        if self.state == HELD:
+            self.state = OPEN
+            self._hub.turns.wait(self)
 
     def _give_up(self) -> None:
         """The peer reads too slowly: drop its queue. It is closed by its deadline, a few streams in
@@ -257,7 +270,7 @@ class Stream(Watched):
 
     def fail(self) -> None:
         """A handler has raised, and may have told the peer already: close the stream."""
-        if self.state == OPEN:
+        if self.state <= OPEN:
             self.abort("internal error")
 
     def stalled(self) -> None:

@@ -171,7 +171,7 @@ def test_results_have_the_members_of_the_table(house: House) -> None:
 
 
 # Members of results in the table that come only sometimes.
-SOMETIMES = {("makeroom", "token"), ("hello", "relay")}
+SOMETIMES = {("makeroom", "token")}
 
 
 def test_the_members_that_come_only_sometimes() -> None:

@@ -25,9 +25,11 @@ from evloop.app.options import parse_options as parse_client_options
 from evloop.app.prompt import HANDLERS
 from evloop.app.view import COUNTED, EVENTS
 from evloop.base import errors
-from evloop.base.errors import CANT_CREATE, FAILED, INTERNAL, USAGE
+from evloop.base.errors import CANT_CREATE, FAILED, INTERNAL, MISMATCH, USAGE
 from evloop.daemon.console import ANSWERS
 from evloop.daemon.metrics import (
+    CLUSTER_COUNTERS,
+    CLUSTER_GAUGES,
     COUNTERS,
     GAUGES,
     Metrics,
@@ -235,7 +237,7 @@ def test_every_exit_code_of_the_client_is_described() -> None:
 
 
 def test_every_exit_code_of_the_server_is_described() -> None:
-    codes = {0, FAILED, USAGE, INTERNAL, CANT_CREATE}
+    codes = {0, FAILED, USAGE, INTERNAL, CANT_CREATE, MISMATCH}
     described = first_cells(section(OPERATING, "## Exit codes"))
     assert described == [str(code) for code in sorted(codes)]
 
@@ -322,7 +324,9 @@ def test_every_counter_of_stats_is_described() -> None:
 def test_every_figure_of_the_server_is_described() -> None:
     text = section(OPERATING, "## Figures")
     head, _, lag = text.partition("`lag` tells")
-    assert {cell.strip("`") for cell in first_cells(head)} == {*COUNTERS, *GAUGES}
+    assert {cell.strip("`") for cell in first_cells(head)} == {
+        *(*COUNTERS, *GAUGES, *CLUSTER_COUNTERS, *CLUSTER_GAUGES)
+    }
     fields = Metrics(dict).figures()["lag"]
     assert isinstance(fields, dict)
     assert {cell.strip("`") for cell in first_cells(lag)} == set(fields)

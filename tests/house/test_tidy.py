@@ -30,6 +30,7 @@ ONE_OF_A_KIND = {
     "Admission",
     "Chat",
     "Client",
+    "ClusterDispatcher",
     "Console",
     "DirectoryClient",
     "Dispatcher",

@@ -14,8 +14,8 @@ import pytest
 
 from evloop.room.reliable import (
     gaps,
+    membership,
     repair,
-    session,
     suppression,
 )
 from evloop.room.reliable.limits import WINDOW_MESSAGES
@@ -253,7 +253,7 @@ def _no_hold_down(patch: pytest.MonkeyPatch) -> None:
 
 
 def _no_copies(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(session, "copies", lambda *_: 0)
+    patch.setattr(membership, "copies", lambda *_: 0)
 
 
 def _only_the_source_answers(patch: pytest.MonkeyPatch) -> None:

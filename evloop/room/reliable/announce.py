@@ -371,7 +371,7 @@ class Announcer:
             self._delay.sending(now),
             (confirm.echo(now) if answering else None) or self._delay.echo(now),
             int(ask),
-            self._loss.percent(now, self._presence.mean_loss),
+            self._loss.percent(now, self._presence.mean_loss, self._presence.few()),
             len(self._presence.members) + 1,
             name.encode(),
             listed,

@@ -23,6 +23,7 @@ from evloop.room.reliable.limits import (
     COPY_SPACING_S,
     LOSS_APART,
     LOSS_ASSUMED,
+    LOSS_CLEAN_MIN,
     LOSS_DOUBT,
     LOSS_DOUBT_SAMPLES,
     LOSS_PENDING_MAX,
@@ -204,13 +205,16 @@ class LossMeter:
             if missed:
                 self._count(key[0], 0, missed)
 
-    def percent(self, now: float, others: Callable[[float], float | None] | None = None) -> int:
+    def percent(
+        self, now: float, others: Callable[[float], float | None] | None = None, few: bool = False
+    ) -> int:
         """Loss in percent, or LOSS_UNKNOWN.
 
         Fractions below 0.7 are rounded down: at 1 % loss, rounding to the nearest calls for more
         copies than the misses are worth. `others` says of my loss what those lose on average that
         lose alike. That steadies the figure: in a large room the number of copies follows the
-        member that is furthest off.
+        member that is furthest off. In a room of `few` members, where samples come slowly, who has
+        lost none of LOSS_CLEAN_MIN tells so.
         """
         self._expire(now)
         accounts = list(self._members.by_sender.values())
@@ -222,7 +226,7 @@ class LossMeter:
         seen, lost = _believed(accounts)
         total = seen + lost
         if total < LOSS_SAMPLES_MIN:
-            return LOSS_UNKNOWN
+            return 0 if few and not lost and total >= LOSS_CLEAN_MIN else LOSS_UNKNOWN
         alike = others(100 * lost / total) if others is not None else None
         if alike is not None:
             lost += LOSS_PRIOR_SAMPLES * alike

@@ -134,6 +134,10 @@ ANSWERS_SHARE = 0.5  # of BYTES_BURST: the rest is for what nobody asked this me
 HOLDERS_MAX = 16  # peers remembered that said they hold messages I lack
 LOSS_SAMPLES_MAX = 512  # then both counts are halved: about twenty seconds of a busy room
 LOSS_SAMPLES_MIN = 48  # with fewer the loss is unknown: in a large room the worst guess counts
+# But in a room of few, who has lost none of so many tells so: at 30 % loss 1 of 35 does, until it
+# loses the first.
+LOSS_CLEAN_MIN = 10
+FEW_MEMBERS = 4  # so many have too few samples for long
 LOSS_UNKNOWN = 255  # percent, on the wire: too few samples to tell
 LOSS_BEYOND_MEDIAN = 5  # percent beyond twice the median: one member counts with no more
 LOSS_APART = 20  # percent: who tells so much and more is not like those that tell a quarter of it

@@ -17,13 +17,15 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 
-from evloop.room.reliable.estimators import wet_from
+from evloop.room.reliable.estimators import copies, wet_from
 from evloop.room.reliable.labels import Labels
 from evloop.room.reliable.limits import (
     DEPARTED_MAX,
     DEPARTED_S,
+    FEW_MEMBERS,
     FOLLOW_INTERVALS,
     FOLLOW_MAX,
+    LOSS_ASSUMED,
     LOSS_BEYOND_MEDIAN,
     LOSS_UNKNOWN,
     MEMBERS_MAX,
@@ -37,6 +39,10 @@ from evloop.room.reliable.limits import (
 )
 from evloop.room.reliable.packets import NOBODY
 from evloop.system.timers import NEVER
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from random import Random
 
 VOTE_INTERVALS = 2.0  # of the T of those that I count: who is silent for longer has no vote
 SILENT_INTERVALS = 3.5  # of T: three SESSIONs lost in a row do not make a member absent
@@ -268,6 +274,24 @@ class Membership:
             loss = min(loss, 100)
             losses[loss] = losses.get(loss, 0) + 1
         member.loss = loss
+
+    def few(self) -> bool:
+        """Whether we are so few that samples of loss come slowly."""
+        return self.size() <= FEW_MEMBERS
+
+    def copies(self, rng: Random, most: int, own: int, newcomer: bool) -> int:
+        """How many copies of a DATA to send (see `copies`): none to nobody.
+
+        In a room of few, who has not told its loss counts with LOSS_ASSUMED: there the one that
+        tells first may be the one with luck.
+        """
+        size, losses = self.size(), self.losses
+        if size == 1 and not newcomer:
+            return 0
+        if self.few():
+            unknown = max(len(self.members), 1) - sum(losses.values())
+            losses = {**losses, LOSS_ASSUMED: losses.get(LOSS_ASSUMED, 0) + unknown}
+        return copies(rng, losses, size, most, own)
 
     def mean_loss(self, own: float) -> float | None:
         """Mean loss (0 to 1) that those others tell who lose alike, when I lose `own` percent; None

@@ -28,6 +28,8 @@ from evloop.room.reliable.limits import (
     BULK_PER_S,
     COPY_SPACING_S,
     DATA_BURST,
+    GONE_ASKS,
+    GONE_S,
     HEARSAY_SENDER_GAPS_MAX,
     HEARSAY_UNHEARD_GAPS_MAX,
     HOLDERS_MAX,
@@ -253,7 +255,9 @@ class NackRequester:
             until = max(egress.room.ask_due(), now + 10 * self._delay.value)
             until += self.gaps.apart(self._delay.value, self._presence.size())
             for gap in waiting:
-                self.gaps.postpone(gap, until)
+                # Who has asked enough waits for no more leave, only for the time to give up.
+                enough = gap.asks >= GONE_ASKS
+                self.gaps.postpone(gap, min(until, gap.first + GONE_S) if enough else until)
         while due:
             # Hearsay may use half of the burst; the rest is for messages that surely exist.
             spare = 0.0 if due[0].word else NACK_BURST / 2

@@ -29,7 +29,7 @@ from evloop.room.reliable.announce import Announcer, Confirm
 from evloop.room.reliable.deafness import Deafness
 from evloop.room.reliable.delay import Delay
 from evloop.room.reliable.egress import Egress, Outbox, split
-from evloop.room.reliable.estimators import LossMeter, copies
+from evloop.room.reliable.estimators import LossMeter
 from evloop.room.reliable.first_word import FirstWord
 from evloop.room.reliable.gaps import Gaps
 from evloop.room.reliable.goodbye import Goodbye
@@ -496,7 +496,7 @@ class RoomSession:
             size = len(message.datagram)
             most = self.egress.copies_afforded(size, now)
             own = self._loss.percent(now)
-            more = copies(self.rng, self._presence.losses, self._presence.size(), most, own)
+            more = self._presence.copies(self.rng, most, own, self.message_log.newcomer(now))
             self.egress.reserve(more * size, now)
             self.egress.emit(self._outbox.announce(message, more, now), None, "sent", now)
             self.message_log.sent(message, now)

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from random import Random
 
-from evloop.room.reliable.limits import ECHOES_MAX, LET_GO_S, NACK_HELD_S_MAX, STUCK_ASKS
+from evloop.room.reliable.limits import (
+    ECHOES_MAX,
+    GONE_ASKS,
+    GONE_S,
+    LET_GO_S,
+    NACK_HELD_S_MAX,
+    STANDING_S,
+    STUCK_ASKS,
+)
 from evloop.room.reliable.packets import (
     DATA,
     NOBODY,
@@ -431,3 +439,18 @@ def test_history_is_let_go_only_when_a_repair_held_down_could_have_come() -> Non
         room.hear(repair(ANN, seq, parents=((ANN, seq - 1),)))
     room.run(0.1)
     assert room.shown(ANN) == [(seq, "history" if seq < 40 else "") for seq in range(41)]
+
+
+def test_who_has_asked_enough_gives_up_without_leave_to_ask_once_more() -> None:
+    room = settled()
+    room.run(STANDING_S)
+    found = room.now
+    room.hear(data(ANN, 0), data(ANN, 2))
+    while len(room.nacks()) < GONE_ASKS:
+        room.run(1.0)
+    for _ in range(40):  # others have asked for what strangers promise, too
+        room.session.egress.room.asked_promised(room.now)
+    assert room.now < found + GONE_S
+    room.run(found + GONE_S - room.now + 10.0)
+    assert len(room.told("lost")) == 1
+    assert room.shown(ANN) == [(0, ""), (2, "")]

@@ -13,7 +13,9 @@ from evloop.room.reliable.egress import Egress, Outbox, split
 from evloop.room.reliable.estimators import LossMeter, copies
 from evloop.room.reliable.history import History
 from evloop.room.reliable.limits import (
+    FEW_MEMBERS,
     HISTORY_BYTES_MAX,
+    LOSS_CLEAN_MIN,
     LOSS_UNKNOWN,
     MEMBERS_MAX,
 )
@@ -218,6 +220,32 @@ def test_what_others_tell_steadies_those_who_lose_alike() -> None:
     for n in range(10, 20):
         presence.lossy(presence.members[ident(n)], 16)
     assert presence.mean_loss(16.0) == presence.mean_loss(0.0)
+
+
+def test_in_a_room_of_few_who_has_not_told_counts_as_one_that_loses() -> None:
+    presence = Membership("Mel")
+    assert presence.copies(Random(1), 15, LOSS_UNKNOWN, False) == 0  # nobody is there
+    assert presence.copies(Random(1), 15, LOSS_UNKNOWN, True) >= 3  # or I do not know it yet
+    for n in range(2):
+        assert presence.add(ident(n), b"x", 0, 0.0) is not None
+    presence.lossy(presence.members[ident(0)], 0)
+    assert presence.copies(Random(1), 15, LOSS_UNKNOWN, False) >= 3
+    presence.lossy(presence.members[ident(1)], 0)
+    assert presence.copies(Random(1), 15, LOSS_UNKNOWN, False) == 0
+    for n in range(2, FEW_MEMBERS):
+        assert presence.add(ident(n), b"x", 0, 0.0) is not None
+    assert presence.copies(Random(1), 15, LOSS_UNKNOWN, False) == 0  # we are no longer few
+
+
+def test_who_has_lost_nothing_of_a_few_tells_so_in_a_room_of_few() -> None:
+    meter = LossMeter()
+    for counter in range(LOSS_CLEAN_MIN):
+        assert meter.percent(0.0, None, True) == LOSS_UNKNOWN
+        meter.control(ANN, counter, counter + 1)
+    assert meter.percent(0.0, None, True) == 0
+    assert meter.percent(0.0, None, False) == LOSS_UNKNOWN
+    meter.control(ANN, 10, 12)
+    assert meter.percent(0.0, None, True) == LOSS_UNKNOWN
 
 
 def test_copies_are_bounded() -> None:

@@ -1,0 +1,212 @@
+"""Three members of etcd and three servers in namespaces, while everything breaks."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.lab.network import Flat, LabError, flat, missing
+from tests.simulation.engine import Asked, linearizable
+from tests.support.processes import Crew, Program, Server
+
+WHY = missing("etcd", "etcdctl")
+pytestmark = [
+    pytest.mark.skipif(bool(WHY), reason=WHY or "the lab is here"),
+    pytest.mark.slow,
+    pytest.mark.timeout(300),
+]
+PORT = 44444
+
+
+class Machines:
+    """Hosts 1 to 3 run etcd and a server; 4 has the clients. `at(n)` is its address."""
+
+    def __init__(self, crew: Crew, lab: Flat) -> None:
+        self.crew, self.lab = crew, lab
+        self.folder = tempfile.mkdtemp(dir="/dev/shm" if os.path.isdir("/dev/shm") else None)
+        self.etcd: dict[int, Program] = {}
+        self.servers: dict[int, Server] = {}
+        for number in (1, 2, 3):
+            self.start_etcd(number)
+        crew.until(self.healthy, seconds=60, every=0.3, why="etcd has a leader")
+        for number in (1, 2, 3):
+            self.start_server(number)
+        crew.until(lambda: all(one.listens for one in self.servers.values()))
+
+    def at(self, number: int) -> str:
+        return self.lab.address(number)
+
+    def start_etcd(self, number: int) -> None:
+        us = self.at(number)
+        peers = ",".join(f"m{n}=http://{self.at(n)}:2380" for n in (1, 2, 3))
+        words = [
+            *(*self.lab.hosts[number - 1].prefix, "etcd", "--name", f"m{number}"),
+            *("--data-dir", f"{self.folder}/m{number}", "--log-level", "error"),
+            *("--listen-client-urls", f"http://{us}:2379"),
+            *("--advertise-client-urls", f"http://{us}:2379"),
+            *("--listen-peer-urls", f"http://{us}:2380"),
+            *("--initial-advertise-peer-urls", f"http://{us}:2380"),
+            *("--initial-cluster", peers),
+        ]
+        self.etcd[number] = Program(words)
+        self.crew.add(self.etcd[number])
+
+    def start_server(self, number: int) -> None:
+        own = [self.at(number), *(self.at(n) for n in (1, 2, 3) if n != number)]
+        words = [
+            *(*self.lab.hosts[number - 1].prefix, sys.executable, "-m", "evloop.server"),
+            *("--listen", f"{self.at(number)}:{PORT}", "--memory", "--no-announce", "--quiet"),
+            *("--cluster", ",".join(own), "--change-rate", "0", "--rooms-per-address", "0"),
+        ]
+        self.servers[number] = Server(words)
+        self.crew.add(self.servers[number])
+
+    def ctl(self, *words: str, of: tuple[int, ...] = (1, 2, 3)) -> str:
+        ends = ",".join(f"http://{self.at(n)}:2379" for n in of)
+        return self.lab.hosts[3].run("env", "ETCDCTL_API=3", "etcdctl", "--endpoints", ends, *words)
+
+    def healthy(self) -> bool:
+        try:
+            self.ctl("endpoint", "health")
+        except LabError:
+            return False
+        return True
+
+    def link(self, number: int, up: bool) -> None:
+        self.lab.switch.ip(f"link set port{number} {'up' if up else 'down'}")
+
+    def quarrel(
+        self, seed: int, seconds: float, names: int, of: tuple[int, ...] = (1, 2, 3)
+    ) -> Program:
+        places = [f"{self.at(n)}:{PORT}" for n in of]
+        module = (sys.executable, "-m", "tests.lab.quarrel", str(seed), str(seconds), str(names))
+        client = Program([*self.lab.hosts[3].prefix, *module, *places])
+        self.crew.add(client)
+        self.crew.until(lambda: "quarrelling" in client.out)
+        return client
+
+
+@pytest.fixture
+def machines() -> Iterator[Machines]:
+    with flat(4) as lab, Crew() as crew:
+        made = Machines(crew, lab)
+        try:
+            yield made
+        finally:
+            shutil.rmtree(made.folder, ignore_errors=True)
+
+
+def judge(told: dict[str, Any]) -> Counter[str]:
+    """Versions and names are of one directory; return how many requests had which outcome."""
+    asked = [
+        Asked(begun, float("inf") if ended is None else ended, op, name, outcome, version, (), "")
+        for begun, ended, op, name, outcome, version in told["told"]
+    ]
+    by_version = Counter(one.version for one in asked if one.outcome == "ok")
+    assert not [version for version, count in by_version.items() if count > 1]
+    in_order = sorted((one for one in asked if one.outcome == "ok"), key=lambda one: one.version)
+    latest = 0.0
+    for one in in_order:  # real time: a later version does not end before an earlier one began
+        assert one.ended >= latest
+        latest = max(latest, one.begun)
+    for name in {one.name for one in asked}:
+        assert linearizable([one for one in asked if one.name == name]), name
+    lists = told["lists"]
+    assert len(lists) == 3 and lists[0] == lists[1] == lists[2]
+    assert lists[0][0] >= max(by_version, default=0)
+    unknown = sum(one.outcome == "unknown" for one in asked)
+    assert len(by_version) <= lists[0][0] <= len(by_version) + unknown
+    return Counter(one.outcome for one in asked)
+
+
+def ended(machines: Machines, client: Program) -> dict[str, Any]:
+    machines.crew.finish(client, 120)
+    assert client.status == 0, client.tell()
+    told: dict[str, Any] = json.loads(client.lines[-1])
+    return told
+
+
+def test_quarrels_over_names_in_peace(machines: Machines) -> None:
+    """Nine clients at three servers make and delete the same 30 rooms: nothing is unknown."""
+    client = machines.quarrel(1, 15.0, 30)
+    outcomes = judge(ended(machines, client))
+    assert set(outcomes) == {"ok", "room_exists", "no_such_room"}
+    assert outcomes["ok"] > 100
+
+
+def test_everything_breaks(machines: Machines) -> None:
+    """kill -9 and SIGSTOP of members and servers, cut links, two at once: for 45 s."""
+    rng = random.Random(7)
+    client = machines.quarrel(2, 45.0, 60)
+    end = time.monotonic() + 40.0
+    while time.monotonic() < end:
+        for _ in range(rng.choice((1, 1, 2))):
+            number = rng.choice((1, 2, 3))
+            what = rng.randrange(4)
+            if what == 0:
+                machines.etcd[number].process.kill()
+                machines.crew.finish(machines.etcd[number])
+                machines.start_etcd(number)
+            elif what == 1:
+                one = rng.choice((machines.etcd, machines.servers))[number]
+                one.process.send_signal(signal.SIGSTOP)
+                machines.crew.read_for(rng.uniform(0.5, 3.0))
+                one.process.send_signal(signal.SIGCONT)
+            elif what == 2:
+                machines.link(number, False)
+                machines.crew.read_for(rng.uniform(0.5, 3.0))
+                machines.link(number, True)
+            else:
+                machines.servers[number].process.kill()
+                machines.crew.finish(machines.servers[number])
+                machines.start_server(number)
+        machines.crew.read_for(rng.uniform(0.5, 3.0))
+    outcomes = judge(ended(machines, client))
+    assert outcomes["ok"] > 50
+
+
+def test_a_log_that_was_compacted_meanwhile_is_no_gap_without_a_word(machines: Machines) -> None:
+    """Server 3 is cut off; who watches it is sent away when it has read all anew."""
+    watcher = machines.crew.add(
+        Program(
+            [
+                *(*machines.lab.hosts[2].prefix, sys.executable, "-c", WATCH, machines.at(3)),
+                str(PORT),
+            ]
+        )
+    )
+    machines.crew.until(lambda: "watching" in watcher.out)
+    machines.link(3, False)
+    client = machines.quarrel(3, 8.0, 20, of=(1, 2))
+    machines.crew.finish(client, 60)
+    revision = json.loads(machines.ctl("get", "x", "-w", "json", of=(1, 2)))["header"]["revision"]
+    machines.ctl("compact", str(revision), of=(1,))
+    machines.link(3, True)
+    machines.crew.finish(watcher, 60)
+    assert "this server missed changes of the directory; connect again" in watcher.out
+
+
+WATCH = """
+import json, socket, struct, sys
+sock = socket.create_connection((sys.argv[1], int(sys.argv[2])))
+file = sock.makefile("rb")
+question = b'{"jsonrpc":"2.0","id":1,"method":"watch"}'
+sock.sendall(struct.pack("!I", len(question)) + question)
+while True:
+    head = file.read(4)
+    if len(head) < 4:
+        break
+    print(file.read(struct.unpack("!I", head)[0]).decode(), flush=True)
+    print("watching", flush=True)
+"""
