@@ -270,8 +270,7 @@ class Dispatcher:
             room = OUT_HIGH_WATER_BYTES - connection.queued
         if parts:
             connection.send(b"".join(parts))
-        if taken < len(payloads):
-            self.handled -= len(payloads) - taken
+        self.handled -= len(payloads) - taken
         return taken
 
     def handle_mixed(self, connection: Connection, payloads: list[bytes]) -> int:
