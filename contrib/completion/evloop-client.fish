@@ -8,7 +8,7 @@ function __evloop_words --description 'The words before the cursor that are no o
         if test $wants = yes
             set wants no
         else if string match -q -- '-*' $one
-            contains -- $one --server --name --interface --ttl --relay --tls-ca --tls-cert --tls-key --time --color --escape --mode --mode --mode --timeout -n --mode --tls-cert --tls-key; and set wants yes
+            contains -- $one --server --name --interface --ttl --relay --key-file --tls-ca --tls-cert --tls-key --time --color --escape --mode --mode --mode --timeout -n --mode --tls-cert --tls-key; and set wants yes
         else
             echo $one
         end
@@ -42,6 +42,7 @@ complete -c evloop-client -n 'not __evloop_at say' -l name -x -d 'your chat name
 complete -c evloop-client -n 'not __evloop_at say' -l interface -x -a '(command ls /sys/class/net 2>/dev/null)' -d 'the network interface for multicast'
 complete -c evloop-client -n 'not __evloop_at say' -l ttl -x -d 'how far multicast may go (default 1: this link)'
 complete -c evloop-client -n 'not __evloop_at say' -l relay -x -a 'auto always never' -d 'whether the directory carries the room where multicast does not (default auto)'
+complete -c evloop-client -n 'not __evloop_at say' -l key-file -r -F -d 'the key of the sealed room, in its first line'
 complete -c evloop-client -n 'not __evloop_at say' -l tls -d 'speak TLS with the directory; trust it on first use'
 complete -c evloop-client -n 'not __evloop_at say' -l tls-ca -r -F -d 'trust only directories that this authority signed (PEM)'
 complete -c evloop-client -n 'not __evloop_at say' -l tls-cert -r -F -d 'show this certificate to a directory that asks (PEM)'
@@ -59,20 +60,26 @@ complete -c evloop-client -n 'not __evloop_at say' -l debug -d 'show the trace o
 complete -c evloop-client -n 'not __evloop_at say' -l version -d 'show program\'s version number and exit'
 complete -c evloop-client -n '__evloop_at' -a directories -d 'list the directories of this network'
 complete -c evloop-client -n '__evloop_at' -a getdir -d 'list the rooms'
-complete -c evloop-client -n '__evloop_at' -a makeroom -d 'make a room; --keep: what is said there is kept'
-complete -c evloop-client -n '__evloop_at makeroom' -l mode -x -a 'reliable plain'
+complete -c evloop-client -n '__evloop_at' -a makeroom -d 'make a room, with a key or a history if need be'
+complete -c evloop-client -n '__evloop_at makeroom' -l mode -x -a 'reliable plain sealed'
+complete -c evloop-client -n '__evloop_at makeroom' -l sealed
+complete -c evloop-client -n '__evloop_at makeroom' -l passphrase
 complete -c evloop-client -n '__evloop_at makeroom' -l keep
 complete -c evloop-client -n '__evloop_at' -a deleteroom -d 'remove a room; --yes: even if others are in it'
 complete -c evloop-client -n '__evloop_at deleteroom' -l yes
 complete -c evloop-client -n '__evloop_at' -a chat -d 'talk in rooms; ADDRESS:PORT needs no directory'
-complete -c evloop-client -n '__evloop_at chat' -l mode -x -a 'reliable plain'
+complete -c evloop-client -n '__evloop_at chat' -l mode -x -a 'reliable plain sealed'
+complete -c evloop-client -n '__evloop_at' -a key -d 'show the key of a sealed room, or take another'
+complete -c evloop-client -n '__evloop_at key' -l set
+complete -c evloop-client -n '__evloop_at key' -l new
+complete -c evloop-client -n '__evloop_at key' -l forget
 complete -c evloop-client -n '__evloop_at' -a say -d 'send lines; wait until they are confirmed'
-complete -c evloop-client -n '__evloop_at say' -l mode -x -a 'reliable plain'
+complete -c evloop-client -n '__evloop_at say' -l mode -x -a 'reliable plain sealed'
 complete -c evloop-client -n '__evloop_at say' -l timeout -x
 complete -c evloop-client -n '__evloop_at say' -l anybody
 complete -c evloop-client -n '__evloop_at' -a tail -d 'follow a room, after its last N messages'
 complete -c evloop-client -n '__evloop_at tail' -s n -x
-complete -c evloop-client -n '__evloop_at tail' -l mode -x -a 'reliable plain'
+complete -c evloop-client -n '__evloop_at tail' -l mode -x -a 'reliable plain sealed'
 complete -c evloop-client -n '__evloop_at' -a irc -d 'let IRC clients in (default 127.0.0.1:6667)'
 complete -c evloop-client -n '__evloop_at irc' -l no-make
 complete -c evloop-client -n '__evloop_at irc' -l no-share
@@ -81,5 +88,5 @@ complete -c evloop-client -n '__evloop_at irc' -l tls-key -x
 complete -c evloop-client -n '__evloop_at' -a doctor -d 'find out why nobody is heard, and what to do'
 complete -c evloop-client -n '__evloop_at doctor' -l watch
 complete -c evloop-client -n '__evloop_at' -a help -d 'list the commands, or explain one'
-complete -c evloop-client -n '__evloop_first_of deleteroom chat say tail doctor' -a '(__evloop_rooms)'
-complete -c evloop-client -n '__evloop_first_of help' -a 'connect directories bye name getdir makeroom deleteroom chat invite doctor help quit'
+complete -c evloop-client -n '__evloop_first_of deleteroom chat key say tail doctor' -a '(__evloop_rooms)'
+complete -c evloop-client -n '__evloop_first_of help' -a 'connect directories bye name getdir makeroom deleteroom chat key invite doctor help quit'

@@ -49,29 +49,31 @@ _evloop_look() {
 _evloop_client() {
     local word=${COMP_WORDS[COMP_CWORD]} command arguments before own= server
     COMPREPLY=()
-    _evloop_look "--server --name --interface --ttl --relay --tls-ca --tls-cert --tls-key --time --color --escape --mode --timeout -n --tls-cert --tls-key"
+    _evloop_look "--server --name --interface --ttl --relay --key-file --tls-ca --tls-cert --tls-key --time --color --escape --mode --timeout -n --tls-cert --tls-key"
     case $before in
         --server) :; return 0 ;;
         --name) :; return 0 ;;
         --interface) _evloop_fits $(command ls /sys/class/net 2>/dev/null); return 0 ;;
         --ttl) :; return 0 ;;
         --relay) _evloop_fits auto always never; return 0 ;;
+        --key-file) _evloop_files; return 0 ;;
         --tls-ca) _evloop_files; return 0 ;;
         --tls-cert) _evloop_files; return 0 ;;
         --tls-key) _evloop_files; return 0 ;;
         --time) _evloop_fits off HH:MM iso; return 0 ;;
         --color) _evloop_fits auto always never; return 0 ;;
         --escape) :; return 0 ;;
-        --mode) _evloop_fits reliable plain; return 0 ;;
+        --mode) _evloop_fits reliable plain sealed; return 0 ;;
         --timeout) :; return 0 ;;
         -n) :; return 0 ;;
         --tls-cert) :; return 0 ;;
         --tls-key) :; return 0 ;;
     esac
     case $command in
-        makeroom) own='--mode --keep' ;;
+        makeroom) own='--mode --sealed --passphrase --keep' ;;
         deleteroom) own='--yes' ;;
         chat) own='--mode' ;;
+        key) own='--set --new --forget' ;;
         say) own='--mode --timeout --anybody' ;;
         tail) own='-n --mode' ;;
         irc) own='--no-make --no-share --tls-cert --tls-key' ;;
@@ -79,13 +81,13 @@ _evloop_client() {
     esac
     if [[ $word == -* ]]; then
         if [[ $command == say ]]; then _evloop_fits $own; return 0; fi
-        _evloop_fits $own -h --help --server --name --interface --ttl --relay --tls --tls-ca --tls-cert --tls-key --plain --slow --wide --time --color --escape --no-history --no-announce --json --debug --version
+        _evloop_fits $own -h --help --server --name --interface --ttl --relay --key-file --tls --tls-ca --tls-cert --tls-key --plain --slow --wide --time --color --escape --no-history --no-announce --json --debug --version
     elif [[ -z $command ]]; then
-        _evloop_fits directories getdir makeroom deleteroom chat say tail irc doctor help
+        _evloop_fits directories getdir makeroom deleteroom chat key say tail irc doctor help
     elif ((arguments == 0)); then
         case $command in
-        deleteroom|chat|say|tail|doctor) _evloop_rooms ;;
-        help) _evloop_fits connect directories bye name getdir makeroom deleteroom chat invite doctor help quit ;;
+        deleteroom|chat|key|say|tail|doctor) _evloop_rooms ;;
+        help) _evloop_fits connect directories bye name getdir makeroom deleteroom chat key invite doctor help quit ;;
         esac
     fi
 }

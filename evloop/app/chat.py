@@ -32,7 +32,7 @@ from evloop.app.limits import (
 from evloop.app.view import RoomView
 from evloop.base.errors import EvloopError, Refused
 from evloop.base.names import check_nickname, display, fold, place_of, quoted
-from evloop.directory.protocol import PLAIN, RELIABLE
+from evloop.directory.protocol import PLAIN, SEALED
 from evloop.room.events import ME, TEXT
 from evloop.room.limits import HISTORY_MESSAGES_MAX
 from evloop.system.files import write_new
@@ -66,6 +66,7 @@ class Chat:
     `count(chat, then)` asks the directory how many are here: `then(number)`, 0 where it does not
     tell; `invitation(chat)` is what others type to come here, and whether only this machine can.
     Commands that are not about this room alone go to `on_command(word, arguments, options)`.
+    `on_proven(chat)`: a member of this sealed room has its key, as we do.
     `outcome` is in the end how many members have confirmed what was said, and how many were asked.
     """
 
@@ -85,6 +86,7 @@ class Chat:
         count: Callable[[Chat, Callable[[int], object]], object],
         on_doctor: Callable[[], object] = nothing,
         on_command: Callable[[str, list[str], dict[str, str]], object] = nothing,
+        on_proven: Callable[[Chat], object] = nothing,
         invitation: Callable[[Chat], tuple[list[str], bool]],
         kept: Kept,
     ) -> None:
@@ -101,6 +103,7 @@ class Chat:
         self.sent = 0  # datagrams with something said, counted when the room is left
         self.kept_alone = False  # nobody but the keeper of the directory has confirmed
         self.kept = kept
+        self.other_key = False  # somebody was heard who has another key; known then too
         self._asked: set[str] = set()  # lines that were asked about
         self.view = RoomView(
             loop,
@@ -123,6 +126,7 @@ class Chat:
         self._count = count
         self._on_doctor = on_doctor
         self._on_command = on_command
+        self._on_proven = on_proven
         self._invitation = invitation
         self._live = frontend.is_terminal and not style.as_json
         self._held = False
@@ -309,8 +313,7 @@ class Chat:
 
     def _do_stats(self, arguments: list[str]) -> None:
         group, port = self.place
-        mode = PLAIN if self.plain else RELIABLE
-        where = {**self.room.way(), "group": group, "port": str(port), "mode": mode}
+        where = {**self.room.way(), "group": group, "port": str(port), "mode": self.mode}
         for line in report.stats_lines({**self.room.stats(), **self.view.counts()}, where):
             self._note(line)
 
@@ -379,7 +382,8 @@ class Chat:
         self.outcome = self.room.session.confirmers()
         here = [sender for sender, *_ in self.room.session.members(self._loop.now)[1:]]
         self.kept_alone = self.outcome == (1, 1) and self.kept.only(here)
-        self.sent = self.room.session.stats()["sent"]
+        stats = self.room.session.stats()
+        self.sent, self.other_key = stats["sent"], stats.get("dropped_key", 0) > 0
         self.state = OVER
         for timer in (self._opening, self._alone, self._finish, self._settle):
             timer.cancel()
@@ -408,6 +412,8 @@ class Chat:
         for event in events:
             if self.state != OVER:
                 self._loop.guard(self, self.view.show, event)
+                if event.what == "joined" and self.mode == SEALED:
+                    self._on_proven(self)
                 if event.what == "deaf":
                     self._count(self, self._counted_while_deaf)
 
@@ -417,7 +423,8 @@ class Chat:
             return
         self.state = TALKING
         self._opening.move(NEVER)
-        self.view.enter(self.room.where)
+        where = self.room.where
+        self.view.enter(f"sealed, {where}" if self.mode == SEALED else where)
 
     def _counted_while_deaf(self, members: int) -> None:
         """Nobody is heard. Is anybody there, by the directory?"""

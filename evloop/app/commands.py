@@ -57,6 +57,7 @@ class Command:
 UNLIMITED = 1 << 30
 MAYBE_NUMBER = ("",)
 
+MODES = ("reliable", "plain", "sealed")
 _PROMPT = ("prompt",)
 _BOTH = ("prompt", "shell")
 _SHELL = ("shell",)
@@ -82,11 +83,11 @@ COMMANDS = (
     Command(
         "makeroom",
         _BOTH,
-        "makeroom NAME [ADDRESS PORT] [--mode reliable|plain] [--keep]",
+        "makeroom NAME [ADDRESS PORT] [--sealed | --passphrase | --mode MODE] [--keep]",
         1,
         3,
-        {"--mode": ("reliable", "plain"), "--keep": ()},
-        "make a room; --keep: what is said there is kept",
+        {"--mode": MODES, "--sealed": (), "--passphrase": (), "--keep": ()},
+        "make a room, with a key or a history if need be",
         "",
     ),
     Command(
@@ -105,8 +106,18 @@ COMMANDS = (
         "chat ROOM | ADDRESS:PORT ...",
         0,
         CHAT_ROOMS_MAX,
-        {"--mode": ("reliable", "plain")},
+        {"--mode": MODES},
         "talk in rooms; ADDRESS:PORT needs no directory",
+        "rooms",
+    ),
+    Command(
+        "key",
+        _BOTH,
+        "key NAME [--set | --new | --forget]",
+        1,
+        1,
+        {"--set": (), "--new": (), "--forget": ()},
+        "show the key of a sealed room, or take another",
         "rooms",
     ),
     Command("invite", _PROMPT, "invite", 0, 0, {}, "what others type to come here", ""),
@@ -116,7 +127,7 @@ COMMANDS = (
         "say ROOM [--timeout S] [--anybody] [--] [TEXT...]",
         1,
         UNLIMITED,
-        {"--mode": ("reliable", "plain"), "--timeout": None, "--anybody": ()},
+        {"--mode": MODES, "--timeout": None, "--anybody": ()},
         "send lines; wait until they are confirmed",
         "rooms",
     ),
@@ -126,7 +137,7 @@ COMMANDS = (
         "tail ROOM [-n N]",
         1,
         1,
-        {"-n": None, "--mode": ("reliable", "plain")},
+        {"-n": None, "--mode": MODES},
         "follow a room, after its last N messages",
         "rooms",
     ),
@@ -163,7 +174,7 @@ COMMANDS = (
         "/join ROOM | ADDRESS:PORT",
         1,
         1,
-        {"--mode": ("reliable", "plain")},
+        {"--mode": MODES},
         "enter one more room",
         "rooms",
     ),
@@ -191,6 +202,7 @@ COMMANDS = (
         "names",
     ),
     Command("doctor", _CHAT, "/doctor", 0, 0, {}, "why somebody is not heard here", ""),
+    Command("key", _CHAT, "/key", 0, 0, {}, "show the key of this room, if it is sealed", ""),
     Command("invite", _CHAT, "/invite", 0, 0, {}, "what others type to come here", ""),
     Command("stats", _CHAT, "/stats", 0, 0, {}, "what was sent, received, repaired and lost", ""),
     Command(
@@ -200,10 +212,10 @@ COMMANDS = (
     Command(
         "makeroom",
         _CHAT,
-        "/makeroom NAME [ADDRESS PORT] [--mode reliable|plain] [--keep]",
+        "/makeroom NAME [ADDRESS PORT] [--sealed | --passphrase | --mode MODE] [--keep]",
         1,
         3,
-        {"--mode": ("reliable", "plain"), "--keep": ()},
+        {"--mode": MODES, "--sealed": (), "--passphrase": (), "--keep": ()},
         "make a room; /join enters it",
         "",
     ),

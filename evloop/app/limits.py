@@ -84,3 +84,8 @@ BACKGROUND_KEPT_MAX = 20  # lines kept until their room comes to the front; olde
 BACKGROUND_TOLD_S = 2.0  # after the first kept line their number is told ...
 BACKGROUND_AGAIN_S = 60.0  # ... and at most so often
 ROOM_KEYS_MAX = 9  # rooms that have a key, Alt-1 to Alt-9
+
+# -- keys of sealed rooms --------------------------------------------------------------------------
+
+KEY_TRIES_MAX = 3  # questions for one key; then the user looks it up first
+KEY_FILE_BYTES_MAX = 4_096  # of the first line: a passphrase has a hundred at most

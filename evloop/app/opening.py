@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from evloop.app.carrying import open_room
 from evloop.base.errors import Refused
 from evloop.base.names import place_of, quoted
@@ -16,23 +18,31 @@ if TYPE_CHECKING:
     from evloop.app.shell import Client
     from evloop.directory.protocol import RoomEntry
 
-SESSIONS: dict[str, Any] = {"plain": PlainSession, "reliable": RoomSession}
+SESSIONS: dict[str, Any] = {"plain": PlainSession, "reliable": RoomSession, "sealed": RoomSession}
 
 
-def live_room(client: Client, entry: RoomEntry, counted: int) -> LiveRoom:
+def live_room(client: Client, entry: RoomEntry, counted: int, secret: bytes | None) -> LiveRoom:
     """The room `entry` on its sockets, or carried by the directory; SetupError when there is no
     way, Refused `bad_mode`. `counted`: how many the directory counts, 0: not its room, below: no
-    directory was found."""
+    directory was found; `secret`: of a sealed room."""
     mode = entry.mode
     if mode not in SESSIONS:
         raise Refused(1, "bad_mode", f'room {entry.name} has mode "{quoted(mode)}", which this'
                       " client does not know; use a newer release")  # fmt: skip
+    place = place_of(entry.address, entry.port)
+    sealed: dict[str, bytes] = {}
+    if secret is not None:
+        from evloop.room.reliable.sealing import room_key_of  # late: few rooms are sealed
+
+        sealed["key"] = room_key_of(secret, place)
     session = SESSIONS[mode](
-        place=place_of(entry.address, entry.port),
-        sender_id=client.rng().randbytes(8),
+        place=place,
+        # An id that nobody can foresee proves in a sealed room that who names it is there now.
+        sender_id=os.urandom(8) if sealed else client.rng().randbytes(8),
         nickname=client.prompt.nickname,
         rng=client.rng(),
         now=client.loop.now,
+        **sealed,
     )
     way = open_room(client, client.network(), entry, session.sender_id, counted != 0)
     transport, attachment, carried = way

@@ -26,9 +26,8 @@ ESCAPE = "^]"  # what telnet taught; bound by no terminal
 
 # What the parser below returns for no arguments, so that the prompt does not wait for it (6 ms).
 DEFAULTS: dict[str, Any] = {
-    **dict.fromkeys(
-        ("server", "name", "interface", "ttl", "relay", "time", "tls_ca", "tls_cert", "tls_key")
-    ),
+    **dict.fromkeys(("server", "name", "interface", "ttl", "relay", "time", "key_file")),
+    **dict.fromkeys(("tls_ca", "tls_cert", "tls_key")),
     **dict.fromkeys(
         ("tls", "plain", "slow", "wide", "no_history", "no_announce", "json", "debug"), False
     ),
@@ -115,6 +114,7 @@ def make_parser(program: str) -> ArgumentParser:
         choices=("auto", "always", "never"),
         help="whether the directory carries the room where multicast does not (default auto)",
     )
+    add("--key-file", metavar="FILE", help="the key of the sealed room, in its first line")
     add("--tls", action="store_true", help="speak TLS with the directory; trust it on first use")
     add("--tls-ca", metavar="FILE", help="trust only directories that this authority signed (PEM)")
     add("--tls-cert", metavar="FILE", help="show this certificate to a directory that asks (PEM)")
@@ -185,6 +185,8 @@ def parse_options(
     options.interface = options.interface or environ.get("EVLOOP_INTERFACE") or None
     options.ttl = parse_ttl(options.ttl or environ.get("EVLOOP_TTL") or "1")
     options.relay = parse_relay(options.relay or environ.get("EVLOOP_RELAY") or "auto")
+    # The option means the room that is entered, the variable only rooms that are sealed.
+    options.key_file_of_sealed = environ.get("EVLOOP_KEY_FILE") or None
     options.plain = options.plain or is_on(environ.get("EVLOOP_PLAIN", ""))
     options.wide = options.wide or is_on(environ.get("EVLOOP_WIDE", ""))
     # All commands but `chat` print something and end: there is no line to edit.

@@ -7,24 +7,18 @@ caller runs one command at a time, so that results come in the order of the line
 
 from __future__ import annotations
 
-from evloop.app.commands import UsageError, help_lines
-from evloop.app.entries import keeps_nothing, room_object
+from evloop.app.commands import help_lines
 from evloop.app.limits import (
     LISTED_ROOMS_MAX,
     PROGRESS_ROOMS,
     ROOMS_KNOWN_MAX,
-    TOKEN_CHARS_MAX,
 )
 from evloop.base.errors import (
-    INVALID_PARAMS,
-    NOT_ALLOWED,
     EvloopError,
     Refused,
     RemoteProtocolError,
-    SetupError,
 )
 from evloop.base.names import (
-    address_warning,
     asked_room_name,
     check_address,
     check_nickname,
@@ -53,6 +47,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from evloop.app.making import Making
     from evloop.app.reach import Reach
     from evloop.directory.client import DirectoryClient
     from evloop.directory.trust import Trust
@@ -60,9 +55,9 @@ if TYPE_CHECKING:
 
     Done = Callable[[EvloopError | None], object]
     Options = dict[str, str]
-    # (room, how many the directory counts (0: it lists no such room), done): opens the room for
-    # the user to talk in
-    OpenRoom = Callable[[RoomEntry, int, Done], object]
+    # (room, how many the directory counts (0: it lists no such room), the secret of a sealed one,
+    # done): opens the room for the user to talk in
+    OpenRoom = Callable[[RoomEntry, int, "bytes | None", Done], object]
 
 DEFAULT_MODE = protocol.RELIABLE
 BY_NAME = -1  # instead of how many are counted: no directory was found that could count
@@ -100,7 +95,7 @@ class Prompt:
         self.entered: object = None  # what `enter` told of the room that is to be opened
         self.frontend = frontend
         self._link = link
-        self._json = as_json
+        self.as_json = as_json
         self._trust = trust
         self._open_room = open_room
         self._on_quit = on_quit
@@ -108,22 +103,16 @@ class Prompt:
         self._on_renamed = on_renamed
         self._on_invite = on_invite
         self._on_doctor = on_doctor
-        self._doubted = ""  # the folded room whose deletion waits to be confirmed
+        self._maker: Making | None = None
         self._on_known: Callable[[int, EvloopError | None], object] = nothing
-        self._own_changes: set[tuple[str, str]] = set()
+        self.own_changes: set[tuple[str, str]] = set()
 
     def run(self, word: str, arguments: list[str], options: Options, done: Done) -> None:
         """Do one command; raises EvloopError when it fails at once."""
-        doubted = self._doubted
+        doubted = self._maker.doubted if self._maker is not None else ""
         HANDLERS[word](self, arguments, options, done)
-        if self._doubted == doubted:
-            self._doubted = ""  # only the very next command is a second one
-
-    def _show_room(self, room: RoomEntry, members: int, text: str) -> None:
-        if self._json:
-            self.frontend.show(report.json_line("room", **room_object(room, members)))
-        else:
-            self.frontend.show(text)
+        if self._maker is not None and self._maker.doubted == doubted:
+            self._maker.doubted = ""  # only the very next command is a second one
 
     # -- the connection ----------------------------------------------------------------------
 
@@ -160,7 +149,7 @@ class Prompt:
         self.rooms.clear()
         self.all_known = False
 
-    def _ask(self, method: str, params: dict[str, Any], done: Any) -> None:
+    def ask(self, method: str, params: dict[str, Any], done: Any) -> None:
         if self._link.state == IDLE:
             raise Unconnected()
         if self._link.state != READY:
@@ -204,7 +193,7 @@ class Prompt:
             else:
                 done(None)
 
-        self._ask("getdir", {}, read)
+        self.ask("getdir", {}, read)
 
     @property
     def awaits_rooms(self) -> bool:
@@ -241,8 +230,8 @@ class Prompt:
     def _getdir(self, arguments: list[str], options: Options, done: Done) -> None:
         def listed(rooms: list[Any], error: EvloopError | None) -> None:
             if error is None:
-                objects = [room_object(room, members) for room, members in rooms]
-                if self._json:
+                objects = [report.room_object(room, members) for room, members in rooms]
+                if self.as_json:
                     for one in objects:
                         self.frontend.show(report.json_line("room", **one))
                 else:
@@ -254,106 +243,33 @@ class Prompt:
 
         self.list_rooms(listed)
 
+    def _making(self) -> Making:
+        from evloop.app.making import Making  # late: the first prompt does without
+
+        if self._maker is None:
+            self._maker = Making(self, self._link, self._trust, self.reach)
+        return self._maker
+
     def _makeroom(self, arguments: list[str], options: Options, done: Done) -> None:
-        params: dict[str, Any] = {"name": check_room_name(arguments[0])}
-        if len(arguments) == 2:
-            raise UsageError("address and port go together; give both or neither")
-        if len(arguments) == 3:
-            params["address"] = check_address(arguments[1])
-            params["port"] = check_port(_port(arguments[2]))
-            warning = address_warning(params["address"])
-            if warning is not None:
-                self.frontend.note(f"evloop: {warning}")
-        if "--mode" in options:
-            params["mode"] = options["--mode"]
-        if "--keep" in options:
-            params["keep"] = True  # only then: an older directory knows no such word
-        change = ("room_made", fold(params["name"]))
-
-        def made(value: object, error: EvloopError | None) -> None:
-            self._own_changes.discard(change)
-            if error is None:
-                _, room, members = protocol.read_change(value)
-                self._show_room(room, members, report.room_made(room_object(room, members)))
-                self.keep_token(value)
-            elif "keep" in params and isinstance(error, Refused):
-                error = keeps_nothing(error)
-            done(error)
-
-        self._ask("makeroom", params, made)
-        self._own_changes.add(change)
+        self._making().makeroom(arguments, options, done)
 
     def keep_token(self, value: object) -> None:
         """Keep the owner's token of a makeroom result, if it has one."""
-        name = protocol.read_change(value)[1].name
-        token = value.get("token") if isinstance(value, dict) else None
-        from evloop.directory.key_file import is_hex  # late: it is needed for changes only
-
-        if type(token) is not str or not 0 < len(token) <= TOKEN_CHARS_MAX or not is_hex(token):
-            return
-        try:
-            self._trust().keep_token(self._link.endpoint, name, token)
-        except SetupError as error:
-            note = (
-                f"evloop: {error.sentence}\nwhoever deletes room {name} needs this token: {token}"
-            )
-            self.frontend.note(note)
+        self._making().keep_token(value)
 
     def _deleteroom(self, arguments: list[str], options: Options, done: Done) -> None:
-        name = asked_room_name(arguments[0])
-        if "--yes" in options or not self.frontend.is_terminal or self._doubted == fold(name):
-            self._delete(name, done)
-            return
+        self._making().deleteroom(arguments, options, done)
 
-        def others(count: int) -> None:
-            if not count:
-                self._delete(name, done)
-                return
-            self._doubted = fold(name)
-            there = "1 other is" if count == 1 else f"{count} others are"
-            done(EvloopError(f"{there} in it; deleteroom {name} again, or with --yes, deletes it"))
+    def _key(self, arguments: list[str], options: Options, done: Done) -> None:
+        name = arguments[0]
 
-        self._count_others(name, others, done)
+        def show(code: str) -> None:
+            if self.as_json:
+                self.frontend.show(report.json_line("key", room=name, key=code))
+            else:
+                self.frontend.show(f"key {code}")
 
-    def _count_others(self, name: str, then: Callable[[int], object], done: Done) -> None:
-        """`then` gets how many are in a room, or `done` why that is not known."""
-
-        def entered(value: object, error: EvloopError | None) -> None:
-            if error is not None:
-                done(error)
-                return
-            members = protocol.read_room(_room_of(value))[1]
-            self._link.request("leave", {"name": name}, nothing)
-            then(max(0, members - 1))
-
-        self._ask("enter", {"name": name}, entered)  # it counts us now, too
-
-    def _delete(self, name: str, done: Done) -> None:
-        change = ("room_deleted", fold(name))
-
-        try:
-            tokens = self._trust().tokens(self._link.endpoint, name)
-        except SetupError as error:  # anyone may delete, perhaps
-            self.frontend.note(f"evloop: {error.sentence}")
-            tokens = []
-
-        def ask() -> None:
-            token = {"token": tokens.pop(0)} if tokens else {}
-            self._ask("deleteroom", {"name": name, **token}, deleted)
-
-        def deleted(value: object, error: EvloopError | None) -> None:
-            # That token was of an earlier room of this name, or of another directory.
-            if tokens and isinstance(error, Refused) and error.code == NOT_ALLOWED:
-                ask()
-                return
-            self._own_changes.discard(change)
-            if error is None:
-                _, room, members = protocol.read_change(value)
-                self._show_room(room, members, report.room_deleted(room_object(room, members)))
-            done(error)
-
-        ask()
-        self._own_changes.add(change)
+        self.reach.keys().command(name, self.rooms.get(fold(name)), options, show, done)
 
     def news(self, method: str, params: dict[str, Any]) -> None:
         """A notification of the directory: keep what is known, tell the user."""
@@ -364,7 +280,7 @@ class Prompt:
             self.rooms.pop(fold(room.name), None)
         elif len(self.rooms) < ROOMS_KNOWN_MAX:
             self.rooms[fold(room.name)] = room
-        if (method, fold(room.name)) not in self._own_changes:
+        if (method, fold(room.name)) not in self.own_changes:
             self._on_change(method, room)
 
     # -- rooms and the user ------------------------------------------------------------------
@@ -392,7 +308,7 @@ class Prompt:
             return
 
         if self._link.state == IDLE and self.reach.alone and self.frontend.is_terminal:
-            self._open_room(self.reach.room_by_name(name), BY_NAME, done)
+            self._open(self.reach.room_by_name(name), BY_NAME, done)
             return
 
         def entered(value: object, error: EvloopError | None) -> None:
@@ -405,13 +321,13 @@ class Prompt:
             self.entered = value
             if len(self.rooms) < ROOMS_KNOWN_MAX:
                 self.rooms[fold(room.name)] = room
-            self._open(room, members, done)
+            self._open(room, members, done, mode)
 
-        self._ask("enter", {"name": name}, entered)
+        self.ask("enter", {"name": name}, entered)
 
     def _enter_place(self, address: str, port: int, mode: str | None, done: Done) -> None:
         """Open the room at a place; a directory that is connected knows of which mode it is."""
-        found = [mode or DEFAULT_MODE]
+        found = [mode or self.reach.likely_mode(place_of(address, port))]
         wanted = address, port
 
         def here(room: RoomEntry) -> bool:
@@ -428,7 +344,8 @@ class Prompt:
             return not any(here(room) for room, _ in rooms) and looked_at < ROOMS_KNOWN_MAX
 
         def opened(error: EvloopError | None) -> None:
-            self._open(RoomEntry(place_of(address, port), address, port, found[0]), 0, done)
+            entry = RoomEntry(place_of(address, port), address, port, found[0])
+            self._open(entry, 0, done, mode)
 
         told = mode is not None or any(map(here, self.rooms.values()))
         if told or self.all_known or self._link.state != READY:
@@ -436,17 +353,24 @@ class Prompt:
         else:
             self._pages(look, opened)
 
-    def _open(self, room: RoomEntry, counted: int, done: Done) -> None:
-        """Open `room`; where that fails the directory does not count us in it either."""
+    def _open(self, room: RoomEntry, counted: int, done: Done, mode: str | None = None) -> None:
+        """Open `room`; where that fails the directory does not count us in it either.
+        `mode`: the one that the user has named."""
+
+        def failed(failure: EvloopError) -> None:
+            if counted and self._link.state == READY:
+                self._link.request("leave", {"name": room.name}, nothing)
+            done(failure)
+
         try:
             # They came from the network, so they are checked before they are used.
             address, port = check_address(room.address), check_port(room.port)
             entry = RoomEntry(room.name, address, port, room.mode)
-            self._open_room(entry, counted, done)
+            self.reach.key_of(
+                entry, mode, lambda secret: self._open_room(entry, counted, secret, done), failed
+            )
         except EvloopError as failure:
-            if counted and self._link.state == READY:
-                self._link.request("leave", {"name": room.name}, nothing)
-            done(failure)
+            failed(failure)
 
     def _not_entered(self, name: str, mode: str | None, error: EvloopError, done: Done) -> None:
         """There is no such room: make it where that was asked for, else say how."""
@@ -482,7 +406,7 @@ class Prompt:
         if arguments:
             self.nickname = check_nickname(arguments[0])
             self._on_renamed(self.nickname)
-        elif self._json:
+        elif self.as_json:
             self.frontend.show(report.json_line("name", name=self.nickname))
         else:
             self.frontend.show(self.nickname)
@@ -520,13 +444,6 @@ def advised(error: EvloopError | None) -> EvloopError | None:
     return NobodyThere(f"{error}; is a directory there? {command_of('server')} starts one")
 
 
-def _port(text: str) -> int:
-    """The number in `text`; Refused `bad_port` when it is none."""
-    if not (text.isascii() and text.isdigit() and len(text) <= 9):
-        raise Refused(INVALID_PARAMS, "bad_port", f'port "{quoted(text)}" is no number')
-    return int(text)
-
-
 HANDLERS: dict[str, Callable[[Prompt, list[str], Options, Done], None]] = {
     "connect": Prompt._connect,
     "directories": Prompt._directories,
@@ -534,6 +451,7 @@ HANDLERS: dict[str, Callable[[Prompt, list[str], Options, Done], None]] = {
     "getdir": Prompt._getdir,
     "makeroom": Prompt._makeroom,
     "deleteroom": Prompt._deleteroom,
+    "key": Prompt._key,
     "chat": Prompt._chat,
     "invite": Prompt._invite,
     "name": Prompt._name,

@@ -20,8 +20,9 @@ from evloop.base.addresses import DEFAULT_SERVER, is_loopback
 from evloop.base.errors import SetupError
 from evloop.base.names import display, fold, place_of
 from evloop.directory.client import READY, Unreachable
-from evloop.directory.protocol import RELIABLE, RoomEntry
+from evloop.directory.protocol import RELIABLE, SEALED, RoomEntry
 from evloop.directory.target import may_be_announced, targets_of
+from evloop.system.files import state_directory
 from evloop.system.timers import nothing
 from evloop.terminal import report
 from evloop.terminal.line_mode import LineMode
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from evloop.app.finding import Finder
+    from evloop.app.room_keys import Go, RoomKeys
     from evloop.app.shell import Client
     from evloop.base.errors import EvloopError
     from evloop.directory.target import Target
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from evloop.net.tls import TlsPipe
 
     Done = Callable[[EvloopError | None], object]
+ROOM_KEYS = "room_keys"  # the file of `directory.key_ring`, which is loaded when it is there
 NUMBER_DIGITS = 3  # of `connect N`; an address as one number (inet_aton) has more
 
 
@@ -53,6 +56,7 @@ class Reach:
     __slots__ = (
         "_client",
         "_finder",
+        "_keys",
         "_remembers",
         "_trust",
         "alone",
@@ -74,6 +78,7 @@ class Reach:
         self.host_again: Callable[[], object] = nothing  # the one that somebody hosted is gone
         self._remembers = True
         self._trust: Trust | None = None
+        self._keys: RoomKeys | None = None
         options = client.options
         if options.tls or options.tls_ca or options.tls_cert:
             self.trust()  # what is wrong with these files is told at once
@@ -88,6 +93,43 @@ class Reach:
                 self._client.options, os.environ, lambda text: note(report.note(text))
             )
         return self._trust
+
+    def keys(self) -> RoomKeys:
+        """The keys of sealed rooms."""
+        if self._keys is None:
+            from evloop.app.room_keys import RoomKeys
+
+            client = self._client
+            self._keys = RoomKeys(
+                client.loop, client.frontend, client.link, client.options, os.environ, client.rng
+            )
+        return self._keys
+
+    @property
+    def keys_matter(self) -> bool:
+        """Whether a room that is not sealed may be refused: a key was named, or is remembered."""
+        home = state_directory(os.environ)
+        remembered = home is not None and os.path.exists(os.path.join(home, ROOM_KEYS))
+        return self._client.options.key_file is not None or remembered
+
+    def key_of(
+        self, entry: RoomEntry, mode: str | None, go: Go, failed: Callable[[EvloopError], object]
+    ) -> None:
+        """`go(secret)` when `entry` may be entered, None for a room that is not sealed; else
+        `failed(error)`, or EvloopError at once. `mode`: the one that the user has named."""
+        if SEALED in (entry.mode, mode) or self.keys_matter:
+            self.keys().enter(entry, go, failed, named=mode == SEALED)
+        else:
+            go(None)
+
+    def likely_mode(self, place: str) -> str:
+        """The mode of a room at a place of which nobody tells; SetupError."""
+        sealed = self.keys_matter and self.keys().sealed_at(place)
+        return SEALED if sealed else RELIABLE
+
+    def give_up_keys(self) -> bool:
+        """Ctrl-C: whether there was a question to be ended."""
+        return self._keys is not None and self._keys.give_up()
 
     def pipe(self, target: Target, host: str) -> TlsPipe | None:
         """The TLS of a new connection to `target` at `host`; None: plain TCP."""

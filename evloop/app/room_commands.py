@@ -16,7 +16,7 @@ from evloop.app.opening import live_room
 from evloop.app.rooms import Rooms
 from evloop.app.startup import doctor
 from evloop.base.errors import EvloopError, Refused
-from evloop.base.names import fold, split_place
+from evloop.base.names import fold, place_of, split_place
 from evloop.directory.client import READY
 from evloop.system.timers import nothing
 from evloop.terminal import room_notes
@@ -107,9 +107,10 @@ class RoomCommands:
 
     # -- rooms come and go -----------------------------------------------------------------------
 
-    def open(self, entry: RoomEntry, counted: int, done: Then) -> None:
+    def open(self, entry: RoomEntry, counted: int, secret: bytes | None, done: Then) -> None:
         """Open `entry` for the user; `counted`: how many the directory counts, 0: not its room,
-        below: no directory was found. `done(None)` when it is open; raises EvloopError."""
+        below: no directory was found; `secret`: of a sealed room. `done(None)` when it is open;
+        raises EvloopError."""
         client, rooms = self._client, self.rooms
         if isinstance(done, Job) and done.given_up:
             raise EvloopError("")  # nobody waits for it
@@ -118,7 +119,7 @@ class RoomCommands:
             client.left(chat)
             rooms.remove(pane)
 
-        room = live_room(client, entry, counted)
+        room = live_room(client, entry, counted, secret)
         pane = rooms.pane()
         chat = Chat(
             client.loop,
@@ -132,6 +133,7 @@ class RoomCommands:
             on_quit=client.quit,
             on_renamed=self._renamed,
             on_command=self.run,
+            on_proven=self._proven,
             count=client.presence().count,
             invitation=client.invitation,
             on_doctor=lambda: doctor(client),
@@ -145,6 +147,12 @@ class RoomCommands:
         client.awaiting(False)
         done(None)
         client.on_chat(chat)
+
+    def _proven(self, chat: Chat) -> None:
+        """Somebody else has the key of a sealed room: what was typed was right."""
+        why = self._client.reach.keys().proven(place_of(*chat.place))
+        if why:
+            self._client.frontend.note(f"evloop: the key is not remembered: {why}")
 
     def _renamed(self, name: str) -> None:
         """The user has another name in one room: it is that of all."""
@@ -287,6 +295,11 @@ class RoomCommands:
     def _leave(self, arguments: list[str], options: Options) -> None:
         self.rooms.find("leave", arguments[0]).chat.finish()
 
+    def _key(self, arguments: list[str], options: Options) -> None:
+        front = self.rooms.front
+        assert front is not None  # the command was typed in a room
+        self._ask("key", [front.name], {})
+
     def _list(self, arguments: list[str], options: Options) -> None:
         rooms, client = self.rooms, self._client
         for number, pane in sorted(rooms.panes.items()):
@@ -316,6 +329,7 @@ def again(client: Client, names: list[str]) -> list[str]:
 HANDLERS: dict[str, Callable[[RoomCommands, list[str], dict[str, str]], None]] = {
     "join": RoomCommands._join,
     "switch": RoomCommands._switch,
+    "key": RoomCommands._key,
     "rooms": RoomCommands._list,
     "mute": RoomCommands._mute,
     "leave": RoomCommands._leave,

@@ -18,10 +18,11 @@ from evloop.app.prompt import Prompt
 from evloop.app.reach import Reach, client_name
 from evloop.app.startup import doctor
 from evloop.app.style import Stamps, Style
-from evloop.base.errors import INTERNAL, INTERRUPTED, EvloopError
+from evloop.base.errors import INTERNAL, INTERRUPTED, REFUSED, EvloopError, SetupError
 from evloop.base.names import quoted
 from evloop.directory.client import DirectoryClient
 from evloop.directory.greeting import STALE
+from evloop.directory.protocol import SEALED
 from evloop.net.hub import Hub
 from evloop.net.stream import Stream
 from evloop.system.files import keep_name
@@ -246,6 +247,8 @@ class Client:
 
     def give_up(self) -> None:
         """Whoever waits for the directory is told that he does so no more."""
+        if self.reach.give_up_keys():
+            return
         if self._room_commands is not None:
             self._room_commands.forget()
         self.link.give_up()
@@ -258,6 +261,8 @@ class Client:
         self._slow.move(self.loop.now + SLOW_S if waits else NEVER)
 
     def _tell_slow(self) -> None:
+        if self.frontend.asking:  # it waits for its user
+            return
         self._told_slow = True
         if self.frontend.is_terminal and self.checkup is None:
             self.frontend.note(report.still_waiting(self.link.endpoint))
@@ -266,8 +271,10 @@ class Client:
     def failed(self, what: str, error: EvloopError, status: int = 0) -> None:
         """Say what failed and why; the first failure decides the exit status."""
         why = str(error)
-        if not why:
-            return  # all that there is to say was said
+        if not why:  # all that there is to say was said
+            if self.options.command and error.exit_status == INTERRUPTED:
+                self.status = self.status or INTERRUPTED
+            return
         if self.options.json:
             self.frontend.note(report.json_line("error", what=what, why=why), "text")
         else:
@@ -328,6 +335,7 @@ class Client:
         if self._late is None and self.frontend.is_terminal:
             # In the tick after this one: the prompt is drawn before.
             self.loop.defer(lambda: self.loop.defer(self._load_late))
+        self.frontend.private = self.chat is not None and self.chat.mode == SEALED
         if self.rooms is not None and self.rooms.front is not None:
             self.frontend.prompt(self.rooms.prompt(), chatting=True)
         else:
@@ -401,12 +409,9 @@ class Client:
 
     # -- rooms -----------------------------------------------------------------------------------
 
-    def _open_room(
-        self, entry: RoomEntry, counted: int, done: Callable[[EvloopError | None], object]
-    ) -> None:
-        """Open `entry` for the user; `counted`: how many the directory counts, 0: not its room,
-        below: no directory was found (`BY_NAME`)."""
-        self._commands_of_rooms().open(entry, counted, done)
+    def _open_room(self, entry: RoomEntry, counted: int, secret: bytes | None, done: Any) -> None:
+        """Open `entry` for the user: see `RoomCommands.open`."""
+        self._commands_of_rooms().open(entry, counted, secret, done)
 
     def _commands_of_rooms(self) -> RoomCommands:
         """What the rooms share; made with the first of them."""
@@ -440,6 +445,8 @@ class Client:
 
     def _move_room(self, chat: Chat, address: str, port: int) -> None:
         """The same session on new sockets at another place; SetupError: they cannot be had."""
+        if chat.mode == SEALED:
+            raise SetupError("a sealed room is at its place alone", REFUSED)
         self.network().move(chat.room, address, port)
         chat.move(address, port)
 

@@ -19,7 +19,7 @@ from evloop.app.commands import (
 )
 from evloop.app.limits import CONFIRM_S, SAY_TIMEOUT_S_MAX, SHOWN_LINES_DEFAULT
 from evloop.app.prompt import advised
-from evloop.base.errors import UNCONFIRMED, EvloopError, Refused
+from evloop.base.errors import REFUSED, UNCONFIRMED, EvloopError, Refused
 from evloop.base.names import quoted, split_place
 from evloop.directory.client import Searched, Unreachable
 from evloop.terminal.report import KEPT_ALONE
@@ -173,6 +173,10 @@ def _send(client: Client, room: str, text: str, options: dict[str, str], anybody
             client.frontend.note(f"evloop: {KEPT_ALONE}", "text")
         enough = anybody or bool(confirmed)
         if chat.plain or not chat.sent or client.status or (enough and confirmed >= asked):
+            return
+        if chat.other_key and not confirmed:
+            why = "not confirmed: who is there has another key, or none"
+            client.failed(f"say {room}", EvloopError(why), REFUSED)
             return
         what = "nobody is there" if not asked else f"{asked - confirmed} of {asked} did not"
         client.failed(f"say {room}", EvloopError(f"not confirmed: {what}; try again"), UNCONFIRMED)

@@ -30,7 +30,7 @@ from evloop.base.ratelimit import TokenBucket
 from evloop.room.events import ME, Left
 from evloop.room.limits import HISTORY_MESSAGES_MAX
 from evloop.room.reliable.limits import GREETED_MEMBERS_MAX
-from evloop.terminal import report
+from evloop.terminal import key_notes, report
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -49,7 +49,9 @@ if TYPE_CHECKING:
         Full,
         Joined,
         Lost,
+        OtherKey,
         Renamed,
+        Repeated,
         Road,
         Said,
         Trouble,
@@ -235,7 +237,8 @@ class RoomView:
 
     def show(self, event: Event) -> None:
         """An event of the session."""
-        EVENTS[event.what](self, event)
+        if event.what in EVENTS:
+            EVENTS[event.what](self, event)
 
     def history(self, count: int) -> list[Said]:
         """The newest `count` messages that are not ignored, in their order."""
@@ -476,6 +479,21 @@ class RoomView:
     def _foreign(self, event: Foreign) -> None:
         self.note(report.foreign(event.mode), "")
 
+    def _other_key(self, event: OtherKey) -> None:
+        theirs, yours = f"{event.theirs:04x}", f"{event.yours:04x}"
+        if self._json:
+            line = report.json_line("other_key", room=self.name, theirs=theirs, yours=yours)
+            self._frontend.show(line)
+            return
+        self.note(key_notes.other_key(self.name, event.theirs, event.yours, event.proven), "")
+
+    def _repeated(self, event: Repeated) -> None:
+        if self._json:
+            line = report.json_line("repeated", room=self.name, count=event.count)
+            self._frontend.show(line)
+            return
+        self.note(key_notes.repeated(event.count), "")
+
     def _fault(self, event: Fault) -> None:
         self.note(report.fault(event.error), "")
 
@@ -525,6 +543,8 @@ EVENTS: dict[str, Callable[[RoomView, Any], None]] = {
     "deaf": RoomView._deaf,
     "foreign": RoomView._foreign,
     "fault": RoomView._fault,
+    "other_key": RoomView._other_key,
+    "repeated": RoomView._repeated,
     "full": RoomView._full,
     "road": RoomView._road,
 }

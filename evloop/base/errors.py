@@ -23,7 +23,7 @@ INTERNAL = 70  # a bug of ours
 CANT_CREATE = 73  # the state file cannot be made or used
 UNCONFIRMED = 75  # nobody has confirmed what was said
 MISMATCH = 76  # what answered speaks another protocol
-REFUSED = 77  # a certificate or a token was not accepted
+REFUSED = 77  # a certificate, a token or a key was not accepted
 HUNG_UP, INTERRUPTED, TERMINATED = 129, 130, 143  # 128 and the signal, as shells count
 
 # What --help of each program tells of them; the pages and the man pages say more.
@@ -35,7 +35,7 @@ CLIENT_STATUSES = {
     INTERNAL: "an internal error",
     UNCONFIRMED: "say: not confirmed by everybody; try again",
     MISMATCH: "the other side speaks another protocol",
-    REFUSED: "not allowed, or the certificate is not accepted",
+    REFUSED: "not allowed, or the certificate or the key is not accepted",
     HUNG_UP: "hang-up (SIGHUP)",
     INTERRUPTED: "Ctrl-C (SIGINT)",
     TERMINATED: "SIGTERM",

@@ -22,6 +22,10 @@ from evloop.directory.limits import (
 )
 from evloop.system.files import followed, read_small, write_atomically
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 
 def is_hex(text: str) -> bool:
     """Whether `text` can be kept: lower-case hexadecimal."""
@@ -107,6 +111,29 @@ class KeyFile:
                 pass  # another client has replaced the file meanwhile
         except OSError as error:
             raise self._unusable(error.strerror or str(error), FAILED) from None
+
+    def remove(self, gone: Callable[[str], bool]) -> int:
+        """Forget every key that is `gone`; return how many there were. SetupError."""
+        path = followed(self.path)
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        except FileNotFoundError:
+            return 0
+        except OSError as error:
+            raise self._unusable(error.strerror or str(error), FAILED) from None
+        try:
+            if not _lock(descriptor) or not _is_at(descriptor, path):
+                raise self._unusable("another evloop writes it just now; try again", FAILED)
+            kept = self._parse(read_small(path, KEEPSAKE_BYTES_MAX + 1))[0]
+            rest = {key: value for key, value in kept.items() if not gone(key)}
+            if len(rest) < len(kept):
+                text = "".join(f"{key} {value}\n" for key, value in rest.items())
+                write_atomically(path, text.encode())
+            return len(kept) - len(rest)
+        except OSError as error:
+            raise self._unusable(error.strerror or str(error), FAILED) from None
+        finally:
+            os.close(descriptor)
 
     def _put(self, key: str, value: str) -> bool:
         path = followed(self.path)

@@ -37,7 +37,8 @@ if TYPE_CHECKING:
 
 RELIABLE = "reliable"
 PLAIN = "plain"
-MODES = (RELIABLE, PLAIN)
+SEALED = "sealed"  # reliable, among those who share a key; the directory never sees it
+MODES = (RELIABLE, PLAIN, SEALED)
 _SHARED_MODES = {mode: mode for mode in MODES}
 
 NULL = b"null"

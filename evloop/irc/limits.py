@@ -20,7 +20,7 @@ MEMBERS_REMEMBERED_MAX = 4 * IRC_SEATS_MAX  # whose USER stands in what they sai
 REGISTER_S = 30.0  # from the connection to NICK and USER: a person may type them
 IRC_LINES_WAITING_MAX = 1_000  # behind a command that waits for the directory: a paste, not a flood
 AWAY_BYTES_MAX = 200  # of the text of AWAY, as 005 says
-LISTED_MAX = 2_000  # rooms of one LIST: more would be cut off by the client's queue
+IRC_LISTED_MAX = 2_000  # rooms of one LIST: more would be cut off by the client's queue
 
 # -- entering ------------------------------------------------------------------------------------
 

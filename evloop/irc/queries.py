@@ -5,7 +5,7 @@ from __future__ import annotations
 from evloop.base.names import display, fold, place_of
 from evloop.irc.about import ISUPPORT, motd
 from evloop.irc.codec import HOST, SERVER, utc_text
-from evloop.irc.limits import LISTED_MAX
+from evloop.irc.limits import IRC_LISTED_MAX
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -161,7 +161,7 @@ def _list(door: Door, client: Client, line: Line) -> None:
             for room, members in rooms
             if "," not in room.name and (only is None or fold(room.name) in only)
         ]
-        for room, members in shown[:LISTED_MAX]:
+        for room, members in shown[:IRC_LISTED_MAX]:
             place = place_of(display(room.address), room.port)
             about = f"{place} {display(room.mode)}"
             client.numeric(322, one_word(f"#{room.name}"), str(members), last=about)

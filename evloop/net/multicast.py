@@ -250,7 +250,7 @@ class MulticastTransport:
         self._address, self._port = address, port
         self._choose = choose
         self._ttl = ttl
-        self._deliver: Callable[[Burst], object] = nothing
+        self._deliver: Callable[..., object] = nothing
         self._ready: Callable[[], object] = nothing
         self._heard = float("-inf")  # when something was last received
         self._drops = 0  # datagrams that the kernel threw away at sockets that are closed
@@ -276,8 +276,9 @@ class MulticastTransport:
             self._loop.watch(sender, lambda: self._receive(sender), self._writable, sender.close),
         ]
 
-    def receive(self, deliver: Callable[[Burst], object], ready: Callable[[], object]) -> None:
-        """From now on call `deliver(burst)`, and `ready()` when `send` takes something again."""
+    def receive(self, deliver: Callable[..., object], ready: Callable[[], object]) -> None:
+        """From now on call `deliver(burst, True, direct)`, and `ready()` when `send` takes
+        something again. `direct`: it came to our sending socket, as what is for us alone does."""
         self._deliver, self._ready = deliver, ready
 
     def send(self, data: bytes, target: Any) -> bool:
@@ -352,7 +353,7 @@ class MulticastTransport:
             # Where the kernel does not keep other interfaces out, the scope tells (0: it does not).
             here = (0, self.interface.ifindex)
             burst = [it for it in burst if it[1][3] in here]
-        self._deliver(burst)
+        self._deliver(burst, True, sock is self._sender)
 
     def _writable(self) -> None:
         self.watches[1].want_write(False)

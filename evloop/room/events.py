@@ -14,6 +14,8 @@
     deaf      Deaf      times                                     live                a sentence
     foreign   Foreign   mode                                      plain               a sentence
     full      Full      table                                     message_log         a sentence
+    other_key OtherKey  theirs yours proven                       strays              a sentence
+    repeated  Repeated  count                                     entrance            a sentence
     fault     Fault     error                                     live                a sentence
     road      Road      road senders why                          roads               a sentence
 
@@ -41,7 +43,11 @@
     error     an unexpected exception in this program that was caught, told once a room
     road      by which road it goes: "off" (the group), "up", "full" or "alone" (the directory)
     senders   of road "full": ids of those whom multicast does not bring
-    count     messages that nobody here holds any more
+    count     messages that nobody here holds any more; of repeated: old messages that somebody
+              sends again, which are not shown
+    theirs    the id of another key with which somebody sends here, 0 for none; and
+    yours     the id of the key of this room, 0 when it is open
+    proven    whether a member of this room is present
     mode      the mode of a room that datagrams here belong to, though ours is another; told once
 
 All fields but `what`, `mark`, `mode` and `verified` come from the network: a stranger may have
@@ -74,6 +80,8 @@ Foreign = namedtuple("Foreign", "what mode")
 Full = namedtuple("Full", "what table")
 Fault = namedtuple("Fault", "what error")
 Road = namedtuple("Road", "what road senders why")
+OtherKey = namedtuple("OtherKey", "what theirs yours proven")
+Repeated = namedtuple("Repeated", "what count")
 
 # The whole table: the word of `what` and its class.
 TABLE: dict[str, Any] = {
@@ -91,6 +99,8 @@ TABLE: dict[str, Any] = {
     "full": Full,
     "fault": Fault,
     "road": Road,
+    "other_key": OtherKey,
+    "repeated": Repeated,
 }
 
 if TYPE_CHECKING:
@@ -109,4 +119,6 @@ if TYPE_CHECKING:
         | Full
         | Fault
         | Road
+        | OtherKey
+        | Repeated
     )

@@ -52,23 +52,21 @@ if TYPE_CHECKING:
         """The way of a room's datagrams; `evloop.net.multicast.MulticastTransport` is one.
 
         `source` is where our own datagrams seem to come from, if they come back. `receive` begins:
-        `deliver` is called with each burst of (datagram, source) and whether it tells of loss
-        (see `RoomSession.receive_datagram`; it does), `ready` when `send` has returned
-        False and would take something again. `send` to None is to everybody, to a source to that
-        one alone; OSError: it is lost, and so may be what follows. `leave` and `join` the group
-        without closing anything (OSError). `reopen` opens anew after the network has changed, by
-        `interface` if one is given, `move` at another group and port by the interface that `choose`
-        says; SetupError: all is as before. `describe` says for people by which way. `echoes`: what
-        it sends to everybody comes back to itself.
+        `deliver` is called with each burst of (datagram, source), and with what
+        `RoomSession.receive_datagram` knows as `sample` and `direct`; `ready` when `send` has
+        returned False and would take something again. `send` to None is to everybody, to a source
+        to that one alone; OSError: it is lost, and so may be what follows. `leave` and `join` the
+        group without closing anything (OSError). `reopen` opens anew after the network has changed,
+        by `interface` if one is given, `move` at another group and port by the interface that
+        `choose` says; SetupError: all is as before. `describe` says for people by which way.
+        `echoes`: what it sends to everybody comes back to itself.
         """
 
         @property
         def source(self) -> object: ...
         @property
         def echoes(self) -> bool: ...
-        def receive(
-            self, deliver: Callable[[list[tuple[bytes, Any]]], object], ready: Callable[[], object]
-        ) -> None: ...
+        def receive(self, deliver: Callable[..., object], ready: Callable[[], object]) -> None: ...
         def send(self, data: bytes, target: Any) -> bool: ...
         def leave(self) -> None: ...
         def join(self) -> None: ...
@@ -89,7 +87,7 @@ if TYPE_CHECKING:
         def rename(self, nickname: str, now: float, wall: int) -> None: ...
         def move(self, place: str, now: float) -> None: ...
         def receive_datagram(
-            self, data: bytes, source: object, now: float, sample: bool = True
+            self, data: bytes, source: object, now: float, sample: bool = True, direct: bool = False
         ) -> None: ...
         def handle_timer(self, now: float) -> None: ...
         def next_deadline(self) -> float: ...
@@ -339,8 +337,9 @@ class LiveRoom:
 
     # -- datagrams and time ------------------------------------------------------------------
 
-    def _receive(self, burst: list[tuple[bytes, Any]], sample: bool = True) -> None:
-        """`sample`: what comes by this way, and what does not, tells how much is lost."""
+    def _receive(
+        self, burst: list[tuple[bytes, Any]], sample: bool = True, direct: bool = False
+    ) -> None:
         session, now = self.session, self._loop.now
         if burst:
             self._unanswered = NEVER
@@ -348,7 +347,7 @@ class LiveRoom:
         take = session.receive_datagram
         for data, source in burst:
             try:
-                take(data, source, now, sample)
+                take(data, source, now, sample, direct)
             except Exception as error:  # noqa: BLE001 - the datagram is dropped
                 self._fault(error)
         self.pump()

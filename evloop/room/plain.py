@@ -110,7 +110,7 @@ class PlainSession:
         self.place = place
 
     def receive_datagram(
-        self, data: bytes, source: object, now: float, sample: bool = True
+        self, data: bytes, source: object, now: float, sample: bool = True, direct: bool = False
     ) -> None:
         """Any bytes are a message, except none, our own, and those of a reliable room."""
         if self.is_own(source):

@@ -154,10 +154,10 @@ class RelayTransport:
             self.group.receive(self._by_group, ready)
         self._turn()
 
-    def _by_group(self, burst: Burst) -> None:
+    def _by_group(self, burst: Burst, sample: bool = True, direct: bool = False) -> None:
         if self._note(burst, GROUP):
             self._turn()
-        self._deliver(burst)
+        self._deliver(burst, sample, direct)
 
     def _note(self, burst: Burst, road: int) -> bool:
         came, now, leg = self.roads.came, self._loop.now, self._leg

@@ -42,6 +42,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from evloop.terminal.hidden import HiddenLine
     from evloop.terminal.keys import Key
     from evloop.terminal.renderer import Styled
 
@@ -83,6 +84,7 @@ class Editor:
         "busy",
         "line",
         "search",
+        "secret",
         "several",
         "touched",
     )
@@ -125,6 +127,7 @@ class Editor:
         self._interrupted = -NEVER
         self._now = 0.0
         self._progress = ""
+        self.secret: HiddenLine | None = None  # takes the keys: what is typed is not shown
         self.search: tuple[str, int, str] | None = None  # wanted, index found, what was typed
         self.set_prompt(prompt, echo=echo)
 
@@ -186,6 +189,8 @@ class Editor:
 
     def _press(self, key: Key) -> Event | None:
         name, text = key
+        if self.secret is not None and name != "receipt":
+            return self.secret.press(name, text)
         line = self.line
         if name == "text" or name == "paste":
             if self.search is not None:
@@ -438,12 +443,6 @@ class Editor:
     def _leave(self) -> Event:
         return ("leave",)
 
-    def _suspend(self) -> Event:
-        return ("suspend",)
-
-    def _abort(self) -> Event:
-        return ("abort",)
-
     def _complete_word(self) -> None:
         from evloop.terminal.layout import common_prefix, listed
 
@@ -528,8 +527,8 @@ COMMANDS: dict[str, Callable[[Editor], Event | None]] = {
     "ctrl-l": Editor._clear_screen,
     "ctrl-c": Editor._interrupt,
     "leave": Editor._leave,
-    "ctrl-z": Editor._suspend,
-    "ctrl-\\": Editor._abort,
+    "ctrl-z": lambda _: ("suspend",),
+    "ctrl-\\": lambda _: ("abort",),
 }
 
 SEARCHING: dict[str, Callable[[Editor], None]] = {

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from evloop.system.loop import Loop
     from evloop.terminal.line import Draft
-    from evloop.terminal.line_mode import LineMode, Owner
+    from evloop.terminal.line_mode import Answered, LineMode, Owner
     from evloop.terminal.screen_mode import ScreenMode
 
     class Answering(Protocol):
@@ -58,17 +58,24 @@ if TYPE_CHECKING:
         """What the client needs of them.
 
         `complete` is set by the owner: (text of the line, cursor) -> candidates for the word at the
-        cursor. `edits`: it is the line editor, so that the line can be another one.
+        cursor. `edits`: it is the line editor, so that the line can be another one. `ask`, on a
+        terminal only, is for a line that is not shown; `asking`: it waits for it. `private`: what
+        is typed now goes into no file.
         """
 
         edits: bool
+        private: bool
         owner: Owner | None
         complete: Callable[[str, int], list[str]]
 
+        @property
+        def asking(self) -> bool: ...
         def start(self) -> None: ...
         def close(self) -> None: ...
         def prompt(self, text: str, *, chatting: bool) -> None: ...
         def progress(self, text: str) -> None: ...
+        def ask(self, question: str, done: Answered) -> None: ...
+        def unask(self) -> None: ...
 
     class Editing(Frontend, Protocol):
         """A frontend that `edits`: see `ScreenMode`."""

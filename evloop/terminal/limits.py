@@ -46,4 +46,5 @@ NAMES_FLOOD_MAX = 3  # of those who send too fast
 
 # -- the client's standard streams ---------------------------------------------------------------
 
+HIDDEN_CHARACTERS_MAX = 4_096  # of a key that is typed or pasted; a file of one has 4 KiB too
 LINES_WAITING_MAX = 1_000  # lines read ahead while a command runs; then stdin is not read

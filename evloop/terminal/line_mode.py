@@ -11,6 +11,7 @@ for the end of input, or Ctrl-D on an empty line, and `bad_line(why)` for what i
 from __future__ import annotations
 
 import os
+import signal
 from collections import deque
 
 from evloop.system.stdin import Input, LineReader
@@ -19,7 +20,7 @@ from evloop.system.timers import nothing
 from evloop.terminal.graphemes import width
 from evloop.terminal.layout import HANGING_COLUMNS, broken_at_blanks, hung
 from evloop.terminal.limits import COLUMNS_DEFAULT, LINES_WAITING_MAX
-from evloop.terminal.tty import in_foreground, set_escape
+from evloop.terminal.tty import hide_echo, in_foreground, set_escape
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     from evloop.system.loop import Loop
+
+    Answered = Callable[[str, str], object]
 
     class Owner(Protocol):
         def line(self, text: str) -> None: ...
@@ -38,6 +41,10 @@ if TYPE_CHECKING:
         def eof(self) -> None: ...
 
 
+# What the reader calls it -> what whoever asks is told: the escape key, a line that is no text.
+_ANSWERS = {"escape": ("interrupt", ""), "bad": ("line", "")}
+
+
 class LineMode:
     """Stdin, stdout and stderr as lines. `is_terminal`: they are a terminal."""
 
@@ -45,6 +52,7 @@ class LineMode:
 
     def __init__(self, loop: Loop, escape: bytes, on_gone: Callable[[str], object]) -> None:
         self.is_terminal = os.isatty(0) and os.isatty(1)
+        self.private = True  # nothing is kept here
         self.owner: Owner | None = None
         self.complete: Callable[[str, int], list[str]] = _no_candidates  # no Tab here
         self._room = ""  # the name of the room that we are in
@@ -57,13 +65,18 @@ class LineMode:
         self._input: Input | None = None
         self._waiting: deque[tuple[str, str]] = deque()
         self._held = False
+        self._started = False  # input is read
         self._ended = False
+        self._answered: Answered | None = None  # a question waits for a line that is not shown
+        self._question = ""
+        self._show_again: Callable[[], object] = nothing
 
     def start(self) -> None:
         """Begin to read stdin."""
         if self._escape:
             self._restore = set_escape(0, self._escape)
         self._input = Input(self._loop, 0, self.on_data, in_foreground)
+        self._started = True
 
     # -- out ---------------------------------------------------------------------------------
 
@@ -118,6 +131,67 @@ class LineMode:
         if self.is_terminal:
             self._err.line(f"not sent: {text}")
 
+    # -- a question ----------------------------------------------------------------------------
+
+    def ask(self, question: str, done: Answered) -> None:
+        """Ask for a line that is not shown. `done(kind, text)`: as in `terminal.hidden`.
+
+        Only on a terminal. The line is read whole by its driver, with the echo off.
+        """
+        if not self._question:  # the first one
+            self._loop.on_signal(signal.SIGTSTP, self._stop)
+            self._loop.on_signal(signal.SIGQUIT, self._abort)
+        if self._input is None:  # a command that reads no input: it reads the answer alone
+            self._input = Input(self._loop, 0, self._on_answer, in_foreground)
+        self._answered, self._question = done, question
+        self._ask_again()
+
+    def unask(self) -> None:
+        """Give the question up, if there is one: `done("interrupt", "")`."""
+        if self._answered is not None:
+            self._answer("interrupt", "")
+
+    @property
+    def asking(self) -> bool:
+        """Whether a question waits for its answer."""
+        return self._answered is not None
+
+    def _ask_again(self) -> None:
+        self._show_again = hide_echo(0)  # first: who sees the question may type at once
+        self._err.write(self._question)
+
+    def _answer(self, kind: str, text: str) -> None:
+        show_again, self._show_again = self._show_again, nothing
+        show_again()
+        self._err.line("")  # the Enter was not shown either
+        if self._input is not None and not self._started:
+            self._input.close()
+            self._input = None
+        done, self._answered = self._answered, None
+        assert done is not None
+        done(kind, text)
+
+    def _on_answer(self, data: bytes) -> None:
+        """What was typed at a question of a command that reads no input; the rest is dropped."""
+        if self._answered is not None:
+            self.on_data(data)
+            self._waiting.clear()
+
+    def _stop(self) -> None:
+        """Ctrl-Z: the shell gets its terminal with the echo on."""
+        if self._answered is not None:
+            self._show_again()
+        os.kill(os.getpid(), signal.SIGSTOP)
+        if self._answered is not None:
+            self._ask_again()
+
+    def _abort(self) -> None:
+        """Ctrl-\\: give the terminal back and end by that signal, as the user asked."""
+        self._show_again()
+        self._restore()
+        signal.signal(signal.SIGQUIT, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGQUIT)
+
     @property
     def queued(self) -> int:
         """Bytes of output not yet written."""
@@ -127,6 +201,8 @@ class LineMode:
         """Give the terminal back; wait a moment for a slow reader of the last lines."""
         if self._input is not None:
             self._input.close()
+        show_again, self._show_again = self._show_again, nothing
+        show_again()
         self._out.drain(2.0)
         self._err.drain(0.5)
         self._out.close()
@@ -144,7 +220,14 @@ class LineMode:
 
     def on_data(self, data: bytes) -> None:
         if data:
-            self._waiting += self._reader.feed(data)
+            lines = self._reader.feed(data)
+            if self._answered is not None and lines:
+                kind, text = lines.pop(0)
+                self._loop.guard(self, self._answer, *(_ANSWERS.get(kind) or (kind, text)))
+            self._waiting += lines
+        elif self._answered is not None:
+            self._loop.guard(self, self._answer, "eof", "")
+            return
         elif self._reader.partial or not self.is_terminal:
             self._waiting += self._reader.finish()
         if not data:

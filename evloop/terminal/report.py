@@ -83,8 +83,9 @@ def goes_back(escape: str) -> str:
 def entered(
     room: str, names: Sequence[str], ways_out: str, where: str = "", by_name: str = ""
 ) -> str:
-    """The line with which chat mode begins; `ways_out`: how it ends, or ""; `where`: by which way;
-    `by_name`: the place of a room that is entered by its name, for no directory was found."""
+    """The line with which chat mode begins; `ways_out`: how it ends, or ""; `where`: by which way,
+    and that it is sealed; `by_name`: the place of a room that is entered by its name, for no
+    directory was found."""
     company = f" with {_names(names, NAMES_ENTERED_MAX)}" if names else ""
     if by_name:
         place = ", ".join(display(it) for it in (f"by its name: {by_name}", where) if it)
@@ -374,7 +375,7 @@ def stats_lines(stats: dict[str, int], where: dict[str, str] | None = None) -> l
 
 
 def room_lines(rooms: Sequence[dict[str, object]]) -> list[str]:
-    """`getdir` for a person: name, address, port, who is in; `plain` where it is not reliable,
+    """`getdir` for a person: name, address, port, who is in; the mode where it is not reliable,
     `kept` where what is said there is, and how many the directory carries, where that is told
     (`relayed`)."""
     rows = [
@@ -384,7 +385,11 @@ def room_lines(rooms: Sequence[dict[str, object]]) -> list[str]:
             str(room["port"]),
             f"{room.get('members', 0)} here"
             + (f", {room['relayed']} relayed" if room.get("relayed") else ""),
-            "  plain" if room.get("mode") == "plain" else "  kept" if room.get("keep") else "",
+            f"  {display(str(room['mode']))}"
+            if room.get("mode") not in (None, "reliable")
+            else "  kept"
+            if room.get("keep")
+            else "",
         )
         for room in rooms
     ]
@@ -396,11 +401,23 @@ def room_lines(rooms: Sequence[dict[str, object]]) -> list[str]:
     ]
 
 
+def room_object(room: Any, members: int) -> dict[str, Any]:
+    """A RoomEntry as the members of its JSON object."""
+    return {
+        "name": room.name,
+        "address": room.address,
+        "port": room.port,
+        "mode": room.mode,
+        "members": members,
+        "made": room.made,
+        "keep": room.keep,
+    }
+
+
 def room_made(room: dict[str, object]) -> str:
-    return (
-        f"made room {display(str(room['name']))}:"
-        f" {place_of(display(str(room['address'])), int(str(room['port'])))}"
-    )
+    place = place_of(display(str(room["address"])), int(str(room["port"])))
+    sealed = ", sealed" if room.get("mode") == "sealed" else ""
+    return f"made room {display(str(room['name']))}: {place}{sealed}"
 
 
 def room_deleted(room: dict[str, object]) -> str:

@@ -29,6 +29,7 @@ from evloop.terminal.editor import Editor
 from evloop.terminal.graphemes import width
 from evloop.terminal.layout import broken_at_blanks
 from evloop.terminal.limits import BAUD_SLOW, LINES_WAITING_MAX
+from evloop.terminal.line import Draft
 from evloop.terminal.tty import Tty, charset_of
 
 TYPE_CHECKING = False
@@ -37,8 +38,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from evloop.system.loop import Loop
-    from evloop.terminal.line import Draft
-    from evloop.terminal.line_mode import Owner
+    from evloop.terminal.line_mode import Answered, Owner
 
 # SGR codes that are readable on dark and light ground; a nickname always has the same one.
 _COLORS = ("31", "32", "33", "34", "35", "36")
@@ -70,12 +70,16 @@ class ScreenMode:
         is_command: Callable[[str, bool], bool],
     ) -> None:
         self.is_terminal = True
+        self.private = False
         self.owner: Owner | None = None
         self.complete: Callable[[str, int], list[str]] = _no_candidates
         self.on_switch: Callable[[str], object] = nothing
         self._loop = loop
         self.color = color
         self._waiting: list[str] = []
+        self._answered: Answered = nothing
+        self._set_aside = Draft()  # what was typed when a question came
+        self._prompt = "", False
         self._held = False
         self._directory = state_directory(os.environ) if history else None
         self._chatting = False
@@ -89,7 +93,7 @@ class ScreenMode:
             prompt="",
             echo=True,
             complete=self._candidates,
-            is_command=lambda text: is_command(text, self._chatting),
+            is_command=lambda text: not self.private and is_command(text, self._chatting),
             history=list(self._loaded),
             escape=escape[0],
             charset=charset_of(os.environ),
@@ -176,6 +180,9 @@ class ScreenMode:
     def prompt(self, text: str, *, chatting: bool) -> None:
         """Say where Enter will go. A message is printed once, as others see it: no echo."""
         self._chatting = chatting
+        self._prompt = text, chatting
+        if self.asking:
+            return  # until it is answered
         self.editor.busy = self._held and not chatting
         self.editor.set_prompt(text, echo=not chatting)
 
@@ -201,6 +208,35 @@ class ScreenMode:
 
     def _candidates(self, text: str, cursor: int) -> list[str]:
         return self.complete(text, cursor)
+
+    def ask(self, question: str, done: Answered) -> None:
+        """Ask for a line that is not shown. `done(kind, text)`: as in `terminal.hidden`."""
+        from evloop.terminal.hidden import HiddenLine  # late: few rooms are sealed
+
+        editor = self.editor
+        if editor.secret is None:
+            self._set_aside = editor.swap_line(Draft())
+        self._answered, editor.search, editor.secret = done, None, HiddenLine()
+        editor.set_prompt(question, echo=False)
+
+    def unask(self) -> None:
+        """Give the question up, if there is one: `done("interrupt", "")`."""
+        if self.editor.secret is not None:
+            self._answer("interrupt", "")
+
+    @property
+    def asking(self) -> bool:
+        """Whether a question waits for its answer."""
+        return self.editor.secret is not None
+
+    def _answer(self, kind: str, text: str) -> None:
+        editor = self.editor
+        editor.secret = None
+        editor.swap_line(self._set_aside)
+        text_before, chatting = self._prompt
+        self.prompt(text_before, chatting=chatting)
+        done, self._answered = self._answered, nothing
+        done(kind, text)
 
     # -- in --------------------------------------------------------------------------------------
 
@@ -339,6 +375,7 @@ def _no_candidates(text: str, cursor: int) -> list[str]:
 
 
 HANDLERS: dict[str, Callable[..., None]] = {
+    "answer": ScreenMode._answer,
     "line": ScreenMode._line,
     "leave": ScreenMode._leave,
     "eof": ScreenMode._eof,

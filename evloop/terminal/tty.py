@@ -126,6 +126,24 @@ def set_escape(fd: int, escape: bytes) -> Callable[[], None]:
     return restore
 
 
+def hide_echo(fd: int) -> Callable[[], None]:
+    """Show nothing of what is typed at terminal `fd`; return what puts the echo back."""
+    attributes = _attributes(fd)
+    if attributes is None:
+        return lambda: None
+    shown = attributes[3]
+    attributes[3] = _as_int(shown) & ~(termios.ECHO | termios.ECHOE | termios.ECHOK)
+    _set_attributes(fd, attributes)
+
+    def restore() -> None:
+        now = _attributes(fd)
+        if now is not None:
+            now[3] = shown
+            _set_attributes(fd, now)
+
+    return restore
+
+
 class Tty:
     """A context manager around raw mode."""
 

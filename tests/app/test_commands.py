@@ -21,7 +21,7 @@ def test_chat_commands_are_written_with_a_slash() -> None:
     assert set(commands.words_at("chat")) == {
         "/leave", "/who", "/name", "/me", "/history", "/show", "/save", "/ignore", "/doctor",
         "/invite", "/stats", "/help", "/quit", "/join", "/switch", "/rooms", "/mute", "/getdir",
-        "/makeroom", "/deleteroom",
+        "/makeroom", "/deleteroom", "/key",
     }  # fmt: skip
 
 
@@ -55,8 +55,8 @@ def test_lines_of_the_prompt(
     [
         ("makeroom", "too few arguments; usage: makeroom NAME"),
         ("makeroom a 239.1.1.1 5000 more", 'too many arguments from "more" on'),
-        ("makeroom a --mode loud", '--mode takes reliable or plain, not "loud"'),
-        ("makeroom a --mode", '--mode takes reliable or plain, not ""'),
+        ("makeroom a --mode loud", '--mode takes reliable or plain or sealed, not "loud"'),
+        ("makeroom a --mode", '--mode takes reliable or plain or sealed, not ""'),
         ("makeroom a --colour red", 'unknown option "--colour"'),
         ("getdri", "did you mean getdir?"),
         ("zzzzzzzz", "help lists the commands"),

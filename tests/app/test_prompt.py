@@ -5,7 +5,6 @@ What matters here is the order of things: what is asked, and what becomes of the
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -61,6 +60,20 @@ class Trust:
         return []
 
 
+class Reaching:
+    """No room is sealed here."""
+
+    alone = keys_matter = False
+
+    @staticmethod
+    def key_of(entry: RoomEntry, mode: str | None, go: Any, failed: Any) -> None:
+        go(None)
+
+    @staticmethod
+    def likely_mode(place: str) -> str:
+        return "reliable"
+
+
 class World:
     def __init__(self, *, terminal: bool = True) -> None:
         self.frontend = Frontend(terminal)
@@ -72,7 +85,7 @@ class World:
             self.frontend,
             self.link,  # type: ignore[arg-type]
             nickname="Mel",
-            reach=SimpleNamespace(alone=False),  # type: ignore[arg-type]
+            reach=Reaching(),  # type: ignore[arg-type]
             as_json=False,
             trust=Trust,  # type: ignore[arg-type]
             open_room=self._open,
@@ -82,7 +95,7 @@ class World:
             on_invite=lambda: self.frontend.show("  come here"),
         )
 
-    def _open(self, entry: RoomEntry, counted: int, done: Any) -> None:
+    def _open(self, entry: RoomEntry, counted: int, secret: bytes | None, done: Any) -> None:
         if self.fail is not None:
             raise self.fail
         self.opened.append((entry, counted))

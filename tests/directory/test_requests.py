@@ -95,7 +95,7 @@ def test_good_params(method: str, given_params: dict[str, Any], values: object) 
         ("makeroom", {"name": "lab", "address": "239.255.7.1", "port": True}, "wrong_type"),
         ("makeroom", {"name": "lab", "address": "10.0.0.1", "port": 5751}, "bad_address"),
         ("makeroom", {"name": "lab", "address": "239.255.7.1", "port": 80}, "bad_port"),
-        ("makeroom", {"name": "lab", "mode": "sealed"}, "bad_mode"),
+        ("makeroom", {"name": "lab", "mode": "secret"}, "bad_mode"),
         ("makeroom", {"name": "lab", "mode": ""}, "bad_mode"),
         ("makeroom", {"name": "bad name"}, "bad_name"),
         ("makeroom", {"name": ""}, "bad_name"),

@@ -20,7 +20,6 @@ from typing import Any
 import pytest
 
 from evloop.app.commands import COMMANDS
-from evloop.app.entries import room_object
 from evloop.app.options import parse_options as parse_client_options
 from evloop.app.prompt import HANDLERS
 from evloop.app.view import COUNTED, EVENTS
@@ -270,7 +269,7 @@ def json_objects() -> dict[str, set[str]]:
         if name != "message" and "sender" in TABLE[name]._fields:  # others are told to people only
             found[name] = _fields(_presence(name))
     room = RoomEntry("lab", "239.255.7.1", 5751, "reliable", 0, "", b"")
-    found["room"] = _fields(report.json_line("room", **room_object(room, 0)))
+    found["room"] = _fields(report.json_line("room", **report.room_object(room, 0)))
     for node in (node for path in FILES for node in ast.walk(tree_of(path))):
         if (
             isinstance(node, ast.Call)

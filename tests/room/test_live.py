@@ -44,7 +44,7 @@ class Session(PlainSession):
         )
 
     def receive_datagram(
-        self, data: bytes, source: object, now: float, sample: bool = True
+        self, data: bytes, source: object, now: float, sample: bool = True, direct: bool = False
     ) -> None:
         self.heard.append((data, source))
 

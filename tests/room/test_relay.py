@@ -128,7 +128,9 @@ class World:
         self.transport.receive(self._take, lambda: None)
         return self
 
-    def _take(self, burst: list[tuple[bytes, Any]], sampled: bool = True) -> None:
+    def _take(
+        self, burst: list[tuple[bytes, Any]], sampled: bool = True, direct: bool = False
+    ) -> None:
         self.delivered += burst
         self.sampled += [sampled] * len(burst)
 

@@ -33,6 +33,7 @@ def arguments() -> argparse.ArgumentParser:
     add("--late", action="store_true", help="one joins when all is said; heal_s: until it has all")
     add("--partition", action="store_true", help="halves cannot hear each other during the talk")
     add("--prime", action="store_true", help="hand p and N in (large rooms)")
+    add("--sealed", action="store_true", help="the room has a key; strangers have none")
     add("--idle", type=float, default=0.0, metavar="S", help="measure the silent room for so long")
     add("--swarm", type=int, default=0, metavar="COUNT", help="so many bad days, from --seed on")
     add("--adversary", type=int, default=0, metavar="COUNT", help="so many sieges, from --seed on")
@@ -100,20 +101,23 @@ def _rooms(options: argparse.Namespace) -> int:
 
 def _swarm(options: argparse.Namespace) -> int:
     seeds = range(options.seed, options.seed + options.swarm)
+    live = swarm.run_sealed if options.sealed else swarm.run
     if options.trace:
-        outcome = swarm.run(options.seed, print)
+        outcome = live(options.seed, print)
         print(outcome)
         return int(bool(outcome.failure))
     failed, slowest, orphans = 0, (-1.0, 0), 0
     strange: list[int] = []  # seeds in which a message of an invented member went astray
-    for outcome in parallel(swarm.run, seeds, options.jobs):
+    for outcome in parallel(live, seeds, options.jobs):
         if outcome.strange:
             strange.append(outcome.seed)
         if outcome.failure:
             failed += 1
             print(
                 f"seed={outcome.seed} FAILED {outcome.failure}\n"
-                f"  python3 -m tests.simulation --swarm 1 --seed {outcome.seed} --trace",
+                f"  python3 -m tests.simulation --swarm 1 --seed {outcome.seed} --trace"
+                + " --sealed"
+                * options.sealed,
                 flush=True,
             )
         elif outcome.orphaned:

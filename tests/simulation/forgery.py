@@ -1,8 +1,8 @@
-"""Datagrams made by hand, for strangers who follow no rule.
+"""Datagrams made by hand, for strangers who follow no rule, and for whoever has a room's key.
 
 Written from the document and not from `evloop.room.reliable.packets`: what the two disagree on is
-a bug in one of them. Everything here carries a right tag (an open room's key is empty, so anybody
-can make one) unless it is spoilt on purpose by `mutate`.
+a bug in one of them. Everything here carries a right tag (in an open room anybody can make one; a
+`SealedPlace` has the key of its room) unless it is spoilt on purpose by `mutate`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from random import Random
 from struct import Struct
 
 DATA, NACK, SESSION, BYE = 1, 2, 3, 4
-REPAIRED = 0x01
+KINDS = {DATA: "DATA", NACK: "NACK", SESSION: "SESSION", BYE: "BYE"}
+REPAIRED, SEALED = 0x01, 0x02
 MORE = 0x08
 HEADER_BYTES = 24
 TAG_BYTES = 16
@@ -24,10 +25,49 @@ _RANGE = Struct(">8sII")
 _SESSION = Struct(">QI8sIIBBHB")
 
 
+class SealedPlace(str):
+    """A place with the key of the sealed room there."""
+
+    key: bytes
+
+    def __new__(cls, place: str, room_key: bytes) -> SealedPlace:
+        made = super().__new__(cls, place)
+        made.key = room_key
+        return made
+
+    def hashed(self, use: str, size: int, message: bytes) -> bytes:
+        subkey = blake2b(use.encode(), digest_size=32, key=self.key).digest()
+        return blake2b(message, digest_size=size, key=subkey).digest()
+
+
+def key_id_of(room_key: bytes) -> bytes:
+    found = blake2b(b"id", digest_size=32, key=room_key).digest()[:2]
+    return found if any(found) else b"\0\1"
+
+
+def _sealed(
+    place: SealedPlace, kind: int, sender: bytes, seq: int, body: bytes, wall: int, flags: int
+) -> bytes:
+    key_id = int.from_bytes(key_id_of(place.key), "big")
+    length = 8 + len(body)
+    header = _HEADER.pack(0xF545, 0x10 | kind, flags & 8 | 2, key_id, length, sender, seq, wall)
+    nonce = place.hashed("siv", 16, header + body)[:8]
+    blocks = range(-(-len(body) // 64))
+    stream = b"".join(
+        place.hashed("stream", 64, number.to_bytes(4, "big") + header + nonce) for number in blocks
+    )
+    hidden = bytes(one ^ other for one, other in zip(body, stream))
+    under = header[:3] + bytes([flags & 0xFE | 2]) + header[4:] + nonce + hidden
+    tag = place.hashed("tag", 16, place.encode() + b"\0" + under)
+    return under[:3] + bytes([flags | 2]) + under[4:] + tag
+
+
 def seal(
     place: str, kind: int, sender: bytes, seq: int, body: bytes, wall: int, flags: int
 ) -> bytes:
-    """A whole datagram of an open room with a right tag; `flags` as in byte 3."""
+    """A whole datagram with a right tag; `flags` as in byte 3."""
+    if isinstance(place, SealedPlace):
+        return _sealed(place, kind, sender, seq, body, wall, flags)
     header = _HEADER.pack(0xF545, 0x10 | kind, flags, 0, len(body), sender, seq, wall)
     tagged = header[:3] + bytes([flags & 0x0E]) + header[4:] + body
     return header + body + blake2b(place.encode() + b"\0" + tagged, digest_size=16).digest()
@@ -78,11 +118,15 @@ def session(
     loss: int = 255,
     members: int = 2,
     echo: tuple[bytes, int, int] = (bytes(8), 0, 0),
+    strangers: tuple[bytes, ...] = (),
+    known: tuple[bytes, ...] = (),
 ) -> bytes:
     """A SESSION that claims to hold `entries` of (sender, lo, hi)."""
     spelt = name.encode()
     body = _SESSION.pack(digest, sent, *echo, ask, loss, members, len(spelt)) + spelt
     body += bytes([len(entries)]) + b"".join(_RANGE.pack(*entry) for entry in entries)
+    if isinstance(place, SealedPlace):
+        body += bytes([len(strangers), len(known)]) + b"".join(strangers + known)
     return seal(place, SESSION, sender, counter, body, 0, 0)
 
 

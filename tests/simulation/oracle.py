@@ -83,6 +83,7 @@ class Oracle:
         self.forgiving = False  # strangers say what they like: what nobody said may be shown
         self.contested: set[tuple[bytes, int]] = set()  # numbers of members that strangers used
         self.gone: dict[tuple[bytes, int], int] = {}  # reported as gone, by (sender, member)
+        self.closed = False  # nobody but members can speak or be present: the room is sealed
         self.conflicts = 0
         self.lost = 0  # messages reported as gone, over all members
         self.early = 0  # messages shown before their parents
@@ -161,7 +162,7 @@ class Oracle:
                 self.conflicts += 1
                 if not self.conflicts_allowed:
                     raise Violation("conflict", f"m{index} reports {event}, nobody forged", now)
-            elif kind not in ("renamed", "full"):
+            elif kind not in ("renamed", "full", "repeated", "other_key"):
                 raise Violation("event", f"m{index} shows an unknown event {event}", now)
 
     def _message(self, index: int, view: _View, event: Any, now: float) -> None:
@@ -247,6 +248,8 @@ class Oracle:
                 state[skipped] = SKIPPED
 
     def _presence(self, index: int, view: _View, event: Any, now: float) -> None:
+        if self.closed and self.invented(event.sender):
+            raise Violation("presence", f"m{index} shows {event}, who is nobody", now)
         number = self._senders.setdefault(event.sender, len(self._senders))
         if (number in view.present) == (event.what == "joined"):
             raise Violation("presence", f"m{index} shows {event} a second time", now)

@@ -25,6 +25,7 @@ from tests.simulation import forgery
 from tests.simulation.world import BYE, DATA, NACK, PLACE, REPAIR, SESSION, UNICAST, Member, World
 from tests.support.pairs import both
 
+KEY = bytes(range(32))  # of sealed rooms
 DRAIN_S = 60.0
 PRIMED_S = 40.0
 PRIMING_SESSIONS = 64
@@ -47,6 +48,7 @@ class Setting(NamedTuple):
     late: bool = False  # one joins when all is said
     partition: bool = False  # the room is cut in halves while the measured messages are said
     prime: bool = False
+    sealed: bool = False  # the room has a key
     idle: float = 0.0  # then listen to the silent room for so long
 
 
@@ -96,7 +98,7 @@ class _Run:
 
     def __init__(self, setting: Setting, tell: Callable[[str], None] | None) -> None:
         self.setting = setting
-        self.world = World(setting.seed, tell=tell)
+        self.world = World(setting.seed, tell=tell, key=KEY if setting.sealed else b"")
         self.world.loss = setting.loss
         self.script = Random(f"script {setting.seed}")  # who says what when, apart from the network
         self.said = 0
@@ -174,19 +176,21 @@ class _Run:
 
     def _prime(self) -> None:
         world, setting = self.world, self.setting
+        place = forgery.SealedPlace(PLACE, KEY) if setting.sealed else PLACE
         percent = round(100 * setting.loss)
         for member in world.members:
             member.session.expect(setting.members)
             for peer in self.script.sample(world.members, min(PRIMING_SESSIONS, setting.members)):
                 if peer is not member:
                     data = forgery.session(
-                        PLACE,
+                        place,
                         peer.session.sender_id,
                         0,
                         [],
                         name=f"m{peer.index}",
                         loss=percent,
                         members=setting.members,
+                        known=(member.session.sender_id,),
                     )
                     world.hand(member, data, peer.index)
 

@@ -8,6 +8,10 @@ oracle at every moment. Then all faults end, and phase 2 asks, by the clock:
                       everybody; where a message died with its sender, ORPHAN_S
     then              the room falls silent: no NACK, no repair, few SESSIONs
     after 3.5 T       (in one seed of four) nobody lists those who are gone
+
+A sealed day is the same with a key, which strangers do not have: what they make themselves is of no
+use, and they have a tape of yesterday, when other members met in this room. Nothing of it may be
+shown, and nobody of it listed.
 """
 
 from __future__ import annotations
@@ -18,12 +22,14 @@ from typing import NamedTuple
 
 from tests.simulation import forgery
 from tests.simulation.oracle import Violation
+from tests.simulation.room import KEY
 from tests.simulation.world import NACK, PLACE, REPAIR, SESSION, UNICAST, Member, World
 
 HEAL_S = 10.0
 ORPHAN_S = 75.0  # 8 tries over at least 30 s, the last at most 8 s apart, and what they wait for
 POLL_S = 0.05
 SILENCE_S = 5.0
+KEY_ID = forgery.key_id_of(KEY)
 STRANGER = -7  # a source address that is no member's
 
 FAULTS = (
@@ -45,6 +51,7 @@ FAULTS = (
     "renames",
     "parts",
     "confirmations",
+    "yesterday",  # of sealed days alone
 )
 
 
@@ -61,13 +68,35 @@ class Outcome(NamedTuple):
     strange: int = 0  # messages of invented members that some lack, or saw out of place
 
 
+def yesterday(seed: int, key: bytes = KEY) -> list[bytes]:
+    """What was sent in this room on another day, with the same `key`."""
+    world, rng = World(10**9 + seed, key=key), Random(f"yesterday {seed}")
+    world.tape = []
+    members = [world.join(f"m{number}") for number in range(rng.randint(2, 5))]
+    for number in range(rng.randint(5, 20)):
+        world.run(world.now + rng.uniform(0.05, 0.5))
+        world.say(rng.choice(members), f"said yesterday {number}")
+    if rng.random() < 0.5:
+        for member in members:
+            world.leave(member)
+    world.run(world.now + 1.0)
+    return world.tape
+
+
 class _Day:
     """The script of one seed."""
 
-    def __init__(self, seed: int, tell: Callable[[str], None] | None) -> None:
+    def __init__(self, seed: int, tell: Callable[[str], None] | None, sealed: bool = False) -> None:
         self.rng = rng = Random(f"day {seed}")
-        self.world = World(seed, tell=tell)
-        self.faults = {fault for fault in FAULTS if rng.random() < 0.4}
+        self.sealed = sealed
+        self.world = World(seed, tell=tell, key=KEY if sealed else b"")
+        self.faults = {fault for fault in FAULTS if fault != "yesterday" and rng.random() < 0.4}
+        self.old: list[bytes] = []
+        if sealed:
+            self.world.oracle.closed = True
+            if rng.random() < 0.7:
+                self.faults.add("yesterday")
+                self.old = yesterday(seed)
         self.length = rng.uniform(5, 18)
         self.count = rng.choice((2, 3, 4, 5, 6, 8, 10, 12)) if rng.random() < 0.97 else 25
         self.counter = 0
@@ -101,7 +130,7 @@ class _Day:
             world.mutation = rng.uniform(0.001, 0.05)
         if "replay" in faults:
             world.tape = []
-        world.oracle.conflicts_allowed = "forger" in faults
+        world.oracle.conflicts_allowed = "forger" in faults and not self.sealed
         for _ in range(self.count):
             world.at(rng.uniform(0, 1.0), self._join)
         self._plan("newcomers", 1, 3, self._join)
@@ -115,6 +144,7 @@ class _Day:
         self._plan("clocks", 1, 5, self._clock)
         self._plan("forger", 10, 150, self._forge)
         self._plan("replay", 10, 150, self._replay)
+        self._plan("yesterday", 5, 100, self._repeat)
         self._plan("renames", 1, 4, self._rename)
         self._plan("confirmations", 1, 3, self._confirm)
 
@@ -229,12 +259,26 @@ class _Day:
             for _ in range(self.rng.randint(1, 5)):
                 self.world.multicast(self.rng.choice(tape), STRANGER)
 
+    def _repeat(self, _: object) -> None:
+        """A piece of yesterday: to all, or to one alone."""
+        start = self.rng.randrange(len(self.old))
+        for data in self.old[start : start + self.rng.choice((1, 5, 50))]:
+            if self.rng.random() < 0.5:
+                data = data[:3] + bytes([data[3] ^ forgery.REPAIRED]) + data[4:]
+            if self.rng.random() < 0.2 and self.live():
+                self.world.hand(self.any(), data, STRANGER, direct=self.rng.random() < 0.8)
+            else:
+                self.world.multicast(data, STRANGER)
+
     # -- strangers ---------------------------------------------------------------------------
 
     def _forge(self, _: object) -> None:
         if self.live():
             makers = (self._data, self._nack, self._session, self._bye)
-            self.world.multicast(self.rng.choice(makers)(), STRANGER)
+            data = self.rng.choice(makers)()
+            if self.sealed and self.rng.random() < 0.8:  # as near as he comes to the real thing
+                data = data[:3] + bytes([data[3] | forgery.SEALED]) + KEY_ID + data[6:]
+            self.world.multicast(data, STRANGER)
 
     def _victim(self) -> bytes:
         # Mostly somebody real, dead or alive; else somebody made up.
@@ -262,7 +306,8 @@ class _Day:
                 seq += rng.randrange(1, 30)
             used.append(seq)
         text = f"forged {rng.randrange(100)}"
-        self.world.oracle.forged(sender, seq, "Eve", text, self.world.now)
+        if not self.sealed:
+            self.world.oracle.forged(sender, seq, "Eve", text, self.world.now)
         lamport = rng.choice((1, rng.randrange(2**32)))
         flags = rng.randrange(16) << 4
         parents = ((sender, seq - 1),) if seq else ()
@@ -339,7 +384,7 @@ class _Day:
     def judge_silence(self) -> None:
         """A room where everybody has everything falls silent."""
         world = self.world
-        if self.faults & {"forger", "replay"} or world.oracle.orphaned():
+        if (self.faults & {"forger", "replay"} and not self.sealed) or world.oracle.orphaned():
             return  # what strangers claimed, or what is no more, may be asked for a while
         world.run(max(world.now, self.length + HEAL_S) + 1.0)
         before = list(world.sent)
@@ -355,7 +400,7 @@ class _Day:
     def judge_presence(self) -> None:
         """Everybody lists all who are there and, much later, nobody else."""
         world = self.world
-        if "forger" in self.faults:
+        if "forger" in self.faults and not self.sealed:
             return
         live = {member.session.sender_id for member in self.live()}
         world.run(max(world.now, self.length + HEAL_S + 2.0))
@@ -375,9 +420,14 @@ class _Day:
             self.world.oracle.judge_bounds(member.index, member.session, self.world.now)
 
 
-def run(seed: int, tell: Callable[[str], None] | None = None) -> Outcome:
+def run_sealed(seed: int, tell: Callable[[str], None] | None = None) -> Outcome:
+    """The same day in a sealed room."""
+    return run(seed, tell, sealed=True)
+
+
+def run(seed: int, tell: Callable[[str], None] | None = None, *, sealed: bool = False) -> Outcome:
     """Live through the day of `seed`; a broken rule is in the outcome, not raised."""
-    day = _Day(seed, tell)
+    day = _Day(seed, tell, sealed)
     heal_s = -1.0
     failure = ""
     try:

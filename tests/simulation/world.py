@@ -81,7 +81,7 @@ class Member:
         self.extra_delay = 0.0
         self.running = True
         self.gone = False
-        self.buffer: list[tuple[bytes, object]] = []
+        self.buffer: list[tuple[bytes, object, bool]] = []
         self.buffer_most = 6_000
         self.offset = 0.0
         self.wall_offset = 0
@@ -96,8 +96,11 @@ class Member:
 class World:
     """A room full of members, and everything that happens to them."""
 
-    def __init__(self, seed: int, *, tell: Callable[[str], None] | None = None) -> None:
+    def __init__(
+        self, seed: int, *, tell: Callable[[str], None] | None = None, key: bytes = b""
+    ) -> None:
         self.rng = Random(seed)
+        self.key = key  # of the room; empty: it is open
         self.now = 0.0
         self.tell = (lambda line: tell(f"{self.now:11.6f} {line}")) if tell else None
         self.members: list[Member] = []
@@ -160,8 +163,9 @@ class World:
         rng = Random(self.rng.getrandbits(64))
         sender = rng.randbytes(8)
         session = RoomSession(
-            place=PLACE, sender_id=sender, nickname=name, rng=rng, now=self.now + offset
-        )
+            place=PLACE, sender_id=sender, nickname=name, rng=rng, now=self.now + offset,
+            key=self.key,
+        )  # fmt: skip
         index = len(self.members)
         member = Member(index, session, self.now, self.loss if loss is None else loss)
         member.offset = offset
@@ -208,9 +212,9 @@ class World:
         now = self.now + member.offset
         waiting, member.buffer = member.buffer, []
         for start in range(0, len(waiting), BURST_DATAGRAMS):
-            for data, source in waiting[start : start + BURST_DATAGRAMS]:
+            for data, source, direct in waiting[start : start + BURST_DATAGRAMS]:
                 self.delivered += 1
-                member.session.receive_datagram(data, source, now)
+                member.session.receive_datagram(data, source, now, True, direct)
             self._pump(member, now)
         member.armed = inf
         self._arm(member, member.session.next_deadline())
@@ -257,11 +261,11 @@ class World:
             member.session.confirm(now)
             self._pump(member, now)
 
-    def hand(self, member: Member, data: bytes, source: object) -> None:
-        """Give `member` one datagram past the network."""
+    def hand(self, member: Member, data: bytes, source: object, direct: bool = False) -> None:
+        """Give `member` one datagram past the network; `direct`: to its own socket."""
         if member.running:
             now = self.now + member.offset
-            member.session.receive_datagram(data, source, now)
+            member.session.receive_datagram(data, source, now, True, direct)
             self._pump(member, now)
 
     def _pump(self, member: Member, now: float) -> None:
@@ -387,7 +391,28 @@ class World:
             heard = [(when, receiver.index)]
         if self.tell:
             self._tell_sent(data, member.index, [at for _, at in heard], [(receiver.index, 0.0)])
-        self._fly(heard, 0, data, member.index)
+        for when, index in heard:
+            self.at(when, self._arrive_alone, (index, data, member.index))
+
+    def _arrive_alone(self, flight: tuple[int, bytes, int]) -> None:
+        index, data, source = flight
+        member = self.members[index]
+        if member.running:
+            self.delivered += 1
+            now = self.now + member.offset
+            member.session.receive_datagram(data, source, now, True, True)
+            self._pump(member, now)
+        else:
+            self._keep(member, data, source, True)
+
+    def _keep(self, member: Member, data: bytes, source: int, direct: bool) -> None:
+        """The kernel keeps what a stopped member does not read, while there is room."""
+        if member.gone:
+            return
+        if len(member.buffer) < member.buffer_most:
+            member.buffer.append((data, source, direct))
+        else:
+            self.overflowed += 1
 
     def _disturb(
         self, arrivals: list[tuple[float, int]], data: bytes, source: int
@@ -428,11 +453,8 @@ class World:
                 self.delivered += 1
                 member.session.receive_datagram(data, source, when + member.offset)
                 pump(member, when + member.offset)
-            elif not member.gone:
-                if len(member.buffer) < member.buffer_most:
-                    member.buffer.append((data, source))
-                else:
-                    self.overflowed += 1
+            else:
+                self._keep(member, data, source, False)
 
     def _tell_sent(
         self, data: bytes, source: int, heard: list[int], ears: list[tuple[int, float]]
@@ -455,6 +477,8 @@ def describe(data: bytes) -> str:
 
 def _described(data: bytes) -> str:
     kind = data[2] & 15
+    if data[3] & forgery.SEALED and kind != forgery.DATA:
+        return f"{forgery.KINDS[kind]} {data[8:16].hex()[-4:]}/{int.from_bytes(data[16:20], 'big')}"
     sender = data[8:16].hex()[-4:]
     seq = int.from_bytes(data[16:20], "big")
     if kind == forgery.DATA:

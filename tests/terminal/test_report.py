@@ -48,10 +48,13 @@ def test_no_message_acts_on_a_terminal(name: str, text: str, mark: str, action: 
 
 
 def test_the_first_line_of_a_chat() -> None:
-    assert report.entered("kitchen", ["bob", "carol"], "Ctrl-]") == (
+    assert report.entered("kitchen", ["bob", "carol"], report.goes_back("Ctrl-]")) == (
         "-- in kitchen with bob, carol. Ctrl-] or /leave goes back --"
     )
-    assert report.entered("kitchen", [], "Ctrl-X") == "-- in kitchen. Ctrl-X or /leave goes back --"
+    assert (
+        report.entered("kitchen", [], report.goes_back("Ctrl-X"))
+        == "-- in kitchen. Ctrl-X or /leave goes back --"
+    )
 
 
 def test_joins_and_parts_are_one_line() -> None:
@@ -165,11 +168,11 @@ def test_columns_are_those_of_the_terminal() -> None:
 
 def test_the_first_line_says_by_which_way() -> None:
     assert (
-        report.entered("kitchen", ["bob"], "Ctrl-]", "eth0, 192.0.2.33")
+        report.entered("kitchen", ["bob"], report.goes_back("Ctrl-]"), "eth0, 192.0.2.33")
         == "-- in kitchen (eth0, 192.0.2.33) with bob. Ctrl-] or /leave goes back --"
     )
     assert (
-        report.entered("kitchen", [], "Ctrl-]", "only this machine: no network")
+        report.entered("kitchen", [], report.goes_back("Ctrl-]"), "only this machine: no network")
         == "-- in kitchen (only this machine: no network). Ctrl-] or /leave goes back --"
     )
     # The name of an interface may be any bytes.

@@ -150,6 +150,11 @@ class Confirm:
             leave.spend(now, 1)
             self.answer_due = start + answer_window(members) * self._rng.random()
 
+    def answer(self, due: float) -> None:
+        """Answer somebody who did not ask, at `due` or when an answer is due already."""
+        if self.answer_due == NEVER:
+            self.answer_due = due
+
     def probed(self, asker: bytes, nonce: int, sent: int, now: float, members: int) -> bool:
         """A PROBE asks who hears it: each nonce is answered once, as an ask of a stranger.
 
@@ -209,6 +214,7 @@ class Announcer:
         "_word_again",
         "_word_due",
         "_words",
+        "names_itself",
         "soliciting",
     )  # fmt: skip
 
@@ -233,6 +239,7 @@ class Announcer:
         self._egress = egress
         self._rng = rng
         self._behind_since = NEVER  # or since my last SESSION, when that is later
+        self.names_itself = False  # even a list that solicits tells what I have said myself
         self.soliciting = True  # no member has told yet which messages there are
         self._solicit = False  # the next list is empty: everybody is to say what there is
         self._long_list = False  # the next list has up to SESSION_ENTRIES_MAX
@@ -365,6 +372,9 @@ class Announcer:
             most = SESSION_ENTRIES_MAX if self._long_list else SESSION_ENTRIES
             first = next(iter(confirm.askers), NOBODY)
             listed = senders.listing(most, first, self._message_log.own.sender, self._turns)
+        elif self.names_itself and self._message_log.own.hi:
+            own = self._message_log.own
+            listed = [(own.sender, own.lo, own.hi)]
         answering = confirm.answer_due <= now
         body = session_body(
             senders.digest,

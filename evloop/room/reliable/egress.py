@@ -60,6 +60,11 @@ if TYPE_CHECKING:
 _OWN_BYTES = BYTES_BURST * (1 - ANSWERS_SHARE)  # bytes that answers to others must leave
 
 
+def _no_tail(now: float) -> bytes:
+    """In an open room the list is the last."""
+    return b""
+
+
 def split(text: str) -> list[bytes]:
     """`text` in parts of at most PART_BYTES_MAX bytes of UTF-8, cut between characters.
 
@@ -133,7 +138,7 @@ class Egress:
 
     __slots__ = (
         "_bulk", "_bytes", "_codec", "_counter", "_counts", "_data", "_last", "_nack",
-        "_repair", "_reserved", "_sender", "_session", "echoes", "out", "room",
+        "_repair", "_reserved", "_sender", "_session", "echoes", "out", "room", "tail",
     )  # fmt: skip
 
     def __init__(self, codec: Codec, sender: bytes, counts: dict[str, int], now: float) -> None:
@@ -141,6 +146,8 @@ class Egress:
         self._sender = sender
         self._counter = 0  # shared by NACK, SESSION and BYE
         self._last = b""  # of these the one sent last
+        # What the body of a SESSION that is sent at that time ends with.
+        self.tail: Callable[[float], bytes] = _no_tail
         self._counts = counts
         self.out: list[Datagram] = []
         self.echoes: dict[bytes, None] = {}  # sent, and not yet heard by myself
@@ -239,7 +246,7 @@ class Egress:
         return self._due(self._session)
 
     def say_session(self, body: bytes, now: float) -> None:
-        self.control(SESSION, body, "sessions_sent", now)
+        self.control(SESSION, body + self.tail(now), "sessions_sent", now)
         self.room.told(now)
 
     def may_data(self, now: float) -> bool:

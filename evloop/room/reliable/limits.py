@@ -24,7 +24,22 @@ NACK_MESSAGES_MAX = 1_024  # one NACK asks for no more
 NACK_HELD_MAX = 128  # held messages considered because of one NACK, which may be forged
 SESSION_ENTRIES = 16  # senders listed in an ordinary SESSION
 SESSION_ENTRIES_MAX = 50  # in answer to a newcomer
-NAMES_MAX = 32  # strangers and new members that a SESSION of a sealed room names
+OTHER_KEY_ROW = 3  # datagrams of one other key, with nothing of ours between: somebody is there
+OTHER_KEY_TOLD_S = 60.0  # each other key is told so often at most
+OTHER_KEYS_MAX = 64  # of which it is remembered that they were told
+# Of a sealed room (see gate): what strangers without the key can make it remember and do.
+NAMES_MAX = 32  # strangers and new members that a SESSION names
+STRANGERS_MAX = 1_024  # senders remembered that are not proven, as many as there are records
+LISTED_MAX = 2_048  # senders whose messages proven members list: twice the records
+SPANS_MAX = 4  # ranges of one sender that proven members list, where they do not touch
+WAITING_MAX = 64  # DATA of strangers that wait for proof: 77 kB
+STRANGER_S = 10.0  # they wait so long, and a stranger is named so long after its last word
+REPLAY_WINDOW = 64  # counters below the highest that a NACK may have
+# SESSIONs sent because of strangers: who finds no token is answered within half a second.
+STRANGERS_ANSWERS_PER_S, STRANGERS_ANSWERS_BURST = 2.0, 10.0
+REPEATED_MIN = 16  # DATA that waited in vain within
+REPEATED_TOLD_S = 60.0  # this are no accident: it is told, once
+REPEATED_MAX = 1_024  # of these are told apart
 WINDOW_MESSAGES = 1_024  # held ahead of a gap, for each sender
 SENDERS_MAX = 1_024  # sender records of a room
 SENDER_KEPT_S = 600.0  # a record of a member of standing that spoke so lately makes no room

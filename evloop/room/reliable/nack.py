@@ -52,7 +52,7 @@ SHORT_PER_STEP = 4  # senders for whose further gaps room is sought in one step
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from random import Random
 
     from evloop.room.reliable.delay import Delay
@@ -64,6 +64,10 @@ if TYPE_CHECKING:
     from evloop.room.reliable.reorder import Sender
 
     Key = tuple[bytes, int]
+
+
+def _nobody_lists(sender: bytes, seq: int) -> bool:
+    return False
 
 
 class NackRequester:
@@ -81,6 +85,7 @@ class NackRequester:
         "copies_until",
         "gaps",
         "holders",
+        "listed",
         "recovered",
     )  # fmt: skip
 
@@ -104,6 +109,8 @@ class NackRequester:
         self.copies_until = -NEVER  # until then announced copies of some DATA may still come
         self._short: dict[bytes, None] = {}  # senders some of whose gaps found no room yet
         self._more_due = -NEVER  # when to look at `_short` again, while there are no gaps at all
+        # Whether a member that is there is known to hold a message (a sealed room remembers that).
+        self.listed: Callable[[bytes, int], bool] = _nobody_lists
         self.recovered = 0  # messages that were missing and came by repair
 
     def behind(self) -> bool:
@@ -348,7 +355,9 @@ class NackRequester:
         if gap.seq >= stream.history_below or gap.seq in stream.claimed:
             return False
         # While repairs arrive, six asks take less than half a second: others may just be unheard.
-        return now >= gap.stuck_at + LET_GO_S and gap.evidence == -NEVER
+        if now < gap.stuck_at + LET_GO_S or gap.evidence > -NEVER:
+            return False
+        return not self.listed(gap.sender, gap.seq)
 
     def _give_up(self, gone: list[Gap], now: float) -> bool:
         """Step over the gaps in `gone` that are lost for good; whether there were any.

@@ -51,6 +51,7 @@ if TYPE_CHECKING:
 DATA, NACK, SESSION, BYE, PROBE = 1, 2, 3, 4, 5
 ASKER, DIRECTORY = 0, 1  # from whom a PROBE is
 RELAYED, SEALED, MORE = 0x01, 0x02, 0x08  # flags
+DIRECT = 0x04  # of a packet that was sent to this member alone; no flag of a datagram
 
 NOBODY = bytes(8)  # the sender id that nobody has: "anyone" in a NACK, "none" in an echo
 HEADER_BYTES = 24
@@ -73,6 +74,8 @@ PROBE_HEAD = Struct(">QIBBB")
 REASONS = (
     "short", "magic", "version", "type", "flags", "length", "key", "tag", "body", "number",
 )  # fmt: skip
+
+LATER = ("", "unproven", "replayed")  # what a sealed room's `gate` does not take in now
 
 
 def as_repair(datagram: bytes) -> bytes:
@@ -189,9 +192,9 @@ class Codec:
         """The same datagram with the tag of the place of now; nothing else in it changes."""
         untagged = datagram[:-TAG_BYTES]
         covered = b"%b%c%b" % (untagged[:3], untagged[3] & UNDER_TAG, untagged[4:])
-        return untagged + self._tag(covered)
+        return untagged + self.tag_of(covered)
 
-    def _tag(self, covered: bytes) -> bytes:
+    def tag_of(self, covered: bytes) -> bytes:
         hasher = self._hash.copy()  # the place is hashed once a room, not once a datagram
         hasher.update(covered)
         return hasher.digest()
@@ -211,7 +214,7 @@ class Codec:
             wall & 0xFFFFFFFF,
         )
         datagram = head + body
-        datagram += self._tag(datagram)
+        datagram += self.tag_of(datagram)
         return datagram if flags == flags & UNDER_TAG else as_copy(datagram, flags >> 4)
 
     # How a copy and a repair are made depends on what the tag covers.

@@ -166,11 +166,11 @@ class SealedCodec(Codec):
     def tagged(self, datagram: bytes) -> bytes:
         """The same datagram with the tag that it ought to have."""
         covered = b"%b%c%b" % (datagram[:3], datagram[3] & ~RELAYED, datagram[4:-TAG_BYTES])
-        return b"%b%b" % (datagram[:-TAG_BYTES], self._tag(covered))
+        return b"%b%b" % (datagram[:-TAG_BYTES], self.tag_of(covered))
 
     # -- making --------------------------------------------------------------------------------
 
-    def _masked(self, text: bytes, nonce: bytes) -> bytes:
+    def masked(self, text: bytes, nonce: bytes) -> bytes:
         """`text` with the stream of `nonce`, which is H and v, laid over it."""
         length = len(text)
         hasher = self._first.copy()
@@ -203,15 +203,15 @@ class SealedCodec(Codec):
         hasher = self._siv.copy()
         hasher.update(head + body)
         nonce = head + hasher.digest()[:NONCE_BYTES]
-        untagged = nonce + self._masked(body, nonce)
-        datagram = untagged + self._tag(untagged)
+        untagged = nonce + self.masked(body, nonce)
+        datagram = untagged + self.tag_of(untagged)
         return self.as_copy(datagram, flags >> 4) if flags >> 4 else datagram
 
     def as_copy(self, datagram: bytes, more: int) -> bytes:
         """The same DATA with `more` unasked copies still to come; only its source can make it."""
         flags = datagram[3] & UNDER_TAG | more << 4
         untagged = b"%b%c%b" % (datagram[:3], flags, datagram[4:-TAG_BYTES])
-        return untagged + self._tag(untagged)
+        return untagged + self.tag_of(untagged)
 
     @staticmethod
     def as_repair(datagram: bytes) -> bytes:
@@ -249,9 +249,7 @@ class SealedCodec(Codec):
             covered = b"%b%c%b" % (data[:3], flags & ~RELAYED, data[4:end])
         else:
             covered = data[:end]
-        hasher = self._hash.copy()
-        hasher.update(covered)
-        if not equal_bytes(hasher.digest(), data[end:]):
+        if not equal_bytes(self.tag_of(covered), data[end:]):
             return "tag"
         return kind & 0x0F, flags, sender, seq, wall
 
@@ -267,7 +265,7 @@ class SealedCodec(Codec):
             head = b"%b%c%b" % (data[:3], flags & UNDER_TAG, data[4:HEADER_BYTES])
             nonce = head + data[HEADER_BYTES:_BODY_AT]
         # With the tag behind it, as in an open room: the parsers look there before they compare.
-        plain = b"%b%b%b" % (head, self._masked(data[_BODY_AT:end], nonce), data[end:])
+        plain = b"%b%b%b" % (head, self.masked(data[_BODY_AT:end], nonce), data[end:])
         try:
             fields = _PARSERS[data[2]](plain, end - NONCE_BYTES)
         except struct.error:  # the fixed part alone is longer than the body

@@ -24,13 +24,12 @@ that a burst of datagrams is answered once.
 from __future__ import annotations
 
 from evloop.base.names import check_nickname
-from evloop.room.events import NO_SENDER, NO_SEQ, TEXT, Joined, Left, Renamed, Said, Unheard
+from evloop.room.events import TEXT, Joined, Left, Renamed, Said, Unheard
 from evloop.room.reliable.announce import Announcer, Confirm
 from evloop.room.reliable.deafness import Deafness
 from evloop.room.reliable.delay import Delay
 from evloop.room.reliable.egress import Egress, Outbox, split
 from evloop.room.reliable.estimators import LossMeter
-from evloop.room.reliable.first_word import FirstWord
 from evloop.room.reliable.gaps import Gaps
 from evloop.room.reliable.goodbye import Goodbye
 from evloop.room.reliable.hearing import Hearing
@@ -41,18 +40,21 @@ from evloop.room.reliable.nack import Holders, NackRequester
 from evloop.room.reliable.packets import (
     BYE,
     DATA,
+    DIRECT,
+    LATER,
     NACK,
     NOBODY,
     PROBE,
     RELAYED,
     SESSION,
     Codec,
-    plain_text,
     ranges,
 )
 from evloop.room.reliable.reorder import BEYOND, LATE, NEW, OLD
 from evloop.room.reliable.repair import BulkServer, Repairs
+from evloop.room.reliable.strays import Strays
 from evloop.room.reliable.suppression import Trickle
+from evloop.room.reliable.talk import Talk
 from evloop.system.timers import NEVER
 
 TYPE_CHECKING = False
@@ -61,8 +63,11 @@ if TYPE_CHECKING:
     from random import Random
 
     from evloop.room.events import Event
+    from evloop.room.reliable.entrance import Entrance
     from evloop.room.reliable.packets import Datagram, Fields, Packet
 
+
+SIGNS_OF_LIFE = (NEW,)  # verdicts on DATA by which its sender is there: a copy may be an echo
 
 _COUNTERS = (
     "sent", "copies_sent", "repairs_sent", "bulk_sent", "nacks_sent", "sessions_sent", "byes_sent",
@@ -80,8 +85,9 @@ class RoomSession:
     repairs = True
     __slots__ = (
         "_agreed", "_announcer", "_bulk", "_codec", "_confirm", "_confirmed", "_counts",
-        "_deadline", "_deafness", "_delay", "_first_word", "_goodbye", "_hearing", "_loss", "_now",
-        "_outbox", "_presence", "_repairs", "_sample", "_stale", "_trickle", "asker", "egress",
+        "_deadline", "_deadlines", "_deafness", "_delay", "_entrance", "_goodbye",
+        "_hearing", "_loss", "_now", "_open", "_outbox", "_presence", "_repairs", "_sample",
+        "_stale", "_steps", "_strays", "_talk", "_trickle", "asker", "egress",
         "message_log", "nickname", "rng", "sender_id",
     )  # fmt: skip
 
@@ -101,8 +107,13 @@ class RoomSession:
         self.rng = rng
         self._now = now
         self._counts = dict.fromkeys(_COUNTERS, 0)
-        self._codec = _codec(place, key)
-        self._presence = presence = Membership(self.nickname, sender_id)
+        if key:
+            from evloop.room.reliable import entrance  # an open room loads nothing of all that
+
+            self._codec, presence = entrance.parts(place, key, self.nickname, sender_id)
+        else:
+            self._codec, presence = Codec(place), Membership(self.nickname, sender_id)
+        self._presence = presence
         self.message_log = message_log = MessageLog(
             self._codec, sender_id, presence, bool(key), now
         )
@@ -114,16 +125,36 @@ class RoomSession:
         self._deafness = Deafness(sender_id)
         self._trickle = Trickle(rng, now, 1)
         self._confirm = Confirm(rng, now)
-        self._first_word = FirstWord(message_log, egress, now)
         self.asker = NackRequester(Gaps(rng), Holders(rng), message_log, presence, delay, egress)
         self._repairs = Repairs(rng, message_log, outbox, presence, delay, egress)
         self._bulk = BulkServer(message_log, egress)
         self._announcer = Announcer(
             self._trickle, self._confirm, message_log, presence, self._loss, delay, egress, rng, now
         )
+        self._talk = Talk(
+            outbox, message_log, presence, self._loss, self.asker, self._announcer, self._trickle,
+            egress, rng, now,
+        )  # fmt: skip
         self._hearing = Hearing(message_log, self.asker, self._announcer, egress)
         self._goodbye = Goodbye(egress)
+        self._strays = Strays(self._codec.key_id, message_log, presence, self._counts)
         self._deadline = now
+        parts = (
+            self._announcer, self._talk, self._repairs, self._bulk, self.asker, presence,
+            message_log.causal_buffer,
+        )  # fmt: skip
+        self._deadlines = [one.deadline for one in parts]
+        self._steps = _TIMERS
+        self._open: Callable[[bytes, float, bool], Packet | str] = self._codec.open
+        self._entrance: Entrance | None = None
+        if key:
+            self._entrance = door = entrance.Entrance(
+                self._codec, message_log, presence, self._announcer, self._confirm, rng, now
+            )
+            door.attach(egress, self.asker, self._on_late, self._on_session, self._counts)
+            self._open = door.open
+            self._deadlines.append(door.deadline)
+            self._steps = (lambda _, now: door.handle_timer(now), *_TIMERS)
         self._stale = True  # something may be due earlier than _deadline: find it anew
         self._confirmed: int | None = None  # all members hold my messages below; None: unknown
         self._agreed = False  # by the newest SESSIONs nobody has anything that I lack
@@ -261,16 +292,17 @@ class RoomSession:
     # -- receiving -------------------------------------------------------------------------------
 
     def receive_datagram(
-        self, data: bytes, source: object, now: float, sample: bool = True
+        self, data: bytes, source: object, now: float, sample: bool = True, direct: bool = False
     ) -> None:
         """Take in one datagram; `source` is where an answer by unicast would go. Without `sample`
-        it tells nothing about loss: it came by another road than what is measured."""
+        it tells nothing about loss: it came by another road than what is measured. `direct`: it was
+        sent to this member alone, to its own socket."""
         self._now = now
         self._sample = sample
         if self.egress.came_back(data):
             self._drop("own")
             return
-        packet = self._codec.open(data)
+        packet = self._open(data, now, direct)
         if isinstance(packet, str):
             self._not_ours(packet, data)
             return
@@ -284,6 +316,7 @@ class RoomSession:
             self._on_data(packet, data, now)
         else:
             self._stale |= _HANDLERS[kind](self, sender, seq, fields, source, now)
+            self._stale |= self._entrance is not None  # others may be let in now
 
     def _posed(self, packet: Packet, data: bytes, now: float) -> None:
         """A datagram with my id: a repair of what I said, or somebody speaks in my name."""
@@ -292,38 +325,38 @@ class RoomSession:
         if kind != DATA or not self.message_log.own_came_back(packet, data, self.nickname, now):
             self._stale |= self._announcer.posed(kind == DATA, seq, data, now)
         elif flags & RELAYED:
-            self._repairs.heard((sender, seq), now)
+            self._repaired((sender, seq), flags, now)
         if self.message_log.said != said:
             self._confirmed = None
-            self._news(now)
+            self._talk.news(now)
             self._stale = True
 
     def _drop(self, reason: str) -> None:
-        reason = "dropped_" + reason
-        self._counts[reason] = self._counts.get(reason, 0) + 1
+        self._strays.drop(reason)
 
     def _not_ours(self, reason: str, data: bytes) -> None:
-        text = plain_text(data) if reason == "magic" else ""
-        if text:
-            event = Said("message", NO_SENDER, NO_SEQ, "", TEXT, text, 0, "plain", False)
-            self.message_log.events.append(event)
-        else:
-            self._drop(reason)
+        if reason in LATER:
+            self._stale = True  # the entrance may have something to say, or to wait for
+        if reason:
+            self._strays.take(reason, data, self._now)
+            self._open = self._strays.watching(self._open)
 
     def _on_data(self, packet: Packet, data: bytes, now: float) -> None:
         _, flags, sender, seq, _, fields = packet
         relayed = bool(flags & RELAYED)
+        member = None
         if not relayed:
             member = self._presence.members.get(sender)
-            if member is not None:
-                member.heard = now
-                if flags >> 4 and member.standing(now):
-                    self._loss.stands(sender)
+            if member is not None and flags >> 4 and member.standing(now):
+                self._loss.stands(sender)
         key = sender, seq
-        verdict = self.message_log.receive(packet, data, now)
+        # Without fields it is a copy of what is held: a sealed room does not read those again.
+        verdict = self.message_log.receive(packet, data, now) if fields else OLD
+        if member is not None and verdict in SIGNS_OF_LIFE:
+            member.heard = now
         if verdict in (NEW, LATE, OLD):
             if relayed:
-                self._repairs.heard(key, now)
+                self._repaired(key, flags, now)
             else:
                 self._loss.data(key, flags >> 4, verdict != OLD, self._sample, now)
         if verdict == OLD:
@@ -336,13 +369,19 @@ class RoomSession:
             if verdict == NEW:
                 self.asker.came(self.message_log.streams[sender], seq, relayed, now)
                 self.asker.named(fields[1], now)
-                self._news(now)
+                self._talk.news(now)
         elif verdict != CONFLICT:
             self._drop("window" if verdict == BEYOND else verdict)
 
-    def _news(self, now: float) -> None:
-        """There is new data: soon somebody should tell what all must have by now."""
-        self._trickle.news(now, self._presence.size(), self.asker.copies_until)
+    def _on_late(self, packet: Packet, data: bytes, now: float) -> None:
+        """A DATA that has waited at the entrance, where its copies were dropped."""
+        self._sample = False
+        self._on_data(packet, data, now)
+
+    def _repaired(self, key: tuple[bytes, int], flags: int, now: float) -> None:
+        """A repair of `key` came; one to me alone says nothing about what the room has heard."""
+        if not flags & DIRECT:
+            self._repairs.heard(key, now)
 
     # Handlers of control datagrams return whether something may be due earlier now.
     def _on_nack(self, sender: bytes, seq: int, fields: Fields, source: object, now: float) -> bool:
@@ -358,8 +397,10 @@ class RoomSession:
         return True
 
     def _on_session(
-        self, sender: bytes, seq: int, fields: Fields, source: object, now: float
-    ) -> bool:
+        self, sender: bytes, seq: int, fields: Fields, source: object, now: float,
+        came: float = NEVER,
+    ) -> bool:  # fmt: skip
+        """`came`: when it came, if that was earlier."""
         digest, sent, echo, echo_sent, held, ask, loss, members, name, raw = fields
         if self._presence.overtaken(sender, seq, now):
             return False
@@ -381,12 +422,13 @@ class RoomSession:
             old = self._presence.named(sender, member, name)
             self.message_log.events.append(Renamed("renamed", sender, old, member.name))
         standing = fresh and member.standing(now)
+        member.heard = min(member.heard, came)
         if fresh:
             if standing:
                 self.egress.room.told(now)
-            self._delay.heard(sender, sent, now, standing)
+            self._delay.heard(sender, sent, min(came, now), standing)
             if echo == self.sender_id:
-                self._announcer.echoed(sender, echo_sent, held, now, standing)
+                self._announcer.echoed(sender, echo_sent, held, min(came, now), standing)
             if self._deafness.heard(sender, echo, raw, members, len(self._presence.members), now):
                 self.message_log.events.append(Unheard("unheard", sender, member.name))
         if ask & 1:
@@ -424,7 +466,7 @@ class RoomSession:
             return None
         self.message_log.events.append(Joined("joined", sender, member.name))
         self._confirmed = None
-        if self._presence.size() <= GREETED_MEMBERS_MAX:
+        if self._entrance is None and self._presence.size() <= GREETED_MEMBERS_MAX:
             self._confirm.asked_by(sender, now, self._presence.size(), greets=True)
         return member
 
@@ -446,6 +488,8 @@ class RoomSession:
         self._delay.gone(sender)
         self._deafness.gone(sender)
         self._confirmed = None
+        if self._entrance is not None:
+            self._entrance.gate.gone(sender)
 
     # -- time ------------------------------------------------------------------------------------
 
@@ -456,61 +500,25 @@ class RoomSession:
         if self._goodbye.over:
             return
         if self._goodbye.begun:
-            self._send_copies(now)
+            self._talk.send_copies(now)
             self._goodbye.handle_timer(now)
         else:
-            for step in _TIMERS:
+            for step in self._steps:
                 step(self, now)
 
     def _find_deadline(self) -> float:
         if self._goodbye.begun:
             over = self._goodbye.over  # after the last word copies are not sent any more
             return NEVER if over else min(self._goodbye.due, self._outbox.deadline())
-        due = min(
-            self._announcer.deadline(),
-            self._outbox.deadline(),
-            self._repairs.deadline(),
-            self._bulk.deadline(),
-            self.asker.deadline(),
-            self._presence.deadline(),
-            self.message_log.causal_buffer.deadline(),
-        )
-        if self._outbox.queue:
-            due = min(due, self._data_due())
-        return due
-
-    def _data_due(self) -> float:
-        due = self.egress.data_due()
-        if self.message_log.own.hi:
-            return due
-        return max(due, self._first_word.due(self._announcer.soliciting))
+        return min([deadline() for deadline in self._deadlines])
 
     def _send_data(self, now: float) -> None:
-        queue = self._outbox.queue
-        if queue and not self.message_log.own.hi:
-            if self._first_word.waits(self._announcer.soliciting, now):
-                return
-            self.message_log.date_again(queue)
-        while queue and self.egress.may_data(now):
-            message = queue.popleft()
-            size = len(message.datagram)
-            most = self.egress.copies_afforded(size, now)
-            own = self._loss.percent(now)
-            more = self._presence.copies(self.rng, most, own, self.message_log.newcomer(now))
-            self.egress.reserve(more * size, now)
-            self.egress.emit(self._outbox.announce(message, more, now), None, "sent", now)
-            self.message_log.sent(message, now)
+        if self._talk.send(now):
             self._confirmed = None
-            self.asker.announced(more, now)
-            self._news(now)
-
-    def _send_copies(self, now: float) -> None:
-        while (datagram := self._outbox.take_copy(now)) is not None:
-            self.egress.emit_copy(datagram)
 
     def _ask(self, now: float) -> None:
         if self.asker.handle_timer(now):
-            self._news(now)
+            self._talk.news(now)
 
     def _speak(self, now: float) -> None:
         confirm, ask = self._confirm, False
@@ -528,14 +536,6 @@ class RoomSession:
         self.message_log.handle_timer(now)
 
 
-def _codec(place: str, key: bytes) -> Codec:
-    if not key:
-        return Codec(place)
-    from evloop.room.reliable.sealing import SealedCodec
-
-    return SealedCodec(place, key)
-
-
 _HANDLERS: dict[int, Callable[..., bool]] = {
     NACK: RoomSession._on_nack,
     SESSION: RoomSession._on_session,
@@ -543,7 +543,7 @@ _HANDLERS: dict[int, Callable[..., bool]] = {
     PROBE: lambda own, sender, _, fields, __, now: own._announcer.probed(sender, fields, now),
 }
 _TIMERS: tuple[Callable[[RoomSession, float], None], ...] = (
-    RoomSession._send_data, RoomSession._send_copies,
+    RoomSession._send_data, lambda own, now: own._talk.send_copies(now),
     lambda own, now: own._repairs.handle_timer(now), lambda own, now: own._bulk.handle_timer(now),
     RoomSession._ask, RoomSession._speak, RoomSession._expire,
 )  # fmt: skip
