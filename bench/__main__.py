@@ -28,6 +28,7 @@ SECTIONS = [  # in the page's order
     "growth",
     "lag",
     "micro",
+    "sealed",
 ]
 
 

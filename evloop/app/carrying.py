@@ -6,6 +6,7 @@ from evloop.base.errors import Refused, SetupError
 from evloop.directory.client import READY
 from evloop.directory.protocol import PLAIN
 from evloop.directory.relaying import Relaying
+from evloop.net.interfaces import NoSuchInterface
 from evloop.room.relay import RelayTransport
 from evloop.room.roads import OFF, Roads, Word
 from evloop.terminal.report import RELAY_HINT
@@ -131,8 +132,8 @@ def open_room(
     if relay != ALWAYS:
         try:
             group, attachment = network.open(entry.address, entry.port, options.ttl)
-        except SetupError:
-            if not relays or relay == NEVER:
+        except SetupError as error:
+            if not relays or relay == NEVER or isinstance(error, NoSuchInterface):
                 raise
     if options.relay == NEVER and relays:
         client.style.alone_hint = RELAY_HINT

@@ -93,12 +93,13 @@ class Calls:
     def read_all(
         self,
         keys: tuple[bytes, bytes],
-        then: Callable[[list[KeyValue], int, float], object],
+        each: Callable[[list[KeyValue]], object],
+        then: Callable[[int, float], object],
         now: float,
     ) -> None:
-        """Read a range in pages, all as it was at one revision: `then(found, revision, now)`."""
+        """Read a range, all as it was at one revision: `each(page)` is called as the pages come, so
+        that no tick has the work of all, and at the end `then(revision, now)`."""
         start, end = keys
-        found: list[KeyValue] = []
 
         def ask(after: bytes, revision: int, now: float) -> None:
             body = etcd.page(after, end, ENGINE_PAGE_ROOMS, revision)
@@ -108,11 +109,11 @@ class Calls:
             etcd.check(status, answer)
             revision = revision or etcd.revision_of(answer)
             page, more = etcd.read_page(answer)
-            found.extend(page)
+            each(page)
             if more and page:
                 ask(page[-1].key + b"\0", revision, now)
             else:
-                then(found, revision, now)
+                then(revision, now)
 
         ask(start, 0, now)
 

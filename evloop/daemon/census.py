@@ -137,9 +137,11 @@ class Census:
     def _read(self, kind: str, now: float) -> None:
         calls, keys = self._replica.calls, self._replica.keys.all_of(kind)
 
-        def read(found: list[KeyValue], revision: int, now: float) -> None:
+        read: list[KeyValue] = []
+
+        def all_read(revision: int, now: float) -> None:
             self._forget(kind)
-            for one in found:
+            for one in read:
                 self._take(kind, one, False)
             calls.post(etcd.WATCH, etcd.watch(*keys, revision + 1), etcd.nothing, now, line)
 
@@ -150,7 +152,7 @@ class Census:
             if ended:
                 raise EngineError("a watch was ended by etcd")
 
-        calls.read_all(keys, read, now)
+        calls.read_all(keys, read.extend, all_read, now)
 
     def _forget(self, kind: str) -> None:
         if kind == SERVERS:

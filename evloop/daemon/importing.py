@@ -49,6 +49,7 @@ class Import:
     def begin(self, replica: Replica, now: float) -> None:
         """From the start; `replica.imported` or `not_imported` follows, if the endpoint answers."""
         self._replica = replica
+        replica.why = "the rooms of the state file are being imported"
         self._tag = self._tag or replica.changes.next_tag()
         self._at = 0
         keys = replica.keys

@@ -124,8 +124,7 @@ class Replica:
         rng: Random,
         now: float,
     ) -> None:
-        self.name = name
-        self.server = server
+        self.name, self.server = name, server
         self.endpoints = endpoints
         self.info = info
         self.identity = identity
@@ -139,7 +138,7 @@ class Replica:
         self.base = -1
         self.rooms: dict[str, tuple[RoomEntry, int]] = {}  # by fold: the room, and its revision
         self.state = SEEKING
-        self.why = "it was not asked yet"
+        self.why = "no answer yet"
         self.ready = False
         self._next_endpoint = 0
         self._tries = 0
@@ -187,7 +186,7 @@ class Replica:
         self.events.append((FULL_DISK, why))
 
     def fence(self, now: float) -> None:
-        """Put s/SERVER anew, which makes a new epoch, if what it says has changed."""
+        """Put s/SERVER anew, if what it says has changed."""
         if self.takes_changes() and self.lease and self.info != self._said:
             self._fence(now)
 
@@ -304,7 +303,7 @@ class Replica:
             text = answer.get("etcdserver")
             self._unfit(f"the cluster runs etcd {text}; 3.4 or newer is needed", now)
             return
-        self.state = FOUNDING
+        self.state, self.why = FOUNDING, "the directory is being read"
         if self.lease:
             self._leased(now)
         else:
@@ -344,7 +343,6 @@ class Replica:
         self._fence(now)
 
     def imported(self, now: float) -> None:
-        """The state file is in etcd."""
         self.importing = None
         self._fence(now)
 
@@ -411,17 +409,19 @@ class Replica:
     # -- loading -----------------------------------------------------------------------------
 
     def _load(self, now: float) -> None:
-        """Read all rooms as they are at one revision, then `head` at the same."""
-        self.calls.read_all(self.keys.all_of("n"), self._read, now)
-
-    def _read(self, found: list[KeyValue], revision: int, now: float) -> None:
+        """Read all rooms at one revision, then `head` at the same."""
         rooms: dict[str, tuple[RoomEntry, int]] = {}
-        for one in found:
-            fold = self.keys.rest_of(one.key)
-            rooms[fold] = etcd.read_room(etcd.read_json(one.value), fold), one.mod
-        body = etcd.read_key(self.keys.head, revision)
-        loaded = lambda s, a, t: self._loaded(s, a, rooms, revision, t)  # noqa: E731
-        self.calls.post(etcd.RANGE, body, loaded, now)
+
+        def each(found: list[KeyValue]) -> None:
+            for one in found:
+                fold = self.keys.rest_of(one.key)
+                rooms[fold] = etcd.read_room(etcd.read_json(one.value), fold), one.mod
+
+        def then(revision: int, now: float) -> None:
+            loaded = lambda s, a, t: self._loaded(s, a, rooms, revision, t)  # noqa: E731
+            self.calls.post(etcd.RANGE, etcd.read_key(self.keys.head, revision), loaded, now)
+
+        self.calls.read_all(self.keys.all_of("n"), each, then, now)
 
     def _loaded(
         self,
@@ -497,7 +497,7 @@ class Replica:
         self._tries = 0
         self.probed_at = now
         self._probe_at = now + ENGINE_PROBE_S
-        self.events.append((BACK,) if self.ready else (READY,))
+        self.events.append((BACK if self.ready else READY,))
         self.ready = True
         self.census.follow(now)
         self._judge(now)

@@ -84,6 +84,10 @@ if TYPE_CHECKING:
 # -- the table of now ------------------------------------------------------------------------------
 
 
+class NoSuchInterface(SetupError):
+    """The interface that the user has named is none."""
+
+
 def read_links() -> tuple[Link, ...]:
     """All interfaces, by number; () where the system tells nothing at all."""
     try:
@@ -415,6 +419,6 @@ def _untold(wanted: str | None) -> Interface:
 
 def _no_such(wanted: str) -> SetupError:
     names = ", ".join(quoted(name) for name in interface_names())
-    return SetupError(
+    return NoSuchInterface(
         f'no interface has the name or address "{quoted(wanted)}"; there are: {names}', FAILED
     )

@@ -36,7 +36,7 @@ class Console:
 
 def test_servers_are_listed_ours_first_and_nothing_of_theirs_is_trusted() -> None:
     cluster: Any = Cluster()
-    assert server_lines(cluster) == ["no servers are known: it was not asked yet"]
+    assert server_lines(cluster) == ["no servers are known: no answer yet"]
     servers = cluster.replica.census.servers
     servers[OTHER] = {"site": "south", "listen": ["192.0.2.2:44444"], "evloop": "0.2"}
     servers[OWN] = {"site": "north\x1b[31m", "listen": 7}

@@ -40,3 +40,22 @@ def test_who_was_spared_when_the_terminal_went_is_not_ended_by_a_later_hang_up(m
     finally:
         console.close()
         house.close()
+
+
+def test_rooms_that_are_relayed_are_marked(master: int) -> None:
+    house = House("--interface", "127.0.0.1")
+    console = Console(house.loop, house.dispatcher, lambda: None)
+    names = [f"marked-{os.getpid()}-{number}" for number in range(2)]
+    house.call(house.caller(), "makeroom", name=names[0])
+    house.call(house.caller(), "makeroom", name=names[1], mode="plain")
+    try:
+        for number, (name, relay) in enumerate(zip((*names, names[0]), ("full", "up", "off"))):
+            wish = {"name": name, "sender": f"{number + 1:016x}", "relay": relay}
+            house.call(house.caller(), "enter", **wish)
+        first, second = console.answer("rooms")
+        assert first.endswith("2 here, 1 relayed")
+        assert second.endswith("1 here, 1 relayed  plain")
+    finally:
+        console.close()
+        house.close()
+        os.close(master)

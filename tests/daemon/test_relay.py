@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from evloop.base.errors import FAILED, SetupError, StoreError
-from evloop.daemon.console import Console
 from evloop.daemon.relayed_room import FRAME, GRANT
 from evloop.directory.relay_frames import TO_ROOM, member_frame, parse_down, room_frame
 from evloop.framing import pack_frame
@@ -258,19 +257,6 @@ def test_more_grants_than_there_are(house: House) -> None:
         assert enter(small, callers[2], Z, "full")["relay"] == "full"
     finally:
         small.close()
-
-
-@pytest.mark.usefixtures("group")
-def test_the_console_marks_rooms_that_are_relayed(house: House) -> None:
-    house.call(house.caller(), "makeroom", name="zoo", mode="plain")
-    enter(house, house.caller(), X, "full")
-    enter(house, house.caller(), Y, "off")
-    enter(house, house.caller(), Y, "up", "zoo")
-    console = Console.__new__(Console)
-    console.dispatcher = house.dispatcher
-    lab, zoo = console.answer("rooms")
-    assert lab.endswith("2 here, 1 relayed")
-    assert zoo.endswith("1 here, 1 relayed  plain")
 
 
 # -- frames among requests -------------------------------------------------------------------------

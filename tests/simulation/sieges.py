@@ -153,13 +153,13 @@ def sessions_of_many(sealed: bool, count: int) -> list[bytes]:
 
 
 def amplify(sealed: bool) -> float:
-    """SESSIONs a second of five members, while 300 new strangers a second are repeated; what they
+    """SESSIONs a second of five members, while 120 new strangers a second are repeated; what they
     may say at once is used up by then."""
     siege = Siege(sealed)
-    tape = sessions_of_many(sealed, 4_500)
-    siege.replay(tape[:2_100], 300, 7)
+    tape = sessions_of_many(sealed, 1_800)
+    siege.replay(tape[:840], 120, 7)
     before = siege.world.sent[SESSION]
-    siege.replay(tape[2_100:], 300, 8)
+    siege.replay(tape[840:], 120, 8)
     return (siege.world.sent[SESSION] - before) / 8
 
 

@@ -56,6 +56,23 @@ def test_an_echo_with_a_false_number_of_copies() -> None:
     assert sieges.echo_at_once(True) <= 1.1
 
 
+def test_honest_messages_arrive_under_ten_thousand_forgeries_a_second() -> None:
+    siege = Siege(True, members=3)
+    world = siege.world
+    real = forgery.data(SEALED_PLACE, b"stranger", 0, "nobody said that")
+    forged = real[:-1] + bytes([real[-1] ^ 1])
+    start = world.now
+    for number in range(10_000):
+        world.at(start + number / 10_000, lambda data: world.multicast(data, STRANGER), forged)
+    world.oracle.measure_from = len(world.oracle.said_at)
+    for number in range(5):
+        siege.said(siege.members[number % 3], f"line {number}", 0.2)
+    assert world.oracle.complete()
+    assert max(world.oracle.latencies) < 0.01
+    world.run(world.now + 0.1)
+    assert siege.members[0].session.stats()["dropped_tag"] == 10_000
+
+
 def test_with_the_key_the_caps_of_a_member_hold() -> None:
     """A member that floods: SESSIONs that name everybody, and NACKs for everything."""
     siege = Siege(True)

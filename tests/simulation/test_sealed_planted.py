@@ -12,7 +12,7 @@ import pytest
 
 from evloop.room.reliable import gate, session
 from evloop.room.reliable.entrance import Entrance, SealedMembership
-from evloop.room.reliable.limits import NACK_HELD_S_MAX, NAMES_MAX, STUCK_ASKS
+from evloop.room.reliable.limits import LET_GO_S, NAMES_MAX, STUCK_ASKS
 from evloop.room.reliable.membership import Membership
 from evloop.room.reliable.packets import DATA, data_body
 from evloop.room.reliable.reorder import LATE, NEW, OLD
@@ -88,10 +88,10 @@ def history_let_go() -> float:
     stream = room.message_log.streams[BOB]
     stream.history_below, stream.claimed = 4, range(0)  # noticed before anybody told of it
     for gap in room.asker.gaps.of(BOB).values():
-        gap.asks, gap.evidence, gap.due = STUCK_ASKS, -NEVER, now
+        gap.asks, gap.evidence, gap.due, gap.stuck_at = STUCK_ASKS, -NEVER, now, now
     assert len(room.asker.gaps.of(BOB)) == 4
     room.asker.gaps.next_due = now
-    room.asker.handle_timer(now + NACK_HELD_S_MAX + 1.0)
+    room.asker.handle_timer(now + LET_GO_S + 1.0)
     return stream.hi
 
 

@@ -32,7 +32,7 @@ timers: `evloop.room.reliable.entrance` asks it for each datagram.
 from __future__ import annotations
 
 from evloop.room.reliable.limits import (
-    LISTED_MAX,
+    LISTED_SENDERS_MAX,
     MEMBERS_MAX,
     NAMES_MAX,
     REPLAY_WINDOW,
@@ -341,7 +341,7 @@ class Gate:
             self._cease(oldest, self._proven[oldest])
         self._proven[sender] = peer
         self.fresh[sender] = NAMED_TIMES
-        self.admitted = True
+        self.admitted |= bool(self._waiting)
         if peer.kept is not None:
             self.released.append(peer.kept)
             peer.kept = None
@@ -392,8 +392,8 @@ class Gate:
         spans = self._listed.get(origin)
         if spans is None:
             self._listed[origin] = [(lo, hi)]
-            self.admitted = True
-            if len(self._listed) > LISTED_MAX:
+            self.admitted |= bool(self._waiting)
+            if len(self._listed) > LISTED_SENDERS_MAX:
                 del self._listed[next(iter(self._listed))]
             return
         apart = []
@@ -405,4 +405,4 @@ class Gate:
         apart.append((lo, hi))
         if apart != spans:
             self._listed[origin] = apart[-SPANS_MAX:]
-            self.admitted = True
+            self.admitted |= bool(self._waiting)

@@ -30,7 +30,7 @@ OTHER_KEYS_MAX = 64  # of which it is remembered that they were told
 # Of a sealed room (see gate): what strangers without the key can make it remember and do.
 NAMES_MAX = 32  # strangers and new members that a SESSION names
 STRANGERS_MAX = 1_024  # senders remembered that are not proven, as many as there are records
-LISTED_MAX = 2_048  # senders whose messages proven members list: twice the records
+LISTED_SENDERS_MAX = 2_048  # senders whose messages proven members list: twice the records
 SPANS_MAX = 4  # ranges of one sender that proven members list, where they do not touch
 WAITING_MAX = 64  # DATA of strangers that wait for proof: 77 kB
 STRANGER_S = 10.0  # they wait so long, and a stranger is named so long after its last word

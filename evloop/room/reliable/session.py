@@ -6,7 +6,7 @@
     what I lack         nack          `Gaps`: when it is asked for; `Holders`: who is asked for much
     what others lack    repair        `Repairs`: to all; `BulkServer`: to one asker at a time
     what I hold         announce      `Trickle` and `Confirm`: when it is told
-    my own messages     egress        `Outbox`: the queue and the copies; `copies`: how many
+    my own messages     egress, talk  `Outbox`: the queue and the copies; when each goes
     what may be sent    egress        `Egress`: all the caps
 
 Towards the others a member is in one of three states:
@@ -68,7 +68,6 @@ if TYPE_CHECKING:
 
 
 SIGNS_OF_LIFE = (NEW,)  # verdicts on DATA by which its sender is there: a copy may be an echo
-
 _COUNTERS = (
     "sent", "copies_sent", "repairs_sent", "bulk_sent", "nacks_sent", "sessions_sent", "byes_sent",
     "bytes_sent", "received", "duplicates",
@@ -85,10 +84,10 @@ class RoomSession:
     repairs = True
     __slots__ = (
         "_agreed", "_announcer", "_bulk", "_codec", "_confirm", "_confirmed", "_counts",
-        "_deadline", "_deadlines", "_deafness", "_delay", "_entrance", "_goodbye",
-        "_hearing", "_loss", "_now", "_open", "_outbox", "_presence", "_repairs", "_sample",
-        "_stale", "_steps", "_strays", "_talk", "_trickle", "asker", "egress",
-        "message_log", "nickname", "rng", "sender_id",
+        "_deadline", "_deadlines", "_deafness", "_delay", "_entrance", "_goodbye", "_hearing",
+        "_loss", "_now", "_open", "_outbox", "_presence", "_repairs", "_sample", "_stale", "_steps",
+        "_strays", "_talk", "_trickle", "asker", "egress", "message_log", "nickname", "rng",
+        "sender_id",
     )  # fmt: skip
 
     def __init__(
@@ -315,8 +314,8 @@ class RoomSession:
         elif kind == DATA:
             self._on_data(packet, data, now)
         else:
-            self._stale |= _HANDLERS[kind](self, sender, seq, fields, source, now)
-            self._stale |= self._entrance is not None  # others may be let in now
+            due = _HANDLERS[kind](self, sender, seq, fields, source, now)
+            self._stale |= due or self._entrance is not None  # others may be let in now
 
     def _posed(self, packet: Packet, data: bytes, now: float) -> None:
         """A datagram with my id: a repair of what I said, or somebody speaks in my name."""
