@@ -22,6 +22,7 @@ sim: .venv/bin/python
 
 fuzz: .venv/bin/python
 	$(PYTHON) -m tests.fuzz.editor --steps 1000000
+	$(PYTHON) -m tests.fuzz.irc --steps 500000
 
 lab: .venv/bin/python
 	$(PYTHON) -m tests.lab --hosts 5 --messages 300 --loss 30

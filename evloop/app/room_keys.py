@@ -135,6 +135,11 @@ class RoomKeys:
                 REFUSED,
             )
 
+    def typed(self, entry: RoomEntry, secret: bytes) -> None:
+        """The key of `entry` was given elsewhere than at a terminal: as if it was typed there."""
+        place = place_of(entry.address, entry.port)
+        self._typed[place] = self._name_of(entry), secret
+
     def proven(self, place: str) -> str:
         """Somebody at `place` has the key that was typed: remember it; "" or why that fails."""
         typed = self._typed.pop(place, None)

@@ -202,6 +202,12 @@ def _safe(name: str) -> str:
     return "_" + name[1:] if name[0] in _NICK_FIRST else name
 
 
+def one_word(text: str) -> str:
+    """`text`, of a client or a peer, as a middle parameter: safe, one word, no colon in front."""
+    shown = display(text).replace(" ", "_")
+    return shown if shown and shown[0] != ":" else f"_{shown[1:]}"
+
+
 def is_nick(name: str) -> bool:
     """Whether a name that keeps the rules of names can be a nick as it is."""
     return bool(name) and _safe(name) == name

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections import namedtuple
 
-from evloop.base.errors import UNREACHABLE, EvloopError, Refused
+from evloop.base.errors import REFUSED, UNREACHABLE, EvloopError, Refused, SetupError
 from evloop.base.names import display, fold, utf8_parts
 from evloop.irc import past, queries
 from evloop.irc.about import CAPS
 from evloop.irc.codec import SERVER, user_of, without_formats
 from evloop.irc.limits import AWAY_BYTES_MAX, SOURCE_USER_BYTES_MAX
-from evloop.irc.queries import NO_OPERATORS, one_word
+from evloop.irc.queries import NO_OPERATORS
+from evloop.irc.seat import OPENING
 from evloop.room.events import ME, TEXT
 
 TYPE_CHECKING = False
@@ -59,7 +60,7 @@ def _cap(door: Door, client: Client, line: Line) -> None:
         client.negotiating = False
         door.register(client)
     else:
-        client.numeric(410, one_word(line.words[0]), last="Invalid CAP command")
+        client.numeric(410, line.words[0], last="Invalid CAP command")
 
 
 def _request(client: Client, wanted: str) -> None:
@@ -138,16 +139,17 @@ def _join(door: Door, client: Client, line: Line) -> None:
     keys = line.words[1].split(",") if len(line.words) > 1 else []
     for at, channel in enumerate(line.words[0].split(",")):
         if len(channel) < 2 or not channel.startswith("#"):
-            client.numeric(403, one_word(channel or "*"), last="a channel is # and a room's name")
+            client.numeric(403, channel or "*", last="a channel is # and a room's name")
         else:
             door.join(client, person, channel, keys[at] if at < len(keys) else "")
 
 
 def refuse_join(client: Client, channel: str, error: EvloopError) -> None:
     """A room was not entered."""
-    code = 437 if error.exit_status == UNREACHABLE else 403
-    why = error.sentence if isinstance(error, Refused) else str(error)
-    client.numeric(code, one_word(channel), last=display(why))
+    keyless = isinstance(error, SetupError) and error.exit_status == REFUSED
+    code = 437 if error.exit_status == UNREACHABLE else 475 if keyless else 403
+    why = error.sentence if isinstance(error, (Refused, SetupError)) else str(error)
+    client.numeric(code, channel, last=display(why))
 
 
 def _part(door: Door, client: Client, line: Line) -> None:
@@ -156,7 +158,7 @@ def _part(door: Door, client: Client, line: Line) -> None:
     for channel in line.words[0].split(","):
         seat = person.seat(channel)
         if seat is None:
-            client.numeric(442, one_word(channel), last="You're not on that channel")
+            client.numeric(442, channel, last="You're not on that channel")
         else:
             door.part(person, seat, reason)
 
@@ -164,9 +166,10 @@ def _part(door: Door, client: Client, line: Line) -> None:
 def _names(door: Door, client: Client, line: Line) -> None:
     seat = _person(client).seat(line.words[0]) if line.words else None
     if seat is not None:
-        seat.tell_names(client)
+        if seat.state != OPENING:  # else all its clients get the names in a moment
+            seat.tell_names(client)
     else:
-        channel = one_word(line.words[0]) if line.words else "*"
+        channel = line.words[0] if line.words else "*"
         client.numeric(366, channel, last="End of /NAMES list.")
 
 
@@ -181,7 +184,7 @@ def _topic(door: Door, client: Client, line: Line) -> None:
 
 
 def _no_channel(client: Client, channel: str) -> None:
-    client.numeric(403, one_word(channel), last="No such channel")
+    client.numeric(403, channel, last="No such channel")
 
 
 def _mode(door: Door, client: Client, line: Line) -> None:
@@ -235,12 +238,12 @@ def _say(door: Door, client: Client, line: Line) -> tuple[int, tuple[str, ...], 
         return 412, (), "No text to send"
     person = _person(client)
     if "," in target:
-        return 404, (one_word(target),), "one target a line, please"
+        return 404, (target,), "one target a line, please"
     if not target.startswith("#"):
         return _say_to(door, client, person, target, line.command, text)
     seat = person.seat(target)
     if seat is None:
-        return 404, (one_word(target),), "Cannot send to channel: you are not in it"
+        return 404, (target,), "Cannot send to channel: you are not in it"
     kind = TEXT
     if text.startswith(CTCP):
         word, _, rest = text.strip(CTCP).partition(" ")
@@ -263,9 +266,9 @@ def _say_to(
     """A private message, which is handed over between clients of this door."""
     other = door.persons.get(fold(nick))
     if other is None:
-        if any(seat.find(nick) for seat in person.seats.values()):
-            return 531, (one_word(nick),), NOT_PRIVATE
-        return 401, (one_word(nick),), "No such nick/channel"
+        if any(seat.nicks.find(nick) for seat in person.seats.values()):
+            return 531, (nick,), NOT_PRIVATE
+        return 401, (nick,), "No such nick/channel"
     if text.startswith(CTCP + "DCC"):
         return 404, (other.nick,), "Cannot send to nick: no DCC"
     ctcp = text.startswith(CTCP)

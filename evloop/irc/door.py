@@ -215,6 +215,7 @@ class IrcDoor:
         if self._path:
             return
         beyond = [one for one in listeners if not is_loopback(one.getsockname()[0])]
+        self.rooms.keys_are_safe = not beyond or self._tls is not None
         if not self.core.password:
             if beyond:
                 what = f"{_place_of(beyond[0])} can be reached by others"

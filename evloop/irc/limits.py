@@ -27,6 +27,7 @@ IRC_LISTED_MAX = 2_000  # rooms of one LIST: more would be cut off by the client
 PLAYBACK_MESSAGES = 50  # that a client gets which does not ask for history
 ARRIVALS_MAX = 500  # messages whose time of arrival is remembered, and that can be asked for
 CHATHISTORY_MAX = 200  # messages of one answer, as 005 says
+OLDER_S = 5.0  # for the directory to tell of a kept room; then what is here is answered
 CHATHISTORY_WAITING_MAX = 16  # requests that wait until the history of a room is complete
 
 # -- the end -------------------------------------------------------------------------------------

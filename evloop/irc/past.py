@@ -53,8 +53,7 @@ def chathistory(door: Door, client: Client, line: Line) -> None:
 
 
 def _fail(client: Client, code: str, context: list[str], why: str) -> None:
-    shown = [one.replace(" ", "_").lstrip(":") or "*" for one in context]
-    client.fail("CHATHISTORY", code, *shown, last=why)
+    client.fail("CHATHISTORY", code, *context, last=why)
 
 
 def _messages(client: Client, person: Person, word: str, rest: list[str]) -> None:
@@ -71,9 +70,16 @@ def _messages(client: Client, person: Person, word: str, rest: list[str]) -> Non
         return
     found = [ref for ref in refs if ref is not None]
 
+    def tell(past: Sequence[Message]) -> None:
+        if not client.closed:
+            seat.tell_past(client, select(past, word, found, limit))
+
     def answer() -> None:
-        if client.person is not None and not client.closed:
-            seat.tell_past(client, select(seat.past(), word, found, limit))
+        past = seat.past()
+        chosen = select(past, word, found, limit)
+        reaches_back = len(chosen) < limit or chosen[0] == past[0]
+        if word == "AFTER" or not reaches_back or not seat.ask_older(past, tell):
+            tell(past)
 
     if not seat.when_complete(answer):
         answer()

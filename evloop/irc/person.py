@@ -13,8 +13,8 @@ from __future__ import annotations
 
 from collections import deque
 
-from evloop.base.names import fold
-from evloop.irc.codec import HOST, SERVER, pack
+from evloop.base.names import display, fold
+from evloop.irc.codec import HOST, SERVER, one_word, pack
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -95,12 +95,15 @@ class Client:
         return {key: value for key, value in tags.items() if _TAG_NEEDS[key] in self.caps}
 
     def numeric(self, code: int, *words: str, last: str | None = None) -> None:
-        """Send an answer from the server: `:evloop.internal 001 NICK words :last`."""
-        self.send(SERVER, f"{code:03}", self.name, *words, last=last)
+        """Send an answer from the server: `:evloop.internal 001 NICK words :last`.
+
+        What it repeats of a client's own line is made safe here."""
+        shown = None if last is None else display(last)
+        self.send(SERVER, f"{code:03}", self.name, *map(one_word, words), last=shown)
 
     def fail(self, command: str, code: str, *words: str, last: str) -> None:
         """Send a standard reply (IRCv3) about `command`."""
-        self.send(SERVER, "FAIL", command, code, *words, last=last)
+        self.send(SERVER, "FAIL", command, code, *map(one_word, words), last=last)
 
     @property
     def name(self) -> str:

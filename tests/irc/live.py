@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -56,6 +57,11 @@ class DoorProcess:
         return self.log.partition("IRC clients: ")[2].partition("\n")[0]
 
     @property
+    def channel(self) -> str:
+        """One of this door alone: the place of a room follows from its name."""
+        return f"#lab-{self.server.rpartition(':')[2]}"
+
+    @property
     def port(self) -> int:
         return int(self.place.rpartition(":")[2])
 
@@ -72,7 +78,8 @@ class DoorProcess:
                 return
             assert self.process.poll() is None, f"it has ended: {self.log}"
             assert time.monotonic() < deadline, f"it never happened: {self.log}"
-            time.sleep(0.01)
+            assert self.process.stderr is not None
+            select.select([self.process.stderr], [], [], 0.05)
 
     def connect(self) -> Visitor:
         visitor = Visitor(("127.0.0.1", self.port))
@@ -151,6 +158,16 @@ class Visitor:
             left = deadline - time.monotonic()
             assert left > 0 and self.read(left), f"no {part!r} came; {self.lines}"
 
+    def up_to(self, part: str) -> list[str]:
+        """All lines up to the first with `part` in it; they are taken."""
+        deadline = time.monotonic() + PATIENCE_S
+        while not any(part in line for line in self.lines):
+            assert not self.closed and time.monotonic() < deadline, self.lines
+            self.read(PATIENCE_S)
+        at = next(at for at, line in enumerate(self.lines) if part in line) + 1
+        lines, self.lines = self.lines[:at], self.lines[at:]
+        return lines
+
     def until_closed(self) -> list[str]:
         """All that comes until the door closes the connection."""
         deadline = time.monotonic() + PATIENCE_S
@@ -163,21 +180,12 @@ class Visitor:
         """What came up to an answer to a PING of now."""
         mark = f"mark{time.monotonic_ns()}"
         self.say(f"PING {mark}")
-        deadline = time.monotonic() + PATIENCE_S
-        while not any(line.endswith(mark) for line in self.lines):
-            assert not self.closed and time.monotonic() < deadline
-            self.read(PATIENCE_S)
-        lines, self.lines = self.lines, []
-        at = next(at for at, line in enumerate(lines) if line.endswith(mark))
-        self.lines = lines[at + 1 :]
-        return lines[:at]
+        return self.up_to(mark)[:-1]
 
     def join(self, channel: str) -> list[str]:
         """Enter a channel; what came up to the end of its names."""
         self.say(f"JOIN {channel}")
-        before = list(self.lines)
-        end = self.wait_for(" 366 ")
-        return [*before, end]
+        return self.up_to(" 366 ")
 
     def close(self) -> None:
         self.sock.close()

@@ -83,8 +83,9 @@ class Irssi:
 class Weechat:
     """weechat-headless, driven by its fifo and read by its log files."""
 
-    def __init__(self, folder: Path, port: int) -> None:
+    def __init__(self, folder: Path, port: int, channel: str) -> None:
         self._folder = folder
+        self._buffer = f"evloop.{channel}"
         server = f"/server add evloop 127.0.0.1/{port} -nicks=Ann -username=ann -realname=Ann"
         first = [
             "/set logger.file.flush_delay 0",
@@ -105,17 +106,17 @@ class Weechat:
         )
         self._fifo = folder / f"weechat_fifo_{self.process.pid}"
         until(self._fifo.exists, lambda: "no fifo of weechat")
-        self.wait_for("server.evloop", "operators, topics")
+        self.wait_for("operators, topics", "server.evloop")
 
-    def type(self, text: str, buffer: str = "evloop.#lab") -> None:
+    def type(self, text: str, buffer: str = "") -> None:
         with self._fifo.open("w") as fifo:
-            fifo.write(f"irc.{buffer} *{text}\n")
+            fifo.write(f"irc.{buffer or self._buffer} *{text}\n")
 
-    def log(self, buffer: str = "evloop.#lab") -> str:
-        path = self._folder / "logs" / f"irc.{buffer}.weechatlog"
+    def log(self, buffer: str = "") -> str:
+        path = self._folder / "logs" / f"irc.{buffer or self._buffer}.weechatlog"
         return path.read_text() if path.exists() else ""
 
-    def wait_for(self, buffer: str, part: str) -> None:
+    def wait_for(self, part: str, buffer: str = "") -> None:
         until(lambda: part in self.log(buffer), lambda: self.log(buffer))
 
     def close(self) -> None:
@@ -129,7 +130,7 @@ def own_client(door: DoorProcess, text: str) -> None:
     command = [sys.executable, "-m", "evloop.client", "--server", door.server, "--name", "Mel"]
     environ = {**os.environ, **QUIET}
     done = subprocess.run(
-        [*command, "say", "lab", *shlex.split(text)],
+        [*command, "say", door.channel[1:], *shlex.split(text)],
         cwd=ROOT,
         env=environ,
         check=False,
@@ -144,70 +145,77 @@ def own_client(door: DoorProcess, text: str) -> None:
 )
 def test_irssi(door: DoorProcess, tmp_path: Path) -> None:
     bob = door.user("Bob")
-    bob.join("#lab")
-    bob.say("PRIVMSG #lab :said before")
+    bob.join(door.channel)
+    bob.say(f"PRIVMSG {door.channel} :said before")
     irssi = Irssi(tmp_path, door.port)
     try:
-        irssi.type("/join #lab")
-        irssi.wait_for("Irssi: #lab: Total of 2 nicks")
-        ann = bob.wait_for("JOIN #lab")
+        irssi.type(f"/join {door.channel}")
+        irssi.wait_for(f"Irssi: {door.channel}: Total of 2 nicks")
+        ann = bob.wait_for(f"JOIN {door.channel}")
         assert ann.startswith(":Ann!")
         irssi.wait_for("said before")
-        talk(irssi.type, irssi.wait_for, bob)
+        talk(irssi.type, irssi.wait_for, bob, door.channel)
         own_client(door, "from evloop itself")
         irssi.wait_for("from evloop itself")
         irssi.type("/list -YES")
-        irssi.type("/whois Bob")
+        irssi.type("/window goto 1")
+        irssi.type("/whois Robert")
         irssi.wait_for("Bob Real")
-        irssi.type("/part #lab")
-        bob.wait_for("PART #lab :left")
+        irssi.type("/window goto 2")
+        irssi.type(f"/part {door.channel}")
+        bob.wait_for(f"PART {door.channel} :left")
         irssi.type("/quit")
     finally:
         irssi.close()
 
 
-@pytest.mark.skipif(not shutil.which("weechat-headless"), reason="needs weechat-headless")
+@pytest.mark.skipif(
+    not shutil.which("weechat-headless") or not list(Path("/usr/lib").glob("**/plugins/fifo.so")),
+    reason="needs weechat-headless and its plugin fifo",
+)
 def test_weechat(door: DoorProcess, tmp_path: Path) -> None:
     bob = door.user("Bob")
-    bob.join("#lab")
-    bob.say("PRIVMSG #lab :said before")
-    weechat = Weechat(tmp_path, door.port)
+    bob.join(door.channel)
+    bob.say(f"PRIVMSG {door.channel} :said before")
+    weechat = Weechat(tmp_path, door.port, door.channel)
     try:
-        weechat.type("/join #lab", "server.evloop")
+        weechat.type(f"/join {door.channel}", "server.evloop")
         bob.wait_for(":Ann!")
-        weechat.wait_for("evloop.#lab", "said before")
-        talk(weechat.type, lambda part: weechat.wait_for("evloop.#lab", part), bob)
+        weechat.wait_for("said before")
+        talk(weechat.type, weechat.wait_for, bob, door.channel)
         own_client(door, "from evloop itself")
-        weechat.wait_for("evloop.#lab", "from evloop itself")
+        weechat.wait_for("from evloop itself")
         weechat.type("/part")
-        bob.wait_for("PART #lab :left")
+        bob.wait_for(f"PART {door.channel} :left")
         # It comes back: what was missed is there, once.
-        bob.say("PRIVMSG #lab :said meanwhile")
-        weechat.type("/join #lab", "server.evloop")
-        weechat.wait_for("evloop.#lab", "said meanwhile")
+        bob.say(f"PRIVMSG {door.channel} :said meanwhile")
+        weechat.type(f"/join {door.channel}", "server.evloop")
+        weechat.wait_for("said meanwhile")
         own_client(door, "and on it goes")
-        weechat.wait_for("evloop.#lab", "and on it goes")
+        weechat.wait_for("and on it goes")
         assert weechat.log().count("said meanwhile") == 1
     finally:
         weechat.close()
 
 
-def talk(write: Callable[[str], None], wait_for: Callable[[str], None], bob: Visitor) -> None:
+def talk(
+    write: Callable[[str], None], wait_for: Callable[[str], None], bob: Visitor, channel: str
+) -> None:
     """Both say something, act, and change their nicks."""
     write("grüß dich, 日本 🎉")
     assert bob.wait_for("grüß dich").startswith(":Ann!")
-    bob.say("PRIVMSG #lab :hello Ann")
+    bob.say(f"PRIVMSG {channel} :hello Ann")
     wait_for("hello Ann")
     write("/me waves")
-    assert bob.wait_for("waves").endswith("PRIVMSG #lab :\x01ACTION waves\x01")
-    bob.say("PRIVMSG #lab :\x01ACTION bows\x01")
+    assert bob.wait_for("waves").endswith(f"PRIVMSG {channel} :\x01ACTION waves\x01")
+    bob.say(f"PRIVMSG {channel} :\x01ACTION bows\x01")
     wait_for("bows")
     write("/nick Änn")
     assert bob.wait_for(" NICK ").endswith(" NICK :Änn")
     bob.say("NICK Robert")
     wait_for("Robert")
     for number in range(25):
-        bob.say(f"PRIVMSG #lab :line {number} of 25")
+        bob.say(f"PRIVMSG {channel} :line {number} of 25")
     wait_for("line 24 of 25")
-    bob.say("PRIVMSG #lab :" + "long " * 90 + "end")
+    bob.say(f"PRIVMSG {channel} :" + "long " * 90 + "end")
     wait_for("long end")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -37,44 +38,51 @@ def evloop(door: DoorProcess, *words: str) -> subprocess.CompletedProcess[str]:
 def test_irc_clients_and_evloop_talk(door: DoorProcess) -> None:
     ann = door.user("Ann", "message-tags", "server-time")
     bob = door.user("Bob")
-    ann.join("#日本")
-    bob.join("#日本")
-    ann.wait_for(":Bob!bob@evloop JOIN #日本")
-    bob.say("PRIVMSG #日本 :grüß 🎉")
-    line = ann.wait_for(":Bob!bob@evloop PRIVMSG #日本 :grüß 🎉")
+    room = f"日本-{door.channel[5:]}"
+    ann.join(f"#{room}")
+    bob.join(f"#{room}")
+    ann.wait_for(f":Bob!bob@evloop JOIN #{room}")
+    bob.say(f"PRIVMSG #{room} :grüß 🎉")
+    line = ann.wait_for(f":Bob!bob@evloop PRIVMSG #{room} :grüß 🎉")
     assert line.startswith("@time=2") and ";msgid=" in line
-    said = evloop(door, "--name", "Mel", "say", "日本", "three", "words")
+    said = evloop(door, "--name", "Mel", "say", room, "three", "words")
     assert said.returncode == 0, said.stderr
     for visitor in (ann, bob):
-        assert "!" in visitor.wait_for("PRIVMSG #日本 :three words")
+        assert "!" in visitor.wait_for(f"PRIVMSG #{room} :three words")
     listed = evloop(door, "getdir")
     assert "2 here" in listed.stdout
     bob.say("QUIT :done")
     assert "ERROR :Closing link: done" in bob.until_closed()
-    ann.wait_for("PART #日本 :left")
+    ann.wait_for(f"PART #{room} :left")
     ann.say("LIST")
-    assert " 322 Ann #日本 1 :239." in ann.wait_for(" 322 ")
-    door.until(lambda: "evloop: made room 日本: 239." in door.log)
+    assert f" 322 Ann #{room} 1 :239." in ann.wait_for(" 322 ")
+    door.until(lambda: f"evloop: made room {room}: 239." in door.log)
 
 
 def test_what_a_script_says_before_it_goes_arrives(door: DoorProcess) -> None:
     """It shuts its side at once, as `printf | nc` does."""
     ann = door.user("Ann")
-    ann.join("#lab")
+    ann.join(door.channel)
     bot = door.connect()
-    bot.say("NICK bot", "USER bot 0 * :Bot", "JOIN #lab", "PRIVMSG #lab :done", "PING last")
+    bot.say(
+        "NICK bot",
+        "USER bot 0 * :Bot",
+        f"JOIN {door.channel}",
+        f"PRIVMSG {door.channel} :done",
+        "PING last",
+    )
     bot.sock.shutdown(socket.SHUT_WR)
-    ann.wait_for("PRIVMSG #lab :done")
+    ann.wait_for(f"PRIVMSG {door.channel} :done")
     assert any(line.endswith("PONG evloop.internal :last") for line in bot.until_closed())
 
 
 @pytest.mark.parametrize("signum, status", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_says_goodbye(door: DoorProcess, signum: int, status: int) -> None:
     ann = door.user("Ann")
-    ann.join("#lab")
+    ann.join(door.channel)
     program = [sys.executable, "-m", "evloop.client", "--server", door.server, "--name", "Tail"]
     with subprocess.Popen(
-        [*program, "--json", "tail", "lab"],
+        [*program, "--json", "tail", door.channel[1:]],
         cwd=ROOT,
         env={**os.environ, **QUIET},
         stdin=subprocess.DEVNULL,
@@ -161,3 +169,53 @@ def test_another_user_of_the_machine(door: DoorProcess) -> None:
         [sys.executable, "-c", code], text=True, capture_output=True, check=False, timeout=20
     )
     assert said.stdout.strip() == "ERROR :Closing link: this door is another user's", said.stderr
+
+
+def test_a_room_that_the_directory_carries() -> None:
+    """Each nick is carried over its own connection, its goodbye too."""
+    door = DoorProcess(options=("--relay", "always"))
+    try:
+        door.ready()
+        ann, bob = door.user("Ann"), door.user("Bob")
+        ann.join(door.channel)
+        bob.join(door.channel)
+        ann.wait_for(f":Bob!bob@evloop JOIN {door.channel}")
+        bob.say(f"PRIVMSG {door.channel} :by the directory")
+        ann.wait_for("by the directory")
+        bob.say(f"PART {door.channel}")
+        ann.wait_for(f":Bob!bob@evloop PART {door.channel} :left")
+        assert door.end() == 143
+    finally:
+        door.close()
+
+
+def test_a_sealed_room_is_entered_with_its_key(tmp_path: Path) -> None:
+    home = {"XDG_STATE_HOME": str(tmp_path / "door")}
+    door = DoorProcess(environ=home)
+    name = f"den-{os.getpid()}"
+    try:
+        door.ready()
+        made = evloop(door, "makeroom", name, "--mode", "sealed")
+        assert made.returncode == 0, made.stderr
+        code = re.search(r"[0-9A-Z]{4}(-[0-9A-Z]{4}){6}", made.stdout + made.stderr)
+        assert code is not None, made
+        ann, bob = door.user("Ann"), door.user("Bob")
+        slip = code[0][:-1] + ("0" if code[0][-1] != "0" else "1")
+        for key in ("", f" {slip}", " :short"):
+            ann.say(f"JOIN #{name}{key}")
+            refused = ann.wait_for(f" Ann #{name} :")
+            assert refused.split(" ")[1] == "475" and code[0] not in refused
+        ann.say("LIST")
+        assert any(f"#{name} " in row and row.endswith(" sealed") for row in ann.up_to(" 323 "))
+        ann.say(f"JOIN #{name} {code[0]}")
+        ann.wait_for(" 366 ")
+        bob.say(f"JOIN #lab-{os.getpid()},#{name} x,{code[0]}")
+        ann.wait_for(f":Bob!bob@evloop JOIN #{name}")
+        bob.say(f"PRIVMSG #{name} :under the seal")
+        ann.wait_for("under the seal")
+        # It is remembered, now that somebody has proved to have it.
+        ann.say(f"PART #{name}", f"JOIN #{name}")
+        ann.wait_for(" 366 ")
+        assert code[0] not in door.log
+    finally:
+        door.close()

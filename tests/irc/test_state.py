@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from evloop.room.events import ME
+from evloop.irc.seat import EVENTS
+from evloop.room.events import ME, TABLE, Road
 from tests.irc.world import Away, User, World
 
 ANN = b"\xaa" * 8
@@ -396,3 +397,17 @@ def test_a_far_clock_does_not_put_the_past_into_the_future(world: World) -> None
     room.heard(MEL, "Mel", "old", mark="history", wall=4_000_000_000)
     world.pass_time(3.0)
     assert one.take()[-1].startswith("@time=2026-09-21T14:13:19.999Z;")
+
+
+def test_every_event_of_a_room_has_its_words() -> None:
+    assert set(EVENTS) >= set(TABLE)
+
+
+def test_the_road_of_a_room_is_told(world: World) -> None:
+    one = world.user("Ann")
+    room = one.join()
+    room.joins(MEL, "Mel")
+    one.take()
+    room.happen(Road("road", "full", (MEL,), ""), Road("road", "off", (), "lost"))
+    (line,) = one.take()
+    assert line.startswith(":evloop.internal NOTICE #lab :-- Mel does not reach you by multicast")

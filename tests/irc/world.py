@@ -140,6 +140,8 @@ class World:
         self.delayed: list[Callable[[], object]] | None = None  # a list: answers wait in it
         self.refuses: EvloopError | None = None
         self.makes = True
+        self.heard_in: list[str] = []  # rooms in which somebody else was first heard
+        self.kept: dict[str, Any] = {}  # room: what the directory keeps of it
         self._ids = 0
         self.door = Door(
             self,
@@ -192,7 +194,7 @@ class World:
             sender = bytes([self._ids]) * 8
             room = PlayedRoom(self, entry.name, PlayedSession(sender, person.nick))
             self.live.append(room)
-            done((entry, room, True), None)
+            done((entry, room, True, self.kept.get(entry.name)), None)
 
         if self.delayed is None:
             answer()
@@ -202,6 +204,9 @@ class World:
     def left(self, person: Person, seat: Seat) -> None:
         self.left_rooms.append((person.nick, seat.entry.name))
         seat.room.leave()
+
+    def heard(self, seat: Seat) -> None:
+        self.heard_in.append(seat.entry.name)
 
     def list_rooms(self, done: Any) -> None:
         if self.refuses is not None:

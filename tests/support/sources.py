@@ -69,6 +69,7 @@ _PURE_MODULES = {
 }
 _NOT_PURE = {
     "irc.door",
+    "irc.locks",
     "irc.peer",
     "irc.rooms",
     "terminal.tty",
