@@ -49,7 +49,6 @@ if TYPE_CHECKING:
 
     Done = Callable[[EvloopError | None], object]
 
-OWN_CONNECTIONS = 1  # the host's own client is connected too
 LOCAL_HOSTS = ("127.0.0.1", "localhost", "::1")
 
 
@@ -396,9 +395,12 @@ def _tell_hosting(client: Client, server: Server, port: int) -> None:
 def _tell_if_nobody_comes(client: Client, server: Server) -> None:
     """Where guests are kept apart, each of them hosts, and none of them knows of the others."""
 
+    before = client.reach.connections
+
     def tell() -> None:
         hosts = client.link.identity == server.dispatcher.store.identity
-        if hosts and server.metrics.flat()["connections"] <= OWN_CONNECTIONS:
+        own = client.reach.connections - before  # whoever hosts may connect anew
+        if hosts and server.metrics.flat()["connections"] <= own:
             client.frontend.note(f"evloop: {nobody_came('doctor' in words_at('prompt'))}")
 
     client.loop.call_at(client.loop.now + NOBODY_CAME_S, tell)

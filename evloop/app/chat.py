@@ -135,6 +135,11 @@ class Chat:
         self._finish = loop.call_at(NEVER, self._leave_now)
         self._settle = loop.call_at(NEVER, self._check_finished)
 
+    @property
+    def over(self) -> bool:
+        """Whether the room is left."""
+        return self.state == OVER
+
     def move(self, address: str, port: int) -> None:
         """The room's sockets are at another place now: the talk goes on there."""
         self.place = address, port

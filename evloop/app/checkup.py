@@ -336,7 +336,7 @@ def begin_in_room(client: Client, chat: Chat) -> None:
         raise Refused(1, "busy", "doctor: it is still looking; its findings come by themselves")
 
     def note(text: str) -> None:
-        if client.chat is chat:  # else it was left meanwhile
+        if not chat.over:  # else it was left meanwhile
             chat.view.note(text)
 
     def over(status: int, failure: EvloopError | None) -> None:
@@ -344,7 +344,7 @@ def begin_in_room(client: Client, chat: Chat) -> None:
             note(f"evloop: doctor: {failure}")
 
     def counted(members: int) -> None:
-        if client.chat is chat and client.checkup is None:
+        if not chat.over and client.checkup is None:
             others = max(0, members - 1)
             place = Place(chat.name, *chat.place, counted=others, reliable=not chat.plain)
             _start(client, place, 0.0, note, note, over, None)
@@ -377,7 +377,7 @@ def _start(
         ttl=options.ttl,
         rng=Random(os.urandom(16)),
         wall=client.wall,
-        own=frozenset([client.chat.room.session.sender_id] if client.chat is not None else ()),
+        own=frozenset(room.session.sender_id for room in client.live),
         known=encrypted and link.endpoint not in client.trust().new,
         relay=options.relay,
         road=client.chat.room.road if client.chat is not None else "",

@@ -13,8 +13,8 @@ from evloop.base.errors import EvloopError, SetupError
 from evloop.base.names import fold
 from evloop.directory.announcement import GUEST
 from evloop.directory.browser import Browser, searched_links, target_of, text_of
+from evloop.directory.client import IDLE, Searched, Unreachable
 from evloop.directory.client import WAITING as AWAY
-from evloop.directory.client import Searched, Unreachable
 from evloop.directory.discovery import (
     DOUBTFUL,
     KNOWN,
@@ -128,7 +128,9 @@ class Finder:
         "_link",
         "_listing",
         "_loop",
+        "_missed",
         "_options",
+        "_searched",
         "_seek",
         "_tries",
         "_trust",
@@ -142,6 +144,8 @@ class Finder:
         self._trust = client.reach.trust()
         self._options: Namespace = client.options
         self._browser: Browser | None = None
+        self._missed = False  # nobody has answered: an interface that comes is searched
+        self._searched: set[str] = set()  # names of the interfaces that were asked last
         self._tries = 0  # directories that were found and have not answered
         self._done: Done | None = None  # who waits to be connected
         self._listing: Listing | None = None  # the newest that was shown
@@ -174,6 +178,7 @@ class Finder:
     ) -> None:
         known = self._trust.known()
         self.close()
+        self._searched = {link.name for link in links}
         self._browser = Browser(
             self._loop,
             links,
@@ -195,6 +200,7 @@ class Finder:
         try:
             links = self.links()
             if not links:
+                self._missed, self._searched = True, set()
                 done(missing)
                 return
             patience = SEARCH_S
@@ -225,7 +231,7 @@ class Finder:
             elif what == SEVERAL:
                 self._several(listing, room, done)
             else:
-                self._client.reach.alone = not listing.found
+                self._client.reach.alone = self._missed = not listing.found
                 done(Searched(directories.nobody([link.name for link in links])))
             return again
 
@@ -340,6 +346,36 @@ class Finder:
     def settled(self) -> None:
         """The directory is there again."""
         self._again.move(NEVER)
+        self._missed = False
+
+    def network_changed(self) -> None:
+        """Where an interface has come there may be a directory: it is searched once more."""
+        try:
+            names = {link.name for link in self.links()}
+        except SetupError:  # the interface that was named is not there
+            return
+        came = names - self._searched
+        self._searched &= names  # one that goes and comes is searched again
+        if not came or self._browser is not None:
+            return
+        client = self._client
+        if self._again.when < NEVER:
+            self._again.move(NEVER)
+            self.follow()
+        elif client.reach.alone and client.chat is not None:
+            self._look_again()
+        elif self._missed and self._link.state == IDLE and not client.busy:
+            self.connect(Unreachable(""), self._found_later)
+
+    def _found_later(self, error: EvloopError | None) -> None:
+        client = self._client
+
+        def known(rooms: int, failed: EvloopError | None) -> None:
+            if failed is None:
+                client.frontend.note(client.reach.greeting(rooms))
+
+        if error is None and client.frontend.is_terminal:
+            client.prompt.await_rooms(known)
 
     def follow(self) -> None:
         """The directory is away: look for its id, now and every SEARCH_AGAIN_S while it is."""

@@ -78,6 +78,7 @@ assert OPENING_S < CATCH_UP_S < WAIT_TOLD_S < HELD_S < HISTORY_WAIT_S
 # -- several rooms -------------------------------------------------------------------------------
 
 CHAT_ROOMS_MAX = 16  # that one client is in: numbers that a person still keeps apart
+ROOMS_HISTORY_MESSAGES_MAX = 16_384  # of all rooms together: below 24 MB
 BACKGROUND_BURST = 3.0  # lines of a room in the background that are shown at once ...
 BACKGROUND_PER_S = 0.1  # ... and so many more: beyond it they are kept
 BACKGROUND_KEPT_MAX = 20  # lines kept until their room comes to the front; older ones are counted

@@ -6,10 +6,11 @@ from evloop.directory.client import READY
 from evloop.net.interfaces import Chooser, LinkWatcher
 from evloop.net.multicast import MulticastTransport
 from evloop.room.attachment import Attachment
+from evloop.system.timers import nothing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection
 
     from evloop.directory.client import DirectoryClient
     from evloop.net.links import Link
@@ -18,19 +19,26 @@ if TYPE_CHECKING:
 
 
 class Network:
-    """Tells `link` and each of `rooms` of every change. `wanted`: what --interface says, or None.
+    """Tells `link`, each of `rooms` and `on_change` of every change. `wanted`: what --interface
+    says, or None.
 
     Made with the first room, or in the first idle moment after the prompt.
     """
 
-    __slots__ = ("_link", "_links", "_loop", "_rooms", "_wanted", "_watcher")
+    __slots__ = ("_link", "_links", "_loop", "_on_change", "_rooms", "_wanted", "_watcher")
 
     def __init__(
-        self, loop: Loop, link: DirectoryClient, rooms: Collection[LiveRoom], wanted: str | None
+        self,
+        loop: Loop,
+        link: DirectoryClient,
+        rooms: Collection[LiveRoom],
+        wanted: str | None,
+        on_change: Callable[[], object] = nothing,
     ) -> None:
         self._loop = loop
         self._link = link
         self._rooms = rooms
+        self._on_change = on_change
         self._wanted = wanted
         self._watcher = LinkWatcher(loop)
         self._watcher.subscribe(self._changed)
@@ -64,3 +72,4 @@ class Network:
         self._loop.guard(self._link, self._link.network_changed, before, links)
         for room in list(self._rooms):
             self._loop.guard(room, room.network_changed, links)
+        self._loop.guard(self, self._on_change)

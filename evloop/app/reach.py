@@ -61,6 +61,7 @@ class Reach:
         "_trust",
         "alone",
         "announces",
+        "connections",
         "host_again",
         "hosted",
         "joins",
@@ -72,6 +73,7 @@ class Reach:
         self._finder: Finder | None = None
         self.server = server
         self.alone = False  # the network was searched, and nobody was there
+        self.connections = 0  # made so far
         self.joins = False  # of several directories the first is taken, as others do
         self.announces = False  # this process hosts a directory, and others find it
         self.hosted = ""  # the identity of the directory that this process is itself
@@ -197,6 +199,11 @@ class Reach:
         if self._finder is not None:
             self._finder.give_up()
 
+    def network_changed(self) -> None:
+        """Interfaces have come or gone."""
+        if self._finder is not None and self.searches:
+            self._finder.network_changed()
+
     def close(self) -> None:
         """Search no more."""
         if self._finder is not None:
@@ -210,6 +217,7 @@ class Reach:
     def back(self) -> None:
         """The directory is there, perhaps again."""
         self.alone = False
+        self.connections += 1
         if self._finder is not None:
             self._finder.settled()
         target = self._client.link.target

@@ -114,6 +114,11 @@ class RoomCommands:
         client, rooms = self._client, self.rooms
         if isinstance(done, Job) and done.given_up:
             raise EvloopError("")  # nobody waits for it
+        here = self._at((entry.address, entry.port))
+        if here is not None:  # under another name
+            if not self._behind:
+                rooms.switch(here)
+            raise EvloopError("")
 
         def over(chat: Chat) -> None:
             client.left(chat)
@@ -192,6 +197,7 @@ class RoomCommands:
     def _over(self) -> None:
         client = self._client
         self._job = None
+        self._behind = False
         client.prompt.frontend = client.frontend
         client.awaiting(False)
         client.hold(False)
@@ -201,16 +207,24 @@ class RoomCommands:
         job, client = self._job, self._client
         if job is None:
             return
-        job.give_up()
+        job.give_up()  # before the rest: it says nothing about that
         client.give_up()
-        if job.room and client.link.state == READY:
-            client.link.request("leave", {"name": job.room}, nothing)
-        self._behind = False
         self._over()
 
     def forget(self) -> None:
-        """Enter no further room."""
+        """What is asked of the directory is given up: enter no further room, and be counted in none
+        for it."""
         self._left.clear()
+        job, link = self._job, self._client.link
+        if job is not None and job.room and link.state == READY:
+            link.request("leave", {"name": job.room}, nothing)
+
+    def recover(self) -> None:
+        """After an unexpected exception a job may never end: it does not keep lines waiting."""
+        if self._job is not None:
+            self._job.give_up()
+            self.forget()
+            self._over()
 
     def _join(self, arguments: list[str], options: Options) -> None:
         name = arguments[0]
@@ -220,18 +234,23 @@ class RoomCommands:
             return
         self.rooms.check_more()
         mode = options.get("--mode")
+        self._client.prompt.makes_rooms = False  # that is for the rooms of the start
         self._begin(f"join {name}", name, lambda job: self._client.prompt.enter(name, mode, job))
 
     def _here(self, name: str) -> Pane | None:
         """The room of this name, or at this place, if we are in it."""
+        for pane in self.rooms.panes.values():
+            if fold(pane.name) == fold(name):
+                return pane
         try:
             place = split_place(name)
         except Refused:
-            place = None
-        for pane in self.rooms.panes.values():
-            if fold(pane.name) == fold(name) or pane.chat.place == place:
-                return pane
-        return None
+            return None
+        return self._at(place) if place is not None else None
+
+    def _at(self, place: tuple[str, int]) -> Pane | None:
+        """The room at `place`, if we are in it."""
+        return next((it for it in self.rooms.panes.values() if it.chat.place == place), None)
 
     def _ask(self, word: str, arguments: list[str], options: Options) -> None:
         """A command of the main prompt."""
@@ -256,7 +275,7 @@ class RoomCommands:
         self._left = left = list(different.values())[::-1]
 
         def entered(name: str, error: EvloopError | None) -> None:
-            if error is not None:
+            if error is not None and str(error):
                 client.status = client.status or error.exit_status
                 client.failed(f"chat {name}", error)
             following()

@@ -17,9 +17,15 @@ lines of rooms in the background come at once, labelled.
 from __future__ import annotations
 
 from evloop.app.backlog import CALM, MENTION, OLD, Backlog
-from evloop.app.limits import BELL_S, CHAT_ROOMS_MAX, ROOM_KEYS_MAX
+from evloop.app.limits import (
+    BELL_S,
+    CHAT_ROOMS_MAX,
+    ROOM_KEYS_MAX,
+    ROOMS_HISTORY_MESSAGES_MAX,
+)
 from evloop.base.errors import EvloopError
 from evloop.base.names import fold
+from evloop.room.limits import HISTORY_MESSAGES_MAX
 from evloop.system.timers import NEVER, nothing
 from evloop.terminal import report, room_notes
 from evloop.terminal.line import Draft
@@ -143,7 +149,7 @@ class Pane:
         older, kept = self.backlog.release()
         self._timer.move(NEVER)
         note = self._rooms.frontend.note
-        note(room_notes.front(self.number, self.name), "remark")
+        note(room_notes.front(self.number, self.name), "front")
         if older:
             note(room_notes.older(older, older + len(kept)), "remark")
         for message in kept:
@@ -233,6 +239,7 @@ class Rooms:
         if before is None:  # what is typed already goes with it
             self.front = pane
         else:
+            self._share_history()
             chat.view.known_way = before.chat.room.where
             chat.view.ways_out = lambda: self._ways_out(pane, before)
             if behind:
@@ -254,6 +261,7 @@ class Rooms:
         """The room was left; another comes to the front if it was there."""
         del self.panes[pane.number]
         pane.close()
+        self._share_history()
         if self._before is pane:
             self._before = None
         if self.front is pane:
@@ -269,6 +277,13 @@ class Rooms:
             self._empty()
         else:
             self._changed()
+
+    def _share_history(self) -> None:
+        """All rooms together hold no more than a few of them may."""
+        if self.panes:
+            share = min(HISTORY_MESSAGES_MAX, ROOMS_HISTORY_MESSAGES_MAX // len(self.panes))
+            for pane in self.panes.values():
+                pane.chat.room.session.limit_history(share)
 
     def _another(self, pane: Pane) -> Pane | None:
         """The room with the highest number but `pane`."""
@@ -323,8 +338,6 @@ class Rooms:
         pane.chat.view.folds = True
         if remember:
             self._before = before
-        elif self._before is pane:
-            self._before = None
         self.front = pane
 
     def find(self, command: str, wanted: str) -> Pane:

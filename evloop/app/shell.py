@@ -77,13 +77,14 @@ class Client:
         self._faults = 0
         self._late: Iterator[None] | None = None  # loads what the prompt did without
         self._slow = loop.call_at(NEVER, self._tell_slow)  # armed while a command waits
+        self.stays = not options.command  # in rooms, and is told of changes of the list of rooms
         self.busy = False  # a command, or the start, waits for the directory
         self._told_slow = False  # and has done so for a while
         self._quitting = False
         self._held = False  # a command wants lines to wait
         # Rooms that are open, those that were left are still saying goodbye; and what the directory
         # does for each.
-        self._live: dict[LiveRoom, Carried | None] = {}
+        self.live: dict[LiveRoom, Carried | None] = {}
         self._ending = False
         self._away = False  # the directory was lost, and the user was told
         self._random: Random | None = None
@@ -195,15 +196,19 @@ class Client:
         """What Tab offers for the word before the cursor."""
         from evloop.app.completion import at_prompt, in_chat
 
-        if self.chat is None:
-            return at_prompt(text[:cursor], (room.name for room in self.prompt.rooms.values()))
+        listed = (room.name for room in self.prompt.rooms.values())
+        if self.chat is None or self.rooms is None:
+            return at_prompt(text[:cursor], listed)
         present = (name for _, name, _ in self.chat.room.session.members(self.loop.now)[1:])
-        return in_chat(text[:cursor], list(self.chat.view.speakers), present)
+        own = (pane.name for pane in self.rooms.panes.values())
+        return in_chat(text[:cursor], list(self.chat.view.speakers), present, listed, own)
 
     def passes(self, text: str) -> bool:
         """Whether a line need not wait for the command before it: that one takes long already."""
+        if self.chat is not None or not self._told_slow:
+            return False  # in a room no word is a command
         word = text.split()[:1]
-        return self._told_slow and bool(word) and word[0].casefold() in URGENT
+        return bool(word) and word[0].casefold() in URGENT
 
     # -- commands --------------------------------------------------------------------------------
 
@@ -265,7 +270,7 @@ class Client:
             return
         self._told_slow = True
         if self.frontend.is_terminal and self.checkup is None:
-            self.frontend.note(report.still_waiting(self.link.endpoint))
+            self.frontend.note(report.still_waiting(self.link.endpoint, self.chat is None))
             self.hold(True)  # what was typed meanwhile and is urgent goes on now
 
     def failed(self, what: str, error: EvloopError, status: int = 0) -> None:
@@ -310,6 +315,8 @@ class Client:
 
     def recover(self) -> None:
         """After such an exception the running command may never end, so accept the next."""
+        if self._room_commands is not None:
+            self._room_commands.recover()
         if self.chat is None and not self._quitting:
             self.awaiting(False)
             self.hold(False)
@@ -351,15 +358,15 @@ class Client:
             self.frontend.note(report.directory_back(self.link.endpoint))
         if self.link.greeting.stale:
             self.frontend.note(f"evloop: {STALE}")
-        if not self.options.command:
+        if self.stays:
             self.link.request("watch", {}, nothing)
-            if not self.frontend.is_terminal:
+            if not self.frontend.is_terminal and not self.options.command:
                 self._load_late()
             if self.frontend.is_terminal or self.prompt.awaits_rooms:
                 self.prompt.learn_rooms()
         if self._present is not None:
             self._present.ready()
-        for carried in filter(None, self._live.values()):
+        for carried in filter(None, self.live.values()):
             carried.ready()
 
     def _invite(self) -> None:
@@ -373,7 +380,8 @@ class Client:
         return invitation(self, chat)
 
     def _remark(self, text: str) -> None:
-        if not self.options.json:
+        # A script in a room is told of that one alone.
+        if not self.options.json and (self.frontend.is_terminal or not self.options.command):
             self.frontend.note(text, "remark")
 
     def keep_name(self, name: str) -> None:
@@ -387,7 +395,7 @@ class Client:
     def _lost(self, why: str, delay: float) -> None:
         if self._present is not None:
             self._present.lost()
-        relied = sum(it.lost() for it in self._live.values() if it is not None) > 0  # all are told
+        relied = sum(it.lost() for it in self.live.values() if it is not None) > 0  # all are told
         if self.options.command and self.chat is None:
             return  # the command has been told, and ends the program
         if not self._away:  # told once, however many tries it takes
@@ -427,17 +435,19 @@ class Client:
         if self._follower is None:
             from evloop.app.network import Network
 
-            self._follower = Network(self.loop, self.link, self._live, self.options.interface)
+            wanted, change = self.options.interface, self.reach.network_changed
+            self._follower = Network(self.loop, self.link, self.live, wanted, change)
+            change()  # perhaps since the start
         return self._follower
 
     def opened(self, room: LiveRoom, carried: Carried | None) -> None:
         """`room` is open, and the directory may carry it."""
-        self._live[room] = carried
+        self.live[room] = carried
         room.on_closed = lambda: self._room_closed(room)
 
     def left(self, chat: Chat) -> None:
         """The room of `chat` is left; it is still saying goodbye."""
-        carried = self._live.get(chat.room)
+        carried = self.live.get(chat.room)
         if carried is not None:
             carried.left()
         self.presence().left(chat)
@@ -522,7 +532,7 @@ class Client:
             self._end()
 
     def _room_closed(self, room: LiveRoom) -> None:
-        carried = self._live.pop(room)
+        carried = self.live.pop(room)
         if carried is not None:
             carried.closed()
         if self._ending:
@@ -530,7 +540,7 @@ class Client:
 
     def _end(self) -> None:
         self._ending = True
-        if not self._live:
+        if not self.live:
             self.reach.close()
             self.link.close()
             self.finish()

@@ -124,6 +124,7 @@ def _chat(client: Client, word: str, arguments: list[str], options: dict[str, st
         raise too_few(word, "shell")
     # `python3 -m evloop chat lab` is a first try: there need be neither a directory nor a room.
     client.prompt.makes_rooms = client.host_directory is not None
+    client.stays = True
     client.hold(True)  # until the room is open, which may be at once
     _command(client, word, arguments, options)
     client.frontend.start()
@@ -276,6 +277,7 @@ def _tail(client: Client, word: str, arguments: list[str], options: dict[str, st
     from evloop.room.limits import HISTORY_MESSAGES_MAX  # late: nothing else here is of a room
 
     client.style.history = min(int(count), HISTORY_MESSAGES_MAX)
+    client.stays = True
     _command(client, "chat", arguments, {k: v for k, v in options.items() if k != "-n"})
 
 

@@ -172,6 +172,10 @@ class PlainSession:
         """The newest `count` messages as they came."""
         return list(self._history)[-count:] if count > 0 else []
 
+    def limit_history(self, messages: int) -> None:
+        """Keep that many messages from now on."""
+        self._history = deque(self._history, maxlen=min(messages, PLAIN_HISTORY_MAX))
+
     def stats(self) -> dict[str, int]:
         """The counters."""
         return {**self._counts, "queued": len(self._queue), "history": len(self._history)}

@@ -235,9 +235,10 @@ def carrier_away(endpoint: str, why: str, delay: float) -> str:
     )
 
 
-def still_waiting(endpoint: str) -> str:
+def still_waiting(endpoint: str, at_the_prompt: bool) -> str:
     """A command waits for the directory for longer than it should."""
-    return note(f"still waiting for {endpoint} (Ctrl-C gives up)")
+    hint = " (Ctrl-C gives up)" if at_the_prompt else ""  # in a room it leaves
+    return note(f"still waiting for {endpoint}{hint}")
 
 
 def directory_back(endpoint: str) -> str:

@@ -43,7 +43,9 @@ if TYPE_CHECKING:
 # SGR codes that are readable on dark and light ground; a nickname always has the same one.
 _COLORS = ("31", "32", "33", "34", "35", "36")
 _DIM, _REVERSE = "2", "7"
-_TINTS = {"remark": _DIM, "error": "1;31"}  # what may be overlooked, and what must not
+# What may be overlooked, which of it answers a key, and what must not be overlooked.
+_TINTS = {"remark": _DIM, "front": _DIM, "error": "1;31"}
+_URGENT = ("error", "front", "text")
 
 
 def color_of(name: str) -> str:
@@ -150,7 +152,7 @@ class ScreenMode:
         tint = _TINTS.get(manner, "") if self.color else ""
         # Notes that others can cause wait with the chat lines, whose number has a cap for a slow
         # terminal; answers to typed lines do not wait.
-        self.editor.above([(tint, text)], urgent=manner in ("error", "text"))
+        self.editor.above([(tint, text)], urgent=manner in _URGENT)
 
     def message(
         self,

@@ -23,7 +23,8 @@ ROOMS = ["Kitchen", "kiosk", "lab"]
         ("makeroom x --mode p", ["plain "]),
         ("help get", ["getdir "]),
         ("nonsense l", []),
-        ("chat lab l", []),
+        ("chat lab l", ["lab "]),
+        ("deleteroom lab l", []),
     ],
 )
 def test_at_the_prompt(before: str, candidates: list[str]) -> None:
@@ -51,3 +52,23 @@ def test_an_empty_line_offers_every_command() -> None:
 )
 def test_in_a_room_the_latest_speaker_comes_first(before: str, candidates: list[str]) -> None:
     assert in_chat(before, ["carl", "Carol"], ["Bob", "carl"]) == candidates
+
+
+@pytest.mark.parametrize(
+    ("before", "candidates"),
+    [
+        ("/join k", ["kiosk ", "Kitchen "]),
+        ("/chat l", ["lab "]),
+        ("/deleteroom k", ["kiosk ", "Kitchen "]),
+        ("/join lab k", []),
+        ("/switch K", ["Kitchen "]),
+        ("/leave ", ["attic ", "Kitchen "]),
+        ("//join k", []),
+        ("/nonsense k", []),
+        ("go to k", []),
+    ],
+)
+def test_in_a_room_rooms_are_offered_where_one_is_asked_for(
+    before: str, candidates: list[str]
+) -> None:
+    assert in_chat(before, [], ["Bob"], ROOMS, ["Kitchen", "attic"]) == candidates

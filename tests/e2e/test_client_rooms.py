@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -157,3 +159,36 @@ def test_sentences_break_between_words(server: Process) -> None:
         assert " ".join(" ".join(shown).split()).endswith("Ctrl-D quits. evloop>")
         assert all(len(row) < 40 for row in shown)
         assert not any(row.endswith(("comman", "Ctrl")) for row in shown) and len(shown) > 3
+
+
+def test_a_one_shot_chat_is_told_of_its_room(server: Process) -> None:
+    """On a terminal and in a pipe; a script hears nothing of other rooms."""
+    name = f"r{os.urandom(4).hex()}"
+    caller = Caller(server.address)
+    server.call(caller, "makeroom", name=name)
+    where = f"127.0.0.1:{server.address[1]}"
+    script = subprocess.Popen(
+        [sys.executable, "-m", "evloop.client", "--server", where, "tail", name],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert script.stderr is not None
+        with person(server, "chat", name) as run:
+            expect(run, f"-- in {name}")
+            assert f"-- in {name}" in script.stderr.readline()
+            server.call(caller, "makeroom", name=f"{name}-2")
+            expect(run, f"made room {name}-2")
+            server.call(caller, "deleteroom", name=name)
+            expect(run, f"{name} was deleted; the talk goes on")
+            told = script.stderr.readline()
+            while "joined" in told:
+                told = script.stderr.readline()
+            assert f"{name} was deleted" in told
+            run.send("/leave\r")
+            assert run.wait() == 0
+    finally:
+        script.terminate()
+        script.communicate()
+        caller.close()

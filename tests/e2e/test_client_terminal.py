@@ -450,7 +450,7 @@ def test_only_what_is_needed_is_loaded_before_the_first_prompt(
         ("chat nope", "evloop: chat nope: there is no room nope; makeroom nope makes it", 1),
         ("say nope hello", "evloop: say nope: there is no room nope; makeroom nope makes it", 1),
         ("getdr", 'evloop: unknown command "getdr": did you mean getdir?', 2),
-        ("chat", "evloop: chat: too few arguments; usage: chat NAME | ADDRESS:PORT", 2),
+        ("chat", "evloop: chat: too few arguments; usage: chat ROOM | ADDRESS:PORT ...", 2),
         ("--server 127.0.0.1:99999", None, 2),
     ],
 )

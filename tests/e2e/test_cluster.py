@@ -241,6 +241,29 @@ def test_every_example_of_the_protocol_is_true_of_a_cluster(crew: Crew, etcd: Et
     assert played >= 2
 
 
+def test_a_change_under_way_is_answered_before_the_goodbye(crew: Crew, etcd: Etcd) -> None:
+    """etcd pauses, the server is told to end, etcd goes on: the reply comes, then `closing`."""
+    server = member(crew, etcd)
+    assert etcd.program is not None
+    with Wire(server.port) as wire:
+        wire.result("watch")
+        etcd.program.signal(signal.SIGSTOP)
+        wire.send(wire.frame("makeroom", name="late") + wire.frame("ping"))
+        crew.until(lambda: server.err.count("\n") >= 2)
+        with Wire(server.port) as other:
+            other.result("ping")  # the request before it was taken, in the same tick or earlier
+            server.signal(signal.SIGTERM)
+            closing = other.receive()
+            assert closing is not None and closing["method"] == "closing"
+        etcd.program.signal(signal.SIGCONT)
+        assert wire.reply()["result"]["version"] == 1
+        assert [one["method"] for one in wire.notifications] == ["room_made"]
+        last = wire.receive()
+        assert last is not None and last["method"] == "closing"
+    crew.finish(server)
+    assert server.status == 0
+
+
 def test_two_directories_share_an_etcd(crew: Crew, etcd: Etcd) -> None:
     first, second = (member(crew, etcd, "--directory", name) for name in ("one", "two"))
     with Wire(first.port) as a, Wire(second.port) as b:

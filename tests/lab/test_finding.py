@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -271,6 +272,53 @@ def test_a_directory_with_another_address_is_found_again(crew: Crew, tmp_path: P
         text = people.until(person, "44444 is back")
         assert "the directory 10.77.0.1:44444 is away" in text
         assert "10.77.0.1:44444 is back" not in text
+
+
+def test_an_interface_that_comes_later_is_searched(crew: Crew, tmp_path: Path) -> None:
+    """Who has found nobody, for there was no network, need not type connect."""
+    with flat(2) as lab:
+        people = People(crew, lab, tmp_path)
+        lab.hosts[1].ip("link set eth0 down", "addr flush dev eth0")
+        people.server(0)
+        person = people.seat(1, module="evloop.client")
+        people.until(person, "no directory yet")
+        lab.hosts[1].ip("link set eth0 up", "addr add 10.77.0.2/24 dev eth0")
+        people.until(person, "directory kitchen-pi (10.77.0.1:44444, found on eth0")
+        person.type("makeroom lab\n")
+        people.until(person, "made room lab")
+
+
+def test_of_several_places_the_first_that_answers_and_then_the_next(
+    crew: Crew, tmp_path: Path
+) -> None:
+    with flat(3) as lab:
+        people = People(crew, lab, tmp_path)
+        first, second = people.server(0, name="one"), people.server(1, name="two")
+        places = f"{lab.address(1)},{lab.address(2)}"
+        person = people.seat(2, "--server", places, module="evloop.client")
+        people.until(person, f"directory {lab.address(1)}:44444, 0 rooms.")
+        first.signal(signal.SIGTERM)
+        crew.finish(first)
+        people.until(person, f"the directory {lab.address(2)}:44444 is back")
+        made = people.run(2, "--server", places, "makeroom", "lab")
+        assert made.status == 0 and "made room lab" in made.out, made.tell()
+        people.until(person, "made room lab")
+        no_trace(second, person, made)
+
+
+def test_a_search_of_ipv6_alone(crew: Crew, tmp_path: Path) -> None:
+    with flat(2) as lab:
+        for host in lab.hosts:
+            host.ip("addr flush dev eth0 scope global")
+        people = People(crew, lab, tmp_path)
+        server = people.server(0)
+        (one,) = found(people.run(1, "--json", "directories"))
+        assert one["address"].startswith("fe80::") and one["name"] == "kitchen-pi"
+        made = people.run(1, "makeroom", "lab")
+        assert made.status == 0 and "made room lab: [ff15" in made.out, made.tell()
+        person = people.seat(1, "--name", "Ann", "chat", "lab", module="evloop.client")
+        people.until(person, "-- in lab (eth0, fe80::")
+        no_trace(server, made, person)
 
 
 def test_two_meet_in_a_room_by_its_name_and_a_directory_that_comes_has_it(

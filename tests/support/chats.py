@@ -88,6 +88,7 @@ class Session:
         self.answers = (0, 0)
         self.asked = 0
         self.kept: list[Any] = []
+        self.share = 4_096
         self.deaf: set[bytes] = set()
         self.complete = True
         self.missing_count = 0
@@ -98,6 +99,9 @@ class Session:
 
     def history(self, count: int) -> list[Any]:
         return self.kept[-count:]
+
+    def limit_history(self, messages: int) -> None:
+        self.share = messages
 
     def label(self, sender: bytes, name: str) -> str:
         return name

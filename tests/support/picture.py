@@ -162,6 +162,22 @@ def entered(port: str, people: list[PtyRun]) -> PtyRun:
     raise AssertionError("bob and carol do not answer in time")
 
 
+def joined(mel: PtyRun, room: str, who: str) -> None:
+    """Mel in one more room, where `who` is, and back in the first."""
+    for _ in range(5):
+        mel.send(f"/join {room}\r")
+        mel.expect_line(f"in {room}")
+        mel.expect_last(f"2:{room} >")
+        if f"in {room} with {who}" in str(mel.screen):
+            mel.send("\x1b1")
+            mel.expect_line("-- 1:kitchen --")
+            mel.expect_last("1:kitchen >")
+            return
+        mel.send("/leave\r")
+        mel.expect_last("kitchen>")
+    raise AssertionError(f"{who} does not answer in time")
+
+
 def real_run() -> Emulator:
     """A directory, three people, two rooms, all on loopback: what Mel sees at the end."""
     people = []
@@ -187,8 +203,12 @@ def real_run() -> Emulator:
         people[0].expect_line("Who brings cake?")
         people[0].send("me!\r")
         mel.expect_line("bob: me!")
+        joined(mel, "garden", "dave")
         mel.send("wonderful, then I will lay the ta")
-        mel.expect_last("kitchen> wonderful, then I will lay the ta")
+        mel.expect_last("1:kitchen > wonderful, then I will lay the ta")
+        people[2].send("Mel, the roses are out\r")
+        mel.expect_line("[2:garden] dave: Mel, the roses are out")
+        mel.expect_last("1:kitchen!> wonderful, then I will lay the ta")
         assert mel.screen is not None
         retell(mel.screen, r"127\.0\.0\.1:\d{5}", "127.0.0.1:44444")
         retell(mel.screen, "carol, bob", "bob, carol")

@@ -1,7 +1,8 @@
 """The messages held: for repairs, for telling copies from conflicts, and for `/history`.
 
-At most HISTORY_MESSAGES_MAX messages, HISTORY_BYTES_MAX bytes, and none older than HISTORY_S. Over
-the caps, a sender that fills the history loses its own messages first:
+At most HISTORY_MESSAGES_MAX messages (of several rooms each has a share: `limit`),
+HISTORY_BYTES_MAX bytes, and none older than HISTORY_S. Over the caps, a sender that fills the
+history loses its own messages first:
 
     the message is from      and strangers hold         what goes
     a stranger               anything                   the oldest of the stranger that has most
@@ -55,15 +56,15 @@ class History:
     """Messages by (sender, seq), and what was shown of them."""
 
     __slots__ = (
-        "_age_s", "_members", "_messages_max", "_strangers", "count", "size", "strangers_weight",
+        "_age_s", "_members", "_most", "_strangers", "count", "size", "strangers_weight",
         "sweep_at",
     )  # fmt: skip
 
     def __init__(self, messages_max: int = HISTORY_MESSAGES_MAX, age_s: float = HISTORY_S) -> None:
-        self._messages_max = messages_max
         self._age_s = age_s
         self._members: dict[bytes, _Held] = {}
         self._strangers: dict[bytes, _Held] = {}
+        self._most = messages_max
         self.sweep_at = float("-inf")  # when to look for what is too old
         self.count = 0
         self.size = 0  # bytes
@@ -108,8 +109,28 @@ class History:
         self.count += 1
         self.size += size
         gone: list[Key] = []
-        while self.count > self._messages_max or self.size > HISTORY_BYTES_MAX:
+        while self.count > self._most or self.size > HISTORY_BYTES_MAX:
             gone.append(self._make_room(sender))
+        return gone
+
+    def limit(self, most: int, kept: Callable[[Key], bool]) -> list[Key]:
+        """Hold `most` messages from now on; return the keys of those that had to go, the oldest by
+        arrival. Those that `kept` names stay: they are not sent yet."""
+        self._most = most
+        over = self.count - most
+        if over <= 0:
+            return []
+        tables = (self._members, self._strangers)
+        arrived = sorted(
+            (since, sender, seq)
+            for table in tables
+            for sender, held in table.items()
+            for seq, (since, _) in held.messages.items()
+            if not kept((sender, seq))
+        )
+        gone = [(sender, seq) for _, sender, seq in arrived[:over]]
+        for key in gone:
+            self.remove(key)
         return gone
 
     def replace(self, message: Message) -> None:
@@ -145,7 +166,7 @@ class History:
 
     def crowded(self) -> bool:
         """Whether it is full, and strangers have more than their share."""
-        if self.count < self._messages_max and self.size < HISTORY_BYTES_MAX - DATAGRAM_BYTES_MAX:
+        if self.count < self._most and self.size < HISTORY_BYTES_MAX - DATAGRAM_BYTES_MAX:
             return False
         return self.strangers_weight >= self._strangers_most()
 

@@ -441,6 +441,11 @@ class MessageLog:
             if stream.ahead.pop(seq, None) is not None:
                 stream.covered = min(stream.covered, seq)  # it is missing again
 
+    def limit(self, most: int) -> None:
+        """Hold `most` messages from now on."""
+        sender, hi = self.own.sender, self.own.hi
+        self._gone(self.history.limit(most, lambda key: key[0] == sender and key[1] >= hi))
+
     def expire(self, now: float) -> None:
         """Forget what is too old."""
         self._gone(self.history.expire(now))

@@ -86,8 +86,8 @@ class RoomSession:
         "_agreed", "_announcer", "_bulk", "_codec", "_confirm", "_confirmed", "_counts",
         "_deadline", "_deadlines", "_deafness", "_delay", "_entrance", "_goodbye", "_hearing",
         "_loss", "_now", "_open", "_outbox", "_presence", "_repairs", "_sample", "_stale", "_steps",
-        "_strays", "_talk", "_trickle", "asker", "egress", "message_log", "nickname", "rng",
-        "sender_id",
+        "_strays", "_talk", "_trickle", "asker", "egress", "limit_history", "message_log",
+        "nickname", "rng", "sender_id",
     )  # fmt: skip
 
     def __init__(
@@ -116,6 +116,7 @@ class RoomSession:
         self.message_log = message_log = MessageLog(
             self._codec, sender_id, presence, bool(key), now
         )
+        self.limit_history = message_log.limit  # how many messages are held
         self._delay = delay = Delay()
         self.egress = egress = Egress(self._codec, sender_id, self._counts, now)
         self._outbox = outbox = Outbox(self._codec)
