@@ -414,7 +414,7 @@ def test_the_road_of_a_room_is_told(world: World) -> None:
 
 
 def test_coming_back_after_an_hour(world: World) -> None:
-    """What was missed comes once, with its times; what was seen before comes with it, as history."""
+    """What was missed comes once, with its times."""
     one = world.user("Ann", "server-time", "message-tags")
     room = one.join()
     room.joins(MEL, "Mel")
