@@ -95,7 +95,7 @@ _evloop_client() {
 _evloop_server() {
     local word=${COMP_WORDS[COMP_CWORD]} command arguments before server
     COMPREPLY=()
-    _evloop_look "--listen --interface --name --state --backup --max-clients --max-per-address --max-rooms --rooms-per-address --change-rate --relay --relay-members --ttl --delete --expire --tls-cert --tls-key --tls-client-ca --make-cert --metrics-file --stats-from --cluster --directory --site --import --cluster-ca --cluster-cert --cluster-key --cluster-user --cluster-password-file"
+    _evloop_look "--listen --interface --name --state --backup --max-clients --max-per-address --max-rooms --rooms-per-address --change-rate --relay --relay-members --ttl --delete --expire --tls-cert --tls-key --tls-client-ca --make-cert --metrics-file --stats-from --cluster --directory --site --import --cluster-ca --cluster-cert --cluster-key --cluster-user --cluster-password-file --bridge --bridge-ca --bridge-cert --bridge-key --bridge-user --bridge-password-file"
     case $before in
         --listen) :; return 0 ;;
         --interface) _evloop_fits $(command ls /sys/class/net 2>/dev/null); return 0 ;;
@@ -127,8 +127,14 @@ _evloop_server() {
         --cluster-key) _evloop_files; return 0 ;;
         --cluster-user) :; return 0 ;;
         --cluster-password-file) _evloop_files; return 0 ;;
+        --bridge) :; return 0 ;;
+        --bridge-ca) _evloop_files; return 0 ;;
+        --bridge-cert) _evloop_files; return 0 ;;
+        --bridge-key) _evloop_files; return 0 ;;
+        --bridge-user) :; return 0 ;;
+        --bridge-password-file) _evloop_files; return 0 ;;
     esac
-    _evloop_fits -h --help --listen --interface --name --no-announce --no-probe --state --memory --backup --max-clients --max-per-address --max-rooms --rooms-per-address --change-rate --relay --relay-members --ttl --delete --expire --tls-cert --tls-key --tls-client-ca --make-cert --metrics-file --stats-from --cluster --directory --site --import --cluster-ca --cluster-cert --cluster-key --cluster-user --cluster-password-file --quiet -v --verbose --debug --version
+    _evloop_fits -h --help --listen --interface --name --no-announce --no-probe --state --memory --backup --max-clients --max-per-address --max-rooms --rooms-per-address --change-rate --relay --relay-members --ttl --delete --expire --tls-cert --tls-key --tls-client-ca --make-cert --metrics-file --stats-from --cluster --directory --site --import --cluster-ca --cluster-cert --cluster-key --cluster-user --cluster-password-file --bridge --bridge-ca --bridge-cert --bridge-key --bridge-user --bridge-password-file --quiet -v --verbose --debug --version
 }
 
 complete -F _evloop_client evloop evloop-client

@@ -398,8 +398,11 @@ def context_of(options: Namespace) -> ssl.SSLContext | None:
 def password_of(options: Namespace) -> str | None:
     """The one line of --cluster-password-file; SetupError."""
     path = options.cluster_password_file
-    if path is None:
-        return None
+    return None if path is None else secret_line(path)
+
+
+def secret_line(path: str) -> str:
+    """The one line of a file that holds a password; SetupError."""
     try:
         with open(path, encoding="utf-8") as file:
             text = file.read(PASSWORD_BYTES_MAX + 1)

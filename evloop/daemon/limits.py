@@ -134,3 +134,14 @@ IMPORT_ROOMS_PER_WRITE = 60  # two keys each
 assert KEEP_ALIVE_S + 2 * ENGINE_REQUEST_S < LEASE_S
 assert ENGINE_REQUEST_S < ENGINE_AWAY_S < CHANGE_S
 assert COUNTS_PER_WRITE <= 128 and 2 * IMPORT_ROOMS_PER_WRITE + 4 <= 128
+
+# -- the bridge between sites ----------------------------------------------------------------------
+
+BRIDGE_ROOMS_MAX = 512  # carried at once: two sockets each
+BRIDGE_ROOM_PER_S = 400.0  # datagrams of one room, each way
+BRIDGE_PER_S = 4_000.0  # of all rooms, each way: 0.2 of a core
+BRIDGE_BURST_S = 2.0  # of that rate may pass at once: a join, a repair in bulk
+BRIDGE_HEARD_MAX = 4_096  # sources of a room that were heard in its group; all forgotten when full
+BRIDGE_LINGER_S = 10.0  # a room is carried on after the last member of one side has left
+BRIDGE_LOOK_S = 0.1  # between two looks at who is where: news come in bursts
+BRIDGE_WORDS_EVERY_S = 60.0  # the operator is told why nothing is carried

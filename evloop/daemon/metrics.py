@@ -35,6 +35,7 @@ COUNTERS = {
     "accept_pauses": ("", "Times that the system had no descriptor for a new connection."),
     "relay_datagrams": ("way", "Datagrams relayed: from members, and to members, to each."),
     "relay_drops": ("why", "Datagrams that were not relayed, by reason."),
+    "bridge_dropped": ("why", "Datagrams that were not carried between sites, by reason."),
     "mdns_drops": ("why", "Datagrams of multicast DNS that were dropped, or could not be sent."),
 }
 # Gauges: name -> help. Those of the server are handed in, those of the process are read here.
@@ -54,11 +55,14 @@ GAUGES = {
 CLUSTER_GAUGES = {
     "cluster_live": "Whether etcd answers.",
     "cluster_away_seconds": "Seconds since it did.",
+    "bridge_rooms": "Rooms that this server carries between sites.",
 }
 CLUSTER_COUNTERS = {
     "changes_unknown": "Changes to which no answer came at first.",
     "fences": "Times that this server took up its place among the others.",
     "resyncs": "Times that it had to read the whole directory anew.",
+    "bridge_in": "Datagrams of other sites that went to a group here.",
+    "bridge_out": "Datagrams of groups here that went to other sites.",
 }
 # Upper bounds in seconds. A tick should take less than 5 ms; one of 100 ms is a fault.
 LAG_BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)

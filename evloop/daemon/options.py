@@ -38,6 +38,14 @@ def parse_options(arguments: Sequence[str]) -> Namespace:
     return options
 
 
+_OF_A_BRIDGE = (
+    "bridge",
+    "bridge_ca",
+    "bridge_cert",
+    "bridge_key",
+    "bridge_user",
+    "bridge_password_file",
+)
 _OF_A_CLUSTER = (
     "directory",
     "cluster_ca",
@@ -47,6 +55,7 @@ _OF_A_CLUSTER = (
     "cluster_password_file",
     "import_file",
     "site",
+    *_OF_A_BRIDGE,
 )
 
 
@@ -65,6 +74,22 @@ def _check_cluster(parser: ArgumentParser, options: Namespace) -> None:
         parser.error("--cluster-key needs --cluster-cert")
     if (options.cluster_user is None) != (options.cluster_password_file is None):
         parser.error("--cluster-user and --cluster-password-file need each other")
+    _check_bridge(parser, options)
+
+
+def _check_bridge(parser: ArgumentParser, options: Namespace) -> None:
+    if options.bridge is None:
+        for name in _OF_A_BRIDGE:
+            if getattr(options, name) is not None:
+                parser.error(f"--{name.replace('_', '-')} needs --bridge")
+    elif options.site is None:
+        parser.error("--bridge needs --site: between which sites it carries rooms")
+    if options.bridge_cert is not None and options.bridge_ca is None:
+        parser.error("--bridge-cert needs --bridge-ca")
+    if options.bridge_key is not None and options.bridge_cert is None:
+        parser.error("--bridge-key needs --bridge-cert")
+    if options.bridge_user is not None and options.bridge_password_file is None:
+        parser.error("--bridge-user needs --bridge-password-file")
 
 
 def make_parser() -> ArgumentParser:
@@ -187,6 +212,17 @@ def _add_cluster(parser: ArgumentParser) -> None:
     add("--cluster-key", metavar="FILE", help="its key, where it is not in the same file")
     add("--cluster-user", metavar="NAME", help="our name for etcd")
     add("--cluster-password-file", metavar="FILE", help="the password for it, one line")
+    add(
+        "--bridge",
+        metavar="HOST:PORT,...",
+        type=_endpoints,
+        help="carry rooms between this site and others, over these NATS servers",
+    )
+    add("--bridge-ca", metavar="FILE", help="speak TLS with NATS, whose certificate this signed")
+    add("--bridge-cert", metavar="FILE", help="our certificate for NATS (PEM)")
+    add("--bridge-key", metavar="FILE", help="its key, where it is not in the same file")
+    add("--bridge-user", metavar="NAME", help="our name for NATS")
+    add("--bridge-password-file", metavar="FILE", help="its password; without a name a token")
 
 
 def _endpoints(text: str) -> str:

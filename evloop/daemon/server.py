@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from evloop.daemon.announcer import DirectoryAnnouncer
+    from evloop.daemon.bridge import Bridge
     from evloop.daemon.cluster import ClusterStart
     from evloop.daemon.connection import Connection
     from evloop.daemon.console import Console
@@ -158,8 +159,8 @@ class Server:
         self.door = Admission(
             loop, self.dispatcher, Guard(clients, options.max_per_address), self.tls
         )
-        self.options = options
-        self._on_end = on_end
+        self.options, self._on_end = options, on_end
+        self._bridge = make_bridge(self, options)
         self._draining = False
         self._deadline = loop.call_at(NEVER, self._end)
         self._announcer: DirectoryAnnouncer | None = None
@@ -228,6 +229,8 @@ class Server:
         self._be_quiet()
         self.door.abort()
         self._prober.close()
+        if self._bridge is not None:
+            self._bridge.close()
         if self.cluster is not None:
             self.cluster.close()
         if self.dispatcher.relay is not None:
@@ -294,6 +297,7 @@ class Server:
     def _readings(self) -> dict[str, float]:
         return {
             **self.dispatcher.readings(),
+            **(self._bridge.readings() if self._bridge is not None else {}),
             "uptime_seconds": round(self.loop.now - self._started, 3),
         }
 
@@ -342,6 +346,15 @@ def make_prober(loop: Loop, directory: Directory, options: Namespace) -> Prober:
         interface=options.interface,
         allowed=not options.no_probe,
     )
+
+
+def make_bridge(server: Server, options: Namespace) -> Bridge | None:
+    """What carries rooms between sites; None without --bridge. SetupError."""
+    if server.cluster is None or options.bridge is None:
+        return None
+    from evloop.daemon.bridging import bridge_of  # late: hardly any server has one
+
+    return bridge_of(server.loop, server.log, options, server.cluster, server.metrics)
 
 
 def prepare_relay(dispatcher: Dispatcher, options: Namespace, descriptors: int) -> int:

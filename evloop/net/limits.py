@@ -66,6 +66,12 @@ CHANNEL_UNSENT_BYTES_MAX = (
     256 * 1024
 )  # beyond it nothing more is taken; the owner says what follows
 CHANNEL_READ_BYTES = 65_536  # of one wake-up
+NATS_LINE_BYTES_MAX = 64 * 1024  # an INFO names the servers of its cluster: a few kB
+NATS_PAYLOAD_BYTES_MAX = 64 * 1024  # ours have 1,200; what others publish is dropped, not fatal
+NATS_PING_S = 5.0  # of silence, and it is asked whether it is there ...
+NATS_SILENCE_S = 10.0  # ... and so much, and it is not
+NATS_RETRY_S_MIN = 0.5
+NATS_RETRY_S_MAX = 8.0
 
 # -- TLS -----------------------------------------------------------------------------------------
 

@@ -39,6 +39,7 @@ LATE_IN_WHOLE = {
     "daemon.store": {"sqlite3"},
     "base.strictjson": {"json", "re"},
     "net.tls": {"ssl"},
+    "net.natswire": {"json"},
 }
 
 # Names of all modules of the standard library, where the interpreter knows them.

@@ -60,6 +60,7 @@ _PURE_MODULES = {
     "net.links",
     "net.netlink",
     "net.mdns",
+    "net.natswire",
     "net.scheduler",
     "system.timers",
     "app.commands",
