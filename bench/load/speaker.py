@@ -33,6 +33,7 @@ from evloop.room.reliable.session import RoomSession
 GROUP = "239.255.77.1"
 STEP_S = 0.25
 ECHO_S = 0.04  # when the first of the others has answered
+MEET_S = 1.0  # a first line waits so long at most for word of who is there
 REFRESH_S = 5.0  # everybody is heard so often
 
 
@@ -108,7 +109,8 @@ def main() -> None:
     speaker = Speaker(members, port)
     session, count = speaker.session, math.ceil((members - 1) * STEP_S / REFRESH_S)
     speaker.hear(speaker.answers(0, members - 1), speaker.now)
-    speaker.run_until(speaker.now + STEP_S)
+    speaker.now += MEET_S
+    speaker.run_until(speaker.now)
     before = session.stats()
     clock = time.process_time  # CPU, soft interrupts included: what others take is not ours
     say_us: list[float] = []

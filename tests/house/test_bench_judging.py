@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -135,6 +138,30 @@ def test_the_page_has_a_word_for_each_verdict() -> None:
     assert told([1.0, 3.0], 1.9).endswith("| too busy to judge |")
     assert told([], 2.0).endswith("| not measured here |")
     assert told([1.0, 3.0], None).endswith("| 1.5 to 2.5 |  |  |  |")
+
+
+# -- the floor of a line ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("members", [1, 2])
+def test_each_line_of_the_speaker_has_its_floor(members: int) -> None:
+    lines = 3
+    command = [
+        sys.executable,
+        "-S",
+        "bench/load/speaker.py",
+        str(members),
+        str(lines),
+        "5999",
+        "40",
+    ]
+    done = subprocess.run(
+        [*command, "bare"], cwd=page.ROOT, capture_output=True, text=True, timeout=30, check=True
+    )
+    figures = json.loads(done.stdout)
+    assert len(figures["say_us"]) == len(figures["bare_us"]) == lines
+    assert figures["sent"] == 1.0
+    assert min(figures["say_us"]) > min(figures["bare_us"]) > 0
 
 
 # -- time ------------------------------------------------------------------------------------------
