@@ -290,6 +290,11 @@ def test_for_scripts(ann: Home) -> None:
     assert json.loads(ann.client("--json", "getdir").stdout)["mode"] == "sealed"
     done = ann.client("key", "garden")
     assert (done.returncode, done.stderr) == (1, "evloop: key: no key of garden is remembered\n")
+    again = json.loads(ann.client("--json", "key", "lab", "--new").stdout)["key"]
+    assert json.loads(ann.client("--json", "key", "lab").stdout)["key"] == again != made["key"]
+    ann.client("key", "lab", "--forget")
+    done = ann.client("key", "lab", "--new")
+    assert CODE.fullmatch(done.stdout.strip()), "the directory is asked where the room is"
     done = ann.client("makeroom", "shed", "--sealed", "--mode", "plain")
     assert (done.returncode, done.stderr) == (2, "evloop: makeroom: --mode plain is not sealed\n")
 
