@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from evloop.app.chat import Chat
 from evloop.app.limits import REMAKE_AGAIN_S_MAX, REMAKE_S
 from evloop.app.presence import Presence
 from evloop.base.errors import EvloopError, Refused, SetupError
@@ -59,7 +60,7 @@ class World(ChatWorld):
             made=self.made.append,
         )
 
-    def come_back(self) -> None:
+    def come_back(self) -> Chat:
         chat = self.enter()
         chat.line("/who")  # the first line is out of the way
         self.presence.entered(chat)
@@ -67,6 +68,7 @@ class World(ChatWorld):
         self.link.state, self.link.identity = READY, OTHER
         self.presence.ready()
         self.frontend.notes.clear()
+        return chat
 
     def _move(self, chat: object, address: str, port: int) -> None:
         if self.broken:
@@ -205,9 +207,8 @@ def test_a_deleted_room_is_advised_to_be_made_again_as_it_was(
     world: World, mode: str, again: str
 ) -> None:
     """Not a sealed one as an open one: that would forget its key."""
-    world.come_back()
+    chat = world.come_back()
     world.link.answer("enter", room())
-    (chat,) = world.presence._listed
     chat.mode = mode
     world.presence.changed("room_deleted", RoomEntry("lab", *HERE))
     assert world.notes().endswith(f"makeroom lab 239.255.7.1 5751 {again}")
