@@ -60,10 +60,11 @@ complete -c evloop-client -n 'not __evloop_at say' -l debug -d 'show the trace o
 complete -c evloop-client -n 'not __evloop_at say' -l version -d 'show program\'s version number and exit'
 complete -c evloop-client -n '__evloop_at' -a directories -d 'list the directories of this network'
 complete -c evloop-client -n '__evloop_at' -a getdir -d 'list the rooms'
-complete -c evloop-client -n '__evloop_at' -a makeroom -d 'make a room; --sealed: only who has its key reads it'
+complete -c evloop-client -n '__evloop_at' -a makeroom -d 'make a room, with a key or a history if need be'
 complete -c evloop-client -n '__evloop_at makeroom' -l mode -x -a 'reliable plain sealed'
 complete -c evloop-client -n '__evloop_at makeroom' -l sealed
 complete -c evloop-client -n '__evloop_at makeroom' -l passphrase
+complete -c evloop-client -n '__evloop_at makeroom' -l keep
 complete -c evloop-client -n '__evloop_at' -a deleteroom -d 'remove a room; --yes: even if others are in it'
 complete -c evloop-client -n '__evloop_at deleteroom' -l yes
 complete -c evloop-client -n '__evloop_at' -a chat -d 'talk in rooms; ADDRESS:PORT needs no directory'

@@ -43,6 +43,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from evloop.app.kept import Kept
     from evloop.app.style import Style
     from evloop.directory.protocol import RoomEntry
     from evloop.room.events import Event, Said
@@ -87,6 +88,7 @@ class Chat:
         on_command: Callable[[str, list[str], dict[str, str]], object] = nothing,
         on_proven: Callable[[Chat], object] = nothing,
         invitation: Callable[[Chat], tuple[list[str], bool]],
+        kept: Kept,
     ) -> None:
         self.name = entry.name
         self.place = entry.address, entry.port
@@ -99,6 +101,8 @@ class Chat:
         self.state = OPENING
         self.outcome = (0, 0)
         self.sent = 0  # datagrams with something said, counted when the room is left
+        self.kept_alone = False  # nobody but the keeper of the directory has confirmed
+        self.kept = kept
         self.other_key = False  # somebody was heard who has another key; known then too
         self._asked: set[str] = set()  # lines that were asked about
         self.view = RoomView(
@@ -112,6 +116,7 @@ class Chat:
             on_line=self._opened,
         )
         self.view.by_name = by_name
+        self.view.kept, kept.tell = kept, self.view.remark
         self._loop = loop
         self._frontend = frontend
         self._style = style
@@ -243,6 +248,18 @@ class Chat:
     def _do_history(self, arguments: list[str]) -> None:
         count = _number("history", arguments, SHOWN_LINES_DEFAULT)
         events = self.view.history(min(count, HISTORY_MESSAGES_MAX))
+
+        def fetched(datagrams: list[bytes], error: EvloopError | None) -> None:
+            if self.state == OVER:
+                return
+            if error is not None:
+                self._note(report.older_missing(str(error)))
+            self._show_history(self.view.older(datagrams, count))
+
+        if len(events) >= count or not self.kept.fetch(count, fetched):
+            self._show_history(events)
+
+    def _show_history(self, events: Sequence[Said]) -> None:
         self._note(report.note(f"the last {report.plural(len(events), 'message')}"))
         stamps = self._style.stamps
         today = day = stamps.day()
@@ -368,6 +385,8 @@ class Chat:
         self.view.leave()
         self._opened()
         self.outcome = self.room.session.confirmers()
+        here = [sender for sender, *_ in self.room.session.members(self._loop.now)[1:]]
+        self.kept_alone = self.outcome == (1, 1) and self.kept.only(here)
         stats = self.room.session.stats()
         self.sent, self.other_key = stats["sent"], stats.get("dropped_key", 0) > 0
         self.state = OVER

@@ -83,11 +83,11 @@ COMMANDS = (
     Command(
         "makeroom",
         _BOTH,
-        "makeroom NAME [ADDRESS PORT] [--sealed | --passphrase | --mode MODE]",
+        "makeroom NAME [ADDRESS PORT] [--sealed | --passphrase | --mode MODE] [--keep]",
         1,
         3,
-        {"--mode": MODES, "--sealed": (), "--passphrase": ()},
-        "make a room; --sealed: only who has its key reads it",
+        {"--mode": MODES, "--sealed": (), "--passphrase": (), "--keep": ()},
+        "make a room, with a key or a history if need be",
         "",
     ),
     Command(
@@ -212,10 +212,10 @@ COMMANDS = (
     Command(
         "makeroom",
         _CHAT,
-        "/makeroom NAME [ADDRESS PORT] [--sealed | --passphrase | --mode MODE]",
+        "/makeroom NAME [ADDRESS PORT] [--sealed | --passphrase | --mode MODE] [--keep]",
         1,
         3,
-        {"--mode": MODES, "--sealed": (), "--passphrase": ()},
+        {"--mode": MODES, "--sealed": (), "--passphrase": (), "--keep": ()},
         "make a room; /join enters it",
         "",
     ),

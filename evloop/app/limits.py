@@ -67,6 +67,8 @@ LATE_S = 60.0  # a line that came so much later than its sender's lines do shows
 CLOCK_STEADY_S = 3.0  # when two lines differ less in their lateness, their sender's clock is slow
 CLOCK_WRONG_S = 86_400.0  # a sender that is off by a day has a wrong clock: its lines are not late
 
+KEPT_MESSAGES_MAX = 10_000  # that /history asks the directory for
+KEEPERS_KNOWN_MAX = 4  # keepers of a room: those of a directory that was started again
 PASSING_S = 8.0  # a member that comes, speaks and goes within it is not announced (> CONFIRM_S)
 SAY_TIMEOUT_S_MAX = 86_400.0  # of `say --timeout`
 

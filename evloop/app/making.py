@@ -82,6 +82,8 @@ class Making:
                 self._prompt.frontend.note(f"evloop: {warning}")
         if "--mode" in options:
             params["mode"] = options["--mode"]
+        if "--keep" in options:
+            params["keep"] = True  # only then: an older directory knows no such word
         sealed = "--sealed" in options or "--passphrase" in options
         if sealed and params.setdefault("mode", SEALED) != SEALED:
             raise UsageError(f"makeroom: --mode {params['mode']} is not sealed")
@@ -100,7 +102,7 @@ class Making:
         def answered(value: object, error: EvloopError | None) -> None:
             prompt.own_changes.discard(change)
             if error is not None:
-                done(error)
+                done(keeps_nothing(error) if "keep" in params else error)
                 return
             _, room, members = protocol.read_change(value)
             self.keep_token(value)
@@ -228,6 +230,13 @@ class Making:
 
         ask()
         prompt.own_changes.add(change)
+
+
+def keeps_nothing(error: EvloopError) -> EvloopError:
+    """`error` of a makeroom with `keep`: an older directory does not know that word."""
+    if not isinstance(error, Refused) or error.reason != "unknown_member":
+        return error
+    return Refused(NOT_ALLOWED, "not_allowed", "this directory keeps nothing")
 
 
 def _port(text: str) -> int:

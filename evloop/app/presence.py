@@ -122,6 +122,8 @@ class Presence:
             return
 
         def counted(value: Any, error: EvloopError | None) -> None:
+            if error is None:
+                chat.kept.told(value)
             then(protocol.read_room(_room_of(value))[1] if error is None else 0)
 
         self._link.request("enter", {"name": chat.name}, counted)
@@ -179,6 +181,7 @@ class Presence:
 
     def _entered(self, listed: Listed, value: Any, error: EvloopError | None) -> None:
         if error is None:
+            listed.chat.kept.told(value)
             room = protocol.read_room(_room_of(value))[0]
             self._do(listed, listed.reconciler.found((room.address, room.port)), room)
         elif isinstance(error, Refused) and error.reason == "no_such_room":

@@ -92,6 +92,7 @@ class Prompt:
         self.makes_rooms = False  # `enter` makes a room that is not there
         self.rooms: dict[str, RoomEntry] = {}  # kept by the notifications
         self.all_known = False  # the whole list is in `rooms`
+        self.entered: object = None  # what `enter` told of the room that is to be opened
         self.frontend = frontend
         self._link = link
         self.as_json = as_json
@@ -317,6 +318,7 @@ class Prompt:
             room, members = protocol.read_room(_room_of(value))
             # The room keeps the name that the user typed, not the one from the network.
             room = RoomEntry(name, room.address, room.port, room.mode)
+            self.entered = value
             if len(self.rooms) < ROOMS_KNOWN_MAX:
                 self.rooms[fold(room.name)] = room
             self._open(room, members, done, mode)

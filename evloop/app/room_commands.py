@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from evloop.app.chat import Chat
 from evloop.app.commands import too_few
+from evloop.app.kept import Kept
 from evloop.app.opening import live_room
 from evloop.app.rooms import Rooms
 from evloop.app.startup import doctor
@@ -141,7 +142,10 @@ class RoomCommands:
             count=client.presence().count,
             invitation=client.invitation,
             on_doctor=lambda: doctor(client),
+            kept=Kept(client.link, entry.name),
         )
+        if counted > 0:
+            chat.kept.told(client.prompt.entered)
         rooms.enter(pane, chat, behind=self._behind)
         client.presence().entered(chat)
         chat.start()

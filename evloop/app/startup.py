@@ -22,6 +22,7 @@ from evloop.app.prompt import advised
 from evloop.base.errors import REFUSED, UNCONFIRMED, EvloopError, Refused
 from evloop.base.names import quoted, split_place
 from evloop.directory.client import Searched, Unreachable
+from evloop.terminal.report import KEPT_ALONE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -169,6 +170,8 @@ def _send(client: Client, room: str, text: str, options: dict[str, str], anybody
 
     def over(chat: Chat) -> None:
         confirmed, asked = chat.outcome
+        if chat.kept_alone and chat.sent and not client.status:
+            client.frontend.note(f"evloop: {KEPT_ALONE}", "text")
         enough = anybody or bool(confirmed)
         if chat.plain or not chat.sent or client.status or (enough and confirmed >= asked):
             return

@@ -19,6 +19,7 @@ from evloop.app.limits import (
     FOLD_SENDERS_MAX,
     HERE_S,
     IGNORED_MAX,
+    KEPT_MESSAGES_MAX,
     LATE_S,
     OPENING_S,
 )
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from evloop.app.kept import Kept
     from evloop.app.style import Style
     from evloop.room.events import (
         Blocked,
@@ -114,6 +116,7 @@ class RoomView:
         "folds",
         "heard",
         "hidden",
+        "kept",
         "known_way",
         "name",
         "place",
@@ -139,6 +142,7 @@ class RoomView:
         self.place = place
         self.by_name = ""  # where the room is, if it was entered without a directory
         self.heard = False
+        self.kept: Kept | None = None  # what the directory keeps of the room
         self.hidden = 0  # lines of members that are ignored
         self.speakers: dict[str, None] = {}
         self.remarks = Remarks(now, self.remark, self._presence_remark)
@@ -194,6 +198,8 @@ class RoomView:
         names = self.remarks.taken_names("here")
         where = "" if where == self.known_way else where
         self.remark(report.entered(self.name, names, self.ways_out(), where, self.by_name))
+        if self.kept is not None:
+            self.kept.say()
         self._tell_namesakes()
 
     def pumped(self) -> None:
@@ -206,7 +212,8 @@ class RoomView:
             self._timer.move(due)
 
     def _look_at_history(self, now: float) -> None:
-        whole, alone = self._session.caught_up(), not self.heard
+        alone = not self.heard and len(self._session.members(now)) == 1  # not even a keeper
+        whole = self._session.caught_up()
         if self._earlier.due(whole, alone, now):
             self._release(whole or alone)
         elif self._earlier.long_wait(now):
@@ -236,6 +243,15 @@ class RoomView:
     def history(self, count: int) -> list[Said]:
         """The newest `count` messages that are not ignored, in their order."""
         events = self._session.history(HISTORY_MESSAGES_MAX)
+        kept = [event for event in events if not self._is_ignored(event.sender, event.name)]
+        return kept[-count:] if count else []
+
+    def older(self, datagrams: list[bytes], count: int) -> list[Said]:
+        """As `history`, with what a directory has kept: `datagrams`."""
+        from evloop.room.reliable.older import merged  # late: few look back so far
+
+        # Only a reliable room is kept.
+        events: list[Said] = merged(self._session, datagrams, KEPT_MESSAGES_MAX)
         kept = [event for event in events if not self._is_ignored(event.sender, event.name)]
         return kept[-count:] if count else []
 
@@ -398,6 +414,8 @@ class RoomView:
     # -- remarks -----------------------------------------------------------------------------
 
     def _presence(self, event: Joined | Left) -> None:
+        if self.kept is not None and self.kept.is_keeper(event.sender):
+            return  # no company
         self.heard = True
         if self._json:
             self._frontend.show(report.json_presence(self.name, event))

@@ -22,7 +22,6 @@ from evloop.base.errors import (
     INTERNAL_ERROR,
     INVALID_REQUEST,
     METHOD_NOT_FOUND,
-    NOT_ALLOWED,
     PARSE_ERROR,
     SLOW_DOWN,
     BadMessage,
@@ -39,6 +38,7 @@ from evloop.daemon.group_commit import (
     storage_failed,
 )
 from evloop.daemon.inspection import probe, probed, stats
+from evloop.daemon.keeping import FramesFirst, Keeping, history
 from evloop.daemon.limits import (
     BAD_MESSAGES_MAX,
     CHANGE_UNITS,
@@ -48,8 +48,8 @@ from evloop.daemon.limits import (
     LEAVES_PER_END,
     NETWORK_FACTOR,
 )
+from evloop.daemon.making import deleteroom, makeroom
 from evloop.directory import protocol, requests
-from evloop.directory.limits import TOKEN_BYTES
 from evloop.directory.protocol import (
     NULL,
     RESULT_AROUND_BYTES,
@@ -59,11 +59,7 @@ from evloop.directory.protocol import (
     RoomEntry,
     parse,
 )
-from evloop.directory.registry import (
-    check_owner,
-    new_token,
-    token_hash,
-)
+from evloop.directory.registry import check_owner
 from evloop.directory.relay_frames import is_relay
 from evloop.framing import pack_frame, pack_header
 from evloop.net.hub import Hub
@@ -137,13 +133,14 @@ class Dispatcher:
         self.handles = 0  # numbers given to rooms that were entered
         self.on_forget: Callable[[Connection], object] = nothing
         self.prober: Prober | None = None  # None: no probes
+        self.keeping = Keeping()  # what is said in rooms
         self.make_relay: Callable[[], Relay] | None = None  # at the first need; None: no relay
         self.relays = False  # whether members may be granted it
         self.relay: Relay | None = None
         self._rng = rng
         self._wall = wall
-        self._random_bytes = random_bytes
-        self._owned = owned
+        self.random_bytes = random_bytes
+        self.owned = owned
         self.handlers = HANDLERS
         self._requests = metrics.kinds("requests", HANDLERS)
         self._change_rates = change_rates
@@ -153,6 +150,8 @@ class Dispatcher:
         gave_up = self.hub.gave_up
         self._group_commit = GroupCommit(directory, store, log, metrics, gave_up)
         self._group_commit.on_stored = self._stored
+        self._group_commit.on_deleted = self._deleted
+        directory.on_empty = self._emptied
         self._group_commit.on_gone = self._gone
         self._checkpoint = loop.call_at(NEVER, self._copy_log)
         self._checkpoint_due = False
@@ -245,6 +244,8 @@ class Dispatcher:
                             break
                         continue
                     reply = protocol.result(request_id, body)
+            except FramesFirst as both:
+                reply = both.reply(request_id, parts)
             except FAILURES as error:
                 if connection.relayed is not None and is_relay(payload):
                     take_frame(self, connection, payload)  # right behind its `enter`
@@ -269,8 +270,7 @@ class Dispatcher:
             room = OUT_HIGH_WATER_BYTES - connection.queued
         if parts:
             connection.send(b"".join(parts))
-        if taken < len(payloads):
-            self.handled -= len(payloads) - taken
+        self.handled -= len(payloads) - taken
         return taken
 
     def handle_mixed(self, connection: Connection, payloads: list[bytes]) -> int:
@@ -387,6 +387,12 @@ class Dispatcher:
             self._checkpoint_due = True
             self._checkpoint.move(self.loop.now + CHECKPOINT_S)
 
+    def _deleted(self, room: RoomEntry) -> None:
+        self.loop.guard(self, self.keeping.deleted, room)
+
+    def _emptied(self, fold: str) -> None:
+        self.loop.guard(self, self.keeping.emptied, fold)
+
     def _gone(self, room: RoomEntry) -> None:
         if self.relay is not None:
             self.relay.gone(room)
@@ -408,6 +414,7 @@ class Dispatcher:
             "frames": self.handled,
             "relay_members": 0 if self.relay is None else self.relay.granted,
             "relay_rooms": 0 if self.relay is None else len(self.relay.rooms),
+            **self.keeping.readings(),
         }
 
     # -- what the console asks for too -------------------------------------------------------
@@ -421,16 +428,20 @@ class Dispatcher:
         owner: bytes,
         who: Mapping[str, object] | None = None,
         ipv6: bool = False,
+        keep: bool = False,
     ) -> bytes:
         """Make a room, or raise Refused or StoreError; return the body of the reply.
 
         `owner` is the hash of its owner's token, or empty; `who` is logged. `ipv6`: without a
-        `place` it gets an IPv6 group.
+        `place` it gets an IPv6 group. `keep`: what is said there is to be kept.
         """
         directory = self.directory
         address, port = place or directory.free_place(name, self._rng, ipv6)
         made = int(self._wall())
         room = RoomEntry(name, address, port, mode or self._default_mode, made, maker, owner)
+        if keep:
+            self.keeping.mark(room)
+        self.keeping.judge(room)
         directory.check_make(room)
         self._take_change(maker)
         where = place_of(address, port)
@@ -452,7 +463,7 @@ class Dispatcher:
         """
         room = self.directory.check_delete(name)
         if maker is not None:
-            if self._owned:
+            if self.owned:
                 check_owner(room, token)
             self._take_change(maker)
         fields = {"room": room.name, **(who or {})}
@@ -494,31 +505,6 @@ class Dispatcher:
         after, limit = requests.read_getdir(parameters)
         return self.directory.page(after, limit)
 
-    def _makeroom(self, connection: Connection, parameters: dict[str, Any]) -> bytes:
-        name, place, mode = requests.read_makeroom(parameters)
-        maker = connection.visitor
-        who: dict[str, object] = {"peer": connection.peer, "user": connection.name or None}
-        ipv6 = place is None and connection.by_ipv6 and not self.has_ipv4()
-        if not self._owned:
-            return self.make_room(name, place, mode, maker, b"", who, ipv6)
-        token = new_token(self._random_bytes(TOKEN_BYTES))
-        who["token"] = "given"
-        body = self.make_room(name, place, mode, maker, token_hash(token), who, ipv6)
-        # The token is in the reply only: watchers get the body without it.
-        return b'%s,"token":"%s"}' % (body[:-1], token.encode())
-
-    def _deleteroom(self, connection: Connection, parameters: dict[str, Any]) -> bytes:
-        name, token = requests.read_deleteroom(parameters)
-        who: dict[str, object] = {"peer": connection.peer, "user": connection.name or None}
-        if self._owned:
-            who["token"] = "none" if token is None else "shown"  # never what it is
-        try:
-            return self.delete_room(name, connection.visitor, token, who=who)
-        except Refused as refused:
-            if refused.code == NOT_ALLOWED:
-                self.log.notice("a deletion was refused", room=name, **who, why=refused.sentence)
-            raise
-
     def _watch(self, connection: Connection, parameters: dict[str, Any]) -> bytes:
         requests.read_nothing(parameters)
         self._group_commit.watch(connection)
@@ -538,10 +524,11 @@ HANDLERS: dict[str, Handler] = {
     "hello": Dispatcher._hello,
     "ping": Dispatcher._ping,
     "getdir": Dispatcher._getdir,
-    "makeroom": Dispatcher._makeroom,
-    "deleteroom": Dispatcher._deleteroom,
+    "makeroom": makeroom,
+    "deleteroom": deleteroom,
     "enter": enter,
     "leave": leave,
+    "history": history,
     "watch": Dispatcher._watch,
     "unwatch": Dispatcher._unwatch,
     "stats": stats,

@@ -38,9 +38,11 @@ def enter(dispatcher: Dispatcher, connection: Connection, parameters: dict[str, 
     if not room.handle:
         dispatcher.handles += 1
         room.handle = dispatcher.handles
+    dispatcher.keeping.enter(room)
     if sender is None and dispatcher.relay is None:
         return Entered(room.handle).extend(body)
-    return relay_of(dispatcher).enter(connection, room, sender, wish).extend(body)
+    entered = relay_of(dispatcher).enter(connection, room, sender, wish)
+    return dispatcher.keeping.tell(entered.extend(body), entered.keeper)
 
 
 def leave(dispatcher: Dispatcher, connection: Connection, parameters: dict[str, Any]) -> bytes:

@@ -61,6 +61,7 @@ class GroupCommit:
         "_store",
         "_to_log",
         "_watchers",
+        "on_deleted",
         "on_gone",
         "on_stored",
         "undone",
@@ -78,6 +79,7 @@ class GroupCommit:
         self._failed = failed
         self.undone = 0  # how often something was taken back
         self.on_stored: Callable[[], object] = nothing  # something was put on the disk
+        self.on_deleted: Callable[[RoomEntry], object] = nothing  # this deletion was
         self.on_gone: Callable[[RoomEntry], object] = nothing  # it is not in the directory any more
         self._added: list[RoomEntry] = []  # in this tick
         self._removed: list[RoomEntry] = []
@@ -221,6 +223,8 @@ class GroupCommit:
         """The changes are on the disk: tell the watchers. Returns how many notifications."""
         self._noted.clear()
         self._added.clear()
+        for room in self._removed:
+            self.on_deleted(room)
         self._end(self._removed)
         for what, fields in self._to_log:
             self._log.notice(what, **fields)

@@ -102,6 +102,29 @@ MAKER_CHARS_MAX = 64  # an IPv6 address has 45
 
 assert VERSION_MAX < INTEGER_MAX // 1.5
 
+# -- the keeper, and the file of what was said -----------------------------------------------------
+
+KEEP_DAYS = 30.0  # default of --keep-days
+KEEP_DAYS_MAX = 36_500.0  # a century is for ever
+HISTORY_ROOM_ROWS_MAX = 20_000  # messages of a room: months of talk
+HISTORY_ROOM_BYTES_MAX = 8 * 2**20  # of a room
+KEPT_BYTES_MAX = 2**30  # of all, on the disk
+HISTORY_ROW_BYTES = 72  # on the disk, besides the datagram: 222 bytes for one of 150
+HISTORY_ROWS_PER_TICK = 100  # removed at once: 0.4 ms
+HISTORY_PAGES_PER_TICK = 250  # of 4 KiB, given back to the system at once
+HISTORY_MARK_S = 3_600.0  # between two marks of the age of messages
+HISTORY_PAGE_BYTES = 192 * 1024  # of datagrams in one answer; more comes with the next request
+KEEPER_ROOMS_MAX = 100  # at once: 60 MB
+KEEPER_MESSAGES = 400  # of a room in memory: 584 kB, restored in 5 ms
+KEEPER_SENDERS = 32  # restored: with 100 that said little a newcomer waits 18 s, with 32 1.5 s
+KEEPER_STAYS_S = 60.0  # in a room that everybody has left: most come back at once, if at all
+KEEPER_BACK_S = 60.0  # after a failure of the file it is tried again
+KEEPER_DEAD_MAX = 1_000  # deletions remembered while the file cannot be used
+KEEPER_COMMIT_MESSAGES = 64  # that wait for their commit
+KEEPER_COMMIT_S = 0.2  # and how long
+
+assert KEPT_BYTES_MAX > 100 * HISTORY_ROOM_BYTES_MAX
+
 # -- several servers on etcd (replica) -----------------------------------------------------------
 
 CHANGES_IN_FLIGHT = 8  # at etcd, of one server: 390 a second were measured with it

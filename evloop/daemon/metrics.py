@@ -35,6 +35,8 @@ COUNTERS = {
     "accept_pauses": ("", "Times that the system had no descriptor for a new connection."),
     "relay_datagrams": ("way", "Datagrams relayed: from members, and to members, to each."),
     "relay_drops": ("why", "Datagrams that were not relayed, by reason."),
+    "keeper_stored": ("", "Messages of kept rooms that were written to the disk."),
+    "keeper_failures": ("", "Times that the keeper's file could not be used."),
     "bridge_dropped": ("why", "Datagrams that were not carried between sites, by reason."),
     "mdns_drops": ("why", "Datagrams of multicast DNS that were dropped, or could not be sent."),
 }
@@ -47,6 +49,9 @@ GAUGES = {
     "queued_bytes": "Bytes that wait to be sent, of all connections.",
     "relay_members": "Connections in rooms that the relay carries for them.",
     "relay_rooms": "Rooms of which the relay knows members.",
+    "keeper_rooms": "Rooms in which the keeper is now.",
+    "keeper_messages": "Messages that the keeper's file holds.",
+    "keeper_bytes": "Bytes that they take on the disk.",
     "uptime_seconds": "Seconds since the server was ready.",
     "resident_bytes": "Resident memory of the process.",
     "open_descriptors": "Open file descriptors of the process.",

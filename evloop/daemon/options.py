@@ -11,6 +11,8 @@ from evloop.daemon.limits import (
     CLIENTS_PER_ADDRESS_MAX,
     ENGINE_ENDPOINTS_MAX,
     EXPIRE_DAYS_MAX,
+    KEEP_DAYS,
+    KEEP_DAYS_MAX,
     RELAY_MEMBERS_MAX,
     WORD_CHARS_MAX,
 )
@@ -175,6 +177,20 @@ def _add_trust(parser: ArgumentParser) -> None:
         help="who may delete a room (default anyone); owner: who has the token that made it",
     )
     add(
+        "--keep",
+        choices=("none", "marked", "all"),
+        default="marked",
+        help="which rooms' history to keep (default marked: those whose makers wish it)",
+    )
+    add(
+        "--keep-days",
+        metavar="N",
+        type=_days_or_never,
+        default=KEEP_DAYS,
+        help=f"days for which it is kept; 0: any number (default {KEEP_DAYS:g})",
+    )
+    add("--keep-file", metavar="FILE", help="where (default history.db beside the state file)")
+    add(
         "--expire",
         metavar="DAYS",
         type=_days,
@@ -293,6 +309,15 @@ def _days(text: str) -> float:
     return days
 
 
+def _days_or_never(text: str) -> float:
+    """Days, fractions allowed, or 0; argparse words the error."""
+    days = float(text)
+    if not 0 <= days <= KEEP_DAYS_MAX:
+        raise ValueError(text)
+    return days
+
+
+_days_or_never.__name__ = "number of days"
 _days.__name__ = "number of days"
 
 

@@ -24,6 +24,7 @@ from evloop.base.ratelimit import AddressRates, change_burst
 from evloop.daemon.admission import Admission, Guard, clients_that_fit
 from evloop.daemon.dispatcher import Dispatcher
 from evloop.daemon.expiry import Expiry, Sweeper
+from evloop.daemon.keeping import keeping_of, prepare_keeper
 from evloop.daemon.limits import (
     CLIENTS_MAX,
     DESCRIPTORS_MIN,
@@ -125,6 +126,7 @@ class Server:
         except BaseException:
             self._store.close()
             raise
+        keeping = keeping_of(options, rooms)
         self.loop = loop
         self.log = log
         directory, dispatcher = start.kinds() if start is not None else (Directory, Dispatcher)
@@ -148,17 +150,15 @@ class Server:
             default_mode=DEFAULT_MODE,
             owned=options.delete == "owner",
         )
+        self.dispatcher.keeping = keeping
         self.dispatcher.on_forget = self._forget
         self.cluster = start.make(self.dispatcher) if start is not None else None
         self._prober = self.dispatcher.prober = make_prober(loop, self.directory, options)
         self.dispatcher.stats_for.update(options.stats_from)
         descriptors -= prepare_relay(self.dispatcher, options, descriptors)
-        clients = clients_that_fit(options.max_clients, descriptors)
-        if clients < (options.max_clients or CLIENTS_MAX):
-            log.warning("fewer clients fit the limit of open files", clients=clients)
-        self.door = Admission(
-            loop, self.dispatcher, Guard(clients, options.max_per_address), self.tls
-        )
+        prepare_keeper(self.dispatcher, options, self.state, wall)
+        guard = make_guard(options, descriptors, log)
+        self.door = Admission(loop, self.dispatcher, guard, self.tls)
         self.options, self._on_end = options, on_end
         self._bridge = make_bridge(self, options)
         self._draining = False
@@ -212,6 +212,7 @@ class Server:
         self.log.notice("stopping", why=reason, clients=len(staying))
         self.door.close()
         self._be_quiet()
+        self.dispatcher.keeping.say_goodbye()
         self._send_away(staying, reason)
         self._deadline.move(self.loop.now + DRAIN_S)
         self._end_if_empty()
@@ -229,6 +230,7 @@ class Server:
         self._be_quiet()
         self.door.abort()
         self._prober.close()
+        self.dispatcher.keeping.close()
         if self._bridge is not None:
             self._bridge.close()
         if self.cluster is not None:
@@ -333,6 +335,14 @@ def _identity_in_memory(tls: ServerTls | None) -> str:
     if tls is None:
         return os.urandom(DIRECTORY_ID_DIGITS // 2).hex()
     return tls.fingerprint()[:DIRECTORY_ID_DIGITS]
+
+
+def make_guard(options: Namespace, descriptors: int, log: Log) -> Guard:
+    """Who is let in, where so many `descriptors` can be had."""
+    clients = clients_that_fit(options.max_clients, descriptors)
+    if clients < (options.max_clients or CLIENTS_MAX):
+        log.warning("fewer clients fit the limit of open files", clients=clients)
+    return Guard(clients, options.max_per_address)
 
 
 def make_prober(loop: Loop, directory: Directory, options: Namespace) -> Prober:

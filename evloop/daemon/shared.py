@@ -286,12 +286,12 @@ class ClusterDispatcher(Dispatcher):
         return b'%b,"stale":%d}' % (body[:-1], stale) if stale else body
 
     def _makeroom_later(self, connection: Connection, parameters: dict[str, Any]) -> bytes:
-        name, place, mode = requests.read_makeroom(parameters)
+        name, place, mode, keep = requests.read_makeroom(parameters)
         who: dict[str, object] = {"peer": connection.peer, "user": connection.name or None}
         ipv6 = place is None and connection.by_ipv6 and not self.has_ipv4()
         token, owner = "", b""
-        if self._owned:
-            token = new_token(self._random_bytes(TOKEN_BYTES))
+        if self.owned:
+            token = new_token(self.random_bytes(TOKEN_BYTES))
             owner = token_hash(token)
             who["token"] = "given"
         change = Change(MAKE, name, fold_of(name))
@@ -300,6 +300,8 @@ class ClusterDispatcher(Dispatcher):
             place = next(change.places)
         maker, made = connection.visitor, int(self._wall())
         room = RoomEntry(name, *place, mode or self._default_mode, made, maker, owner)
+        if keep:
+            self.keeping.mark(room)
         change.room = room
         self._check_caps(room)
         self._take_change(maker)
@@ -310,7 +312,7 @@ class ClusterDispatcher(Dispatcher):
         name, token = requests.read_deleteroom(parameters)
         who: dict[str, object] = {"peer": connection.peer, "user": connection.name or None}
         change = Change(DELETE, name, self.directory.key_of(name))
-        if self._owned:
+        if self.owned:
             who["token"] = "none" if token is None else "shown"
             change.owned, change.token = True, token
         self._take_change(connection.visitor)

@@ -13,6 +13,7 @@ import stat
 from evloop.base.errors import CANT_CREATE, Refused, SetupError
 from evloop.base.limits import INTEGER_MAX, ROOM_NAME_BYTES_MAX
 from evloop.base.names import check_address, check_port, quoted
+from evloop.daemon.file_lock import LOCK, InUse, forget_lock, take_lock
 from evloop.daemon.limits import MAKER_CHARS_MAX, VERSION_MAX
 from evloop.directory.protocol import MODES, RoomEntry
 from evloop.system.files import sync_directory
@@ -44,6 +45,10 @@ _LAYOUTS = (
 # `store` for the first three. `identity` tells this directory from all others: 64 random bits, as
 # sqlite's signed integer, drawn once (0: not yet). A copy of the file is the same directory.
 _LATER_COLUMNS = ("name", "former", "overwritten", "identity")
+# Rooms that are to be kept. It is a table of its own, at which 0.1.0 does not look; when that
+# deletes a room, `made` tells that a later one of the same name is another.
+_KEPT = "CREATE TABLE IF NOT EXISTS kept (name TEXT PRIMARY KEY, made INTEGER NOT NULL)"
+_SELECT_KEPT = "SELECT name, made FROM kept"
 # The columns stand in the order of RoomEntry's arguments.
 _SELECT = "SELECT name, address, port, mode, made, maker, token FROM rooms"
 _RENAME = "UPDATE state SET former = name, name = ?"
@@ -60,11 +65,7 @@ _PAGE_BYTES_MIN = 512  # pages are multiples of it
 _TOKEN_LENGTHS = (0, 32)  # of a SHA-256, where the room has an owner
 
 BESIDE = ("-wal", "-shm")  # the log, and what readers share about it
-_LOCK = "-lock"  # the file whose lock keeps a second server out
 _JOURNAL = "-journal"  # sqlite looks for it too, with an `open` that would wait for a pipe
-
-_held: set[tuple[int, int]] = set()  # lock files that this process has locked
-
 
 # -- opening ---------------------------------------------------------------------------------------
 
@@ -137,7 +138,7 @@ def _make_file(path: str) -> None:
 
 def check_beside(path: str) -> None:
     """Nothing waits under a name that sqlite opens: it would wait for a pipe's other end."""
-    for suffix in (_JOURNAL, _LOCK, *BESIDE):
+    for suffix in (_JOURNAL, LOCK, *BESIDE):
         beside = path + suffix
         try:
             regular = stat.S_ISREG(os.stat(beside).st_mode)
@@ -154,46 +155,13 @@ def check_beside(path: str) -> None:
 
 
 def _take_lock(path: str) -> int:
-    """Keep other servers away from the file; return the descriptor that holds the lock.
-
-    It is the lock of a file of its own, PATH-lock: sqlite unlocks all of the file that it opened
-    whenever it unlocks anything (POSIX locks belong to the process), and its tools may read.
-    """
-    from fcntl import LOCK_EX, LOCK_NB, lockf
-
-    name = path + _LOCK
+    """Keep other servers away from the file; return the descriptor that holds the lock."""
     try:
-        # Locks of one process do not stand against each other, and to close a second descriptor
-        # would drop the lock of our own store.
-        if os.path.exists(name) and _identity(name) in _held:
-            raise _in_use(path, os.getpid())
-        lock = os.open(name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        return take_lock(path)
+    except InUse as error:
+        raise _in_use(path, error.holder) from None
     except OSError as error:
-        raise _setup_error(path, f"{name}: {error.strerror}") from error
-    try:
-        lockf(lock, LOCK_EX | LOCK_NB)
-        os.ftruncate(lock, 0)
-        os.pwrite(lock, b"%d\n" % os.getpid(), 0)
-    except (BlockingIOError, PermissionError):
-        holder = os.pread(lock, 20, 0).strip()
-        os.close(lock)
-        raise _in_use(path, int(holder) if holder.isdigit() else 0) from None
-    except OSError as error:  # a file system without locks, or a full disk
-        os.close(lock)
-        raise _setup_error(path, f"{name}: {error.strerror}") from error
-    _held.add(_identity(lock))
-    return lock
-
-
-def _identity(file: str | int) -> tuple[int, int]:
-    status = os.stat(file)
-    return status.st_dev, status.st_ino
-
-
-def forget_lock(lock: int) -> None:
-    """Let others have the file. PATH-lock stays: to remove it could let in two at once."""
-    _held.discard(_identity(lock))
-    os.close(lock)
+        raise _setup_error(path, f"{path}{LOCK}: {error.strerror}") from error
 
 
 def _in_use(path: str, who: int) -> SetupError:
@@ -319,6 +287,7 @@ def _prepare(path: str, connection: sqlite3.Connection, name: int) -> bool:
         for step in steps:
             execute(step)
     add_later_columns(connection)
+    execute(_KEPT)
     drawn = int.from_bytes(os.urandom(_IDENTITY_BYTES), "big", signed=True)
     execute(_IDENTIFY, (drawn or 1,))
     execute(f"PRAGMA application_id = {_APPLICATION_ID}")
@@ -374,10 +343,21 @@ def read_rooms(path: str, connection: sqlite3.Connection) -> tuple[int, list[Roo
             rooms = [_read_room(*columns) for columns in cursor]
         finally:
             cursor.close()  # else the connection could not be closed before the error is forgotten
+        kept = _read_kept(connection)
+        for room in rooms:
+            room.marked = (room.name, room.made) in kept
         _check_apart(rooms)
     except (Error, Refused, ArithmeticError, TypeError, ValueError) as error:
         raise damaged(path, str(error)) from error
     return version, rooms
+
+
+def _read_kept(connection: sqlite3.Connection) -> set[tuple[object, object]]:
+    """(name, made) of the rooms that are to be kept; none in a file of an older release."""
+    found = "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = 'kept'"
+    if not connection.execute(found).fetchone()[0]:
+        return set()
+    return set(connection.execute(_SELECT_KEPT).fetchall())
 
 
 def read_identity(path: str, connection: sqlite3.Connection) -> str:

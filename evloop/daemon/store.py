@@ -33,11 +33,11 @@ import os
 from time import perf_counter
 
 from evloop.base.errors import StoreError
+from evloop.daemon.file_lock import forget_lock
 from evloop.daemon.limits import LOG_BYTES_MAX
 from evloop.daemon.state_file import (
     BESIDE,
     damaged,
-    forget_lock,
     open_state,
     read_identity,
     read_rooms,
@@ -52,6 +52,8 @@ if TYPE_CHECKING:
 
 _INSERT = "INSERT INTO rooms VALUES (?, ?, ?, ?, ?, ?, ?, NULL)"
 _DELETE = "DELETE FROM rooms WHERE name = ?"
+_KEEP = "INSERT OR REPLACE INTO kept VALUES (?, ?)"
+_KEEP_NO_MORE = "DELETE FROM kept WHERE name = ?"
 # The first change after a checkpoint says that there is no former name any more.
 _VERSION = "UPDATE state SET version = ?"
 _VERSION_SETTLED = "UPDATE state SET version = ?, former = name"
@@ -170,11 +172,15 @@ class Store:
     def insert(self, room: RoomEntry) -> None:
         columns = room.name, room.address, room.port, room.mode, room.made, room.maker, room.token
         self._change(_INSERT, columns)
+        if room.marked:
+            self._change(_KEEP, (room.name, room.made))
 
     def delete(self, room: RoomEntry) -> None:
         if self._change(_DELETE, (room.name,)) != 1:
             self.rollback()
             raise StoreError("the room is not in the state file")
+        if room.marked:
+            self._change(_KEEP_NO_MORE, (room.name,))
 
     def commit(self, version: int) -> None:
         if not self._open:

@@ -88,8 +88,7 @@ class NobodyThere(Unreachable):
 
 
 class Searched(Unreachable):
-    """The network was searched, and no directory is connected: the sentence says all; an empty
-    one, that it was said."""
+    """No directory was found on the network: the sentence says all; "": it was said."""
 
     __slots__ = ()
 
@@ -156,8 +155,8 @@ class DirectoryClient:
         self.endpoint = ""  # as text, for people
         self.address: tuple[Any, ...] | None = None  # of the socket, when connected
         self.version = 0
-        # Of the directory that greeted last: 16 hex digits, empty when it tells none (0.1.0).
-        self.identity = ""
+        self.identity = ""  # of the directory that greeted last: 16 hex digits; "" of 0.1.0
+        self.on_history: Callable[[bytes], object] = nothing  # takes pieces of kept history
         self.greeting = Greeting()
         self.on_ready: Callable[[], object] = nothing  # each time that it is ready
         self.failure: EvloopError | None = None  # why the last `connect` failed
@@ -444,8 +443,9 @@ class DirectoryClient:
 
     def received(self, data: bytes) -> None:
         """One frame came from the directory. A bad one ends the connection and nothing more."""
-        if self.on_datagrams is not None and data[:1] == b"\xf5":  # no JSON begins so
-            self.on_datagrams(data)
+        taker = self.on_history if data[:2] == b"\xf5H" else self.on_datagrams
+        if taker is not None and data[:1] == b"\xf5":  # no JSON begins so
+            taker(data)
             return
         try:
             self._take(*protocol.parse_from_server(data))

@@ -29,6 +29,8 @@ DIRECTORY_ID_DIGITS = 16  # hex digits of a directory's identity: 64 random bits
 PLACES_OF_A_NAME = 64  # that a room without an address tries: part of the protocol, not ours alone
 PLACE_DRAWS_MAX = 64  # random draws after these, among 3 * 10^8; nearly always one is enough
 
+HISTORY_ROWS = 200  # messages that `history` tells where no limit is given: 0.4 ms
+HISTORY_ROWS_MAX = 500  # of one request
 RELAY_DATAGRAM_BYTES_MAX = 2_048  # carried by a frame: so much is read of one, too (net/limits)
 RELAY_UNSENT_BYTES_MAX = 65_536  # that wait in a client: more would be old when it came
 BOUND_TOLD_MAX = 64  # members that hang on the relay, told to one who enters: 1.2 kB

@@ -53,7 +53,7 @@ ERROR = "error"
 NOTIFICATION = "notification"
 
 # Their replies are large or come with others: an array of them would not fit a frame.
-NOT_IN_BATCH = ("getdir", "watch", "stats", "probed")
+NOT_IN_BATCH = ("getdir", "watch", "stats", "probed", "history")
 
 
 class ProbePlace:
@@ -79,12 +79,16 @@ class RoomEntry:
     `name` is NFC, `address` canonical, `mode` one of MODES, `made` unix seconds, `maker` the
     address that made it (for the cap), `token` the SHA-256 of the owner's token or empty; `fold`
     is the key under which the name is unique and sorted (in what a client reads, the name itself).
+    `marked`: its maker wants what is said in it kept; `keep`: it is kept.
     Rooms are never changed, so the same one may stand in the directory, in an undo list and in a
     queue. But for `handle`: the number that a server gives a room when it is first entered, 0 until
     then; frames of the relay name the room by it.
     """
 
-    __slots__ = ("address", "fold", "handle", "made", "maker", "mode", "name", "port", "token")
+    __slots__ = (
+        "address", "fold", "handle", "keep", "made", "maker", "marked", "mode", "name", "port",
+        "token",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -105,6 +109,7 @@ class RoomEntry:
         self.maker = maker
         self.token = token
         self.handle = 0
+        self.marked = self.keep = False
         if folded is None:
             folded = fold(name)
         # Equal texts are kept once: of 10,000 rooms that saves a megabyte.
@@ -270,13 +275,15 @@ def closing(reason: str, final: bool = False) -> bytes:
 def room_json(room: RoomEntry, members: int) -> bytes:
     """Return `room` as the ROOM of the protocol, with `members` connections in it."""
     # Address and mode are canonical text of our own: nothing in them needs escaping.
-    return b'{"name":%b,"address":"%b","port":%d,"mode":"%b","members":%d,"made":%d}' % (
+    pattern = b'{"name":%b,"address":"%b","port":%d,"mode":"%b","members":%d,"made":%d,"keep":%b}'
+    return pattern % (
         encode(room.name),
         room.address.encode(),
         room.port,
         room.mode.encode(),
         members,
         room.made,
+        b"true" if room.keep else b"false",
     )
 
 
@@ -415,7 +422,7 @@ def _count_of(value: object, name: str) -> int:
     return count
 
 
-def read_room(value: object) -> tuple[RoomEntry, int]:
+def read_room(value: Any) -> tuple[RoomEntry, int]:
     """Return the room of a ROOM object and how many are in it.
 
     Sizes and ranges are checked here, before a name is folded or anything is kept; BadMessage.
@@ -433,7 +440,9 @@ def read_room(value: object) -> tuple[RoomEntry, int]:
     if not 0 < port <= PORT_MAX or made < 0 or members < 0:
         raise _no_answer("a number of a room is out of its range")
     # Not folded: a client looks nothing up by it, and a hostile name's fold is 15 times as long.
-    return RoomEntry(name, address, port, mode, made, folded=name), members
+    room = RoomEntry(name, address, port, mode, made, folded=name)
+    room.keep = value.get("keep") is True  # an older directory tells none
+    return room, members
 
 
 def _has_bytes(text: str, most: int) -> bool:

@@ -46,10 +46,11 @@ from evloop.directory.protocol import (
     room_body,
     room_json,
 )
+from evloop.system.timers import nothing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable, Iterator
+    from collections.abc import Callable, Hashable, Iterable, Iterator
     from random import Random
 
     from evloop.directory.protocol import RoomEntry
@@ -71,6 +72,7 @@ class Directory:
         "_rooms",
         "listing",
         "made_by",
+        "on_empty",
         "pages",
         "provisional",
         "rooms_max",
@@ -105,6 +107,7 @@ class Directory:
         self.listing = PagedIndex([(key, room_json(room, 0)) for key, room in self._rooms.items()])
         self.pages: dict[tuple[str | None, int], bytes] = {}  # getdir's results of this version
         self._inside: dict[str, set[Hashable]] = {}  # by fold; a room with nobody is not in it
+        self.on_empty: Callable[[str], object] = nothing  # the last one has left; by fold
         self._entered: dict[Hashable, set[str]] = {}  # by member; the same the other way
         # What to undo: (room, None) was added, (room, who was inside) was removed.
         self._changes: list[tuple[RoomEntry, set[Hashable] | None]] = []
@@ -152,6 +155,14 @@ class Directory:
     def members(self, room: RoomEntry) -> int:
         """How many connections are in `room`."""
         return len(self._inside.get(room.fold, ()))
+
+    def occupied(self) -> list[RoomEntry]:
+        """The rooms in which somebody is."""
+        return [self._rooms[key] for key in self._inside]
+
+    def is_inside(self, room: RoomEntry, member: Hashable) -> bool:
+        """Whether `member` is in `room`."""
+        return member in self._inside.get(room.fold, ())
 
     def page(self, after: str | None, limit: int) -> bytes:
         """Return the result of getdir: as many rooms after `after` as `limit` and a frame allow.
@@ -338,6 +349,7 @@ class Directory:
         inside.remove(member)
         if not inside:
             del self._inside[key]
+            self.on_empty(key)
         entered = self._entered[member]
         entered.remove(key)
         if not entered:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from evloop.base.errors import INVALID_PARAMS, Refused
 from evloop.base.names import check_address, check_port, check_room_name, quoted
-from evloop.directory.limits import PAGE_ROOMS_MAX
+from evloop.directory.limits import HISTORY_ROWS, HISTORY_ROWS_MAX, PAGE_ROOMS_MAX
 from evloop.directory.protocol import MODES
 from evloop.directory.relay_frames import OFF, WISHES, sender_of
 
@@ -24,7 +24,7 @@ _TYPES = {str: "a string", int: "an integer", bool: "true or false"}
 _NOTHING: Members = {}
 _HELLO: Members = {"client": str, "name": str, "version": int}
 _GETDIR: Members = {"after": str, "limit": int}
-_MAKEROOM: Members = {"name": str, "address": str, "port": int, "mode": str}
+_MAKEROOM: Members = {"name": str, "address": str, "port": int, "mode": str, "keep": bool}
 _NAME: Members = {"name": str}
 _ENTER: Members = {"name": str, "sender": str, "relay": str}
 _DELETEROOM: Members = {"name": str, "token": str}
@@ -36,6 +36,7 @@ _PROBE: Members = {
     "nonce": str,
     "udp": int,
 }
+_HISTORY: Members = {"name": str, "before": int, "limit": int}
 _PROBED: Members = {"nonce": str}
 
 
@@ -86,8 +87,9 @@ def _read_place(params: dict[str, Any]) -> tuple[str, int] | None:
     return check_address(params["address"]), check_port(params["port"])
 
 
-def read_makeroom(params: dict[str, Any]) -> tuple[str, tuple[str, int] | None, str | None]:
-    """makeroom: (NFC name, canonical (address, port) or None, mode or None)."""
+def read_makeroom(params: dict[str, Any]) -> tuple[str, tuple[str, int] | None, str | None, bool]:
+    """makeroom: (NFC name, canonical (address, port) or None, mode or None, whether what is said
+    is to be kept)."""
     _check(params, _MAKEROOM)
     if "name" not in params:
         raise _missing("name")
@@ -97,7 +99,20 @@ def read_makeroom(params: dict[str, Any]) -> tuple[str, tuple[str, int] | None, 
     if mode is not None and mode not in MODES:
         sentence = f'mode "{quoted(mode)}" is none of {", ".join(MODES)}'
         raise Refused(INVALID_PARAMS, "bad_mode", sentence)
-    return name, place, mode
+    return name, place, mode, params.get("keep", False)
+
+
+def read_history(params: dict[str, Any]) -> tuple[str, int | None, int]:
+    """history: (the name as it came, before or None, limit)."""
+    name = _read_name(params, _HISTORY)
+    before, limit = params.get("before"), params.get("limit", HISTORY_ROWS)
+    if before is not None and before < 1:
+        sentence = f"before {before} is no place in a history: these begin with 1"
+        raise Refused(INVALID_PARAMS, "bad_before", sentence)
+    if not 1 <= limit <= HISTORY_ROWS_MAX:
+        sentence = f"limit {limit} is not in 1 to {HISTORY_ROWS_MAX}"
+        raise Refused(INVALID_PARAMS, "bad_limit", sentence)
+    return name, before, limit
 
 
 def read_enter(params: dict[str, Any]) -> tuple[str, bytes | None, str]:

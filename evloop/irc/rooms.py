@@ -12,6 +12,7 @@ So the directory counts members, and not doors. A connection that is lost comes 
 from __future__ import annotations
 
 from evloop import __version__
+from evloop.app.kept import Kept
 from evloop.app.network import Network
 from evloop.app.opening import live_room
 from evloop.base.errors import EvloopError, Refused
@@ -29,6 +30,7 @@ from evloop.directory import protocol
 from evloop.directory.client import IDLE, READY, WAITING, DirectoryClient, Unreachable
 from evloop.directory.protocol import SEALED, RoomEntry
 from evloop.irc.limits import FAREWELL_S
+from evloop.room.reliable.older import merged
 from evloop.system.timers import nothing
 from evloop.terminal import report
 
@@ -44,7 +46,8 @@ if TYPE_CHECKING:
     from evloop.irc.person import Person
     from evloop.irc.seat import Seat
     from evloop.irc.state import Entered
-    from evloop.room.live import LiveRoom
+    from evloop.room.events import Said
+    from evloop.room.live import LiveRoom, Session
 
 
 class Membership:
@@ -106,6 +109,28 @@ class _Opener:
 
     def wall(self) -> float:
         return self._client.wall()
+
+
+class _Keeping:
+    """What the directory keeps of a room, put together with what its session holds."""
+
+    __slots__ = ("_kept", "_session")
+
+    def __init__(self, kept: Kept, session: Session) -> None:
+        self._kept = kept
+        self._session = session
+
+    def told(self, value: Any) -> None:
+        self._kept.told(value)
+
+    def is_keeper(self, sender: bytes) -> bool:
+        return self._kept.is_keeper(sender)
+
+    def older(self, count: int, then: Callable[[list[Said]], object]) -> bool:
+        def fetched(datagrams: list[bytes], error: EvloopError | None) -> None:
+            then(merged(self._session, datagrams, count))
+
+        return self._kept.fetch(count, fetched)
 
 
 class Rooms:
@@ -306,7 +331,10 @@ class Rooms:
         except EvloopError as error:
             self._not_opened(person, room.name, done, error)
             return
-        self._unlock_and_open(person, entry, key, members, done, self._members[person])
+        member = self._members[person]
+        kept = Kept(member.link, entry.name)
+        kept.told(value)
+        self._unlock_and_open(person, entry, key, members, done, member, kept)
 
     def _not_opened(self, person: Person, name: str, done: Entered, error: EvloopError) -> None:
         """A room that the directory has cannot be entered: it counts us no more."""
@@ -323,12 +351,15 @@ class Rooms:
         counted: int,
         done: Entered,
         member: Membership | None,
+        kept: Kept | None = None,
     ) -> None:
-        """Enter the room once its key is there, if it needs one."""
+        """Enter the room once its key is there, if it needs one. `kept`: what the directory keeps
+        of it."""
 
         def go(secret: bytes | None) -> None:
             live = self._open(person, entry, counted, member, secret)
-            done((entry, live, member is not None, None), None)
+            keeping = None if kept is None else _Keeping(kept, live.session)
+            done((entry, live, member is not None, keeping), None)
             self._release(person)
 
         def failed(error: EvloopError) -> None:
@@ -406,6 +437,9 @@ class Rooms:
         def entered(value: Any, error: EvloopError | None) -> None:
             if error is None:
                 room, _ = protocol.read_room(value.get("room") if isinstance(value, dict) else None)
+                if seat.kept is not None:
+                    seat.kept.told(value)
+                    seat.keepers_changed()
                 if (room.address, room.port) != place:
                     seat.notice(report.room_moved(room.name, room.address, room.port))
             elif makes and isinstance(error, Refused) and error.reason == "no_such_room":

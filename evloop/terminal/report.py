@@ -94,6 +94,21 @@ def entered(
     return note(f"in {display(room)}{way}{company}{'. ' * bool(ways_out)}{ways_out}")
 
 
+KEPT_NO_MORE = "the directory keeps no longer what is said here"
+KEPT_ALONE = "kept by the directory; nobody else is here"
+
+
+def kept(days: float) -> str:
+    """What is said here is kept for so many days; 0: for as long as there is room."""
+    span = f" for {days:g} day{'' if days == 1 else 's'}" if days else ""
+    return note(f"the directory keeps what is said here{span}")
+
+
+def older_missing(why: str) -> str:
+    """The directory did not tell all that it keeps."""
+    return note(f"the directory does not tell what was said before: {display(why)}")
+
+
 RELAY_HINT = "; `--relay auto` lets the directory carry the room"
 
 
@@ -361,8 +376,9 @@ def stats_lines(stats: dict[str, int], where: dict[str, str] | None = None) -> l
 
 
 def room_lines(rooms: Sequence[dict[str, object]]) -> list[str]:
-    """`getdir` for a person: name, address, port, who is in; the mode where it is not reliable, and
-    how many the directory carries, where that is told (`relayed`)."""
+    """`getdir` for a person: name, address, port, who is in; the mode where it is not reliable,
+    `kept` where what is said there is, and how many the directory carries, where that is told
+    (`relayed`)."""
     rows = [
         (
             display(str(room["name"])),
@@ -370,7 +386,11 @@ def room_lines(rooms: Sequence[dict[str, object]]) -> list[str]:
             str(room["port"]),
             f"{room.get('members', 0)} here"
             + (f", {room['relayed']} relayed" if room.get("relayed") else ""),
-            "" if room.get("mode") in (None, "reliable") else f"  {display(str(room['mode']))}",
+            f"  {display(str(room['mode']))}"
+            if room.get("mode") not in (None, "reliable")
+            else "  kept"
+            if room.get("keep")
+            else "",
         )
         for room in rooms
     ]
@@ -391,6 +411,7 @@ def room_object(room: Any, members: int) -> dict[str, Any]:
         "mode": room.mode,
         "members": members,
         "made": room.made,
+        "keep": room.keep,
     }
 
 

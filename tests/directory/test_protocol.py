@@ -275,12 +275,13 @@ def as_object(room: RoomEntry, members: int) -> dict[str, Any]:
         "mode": room.mode,
         "members": members,
         "made": room.made,
+        "keep": room.keep,
     }
 
 
 def same(got: RoomEntry, sent: RoomEntry) -> bool:
     """Whether they are the same to a client, which does not fold."""
-    members = ("name", "address", "port", "mode", "made")
+    members = ("name", "address", "port", "mode", "made", "keep")
     return all(getattr(got, member) == getattr(sent, member) for member in members)
 
 
@@ -454,7 +455,7 @@ def test_what_no_server_says(message: object) -> None:
 READERS = [protocol.read_room, protocol.read_change, protocol.read_page]
 HALF_ROOMS = st.dictionaries(
     st.sampled_from(
-        ["name", "address", "port", "mode", "members", "made", "version", "rooms", "next"]
+        ["name", "address", "port", "mode", "members", "made", "keep", "version", "rooms", "next"]
     ),
     SCALARS | st.lists(SCALARS, max_size=2),
 )

@@ -124,6 +124,7 @@ class DirectoryMachine(RuleBasedStateMachine):
             "mode": one.mode,
             "members": len(self.inside[one.fold]),
             "made": one.made,
+            "keep": False,
         }
 
     @rule(

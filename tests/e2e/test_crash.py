@@ -22,7 +22,7 @@ from tests.support.rpc import Wire
 
 KILLS = 50  # of each seed
 SEEDS = (1, 2)
-MEMBERS = tuple(sorted(("name", "address", "port", "mode", "members", "made")))
+MEMBERS = tuple(sorted(("name", "address", "port", "mode", "members", "made", "keep")))
 BURST = 600  # requests under way when the kill comes, at most: several ticks, several commits
 # The kill comes at a random moment of a span which follows what a burst takes on this machine now:
 # longer after a kill in mid-burst, shorter after one that came too late.

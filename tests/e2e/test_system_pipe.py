@@ -243,7 +243,7 @@ def test_json_is_one_object_a_line(crew: Crew) -> None:
     assert [it["type"] for it in objects] == ["room"] * 4 + ["name"]
     lab = objects[0]
     assert lab == objects[2]
-    assert list(lab) == ["v", "type", "name", "address", "port", "mode", "members", "made"]
+    assert list(lab) == ["v", "type", "name", "address", "port", "mode", "members", "made", "keep"]
     assert (lab["v"], lab["name"], lab["address"]) == (1, "lab", "239.255.7.1")
     assert (lab["port"], lab["mode"], lab["members"]) == (5751, "reliable", 0)
     assert objects[1]["mode"] == "plain"

@@ -193,7 +193,7 @@ def test_weechat(door: DoorProcess, tmp_path: Path) -> None:
         weechat.wait_for("said meanwhile")
         own_client(door, "and on it goes")
         weechat.wait_for("and on it goes")
-        assert weechat.log().count("said meanwhile") == 1
+        assert weechat.log().count("said meanwhile") == 1, weechat.log()
     finally:
         weechat.close()
 

@@ -170,3 +170,28 @@ def test_how_much_memory_it_takes(door: DoorProcess) -> None:
 
     door.user("Ann").join(door.channel)
     assert private(door.process.pid) < 24_000  # kB, all of the interpreter included
+
+
+def test_a_kept_room(tmp_path: Path) -> None:
+    """The directory's silent member is nobody to see, and what it keeps can be asked for."""
+    state = ("--state", str(tmp_path / "rooms.db"))
+    directory = Process("--no-announce", "--keep", "all", *state, memory=False).ready()
+    door = DoorProcess(server=f"127.0.0.1:{directory.address[1]}")
+    try:
+        door.ready()
+        ann = door.user("Ann", "echo-message")
+        ann.join(door.channel)
+        for number in range(3):
+            ann.say(f"PRIVMSG {door.channel} :said {number}")
+            ann.wait_for(f":said {number}")
+        ann.say("QUIT")
+        ann.until_closed()
+        bob = door.user("Bob", "draft/chathistory", "batch", "message-tags", "server-time")
+        names = next(line for line in bob.join(door.channel) if " 353 " in line)
+        assert set(names.rpartition(":")[2].split()) <= {"Bob", "Ann"}
+        bob.say(f"CHATHISTORY LATEST {door.channel} * 50")
+        told = [line.rpartition(":")[2] for line in bob.up_to("BATCH -") if "PRIVMSG" in line]
+        assert told == ["said 0", "said 1", "said 2"]
+    finally:
+        door.close()
+        directory.close()

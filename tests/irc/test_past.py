@@ -174,6 +174,9 @@ class Kept:
         self.events = events
         self.waiting: list[Callable[[list[Said]], object]] = []
 
+    def told(self, value: object) -> None:
+        """Another answer of the directory: nothing is different."""
+
     def is_keeper(self, sender: bytes) -> bool:
         return sender == b"K" * 8
 

@@ -411,3 +411,29 @@ def test_the_road_of_a_room_is_told(world: World) -> None:
     room.happen(Road("road", "full", (MEL,), ""), Road("road", "off", (), "lost"))
     (line,) = one.take()
     assert line.startswith(":evloop.internal NOTICE #lab :-- Mel does not reach you by multicast")
+
+
+def test_coming_back_after_an_hour(world: World) -> None:
+    """What was missed comes once, with its times."""
+    one = world.user("Ann", "server-time", "message-tags")
+    room = one.join()
+    room.joins(MEL, "Mel")
+    world.door.gone(one.client)
+    world.pass_time(3_600)
+    again = world.user("Ann", "server-time", "message-tags")
+    again.say("JOIN #lab")
+    room = world.room()
+    room.joins(MEL, "Mel")
+    wall = int(world.wall())
+    for minutes in (50, 20, 1):
+        room.heard(MEL, "Mel", f"{minutes} ago", mark="history", wall=wall - 60 * minutes)
+    world.pass_time(3.0)
+    told = [line for line in again.take() if "PRIVMSG" in line]
+    assert [line.rpartition(":")[2] for line in told] == ["50 ago", "20 ago", "1 ago"]
+    assert [line[6:26] for line in told] == [
+        "2026-09-21T14:23:20.",
+        "2026-09-21T14:53:20.",
+        "2026-09-21T15:12:20.",
+    ]
+    world.pass_time(60.0)
+    assert again.take() == []

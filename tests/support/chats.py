@@ -6,11 +6,14 @@ from collections.abc import Callable
 from typing import Any
 
 from evloop.app.chat import Chat
+from evloop.app.kept import Kept
 from evloop.app.style import Stamps, Style
 from evloop.base.errors import Refused
+from evloop.directory.client import IDLE
 from evloop.directory.protocol import PLAIN, RELIABLE, RoomEntry
 from evloop.room.events import TABLE, TEXT, Said
 from evloop.system.loop import Loop
+from evloop.system.timers import nothing
 
 ME, BOB, EVE = b"mmmmmmmm", b"bbbbbbbb", b"eeeeeeee"
 
@@ -176,8 +179,23 @@ class Room:
         self.left = True
 
 
+class Directory:
+    """The connection to a directory: what was asked, to be answered by the test."""
+
+    def __init__(self) -> None:
+        self.state = IDLE
+        self.asked: list[tuple[str, dict[str, Any], Callable[[Any, Any], object]]] = []
+        self.on_history: Callable[[bytes], object] = nothing
+
+    def request(
+        self, method: str, params: dict[str, Any], done: Callable[[Any, Any], object]
+    ) -> None:
+        self.asked.append((method, params, done))
+
+
 class World:
     def __init__(self) -> None:
+        self.kept_by = Directory()
         self.time = 100.0
         self.loop = Loop(clock=lambda: self.time)
         self.over = 0
@@ -206,6 +224,7 @@ class World:
             on_renamed=self.names.append,
             count=self._count,
             invitation=lambda chat: (["come here"], self.only_here),
+            kept=Kept(self.kept_by, "lab"),  # type: ignore[arg-type]
         )
         self.chat.start()
         return self.chat

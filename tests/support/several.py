@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from evloop.app.chat import Chat
+from evloop.app.kept import Kept
 from evloop.app.rooms import Pane, Rooms
 from evloop.app.style import Stamps, Style
 from evloop.directory.protocol import RELIABLE, RoomEntry
@@ -13,7 +14,7 @@ from evloop.room.events import TABLE
 from evloop.system.loop import Loop
 from evloop.terminal.editor import Editor
 from evloop.terminal.line import Draft
-from tests.support.chats import Frontend, Room, message
+from tests.support.chats import Directory, Frontend, Room, message
 
 
 class Screen(Frontend):
@@ -113,6 +114,7 @@ class Several:
             on_command=lambda word, arguments, options: self.commands.append((word, arguments)),
             count=lambda chat, then: then(0),
             invitation=lambda chat: ([], False),
+            kept=Kept(Directory(), name),  # type: ignore[arg-type]
         )
         self.rooms.enter(pane, chat, behind=behind)
         chat.start()

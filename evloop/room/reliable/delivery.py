@@ -53,7 +53,7 @@ def event_of(parts: list[Message], mark: str, verified: bool) -> Said:
     )
 
 
-def _belongs(first: Message, message: Message) -> bool:
+def belongs(first: Message, message: Message) -> bool:
     """Whether `message` can be a further part of one that began with `first`. A false one would
     show somebody's words as the end of another's."""
     return (
@@ -207,7 +207,7 @@ class CausalBuffer:
             return
         stream.names_parents = bool(message.parents) or (stream.names_parents and stream.name != "")
         stream.name = message.name.decode(errors="replace")
-        if stream.parts and not _belongs(stream.parts[0], message):
+        if stream.parts and not belongs(stream.parts[0], message):
             self._finish(stream, "")
         if stream.parts:
             self._heads.pop((message.sender, message.seq - 1), None)

@@ -55,12 +55,16 @@ class _Held:
 class History:
     """Messages by (sender, seq), and what was shown of them."""
 
-    __slots__ = ("_members", "_most", "_strangers", "count", "size", "strangers_weight", "sweep_at")
+    __slots__ = (
+        "_age_s", "_members", "_most", "_strangers", "count", "size", "strangers_weight",
+        "sweep_at",
+    )  # fmt: skip
 
-    def __init__(self) -> None:
+    def __init__(self, messages_max: int = HISTORY_MESSAGES_MAX, age_s: float = HISTORY_S) -> None:
+        self._age_s = age_s
         self._members: dict[bytes, _Held] = {}
         self._strangers: dict[bytes, _Held] = {}
-        self._most = HISTORY_MESSAGES_MAX
+        self._most = messages_max
         self.sweep_at = float("-inf")  # when to look for what is too old
         self.count = 0
         self.size = 0  # bytes
@@ -210,7 +214,7 @@ class History:
         for table in (self._members, self._strangers):
             for sender, held in list(table.items()):
                 for seq, (since, _) in list(held.messages.items()):
-                    if since >= now - HISTORY_S:
+                    if since >= now - self._age_s:
                         break
                     self.remove((sender, seq))
                     gone.append((sender, seq))
@@ -235,10 +239,13 @@ class History:
         """The newest `count` events by (lamport, sender, seq): the same order everywhere."""
         if count <= 0:
             return []
-        order = sorted(
+        return [event for *_, event in sorted(self.rows())[-count:]]
+
+    def rows(self) -> list[tuple[int, bytes, int, Said]]:
+        """All that was shown, in no order: (lamport, sender, seq, event)."""
+        return [
             (lamport, sender, seq, event)
             for table in (self._members, self._strangers)
             for sender, held in table.items()
             for seq, (lamport, event) in held.shown.items()
-        )
-        return [event for *_, event in order[-count:]]
+        ]

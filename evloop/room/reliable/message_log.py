@@ -78,7 +78,6 @@ class MessageLog:
         "_new_senders",
         "_posed",
         "_presence",
-        "_verified",
         "adoption",
         "causal_buffer",
         "changed",
@@ -94,6 +93,7 @@ class MessageLog:
         "said",
         "senders",
         "streams",
+        "verified",
     )  # fmt: skip
 
     def __init__(
@@ -102,7 +102,7 @@ class MessageLog:
         self._codec = codec
         self._presence = presence
         self._joined = now
-        self._verified = verified
+        self.verified = verified
         self.own = Sender(sender, 0, 0, NEVER)  # `hi` is what I have sent; never idle
         self.own.standing = self.own.vouched = True
         self.senders = VersionVector(presence.members, self.own)
@@ -150,7 +150,7 @@ class MessageLog:
             parents = ()  # only the first part names any: it marks the others as further parts
         self.own.shown = self.said
         self.causal_buffer.put(messages[-1])
-        event = event_of(messages, "", self._verified)
+        event = event_of(messages, "", self.verified)
         self.history.shown(messages[0], messages[0].lamport, event)
         self.events.append(event)
         return messages
@@ -174,6 +174,10 @@ class MessageLog:
             queue[index] = message._replace(lamport=lamport, datagram=datagram)
             self.history.replace(queue[index])
             further = message.more
+
+    def open(self, datagram: bytes) -> Packet | str:
+        """A datagram that came by another way than the room, as `Codec.open` has it."""
+        return self._codec.open(datagram)
 
     def moved(self) -> None:
         """The room is at another place: what is held has tags of that one, as with everybody who
@@ -472,7 +476,7 @@ class MessageLog:
             if after is None:
                 return
             parts.append(after)
-        event = event_of(parts, LATE, self._verified)
+        event = event_of(parts, LATE, self.verified)
         self.late += 1
         self.events.append(event)
         self.history.shown(parts[0], self.lamport.placed(parts[0].lamport), event)

@@ -88,6 +88,11 @@ def as_copy(datagram: bytes, more: int) -> bytes:
     return b"%b%c%b" % (datagram[:3], datagram[3] & UNDER_TAG | more << 4, datagram[4:])
 
 
+def as_tagged(datagram: bytes) -> bytes:
+    """The same DATA with the flags under its tag alone: neither a repair nor a copy."""
+    return b"%b%c%b" % (datagram[:3], datagram[3] & UNDER_TAG, datagram[4:])
+
+
 def plain_text(data: bytes) -> str:
     """The text of a datagram of a plain room, without what could harm; "" when it is none."""
     if data[:1] == b"\xf5":  # a byte that occurs in no UTF-8
