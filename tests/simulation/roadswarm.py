@@ -7,7 +7,9 @@ slow or lose, the legs lose, and members are cut off from the group for a while.
 but the places stay, and the same is asked as of any day: within 10 s everybody has everything.
 
 It takes a client some 20 s and more to find out that its multicast is gone, so who is cut off is
-back when the day ends. Directories without multicast are alone, and have no loners.
+back when the day ends. A stranger who multicasts under the id of somebody mute makes the directory
+believe that it is heard, and it steps off (docs/reach.md tells so): strangers who use the ids of
+members and mute members do not share a day. Directories without multicast are alone, and have no loners.
 """
 
 from __future__ import annotations
@@ -54,6 +56,8 @@ class RoadDay(Day):
         self.multicast = rng.random() < 0.9
         self.directories = 2 if self.multicast and rng.random() < 0.3 else 1
         self.mixture = list(rng.choice(MIXTURES))
+        if self.faults & {"forger", "replay"}:
+            self.mixture[PLACES.index(MUTE)] = 0
         if not self.multicast:
             self.mixture[PLACES.index(LONER)] = 0
 
