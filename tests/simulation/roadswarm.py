@@ -7,9 +7,11 @@ slow or lose, the legs lose, and members are cut off from the group for a while.
 but the places stay, and the same is asked as of any day: within 10 s everybody has everything.
 
 It takes a client some 20 s and more to find out that its multicast is gone, so who is cut off is
-back when the day ends. A stranger who multicasts under the id of somebody mute makes the directory
-believe that it is heard, and it steps off (docs/reach.md tells so): strangers who use the ids of
-members and mute members do not share a day. Directories without multicast are alone, and have no loners.
+back when the day ends. Directories without multicast are alone, and have no loners.
+
+A stranger who multicasts under the id of somebody mute makes the directory believe that it hears
+that member, which then steps off: no key is checked on the way. Who can do that can jam the room as
+well. So mute members, and strangers who use the ids of members, do not share a day.
 """
 
 from __future__ import annotations
