@@ -26,6 +26,7 @@ from tests.simulation.roads import (
     RoadWorld,
 )
 from tests.simulation.roadswarm import run_roads, run_sealed_roads
+from tests.simulation.swarm import STRANGER
 from tests.simulation.wires import Line
 from tests.simulation.world import Member
 
@@ -110,6 +111,24 @@ def test_what_is_said_while_the_directory_is_dead_comes_when_it_is_back() -> Non
     assert not world.oracle.complete()
     world.servers[0].start()
     world.run(world.now + 5.0)
+    assert world.oracle.complete()
+    assert not world.oracle.undelivered()
+
+
+def test_who_is_mute_and_is_forged_is_back_when_that_ends() -> None:
+    world, members = _room(SOUND, SOUND, MUTE)
+    mute = members[2]
+    world.tape = []
+    _talk(world, members, 80, 0.5)
+    assert _road(world, mute) == UP
+    own = [data for data in world.tape if data[8:16] == mute.session.sender_id]
+    for _ in range(200):
+        world.multicast(own[-1], STRANGER)
+        world.run(world.now + 0.5)
+    assert _road(world, mute) == OFF
+    world.say(mute, "does anybody hear me?")
+    world.run(world.now + 180.0)
+    assert _road(world, mute) != OFF
     assert world.oracle.complete()
     assert not world.oracle.undelivered()
 
