@@ -339,9 +339,10 @@ class _Group:
 
     def __init__(self, world: RoadWorld, member: Member) -> None:
         self._world, self._member = world, member
+        self.deliver: Callable[..., object] = nothing
 
-    def receive(self, *_: object) -> None:
-        """What comes is given to `RelayTransport` by `_Roaded`."""
+    def receive(self, deliver: Callable[..., object], _: object) -> None:
+        self.deliver = deliver
 
     def send(self, data: bytes, target: Any) -> bool:
         if target is None:
@@ -357,9 +358,8 @@ class _Group:
 class _Roaded:
     """A session behind its roads: what the group brings is noted before it is taken in."""
 
-    def __init__(self, session: Any, transport: RelayTransport) -> None:
-        self._session = session
-        self._transport = transport
+    def __init__(self, session: Any, group: _Group | None) -> None:
+        self._session, self._group = session, group
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._session, name)
@@ -367,7 +367,8 @@ class _Roaded:
     def receive_datagram(
         self, data: bytes, source: int, _: float, sample: bool = True, direct: bool = False
     ) -> None:
-        self._transport._by_group([(data, address_of(source))], sample, direct)
+        if self._group is not None:  # else it has no sockets
+            self._group.deliver([(data, address_of(source))], sample, direct)
 
 
 def address_of(index: int) -> tuple[str, int]:
@@ -417,9 +418,10 @@ class RoadWorld(World):
         roads = Roads(session.sender_id, sockets=place != HUB, always=place == HUB)
         carrier = Carrier(self, member, server, line)
         loop: Any = clock
-        group: Any = None if place == HUB else _Group(self, member)
-        transport = carrier.transport = RelayTransport(loop, roads, group, carrier)
-        roaded: Any = _Roaded(session, transport)
+        group = None if place == HUB else _Group(self, member)
+        by_group: Any = group
+        transport = carrier.transport = RelayTransport(loop, roads, by_group, carrier)
+        roaded: Any = _Roaded(session, group)
         member.session = roaded
 
         def deliver(burst: Any, sample: bool = True, direct: bool = False) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from evloop.daemon import relayed_room
 from evloop.daemon.relayed_room import ASKED, RelayedRoom
+from evloop.directory.relay_frames import room_frame
 from evloop.room.relay import RelayTransport
 from evloop.room.roads import ALONE, FULL, OFF, UP
 from tests.simulation.oracle import Violation
@@ -115,6 +116,29 @@ def test_what_is_said_while_the_directory_is_dead_comes_when_it_is_back() -> Non
     assert not world.oracle.undelivered()
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("place", "found_s"), [(ISOLATED, 25), (DEAF, 25), (MUTE, 145)])
+def test_who_is_cut_off_in_mid_talk_changes_its_road(place: str, found_s: float) -> None:
+    world, members = _room(SOUND, SOUND, SOUND, HUB)
+    _talk(world, members, 120, 0.5)
+    victim = members[0]
+    assert _road(world, victim) == OFF
+    world.places[victim.index] = place
+    start = world.now
+    while _road(world, victim) == OFF and world.now < start + 200:
+        _talk(world, members, 1, 0.5)
+    assert world.now <= start + found_s
+    _talk(world, members, 80, 0.5)
+    assert _road(world, victim) == (UP if place == MUTE else FULL)
+    assert world.oracle.complete()
+    world.places[victim.index] = SOUND
+    start = world.now
+    while _road(world, victim) != OFF and world.now < start + 200:
+        _talk(world, members, 1, 0.5)
+    assert world.now <= start + 100
+    assert not world.oracle.undelivered()
+
+
 def test_who_is_mute_and_is_forged_is_back_when_that_ends() -> None:
     world, members = _room(SOUND, SOUND, MUTE)
     mute = members[2]
@@ -140,7 +164,8 @@ def test_the_group_is_told_to_the_group(monkeypatch: pytest.MonkeyPatch) -> None
     def hear(self: Any, burst: Any, right: Any = RelayedRoom.hear) -> None:
         right(self, burst)
         for datagram, _ in burst:
-            self._to_group(datagram)
+            if self.leg is not None:
+                self.leg.send(datagram)
 
     monkeypatch.setattr(RelayedRoom, "hear", hear)
     world, members = _room(SOUND, SOUND, HUB, directories=2)
@@ -149,11 +174,13 @@ def test_the_group_is_told_to_the_group(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_who_speaks_is_sent_its_own_words(monkeypatch: pytest.MonkeyPatch) -> None:
-    def carry(self: Any, datagram: bytes, _: Any, source: Any) -> None:
-        right(self, datagram, (), source)
+    def take(
+        self: Any, member: Any, target: Any, datagram: bytes, right: Any = RelayedRoom.take
+    ) -> None:
+        right(self, member, target, datagram)
+        member.connection.send_loose(room_frame(self.entry.handle, datagram))
 
-    right = RelayedRoom._carry
-    monkeypatch.setattr(RelayedRoom, "_carry", carry)
+    monkeypatch.setattr(RelayedRoom, "take", take)
     world, members = _room(HUB, HUB)
     with pytest.raises(Violation, match="what it said"):
         _talk(world, members, 5, 0.1)
@@ -204,13 +231,19 @@ def _not_asked() -> tuple[int, float]:
 def test_the_sources_of_a_burst_are_swapped(monkeypatch: pytest.MonkeyPatch) -> None:
     kept = _not_asked()
 
-    def hand_over(self: Any) -> None:
-        sources = [source for _, source in self._came]
-        others = [*sources[1:], ("relay", bytes(8))]
-        self._came = [(data, other) for (data, _), other in zip(self._came, others)]
-        right(self)
+    def receive(self: Any, deliver: Any, ready: Any, right: Any = RelayTransport.receive) -> None:
+        last = other = bytes(8)
 
-    right = RelayTransport._hand_over
-    monkeypatch.setattr(RelayTransport, "_hand_over", hand_over)
+        def swapped(burst: Any, *flags: bool) -> None:
+            nonlocal last, other
+            for number, (data, source) in enumerate(burst):
+                if source[0] == "relay":
+                    last, other = source[1], other if last == source[1] else last
+                    burst[number] = data, ("relay", other)
+            deliver(burst, *flags)
+
+        right(self, swapped, ready)
+
+    monkeypatch.setattr(RelayTransport, "receive", receive)
     planted = _not_asked()
     assert kept[0] == 0 < planted[0]
