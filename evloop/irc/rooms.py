@@ -15,7 +15,7 @@ from evloop import __version__
 from evloop.app.kept import Kept
 from evloop.app.network import Network
 from evloop.app.opening import live_room
-from evloop.base.errors import EvloopError, Refused
+from evloop.base.errors import REFUSED, EvloopError, Refused, SetupError
 from evloop.base.names import (
     asked_room_name,
     check_address,
@@ -24,6 +24,7 @@ from evloop.base.names import (
     display,
     fold,
     place_of,
+    quoted,
     split_place,
 )
 from evloop.directory import protocol
@@ -297,6 +298,9 @@ class Rooms:
 
     def _make(self, member: Membership, name: str, key: str, done: Entered) -> None:
         person = member.person
+        if key:  # who has given a key would talk in the open
+            self._over(person, done, _not_sealed(name, "is not there, and JOIN makes none"))
+            return
 
         def made(value: object, error: EvloopError | None) -> None:
             exists = isinstance(error, Refused) and error.reason == "room_exists"
@@ -366,7 +370,9 @@ class Rooms:
             self._not_opened(person, entry.name if member is not None else "", done, error)
 
         try:
-            if entry.mode == SEALED or self._client.reach.keys_matter:
+            if key and entry.mode != SEALED:
+                failed(_not_sealed(entry.name, "is open: join it without a key"))
+            elif entry.mode == SEALED or self._client.reach.keys_matter:
                 self._locks().unlock(entry, key, go, failed)
             else:
                 go(None)
@@ -451,3 +457,8 @@ class Rooms:
 
         if member.link.state == READY:
             member.link.request("enter", {"name": name}, entered)
+
+
+def _not_sealed(name: str, why: str) -> SetupError:
+    """Somebody has given a key for a room that is not sealed."""
+    return SetupError(f"room {quoted(name)} {why}", REFUSED)

@@ -209,7 +209,12 @@ def test_a_sealed_room_is_entered_with_its_key(tmp_path: Path) -> None:
         assert any(f"#{name} " in row and row.endswith(" sealed") for row in ann.up_to(" 323 "))
         ann.say(f"JOIN #{name} {code[0]}")
         ann.wait_for(" 366 ")
-        bob.say(f"JOIN #lab-{os.getpid()},#{name} x,{code[0]}")
+        for room in (f"open-{os.getpid()}", f"open-{os.getpid()}"):
+            # Neither made nor entered: who gives a key does not mean to talk in the open.
+            ann.say(f"JOIN #{room} {code[0]}")
+            assert ann.wait_for(f" Ann #{room} :").split(" ")[1] == "475"
+            assert evloop(door, "makeroom", room).returncode in (0, 1)
+        bob.say(f"JOIN #{name} {code[0]}")
         ann.wait_for(f":Bob!bob@evloop JOIN #{name}")
         bob.say(f"PRIVMSG #{name} :under the seal")
         ann.wait_for("under the seal")
