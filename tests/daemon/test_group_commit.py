@@ -113,7 +113,7 @@ def console_of(dispatcher: Dispatcher) -> Console:
     """What answers typed lines, without the terminal that they are typed at."""
     console = Console.__new__(Console)
     console.dispatcher = dispatcher
-    console._answers = ANSWERS
+    console.answers = ANSWERS
     return console
 
 
