@@ -1,19 +1,19 @@
-"""What the sections share: servers by name, requests as files, statistics, goals."""
+"""What the sections share: servers by name, requests as files, turns within a time."""
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import socket
-import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from bench.harness import build, machine
+from bench.harness import build, judging, machine
 from bench.harness.processes import (
     Failed,
     Server,
@@ -27,75 +27,31 @@ OPEN = [  # caps that protect a public server and would cap a load from one addr
     *("--change-rate", "0", "--max-clients", "12000"),
 ]
 
-Row = dict[str, Any]
+TURNS_MIN = 3  # fewer have no quartiles
+
+Row = judging.Row
 Makers = dict[str, Callable[[], Server]]
-
-
-class Goal:
-    """One comparison of the table of goals, with what was measured.
-
-    `floor`: the same figure of a program that does nothing but the system calls, where there is
-    one: nothing written in this interpreter can be better.
-    """
-
-    def __init__(
-        self,
-        number: int | str,
-        what: str,
-        value: float | None,
-        limit: float,
-        op: str,
-        floor: float | None = None,
-    ) -> None:
-        assert op in ("<=", ">=")
-        self.number, self.what, self.value, self.limit, self.op = number, what, value, limit, op
-        self.floor = floor
-
-    def as_row(self) -> Row:
-        met: bool | None = None
-        if self.value is not None:
-            met = self.value <= self.limit if self.op == "<=" else self.value >= self.limit
-        value = None if self.value is None else _round(self.value)
-        floor = {} if self.floor is None else {"floor": _round(self.floor)}
-        return floor | {
-            "goal": self.number,
-            "what": self.what,
-            "value": value,
-            "op": self.op,
-            "limit": self.limit,
-            "met": met,
-        }
-
-
-def _round(value: float) -> float:
-    return float(f"{value:.4g}")
-
-
-def spread(values: Iterable[float]) -> Row:
-    """Median and range of one figure's runs."""
-    found = sorted(values)
-    return {
-        "median": _round(statistics.median(found)),
-        "low": _round(found[0]),
-        "high": _round(found[-1]),
-        "runs": len(found),
-    }
-
-
-def ratio(ours: Sequence[float], theirs: Sequence[float]) -> float | None:
-    """The median of the ratios of runs that were neighbours in time; None without runs."""
-    pairs = [a / b for a, b in zip(ours, theirs) if b]
-    return statistics.median(pairs) if pairs else None
 
 
 class Context:
     """One run of the bench: the interpreter, the machine, and a place for small files."""
 
-    def __init__(self, python: dict[str, Any], quiet: machine.Quiet, *, rounds: int) -> None:
+    def __init__(
+        self,
+        python: dict[str, Any],
+        quiet: machine.Quiet,
+        *,
+        rounds: int,
+        quick: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.python = str(python["executable"])
         self.python_facts = python
         self.quiet = quiet
         self.rounds = rounds
+        self.quick = quick
+        self._clock = clock
+        self._until = math.inf
         self.missing: dict[str, str] = {}
         self._files = tempfile.TemporaryDirectory(prefix="evloop-bench-")
         self.files = Path(self._files.name)
@@ -107,6 +63,19 @@ class Context:
 
     def close(self) -> None:
         self._files.cleanup()
+
+    def begin(self, seconds: float) -> None:
+        """A section begins: its turns end after so many seconds."""
+        self._until = self._clock() + seconds
+
+    def turns(self, count: int, quiet_s: float = 4.0) -> Iterator[int]:
+        """Numbers of interleaved rounds, each when the machine is quiet; fewer than `count` where
+        the section's time is over, but never fewer than TURNS_MIN of them."""
+        for number in range(count):
+            if number >= TURNS_MIN and self._clock() >= self._until:
+                return
+            self.quiet.wait(quiet_s)
+            yield number
 
     # -- servers ---------------------------------------------------------------------------------
 

@@ -44,9 +44,18 @@ class Chat:
         self.receivers: list[int] = []
 
 
-def speak(context: Context, members: int, messages: int, port: int, size: int = len(TEXT)) -> Row:
+def speak(
+    context: Context,
+    members: int,
+    messages: int,
+    port: int,
+    size: int = len(TEXT),
+    *,
+    bare: bool = False,
+) -> Row:
     """Figures of `bench/load/speaker.py`: a session's lines, one right after the other."""
     command = [context.python, "-S", HERE / "load" / "speaker.py", members, messages, port, size]
+    command += ["bare"] if bare else []
     done = subprocess.run(
         [str(part) for part in command],
         env=environment(),

@@ -11,6 +11,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from bench.harness.judging import (
+    MET,
+    NOT_MEASURED,
+    NOT_MET,
+    SHOWN,
+    TOO_BUSY,
+    figure,
+)
+
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "performance.md"
 RESULTS = ROOT / "bench" / "results" / "results.json"
@@ -35,7 +44,8 @@ def section(results: Row) -> str:
     minutes = sum(part["seconds"] for part in results["sections"].values()) / 60
     parts = [
         f"How to repeat it: `python3 -m bench` (or `make bench`; {minutes:.0f} minutes here; one:",
-        "`python3 -m bench requests`), then `python3 -m bench page`. All figures are in",
+        "`python3 -m bench requests`), then `python3 -m bench page`. `python3 -m bench --quick`",
+        "shows a part of it in 90 seconds and stores nothing. All figures are in",
         "[bench/results/results.json](../bench/results/results.json), with ranges, dates and",
         "commits, and with the micro-benchmarks and instruction counts of the pure modules. What",
         "they mean stands at the head of each section in [bench/sections](../bench/sections).",
@@ -45,10 +55,12 @@ def section(results: Row) -> str:
         f"{' (a virtual machine)' if machine['virtual'] else ''}, Linux {machine['kernel']}, with "
         f"CPython {python['version']} ({python['compiler']}).",
         _quiet(results["sections"]),
-        "Compare ratios, never bare times: an interpreter's build alone makes a third. *Floor*:",
-        "the same figure of a program in this Python that makes the system calls and does no work.",
+        "Compare ratios, never bare times: an interpreter's build alone makes a third. *Against*:",
+        "what the figure is a ratio to, and its own figure in the same run. *Range*: the middle",
+        "half of the ratios of neighbouring runs; a goal is reached when all of it is. *Best*: the",
+        "ratio of a program in this Python that makes the system calls and does no work.",
         "",
-        *_goals(results["sections"]),
+        *goals_table(results["sections"]),
     ]
     for name, part in results["sections"].items():
         parts += _section(name, part)
@@ -66,16 +78,39 @@ def _quiet(sections: Row) -> str:
     )
 
 
-def _goals(sections: Row) -> list[str]:
-    lines = ["| | goal | measured | wanted | floor | |", "|---|---|---|---|---|---|"]
+def goals_table(sections: Row) -> list[str]:
+    """The table of goals, as lines, and an empty one."""
+    lines = ["| | goal | against | measured | range | wanted | best | |", "|---" * 8 + "|"]
     rows = [row for part in sections.values() for row in part["goals"]]
     for row in sorted(rows, key=lambda row: str(row["goal"]).rjust(4)):
-        word = {True: "reached", False: "**not reached**", None: "not measured here"}[row["met"]]
-        value = "-" if row["value"] is None else _figure(row["value"])
-        wanted = f"{row['op'].replace('<=', '≤').replace('>=', '≥')} {_figure(row['limit'])}"
-        floor = _figure(row["floor"]) if "floor" in row else ""
-        lines.append(f"| {row['goal']} | {row['what']} | {value} | {wanted} | {floor} | {word} |")
+        value = "-" if row["value"] is None else figure(row["value"])
+        between = f"{figure(row['low'])} to {figure(row['high'])}" if row.get("runs", 1) > 1 else ""
+        best = figure(row["floor"]) if "floor" in row else ""
+        cells = [row["goal"], row["what"], _against(row), value, between, _wanted(row), best]
+        lines.append("| " + " | ".join(str(cell) for cell in [*cells, _word(row)]) + " |")
     return [*lines, ""]
+
+
+def _against(row: Row) -> str:
+    """The floor or peer of a ratio: name and figure."""
+    against = row.get("against")
+    if not against or against["figure"] is None:
+        return ""
+    return f"{against['name']}: {figure(against['figure'])} {against['unit']}"
+
+
+def _wanted(row: Row) -> str:
+    if row["limit"] is None:
+        return ""
+    return f"{row['op'].replace('<=', '≤').replace('>=', '≥')} {figure(row['limit'])}"
+
+
+def _word(row: Row) -> str:
+    """The verdict in the words of the page (results of before verdicts have only `met`)."""
+    verdict = row.get("verdict") or {True: MET, False: NOT_MET, None: NOT_MEASURED}[row["met"]]
+    words = {MET: "reached", NOT_MET: "**not reached**", NOT_MEASURED: "not measured here"}
+    words |= {TOO_BUSY: "too busy to judge", SHOWN: ""}
+    return words[verdict]
 
 
 def _section(name: str, part: Row) -> list[str]:
@@ -88,10 +123,6 @@ def _section(name: str, part: Row) -> list[str]:
 
 def _why(reason: str) -> str:
     return reason.splitlines()[-1][:160]
-
-
-def _figure(value: float) -> str:
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
 def replaced(page: str, text: str) -> str:

@@ -23,11 +23,9 @@ from contextlib import ExitStack
 from bench.harness.common import (
     EVLOOP,
     Context,
-    Goal,
     Row,
-    ratio,
-    spread,
 )
+from bench.harness.judging import compared, spread
 from bench.harness.processes import Failed
 from bench.load.chatroom import Listeners
 from bench.load.fan import (
@@ -54,8 +52,7 @@ def run(context: Context) -> Row:
     quick: dict[str, list[float]] = {}
     with ExitStack() as stack:
         chats = open_irc(context, stack, MEMBERS)
-        for _ in range(max(3, context.rounds)):
-            context.quiet.wait()
+        for _ in context.turns(max(3, context.rounds)):
             with Listeners(MEMBERS - 1) as listeners:
                 figures = speak(context, MEMBERS, QUICK, listeners.port)
             quick.setdefault(EVLOOP, []).append(figures["all_us"])
@@ -70,7 +67,7 @@ def run(context: Context) -> Row:
             context.missing[EVLOOP] = str(reason)
         time.sleep(3 if EVLOOP in chats else 0)  # members have met: SESSIONs of arrival are over
         context.quiet.wait()
-        slow = measure(chats, TEXT, max(2, context.rounds - 2), WINDOW)
+        slow = measure(chats, TEXT, max(3, context.rounds - 2), WINDOW)
     rows: list[Row] = [
         {"server": name, "load": f"{MEMBERS} members, line after line", "cpu_us": spread(values)}
         for name, values in quick.items()
@@ -80,14 +77,19 @@ def run(context: Context) -> Row:
     what = f"CPU of the sending side, {MEMBERS} members here, to ngircd"
     goals = []
     for how, ours, found in (
-        ("the line itself", SAY, quick),
-        ("with the session's SESSIONs", EVLOOP, quick),
-        ("whole client at 5 lines/s", EVLOOP, people),
+        ("the line itself", quick.get(SAY, []), quick),
+        ("with the session's SESSIONs", quick.get(EVLOOP, []), quick),
+        ("whole client at 5 lines/s", people.get(EVLOOP, []), people),
     ):
-        value, floor = (
-            ratio(found.get(name, []), found.get("ngircd", [])) for name in (ours, FLOOR)
+        theirs = found.get("ngircd", [])
+        floor = found.get(FLOOR, [])
+        limit = 0.3 if found is quick else None
+        goals.append(
+            compared(9, f"{what}: {how}", ours, ("ngircd", theirs, "us"), limit, lowest=floor)
         )
-        goals.append(Goal(9, f"{what}: {how}", value, 0.3, "<=", floor))
+    what = f"CPU of a whole client at 5 lines/s, {MEMBERS} members here, against {FLOOR}"
+    floor = people.get(FLOOR, [])
+    goals.append(compared(9, what, people.get(EVLOOP, []), (FLOOR, floor, "us"), 2.0))
     names = list(dict.fromkeys([*quick, *people]))
     figures = {
         name: [statistics.median(f[name]) if name in f else None for f in (quick, people)]

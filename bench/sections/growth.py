@@ -2,7 +2,8 @@
 
 Rooms: `getdir` of 20 out of so many. Connections: all of them active, one request in flight each.
 Members: sockets on this host, line after line as in fanout, and the simulator beyond what one host
-can hold. Sizes: one message to 50 members; an IRC line ends at 512 bytes.
+can hold. Sizes: one message to 50 members; an IRC line ends at 512 bytes. A bare curve judges the
+machine: each point is also a ratio to each peer there, and the last point's is a goal.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from bench.harness.common import (
     reply_of,
     request_bytes,
     settle,
-    spread,
 )
+from bench.harness.judging import Goal, compared, ratios, spread
 from bench.harness.processes import (
     ROOT,
     Failed,
@@ -47,26 +48,57 @@ SIZES = (10, 100, 400, 900)
 IRC_TEXT_MAX = 400  # of a line of 512 bytes, with prefix, command and channel
 SIZE_MEMBERS = 50
 MESSAGES = 20
-ROUNDS = 2
+ROUNDS = 3
 SIMULATION_S = 60
 PEERS = ("asyncio Protocol", "uvloop", "asyncio streams")
 
 Series = dict[str, list[Point]]
+Runs = dict[str, list[float]]  # by server
+
+
+class Curves:
+    """Rows of all curves, and the goal at the far end of each that has a peer."""
+
+    __slots__ = ("_last", "rows")
+
+    def __init__(self) -> None:
+        self.rows: list[Row] = []
+        self._last: dict[str, Goal] = {}
+
+    def note(self, series: Series, found: Runs, load: str, x: float) -> None:
+        """A point of each server's line, and evloop's ratio to each peer at this point."""
+        ours = found.get(EVLOOP, [])
+        for name, values in found.items():
+            figure = spread(values)
+            row: Row = {"server": name, "load": load, "cpu_us": figure}
+            if name != EVLOOP and ours:
+                row["evloop_to_it"] = spread(ratios(ours, values))
+            self.rows.append(row)
+            series.setdefault(name, []).append((x, figure["median"]))
+
+    def end(self, curve: str, found: Runs, load: str, peer: str, limit: float) -> None:
+        """What `found` at the last point of a curve has to be, against `peer` there."""
+        floor = (peer, found.get(peer, []), "us")
+        what = f"CPU of {load}, against {peer}"
+        self._last[curve] = compared("growth", what, found.get(EVLOOP, []), floor, limit)
+
+    def goals(self) -> list[Row]:
+        return [goal.as_row() for goal in self._last.values()]
 
 
 def run(context: Context) -> Row:
-    rows: list[Row] = []
+    curves = Curves()
     plots = {
-        "growth-rooms": _rooms(context, rows),
-        "growth-connections": _connections(context, rows),
-        "growth-members": _members(context, rows),
-        "growth-sizes": _sizes(context, rows),
-        "growth-simulated": _simulated(context, rows),
+        "growth-rooms": _rooms(context, curves),
+        "growth-connections": _connections(context, curves),
+        "growth-members": _members(context, curves),
+        "growth-sizes": _sizes(context, curves),
+        "growth-simulated": _simulated(context, curves),
     }
-    return {"rows": rows, "goals": [], "plots": plots}
+    return {"rows": curves.rows, "goals": curves.goals(), "plots": plots}
 
 
-def _rooms(context: Context, rows: list[Row]) -> str:
+def _rooms(context: Context, curves: Curves) -> str:
     payload = request_bytes("getdir", {"limit": 20})
     request = context.file("request-getdir", payload)
     series: Series = {}
@@ -84,19 +116,20 @@ def _rooms(context: Context, rows: list[Row]) -> str:
                     servers = {EVLOOP: ours} | servers
                     made = count
                 found: dict[str, list[float]] = {}
-                for _ in range(2):
-                    context.quiet.wait(1.0)
+                for _ in context.turns(ROUNDS, 1.0):
                     for name, server in servers.items():
                         expected = context.file("expected", reply_of(server, payload, 20))
-                        options = {"expect": expected, "connections": 50, "seconds": 0.25}
+                        options = {"expect": expected, "connections": 50, "seconds": 0.2}
                         row = context.run(server, request, **options, warmup=0.05)
                         found.setdefault(name, []).append(row["us"])
-            _note(rows, series, found, f"getdir of 20 out of {count} rooms", count)
+            load = f"getdir of 20 out of {count} rooms"
+            curves.note(series, found, load, count)
+            curves.end("rooms", found, load, "asyncio Protocol", 0.8)
     unit = "microseconds of server CPU per getdir with limit 20"
     return lines("A growing directory", "rooms", unit, series, log_y=False)
 
 
-def _connections(context: Context, rows: list[Row]) -> str:
+def _connections(context: Context, curves: Curves) -> str:
     request = context.file("request-ping", request_bytes("ping"))
     series: Series = {}
     with ExitStack() as stack:
@@ -105,31 +138,34 @@ def _connections(context: Context, rows: list[Row]) -> str:
         servers = context.start(stack, makers)
         for count in CONNECTIONS:
             found: dict[str, list[float]] = {}
-            for _ in range(1 if count >= 10_000 else 2):
-                context.quiet.wait(1.0)
+            for _ in context.turns(ROUNDS, 1.0):
                 for name, server in servers.items():
-                    seconds = 0.25 if count < 10_000 else 0.8
+                    seconds = 0.2 if count < 10_000 else 0.6
                     options = {"connections": count, "seconds": seconds}
                     row = context.run(server, request, **options, warmup=0.1)
                     found.setdefault(name, []).append(row["us"])
                     settle(server)
-            _note(rows, series, found, f"ping from {count} connections", count)
+            load = f"ping from {count} connections"
+            curves.note(series, found, load, count)
+            curves.end("connections", found, load, "asyncio Protocol", 0.8)
     unit = "microseconds of server CPU per ping, every connection active"
     return lines("Growing connections", "connections", unit, series, log_y=False)
 
 
-def _members(context: Context, rows: list[Row]) -> str:
+def _members(context: Context, curves: Curves) -> str:
     series: Series = {}
     for count in MEMBERS:
         with ExitStack() as stack:
             chats = open_irc(context, stack, count)
             found = _lines(context, chats, count, TEXT)
-        _note(rows, series, found, f"one message to {count} members", count)
+        load = f"one message to {count} members"
+        curves.note(series, found, load, count)
+        curves.end("members", found, load, "ngircd", 0.3)
     unit = "microseconds of CPU of the sending side per message (softirq included)"
     return lines("A growing room, all members on one host", "members", unit, series)
 
 
-def _sizes(context: Context, rows: list[Row]) -> str:
+def _sizes(context: Context, curves: Curves) -> str:
     series: Series = {}
     with ExitStack() as stack:
         chats = open_irc(context, stack, SIZE_MEMBERS)
@@ -137,19 +173,16 @@ def _sizes(context: Context, rows: list[Row]) -> str:
             fitting = chats if size <= IRC_TEXT_MAX else {}
             text = (TEXT + " " + "x" * size)[:size]
             found = _lines(context, fitting, SIZE_MEMBERS, text)
-            _note(rows, series, found, f"{size} bytes to {SIZE_MEMBERS} members", size)
+            curves.note(series, found, f"{size} bytes to {SIZE_MEMBERS} members", size)
     context.missing[f"IRC, {SIZES[-1]} bytes"] = "a line of IRC has at most 512 bytes"
     unit = f"microseconds of CPU of the sending side, {SIZE_MEMBERS} members on one host"
     return lines("Growing messages", "bytes of text", unit, series, log_y=False)
 
 
-def _lines(
-    context: Context, chats: dict[str, Chat], members: int, text: str
-) -> dict[str, list[float]]:
+def _lines(context: Context, chats: dict[str, Chat], members: int, text: str) -> Runs:
     """CPU us of the sending side, line after line, in turns."""
     found: dict[str, list[float]] = {}
-    for _ in range(ROUNDS):
-        context.quiet.wait(1.0)
+    for _ in context.turns(ROUNDS, 1.0):
         with Listeners(members - 1) as room:
             figures = speak(context, members, MESSAGES, room.port, len(text))
         found.setdefault(EVLOOP, []).append(figures["all_us"])
@@ -158,7 +191,7 @@ def _lines(
     return found
 
 
-def _simulated(context: Context, rows: list[Row]) -> str:
+def _simulated(context: Context, curves: Curves) -> str:
     """What a reliable room says per message, as it grows beyond what one host can hold."""
     series: Series = {}
     for members, messages in SIMULATED:
@@ -168,7 +201,7 @@ def _simulated(context: Context, rows: list[Row]) -> str:
             context.missing[f"simulator, {members} members"] = str(reason)
             continue
         figures = {key: float(row[key]) for key in ("data", "repair", "nack", "session")}
-        rows.append(
+        curves.rows.append(
             {
                 "server": f"{EVLOOP}, simulated",
                 "load": f"{members} members, 30 % loss, {messages} messages",
@@ -204,12 +237,3 @@ def _simulate(context: Context, members: int, messages: int) -> dict[str, str]:
     if "undelivered" not in words:
         raise Failed((done.stderr.strip() or done.stdout.strip() or "no words")[-200:])
     return words
-
-
-def _note(
-    rows: list[Row], series: Series, found: dict[str, list[float]], load: str, x: float
-) -> None:
-    for name, values in found.items():
-        figure = spread(values)
-        rows.append({"server": name, "load": load, "cpu_us": figure})
-        series.setdefault(name, []).append((x, figure["median"]))

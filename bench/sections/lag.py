@@ -29,13 +29,12 @@ from bench.harness.common import (
     EVLOOP,
     Client,
     Context,
-    Goal,
     Row,
     fill,
     makeroom_request,
     request_bytes,
-    spread,
 )
+from bench.harness.judging import Goal, spread
 from bench.harness.processes import (
     Failed,
     Server,

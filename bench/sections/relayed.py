@@ -10,12 +10,12 @@ floor. With TLS each member has its own records; ngircd's line stays without.
 
 from __future__ import annotations
 
-import statistics
 from contextlib import ExitStack
 from pathlib import Path
 
 from bench.harness import build
-from bench.harness.common import EVLOOP, HERE, Context, Goal, Row, ratio, spread
+from bench.harness.common import EVLOOP, HERE, Context, Row
+from bench.harness.judging import compared, spread
 from bench.harness.processes import Failed, Server
 from bench.load.fan import TEXT, Chat, relay
 from bench.load.irc import SERVERS, Channel
@@ -36,8 +36,7 @@ def run(context: Context) -> Row:
         with ExitStack() as stack:
             rooms = _open(context, stack, members)
             channel = _open_irc(context, stack, members)
-            for _ in range(context.rounds):
-                context.quiet.wait()
+            for _ in context.turns(context.rounds):
                 messages = MESSAGES[members]
                 for name, (server, room) in rooms.items():
                     us = cpu_us(server, room, members, TEXT, messages) / members
@@ -57,21 +56,14 @@ def run(context: Context) -> Row:
     for name in (EVLOOP, TLS):
         for members in MEMBERS:
             what = f"{name}: CPU per message and relayed member, {members} members, to {PEER}"
-            value = ratio(alone.get((name, members), []), alone.get((PEER, members), []))
-            goals.append(Goal(14, what, value, 1.0, "<=", _floor(joined, alone, name, members)))
+            peer = alone.get((PEER, members), [])
+            goals.append(
+                compared(
+                    14, what, alone.get((name, members), []), (PEER, peer, "us"), 1.0,
+                    lowest=joined.get((name, members), []),
+                )
+            )  # fmt: skip
     return {"rows": rows, "goals": [goal.as_row() for goal in goals]}
-
-
-def _floor(
-    joined: dict[tuple[str, int], list[float]],
-    alone: dict[tuple[str, int], list[float]],
-    name: str,
-    members: int,
-) -> float | None:
-    """The same of a datagram that came with nine others."""
-    if (PEER, members) not in alone or (name, members) not in joined:
-        return None
-    return statistics.median(joined[name, members]) / statistics.median(alone[PEER, members])
 
 
 def _open(context: Context, stack: ExitStack, members: int) -> dict[str, tuple[Server, Relayed]]:

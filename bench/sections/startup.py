@@ -19,12 +19,10 @@ from bench.harness import machine
 from bench.harness.common import (
     EVLOOP,
     Context,
-    Goal,
     Makers,
     Row,
-    ratio,
-    spread,
 )
+from bench.harness.judging import Goal, compared, spread
 from bench.harness.processes import (
     Failed,
     Server,
@@ -59,8 +57,7 @@ def run(context: Context) -> Row:
     for _ in range(2):  # compiled and in the page cache, like any second start
         for command in commands.values():
             _time(command, empty)
-    context.quiet.wait()
-    for _ in range(TURNS):
+    for _ in context.turns(TURNS, 1.0):
         for name, command in commands.items():
             times.setdefault(name, []).append(_time(command, empty))
         try:
@@ -71,19 +68,18 @@ def run(context: Context) -> Row:
             times.setdefault(f"{name}, listening", []).append(_listening(make))
     times = {name: values for name, values in times.items() if values}
     memory = _memory(context, empty)
-    base = times[ASYNCIO]
-
-    def against(name: str) -> float | None:
-        return ratio(times.get(name, []), base)
+    base = (ASYNCIO, times[ASYNCIO], "ms")
 
     server = memory.get(f"{EVLOOP}.server --memory")
     client = memory.get(f"{EVLOOP}.client in a room")
     version = f"{EVLOOP}.server --version"
     goals = [
-        Goal(5, "time of --version, against import asyncio", against(version), 0.5, "<="),
-        Goal(5, "time to the client's first prompt, against it", against(prompt), 0.5, "<="),
-        Goal(5, "MB of the server with --memory, over an empty package", server, 6.0, "<="),
-        Goal(5, "MB of a client in a room, over an empty package", client, 7.0, "<="),
+        compared(5, "time of --version, against import asyncio", times[version], base, 0.4),
+        compared(
+            5, "time to the client's first prompt, against it", times.get(prompt, []), base, 0.45
+        ),
+        Goal(5, "MB of the server with --memory, over an empty package", server, 4.0, "<="),
+        Goal(5, "MB of a client in a room, over an empty package", client, 5.5, "<="),
     ]
     rows: list[Row] = [
         {"server": name, "load": "wall time", "ms": spread(values)}

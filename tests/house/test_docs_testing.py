@@ -60,7 +60,7 @@ def test_the_kinds_of_violations_are_those_that_are_raised() -> None:
     assert set(column("The oracle", "kind")) == kinds
 
 
-@pytest.mark.parametrize("name", ["FAULTS", "REGRESSIONS", "PLANTED", "Violation", "_Day.heal"])
+@pytest.mark.parametrize("name", ["FAULTS", "REGRESSIONS", "PLANTED", "Violation", "Day.heal"])
 def test_names_to_look_for_are_written_as_they_are(name: str) -> None:
     assert f"`{name}`" in PAGE.text
     sources = "".join(path.read_text() for path in (TESTS / "simulation").glob("*.py"))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import time
 from collections import namedtuple
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ from tests.support.processes import Crew, Program
 ROOM = "239.255.7.3:6000"
 JOIN_S = 60.0
 SETTLE_S = 30.0
+_HELP = re.compile(r"^ +/leave\b.*\n.+\n", re.MULTILINE)  # of /leave, whatever its words are
 
 # Shown at one person's screen: name of the sender, its id, seq, text, when (unix seconds).
 Line = namedtuple("Line", "name sender seq text at")
@@ -85,9 +87,8 @@ class Person:
         before = len(self.program.err)
         self.say(command)
         self.say("/help leave")  # its answer tells that the one before is complete
-        crew.until(lambda: "go back to the prompt" in self.program.err[before:], why=command)
-        answer = self.program.err[before:]
-        return answer.partition("  /leave")[0].splitlines()
+        crew.until(lambda: _HELP.search(self.program.err, before), why=command)
+        return _HELP.split(self.program.err[before:])[0].splitlines()
 
     def who(self, crew: Crew) -> set[str]:
         """The names that /who shows, one's own included."""

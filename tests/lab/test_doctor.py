@@ -167,13 +167,14 @@ def test_a_member_that_does_not_hear_is_named_once_and_in_who() -> None:
 
 
 def test_an_alone_one_is_told_after_eight_seconds() -> None:
+    """Where no relay is: by way of it one would hear Ann in spite of the firewall."""
     with Clinic() as clinic:
         clinic.build()
         clinic.serve()
         clinic.seat(clinic.ann, "Ann")
         rule(clinic.me, "input priority 0", TO_GROUPS)
         begun = time.monotonic()
-        clinic.seat(clinic.me, "Me")
+        clinic.seat(clinic.me, "Me", "--relay", "never")
         clinic.until(b"you are alone here")
         assert 7.0 < time.monotonic() - begun < WAITED_S
         told = clinic.last_words()

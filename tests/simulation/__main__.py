@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from tests.simulation import adversary, swarm
+from tests.simulation import adversary, roadswarm, swarm
 from tests.simulation.oracle import Violation
 from tests.simulation.parallel import parallel
 from tests.simulation.room import Result, Setting, measure
@@ -36,6 +36,7 @@ def arguments() -> argparse.ArgumentParser:
     add("--sealed", action="store_true", help="the room has a key; strangers have none")
     add("--idle", type=float, default=0.0, metavar="S", help="measure the silent room for so long")
     add("--swarm", type=int, default=0, metavar="COUNT", help="so many bad days, from --seed on")
+    add("--roads", action="store_true", help="the days of --swarm have directories that relay")
     add("--adversary", type=int, default=0, metavar="COUNT", help="so many sieges, from --seed on")
     add("--plan", default="", help="one siege, by its plan as it was printed (12:3:7)")
     add("--search", type=int, default=0, metavar="STEPS", help="look for harm from --seed on")
@@ -101,7 +102,10 @@ def _rooms(options: argparse.Namespace) -> int:
 
 def _swarm(options: argparse.Namespace) -> int:
     seeds = range(options.seed, options.seed + options.swarm)
-    live = swarm.run_sealed if options.sealed else swarm.run
+    if options.roads:
+        live = roadswarm.run_sealed_roads if options.sealed else roadswarm.run_roads
+    else:
+        live = swarm.run_sealed if options.sealed else swarm.run
     if options.trace:
         outcome = live(options.seed, print)
         print(outcome)
@@ -116,8 +120,8 @@ def _swarm(options: argparse.Namespace) -> int:
             print(
                 f"seed={outcome.seed} FAILED {outcome.failure}\n"
                 f"  python3 -m tests.simulation --swarm 1 --seed {outcome.seed} --trace"
-                + " --sealed"
-                * options.sealed,
+                + " --sealed" * options.sealed
+                + " --roads" * options.roads,
                 flush=True,
             )
         elif outcome.orphaned:

@@ -83,13 +83,13 @@ def yesterday(seed: int, key: bytes = KEY) -> list[bytes]:
     return world.tape
 
 
-class _Day:
+class Day:
     """The script of one seed."""
 
     def __init__(self, seed: int, tell: Callable[[str], None] | None, sealed: bool = False) -> None:
         self.rng = rng = Random(f"day {seed}")
         self.sealed = sealed
-        self.world = World(seed, tell=tell, key=KEY if sealed else b"")
+        self.world = self.make_world(seed, tell, KEY if sealed else b"")
         self.faults = {fault for fault in FAULTS if fault != "yesterday" and rng.random() < 0.4}
         self.old: list[bytes] = []
         if sealed:
@@ -103,6 +103,10 @@ class _Day:
         self.forged: dict[bytes, list[int]] = {}  # numbers used, rising
         self.over = False  # the network has healed
         self.told = 0
+
+    def make_world(self, seed: int, tell: Callable[[str], None] | None, key: bytes) -> World:
+        """Where the day is spent."""
+        return World(seed, tell=tell, key=key)
 
     def live(self) -> list[Member]:
         """Members that are not gone."""
@@ -133,22 +137,22 @@ class _Day:
         world.oracle.conflicts_allowed = "forger" in faults and not self.sealed
         for _ in range(self.count):
             world.at(rng.uniform(0, 1.0), self._join)
-        self._plan("newcomers", 1, 3, self._join)
+        self.plan("newcomers", 1, 3, self._join)
         self._talk()
-        self._plan("bursts", 5, 40, self._deafen)
-        self._plan("partitions", 1, 3, self._split)
-        self._plan("pauses", 1, 4, self._pause)
-        self._plan("overflows", 2, 10, self._overflow)
-        self._plan("crashes", 1, 2, self._crash)
-        self._plan("leaves", 1, 2, self._leave)
-        self._plan("clocks", 1, 5, self._clock)
-        self._plan("forger", 10, 150, self._forge)
-        self._plan("replay", 10, 150, self._replay)
-        self._plan("yesterday", 5, 100, self._repeat)
-        self._plan("renames", 1, 4, self._rename)
-        self._plan("confirmations", 1, 3, self._confirm)
+        self.plan("bursts", 5, 40, self._deafen)
+        self.plan("partitions", 1, 3, self._split)
+        self.plan("pauses", 1, 4, self._pause)
+        self.plan("overflows", 2, 10, self._overflow)
+        self.plan("crashes", 1, 2, self._crash)
+        self.plan("leaves", 1, 2, self._leave)
+        self.plan("clocks", 1, 5, self._clock)
+        self.plan("forger", 10, 150, self._forge)
+        self.plan("replay", 10, 150, self._replay)
+        self.plan("yesterday", 5, 100, self._repeat)
+        self.plan("renames", 1, 4, self._rename)
+        self.plan("confirmations", 1, 3, self._confirm)
 
-    def _plan(self, fault: str, least: int, most: int, action: Callable[[object], None]) -> None:
+    def plan(self, fault: str, least: int, most: int, action: Callable[[object], None]) -> None:
         if fault in self.faults:
             for _ in range(self.rng.randint(least, most)):
                 self.world.at(self.rng.uniform(1.0, self.length), action)
@@ -172,9 +176,13 @@ class _Day:
         loss = self.world.loss
         if loss and rng.random() < 0.3:
             loss = rng.uniform(0, 0.5)
-        member = self.world.join(f"m{len(self.world.members)}", offset=offset, loss=loss)
+        member = self.move_in(f"m{len(self.world.members)}", offset, loss)
         if "slow" in self.faults:
             member.extra_delay = rng.uniform(0, 0.01)
+
+    def move_in(self, name: str, offset: float, loss: float) -> Member:
+        """A new member joins."""
+        return self.world.join(name, offset=offset, loss=loss)
 
     def _say(self, _: object) -> None:
         if not self.live():
@@ -427,7 +435,12 @@ def run_sealed(seed: int, tell: Callable[[str], None] | None = None) -> Outcome:
 
 def run(seed: int, tell: Callable[[str], None] | None = None, *, sealed: bool = False) -> Outcome:
     """Live through the day of `seed`; a broken rule is in the outcome, not raised."""
-    day = _Day(seed, tell, sealed)
+    return live_through(Day(seed, tell, sealed), seed)
+
+
+def live_through(day: Day, seed: int) -> Outcome:
+    """How that day goes."""
+    tell = day.world.tell
     heal_s = -1.0
     failure = ""
     try:

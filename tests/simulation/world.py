@@ -170,12 +170,16 @@ class World:
         member = Member(index, session, self.now, self.loss if loss is None else loss)
         member.offset = offset
         self.members.append(member)
+        self.furnish(member)
         self.oracle.joined(index, sender, self.now)
         self.changed()
         if self.tell:
             self.tell(f"{member} joins as {name}")
         self._pump(member, self.now + offset)
         return member
+
+    def furnish(self, member: Member) -> None:
+        """`member` is new: give it what else it needs (nothing, in a world without roads)."""
 
     def crash(self, member: Member) -> None:
         """`member` is no more, without a word."""
@@ -342,8 +346,18 @@ class World:
     def _send(self, member: Member, data: bytes, target: object | None) -> None:
         if self.cut:
             return
+        self.note_sent(member, data, target is not None)
+        if target is None:
+            self.multicast(data, member.index, member.side)
+        elif isinstance(target, int) and 0 <= target < len(self.members):
+            self._unicast(data, member, self.members[target])
+        else:
+            self.stray[target] = self.stray.get(target, 0) + 1
+
+    def note_sent(self, member: Member, data: bytes, alone: bool) -> None:
+        """`member` sends `data`, to one `alone` or to all: count it, and judge its rates."""
         kind = (data[2] & 15) - 1
-        if target is not None:
+        if alone:
             kind = UNICAST
         elif kind == DATA and data[3] & forgery.REPAIRED:
             kind = REPAIR
@@ -353,19 +367,17 @@ class World:
         self._hash.update(_SENT.pack(self.now, member.index, kind) + data)
         if self.tape is not None:
             self.tape.append(data)
-        if target is None:
-            self.multicast(data, member.index, member.side)
-        elif isinstance(target, int) and 0 <= target < len(self.members):
-            self._unicast(data, member, self.members[target])
-        else:
-            self.stray[target] = self.stray.get(target, 0) + 1
+
+    def reached_by(self, source: int, side: int) -> list[tuple[int, float]]:
+        """Those whom `source`, on `side`, reaches by the group, as (index, loss)."""
+        return self.ears(side)
 
     def multicast(self, data: bytes, source: int, side: int = 0) -> None:
         """Send `data` from address `source` (a member's index, or a stranger's) to the group."""
         if self.cut:
             return
         random = self.rng.random
-        ears = self.ears(side)
+        ears = self.reached_by(source, side)
         low, high = self.delay
         span = high - low
         low += self.now
