@@ -125,7 +125,7 @@ class Replica:
         rng: Random,
         now: float,
     ) -> None:
-        self.name, self.server = name, server
+        self.name, self.server, self.endpoints = name, server, endpoints
         self.info, self.identity = info, identity
         self.keys = etcd.Keys(name)
         self._rng = rng
