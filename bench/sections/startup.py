@@ -2,7 +2,8 @@
 stays resident.
 
 Everything with `-S`, since a machine's own start-up files may load anything; all turns interleaved.
-Memory is the growth over an empty package that was started the same way.
+Instructions and page faults tell the same
+without a clock. Memory is the growth over an empty package that was started the same way.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
-from bench.harness import machine
+from bench.harness import build, counting, machine
 from bench.harness.common import (
     EVLOOP,
     Context,
@@ -81,7 +82,9 @@ def run(context: Context) -> Row:
         Goal(5, "MB of the server with --memory, over an empty package", server, 4.0, "<="),
         Goal(5, "MB of a client in a room, over an empty package", client, 5.5, "<="),
     ]
-    rows: list[Row] = [
+    counted, rows = _counted(context, commands[version], commands[ASYNCIO])
+    goals += counted
+    rows += [
         {"server": name, "load": "wall time", "ms": spread(values)}
         for name, values in times.items()
     ]
@@ -98,6 +101,28 @@ def run(context: Context) -> Row:
         "goals": [goal.as_row() for goal in goals],
         "plots": {"startup": bars(title, "milliseconds: less is better", [""], figures)},
     }
+
+
+def _counted(context: Context, version: list[str], base: list[str]) -> tuple[list[Goal], list[Row]]:
+    """The start in what does not depend on a clock: instructions, page faults."""
+    goals, rows = [], []
+    out = context.files / "callgrind"
+    for unit, count in (
+        ("instructions", lambda command: counting.instructions(command, out)),
+        ("page faults", counting.page_faults),
+    ):
+        if context.quick and unit == "instructions":
+            continue  # callgrind is slow
+        try:
+            ours, theirs = count(version), count(base)
+        except (build.Missing, Failed) as reason:
+            context.missing[unit] = str(reason)
+            continue
+        what = f"{unit} of --version, against import asyncio"
+        goals.append(compared(5, what, [ours], (ASYNCIO, [theirs], unit), None))
+        for name, value in ((version[-2], ours), (ASYNCIO, theirs)):
+            rows.append({"server": name, "load": unit, "count": value})
+    return goals, rows
 
 
 def _empty_package(context: Context) -> Path:

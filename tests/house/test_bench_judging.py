@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from bench import __main__ as bench
-from bench.harness import common, judging, machine
+from bench.harness import common, counting, judging, machine
 from bench.harness.judging import (
     MET,
     NOT_MEASURED,
@@ -25,6 +25,7 @@ from bench.harness.judging import (
     quartiles,
     ratios,
 )
+from bench.harness.processes import Failed
 from bench.report import page
 
 
@@ -162,6 +163,22 @@ def test_each_line_of_the_speaker_has_its_floor(members: int) -> None:
     assert len(figures["say_us"]) == len(figures["bare_us"]) == lines
     assert figures["sent"] == 1.0
     assert min(figures["say_us"]) > min(figures["bare_us"]) > 0
+
+
+# -- counts ----------------------------------------------------------------------------------------
+
+
+def test_a_program_that_loads_more_has_more_page_faults() -> None:
+    little, much = (
+        counting.page_faults([sys.executable, "-S", "-c", program])
+        for program in ("pass", "import asyncio")
+    )
+    assert 100 < little < much - 300
+
+
+def test_a_command_that_fails_is_not_counted() -> None:
+    with pytest.raises(Failed, match="exit status 3"):
+        counting.page_faults([sys.executable, "-S", "-c", "raise SystemExit(3)"])
 
 
 # -- time ------------------------------------------------------------------------------------------
