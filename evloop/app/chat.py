@@ -444,7 +444,9 @@ class Chat:
         def counted(members: int) -> None:
             if members > 1 and self.state != OVER:
                 by = self.room.transport.describe()
-                self.view.note(report.alone(members, by, self._style.alone_hint), "")
+                # Who has another key is heard: the network carries, and what is wrong is told.
+                if not self.room.session.stats().get("dropped_key"):
+                    self.view.note(report.alone(members, by, self._style.alone_hint), "")
                 if not self.plain:  # where silence is no sign
                     self.room.rejoin()
 

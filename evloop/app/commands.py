@@ -357,11 +357,21 @@ def _is_command_at(door: str, line: str) -> bool:
     return parsed is not None and parsed[0].most is not None  # a row with a text is something said
 
 
+def _reads_like_key(word: str) -> bool:
+    """Whether it has the form of a key's code, right or with a slip."""
+    groups = word.split("-")
+    return len(groups) == 7 and all(len(group) == 4 and group.isalnum() for group in groups)
+
+
 def mistaken(line: str) -> str | None:
     """What to type instead of a line of a room that was meant for the main prompt; None: it is no
     such line."""
     words = line.split()
     word = words[0].casefold() if words else ""
+    if words and _reads_like_key(words[-1]):
+        return "it reads like the key of a sealed room"
+    if len(words) == 3 and word == "key" and words[2] in ("--set", "--new", "--forget"):
+        return "/leave goes back to where key works"
     if len(words) == 1:
         return _MISTAKEN.get(word)
     if len(words) == 2 and word in _MISTAKEN_WITH_A_NAME:

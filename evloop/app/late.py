@@ -31,6 +31,21 @@ def steps() -> Iterator[None]:
     import evloop.app.invite
 
     yield
+    import evloop.app.making
+
+    yield
+    import evloop.app.room_keys
+
+    yield
+    import evloop.terminal.hidden
+
+    yield
+    import evloop.terminal.key_notes
+
+    yield
+    import evloop.system.child
+
+    yield
     import evloop.app.remarks  # noqa: F401
 
     yield
@@ -82,6 +97,15 @@ def _rooms() -> Iterator[None]:
 
     yield
     import evloop.room.plain
+
+    yield
+    import evloop.room.reliable.older
+
+    yield
+    import evloop.room.reliable.sealing
+
+    yield
+    import evloop.room.reliable.entrance
 
     yield
     import evloop.app.checkup  # noqa: F401

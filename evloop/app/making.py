@@ -122,6 +122,7 @@ class Making:
 
     def _make_sealed(self, params: dict[str, Any], passphrase: bool, done: Done) -> None:
         """The room first, then its key: a directory that does not know the mode refuses it."""
+        self._prompt.check_link()  # before a passphrase is typed twice
         keys = self._reach.keys()
 
         def ready(key: bytes | str | None, place: tuple[str, int] | None) -> None:

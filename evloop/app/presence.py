@@ -166,7 +166,7 @@ class Presence:
             assert room is not None
             chat.view.told(report.room_moved(chat.name, room.address, room.port))
         elif what == reconcile.GONE:
-            chat.view.told(*report.room_gone(chat.name, *chat.place))
+            chat.view.told(*report.room_gone(chat.name, *chat.place, chat.mode))
         elif what == reconcile.UNKNOWN:
             chat.view.told(report.room_unknown(chat.name))
 

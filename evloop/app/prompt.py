@@ -149,13 +149,17 @@ class Prompt:
         self.rooms.clear()
         self.all_known = False
 
-    def ask(self, method: str, params: dict[str, Any], done: Any) -> None:
+    def check_link(self) -> None:
+        """Raise why the directory cannot be asked anything now."""
         if self._link.state == IDLE:
             raise Unconnected()
         if self._link.state != READY:
             raise Unreachable(
                 f"the directory {self._link.endpoint} is away; it is tried again by itself"
             )
+
+    def ask(self, method: str, params: dict[str, Any], done: Any) -> None:
+        self.check_link()
         self._link.request(method, params, done)
 
     # -- the directory -----------------------------------------------------------------------
@@ -269,7 +273,22 @@ class Prompt:
             else:
                 self.frontend.show(f"key {code}")
 
-        self.reach.keys().command(name, self.rooms.get(fold(name)), options, show, done)
+        def act(known: RoomEntry | None) -> None:
+            self.reach.keys().command(name, known, options, show, done)
+
+        def listed(rooms: list[Any], error: EvloopError | None) -> None:
+            found = [room for room, _ in rooms if fold(room.name) == fold(name)]
+            try:
+                act(found[0] if found else None)
+            except EvloopError as failure:
+                done(failure)
+
+        known = self.rooms.get(fold(name))
+        asks = ("--new" in options or "--set" in options) and not self.all_known
+        if known is None and asks and self._link.state == READY:
+            self.list_rooms(listed)
+        else:
+            act(known)
 
     def news(self, method: str, params: dict[str, Any]) -> None:
         """A notification of the directory: keep what is known, tell the user."""

@@ -368,10 +368,12 @@ class RoomKeys:
             self._frontend.note(report.note(f"the key of {quoted(name)} is forgotten"))
             done(None)
             return
+        if wanted and known is not None and known.mode != SEALED:
+            raise EvloopError(f"key: room {quoted(name)} is {known.mode}, not sealed")
         if wanted and not place:
             raise EvloopError(
-                f"key: where room {quoted(name)} is is not known here; connect to its directory, or"
-                " say ADDRESS:PORT"
+                f"key: the place of room {quoted(name)} is not known here; connect to its"
+                " directory, or say ADDRESS:PORT"
             )
 
         def keep(secret: bytes | None) -> None:

@@ -283,8 +283,8 @@ class Client:
         if self.options.json:
             self.frontend.note(report.json_line("error", what=what, why=why), "text")
         else:
-            begin = f"evloop: {quoted(what)}: " if what and not why.startswith(what) else "evloop: "
-            self.frontend.note(begin + why, "error")
+            told = why.startswith((what, what.partition(" ")[0] + ":"))  # the sentence says it
+            self.frontend.note(f"evloop: {'' if told else quoted(what) + ': '}{why}", "error")
         one_shot = self.options.command and self.chat is None
         if one_shot or not self.frontend.is_terminal:
             self.status = self.status or status or error.exit_status

@@ -208,7 +208,7 @@ class RoomView:
         if self._earlier.state != SHOWN:
             self._look_at_history(now)
         due = min(self._earlier.next_deadline(now), self.remarks.next_deadline())
-        if due != self._timer.when:
+        if due != self._timer.when and not self._timer.cancelled:  # as a broken pipe may do above
             self._timer.move(due)
 
     def _look_at_history(self, now: float) -> None:

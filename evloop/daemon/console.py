@@ -42,7 +42,7 @@ class Console:
         self._loop = loop
         self.dispatcher = dispatcher
         self._on_quit = on_quit
-        self._answers = ANSWERS if answers is None else answers
+        self.answers = ANSWERS if answers is None else answers
         self._reader = LineReader()
         self._out = Writer(1, loop)
         self._gone_at = NEVER  # when the terminal was seen to have gone
@@ -87,7 +87,7 @@ class Console:
         word, _, rest = line.strip().partition(" ")
         if not word:
             return []
-        row = self._answers.get(word.casefold())
+        row = self.answers.get(word.casefold())
         if row is None:
             return [f'unknown command "{quoted(word)}": help lists the commands']
         try:
@@ -139,7 +139,7 @@ class Console:
         return [f"closed {connection.peer}"]
 
     def _help(self, rest: str) -> list[str]:
-        return [f"  {usage}" for usage, _ in self._answers.values()]
+        return [f"  {usage}" for usage, _ in self.answers.values()]
 
     def _quit(self, rest: str) -> list[str]:
         self._on_quit()

@@ -74,6 +74,7 @@ class Replica:
 
     __slots__ = (
         "_after",
+        "_asked",
         "_away_since",
         "_behind_since",
         "_fence_revision",
@@ -124,10 +125,8 @@ class Replica:
         rng: Random,
         now: float,
     ) -> None:
-        self.name, self.server = name, server
-        self.endpoints = endpoints
-        self.info = info
-        self.identity = identity
+        self.name, self.server, self.endpoints = name, server, endpoints
+        self.info, self.identity = info, identity
         self.keys = etcd.Keys(name)
         self._rng = rng
         self.password: tuple[str, str] | None = None  # user and password; set before the start
@@ -145,9 +144,9 @@ class Replica:
         self._after = now  # when the next endpoint is tried
         self._away_since = now
         self.lease = ""
-        self.epoch = 0
-        self._fencing = False
+        self.epoch, self._fencing = 0, False
         self._said: Json = {}  # what s/SERVER says
+        self._asked = -1, 0  # the version and revision known when the fence was asked for
         self._fence_version = 0  # changes that are unknown are judged when the copy is there
         self._fence_revision = 0  # what is read at an older one is old
         self._must_load = False
@@ -359,6 +358,7 @@ class Replica:
             etcd.get(keys.id),
         ]
         self._fencing, self._said = True, dict(self.info)
+        self._asked = max(self.version, self.floor), self.revision
         self.calls.post(etcd.TXN, etcd.txn([], success), self._fenced, now)
 
     def _fenced(self, status: int, answer: Json, now: float) -> None:
@@ -395,9 +395,9 @@ class Replica:
             self._broken("the directory has vanished from etcd; restart when it is there", now)
             return False
         head = Head(heads[0])
-        seen = max(self.version, self.floor)
+        seen, followed = self._asked  # of now would be wrong: the log may overtake an answer
         other = self.version >= 0 and head.base != self.base
-        if other or head.version < seen or revision < self.revision:
+        if other or head.version < seen or revision < followed:
             self._broken(
                 f"etcd holds version {head.version} of the directory, and this server has seen"
                 f" {seen}: was a backup restored? Restart this server to take it",

@@ -79,6 +79,10 @@ class MemoryStore:
         """Return version and rooms as they were last committed. For once, after opening."""
         return self._version, []
 
+    def identify(self, identity: str) -> None:
+        """Be the directory `identity` from now on; StoreError. For the copy of a cluster's."""
+        self.identity = identity
+
     def load_seen(self) -> tuple[float, dict[str, float]]:
         """Return what `note_seen` stored: seconds run in all, and by name when rooms were seen."""
         return 0.0, {}
@@ -147,7 +151,6 @@ class Store:
         return version, rooms
 
     def identify(self, identity: str) -> None:
-        """Be the directory `identity` from now on; StoreError. For the copy of a cluster's."""
         number = int.from_bytes(bytes.fromhex(identity), "big", signed=True)
         self._change("UPDATE state SET identity = ?", (number,))
         self.identity = identity

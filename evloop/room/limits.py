@@ -33,6 +33,8 @@ OWN_LOST_MAX = 3  # ... and if it did not so often, one after the other, somethi
 # A member says something every 6 s (in rooms of more than 15, less often: "intervals" are of that).
 OFF_ASK_S = 60.0  # by the group alone, the directory is asked so often whether it hears us
 ALONE_ASK_S = 60.0  # with nobody to compare roads with, or no other road
+REFUSED_ASK_S = 1.0  # after a refusal, then twice as long each time: a room that a new directory
+# lacks is made again within a second or two
 RELAYED_ASK_S = 15.0  # carried, so that we step off soon when multicast works again
 PROBING_ASK_S = 3.0  # while it is found out
 PROBING_QUICK_S = 36.0  # and for so long: after that nothing more comes of asking often

@@ -329,6 +329,8 @@ class LiveRoom:
                 self._unanswered, self._own_lost = NEVER, 0
         if action != NOTHING or attachment.why:  # else what a firewall refuses is refused still
             self._tell_trouble(attachment.why, attachment.where != before)
+        if self.state == CLOSED:  # who was told has closed the room
+            return
         if action == REOPEN and not attachment.away:
             self._do(attachment.look(now))
             return
@@ -397,7 +399,7 @@ class LiveRoom:
                 self._send(waiting)
         for event in self._ask(session.events) or ():
             self.tell(event)
-            if event.what in ("left", "joined"):
+            if event.what in ("left", "joined") and self.state != CLOSED:
                 self._count_heard(event)
         if self.state == CLOSED:  # a callback has closed the room
             return

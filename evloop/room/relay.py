@@ -269,7 +269,7 @@ class RelayTransport:
 
     def _answered(self, word: Word | None, leg: str) -> None:
         if word is None:
-            self.roads.unanswered()
+            self.roads.unanswered(self._loop.now)
         else:
             host, _, port = leg.rpartition(":")
             self._leg = (host.strip("[]"), int(port)) if port.isdigit() else None

@@ -56,6 +56,7 @@ from evloop.room.limits import (
     QUIET_S_MIN,
     RECENT_INTERVALS,
     RECENT_S,
+    REFUSED_ASK_S,
     RELAYED_ASK_S,
     ROAD_SENDERS_MAX,
     SENDERS_INTERVALS,
@@ -113,6 +114,7 @@ class Roads:
         "_own",
         "_pending",
         "_quick_until",
+        "_refusals",
         "_refused",
         "_sockets",
         "_steady",
@@ -139,6 +141,7 @@ class Roads:
         self._due = NEVER  # when to ask the directory again
         self._asked = ""  # the wish of the last question
         self._pending = False  # it is not answered yet
+        self._refusals = 0  # questions in a row that the directory has refused
         self._refused = False  # that the directory does not carry us was told
         self._quick_until = -NEVER  # until then probing asks often
         self._look_at = NEVER  # when probing may first be over
@@ -154,6 +157,7 @@ class Roads:
         """The directory is connected, perhaps again, and it relays."""
         self._linked, self._pending = True, False
         self._word = None  # of another run of it, perhaps
+        self._refusals = 0
         if self._sockets:
             self._become(PROBING, now)
         else:
@@ -172,6 +176,7 @@ class Roads:
         if not self._pending:
             return
         self._pending = False
+        self._refusals = 0
         self._word, self._word_at = word, now
         self.senders.pop(word.keeper, None)  # it is no company
         for sender in word.bound:
@@ -192,9 +197,13 @@ class Roads:
         if self.state in (OFF, UP):
             self._doubt(now, answered=True)
 
-    def unanswered(self) -> None:
-        """The question was refused; it is asked again when its time comes."""
-        self._pending = False
+    def unanswered(self, now: float) -> None:
+        """The question was refused; it is asked again when its time comes, and soon at first: a
+        room that the directory lacks is perhaps being made again."""
+        if self._pending:
+            self._pending = False
+            self._due = min(self._due, now + REFUSED_ASK_S * 2 ** min(self._refusals, 16))
+            self._refusals += 1
 
     def came(self, sender: bytes, repair: bool, road: int, now: float) -> bool:
         """A datagram of `sender` came by `road`; `repair`: whoever had it may have sent it.

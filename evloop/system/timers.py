@@ -55,6 +55,11 @@ class Timer:
         self._queued = NEVER  # `when` of that entry: never later than my own
         self.when = NEVER
 
+    @property
+    def cancelled(self) -> bool:
+        """Whether it can be moved no more."""
+        return self._fn is None
+
     def move(self, when: float) -> None:
         """Arm for `when`, or, with inf, disarm."""
         if self._fn is None:

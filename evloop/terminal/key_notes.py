@@ -32,7 +32,8 @@ def other_key(room: str, theirs: int, yours: int, proven: bool) -> str:
         return note(f"others here are sealed (key {theirs:04x}): you do not hear each other")
     if not theirs:
         return note("somebody sends here without a key; it is not shown")
-    doubt = "" if proven else f"; is yours right? key {quoted(room)} --set takes another"
+    again = f"key {quoted(room)} --set at the main prompt takes another"
+    doubt = "" if proven else f"; is yours right? {again}"
     return note(
         f"somebody here has another key ({theirs:04x}; yours is {yours:04x}): you do not hear each"
         f" other{doubt}"

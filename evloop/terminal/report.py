@@ -425,13 +425,15 @@ def room_deleted(room: dict[str, object]) -> str:
     return f"deleted room {display(str(room['name']))}"
 
 
-def room_gone(name: str, address: str, port: int) -> list[str]:
-    """The room that one is in was deleted from the directory, and how it comes back."""
+def room_gone(name: str, address: str, port: int, mode: str = "reliable") -> list[str]:
+    """The room that one is in was deleted from the directory, and how it comes back: as it was."""
     shown = display(name)
     again = f"makeroom {shown} {display(address)} {port}"
+    again += "" if mode == "reliable" else f" --mode {display(mode)}"
+    key = ", with a new key" if mode == "sealed" else ""
     return [
         note(f"{shown} was deleted; the talk goes on among who is here, newcomers cannot find it"),
-        note(f"at the prompt, {again} makes it again"),
+        note(f"at the prompt, {again} makes it again{key}"),
     ]
 
 

@@ -282,6 +282,14 @@ def test_silence_is_noticed_once_and_only_silence(world: World) -> None:
     assert world.counted == 1
 
 
+def test_who_hears_another_key_is_not_sent_to_the_firewall(world: World) -> None:
+    world.members = 2
+    world.enter()
+    world.room.session.other_key = 2
+    world.wait(ALONE_S)
+    assert world.counted == 1 and len(world.frontend.notes) == 1
+
+
 def test_who_is_rightly_alone_is_told_nothing(world: World) -> None:
     world.members = 1
     world.enter()
@@ -494,7 +502,38 @@ def test_a_command_of_the_main_prompt_is_asked_about_once(world: World, line: st
     assert [text for text, _ in world.room.said] == [line, line]
 
 
-@pytest.mark.parametrize("line", ["bye", "quit smoking!", "help me", "chat is fun today", "hello"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "000G-40R4-0M30-E209-185G-R38E-1ZF0",
+        "key 000g-40r4-0m30-e209-185g-r38e-1zf1",
+        "key lab --set",
+        "key lab --new",
+    ],
+)
+def test_a_key_is_asked_about_before_it_is_said(world: World, line: str) -> None:
+    """After the third slip at the question the next try would go to an open room."""
+    chat = world.enter()
+    chat.line(line)
+    assert world.room.said == []
+    assert "said to everybody?" in world.frontend.notes[-1]
+    chat.line(line)
+    assert [text for text, _ in world.room.said] == [line]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "key",
+        "key lab",
+        "the key is 000G-40R4",
+        "bye",
+        "quit smoking!",
+        "help me",
+        "chat is fun today",
+        "hello",
+    ],
+)
 def test_what_one_says_is_not_asked_about(world: World, line: str) -> None:
     world.enter().line(line)
     assert [text for text, _ in world.room.said] == [line]

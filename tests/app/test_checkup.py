@@ -279,7 +279,7 @@ def test_findings_are_shown_and_the_last_line_is_a_note(world: World) -> None:
     world.house.until(lambda: told.done)
     assert told.done == [(0, None)]
     assert [line.split()[1] for line in told.shown] == [
-        "interface", "directory", "receiving", "sending"
+        "interface", "directory", "receiving", "sending", "road"
     ]  # fmt: skip
     assert told.notes == ["evloop: doctor: nothing is wrong"]
 
@@ -295,15 +295,15 @@ def test_json(world: World) -> None:
 
 def test_watch_tells_what_changes_with_its_time(world: World) -> None:
     told = Told(world, Place(), watch_s=2 * DOCTOR_EVERY_S)
-    world.house.until(lambda: len(told.shown) == 4)
+    world.house.until(lambda: len(told.shown) == 5)
     assert not told.done
     world.late_s = -100.0  # this machine's clock was set
     world.house.skip(DOCTOR_EVERY_S)
-    world.house.until(lambda: len(told.shown) > 4)
-    assert re.match("12:04:21 note clock: the clocks differ by (99|100) s", told.shown[4])
+    world.house.until(lambda: len(told.shown) > 5)
+    assert re.match("12:04:21 note clock: the clocks differ by (99|100) s", told.shown[5])
     world.house.skip(DOCTOR_EVERY_S + 5)
     world.house.until(lambda: told.done)
-    assert len(told.shown) == 5
+    assert len(told.shown) == 6
 
 
 def test_given_up(world: World) -> None:

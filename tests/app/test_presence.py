@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from evloop.app.chat import Chat
 from evloop.app.limits import REMAKE_AGAIN_S_MAX, REMAKE_S
 from evloop.app.presence import Presence
 from evloop.base.errors import EvloopError, Refused, SetupError
@@ -59,7 +60,7 @@ class World(ChatWorld):
             made=self.made.append,
         )
 
-    def come_back(self) -> None:
+    def come_back(self) -> Chat:
         chat = self.enter()
         chat.line("/who")  # the first line is out of the way
         self.presence.entered(chat)
@@ -67,6 +68,7 @@ class World(ChatWorld):
         self.link.state, self.link.identity = READY, OTHER
         self.presence.ready()
         self.frontend.notes.clear()
+        return chat
 
     def _move(self, chat: object, address: str, port: int) -> None:
         if self.broken:
@@ -192,6 +194,24 @@ def test_answers_about_a_room_that_was_left_do_nothing(world: World) -> None:
     world.link.refuse("enter", "no_such_room")
     world.wait(1_000)
     assert world.link.asked == [] and world.moved == []
+
+
+@pytest.mark.parametrize(
+    ("mode", "again"),
+    [
+        ("sealed", "--mode sealed makes it again, with a new key --"),
+        ("plain", "--mode plain makes it again --"),
+    ],
+)
+def test_a_deleted_room_is_advised_to_be_made_again_as_it_was(
+    world: World, mode: str, again: str
+) -> None:
+    """Not a sealed one as an open one: that would forget its key."""
+    chat = world.come_back()
+    world.link.answer("enter", room())
+    chat.mode = mode
+    world.presence.changed("room_deleted", RoomEntry("lab", *HERE))
+    assert world.notes().endswith(f"makeroom lab 239.255.7.1 5751 {again}")
 
 
 def test_what_others_do_before_our_eyes_is_told(world: World) -> None:

@@ -145,6 +145,14 @@ def test_a_room_is_entered_again_while_the_directory_is_away() -> None:
     assert "not connected" in str(world.run("chat lab"))
 
 
+def test_nobody_is_asked_for_a_passphrase_without_a_directory() -> None:
+    """`Reaching` has no keys: whoever would ask for one fails."""
+    world = World()
+    for state, why in ((IDLE, "not connected"), (WAITING, "is away")):
+        world.link.state = state
+        assert why in str(world.run("makeroom lab --passphrase"))
+
+
 @pytest.mark.parametrize("learned", [False, True])
 def test_the_mode_of_a_place_is_looked_up(learned: bool) -> None:
     world = World()

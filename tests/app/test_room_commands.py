@@ -23,6 +23,7 @@ class Prompt:
     def __init__(self) -> None:
         self.makes_rooms = False
         self.frontend: Any = None
+        self.entered: object = {}  # as an old directory tells it: of no keeper
         self.asked: list[tuple[str, str | None, Any]] = []
         self.ran: list[tuple[str, list[str], dict[str, str], Any]] = []
 

@@ -384,6 +384,17 @@ def test_the_key_of_a_room_is_shown(world: World) -> None:
     assert key(world, "lab") == [CODE], "without a directory, of any"
 
 
+def test_an_open_room_gets_no_key(world: World) -> None:
+    """It could not be entered any more: somebody may want one to talk in the open."""
+    for option in ("--new", "--set"):
+        with pytest.raises(EvloopError, match="key: room lab is reliable, not sealed"):
+            key(world, "lab", option, known=room(mode="reliable"))
+    world.enter(room(mode="reliable"))
+    world.ring.keep(IDENTITY, "lab", PLACE, SECRET)
+    key(world, "lab", "--forget", known=room(mode="reliable"))
+    assert world.ring.at(PLACE) is None
+
+
 def test_a_passphrase_is_not_shown(world: World) -> None:
     world.ring.keep(IDENTITY, "lab", PLACE, bytes(32))
     assert key(world, "lab") == []

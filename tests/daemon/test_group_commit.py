@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from evloop.base.errors import EvloopError
-from evloop.daemon.console import Console
+from evloop.daemon.console import ANSWERS, Console
+from evloop.daemon.dispatcher import Dispatcher
 from evloop.daemon.store import open_store
 from evloop.framing import pack_frame
 from tests.support.live import Caller, House
@@ -108,9 +109,16 @@ def by_batch(scene: Scene) -> None:
     scene.house.until(lambda: scene.dispatcher.handled > handled)
 
 
-def by_console(scene: Scene) -> None:
+def console_of(dispatcher: Dispatcher) -> Console:
+    """What answers typed lines, without the terminal that they are typed at."""
     console = Console.__new__(Console)
-    console.dispatcher = scene.dispatcher
+    console.dispatcher = dispatcher
+    console.answers = ANSWERS
+    return console
+
+
+def by_console(scene: Scene) -> None:
+    console = console_of(scene.dispatcher)
     scene.said = console.answer("deleteroom old")  # type: ignore[attr-defined]
 
 
@@ -260,8 +268,7 @@ def test_what_the_operator_does_is_logged(tmp_path: Path) -> None:
     try:
         caller = house.caller()
         house.call(caller, "makeroom", name="lab")
-        console = Console.__new__(Console)
-        console.dispatcher = house.dispatcher
+        console = console_of(house.dispatcher)
         assert console.answer("deleteroom lab") == ["deleted room lab"]
         assert '<5>a room was deleted room=lab by="the console"' in house.lines
         (number,) = house.dispatcher.connections

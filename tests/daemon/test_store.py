@@ -566,6 +566,8 @@ def test_the_memory_store_has_the_interface_and_keeps_nothing() -> None:
     store.rollback()
     assert store.load() == (1_795_348_801, [])
     assert store.load_seen() == (0.0, {})
+    store.identify("fedcba9876543210")
+    assert store.identity == "fedcba9876543210"
     store.close()
 
     def methods(kind: type) -> set[str]:

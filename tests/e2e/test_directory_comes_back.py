@@ -55,6 +55,21 @@ def still_talk(crew: Crew, *people: Program) -> None:
         assert said == [f"still {number}" for number in range(len(people))]
 
 
+def test_who_is_carried_is_carried_again_as_soon_as_the_room_is_made_again(crew: Crew) -> None:
+    """The directory is asked to carry before anybody has made the room there."""
+    first = crew.server("--memory")
+    crew.piped("", "makeroom", "lab", *fresh_words(), server=first)
+    ann = crew.chatter("Ann", "lab", server=first)
+    bob = crew.chatter("Bob", "lab", "--relay", "always", server=first)
+    crew.in_room(ann, bob)
+    still_talk(crew, ann, bob)
+    end(crew, first, ann, bob)
+    crew.server("--memory", listen=first.place)
+    crew.until(lambda: MADE in ann.err + bob.err)
+    still_talk(crew, ann, bob)
+    no_trace(ann, bob)
+
+
 @pytest.mark.parametrize("delete", ["anyone", "owner"])
 def test_a_directory_without_a_memory_gets_the_room_again(crew: Crew, delete: str) -> None:
     """Killed and started again while people talk: one room, where it was, and nothing is lost."""

@@ -170,7 +170,7 @@ def test_another_key_is_told_on_both_sides_and_say_ends_with_77(ann: Home, bob: 
             other.expect_line("-- in lab (sealed, ")
             one.send("one\rtwo\rthree\r")
             other.expect_line("-- somebody here has another key (")
-            other.expect_line("is yours right? key lab --set takes")
+            other.expect_line("is yours right? key lab --set at the")
             other.send("one\rtwo\rthree\r")
             one.expect_line("-- somebody here has another key (")
             assert "two" not in screen_of(other).replace("Bob: two", "")
@@ -289,7 +289,14 @@ def test_for_scripts(ann: Home) -> None:
     assert shown == {"v": 1, "type": "key", "room": "lab", "key": made["key"]}
     assert json.loads(ann.client("--json", "getdir").stdout)["mode"] == "sealed"
     done = ann.client("key", "garden")
-    assert done.returncode == 1 and "key: no key of garden is remembered" in done.stderr
+    assert (done.returncode, done.stderr) == (1, "evloop: key: no key of garden is remembered\n")
+    again = json.loads(ann.client("--json", "key", "lab", "--new").stdout)["key"]
+    assert json.loads(ann.client("--json", "key", "lab").stdout)["key"] == again != made["key"]
+    ann.client("key", "lab", "--forget")
+    done = ann.client("key", "lab", "--new")
+    assert CODE.fullmatch(done.stdout.strip()), "the directory is asked where the room is"
+    done = ann.client("makeroom", "shed", "--sealed", "--mode", "plain")
+    assert (done.returncode, done.stderr) == (2, "evloop: makeroom: --mode plain is not sealed\n")
 
 
 def test_no_child_sees_the_key_in_its_arguments_or_its_environment(ann: Home, bob: Home) -> None:

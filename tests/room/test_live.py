@@ -218,6 +218,16 @@ def test_closing_from_inside_an_event_is_fine(world: World) -> None:
     assert room.state == CLOSED and world.closed == 1
 
 
+def test_closing_at_somebody_who_joins_is_fine(
+    monkeypatch: pytest.MonkeyPatch, world: World
+) -> None:
+    room = world.room()
+    room.on_events = lambda events: room.close()
+    monkeypatch.setattr(Session, "events", lambda _: [Joined("joined", b"a" * 8, "Ann")])
+    room.pump()
+    assert room.state == CLOSED and world.closed == 1
+
+
 def _raise_in(
     monkeypatch: pytest.MonkeyPatch, world: World, name: str, when: Callable[..., bool]
 ) -> list[bool]:

@@ -272,8 +272,28 @@ def test_a_question_is_asked_once_until_it_is_answered() -> None:
     member.roads.linked(member.now)
     assert member.roads.question(member.now) == "full"
     assert member.roads.question(member.now + 100) == ""
-    member.roads.unanswered()
-    assert member.roads.question(member.now + 100) == "full"
+    member.roads.unanswered(member.now + 100)
+    assert member.roads.question(member.now + 101) == "full"
+
+
+def test_a_refused_question_is_asked_again_soon_and_then_less_often() -> None:
+    """A new directory lacks the room for a second: whoever has no other road waits no minute."""
+    member = Member(sockets=False)
+    member.roads.linked(member.now)
+    asked = []
+    end = member.now + 300
+    while member.now < end:
+        if member.roads.question(member.now):
+            asked.append(member.now)
+            member.roads.unanswered(member.now)
+        member.now = member.roads.next_deadline()
+    waits = [later - earlier for earlier, later in zip(asked, asked[1:])]
+    assert waits[:8] == [1, 2, 4, 8, 16, 32, ALONE_ASK_S, ALONE_ASK_S]
+    member.answer()
+    member.now += ALONE_ASK_S
+    assert member.roads.question(member.now)
+    member.roads.unanswered(member.now)
+    assert member.roads.next_deadline() == member.now + 1
 
 
 def test_an_answer_to_an_earlier_wish_grants_nothing() -> None:

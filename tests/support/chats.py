@@ -92,6 +92,7 @@ class Session:
         self.deaf: set[bytes] = set()
         self.complete = True
         self.missing_count = 0
+        self.other_key = 0
         self.estimate = 2
 
     def members(self, now: float) -> list[tuple[bytes, str, float]]:
@@ -125,7 +126,13 @@ class Session:
         self.asked += 1
 
     def stats(self) -> dict[str, int]:
-        return {"sent": 1, "lost": 0, "gaps": self.missing_count, "members_estimate": self.estimate}
+        return {
+            "sent": 1,
+            "lost": 0,
+            "gaps": self.missing_count,
+            "members_estimate": self.estimate,
+            "dropped_key": self.other_key,
+        }
 
 
 class Transport:

@@ -262,9 +262,11 @@ class NackRequester:
             until = max(egress.room.ask_due(), now + 10 * self._delay.value)
             until += self.gaps.apart(self._delay.value, self._presence.size())
             for gap in waiting:
-                # Who has asked enough waits for no more leave, only for the time to give up.
-                enough = gap.asks >= GONE_ASKS
-                self.gaps.postpone(gap, min(until, gap.first + GONE_S) if enough else until)
+                # Who has asked enough waits for no more leave, only for the time to give up. When
+                # that is past and the message may still come, it waits for leave as before.
+                end = gap.first + GONE_S
+                ends = gap.asks >= GONE_ASKS and now < end
+                self.gaps.postpone(gap, min(until, end) if ends else until)
         while due:
             # Hearsay may use half of the burst; the rest is for messages that surely exist.
             spare = 0.0 if due[0].word else NACK_BURST / 2
