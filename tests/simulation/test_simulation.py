@@ -80,11 +80,13 @@ class _Arrivals:
         self.receivers: dict[int, int] = {}
         receive = RoomSession.receive_datagram
 
-        def counted(session: RoomSession, data: bytes, source: object, now: float) -> None:
+        def counted(
+            session: RoomSession, data: bytes, source: object, now: float, *more: bool
+        ) -> None:
             if data == JUNK:
                 self.times.append(now)
                 self.receivers[id(session)] = self.receivers.get(id(session), 0) + 1
-            receive(session, data, source, now)
+            receive(session, data, source, now, *more)
 
         monkeypatch.setattr(RoomSession, "receive_datagram", counted)
 
