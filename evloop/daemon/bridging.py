@@ -10,15 +10,13 @@ import random
 
 from evloop import __version__
 from evloop.base.addresses import split_endpoint
-from evloop.base.errors import USAGE, SetupError
 from evloop.daemon.bridge import DROPS, Bridge, Sites
-from evloop.daemon.cluster import secret_line
+from evloop.daemon.cluster import engine_tls, secret_line
 from evloop.net.interfaces import choose_interface
 from evloop.net.nats import NatsLink
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import ssl
     from argparse import Namespace
     from typing import Any
 
@@ -35,7 +33,7 @@ def bridge_of(
     loop: Loop, log: Log, options: Namespace, cluster: Cluster, metrics: Metrics
 ) -> Bridge:
     """The bridge that --bridge asks for; SetupError when a file cannot be used."""
-    context = _context(options)
+    context = engine_tls("--bridge-ca", options.bridge_ca, options.bridge_cert, options.bridge_key)
     fields = {"name": f"evloop {cluster.replica.server}", "lang": "python", "version": __version__}
     fields.update(_credentials(options))
     if context is None and options.bridge_password_file is not None:
@@ -73,20 +71,6 @@ def _sites(cluster: Cluster) -> Sites:
         if room is not None:
             places[fold] = (room.address, room.port)
     return Sites(census.servers, members, places)
-
-
-def _context(options: Namespace) -> ssl.SSLContext | None:
-    """TLS towards NATS, which --bridge-ca asks for; SetupError."""
-    if options.bridge_ca is None:
-        return None
-    try:
-        from evloop.net.tls import client_context  # late: ssl takes 20 MB
-    except ImportError:
-        raise SetupError("this Python has no ssl, and so no --bridge-ca", USAGE) from None
-    try:
-        return client_context(options.bridge_ca, options.bridge_cert, options.bridge_key)
-    except SetupError as error:
-        raise SetupError(error.sentence, USAGE) from None
 
 
 def _credentials(options: Namespace) -> dict[str, Any]:

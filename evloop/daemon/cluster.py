@@ -83,7 +83,9 @@ class ClusterStart:
     ) -> None:
         self._loop, self._log, self._options = loop, log, options
         options.directory = options.directory or "main"
-        self._context = context_of(options)
+        self._context = engine_tls(
+            "--cluster-ca", options.cluster_ca, options.cluster_cert, options.cluster_key
+        )
         self._password = password_of(options)
         if self._password is not None and self._context is None:
             log.warning("the password for etcd can be overheard: --cluster-ca encrypts it")
@@ -381,16 +383,19 @@ def _look_again() -> None:
     """Deferred, so that the next tick comes at once."""
 
 
-def context_of(options: Namespace) -> ssl.SSLContext | None:
-    """TLS towards etcd, which --cluster-ca asks for; SetupError when a file cannot be used."""
-    if options.cluster_ca is None:
+def engine_tls(
+    option: str, ca: str | None, cert: str | None, key: str | None
+) -> ssl.SSLContext | None:
+    """TLS towards etcd or NATS, which `option` asks for by naming `ca`; SetupError when a file
+    cannot be used."""
+    if ca is None:
         return None
     try:
         from evloop.net.tls import client_context  # late: ssl takes 20 MB
     except ImportError:
-        raise SetupError("this Python has no ssl, and so no --cluster-ca", USAGE) from None
+        raise SetupError(f"this Python has no ssl, and so no {option}", USAGE) from None
     try:
-        return client_context(options.cluster_ca, options.cluster_cert, options.cluster_key)
+        return client_context(ca, cert, key)
     except SetupError as error:
         raise SetupError(error.sentence, USAGE) from None
 

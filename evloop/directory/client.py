@@ -52,7 +52,7 @@ from evloop.framing import pack_frame
 from evloop.net.compat import why_not_connected
 from evloop.net.resolve import Lookup
 from evloop.net.stream import OPEN, Stream
-from evloop.net.tcp import connected_to_itself, tune
+from evloop.net.tcp import connect_error, connecting
 from evloop.system.timers import NEVER, Timeouts, nothing
 
 TYPE_CHECKING = False
@@ -288,9 +288,6 @@ class DirectoryClient:
         """Try the next of the addresses; when there is none left, this try has failed."""
         while self._addresses:
             family, address = self._addresses.pop(0)
-            sock = socket.socket(family, socket.SOCK_STREAM)
-            sock.setblocking(False)
-            tune(sock)
             self.state = CONNECTING
             self.address = address
             announced = bool(self._targets[self._at].addresses)
@@ -298,11 +295,8 @@ class DirectoryClient:
                 self.endpoint = endpoint_of(*address[:2])
             self._timer.move(self._loop.now + (ADDRESS_S_MAX if announced else CONNECT_S_MAX))
             try:
-                sock.connect(address)
-            except BlockingIOError:
-                pass
+                sock = connecting(family, address)
             except OSError as error:
-                sock.close()
                 self._why = why_not_connected(address, error.errno)
                 continue
             self._connecting = self._loop.watch(sock, None, self._connected, sock.close)
@@ -314,7 +308,7 @@ class DirectoryClient:
         assert self._connecting is not None
         sock = self._connecting.fileobj
         assert isinstance(sock, socket.socket)
-        error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) or connected_to_itself(sock)
+        error = connect_error(sock)
         if error:
             self._connecting.close()
             self._connecting = None

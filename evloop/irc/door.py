@@ -28,7 +28,7 @@ from evloop.irc.codec import LineDecoder
 from evloop.irc.limits import GOODBYE_S, REGISTER_S
 from evloop.irc.rooms import Rooms
 from evloop.irc.state import ANOTHER_USER, Door
-from evloop.net.acceptor import Acceptor
+from evloop.net.acceptor import Acceptor, listen_on
 from evloop.net.limits import LISTEN_BACKLOG
 from evloop.net.stream import OPEN, Stream
 from evloop.system.timers import Timeouts, nothing
@@ -207,7 +207,10 @@ class IrcDoor:
             self._path = self._place
             return [_listen_at(self._place)]
         host, port = split_endpoint(self._place, IRC_PORT)
-        return _listen_on(host, port, self._place)
+        try:
+            return listen_on(host, port, {})
+        except SetupError as error:  # whatever it is, the door cannot listen
+            raise SetupError(error.sentence, FAILED) from None
 
     def _check_safe(self, listeners: list[socket.socket]) -> None:
         """SetupError (status 2) when nobody could tell who comes in."""
@@ -311,34 +314,6 @@ def _tls_of(options: dict[str, str]) -> ServerTls | None:
 def _place_of(listener: socket.socket) -> str:
     name = listener.getsockname()
     return name if isinstance(name, str) else endpoint_of(*name[:2])
-
-
-def _listen_on(host: str, port: int, place: str) -> list[socket.socket]:
-    """Listen on `host` ("": every address) and `port`."""
-    flags = socket.AI_PASSIVE
-    try:
-        found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=flags)
-    except (OSError, UnicodeError) as error:
-        why = getattr(error, "strerror", None) or error
-        raise SetupError(f"cannot listen on {quoted(place)}: {why}", FAILED) from None
-    listeners: list[socket.socket] = []
-    for family, kind, proto, _, address in found:
-        if port == 0 and listeners:
-            address = (address[0], listeners[0].getsockname()[1], *address[2:])
-        sock = socket.socket(family, kind, proto)
-        try:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:
-                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            sock.bind(address)
-            sock.listen(LISTEN_BACKLOG)
-        except OSError as error:
-            for listener in (sock, *listeners):
-                listener.close()
-            where = endpoint_of(str(address[0]), int(address[1]))
-            raise SetupError(f"cannot listen on {where}: {error.strerror}", FAILED) from None
-        listeners.append(sock)
-    return listeners
 
 
 def _listen_at(path: str) -> socket.socket:

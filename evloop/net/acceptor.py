@@ -30,7 +30,7 @@ from evloop.system.timers import NEVER
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
     from evloop.system.loop import Loop
@@ -126,12 +126,15 @@ class Acceptor:
 def open_listeners(places: Sequence[str] | None) -> list[socket.socket]:
     """Listening sockets for `--listen`; SetupError names the place that cannot be had."""
     if places:
-        return [sock for place in places for sock in _listen(*split_endpoint(place))]
-    return _listen("", DIRECTORY_PORT)
+        return [sock for place in places for sock in listen_on(*split_endpoint(place), _ADVICE)]
+    return listen_on("", DIRECTORY_PORT, _ADVICE)
 
 
-def _listen(host: str, port: int) -> list[socket.socket]:
-    """Listen on `host` ("": every address, IPv4 and IPv6) and `port`."""
+def listen_on(host: str, port: int, advice: Mapping[int, str]) -> list[socket.socket]:
+    """Listen on `host` ("": every address, IPv4 and IPv6) and `port`; SetupError.
+
+    `advice`: what to do, by errno, where that is told.
+    """
     try:
         # May block, but there is no loop yet that could wait. As bytes: a str goes through the idna
         # codec, which needs unicodedata.
@@ -161,8 +164,9 @@ def _listen(host: str, port: int) -> list[socket.socket]:
                 listener.close()
             place = endpoint_of(str(address[0]), int(address[1]))
             sentence = f"cannot listen on {place}: {error.strerror}"
-            if error.errno in _ADVICE:
-                sentence += f"; {_ADVICE[error.errno]}"
+            hint = advice.get(error.errno or 0)
+            if hint:
+                sentence += f"; {hint}"
             raise SetupError(sentence, FAILED) from None
     if not listeners:
         raise SetupError(f"cannot listen on {endpoint_of(host, port)}", FAILED)

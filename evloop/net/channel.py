@@ -21,7 +21,7 @@ import socket
 from evloop.net.compat import why_not_connected
 from evloop.net.limits import CHANNEL_OPEN_S, CHANNEL_READ_BYTES, CHANNEL_UNSENT_BYTES_MAX
 from evloop.net.resolve import Lookup
-from evloop.net.tcp import connected_to_itself, tune
+from evloop.net.tcp import connect_error, connecting
 from evloop.system.timers import NEVER, nothing
 
 TYPE_CHECKING = False
@@ -149,18 +149,8 @@ class Channel:
             family, address = self._addresses.pop(0)
             self.state = CONNECTING
             try:
-                sock = socket.socket(family, socket.SOCK_STREAM)
-            except OSError as error:  # no descriptors, or a kernel without this family
-                self._why = os.strerror(error.errno or 0)
-                continue
-            sock.setblocking(False)
-            tune(sock)
-            try:
-                sock.connect(address)
-            except BlockingIOError:
-                pass
+                sock = connecting(family, address)
             except OSError as error:
-                sock.close()
                 self._why = why_not_connected(address, error.errno)
                 continue
             self._timer.move(self._loop.now + self._seconds)
@@ -174,7 +164,7 @@ class Channel:
         assert self._watch is not None
         sock = self._watch.fileobj
         assert isinstance(sock, socket.socket)
-        error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) or connected_to_itself(sock)
+        error = connect_error(sock)
         if error:
             self._drop_socket()
             self._why = why_not_connected(self._address, error)

@@ -14,7 +14,11 @@ from evloop.net.limits import (
     USER_TIMEOUT_MS,
 )
 
-__all__ = ["connected_to_itself", "hold_unsent", "tune", "unacknowledged"]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+__all__ = ["connect_error", "connecting", "hold_unsent", "tune", "unacknowledged"]
 
 # All of these are useful, but a connection works without them.
 _OPTIONS = (
@@ -41,7 +45,30 @@ def hold_unsent(sock: socket.socket, most: int) -> None:
     ask(sock, socket.IPPROTO_TCP, named_option("TCP_NOTSENT_LOWAT"), most)
 
 
-def connected_to_itself(sock: socket.socket) -> int:
+def connecting(family: int, address: Any) -> socket.socket:
+    """A socket that connects to `address`: writable when that is decided, see `connect_error`.
+
+    OSError when it is decided at once, or no socket of this family can be had.
+    """
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    sock.setblocking(False)
+    tune(sock)
+    try:
+        sock.connect(address)
+    except BlockingIOError:
+        pass
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def connect_error(sock: socket.socket) -> int:
+    """How a `connecting` socket that is writable has fared: an errno, 0 when it is connected."""
+    return sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) or _connected_to_itself(sock)
+
+
+def _connected_to_itself(sock: socket.socket) -> int:
     """ECONNREFUSED when the kernel gave the port that `sock` connected to to `sock` itself, else 0.
 
     Where nobody listens, TCP's simultaneous open then connects a socket to itself (RFC 9293, 3.5):

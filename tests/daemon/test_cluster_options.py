@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from evloop.base.errors import CANT_CREATE, USAGE, SetupError
-from evloop.daemon.cluster import context_of, importer, password_of
+from evloop.daemon.cluster import engine_tls, importer, password_of
 from evloop.daemon.options import parse_options
 from evloop.daemon.replica import FATAL, Replica
 
@@ -65,7 +65,8 @@ def test_a_password_is_one_line_of_a_file(tmp_path: Path) -> None:
 def test_files_that_are_not_there(tmp_path: Path) -> None:
     nowhere = str(tmp_path / "nowhere")
     with pytest.raises(SetupError) as ca:
-        context_of(parse_options((*CLUSTER, "--cluster-ca", nowhere)))
+        options = parse_options((*CLUSTER, "--cluster-ca", nowhere))
+        engine_tls("--cluster-ca", options.cluster_ca, options.cluster_cert, options.cluster_key)
     assert ca.value.exit_status == USAGE
     with pytest.raises(SetupError) as imported:
         importer(nowhere)
