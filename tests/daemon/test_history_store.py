@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from evloop.base.errors import SetupError, StoreError
 from evloop.daemon.history_store import HistoryStore, Row, open_history
 from evloop.daemon.limits import HISTORY_ROW_BYTES, HISTORY_ROWS_PER_TICK
+from tests.support.disks import small_disk_at
 
 ROOT = os.geteuid() == 0
 needs_root = pytest.mark.skipif(not ROOT, reason="mounts a file system: needs root")
@@ -419,16 +420,8 @@ def test_a_full_file_is_an_error_and_closes_it(store: HistoryStore, path: Path) 
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A tmpfs of 512 KiB. Unmounted lazily at the end, whatever is still open on it."""
-    if shutil.which("mount") is None:
-        pytest.skip("needs mount")
-    place = tmp_path / "small"
-    place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=512k", "evloop-test", str(place)]
-    if subprocess.run(mount, check=False, capture_output=True).returncode:
-        pytest.skip("no file system can be mounted here")
-    yield place
-    subprocess.run(["umount", "-l", str(place)], check=True)
+    with small_disk_at(tmp_path / "small", 512) as place:
+        yield place
 
 
 @needs_root

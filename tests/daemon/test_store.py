@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import random
-import shutil
 import sqlite3
 import stat
 import subprocess
@@ -25,6 +24,7 @@ from evloop.daemon.store import (
     open_store,
 )
 from evloop.directory.protocol import RoomEntry
+from tests.support.disks import small_disk_at
 
 ROOT = os.geteuid() == 0
 needs_root = pytest.mark.skipif(not ROOT, reason="mounts a file system: needs root")
@@ -252,16 +252,8 @@ def test_a_full_file_undoes_the_transaction_and_room_heals_it(store: Store, path
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A tmpfs of 256 KiB. Unmounted lazily at the end, whatever is still open on it."""
-    if shutil.which("mount") is None:
-        pytest.skip("needs mount")
-    place = tmp_path / "small"
-    place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "evloop-test", str(place)]
-    if subprocess.run(mount, check=False, capture_output=True).returncode:
-        pytest.skip("no file system can be mounted here")
-    yield place
-    subprocess.run(["umount", "-l", str(place)], check=True)
+    with small_disk_at(tmp_path / "small", 256) as place:
+        yield place
 
 
 @needs_root

@@ -14,26 +14,16 @@ from evloop.net.limits import CHANNEL_OPEN_S, CHANNEL_UNSENT_BYTES_MAX
 from evloop.net.tls import TlsPipe, client_context, server_context
 from evloop.system.loop import Loop
 from evloop.system.timers import nothing
+from tests.support.clocks import PushedClock
 
 HELLO = b"INFO {}\r\n"
-
-
-class Clock:
-    """Real time, that a test can push forward."""
-
-    ahead = 0.0
-
-    def __call__(self) -> float:
-        from time import monotonic
-
-        return monotonic() + self.ahead
 
 
 class Scene:
     """A loop, a server's listening socket, and what a channel has told."""
 
     def __init__(self) -> None:
-        self.clock = Clock()
+        self.clock = PushedClock()
         self.loop = Loop(clock=self.clock)
         self.server = socket.create_server(("127.0.0.1", 0))
         self.server.settimeout(10)

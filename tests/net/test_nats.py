@@ -19,24 +19,16 @@ from evloop.net.nats import READY, WAITING, NatsLink
 from evloop.net.tls import client_context
 from evloop.system.loop import Loop
 from evloop.system.timers import nothing
+from tests.support.clocks import PushedClock
 
 INFO = b'INFO {"version":"2.9.10","max_payload":1048576} \r\n'
-
-
-class Clock:
-    """Real time, that a test can push forward."""
-
-    ahead = 0.0
-
-    def __call__(self) -> float:
-        return monotonic() + self.ahead
 
 
 class Scene:
     """A loop, a listening socket for the server that the test plays, and what the link has told."""
 
     def __init__(self) -> None:
-        self.clock = Clock()
+        self.clock = PushedClock()
         self.loop = Loop(clock=self.clock)
         self.server = socket.create_server(("127.0.0.1", 0))
         self.server.settimeout(10)

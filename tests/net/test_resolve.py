@@ -6,7 +6,6 @@ import errno
 import os
 import signal
 import socket
-import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -25,6 +24,7 @@ from evloop.net.resolve import (
     parse_answer,
 )
 from evloop.system.loop import Loop
+from tests.support.clocks import PushedClock
 
 Found = Iterable[tuple[Any, ...]]
 Answer = tuple[list[tuple[int, tuple[Any, ...]]], str]
@@ -33,18 +33,9 @@ Answer = tuple[list[tuple[int, tuple[Any, ...]]], str]
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 
 
-class Clock:
-    """Real time, that a test can push forward."""
-
-    ahead = 0.0
-
-    def __call__(self) -> float:
-        return time.monotonic() + self.ahead
-
-
 class Bench:
     def __init__(self) -> None:
-        self.clock = Clock()
+        self.clock = PushedClock()
         self.loop = Loop(clock=self.clock)
         self.answers: list[Answer] = []
 

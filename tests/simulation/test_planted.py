@@ -27,7 +27,7 @@ from evloop.room.reliable.reorder import (
     Sender,
 )
 from tests.simulation import forgery
-from tests.simulation.oracle import Violation
+from tests.simulation.planting import Planted, assert_noticed
 from tests.simulation.room import Setting, measure
 from tests.simulation.world import NACK, PLACE, REPAIR, Member, World
 
@@ -189,8 +189,6 @@ def undelivered() -> float:
 
 # -- the planted bugs ------------------------------------------------------------------------------
 
-Patch = Callable[[pytest.MonkeyPatch], None]
-
 
 def _eager_nacks(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(gaps, "retry_wait", lambda *_: 0.05)
@@ -260,7 +258,7 @@ def _only_the_source_answers(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(repair, "VOLUNTEERS", 0)
 
 
-PLANTED: dict[str, tuple[Patch, Callable[[], float], float]] = {
+PLANTED: dict[str, Planted] = {
     "no NACK back-off": (_eager_nacks, nacks_for_an_orphan, 60),
     "no suppression of SESSIONs": (_deaf_to_equals, sessions_per_message, 8),
     "no suppression of NACKs": (_deaf_to_nacks, nacks_for_what_all_miss, 120),
@@ -278,11 +276,4 @@ PLANTED: dict[str, tuple[Patch, Callable[[], float], float]] = {
 
 @pytest.mark.parametrize("bug", PLANTED)
 def test_the_planted_bug_is_noticed(bug: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    plant, play, most = PLANTED[bug]
-    assert play() <= most
-    plant(monkeypatch)
-    try:
-        figure = play()
-    except Violation:
-        return
-    assert figure > most
+    assert_noticed(PLANTED[bug], monkeypatch)

@@ -5,7 +5,6 @@ As in `test_planted`: each has a play that ends in one figure, and a most that i
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from random import Random
 
 import pytest
@@ -19,7 +18,7 @@ from evloop.room.reliable.reorder import LATE, NEW, OLD
 from evloop.room.reliable.sealing import SealedCodec
 from evloop.system.timers import NEVER
 from tests.simulation import forgery, sieges
-from tests.simulation.oracle import Violation
+from tests.simulation.planting import Planted, assert_noticed
 from tests.simulation.room import KEY
 from tests.simulation.sieges import SEALED_PLACE, SILENT_S
 from tests.simulation.world import PLACE
@@ -120,8 +119,6 @@ def wait_in_the_echo() -> float:
 
 # -- the planted bugs ------------------------------------------------------------------------------
 
-Patch = Callable[[pytest.MonkeyPatch], None]
-
 
 def _open_gate(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(gate.Gate, "admits", lambda *_: True)
@@ -188,7 +185,7 @@ def _dated_by_release(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Entrance, "handle_timer", later)
 
 
-PLANTED: dict[str, tuple[Patch, Callable[[], float], float]] = {
+PLANTED: dict[str, Planted] = {
     "gate always open": (_open_gate, yesterday_shown, 0),
     "proof by any SESSION": (_any_session_proves, yesterday_shown, 0),
     "counters not judged": (_counters_not_judged, dead_present, 2 * SILENT_S),
@@ -204,11 +201,4 @@ PLANTED: dict[str, tuple[Patch, Callable[[], float], float]] = {
 
 @pytest.mark.parametrize("bug", PLANTED)
 def test_the_planted_bug_is_noticed(bug: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    plant, play, most = PLANTED[bug]
-    assert play() <= most
-    plant(monkeypatch)
-    try:
-        figure = play()
-    except Violation:
-        return
-    assert figure > most
+    assert_noticed(PLANTED[bug], monkeypatch)
