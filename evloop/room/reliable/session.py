@@ -466,7 +466,9 @@ class RoomSession:
             return None
         self.message_log.events.append(Joined("joined", sender, member.name))
         self._confirmed = None
-        if self._entrance is None and self._presence.size() <= GREETED_MEMBERS_MAX:
+        if self._presence.size() > GREETED_MEMBERS_MAX:
+            self._announcer.met(counter, now)
+        elif self._entrance is None:
             self._confirm.asked_by(sender, now, self._presence.size(), greets=True)
         return member
 
