@@ -10,6 +10,7 @@ import os
 import shutil
 import signal
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -226,7 +227,10 @@ def chat(people: People, seated: list[Seated], seconds: float) -> None:
             crew.until(lambda: at_home(it), why="back in a directory")
             tries = shown(it).count(refused)
             it.type(f"{line}\n")
-            crew.until(lambda tries=tries: answer in shown(it) or shown(it).count(refused) > tries)  # type: ignore[misc]
+            crew.until(partial(answered, it, answer, refused, tries), why=answer)
+
+    def answered(it: Seated, answer: str, refused: str, tries: int) -> bool:
+        return answer in shown(it) or shown(it).count(refused) > tries
 
     crew.until(settled, seconds, "one directory")
     insist(seated[0], "makeroom lab", "made room lab")
