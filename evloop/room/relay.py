@@ -3,8 +3,8 @@
 What is to be sent to everybody goes by the group, or to the directory (`Carrier`), as `Roads` says.
 Of what a carried member says to everybody, SESSIONs go by the group as well, one in ROAD_PROBE_S:
 by these the directory and the others learn whether multicast works. (More of them, and the others
-would take us for one who loses less than it does.) Its goodbye goes both ways, too, but for the first word of it, which follows what
-was said last: by the group it would overtake that.
+would take us for one who loses less than it does.) Its goodbye goes both ways, too, but for the
+first word of it, which follows what was said last: by the group it would overtake that.
 
 What the relay brought has the source `("relay", sender id)`: an answer to that one alone goes back
 through the directory. Nothing here knows a frame: datagrams go in and come out.
