@@ -14,6 +14,8 @@ import pytest
 from tests.support.live import Process
 from tests.support.processes import ROOT, environment
 
+# The place of a room follows from its name, and other runs of this test share the loopback.
+ROOM = f"ops{os.getpid()}"
 SAID = "kept by the directory; nobody else is here"
 
 
@@ -58,16 +60,16 @@ def told(server: Process, *words: str) -> str:
 def confirmed_and_killed(folder: Path, rounds: int, rng: random.Random) -> int:
     """In each round say something, kill the server when that is confirmed; return what is lost."""
     server = serve(folder)
-    client(server, "makeroom", "ops", "--keep")
+    client(server, "makeroom", ROOM, "--keep")
     lost = 0
     for number in range(rounds):
         text = f"line {number} {rng.random()}"
-        said = client(server, "say", "ops", text)
+        said = client(server, "say", ROOM, text)
         kill(server)
         assert said.returncode == 0, said.stderr
         assert SAID in said.stderr
         server = serve(folder)
-        lost += text not in told(server, "tail", "ops", "-n", "1")
+        lost += text not in told(server, "tail", ROOM, "-n", "1")
     server.close()
     return lost
 
@@ -75,7 +77,7 @@ def confirmed_and_killed(folder: Path, rounds: int, rng: random.Random) -> int:
 def test_what_was_confirmed_by_the_keeper_is_there_after_a_kill(tmp_path: Path) -> None:
     assert confirmed_and_killed(tmp_path, 1, random.Random(1)) == 0
     server = serve(tmp_path)
-    deleted = client(server, "deleteroom", "ops")
+    deleted = client(server, "deleteroom", ROOM)
     assert deleted.returncode == 0
 
     def files() -> bytes:
