@@ -48,6 +48,7 @@ from evloop.room.reliable.limits import (
     CONFIRM_MEMBER_S,
     CONFIRM_S_MIN,
     EXPLAIN_S,
+    GREETED_MEMBERS_MAX,
     OVERTAKEN_S,
     PROBE_ANSWERS,
     PROBES_REMEMBERED_MAX,
@@ -337,14 +338,20 @@ class Announcer:
         size = self._presence.size()
         return origin == ASKER and self._confirm.probed(sender, nonce, sent, now, size)
 
-    def met(self, counter: int, now: float) -> None:
-        """A member was heard for the first time, by its control datagram number `counter`, in a
-        room where nobody greets: if I am as new, tell once more that I am here, when no more come.
-        Who is not at its first word tells it just then, and puts mine off no further."""
+    def met(self, sender: bytes, counter: int, greets: bool, now: float) -> None:
+        """`sender` was heard for the first time, by its control datagram number `counter`.
+
+        In a small room it is greeted, where members do so. In a larger one, who is as new here
+        tells once more that it is here, when no more come; who is not at its first word tells it
+        just then itself, and puts that off no further."""
+        size = self._presence.size()
+        if size <= GREETED_MEMBERS_MAX:
+            if greets:
+                self._confirm.asked_by(sender, now, size, greets=True)
+            return
         more = counter == 0 or self._again_due == NEVER
         if more and now < self._young_until and self._again:
-            window = AGAIN_MEMBER_S * self._presence.size()
-            self._again_due = now + AGAIN_S + window * self._rng.random()
+            self._again_due = now + AGAIN_S + AGAIN_MEMBER_S * size * self._rng.random()
 
     def solicit(self) -> bool:
         """Ask everybody what there is, at once: that something is due."""
