@@ -245,6 +245,7 @@ class Carrier:
         self.connection: _Connection | None = None
         self._handle = 0
         self._answered: Callable[..., object] = nothing
+        self.counted = True  # the directory tells how many datagrams of others it heard
         self.latest = 0.0  # age of what came last, seconds since it was given to the connection
         self.oldest = 0.0
         self._said: dict[bytes, float] = {}  # what it gave to the directory for all, and when
@@ -298,7 +299,8 @@ class Carrier:
         self._handle = entered.handle
         granted, keeper = entered.granted or OFF, entered.keeper or b""
         bound = frozenset(entered.bound)
-        word = Word(granted, entered.heard, members, entered.multicast, bound, keeper)
+        multicast, others = entered.multicast, entered.others if self.counted else None
+        word = Word(granted, entered.heard, members, multicast, bound, keeper, others)
         self._answered(word, entered.leg or "")
 
     def up(self, datagram: bytes, member: bytes | None) -> bool:
