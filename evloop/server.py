@@ -30,10 +30,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return make_certificate(options.make_cert)
         if options.backup is not None:
             from evloop.daemon.backup import make_backup
+            from evloop.daemon.keeping import history_path
             from evloop.daemon.server import state_path
 
             state = os.path.realpath(options.state or state_path(dict(os.environ)))
-            return make_backup(state, options.backup)
+            return make_backup(state, options.backup, history_path(options, state))
         from evloop.daemon.server import run
 
         return run(options)

@@ -61,7 +61,6 @@ class Evidence:
         "interface",
         "ipv6",
         "known_before",
-        "linux",
         "members",
         "mine",
         "neighbour",
@@ -97,7 +96,6 @@ class Evidence:
         self.ttl = 1
         self.querier: int | None = None  # the version of IGMP of the last querier
         self.receive_buffer = (0, 0)  # bytes: granted, asked for
-        self.linux = True
         self.denied = ""  # the system keeps this program from the local network, in its words
         # the directory
         self.endpoint = ""
@@ -342,6 +340,8 @@ def _way_finding(topic: str, way: Way, evidence: Evidence, they: bool) -> Findin
 
 def diagnose(evidence: Evidence) -> list[Finding]:
     """The findings, in the order in which they are told."""
+    if evidence.denied:  # nothing can leave, so whatever else is missing is a consequence
+        return [_interface(evidence)]
     found = [_interface(evidence), _directory(evidence)]
     found += _isolated(evidence)
     if evidence.theirs:

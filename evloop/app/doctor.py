@@ -172,7 +172,7 @@ class Examination:
         self._steps: list[tuple[float, Callable[[], object]]] = []
         self._timer = self._loop.call_at(NEVER, self._on_timer)
         self.over = False
-        self.evidence = Evidence(room=place.name, ttl=setting.ttl, linux=compat.LINUX)
+        self.evidence = Evidence(room=place.name, ttl=setting.ttl)
 
     def begin(self, error: EvloopError | None = None) -> None:
         """`error`: why the directory that was asked for is not connected."""
@@ -225,6 +225,7 @@ class Examination:
         if not self.over:
             self.stop()
             self._gather_members()
+            self._gather_denial()
             self._then(self.evidence, error)
 
     # -- this machine, and the directory ---------------------------------------------------------
@@ -307,6 +308,8 @@ class Examination:
             it.their_address = address[0] if address else ""
             unheard = "does not answer", os.strerror(errno.EHOSTUNREACH)
             it.silent = any(words in str(error) for words in unheard)
+            if compat.LOCAL_NETWORK_DENIED in str(error):
+                it.denied = compat.LOCAL_NETWORK_DENIED
             it.neighbour = neighbour_flags(read("/proc/net/arp"), it.their_address)
         group, port = place.address, place.port
         if not group:
@@ -486,6 +489,10 @@ class Examination:
             if it.asked < DOCTOR_ASKS_MAX:
                 self._ask_members()
             self._step(min(1.0, late - self._loop.now), self._listen_on)
+
+    def _gather_denial(self) -> None:
+        if any(probe.denied for probe in self._probes):
+            self.evidence.denied = compat.LOCAL_NETWORK_DENIED
 
     def _gather_members(self) -> None:
         it = self.evidence

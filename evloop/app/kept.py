@@ -6,6 +6,9 @@
     another keeper        the directory was started again: both are no company
     none                  where there was one, the user is told that nothing is kept any more
 
+Whether the room is to be kept (`wanted`) is what the directory said last: who makes the room again
+in another directory wants it kept there, too.
+
 `fetch` asks for messages beyond what this client holds, page by page: the frames of a page come
 before its answer. One fetch at a time, whichever room it is for; what comes unasked is dropped.
 """
@@ -37,6 +40,7 @@ class Kept:
     __slots__ = (
         "_datagrams", "_handle", "_link", "_name", "_page", "_said", "_then", "_wanted", "keepers",
         "sentence", "tell",
+        "wanted",
     )  # fmt: skip
 
     def __init__(self, link: DirectoryClient, name: str) -> None:
@@ -45,6 +49,7 @@ class Kept:
         self.tell: Callable[[str], object] = nothing
         self.keepers: dict[bytes, None] = {}  # sender ids, the newest last
         self.sentence = ""  # what the user is told; "": nothing is kept
+        self.wanted = False
         self._said = ""  # what he was told last
         self._handle = 0
         self._datagrams: list[bytes] = []  # that were fetched, the newest page first
@@ -64,6 +69,8 @@ class Kept:
         """A result of `enter`; RemoteProtocolError."""
         entered = read_entered(value)
         self._handle = entered.handle
+        room = value.get("room") if type(value) is dict else None
+        self.wanted = type(room) is dict and room.get("keep") is True
         self.sentence = ""
         if entered.keeper is not None:
             self.keepers.pop(entered.keeper, None)

@@ -156,9 +156,7 @@ class Presence:
         if what == reconcile.ENTER:
             self._link.request("enter", {"name": chat.name}, self._answer_to(listed, self._entered))
         elif what == reconcile.MAKE:
-            address, port = reconciler.place
-            params = {"name": chat.name, "address": address, "port": port, "mode": chat.mode}
-            self._link.request("makeroom", params, self._answer_to(listed, self._remade))
+            self._make(listed, keep=chat.kept.wanted)
         elif what == reconcile.MOVE:
             assert room is not None
             self._follow(listed, room)
@@ -169,6 +167,23 @@ class Presence:
             chat.view.told(*report.room_gone(chat.name, *chat.place, chat.mode))
         elif what == reconcile.UNKNOWN:
             chat.view.told(report.room_unknown(chat.name))
+
+    def _make(self, listed: Listed, *, keep: bool) -> None:
+        """Make the room again, to be kept as it was. A directory that keeps nothing, or knows no
+        such word, refuses that: then it is made all the same."""
+        chat, (address, port) = listed.chat, listed.reconciler.place
+        params = {"name": chat.name, "address": address, "port": port, "mode": chat.mode}
+        if keep:
+            params["keep"] = True
+
+        def answered(listed: Listed, value: Any, error: EvloopError | None) -> None:
+            refused = error.reason if isinstance(error, Refused) else ""
+            if keep and refused in ("not_allowed", "unknown_member"):
+                self._make(listed, keep=False)
+            else:
+                self._remade(listed, value, error)
+
+        self._link.request("makeroom", params, self._answer_to(listed, answered))
 
     def _answer_to(self, listed: Listed, take: Callable[..., object]) -> Callable[..., object]:
         """What takes an answer about a room, which may have been left since."""

@@ -15,7 +15,7 @@ from evloop.app.kept import Kept
 from evloop.app.opening import live_room
 from evloop.app.rooms import Rooms
 from evloop.app.startup import doctor
-from evloop.base.errors import EvloopError, Refused
+from evloop.base.errors import INTERRUPTED, EvloopError, Refused
 from evloop.base.names import fold, place_of, split_place
 from evloop.directory.client import READY
 from evloop.system.timers import nothing
@@ -270,12 +270,16 @@ class RoomCommands:
         client, rooms = self._client, self.rooms
         makes_rooms = client.prompt.makes_rooms
         different: dict[str, str] = {}
+        given_up: EvloopError | None = None  # a question
         for name in again(client, names):
             different.setdefault(fold(name), name)
         self._left = left = list(different.values())[::-1]
 
         def entered(name: str, error: EvloopError | None) -> None:
-            if error is not None and str(error):
+            nonlocal given_up
+            if error is not None and error.exit_status == INTERRUPTED:
+                given_up = error
+            elif error is not None and str(error):
                 client.status = client.status or error.exit_status
                 client.failed(f"chat {name}", error)
             following()
@@ -288,7 +292,7 @@ class RoomCommands:
                     break
             else:
                 self._behind = False
-                done(None)
+                done(None if rooms.panes else given_up)
                 return
             self._behind = bool(rooms.panes)
             client.prompt.makes_rooms = makes_rooms

@@ -275,9 +275,9 @@ class Client:
 
     def failed(self, what: str, error: EvloopError, status: int = 0) -> None:
         """Say what failed and why; the first failure decides the exit status."""
-        why = str(error)
+        why, one_shot = str(error), self.options.command and self.chat is None
         if not why:  # all that there is to say was said
-            if self.options.command and error.exit_status == INTERRUPTED:
+            if one_shot and error.exit_status == INTERRUPTED:
                 self.status = self.status or INTERRUPTED
             return
         if self.options.json:
@@ -285,7 +285,6 @@ class Client:
         else:
             told = why.startswith((what, what.partition(" ")[0] + ":"))  # the sentence says it
             self.frontend.note(f"evloop: {'' if told else quoted(what) + ': '}{why}", "error")
-        one_shot = self.options.command and self.chat is None
         if one_shot or not self.frontend.is_terminal:
             self.status = self.status or status or error.exit_status
 
@@ -506,13 +505,13 @@ class Client:
     def signalled(self, status: int) -> None:
         """A signal: say goodbye in the room and go, with `status`.
 
-        Ctrl-C of a person whose command waits ends that alone.
+        Ctrl-C at an open question, or of a person whose command waits, ends that alone.
         """
         person = self.frontend.is_terminal and not self.options.command
         if status == INTERRUPTED and person and self.busy and not self._quitting:
             self.give_up()
             return
-        if status == INTERRUPTED and self._stays():
+        if status == INTERRUPTED and (self.reach.give_up_keys() or self._stays()):
             return
         self.status = status
         if self._quitting or self.chat is None:

@@ -48,6 +48,7 @@ from evloop.daemon.limits import (
     KEPT_BYTES_MAX,
 )
 from evloop.daemon.scrubbing import scrub
+from evloop.daemon.state_file import is_database
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -447,6 +448,10 @@ def _make_file(path: str) -> None:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     except FileExistsError:
         pass
+    _check_beside(path)
+
+
+def _check_beside(path: str) -> None:
     for suffix in ("", LOCK, "-journal", "-wal", "-shm"):
         try:
             mode = os.stat(path + suffix).st_mode
@@ -454,6 +459,25 @@ def _make_file(path: str) -> None:
             continue
         if not stat.S_ISREG(mode):
             raise OSError(0, f"{path}{suffix} is not a regular file")
+
+
+def check_beside(path: str) -> None:
+    """Nothing waits under a name that sqlite opens; SetupError 73."""
+    try:
+        _check_beside(path)
+    except OSError as error:
+        raise _cannot(path, error.strerror or str(error)) from error
+
+
+def is_history(connection: sqlite3.Connection) -> bool:
+    """Whether this is one of our files; an error of sqlite."""
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    return bool(application == _APPLICATION_ID)
+
+
+def is_history_file(path: str) -> bool:
+    """Whether the file is one of ours, or empty. OSError."""
+    return is_database(path, _APPLICATION_ID)
 
 
 def _connect(path: str) -> sqlite3.Connection:

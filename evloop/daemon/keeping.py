@@ -173,6 +173,14 @@ def keeping_of(options: Namespace, rooms: Iterable[RoomEntry]) -> Keeping:
     return keeping
 
 
+def history_path(options: Namespace, state: str) -> str | None:
+    """Where the history is, beside the state file `state` unless another place is named; None: the
+    options say that nothing is kept."""
+    if options.keep == NONE:
+        return None
+    return options.keep_file or os.path.join(os.path.dirname(state), "history.db")
+
+
 class _Chair:
     """The keeper's seat in a relayed room."""
 
@@ -220,7 +228,8 @@ def prepare_keeper(
     keeping = dispatcher.keeping
     if keeping.policy == NONE:
         return
-    path = options.keep_file or os.path.join(os.path.dirname(state), "history.db")
+    path = history_path(options, state)
+    assert path is not None, "something is kept"
 
     def open_store() -> HistoryStore:
         from evloop.daemon.history_store import open_history

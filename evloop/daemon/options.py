@@ -122,7 +122,7 @@ def make_parser() -> ArgumentParser:
     place = parser.add_mutually_exclusive_group()
     place.add_argument("--state", metavar="FILE", help="where the rooms are kept (sqlite3)")
     place.add_argument("--memory", action="store_true", help="keep the rooms in memory only")
-    add("--backup", metavar="FILE", help="copy the state file to FILE, also while a server runs")
+    add("--backup", metavar="FILE", help="copy state and history to FILE[.history], and end")
     for name, default, what in (
         ("--max-clients", CLIENTS_MAX, "connections at once; 0: as many as the system allows"),
         ("--max-per-address", CLIENTS_PER_ADDRESS_MAX, "of them from one address; 0: any"),

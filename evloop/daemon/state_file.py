@@ -311,6 +311,11 @@ def add_later_columns(connection: sqlite3.Connection) -> None:
 
 def is_state_file(path: str) -> bool:
     """Whether the file is one of ours, or empty. OSError."""
+    return is_database(path, _APPLICATION_ID)
+
+
+def is_database(path: str, application: int) -> bool:
+    """Whether the file is one of sqlite3 with this application id, or empty. OSError."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -318,8 +323,8 @@ def is_state_file(path: str) -> bool:
         head = os.read(descriptor, 100)
     finally:
         os.close(descriptor)
-    application = int.from_bytes(head[68:72], "big")  # fileformat2, 1.3
-    return not head or (head.startswith(b"SQLite format 3\0") and application == _APPLICATION_ID)
+    found = int.from_bytes(head[68:72], "big")  # fileformat2, 1.3
+    return not head or (head.startswith(b"SQLite format 3\0") and found == application)
 
 
 def _empty_log(connection: sqlite3.Connection) -> bool:

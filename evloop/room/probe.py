@@ -21,6 +21,7 @@ import errno
 import socket
 
 from evloop.base.names import place_of
+from evloop.net import compat
 from evloop.net.counters import Ladder, read_ladder
 from evloop.net.multicast import (
     destination,
@@ -108,6 +109,7 @@ class Probe:
         "address",
         "asked",
         "counted",
+        "denied",
         "foreign",
         "heard",
         "interface",
@@ -144,6 +146,7 @@ class Probe:
         self._unicast = unicast
         self.sent = 0
         self.refused = 0  # by this machine itself
+        self.denied = False  # macOS keeps this program from the local network
         self.heard: set[int] = set()  # indices of the other side's
         self.own: set[int] = set()  # indices of mine that came back
         self.unicast: set[int] = set()  # indices of what came to me alone
@@ -248,6 +251,7 @@ class Probe:
         try:
             sock.sendto(datagram, target)
         except OSError as error:
+            self.denied |= target is self._group and compat.denied_by_macos(error.errno)
             return error.errno not in (errno.EPERM, errno.EACCES)
         return True
 

@@ -152,7 +152,7 @@ class LineReader:
             before, _, data = data.rpartition(self._escape)
             whole, newline, _ = before.rpartition(b"\n")
             out = self.feed(whole + newline) if newline else []
-            self.partial, self._skipping = b"", False
+            self.drop()
             out.append(("escape", ""))
         *lines, rest = data.split(b"\n")
         for line in lines:
@@ -168,6 +168,10 @@ class LineReader:
                 out.append(self._judge(self.partial, self.number + 1))
                 self.partial, self._skipping = b"", True
         return out
+
+    def drop(self) -> None:
+        """Forget the beginning of a line that was handed over without its end."""
+        self.partial, self._skipping = b"", False
 
     def finish(self) -> list[tuple[str, str]]:
         """The end of input: a last line needs no line end."""

@@ -4,6 +4,9 @@ Whole lines are read and written; nothing is redrawn. On a terminal the escape k
 end-of-line character (VEOL), so that the kernel hands the line over at once, without Enter. Results
 and chat go to stdout, everything else to stderr.
 
+The prompt and a question stand on a row without an end. A line that comes meanwhile begins a row of
+its own, and the prompt or the question is shown again behind it.
+
 A frontend tells its owner (set with `owner`): `line(text)`, `leave()` for the escape key, `eof()`
 for the end of input, or Ctrl-D on an empty line, and `bad_line(why)` for what is no line of text.
 """
@@ -69,12 +72,16 @@ class LineMode:
         self._ended = False
         self._answered: Answered | None = None  # a question waits for a line that is not shown
         self._question = ""
+        self._row = ""  # the prompt or the question that the cursor stands behind
+        self._cut = False  # a line has come, and the row is to be shown again
         self._show_again: Callable[[], object] = nothing
 
     def start(self) -> None:
         """Begin to read stdin."""
         if self._escape:
             self._restore = set_escape(0, self._escape)
+        if self._input is not None:  # a question was asked before
+            self._input.close()
         self._input = Input(self._loop, 0, self.on_data, in_foreground)
         self._started = True
 
@@ -82,14 +89,18 @@ class LineMode:
 
     def show(self, text: str) -> None:
         """A line of data: a chat line or a result."""
+        self._end_row()
         self._out.line(text)
 
     def note(self, text: str, manner: str = "") -> None:
         """A line that is not data; a sentence on a terminal is broken between words only."""
-        if manner != "text" and os.isatty(2):
+        seen = os.isatty(2)
+        if manner != "text" and seen:
             text = broken_at_blanks(text, _columns())
         else:
             text = self._hung(text, HANGING_COLUMNS)
+        if seen:
+            self._end_row()
         self._err.line(text)
 
     def _hung(self, text: str, indent: int) -> str:
@@ -115,13 +126,30 @@ class LineMode:
         head = time + before + who + after
         indent = width(head)
         text = self._hung(head + ("\n" + " " * indent).join(lines), indent)
-        self._out.line(text + "\a" if bell and self.is_terminal else text)
+        self.show(text + "\a" if bell and self.is_terminal else text)
 
     def prompt(self, text: str, *, chatting: bool) -> None:
         """Show where Enter will send the line: on a terminal only, and not in a room."""
         self._room = text.removesuffix("> ").rstrip() if chatting else ""
-        if self.is_terminal and not chatting:
+        if self.is_terminal and not chatting and not self.asking:
+            self._begin_row(text)
+
+    def _begin_row(self, text: str) -> None:
+        """Show `text`, the prompt or a question, unless it is what the cursor stands behind."""
+        if self._cut or self._row != text:
             self._out.write(text)
+        self._row, self._cut = text, False
+
+    def _end_row(self) -> None:
+        """A line comes."""
+        if self._row and not self._cut:
+            self._cut = True
+            self._out.line("")
+            self._loop.defer(self._show_row)  # behind all the lines that come now
+
+    def _show_row(self) -> None:
+        if self._row and self._cut:
+            self._begin_row(self._row)
 
     def progress(self, text: str) -> None:
         """Do nothing: progress is a line that is replaced, and this frontend redraws nothing."""
@@ -129,7 +157,7 @@ class LineMode:
     def put_back(self, text: str) -> None:
         """The line could not be sent: show it, since it cannot be put back to be edited."""
         if self.is_terminal:
-            self._err.line(f"not sent: {text}")
+            self.note(f"not sent: {text}", "text")
 
     # -- a question ----------------------------------------------------------------------------
 
@@ -149,6 +177,7 @@ class LineMode:
     def unask(self) -> None:
         """Give the question up, if there is one: `done("interrupt", "")`."""
         if self._answered is not None:
+            self._reader.drop()  # Ctrl-D has handed over a part of a key, perhaps
             self._answer("interrupt", "")
 
     @property
@@ -158,12 +187,17 @@ class LineMode:
 
     def _ask_again(self) -> None:
         self._show_again = hide_echo(0)  # first: who sees the question may type at once
-        self._err.write(self._question)
+        if self._row and not self._cut:
+            self._out.line("")
+        self._row = ""
+        self._begin_row(self._question)
 
     def _answer(self, kind: str, text: str) -> None:
         show_again, self._show_again = self._show_again, nothing
         show_again()
-        self._err.line("")  # the Enter was not shown either
+        if not self._cut:
+            self._out.line("")  # the Enter was not shown either
+        self._row = ""
         if self._input is not None and not self._started:
             self._input.close()
             self._input = None
@@ -182,6 +216,7 @@ class LineMode:
         if self._answered is not None:
             self._show_again()
         os.kill(os.getpid(), signal.SIGSTOP)
+        self._row = ""  # the shell has drawn there
         if self._answered is not None:
             self._ask_again()
 
@@ -226,6 +261,7 @@ class LineMode:
                 self._loop.guard(self, self._answer, *(_ANSWERS.get(kind) or (kind, text)))
             self._waiting += lines
         elif self._answered is not None:
+            self._reader.drop()
             self._loop.guard(self, self._answer, "eof", "")
             return
         elif self._reader.partial or not self.is_terminal:
@@ -254,6 +290,7 @@ class LineMode:
                 break
             kind, text = waiting[at]
             del waiting[at]
+            self._row = ""  # its Enter was shown
             owner = self.owner  # a line may set another one
             assert owner is not None
             tell = {"line": owner.line, "bad": owner.bad_line}

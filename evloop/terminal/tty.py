@@ -111,17 +111,17 @@ def in_foreground(fd: int) -> bool:
 
 
 def set_escape(fd: int, escape: bytes) -> Callable[[], None]:
-    """Make `escape` end a line of terminal `fd` at once; return what puts everything back."""
-    before = termios.tcgetattr(fd)
+    """Make `escape` end a line of terminal `fd` at once; return what puts that back."""
     attributes: list[Any] = termios.tcgetattr(fd)
+    before = attributes[6][termios.VEOL]
     attributes[6][termios.VEOL] = escape
     termios.tcsetattr(fd, termios.TCSANOW, attributes)
 
     def restore() -> None:
-        try:
-            termios.tcsetattr(fd, termios.TCSANOW, before)
-        except termios.error:
-            return  # the terminal is gone, and its settings with it
+        now: list[Any] | None = _attributes(fd)  # the echo is hidden and shown in between
+        if now is not None:
+            now[6][termios.VEOL] = before
+            _set_attributes(fd, now)
 
     return restore
 

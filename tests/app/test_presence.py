@@ -146,6 +146,34 @@ def test_a_room_that_is_unknown_is_made_again_at_its_place(world: World) -> None
     assert world.link.asked == []
 
 
+def test_a_room_that_was_kept_is_made_again_to_be_kept(world: World) -> None:
+    chat = world.come_back()
+    chat.kept.told({"handle": 1, "room": {**room()["room"], "keep": True}})
+    world.link.refuse("enter", "no_such_room")
+    world.wait(REMAKE_S)
+    ((_, params, _),) = world.link.asked
+    assert params["keep"] is True
+    world.link.answer("makeroom", {"version": 2, **room()})
+    assert world.notes() == "-- made room lab again: 239.255.7.1:5751 --"
+
+
+@pytest.mark.parametrize("reason", ["not_allowed", "unknown_member"])
+def test_a_directory_that_keeps_nothing_gets_the_room_all_the_same(
+    world: World, reason: str
+) -> None:
+    chat = world.come_back()
+    chat.kept.told({"handle": 1, "room": {**room()["room"], "keep": True}})
+    world.link.refuse("enter", "no_such_room")
+    world.wait(REMAKE_S)
+    world.link.refuse("makeroom", reason)
+    ((method, params, _),) = world.link.asked
+    assert method == "makeroom" and "keep" not in params
+    world.link.refuse("makeroom", reason)  # if it was for another reason, that is the end
+    world.wait(100)
+    assert world.link.asked == []
+    assert f"it is {reason}" in world.notes()
+
+
 def test_what_another_has_made_at_the_same_moment_is_as_good(world: World) -> None:
     world.come_back()
     world.link.refuse("enter", "no_such_room")

@@ -98,6 +98,27 @@ def test_a_directory_without_a_memory_gets_the_room_again(crew: Crew, delete: st
     no_trace(second, dan, *people)
 
 
+def test_a_kept_room_is_made_again_to_be_kept(crew: Crew, tmp_path: Path) -> None:
+    """What was said before is kept by the new directory, too."""
+    first = crew.server("--memory", "--keep-file", str(tmp_path / "one.db"))
+    crew.piped("", "makeroom", "lab", *fresh_words(), "--keep", server=first)
+    (ann,) = talking(crew, first, "Ann")
+    end(crew, first, ann, how=signal.SIGKILL)
+    keep = ("--keep-file", str(tmp_path / "two.db"))
+    second = crew.server("--memory", *keep, listen=first.place)
+    crew.until(lambda: MADE in ann.err)
+    with Wire(second.port) as wire:
+        assert [room["keep"] for room in wire.rooms()] == [True]
+    assert "keeps no longer" not in ann.err
+    ann.type("still here\n")
+    crew.until(lambda: "Ann: still here" in ann.lines)
+    ann.type("/quit\n")
+    crew.finish(ann)
+    bob = crew.chatter("Bob", "lab", server=second)
+    crew.until(lambda: bob.lines == ["Ann: I am Ann", "Ann: still here"])
+    no_trace(second, ann, bob)
+
+
 def test_a_room_that_another_person_makes_is_the_same(crew: Crew) -> None:
     """The host has gone with its directory; somebody else hosts one and makes the room by its name.
     That is where those are who stayed."""

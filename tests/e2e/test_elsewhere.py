@@ -310,6 +310,25 @@ def test_macos_keeps_it_from_a_directory(crew: Crew, elsewhere: Prefix) -> None:
     assert SENTENCE not in linux.err
 
 
+def test_doctor_finds_that_macos_keeps_it_from_the_local_network(
+    crew: Crew, elsewhere: Prefix
+) -> None:
+    """One row and no other, for whatever else is missing is a consequence; none on Linux."""
+    server = crew.server(prefix=elsewhere("darwin"))
+    for mode, place in (("darwin deny", server.place), ("darwin deny", "192.168.77.77:1")):
+        prefix = elsewhere(*mode.split())
+        done = crew.finish(crew.client("--json", "doctor", server=place, prefix=prefix))
+        rows = [json.loads(line) for line in done.lines if '"finding"' in line]
+        assert [(row["id"], row["level"], row["what"]) for row in rows] == [
+            ("local_network_denied", "bad", SENTENCE)
+        ], done.tell()
+        assert done.status == 1
+    linux = crew.finish(
+        crew.client("--json", "doctor", server=server.place, prefix=elsewhere("deny"))
+    )
+    assert "local_network_denied" not in linux.out and '"finding"' in linux.out, linux.tell()
+
+
 # -- an interface that goes and comes --------------------------------------------------------------
 
 

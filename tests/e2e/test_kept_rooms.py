@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.live import Process
-from tests.support.processes import ROOT, environment
+from tests.support.processes import ROOT, environment, fresh_words
 
 SAID = "kept by the directory; nobody else is here"
 
@@ -58,7 +59,7 @@ def told(server: Process, *words: str) -> str:
 def confirmed_and_killed(folder: Path, rounds: int, rng: random.Random) -> int:
     """In each round say something, kill the server when that is confirmed; return what is lost."""
     server = serve(folder)
-    client(server, "makeroom", "ops", "--keep")
+    client(server, "makeroom", "ops", *fresh_words(), "--keep")
     lost = 0
     for number in range(rounds):
         text = f"line {number} {rng.random()}"
@@ -82,6 +83,29 @@ def test_what_was_confirmed_by_the_keeper_is_there_after_a_kill(tmp_path: Path) 
         return b"".join(one.read_bytes() for one in tmp_path.glob("history.db*"))
 
     server.until(lambda: b"line 0" not in files())
+    server.close()
+
+
+def test_a_copy_that_is_put_in_place_has_the_rooms_and_what_was_said(tmp_path: Path) -> None:
+    """Copied while the server runs; then the room is deleted, and the copy put in its place."""
+    (tmp_path / "old").mkdir()
+    server = serve(tmp_path / "old")
+    client(server, "makeroom", "ops", *fresh_words(), "--keep")
+    assert client(server, "say", "ops", "line 1").returncode == 0
+    state, night = str(tmp_path / "old" / "directory.db"), str(tmp_path / "night.db")
+    copied = subprocess.run(
+        [sys.executable, "-m", "evloop.server", "--state", state, "--backup", night],
+        cwd=ROOT, env=environment(), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert copied.returncode == 0, copied.stderr
+    assert "copied what was said in 1 room of" in copied.stdout, copied.stdout
+    assert client(server, "deleteroom", "ops").returncode == 0
+    server.close()
+    (tmp_path / "new").mkdir()
+    shutil.copy(night, tmp_path / "new" / "directory.db")
+    shutil.copy(night + ".history", tmp_path / "new" / "history.db")
+    server = serve(tmp_path / "new")
+    assert "line 1" in told(server, "tail", "ops", "-n", "1")
     server.close()
 
 

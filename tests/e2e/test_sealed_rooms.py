@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import signal
 import stat
-import subprocess
-import sys
 import termios
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.support.homes import CODE, Home, key_file, make, screen_of
 from tests.support.live import Process
 from tests.support.processes import fresh_words
 from tests.support.pty_run import PtyRun
 
-CODE = re.compile(r"key ((?:[0-9A-Z]{4}-){6}[0-9A-Z]{4})")
 SECRET_WORDS = "the pears are ripe"
 QUESTION = "key of lab (not shown):"
 
@@ -31,41 +28,6 @@ def server() -> Iterator[Process]:
     server.close()
 
 
-class Home:
-    """One user's machine: a state directory, and the programs that are started there."""
-
-    def __init__(self, path: Path, server: Process) -> None:
-        path.mkdir()
-        self.path = path
-        self.server = f"127.0.0.1:{server.address[1]}"
-        self.env = {
-            "HOME": str(path),
-            "XDG_STATE_HOME": str(path),
-            "EVLOOP_INTERFACE": "127.0.0.1",
-            "LC_ALL": "C.UTF-8",
-        }
-
-    def client(self, *words: str, text: str = "", **env: str) -> subprocess.CompletedProcess[str]:
-        """A one-shot in a pipe."""
-        return subprocess.run(
-            [sys.executable, "-m", "evloop.client", "--server", self.server, *words],
-            input=text,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            env={**os.environ, **self.env, **env},
-            check=False,
-        )
-
-    def person(self, name: str, *words: str) -> PtyRun:
-        options = ("--server", self.server, "--name", name, "--time=off", *words)
-        return PtyRun.python("evloop.client", *options, env=self.env)
-
-    def files(self) -> dict[str, bytes]:
-        found = (path for path in self.path.rglob("*") if path.is_file())
-        return {path.name: path.read_bytes() for path in found}
-
-
 @pytest.fixture
 def ann(tmp_path: Path, server: Process) -> Home:
     return Home(tmp_path / "ann", server)
@@ -74,31 +36,6 @@ def ann(tmp_path: Path, server: Process) -> Home:
 @pytest.fixture
 def bob(tmp_path: Path, server: Process) -> Home:
     return Home(tmp_path / "bob", server)
-
-
-def make(home: Home, *more: str) -> str:
-    """Make the room; its code."""
-    address, port = fresh_words()
-    done = home.client("makeroom", "lab", address, port, *(more or ("--sealed",)))
-    assert done.returncode == 0, done.stderr
-    made, key = done.stdout.splitlines()
-    assert made == f"made room lab: {address}:{port}, sealed"
-    assert "whoever has this key reads and speaks in lab" in done.stderr
-    found = CODE.fullmatch(key)
-    assert found is not None
-    return found[1]
-
-
-def key_file(home: Home, text: str, mode: int = 0o600) -> str:
-    path = home.path / "the key"
-    path.write_text(text + "\n")
-    path.chmod(mode)
-    return str(path)
-
-
-def screen_of(run: PtyRun) -> str:
-    assert run.screen is not None
-    return "\n".join(run.screen.scrollback + run.screen.used())
 
 
 @pytest.mark.parametrize("options", [[], ["--plain"]])

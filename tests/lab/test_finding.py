@@ -10,6 +10,7 @@ import os
 import shutil
 import signal
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -209,17 +210,32 @@ def chat(people: People, seated: list[Seated], seconds: float) -> None:
         moved, hosting = "moved there", "so this one hosts it"
         return [it for it in seated if hosting in shown(it) and moved not in shown(it)]
 
+    def at_home(it: Seated) -> bool:
+        """It is in a directory: the one that it was in may have moved away, and then it says so."""
+        text = shown(it)
+        return "rooms." in text and text.rfind(" is away ") <= text.rfind(" is back --")
+
     def settled() -> bool:
-        ready = all("evloop> " in it.out and "rooms." in shown(it) for it in seated)
+        ready = all("evloop> " in it.out and at_home(it) for it in seated)
         return ready and len(hosts()) == 1
 
+    def insist(it: Seated, line: str, answer: str) -> None:
+        """Where its directory goes away at this very moment it says so, and is back by itself: a
+        person types it again."""
+        refused = f"{line}: the directory"
+        while answer not in shown(it):
+            crew.until(lambda: at_home(it), why="back in a directory")
+            tries = shown(it).count(refused)
+            it.type(f"{line}\n")
+            crew.until(partial(answered, it, answer, refused, tries), why=answer)
+
+    def answered(it: Seated, answer: str, refused: str, tries: int) -> bool:
+        return answer in shown(it) or shown(it).count(refused) > tries
+
     crew.until(settled, seconds, "one directory")
-    seated[0].type("makeroom lab\n")
-    people.until(seated[0], "made room lab")
+    insist(seated[0], "makeroom lab", "made room lab")
     for one in seated:
-        one.type("chat lab\n")
-    for one in seated:
-        people.until(one, "-- in lab")
+        insist(one, "chat lab", "-- in lab")
     for number, one in enumerate(seated):
         one.type(f"hello from {number}\n")
     for one in seated:
