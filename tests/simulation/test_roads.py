@@ -140,6 +140,26 @@ def test_who_is_cut_off_in_mid_talk_changes_its_road(place: str, found_s: float)
     assert not world.oracle.undelivered()
 
 
+def _come_to_the_first(directories: int, silent: bool) -> int:
+    """Datagrams that the group brings to a sound member in a minute, in a room of four of whom two
+    hang on directories."""
+    world, members = _room(SOUND, SOUND, HUB, HUB, directories=directories)
+    _talk(world, members, 80, 0.5)
+    before = world.came_by_group(members[0])
+    if silent:
+        world.run(world.now + 60.0)
+    else:
+        _talk(world, members, 120, 0.5)
+    assert not world.oracle.undelivered()
+    return world.came_by_group(members[0]) - before
+
+
+@pytest.mark.parametrize("silent", [False, True])
+def test_two_directories_say_nothing_twice(silent: bool) -> None:
+    """What the group brings goes never back there: no more than by one directory."""
+    assert _come_to_the_first(2, silent) <= 1.2 * _come_to_the_first(1, silent)
+
+
 def test_who_is_mute_and_is_forged_is_back_when_that_ends() -> None:
     world, members = _room(SOUND, SOUND, MUTE)
     mute = members[2]
