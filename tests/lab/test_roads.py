@@ -228,7 +228,7 @@ def test_guests_kept_apart_and_a_directory_that_all_can_reach(lab: Flat, crew: C
     for number, name in enumerate(("guest", "other", "sound", "well"), 2):
         house.enter(number, name)
     house.entered()
-    talk = conversation(house.people, 120, 2.0, seed=2)
+    talk = conversation(house.people, 80, 2.0, seed=2)  # past all changes of road
     type_at(crew, talk)
     house.everywhere([text for _, _, text in talk])
     house.on_roads({"guest": "full", "other": "full", "sound": "off", "well": "off"})
