@@ -1,4 +1,4 @@
-"""The key of the room that one is in: what `/key` shows, and what new rooms do to remembered ones."""
+"""The key of a room: what `/key` shows, and what becomes of remembered keys at new rooms."""
 
 from __future__ import annotations
 
