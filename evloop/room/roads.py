@@ -239,10 +239,10 @@ class Roads:
                 self._evidence_at = now
             if bound or now < heard.direct + LEG_TRUSTED_S:
                 heard.misses = 0
-        if newcomer and self.state == PROBING and now >= self._quick_until:
-            self._quick_until = now + PROBING_QUICK_S
+        if newcomer and self.state == PROBING:
+            quick, self._quick_until = now < self._quick_until, now + PROBING_QUICK_S
             self._due = min(self._due, now + PROBING_ASK_S)
-            return True
+            return not quick
         return False
 
     def handle_timer(self, now: float) -> None:

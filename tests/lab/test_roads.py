@@ -227,7 +227,7 @@ def test_guests_kept_apart_and_a_directory_that_all_can_reach(lab: Flat, crew: C
     talk = conversation(house.people, 120, 2.0, seed=2)
     type_at(crew, talk)
     house.everywhere([text for _, _, text in talk])
-    house.on_roads({"guest": "full", "other": "full", "sound": "off", "well": "off"}, 20.0)
+    house.on_roads({"guest": "full", "other": "full", "sound": "off", "well": "off"})
     for one in house.people[2:]:
         assert one.objects("road") == []
     house.end()

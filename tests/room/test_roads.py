@@ -461,6 +461,16 @@ def test_a_newcomer_is_looked_at_soon() -> None:
     assert member.roads.state == OFF and member.now < start + 11
 
 
+@pytest.mark.parametrize("late", [0.0, 10.0, 35.0])
+def test_a_guest_who_comes_later_is_known_for_one_in_time(late: float) -> None:
+    """Whether somebody hangs on the relay is known 28 s after he came: it is asked until then."""
+    member = in_state(PROBING)
+    member.wait(late)
+    start = member.now
+    member.wait(BOUND_TOLD_S + 2 * PROBING_ASK_S, (BOB, LEG), (BOB, RELAY), (CY, GROUP))
+    assert member.roads.state == FULL and member.now < start + BOUND_TOLD_S + 10
+
+
 def test_senders_that_a_stranger_invents_are_bounded() -> None:
     member = in_state(PROBING)
     for number in range(3 * ROAD_SENDERS_MAX):
