@@ -25,6 +25,7 @@ from evloop.app.commands import (
 from evloop.app.limits import (
     ALONE_S,
     CONFIRM_SETTLE_S,
+    FINISH_STALL_S,
     OPENING_S,
     PIPE_QUEUE_MAX,
     SHOWN_LINES_DEFAULT,
@@ -132,6 +133,7 @@ class Chat:
         self._invitation = invitation
         self._live = frontend.is_terminal and not style.as_json
         self._held = False
+        self._queued = 0  # so many own messages wait for being sent, in `finishing`
         self._opening = loop.call_at(NEVER, self._opened)
         self._alone = loop.call_at(NEVER, self._look_alone)
         self._finish = loop.call_at(NEVER, self._leave_now)
@@ -356,6 +358,7 @@ class Chat:
         self._opened()
         self.state = FINISHING
         self._frontend.hold(True)
+        self.room.session.confirm(self._loop.now, later=True)
         self._check_finished()
 
     def _check_finished(self) -> None:
@@ -364,10 +367,14 @@ class Chat:
             return
         session, now = self.room.session, self._loop.now
         sent = session.stats()["sent"]
-        if session.queued():
-            self._finish.move(NEVER)
+        queued = session.queued()
+        if queued:
+            if queued != self._queued:
+                self._finish.move(now + max(self._style.patience, FINISH_STALL_S))
+            self._queued = queued
             return
-        if self._finish.when == NEVER:
+        if self._queued or self._finish.when == NEVER:
+            self._queued = 0
             if not sent or self.plain:  # nothing to be confirmed, or nobody who could
                 self._leave_now()
                 return

@@ -10,6 +10,7 @@ TOKEN_CHARS_MAX = 128  # that a client keeps; a server of another version may ma
 
 # -- the client ----------------------------------------------------------------------------------
 
+FINISH_STALL_S = 10.0  # the end of a pipe waits so long for the next datagram to go out at all
 CONFIRM_S = 5.0  # after the last datagram: how long the end of a pipe waits for confirmation
 PROGRESS_ROOMS = 2_000  # rooms of a listing after which its progress is shown
 NEWS_FOLD_S = 2.0  # joins and parts within it become one line

@@ -152,6 +152,13 @@ class Remarks:
         elif what:
             self.flush(now)
 
+    def before_rename(self, sender: bytes, now: float) -> None:
+        """`sender` takes another name: its joining, if it waits, is told first, by the old one."""
+        if sender in self.passing:
+            self._stay(sender, now)
+        if sender in self.news:
+            self.flush(now)
+
     def _stay(self, sender: bytes, now: float) -> None:
         self.news[sender] = ("joined", self.passing.pop(sender)[0])
         self._wake(now)

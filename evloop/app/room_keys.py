@@ -63,6 +63,14 @@ class Interrupted(EvloopError):
         super().__init__("")
 
 
+class KeyMissing(SetupError):
+    """A sealed room was asked for, there is no key of it, and nobody here can be asked."""
+
+    def __init__(self, name: str) -> None:
+        sentence = f"room {quoted(name)} is sealed: give its key by --key-file FILE, or type it"
+        super().__init__(f"{sentence} once at a terminal", REFUSED)
+
+
 class RoomKeys:
     """Keys for `link`'s rooms, asked for on `frontend`."""
 
@@ -129,11 +137,7 @@ class RoomKeys:
         elif self._frontend.is_terminal:
             self._ask(entry.name, place, self._keep_later(name, place, go), failed)
         else:
-            raise SetupError(
-                f"room {quoted(entry.name)} is sealed: give its key by --key-file FILE, or type it"
-                " once at a terminal",
-                REFUSED,
-            )
+            raise KeyMissing(entry.name)
 
     def typed(self, entry: RoomEntry, secret: bytes) -> None:
         """The key of `entry` was given elsewhere than at a terminal: as if it was typed there."""

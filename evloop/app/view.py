@@ -437,8 +437,8 @@ class RoomView:
         return self._session.stats().get("members_estimate", 0) > GREETED_MEMBERS_MAX
 
     def _renamed(self, event: Renamed) -> None:
-        label, sender = self._session.label, event.sender
-        words = label(sender, event.old), label(sender, event.name)
+        words = [self._session.label(event.sender, name) for name in (event.old, event.name)]
+        self.remarks.before_rename(event.sender, self._loop.now)
         self._remark_on(event, "renamed", lambda: report.renamed(*words), "presence")
 
     def _lost(self, event: Lost) -> None:

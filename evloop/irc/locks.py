@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from evloop.app.room_keys import RoomKeys
+from evloop.app.room_keys import KeyMissing, RoomKeys
 from evloop.base.errors import REFUSED, EvloopError, SetupError
 from evloop.base.names import place_of, quoted
 from evloop.directory import roomkeys
@@ -55,7 +55,13 @@ class Locks:
         """`go(secret)` when the room may be entered, None for one that is not sealed; else
         `failed(error)`, or EvloopError at once. `key`: what JOIN gave, "" for nothing."""
         if entry.mode != SEALED or not key:
-            self._keys.enter(entry, go, failed)
+            try:
+                self._keys.enter(entry, go, failed)
+            except KeyMissing:
+                if not self._safe:
+                    raise  # JOIN is no way to give it
+                name = f"room {quoted(entry.name)} is sealed"
+                raise SetupError(f"{name}: /join #{entry.name} KEY", REFUSED) from None
             return
         if not self._safe:
             why = f"a key of {quoted(entry.name)} would be overheard here: the door needs TLS"

@@ -188,7 +188,7 @@ class PlainSession:
         """Own messages not yet sent."""
         return len(self._queue)
 
-    def confirm(self, now: float) -> None:
+    def confirm(self, now: float, later: bool = False) -> None:
         """Nobody can confirm anything in a plain room."""
 
     def unconfirmed(self) -> int:

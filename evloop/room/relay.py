@@ -3,7 +3,8 @@
 What is to be sent to everybody goes by the group, or to the directory (`Carrier`), as `Roads` says.
 Of what a carried member says to everybody, SESSIONs go by the group as well, one in ROAD_PROBE_S:
 by these the directory and the others learn whether multicast works. (More of them, and the others
-would take us for one who loses less than it does.) Its goodbye goes both ways, too.
+would take us for one who loses less than it does.) Its goodbye goes both ways, too, but for the
+first word of it, which follows what was said last: by the group it would overtake that.
 
 What the relay brought has the source `("relay", sender id)`: an answer to that one alone goes back
 through the directory. Nothing here knows a frame: datagrams go in and come out.
@@ -61,6 +62,7 @@ class RelayTransport:
     __slots__ = (
         "_came",
         "_deliver",
+        "_goodbye",
         "_held",
         "_leg",
         "_loop",
@@ -91,6 +93,7 @@ class RelayTransport:
         self._leg: tuple[str, int] | None = None  # from where it sends to the group
         self._probe_at = -NEVER  # when the group may next be told that we are here
         self._started = False  # and not left
+        self._goodbye = False  # a word of it was sent
         self._was_carried = roads.carried
         self.relayed_in = self.relayed_out = self.dropped = 0
         self._timer: Timer = loop.call_at(NEVER, self._on_timer)
@@ -201,7 +204,9 @@ class RelayTransport:
         if kind == _SESSION and now >= self._probe_at:
             self._probe_at = now + ROAD_PROBE_S
             return True
-        return kind == _BYE
+        begun = self._goodbye
+        self._goodbye |= kind == _BYE
+        return begun and kind == _BYE
 
     def _up(self, data: bytes, member: bytes | None) -> None:
         if self.roads.carried and self.carrier.known and self.carrier.up(data, member):

@@ -21,6 +21,7 @@ from evloop.app.limits import (
     CATCH_UP_S,
     CONFIRM_S,
     CONFIRM_SETTLE_S,
+    FINISH_STALL_S,
     FOLD_BURST,
     HELD_S,
     HERE_S,
@@ -217,11 +218,15 @@ def test_at_a_terminal_leaving_is_at_once(world: World) -> None:
 def test_a_pipe_waits_until_everybody_has_confirmed(world: World) -> None:
     chat = world.enter(terminal=False)
     chat.line("x")
-    world.room.session.waiting = 1
+    world.room.session.waiting = 20
     chat.finish()
     assert chat.state == FINISHING and world.frontend.held and world.room.session.asked == 0
-    world.wait(60)
-    assert chat.state == FINISHING
+    assert world.room.session.patient  # what is said first waits for what was said before
+    while world.room.session.waiting > 1:  # a slow network, and many lines
+        world.room.session.waiting -= 1
+        world.room.on_pump()
+        world.wait(FINISH_STALL_S - 0.1)
+        assert chat.state == FINISHING
     world.room.session.waiting, world.room.session.missing = 0, 1
     world.room.on_pump()
     assert world.room.session.asked == 1
@@ -230,6 +235,19 @@ def test_a_pipe_waits_until_everybody_has_confirmed(world: World) -> None:
     world.room.session.missing, world.room.session.answers = 0, (2, 2)
     world.room.on_pump()
     assert chat.state == OVER and chat.outcome == (2, 2)
+
+
+def test_a_pipe_of_which_nothing_goes_out_ends(world: World) -> None:
+    chat = world.enter(terminal=False, answered=True, muted=True)
+    chat.say("x")
+    world.room.session.waiting = 1
+    chat.finish()
+    for _ in range(3):
+        world.wait(FINISH_STALL_S / 3 - 0.1)
+        world.room.on_pump()
+        assert chat.state == FINISHING
+    world.wait(1.0)
+    assert chat.state == OVER and chat.outcome == (0, 0)
 
 
 def test_a_pipe_waits_no_longer_than_it_must(world: World) -> None:

@@ -157,6 +157,20 @@ def test_who_was_here_before_is_told_of_before_he_talks() -> None:
     assert len(screen.lines) == 1
 
 
+def test_who_came_and_takes_another_name_is_told_of_before() -> None:
+    for speaks in (False, True):
+        screen = Screen()
+        screen.remarks.presence(b"b", "joined", "Bob", screen.now)
+        if speaks:
+            screen.remarks.precede(b"b", screen.now)
+        screen.remarks.before_rename(b"b", screen.now)
+        assert screen.lines == ["-- Bob joined --"]
+        screen.wait(PASSING_S + NEWS_FOLD_S)
+        assert len(screen.lines) == 1
+        screen.remarks.before_rename(b"b", screen.now)
+        assert len(screen.lines) == 1
+
+
 def test_those_who_pass_are_bounded() -> None:
     screen = Screen()
     for n in range(NEWS_NAMES_MAX + 5):

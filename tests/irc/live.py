@@ -6,6 +6,7 @@ import os
 import select
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -33,6 +34,7 @@ class DoorProcess:
             server = f"127.0.0.1:{self.directory.address[1]}"
         self.server = server
         self.users: list[Visitor] = []
+        self.tls: ssl.SSLContext | None = None  # how its clients connect
         program = [*before, sys.executable, "-m", "evloop.client", "--server", server, *options]
         self.process = subprocess.Popen(
             [*program, "irc", place, *words],
@@ -82,7 +84,8 @@ class DoorProcess:
             select.select([self.process.stderr], [], [], 0.05)
 
     def connect(self) -> Visitor:
-        visitor = Visitor(("127.0.0.1", self.port))
+        sock = socket.create_connection(("127.0.0.1", self.port))
+        visitor = Visitor("", self.tls.wrap_socket(sock) if self.tls is not None else sock)
         self.users.append(visitor)
         return visitor
 

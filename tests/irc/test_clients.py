@@ -1,4 +1,4 @@
-"""Real IRC clients at the door: irssi in tmux, weechat without a screen.
+"""Real IRC clients at the door: irssi, epic5 and catgirl in tmux, weechat without a screen.
 
 Each does what a person does first: connects, enters a room, talks with a bare client on the same
 door and with evloop's own client, changes the nick, and comes back later.
@@ -10,6 +10,7 @@ import os
 import shlex
 import shutil
 import signal
+import ssl
 import subprocess
 import sys
 import time
@@ -40,20 +41,18 @@ def until(what: Callable[[], bool], told: Callable[[], str]) -> None:
         time.sleep(0.05)
 
 
-class Irssi:
-    """irssi in a tmux of its own."""
+class Terminal:
+    """A client in a tmux of its own; `command` is for the shell."""
 
-    def __init__(self, folder: Path, port: int) -> None:
-        self._name = f"evloop-irssi-{os.getpid()}-{port}"
-        self._folder = folder
-        command = f"irssi --home={folder} --noconnect"
-        environ = {**os.environ, "TERM": "screen-256color", "LC_ALL": "C.UTF-8"}
+    def __init__(self, folder: Path, name: str, command: str) -> None:
+        self._name = f"evloop-{name}-{os.getpid()}"
+        environ = {
+            **os.environ,
+            "TERM": "screen-256color",
+            "LC_ALL": "C.UTF-8",
+            "HOME": str(folder),
+        }
         self._tmux("new-session", "-d", "-x", "110", "-y", "40", command, environ=environ)
-        self.wait_for("Irssi")
-        self.type("/set term_charset utf-8")
-        self.type("/set nick Ann")
-        self.type(f"/connect 127.0.0.1 {port}")
-        self.wait_for("End of /MOTD", "no operators", "operators, topics")
 
     def _tmux(self, *words: str, environ: dict[str, str] | None = None) -> str:
         done = subprocess.run(
@@ -76,8 +75,25 @@ class Irssi:
         """Until one of `parts` is on the screen."""
         until(lambda: any(part in self.screen() for part in parts), self.screen)
 
+    def wait_end(self) -> None:
+        """Until the client has ended, and its tmux with it."""
+        until(lambda: not self._tmux("list-sessions"), self.screen)
+
     def close(self) -> None:
         self._tmux("kill-server")
+
+
+class Irssi(Terminal):
+    """irssi, connected as Ann."""
+
+    def __init__(self, folder: Path, port: int) -> None:
+        super().__init__(folder, "irssi", f"irssi --home={folder} --noconnect")
+        self.wait_for("Irssi")
+        self.type("/set term_charset utf-8")
+        self.type("/set nick Ann")
+        self.type("/set cmd_queue_speed 10msec")  # else it spreads its own commands over seconds
+        self.type(f"/connect 127.0.0.1 {port}")
+        self.wait_for("End of /MOTD", "no operators", "operators, topics")
 
 
 class Weechat:
@@ -91,6 +107,8 @@ class Weechat:
             "/set logger.file.flush_delay 0",
             "/set irc.server_default.ssl off",
             "/set irc.look.smart_filter off",
+            "/set irc.server_default.anti_flood_prio_high 0",  # it spreads its own commands
+            "/set irc.server_default.anti_flood_prio_low 0",
             server,
             "/connect evloop",
         ]
@@ -163,7 +181,7 @@ def test_irssi(door: DoorProcess, tmp_path: Path) -> None:
         irssi.wait_for("Bob Real")
         irssi.type("/window goto 2")
         irssi.type(f"/part {door.channel}")
-        bob.wait_for(f"PART {door.channel} :left")
+        gone(bob, door.channel)
         irssi.type("/quit")
     finally:
         irssi.close()
@@ -186,7 +204,7 @@ def test_weechat(door: DoorProcess, tmp_path: Path) -> None:
         own_client(door, "from evloop itself")
         weechat.wait_for("from evloop itself")
         weechat.type("/part")
-        bob.wait_for(f"PART {door.channel} :left")
+        gone(bob, door.channel)
         # It comes back: what was missed is there, once.
         bob.say(f"PRIVMSG {door.channel} :said meanwhile")
         weechat.type(f"/join {door.channel}", "server.evloop")
@@ -196,6 +214,72 @@ def test_weechat(door: DoorProcess, tmp_path: Path) -> None:
         assert weechat.log().count("said meanwhile") == 1, weechat.log()
     finally:
         weechat.close()
+
+
+@pytest.mark.skipif(
+    not shutil.which("epic5") or not shutil.which("tmux"), reason="needs epic5 and tmux"
+)
+def test_epic5(door: DoorProcess, tmp_path: Path) -> None:
+    epic = Terminal(tmp_path, "epic5", f"epic5 Ann 127.0.0.1:{door.port}")
+    try:
+        epic.wait_for("End of /MOTD", "operators, topics")
+        a_first_try(epic, door)
+    finally:
+        epic.close()
+
+
+@pytest.mark.skipif(
+    not all(shutil.which(name) for name in ("catgirl", "tmux", "openssl")),
+    reason="needs catgirl, tmux and openssl",
+)
+def test_catgirl(tmp_path: Path) -> None:
+    """It speaks TLS alone, and is told which certificate to trust."""
+    certificate = tmp_path / "door.pem"
+    make = [sys.executable, "-m", "evloop.server", "--make-cert", str(certificate)]
+    subprocess.run(make, cwd=ROOT, check=True, capture_output=True, timeout=60)
+    door = DoorProcess("--tls-cert", str(certificate), "--tls-key", f"{certificate}.key")
+    door.tls = ssl.create_default_context(cafile=str(certificate))
+    door.tls.check_hostname = False
+    catgirl = None
+    try:
+        door.ready()
+        command = f"catgirl -t {certificate} -h 127.0.0.1 -p {door.port} -n Ann"
+        catgirl = Terminal(tmp_path, "catgirl", command)
+        catgirl.wait_for("operators, topics")
+        a_first_try(catgirl, door)
+    finally:
+        if catgirl is not None:
+            catgirl.close()
+        door.close()
+
+
+def a_first_try(ann: Terminal, door: DoorProcess) -> None:
+    """What a person does first in a client: join, talk, act, take another name, part, quit."""
+    bob, channel = door.user("Bob"), door.channel
+    bob.join(channel)
+    bob.say(f"PRIVMSG {channel} :said before")
+    ann.type(f"/join {channel}")
+    assert bob.wait_for(f"JOIN {channel}").startswith(":Ann!")
+    ann.wait_for("said before")
+    ann.type("grüß dich, 日本 🎉")
+    assert bob.wait_for(":grüß dich, 日本 🎉").startswith(":Ann!")
+    bob.say(f"PRIVMSG {channel} :hello Ann", f"PRIVMSG {channel} :\x01ACTION bows\x01")
+    ann.wait_for("hello Ann")
+    ann.wait_for("Bob bows")
+    ann.type("/me waves")
+    bob.wait_for("ACTION waves\x01")
+    ann.type("/nick Änn")
+    assert bob.wait_for(" NICK ").endswith(" NICK :Änn")
+    ann.type(f"/part {channel}")
+    gone(bob, channel)
+    ann.type("/quit")
+    ann.wait_end()
+
+
+def gone(bob: Visitor, channel: str) -> None:
+    """Until Änn has left, and not Mel, who says one thing and leaves too."""
+    while not bob.wait_for(f" PART {channel} :left").startswith(":Änn!"):
+        pass
 
 
 def talk(

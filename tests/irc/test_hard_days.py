@@ -143,18 +143,16 @@ def test_a_password_and_tls(tmp_path: Path) -> None:
     cert, key = CERTIFICATES / "server.pem", CERTIFICATES / "server.key"
     words = ("--tls-cert", str(cert), "--tls-key", str(key))
     door = DoorProcess(*words, environ={"EVLOOP_IRC_PASSWORD": "open sesame"})
-    context = ssl.create_default_context(cafile=str(CERTIFICATES / "ca.pem"))
-    context.check_hostname = False
+    door.tls = ssl.create_default_context(cafile=str(CERTIFICATES / "ca.pem"))
+    door.tls.check_hostname = False
     try:
         door.ready()
         for password, answer in (("wrong", " 464 "), ("open sesame", " 001 Ann ")):
-            plain = socket.create_connection(("127.0.0.1", door.port))
-            wrapped = context.wrap_socket(plain)
-            visitor = Visitor("", wrapped)
-            door.users.append(visitor)
+            visitor = door.connect()
             visitor.say(f"PASS :{password}", "NICK Ann", "USER a 0 * :A")
             visitor.wait_for(answer)
-        assert wrapped.version() == "TLSv1.3"
+        assert isinstance(visitor.sock, ssl.SSLSocket)
+        assert visitor.sock.version() == "TLSv1.3"
     finally:
         door.close()
 

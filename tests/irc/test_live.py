@@ -205,6 +205,8 @@ def test_a_sealed_room_is_entered_with_its_key(tmp_path: Path) -> None:
             ann.say(f"JOIN #{name}{key}")
             refused = ann.wait_for(f" Ann #{name} :")
             assert refused.split(" ")[1] == "475" and code[0] not in refused
+            advice = f":room {name} is sealed: /join #{name} KEY"
+            assert refused.endswith(advice) == (not key), refused
         ann.say("LIST")
         assert any(f"#{name} " in row and row.endswith(" sealed") for row in ann.up_to(" 323 "))
         ann.say(f"JOIN #{name} {code[0]}")

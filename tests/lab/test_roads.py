@@ -267,7 +267,8 @@ def test_each_is_on_the_road_that_it_needs(lab: Flat, crew: Crew) -> None:
     ]
     type_at(crew, later)
     house.on_roads({**roads, "deaf": "off"}, 90.0)
-    assert "multicast works here again" in house.people[1].program.err
+    healed = house.people[1].program
+    crew.until(lambda: "multicast works here again" in healed.err)
     house.everywhere([text for _, _, text in (*talk, *later)])
     house.end()
 

@@ -194,9 +194,20 @@ def test_by_which_road_what_is_for_everybody_goes(state: str, kind: int) -> None
     at = world(state)
     said = datagram(kind, ME)
     at.transport.send(said, None)
-    both = kind in (SESSION, BYE)  # the probe, and the last word
+    both = kind == SESSION  # the probe
     assert at.group.sent == ([(said, None)] if state == OFF or (both and state != ALONE) else [])
     assert at.directory.carried == ([] if state == OFF else [(said, None)])
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_a_goodbye_goes_both_ways_and_does_not_overtake_the_last_word(state: str) -> None:
+    at = world(state)
+    word, bye = datagram(DATA, ME), datagram(BYE, ME)
+    for said in (word, bye, bye, bye):
+        at.transport.send(said, None)
+    everything = [(said, None) for said in (word, bye, bye, bye)]
+    assert at.directory.carried == ([] if state == OFF else everything)
+    assert at.group.sent == {OFF: everything, ALONE: []}.get(state, [(bye, None)] * 2)
 
 
 @pytest.mark.parametrize("state", [PROBING, UP, FULL])
@@ -356,7 +367,8 @@ def test_who_has_left_enters_no_more() -> None:
     at.tick()
     at.transport.linked()
     assert len(at.directory.asked) == asked
-    at.transport.send(datagram(BYE, ME), None)
+    for _ in range(2):
+        at.transport.send(datagram(BYE, ME), None)
     assert at.group.sent and at.directory.carried
 
 

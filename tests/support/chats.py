@@ -87,6 +87,7 @@ class Session:
         self.missing = 0
         self.answers = (0, 0)
         self.asked = 0
+        self.patient = False
         self.kept: list[Any] = []
         self.share = 4_096
         self.deaf: set[bytes] = set()
@@ -122,8 +123,11 @@ class Session:
     def caught_up(self) -> bool:
         return self.complete
 
-    def confirm(self, now: float) -> None:
-        self.asked += 1
+    def confirm(self, now: float, later: bool = False) -> None:
+        if later:
+            self.patient = True
+        else:
+            self.asked += 1
 
     def stats(self) -> dict[str, int]:
         return {

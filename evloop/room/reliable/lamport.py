@@ -29,12 +29,14 @@ END = 2**32 - 1
 
 
 class LamportClock:
-    """The largest time that I have used or believed (`value`)."""
+    """The largest time that I have used or believed (`value`), and the largest of others'
+    messages (`heard`), as these are sorted."""
 
-    __slots__ = ("_ahead", "_begun", "value")
+    __slots__ = ("_ahead", "_begun", "heard", "value")
 
     def __init__(self, now: float) -> None:
         self.value = 0
+        self.heard = 0
         self._begun = NEVER  # when I first heard a message
         self._ahead = TokenBucket(LAMPORT_PER_S, LAMPORT_BURST, now)
 
@@ -54,8 +56,11 @@ class LamportClock:
     def hear(self, lamport: int, now: float) -> None:
         """Another member's message has this time: follow it, as the table above says."""
         step = lamport - self.value
-        if step <= 0 or step > LAMPORT_JUMP_MAX:
-            return
+        if 0 < step <= LAMPORT_JUMP_MAX:
+            self._follow(step, now)
+        self.heard = max(self.heard, self.placed(lamport))
+
+    def _follow(self, step: int, now: float) -> None:
         if self._begun == NEVER:
             self._begun = now
         if step > 1 and now >= self._begun + NEWCOMER_S:

@@ -63,6 +63,7 @@ HEADS_MAX = 64  # messages that nobody has named as a parent yet
 SHOWN_PER_STEP = 12  # one datagram may free a thousand messages: the rest is shown by the timer
 PARENT_WAIT_S = 1.0  # a message waits so long for its parents
 FIRST_WORD_S = 0.3  # my first DATA waits at most so long to learn the Lamport time of the room
+FIRST_WORD_ASKED_S = 1.0  # the same when I wait for confirmation anyway: a `say` on a busy machine
 LAMPORT_JUMP_MAX = 1 << 20  # a larger jump is an error or an attack, and is not followed
 LAMPORT_PER_S = 64  # jumps are followed at this rate: the end of 32 bits is two years away
 LAMPORT_BURST = 4_096  # followed at once: as much as the other half of a partition may have said

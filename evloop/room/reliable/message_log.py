@@ -157,8 +157,8 @@ class MessageLog:
 
     def date_again(self, queue: deque[Message]) -> None:
         """Give the messages in `queue`, which are all that I have said and none of which was sent
-        yet, new Lamport times after all that I have heard by now."""
-        if not queue or self.lamport.value <= queue[-1].lamport:
+        yet, Lamport times after all that I have heard by now."""
+        if not queue or self.lamport.heard < queue[0].lamport:
             return
         lamport, further = 0, False
         for index, message in enumerate(queue):

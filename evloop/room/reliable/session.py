@@ -66,7 +66,6 @@ if TYPE_CHECKING:
     from evloop.room.reliable.entrance import Entrance
     from evloop.room.reliable.packets import Datagram, Fields, Packet
 
-
 SIGNS_OF_LIFE = (NEW,)  # verdicts on DATA by which its sender is there: a copy may be an echo
 _COUNTERS = (
     "sent", "copies_sent", "repairs_sent", "bulk_sent", "nacks_sent", "sessions_sent", "byes_sent",
@@ -113,9 +112,8 @@ class RoomSession:
         else:
             self._codec, presence = Codec(place), Membership(self.nickname, sender_id)
         self._presence = presence
-        self.message_log = message_log = MessageLog(
-            self._codec, sender_id, presence, bool(key), now
-        )
+        message_log = MessageLog(self._codec, sender_id, presence, bool(key), now)
+        self.message_log = message_log
         self.limit_history = message_log.limit  # how many messages are held
         self._delay = delay = Delay()
         self.egress = egress = Egress(self._codec, sender_id, self._counts, now)
@@ -196,10 +194,13 @@ class RoomSession:
         self._now = now
         self._stale |= self._goodbye.start(now)
 
-    def confirm(self, now: float) -> None:
-        """Ask all present members, again and again, until `unconfirmed` is 0."""
+    def confirm(self, now: float, later: bool = False) -> None:
+        """Ask all present members, again and again, until `unconfirmed` is 0. `later`: this will be
+        called when all is sent, so what I say first is in no hurry."""
         self._now = now
-        self._confirm.start(now)
+        self._talk.patient = True
+        if not later:
+            self._confirm.start(now)
         self._stale = True
 
     def solicit(self) -> None:

@@ -27,7 +27,7 @@ class Talk:
 
     __slots__ = (
         "_announcer", "_asker", "_egress", "_first_word", "_log", "_loss", "_outbox", "_presence",
-        "_rng", "_trickle",
+        "_rng", "_trickle", "patient",
     )  # fmt: skip
 
     def __init__(
@@ -53,6 +53,7 @@ class Talk:
         self._egress = egress
         self._rng = rng
         self._first_word = FirstWord(message_log, egress, now)
+        self.patient = False  # I wait for confirmation, or shall
 
     def deadline(self) -> float:
         """When to call `send` or `send_copies`."""
@@ -63,13 +64,13 @@ class Talk:
         due = self._egress.data_due()
         if self._log.own.hi:
             return due
-        return max(due, self._first_word.due(self._announcer.soliciting))
+        return max(due, self._first_word.due(self._announcer.soliciting, self.patient))
 
     def send(self, now: float) -> bool:
         """Send what may be sent now; whether anything was."""
         queue = self._outbox.queue
         if queue and not self._log.own.hi:
-            if self._first_word.waits(self._announcer.soliciting, now):
+            if self._first_word.waits(self._announcer.soliciting, self.patient, now):
                 return False
             self._log.date_again(queue)
         sent = False

@@ -227,12 +227,14 @@ class VersionVector:
     def listing(
         self, count: int, first: bytes, own: bytes = b"", turns: bool = False
     ) -> list[tuple[bytes, int, int]]:
-        """At most `count` of (sender, lo, hi): sender `first` at the head, `own` always, those that
-        changed most recently up to three quarters (with `turns`: to one quarter), then the others
-        in turn, adopted ones last."""
+        """At most `count` of (sender, lo, hi): sender `first` at the head, then those that changed
+        most recently up to three quarters (with `turns`: to one quarter), then the others in turn,
+        adopted ones last. `own` is among them in any case, but not before what is newer: a newcomer
+        that has something to say asks for the newest message of the first sender listed."""
         streams = self.streams
-        wanted = dict.fromkeys(one for one in (first, own) if one in streams and streams[one].hi)
         recent = [*reversed(self._recent), *self.adopted]
+        head = (first, *recent[:1], own)
+        wanted = dict.fromkeys(one for one in head if one in streams and streams[one].hi)
         newest = count // 4 if turns else count - count // 4
         at = 0
         while at < len(recent) and len(wanted) < newest:

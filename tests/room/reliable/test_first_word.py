@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from evloop.room.reliable.limits import FIRST_WORD_S
+from evloop.room.reliable.limits import FIRST_WORD_ASKED_S, FIRST_WORD_S
 from evloop.room.reliable.packets import DATA, NOBODY
 from tests.support.rooms import ANN, BOB, ME, Room, data, repair, session, settled
 
@@ -41,6 +41,24 @@ def test_it_asks_for_the_newest_message_and_comes_after_it() -> None:
     assert room.session.confirmers() == (1, 1)
 
 
+@pytest.mark.parametrize("lamport", range(1, 6))
+def test_what_it_hears_before_it_speaks_sorts_before_it(lamport: int) -> None:
+    """Also when it has the very Lamport time that mine had while they waited: a `say` from cron
+    after a `say` from cron."""
+    room = Room()
+    for text in ("one", "two", "three"):
+        room.say(text)
+    room.run(0.1)
+    room.hear(session(BOB, 0, [(ANN, 0, 1)], name="Bob"))
+    room.run(0.01)
+    room.hear(repair(ANN, 0, lamport=lamport))
+    room.run(0.5)
+    times = [time for _, _, time in sent(room)]
+    assert times[0] > lamport
+    assert times == sorted(set(times))
+    assert [event.sender for event in room.session.history(9)] == [ANN, ME, ME, ME]
+
+
 @pytest.mark.parametrize("listed", [[], [(ANN, 0, 40)]])
 def test_it_waits_no_longer_than_it_has_to(listed: list[tuple[bytes, int, int]]) -> None:
     room = Room()
@@ -53,6 +71,20 @@ def test_it_waits_no_longer_than_it_has_to(listed: list[tuple[bytes, int, int]])
     ((when, seq, _),) = sent(room)
     assert seq == 0
     assert when == pytest.approx(heard + FIRST_WORD_S, abs=0.011)
+
+
+@pytest.mark.parametrize("listed", [[], [(ANN, 0, 40)]])
+def test_who_waits_for_confirmation_is_in_no_hurry(listed: list[tuple[bytes, int, int]]) -> None:
+    room = Room()
+    room.say("hello")
+    room.session.confirm(room.now)
+    heard = 0.6 if listed else 0.0
+    room.run(0.6)
+    if listed:
+        room.hear(session(BOB, 0, listed, name="Bob"))
+    room.run(2.0)
+    ((when, _, _),) = sent(room)
+    assert when == pytest.approx(heard + FIRST_WORD_ASKED_S, abs=0.011)
 
 
 def test_it_does_not_wait_where_nothing_was_said() -> None:
