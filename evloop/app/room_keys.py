@@ -27,7 +27,7 @@ import stat
 from evloop.app.commands import UsageError
 from evloop.app.limits import KEY_FILE_BYTES_MAX, KEY_TRIES_MAX
 from evloop.base.errors import INTERRUPTED, REFUSED, EvloopError, SetupError
-from evloop.base.names import place_of, quoted, split_place
+from evloop.base.names import fold, place_of, quoted, split_place
 from evloop.directory import roomkeys
 from evloop.directory.key_ring import NONE, KeyRing
 from evloop.directory.protocol import SEALED
@@ -337,6 +337,9 @@ class RoomKeys:
 
     def made_open(self, name: str, place: str) -> None:
         """The user has made a room that is not sealed: a key of that name is forgotten."""
+        for there, (typed, _) in list(self._typed.items()):  # nor is it kept once it is proven
+            if fold(typed) == fold(name):
+                del self._typed[there]
         try:
             ring = self._ring()
             if ring is not None and ring.forget(self.directory(), name, place):
@@ -402,10 +405,11 @@ class RoomKeys:
                 raise UsageError("key: --set asks at a terminal, and there is none")
             self._ask(name, place, set_key, done)
         else:
-            self._show_key(name, kept, show)
+            self.show(name, kept, show)
             done(None)
 
-    def _show_key(self, name: str, secret: bytes | None, show: Callable[[str], object]) -> None:
+    def show(self, name: str, secret: bytes | None, show: Callable[[str], object]) -> None:
+        """Show the code of the room `name`, or say what its key is; EvloopError."""
         if secret is None:
             raise EvloopError(f"key: no key of {quoted(name)} is remembered")
         code = code_of(secret)

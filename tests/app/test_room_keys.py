@@ -361,6 +361,17 @@ def test_an_open_room_of_a_remembered_name_forgets_its_key(world: World) -> None
     assert len(world.screen.notes) == 1
 
 
+def test_who_sits_in_a_sealed_room_and_makes_an_open_one_of_its_name_keeps_no_key(
+    world: World,
+) -> None:
+    """Else what was typed would be remembered later, and shut its owner out of the new room."""
+    world.screen.answers = [("line", CODE)]
+    assert world.enter(room()) == SECRET
+    world.keys.made_open("LAB", ELSEWHERE)
+    assert world.keys.proven(PLACE) == "" and world.ring.all() == {}
+    assert world.enter(room("reliable", ELSEWHERE)) is None
+
+
 # -- the command `key` -----------------------------------------------------------------------------
 
 
