@@ -357,9 +357,16 @@ def _is_command_at(door: str, line: str) -> bool:
     return parsed is not None and parsed[0].most is not None  # a row with a text is something said
 
 
-def _reads_like_key(word: str) -> bool:
-    """Whether it has the form of a key's code, right or with a slip."""
-    groups = word.split("-")
+def _reads_like_key(words: list[str]) -> bool:
+    """Whether the last word, or all of them, has the form of a key's code, right or with a slip."""
+    whole = words[1:] if words[0] == "key" else words
+    return _has_groups(words[-1]) or (
+        _has_groups("-".join(whole)) and any(map(str.isdigit, "".join(whole)))
+    )
+
+
+def _has_groups(text: str) -> bool:
+    groups = [group for group in text.split("-") if group]
     return len(groups) == 7 and all(len(group) == 4 and group.isalnum() for group in groups)
 
 
@@ -368,7 +375,7 @@ def mistaken(line: str) -> str | None:
     such line."""
     words = line.split()
     word = words[0].casefold() if words else ""
-    if words and _reads_like_key(words[-1]):
+    if words and _reads_like_key(words):
         return "it reads like the key of a sealed room"
     if len(words) == 3 and word == "key" and words[2] in ("--set", "--new", "--forget"):
         return "/leave goes back to where key works"
