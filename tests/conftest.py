@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import compileall
 import faulthandler
 import os
 import pwd
@@ -16,7 +17,7 @@ import pytest
 
 from evloop.system.loop import Loop
 from tests.support.processes import Crew
-from tests.support.sources import imports, is_pure
+from tests.support.sources import PACKAGE, ROOT, imports, is_pure
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -49,6 +50,11 @@ def pytest_configure(config: pytest.Config) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGQUIT, signal.SIG_DFL)
     config.stash[_STDERR] = os.dup(2)
+    # The programs under test write no bytecode. Without any, as in a fresh clone, each of hundreds
+    # of starts would compile all that it imports: 0.4 s instead of 0.08 s.
+    if not hasattr(config, "workerinput"):
+        for folder in (PACKAGE, ROOT / "tests" / "support"):
+            compileall.compile_dir(folder, quiet=2)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -67,7 +67,7 @@ class Chat:
     `count(chat, then)` asks the directory how many are here: `then(number)`, 0 where it does not
     tell; `invitation(chat)` is what others type to come here, and whether only this machine can.
     Commands that are not about this room alone go to `on_command(word, arguments, options)`.
-    `on_proven(chat)`: a member of this sealed room has its key, as we do.
+    `secret`: of a sealed room; `on_proven(chat)`: a member of it has its key, as we do.
     `outcome` is in the end how many members have confirmed what was said, and how many were asked.
     """
 
@@ -88,6 +88,7 @@ class Chat:
         on_doctor: Callable[[], object] = nothing,
         on_command: Callable[[str, list[str], dict[str, str]], object] = nothing,
         on_proven: Callable[[Chat], object] = nothing,
+        secret: bytes | None = None,
         invitation: Callable[[Chat], tuple[list[str], bool]],
         kept: Kept,
     ) -> None:
@@ -95,6 +96,7 @@ class Chat:
         self.place = entry.address, entry.port
         self.room = room
         self.mode = entry.mode
+        self.secret = secret
         self.plain = plain = entry.mode == PLAIN
         self.listed = listed
         self.by_name = by_name

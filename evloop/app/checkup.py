@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
     from evloop.app.chat import Chat
     from evloop.app.shell import Client
+    from evloop.directory.client import DirectoryClient
     from evloop.system.loop import Watch
 
     Tell = Callable[[str], object]
@@ -315,8 +316,7 @@ def begin(
     link, error = client.link, client.link.failure
     watch_s = watch_seconds(options)
     place = place_asked(arguments[0] if arguments else None, link.state == READY)
-    if error is None and link.state not in (READY, IDLE):
-        error = Unreachable(f"{link.endpoint}: it is away, and is tried again by itself")
+    error = error or _away(link)
     known = client.prompt.rooms.get(fold(place.name)) if link.state != READY else None
     if known is not None:
         place = Place(place.name, known.address, known.port, reliable=known.mode == RELIABLE)
@@ -346,10 +346,19 @@ def begin_in_room(client: Client, chat: Chat) -> None:
     def counted(members: int) -> None:
         if not chat.over and client.checkup is None:
             others = max(0, members - 1)
-            place = Place(chat.name, *chat.place, counted=others, reliable=not chat.plain)
-            _start(client, place, 0.0, note, note, over, None)
+            # Members of a sealed room answer nobody who has no key, as this probe has none.
+            asked = chat.mode == RELIABLE
+            place = Place(chat.name, *chat.place, counted=others, reliable=asked)
+            _start(client, place, 0.0, note, note, over, _away(client.link))
 
     chat.count(counted)
+
+
+def _away(link: DirectoryClient) -> EvloopError | None:
+    """Why the directory cannot be asked although there is one."""
+    if link.state in (READY, IDLE):
+        return None
+    return Unreachable(f"{link.endpoint}: it is away, and is tried again by itself")
 
 
 def _start(

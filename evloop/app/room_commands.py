@@ -16,10 +16,10 @@ from evloop.app.opening import live_room
 from evloop.app.rooms import Rooms
 from evloop.app.startup import doctor
 from evloop.base.errors import INTERRUPTED, EvloopError, Refused
-from evloop.base.names import fold, place_of, split_place
+from evloop.base.names import fold, place_of, quoted, split_place
 from evloop.directory.client import READY
 from evloop.system.timers import nothing
-from evloop.terminal import room_notes
+from evloop.terminal import report, room_notes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -139,6 +139,7 @@ class RoomCommands:
             on_renamed=self._renamed,
             on_command=self.run,
             on_proven=self._proven,
+            secret=secret,
             count=client.presence().count,
             invitation=client.invitation,
             on_doctor=lambda: doctor(client),
@@ -319,9 +320,18 @@ class RoomCommands:
         self.rooms.find("leave", arguments[0]).chat.finish()
 
     def _key(self, arguments: list[str], options: Options) -> None:
-        front = self.rooms.front
+        front, client = self.rooms.front, self._client
         assert front is not None  # the command was typed in a room
-        self._ask("key", [front.name], {})
+        name, chat = front.name, front.chat
+        if chat.secret is None:
+            raise EvloopError(f"key: room {quoted(name)} is {chat.mode}, not sealed")
+
+        def show(code: str) -> None:
+            told = report.json_line("key", room=name, key=code)
+            client.frontend.note(told if client.options.json else f"key {code}", "text")
+
+        # Not what is remembered: a new room of this name has another key, perhaps.
+        client.reach.keys().show(name, chat.secret, show)
 
     def _list(self, arguments: list[str], options: Options) -> None:
         rooms, client = self.rooms, self._client

@@ -6,18 +6,24 @@ A server shows it at its start when etcd does not answer, and it is the way back
 It is the store of the dispatcher. Changes are noted as they come and written together, at most
 once a second: a crash loses the last second of a copy.
 
-    state     a change   CACHE_EVERY_S have passed   the disk refuses
-    clean     -> noted   -                           -
-    noted     noted      written: -> clean           a warning: -> gone
-    gone      nothing    -                           -
+    state     a change   CACHE_EVERY_S have passed   a piece is written   the disk refuses
+    clean     -> noted   -                           -                    -
+    noted     noted      -> writing                  -                    a warning: -> gone
+    writing   noted      -                           the next one; after  a warning: -> gone
+                                                     the last committed:
+                                                     -> clean, or noted
+    gone      nothing    -                           -                    -
+
+All that is written together is one transaction, so the file is that of one version at any moment.
 """
 
 from __future__ import annotations
 
 import os
+from collections import deque
 
 from evloop.base.errors import SetupError, StoreError
-from evloop.daemon.limits import CACHE_EVERY_S
+from evloop.daemon.limits import CACHE_EVERY_S, CACHE_ROOMS_PER_TICK
 from evloop.daemon.store import MemoryStore, Store, open_store
 from evloop.system.timers import NEVER
 
@@ -33,7 +39,17 @@ if TYPE_CHECKING:
 class Cache(MemoryStore):
     """The cache in `store`, None: there is none. `rooms_kept`: it knew a directory at the start."""
 
-    __slots__ = ("_log", "_loop", "_noted", "_store", "_timer", "_version_now", "rooms_kept")
+    __slots__ = (
+        "_log",
+        "_loop",
+        "_noted",
+        "_store",
+        "_timer",
+        "_version_now",
+        "_writing",
+        "_writing_version",
+        "rooms_kept",
+    )
 
     def __init__(self, loop: Loop, log: Log, store: Store | None) -> None:
         super().__init__(0, "")
@@ -42,6 +58,9 @@ class Cache(MemoryStore):
         self._store = store
         self._noted: dict[str, list[RoomEntry | None]] = {}  # by name: [to delete, to insert]
         self._version_now = -1
+        # What is being written: (whether it is to be inserted, else deleted; the room).
+        self._writing: deque[tuple[bool, RoomEntry]] | None = None
+        self._writing_version = -1
         self._timer = loop.call_at(NEVER, self._write)
         self.rooms_kept = False
 
@@ -90,33 +109,54 @@ class Cache(MemoryStore):
 
     def close(self) -> None:
         """Write what was noted; a second call does nothing."""
-        self._write()
+        while self._store is not None and self._version_now >= 0:
+            if not self._noted and self._timer.when == NEVER:
+                break
+            self._write()
         self._timer.cancel()
         if self._store is not None:
             self._store.close()
             self._store = None
 
     def _write(self) -> None:
-        store, noted = self._store, self._noted
+        """The next piece of what was noted, or, when nothing is left of it, the commit."""
+        store = self._store
+        self._timer.move(NEVER)
         if store is None or self._version_now < 0:
             return
-        self._timer.move(NEVER)
-        self._noted = {}
+        if self._writing is None:
+            self._writing, self._writing_version = self._to_write(), self._version_now
+        writing = self._writing
         try:
-            for old, _ in noted.values():
-                if old is not None:
-                    store.delete(old)
-            for _, new in noted.values():
-                if new is not None:
-                    store.insert(new)
-            store.commit(self._version_now)
+            for _ in range(min(len(writing), CACHE_ROOMS_PER_TICK)):
+                new, room = writing.popleft()
+                if new:
+                    store.insert(room)
+                else:
+                    store.delete(room)
+            if writing:
+                self._timer.move(self._loop.now)  # the next tick goes on
+                return
+            self._writing = None
+            store.commit(self._writing_version)
         except StoreError as error:
             self._lose(error)
+            return
+        if self._version_now != self._writing_version:
+            self._timer.move(self._loop.now + CACHE_EVERY_S)
+
+    def _to_write(self) -> deque[tuple[bool, RoomEntry]]:
+        """Take what was noted: all deletions, then all that is new."""
+        noted, self._noted = self._noted, {}
+        pairs = noted.values()
+        gone = [(False, old) for old, _ in pairs if old is not None]
+        return deque([*gone, *((True, new) for _, new in pairs if new is not None)])
 
     def _lose(self, error: StoreError) -> None:
         """A copy that is not whole is worse than none: it is not written any more."""
         self._log.warning("the copy of the directory is not kept any more", why=str(error))
         store, self._store = self._store, None
+        self._writing = None
         if store is not None:
             store.close()
 

@@ -5,25 +5,32 @@
     over       nothing     nothing           nothing                     nothing
 
 `to_send` and `dropped` are for the owner of the sockets, who takes them away.
+
+What a large answer holds is handled in pieces, one in each call of `work`, so that nobody else
+waits for all of it. A page is asked for when the pieces of the last but one are done, and comes
+while those of the last one are.
 """
 
 from __future__ import annotations
 
+from collections import deque
+
 from evloop.daemon import etcd
 from evloop.daemon.etcd import EngineError
-from evloop.daemon.limits import ENGINE_PAGE_ROOMS, ENGINE_REQUEST_S
+from evloop.daemon.limits import ENGINE_PAGE_ROOMS, ENGINE_PIECE_ROOMS, ENGINE_REQUEST_S
 from evloop.system.timers import NEVER
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Protocol
+    from typing import Any, Protocol
 
     from evloop.daemon.changes import Change
     from evloop.daemon.etcd import Json, KeyValue
 
     Then = Callable[[int, Json, float], object]
     Lines = Callable[[bytes, float], object]
+    Step = Callable[[float], object]  # it is told the time
 
     class Owner(Protocol):
         """Who is told that the endpoint is no good."""
@@ -67,12 +74,22 @@ class Call:
 class Calls:
     """The calls of one server; `endpoint` and `token` are those of the next one."""
 
-    __slots__ = ("_numbers", "_owner", "_under_way", "dropped", "endpoint", "to_send", "token")
+    __slots__ = (
+        "_numbers",
+        "_owner",
+        "_steps",
+        "_under_way",
+        "dropped",
+        "endpoint",
+        "to_send",
+        "token",
+    )
 
     def __init__(self, owner: Owner) -> None:
         self._owner = owner
         self._numbers = 0
         self._under_way: dict[int, Call] = {}
+        self._steps: deque[Step] = deque()  # of what has come, and is not handled yet
         self.to_send: list[Call] = []
         self.dropped: list[int] = []
         self.endpoint = 0
@@ -97,8 +114,8 @@ class Calls:
         then: Callable[[int, float], object],
         now: float,
     ) -> None:
-        """Read a range, all as it was at one revision: `each(page)` is called as the pages come, so
-        that no tick has the work of all, and at the end `then(revision, now)`."""
+        """Read a range, all as it was at one revision: `each(piece)` is called for the keys in
+        their order, a few at a time, and at the end `then(revision, now)`."""
         start, end = keys
 
         def ask(after: bytes, revision: int, now: float) -> None:
@@ -108,14 +125,39 @@ class Calls:
         def paged(status: int, answer: Json, revision: int, now: float) -> None:
             etcd.check(status, answer)
             revision = revision or etcd.revision_of(answer)
-            page, more = etcd.read_page(answer)
-            each(page)
-            if more and page:
-                ask(page[-1].key + b"\0", revision, now)
-            else:
-                then(revision, now)
+            found, more = etcd.read_list(answer)
+            if more and found:
+                after = etcd.key_value(found[-1]).key + b"\0"
+                self._steps.append(lambda now: ask(after, revision, now))
+            self.in_pieces(found, lambda piece: each([etcd.key_value(one) for one in piece]))
+            if not (more and found):
+                self._steps.append(lambda now: then(revision, now))
 
         ask(start, 0, now)
+
+    def in_pieces(self, found: list[Any], each: Callable[[list[Any]], object]) -> None:
+        """`each` is called, by `work`, with a few of `found` at a time."""
+        for at in range(0, len(found), ENGINE_PIECE_ROOMS):
+            piece = found[at : at + ENGINE_PIECE_ROOMS]
+            self._steps.append(lambda now, piece=piece: each(piece))  # type: ignore[misc]
+
+    def later(self, step: Step) -> None:
+        """`step(now)` is called by `work`, after all that waits already."""
+        self._steps.append(step)
+
+    @property
+    def working(self) -> bool:
+        """Whether something has come that `work` is to handle."""
+        return bool(self._steps)
+
+    def work(self, now: float) -> None:
+        """Handle the next piece."""
+        if self._steps:
+            step = self._steps.popleft()
+            try:
+                step(now)
+            except EngineError as error:
+                self._owner.trouble(error, now)
 
     def drop_all(self) -> None:
         """Give all of them up."""
@@ -123,6 +165,7 @@ class Calls:
         self.to_send.clear()
         self.dropped += [number for number in self._under_way if number not in waiting]
         self._under_way.clear()
+        self._steps.clear()
 
     def next_deadline(self) -> float:
         return min((call.deadline for call in self._under_way.values()), default=NEVER)

@@ -136,54 +136,64 @@ class Census:
 
     def _read(self, kind: str, now: float) -> None:
         calls, keys = self._replica.calls, self._replica.keys.all_of(kind)
+        servers: dict[str, Json] = {}
+        counts: dict[str, dict[str, int]] = {}
 
-        read: list[KeyValue] = []
+        def each(piece: list[KeyValue]) -> None:
+            for one in piece:
+                self._take(kind, one, False, servers, counts)
 
         def all_read(revision: int, now: float) -> None:
-            self._forget(kind)
-            for one in read:
-                self._take(kind, one, False)
+            self.news = True
+            if kind == SERVERS:
+                self.servers = servers
+            else:
+                for numbers in (*self.counts.values(), *counts.values()):
+                    self.moved.update(numbers)
+                self.counts = counts
             calls.post(etcd.WATCH, etcd.watch(*keys, revision + 1), etcd.nothing, now, line)
 
         def line(text: bytes, now: float) -> None:
             _, ended, events = etcd.read_watch(text)
             for deleted, one in events:
-                self._take(kind, one, deleted)
+                self.news = True
+                fold = self._take(kind, one, deleted, self.servers, self.counts)
+                if fold is not None:
+                    self.moved.add(fold)
             if ended:
                 raise EngineError("a watch was ended by etcd")
 
-        calls.read_all(keys, read.extend, all_read, now)
+        calls.read_all(keys, each, all_read, now)
 
-    def _forget(self, kind: str) -> None:
-        if kind == SERVERS:
-            self.servers.clear()
-            return
-        for counts in self.counts.values():
-            self.moved.update(counts)
-        self.counts.clear()
-
-    def _take(self, kind: str, found: KeyValue, deleted: bool) -> None:
-        self.news = True
+    def _take(
+        self,
+        kind: str,
+        found: KeyValue,
+        deleted: bool,
+        servers: dict[str, Json],
+        counts: dict[str, dict[str, int]],
+    ) -> str | None:
+        """Note what a key says; return the fold of the room of which a number has changed."""
         rest = self._replica.keys.rest_of(found.key)
         if kind == SERVERS:
             if deleted:
-                self.servers.pop(rest, None)
-            elif rest in self.servers or len(self.servers) < SERVERS_FOLLOWED_MAX:
-                self.servers[rest] = etcd.read_json(found.value)
-            return
+                servers.pop(rest, None)
+            elif rest in servers or len(servers) < SERVERS_FOLLOWED_MAX:
+                servers[rest] = etcd.read_json(found.value)
+            return None
         server, slash, fold = rest.partition("/")
         if server == self._replica.server or not slash:
-            return
-        counts = self.counts.get(server)
-        if counts is None:
-            if deleted or len(self.counts) >= SERVERS_FOLLOWED_MAX:
-                return
-            counts = self.counts[server] = {}
+            return None
+        numbers = counts.get(server)
+        if numbers is None:
+            if deleted or len(counts) >= SERVERS_FOLLOWED_MAX:
+                return None
+            numbers = counts[server] = {}
         value = found.value
         if deleted:
-            counts.pop(fold, None)
+            numbers.pop(fold, None)
         elif value.isdigit() and len(value) < 9:
-            counts[fold] = int(value)
-        if not counts:
-            del self.counts[server]
-        self.moved.add(fold)
+            numbers[fold] = int(value)
+        if not numbers:
+            del counts[server]
+        return fold

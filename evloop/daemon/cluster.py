@@ -40,10 +40,12 @@ from evloop.daemon.replica import (
     LIVE,
     LOADED,
     OUTCOME,
+    READ,
+    READING,
     READY,
     Replica,
 )
-from evloop.daemon.shared import ClusterDispatcher, SharedDirectory
+from evloop.daemon.shared import ClusterDispatcher, Draft, SharedDirectory
 from evloop.daemon.store import open_store
 from evloop.directory.protocol import change_body, room_json
 from evloop.directory.registry import Directory
@@ -53,12 +55,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import ssl
     from argparse import Namespace
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
     from typing import Any
 
     from evloop.daemon.dispatcher import Dispatcher
     from evloop.daemon.importing import Import
-    from evloop.directory.protocol import RoomEntry
     from evloop.system.log import Log
     from evloop.system.loop import Loop
 
@@ -120,6 +121,7 @@ class Cluster:
 
     __slots__ = (
         "_cache",
+        "_draft",
         "_endpoints",
         "_engine",
         "_fatal",
@@ -152,6 +154,7 @@ class Cluster:
         self._log = log
         self.dispatcher = dispatcher
         self._cache = cache
+        self._draft = Draft(dispatcher.directory)  # what is being read anew
         self._on_ready: Callable[[], list[str]] = list
         self._on_waiting: Callable[[str], object] = str
         self._fatal: SetupError | None = None
@@ -261,6 +264,10 @@ class Cluster:
             self._applied(event[1], event[2])
         elif kind == OUTCOME:
             self._told(event[1])
+        elif kind == READING:
+            self._draft = Draft(self.dispatcher.directory)
+        elif kind == READ:
+            self._draft.take(event[1])
         elif kind == LOADED:
             self._loaded(*event[1:])
         elif kind == READY:
@@ -303,9 +310,10 @@ class Cluster:
         if change.then is not None:
             change.then(change, body)
 
-    def _loaded(self, version: int, rooms: Sequence[RoomEntry], moved: bool) -> None:
-        directory = self.dispatcher.directory
-        gone, come = directory.replace(version, rooms)
+    def _loaded(self, version: int, moved: bool) -> None:
+        directory, come = self.dispatcher.directory, self._draft.come
+        gone = directory.become(self._draft, version)
+        self._draft = Draft(directory)  # this one is taken
         for room in gone:
             self.dispatcher.group_commit.on_gone(room)
         self._cache.replaced(gone, come, version, self.replica.identity)

@@ -272,9 +272,15 @@ def revision_of(body: Json) -> int:
     return number(_object(body, "header"), "revision")
 
 
+def read_list(body: Json) -> tuple[list[Json], bool]:
+    """The keys of a range, each for `key_value`, and whether there are more."""
+    return _list(body, "kvs"), body.get("more") is True
+
+
 def read_page(body: Json) -> tuple[list[KeyValue], bool]:
     """The keys of a range, and whether there are more."""
-    return [key_value(one) for one in _list(body, "kvs")], body.get("more") is True
+    found, more = read_list(body)
+    return [key_value(one) for one in found], more
 
 
 def read_txn(body: Json) -> tuple[bool, list[list[KeyValue]]]:

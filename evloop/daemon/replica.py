@@ -38,6 +38,7 @@ from evloop.daemon.limits import (
     LEASE_S,
     STALE_S,
 )
+from evloop.daemon.loading import load
 from evloop.system.timers import NEVER
 
 TYPE_CHECKING = False
@@ -54,7 +55,7 @@ if TYPE_CHECKING:
 
 SEEKING, FOUNDING, LOADING, LIVE, BROKEN = "seeking", "founding", "loading", "live", "broken"
 # Events, each (kind, ...); see `Replica.events`.
-APPLIED, LOADED, OUTCOME, READY, AWAY, BACK, FATAL, IS_BROKEN, FULL_DISK = range(9)
+APPLIED, READING, READ, LOADED, OUTCOME, READY, AWAY, BACK, FATAL, IS_BROKEN, FULL_DISK = range(11)
 
 
 class Replica:
@@ -64,7 +65,9 @@ class Replica:
     drawn for the case that this server founds the directory. `events` are (kind, ...):
 
         APPLIED, head, change or None    one change, the next one; it is ours
-        LOADED, version, rooms, moved    all was read anew; `moved`: changes were missed
+        READING                          all is about to be read anew
+        READ, rooms                      of that, the next rooms; no LOADED may follow
+        LOADED, version, moved           all was read anew; `moved`: changes were missed
         OUTCOME, change                  a change is over, `outcome` says how
         READY / AWAY, why / BACK         the first load is done; live was lost; live again
         FATAL, sentence, status          before it was ever live: the program cannot go on
@@ -217,6 +220,8 @@ class Replica:
         """When `handle_timer` wants to be called."""
         times = [self._after if self.state == SEEKING else NEVER, self._said_at]
         times += [self.calls.next_deadline(), self.changes.next_deadline()]
+        if self.calls.working:
+            return 0.0  # at once; what comes meanwhile has its turn too
         if self.state == LIVE:
             times += [self._keep_at, self._probe_at, self._behind_since + ENGINE_REQUEST_S]
             times.append(self.census.next_deadline())
@@ -224,6 +229,7 @@ class Replica:
 
     def handle_timer(self, now: float) -> None:
         """It is `next_deadline`, or later."""
+        self.calls.work(now)
         self.changes.handle_timer(now)
         if self.calls.next_deadline() <= now:
             self._seek("it does not answer in time", now)
@@ -409,19 +415,9 @@ class Replica:
     # -- loading -----------------------------------------------------------------------------
 
     def _load(self, now: float) -> None:
-        """Read all rooms at one revision, then `head` at the same."""
-        rooms: dict[str, tuple[RoomEntry, int]] = {}
-
-        def each(found: list[KeyValue]) -> None:
-            for one in found:
-                fold = self.keys.rest_of(one.key)
-                rooms[fold] = etcd.read_room(etcd.read_json(one.value), fold), one.mod
-
-        def then(revision: int, now: float) -> None:
-            loaded = lambda s, a, t: self._loaded(s, a, rooms, revision, t)  # noqa: E731
-            self.calls.post(etcd.RANGE, etcd.read_key(self.keys.head, revision), loaded, now)
-
-        self.calls.read_all(self.keys.all_of("n"), each, then, now)
+        self.events.append((READING,))
+        read = lambda rooms: self.events.append((READ, rooms))  # noqa: E731
+        load(self.calls, self.keys, read, self._loaded, now)
 
     def _loaded(
         self,
@@ -443,7 +439,7 @@ class Replica:
         self.rooms = rooms
         self.version, self.revision, self.base = head.version, revision, head.base
         self._must_load = False
-        self.events.append((LOADED, head.version, [room for room, _ in self.rooms.values()], moved))
+        self.events.append((LOADED, head.version, moved))
         self.changes.loaded(moved)
         self._follow(now)
 

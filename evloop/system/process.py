@@ -133,7 +133,10 @@ def print_out(text: str) -> None:
         sys.stdout.write(text)
         sys.stdout.flush()
     except OSError as error:
-        sys.stdout = None  # else the interpreter tries to flush it once more
+        # What is left in the buffer is written once more at the end, and Python 3.13 complains when
+        # that fails: it goes to nowhere.
+        os.dup2(os.open("/dev/null", os.O_WRONLY), sys.stdout.fileno())
+        sys.stdout = None
         if not isinstance(error, BrokenPipeError):
             raise SystemExit(f"evloop: standard output: {error.strerror}") from None
 

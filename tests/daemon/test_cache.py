@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from evloop.base.errors import CANT_CREATE, SetupError, StoreError
 from evloop.daemon.cache import Cache, open_cache
+from evloop.daemon.limits import CACHE_ROOMS_PER_TICK
 from evloop.daemon.store import open_store
 from evloop.directory.protocol import RoomEntry
 from evloop.system.log import INFO, Log
@@ -54,7 +56,7 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
 
 
 def room(name: str, number: int) -> RoomEntry:
-    return RoomEntry(name, f"239.255.1.{number}", 5000, made=1)
+    return RoomEntry(name, f"239.255.{1 + number // 256}.{number % 256}", 5000, made=1)
 
 
 def test_changes_are_written_together_after_a_second(bench: Bench) -> None:
@@ -77,6 +79,27 @@ def test_changes_are_written_together_after_a_second(bench: Bench) -> None:
     _, (kept,) = later.load()
     assert (kept.address, later.rooms_kept, later.identity) == (again.address, True, IDENTITY)
     later.close()
+
+
+def test_a_large_copy_is_written_in_pieces_and_is_of_one_version_at_any_moment(
+    bench: Bench,
+) -> None:
+    rooms = [room(f"r{number}", number) for number in range(3 * CACHE_ROOMS_PER_TICK)]
+    cache = bench.cache
+    cache.replaced([], rooms, 5, IDENTITY)
+    bench.wait(1.0)  # the first piece
+    reader = sqlite3.connect(bench.path)
+    count = "SELECT count(*) FROM rooms"
+    assert reader.execute(count).fetchone() == (0,)  # another process sees none of them
+    cache.delete(rooms[-1])  # not written yet
+    cache.insert(room("late", 60_000))
+    cache.commit(7)
+    bench.wait(0.0)
+    bench.wait(0.0)
+    bench.wait(0.0)
+    assert reader.execute(count).fetchone() == (len(rooms),)
+    reader.close()
+    assert bench.reopened() == (7, {*(one.name for one in rooms[:-1]), "late"}, IDENTITY)
 
 
 def test_what_was_noted_is_written_at_a_clean_end(bench: Bench) -> None:

@@ -24,7 +24,7 @@ from evloop.net.stream import CLOSED, OPEN
 from evloop.net.tcp import unacknowledged
 from tests.daemon.test_relay import NAME, X, Y, Z, data, enter
 from tests.support.live import Caller, House, request
-from tests.support.tls_files import Files
+from tests.support.tls_files import Files, trusting
 
 SENT_S = 35
 
@@ -254,7 +254,7 @@ class TlsCaller(Caller):
 
     def __init__(self, address: tuple[str, int], ca: str) -> None:
         super().__init__(address)
-        context = ssl.create_default_context(cafile=ca)
+        context = trusting(ca)
         self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self.tls = context.wrap_bio(self.incoming, self.outgoing, server_hostname="localhost")
         self.early = b""

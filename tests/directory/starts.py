@@ -250,12 +250,14 @@ def settings_of(seed: int) -> tuple[int, float, float, int]:
     return rng.randint(2, 8), rng.choice((0, 0, 0.1, 0.3, 0.5)), rng.random(), rng.randint(0, 3)
 
 
-def flaws_of(seeds: range, until: float) -> list[str]:
-    found = []
+def flaws_of(seeds: range, soon: float, late: float) -> tuple[list[str], list[str]]:
+    """What is wrong `soon` at a loss below 50 %, and `late` at any (seconds)."""
+    found: tuple[list[str], list[str]] = ([], [])
     for seed in seeds:
         world = Starts(seed, *settings_of(seed))
-        world.run(until)
-        flaw = world.flaw()
-        if flaw:
-            found.append(f"seed {seed} {settings_of(seed)}: {flaw}")
+        for flaws, until, most in zip(found, (soon, late), (0.4, 1.0)):
+            world.run(until)
+            flaw = world.flaw()
+            if flaw and world.loss <= most:
+                flaws.append(f"seed {seed} {settings_of(seed)}: {flaw}")
     return found

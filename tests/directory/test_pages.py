@@ -48,4 +48,4 @@ class ListingMachine(RuleBasedStateMachine):
 
 
 TestListingMachine = ListingMachine.TestCase
-TestListingMachine.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestListingMachine.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)

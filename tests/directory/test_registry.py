@@ -234,7 +234,7 @@ class DirectoryMachine(RuleBasedStateMachine):
 
 
 TestDirectoryMachine = DirectoryMachine.TestCase
-TestDirectoryMachine.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestDirectoryMachine.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
 
 
 # -- the listing -----------------------------------------------------------------------------------

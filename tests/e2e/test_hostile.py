@@ -480,6 +480,8 @@ def test_a_state_file_that_is_deleted_loses_nothing_that_was_answered(
 def test_a_full_disk(processes: list[Process], tmp_path: Path) -> None:
     mount = 'mount -t tmpfs -o size=300k tmpfs "$0" && exec "$@"'
     before = ("unshare", "-m", "sh", "-c", mount, str(tmp_path))
+    if subprocess.run([*before, "true"], check=False, capture_output=True).returncode:
+        pytest.skip("needs root and mount namespaces")
     state = str(tmp_path / "directory.db")
     process = Process("--change-rate", "0", "--state", state, before=before, memory=False)
     processes.append(process)

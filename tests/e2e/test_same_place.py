@@ -11,7 +11,7 @@ from evloop.base.names import place_of
 from tests.support.namespaces import in_namespace, namespaced
 from tests.support.processes import Crew, Server, no_trace
 from tests.support.rpc import Wire
-from tests.support.tls_files import Files
+from tests.support.tls_files import Files, trusting
 
 
 def place(wire: Wire, name: str, **more: object) -> str:
@@ -95,7 +95,7 @@ def test_a_directory_in_memory_with_a_certificate_stays_the_same(
     chain = tmp_path / "chain.pem"
     chain.write_text(f"subject=the server\n{words[0]}and its authority\n{words[1]}")
     server = crew.server("--memory", "--tls-cert", str(chain), "--tls-key", files.key)
-    with Wire(server.port, tls=ssl.create_default_context(cafile=files.ca)) as wire:
+    with Wire(server.port, tls=trusting(files.ca)) as wire:
         told = wire.result("hello")["id"]
     stop(crew, server)
     shown = sha256(ssl.PEM_cert_to_DER_cert(words[0])).hexdigest()

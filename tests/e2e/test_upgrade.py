@@ -33,6 +33,8 @@ AT_ONCE = {
     "daemon.cluster",
     "daemon.cluster_console",
     "daemon.importing",
+    "daemon.keeping",
+    "daemon.scrubbing",
     "daemon.server",
     "irc.door",
     "net.hub",

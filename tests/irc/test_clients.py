@@ -10,7 +10,6 @@ import os
 import shlex
 import shutil
 import signal
-import ssl
 import subprocess
 import sys
 import time
@@ -21,6 +20,7 @@ import pytest
 
 from tests.irc.live import QUIET, DoorProcess, Visitor
 from tests.support.live import PATIENCE_S, ROOT
+from tests.support.tls_files import trusting
 
 pytestmark = pytest.mark.slow
 
@@ -238,7 +238,7 @@ def test_catgirl(tmp_path: Path) -> None:
     make = [sys.executable, "-m", "evloop.server", "--make-cert", str(certificate)]
     subprocess.run(make, cwd=ROOT, check=True, capture_output=True, timeout=60)
     door = DoorProcess("--tls-cert", str(certificate), "--tls-key", f"{certificate}.key")
-    door.tls = ssl.create_default_context(cafile=str(certificate))
+    door.tls = trusting(str(certificate))
     door.tls.check_hostname = False
     catgirl = None
     try:

@@ -1,10 +1,12 @@
 """A stranger on the link: records datagrams of a group, or sends what a file holds. Runs alone.
 
     python3 -m tests.lab.injector record ADDRESS:PORT FILE          until its stdin ends
+    python3 -m tests.lab.injector tap FILE                          the same, of whole frames
     python3 -m tests.lab.injector send ADDRESS:PORT FILE PER_SECOND [SOURCE:PORT]
 
 A file is a sequence of datagrams, each behind its length (2 bytes, big-endian). With SOURCE the
-datagrams claim to come from there (a raw socket).
+datagrams claim to come from there (a raw socket). `tap` sees every frame on every interface of its
+namespace, once for each that it crosses: the recorder on the bridge.
 """
 
 from __future__ import annotations
@@ -16,10 +18,12 @@ import struct
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from io import RawIOBase
 from pathlib import Path
 
 INTERFACE = "eth0"
 TTL = 1
+_SO_RCVBUFFORCE = 33  # socket(7); Python has no name for it
 
 
 def pack(datagrams: Iterable[bytes]) -> bytes:
@@ -54,13 +58,28 @@ def record(group: tuple[str, int], path: str) -> None:
         sock.bind(group)
         membership = socket.inet_aton(group[0]) + _own_address()
         sock.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, membership)
-        print("ready", flush=True)
-        while True:
-            ready, _, _ = select.select([sock.fileno(), 0], [], [])
-            if sock.fileno() in ready:
-                file.write(pack([sock.recv(2048)]))
-            elif not os.read(0, 1):
-                return
+        _write_all(sock, file)
+
+
+def tap(path: str) -> None:
+    every = socket.htons(0x0003)  # ETH_P_ALL
+    with (
+        socket.socket(socket.AF_PACKET, socket.SOCK_RAW, every) as sock,
+        open(path, "wb", buffering=0) as file,
+    ):
+        sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, 1 << 25)
+        _write_all(sock, file)
+
+
+def _write_all(sock: socket.socket, file: RawIOBase) -> None:
+    """What comes to `sock`, until stdin ends and all of it is in the file."""
+    print("ready", flush=True)
+    while True:
+        ready, _, _ = select.select([sock.fileno(), 0], [], [])
+        if sock.fileno() in ready:
+            file.write(pack([sock.recv(65_535)]))
+        elif not os.read(0, 1):
+            return
 
 
 def forge(data: bytes, source: tuple[str, int], group: tuple[str, int]) -> bytes:
@@ -108,6 +127,8 @@ def _place(text: str) -> tuple[str, int]:
 if __name__ == "__main__":
     if sys.argv[1] == "record":
         record(_place(sys.argv[2]), sys.argv[3])
+    elif sys.argv[1] == "tap":
+        tap(sys.argv[2])
     else:
         claimed = _place(sys.argv[5]) if len(sys.argv) > 5 else None
         send(_place(sys.argv[2]), sys.argv[3], float(sys.argv[4]), claimed)

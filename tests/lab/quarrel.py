@@ -1,10 +1,13 @@
 """Clients that quarrel over rooms at several servers of one directory; run in a namespace.
 
     python3 -m tests.lab.quarrel SEED SECONDS NAMES HOST:PORT ...
+    python3 -m tests.lab.quarrel same COUNT HOST:PORT HOST:PORT
 
 Each of a few clients asks one request after another: rooms are made and deleted, as fast as it
 goes. A connection that is lost, or not answered in 12 s, makes its request unknown, and is made
-anew. The last line printed is JSON: all requests, and at the end the listing of each server.
+anew. `same`: two people make the same room at two servers at the same moment, and so many rooms
+one after another, as fast as it goes. The last line printed is JSON: all requests, and at the end
+the listing of each server.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ from __future__ import annotations
 import json
 import random
 import selectors
+import signal
 import socket
 import struct
 import sys
@@ -19,17 +23,16 @@ import time
 from typing import Any
 
 PER_SERVER = 3
+PAIRS = 8  # who make the same room
 PATIENCE_S = 12.0
 
 
 class Asker:
     """One client of one server."""
 
-    def __init__(self, place: str, rng: random.Random, names: int) -> None:
+    def __init__(self, place: str) -> None:
         host, _, port = place.rpartition(":")
         self.place = host, int(port)
-        self.rng = rng
-        self.names = names
         self.sock: socket.socket | None = None
         self.buffer = b""
         self.begun = 0.0
@@ -47,9 +50,8 @@ class Asker:
         self.buffer = b""
         return True
 
-    def ask(self, now: float) -> None:
-        self.op = "make" if self.rng.random() < 0.6 else "delete"
-        self.name = f"r{self.rng.randrange(self.names)}"
+    def ask(self, op: str, name: str, now: float) -> None:
+        self.op, self.name = op, name
         method = {"make": "makeroom", "delete": "deleteroom"}[self.op]
         payload = json.dumps(
             {"jsonrpc": "2.0", "id": 1, "method": method, "params": {"name": self.name}}
@@ -99,51 +101,101 @@ class Asker:
 
 
 def listing(place: str) -> Any:
+    """The version, and the rooms of all pages, of a server."""
     host, _, port = place.rpartition(":")
-    question = b'{"jsonrpc":"2.0","id":1,"method":"getdir"}'
+    rooms: list[Any] = []
     with socket.create_connection((host, int(port)), 5) as sock, sock.makefile("rb") as file:
-        sock.sendall(struct.pack("!I", len(question)) + question)
-        size = struct.unpack("!I", file.read(4))[0]
-        result = json.loads(file.read(size))["result"]
-    return [result["version"], sorted([one["name"], one["address"]] for one in result["rooms"])]
+        params: dict[str, Any] = {}
+        while True:
+            question = json.dumps(
+                {"jsonrpc": "2.0", "id": 1, "method": "getdir", "params": params}
+            ).encode()
+            sock.sendall(struct.pack("!I", len(question)) + question)
+            size = struct.unpack("!I", file.read(4))[0]
+            result = json.loads(file.read(size))["result"]
+            rooms += [[one["name"], one["address"]] for one in result["rooms"]]
+            if result["next"] is None:
+                return [result["version"], sorted(rooms)]
+            params = {"after": result["next"]}
 
 
-def main() -> None:
-    seed, seconds, names = int(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3])
-    places = sys.argv[4:]
-    rng = random.Random(seed)
-    askers = [Asker(place, rng, names) for place in places for _ in range(PER_SERVER)]
-    end = time.monotonic() + seconds
-    print("quarrelling", flush=True)
-    while True:
-        now = time.monotonic()
-        going = now < end
-        if not going and not any(one.begun for one in askers):
-            break
-        selector = selectors.DefaultSelector()
+def wait(askers: list[Asker]) -> None:
+    """Read what comes in a moment."""
+    now = time.monotonic()
+    with selectors.DefaultSelector() as selector:
         for one in askers:
-            if one.sock is None and going and now >= one.try_at and one.connect(now):
-                pass
-            if one.sock is not None and not one.begun and going:
-                one.ask(now)
             if one.begun and now - one.begun > PATIENCE_S:
                 one.lost(now)
             if one.sock is not None and one.begun:
                 selector.register(one.sock, selectors.EVENT_READ, one)
         for key, _ in selector.select(0.05):
             key.data.read(time.monotonic())
-        selector.close()
-    told = [it for one in askers for it in one.told]
+
+
+def quarrel(askers: list[Asker], rng: random.Random, seconds: float, names: int) -> None:
+    """Everybody makes and deletes rooms, until the time is over or SIGINT comes."""
+    end = time.monotonic() + seconds
+    enough: list[int] = []
+    signal.signal(signal.SIGINT, lambda number, _: enough.append(number))
+    while True:
+        now = time.monotonic()
+        going = now < end and not enough
+        if not going and not any(one.begun for one in askers):
+            return
+        for one in askers:
+            if one.sock is None and going and now >= one.try_at:
+                one.connect(now)
+            if one.sock is not None and not one.begun and going:
+                op = "make" if rng.random() < 0.6 else "delete"
+                one.ask(op, f"r{rng.randrange(names)}", now)
+        wait(askers)
+
+
+def make_the_same(pairs: list[tuple[Asker, Asker]], count: int) -> None:
+    """Each pair makes a room twice at one moment, then the next one."""
+    everybody = [one for pair in pairs for one in pair]
+    for one in everybody:
+        one.connect(0.0)
+    left = iter(range(count))
+    while True:
+        for pair in pairs:
+            if not any(one.begun for one in pair):
+                number = next(left, None)
+                if number is not None:
+                    for one in pair:
+                        one.ask("make", f"r{number}", time.monotonic())
+        if not any(one.begun for one in everybody):
+            return
+        wait(everybody)
+
+
+def listings(places: list[str]) -> list[Any]:
+    """What each server lists, once all have heard of the last change."""
     deadline = time.monotonic() + 30.0
-    while True:  # all servers hear of the last change
+    while True:
         try:
             lists = [listing(place) for place in places]
         except OSError:
             lists = []
         if (lists and all(one == lists[0] for one in lists)) or time.monotonic() > deadline:
-            break
+            return lists
         time.sleep(0.2)
-    print(json.dumps({"told": told, "lists": lists}), flush=True)
+
+
+def main() -> None:
+    print("quarrelling", flush=True)
+    if sys.argv[1] == "same":
+        places = sys.argv[3:]
+        pairs = [(Asker(places[0]), Asker(places[1])) for _ in range(PAIRS)]
+        make_the_same(pairs, int(sys.argv[2]))
+        askers = [one for pair in pairs for one in pair]
+    else:
+        places = sys.argv[4:]
+        askers = [Asker(place) for place in places for _ in range(PER_SERVER)]
+        rng = random.Random(int(sys.argv[1]))
+        quarrel(askers, rng, float(sys.argv[2]), int(sys.argv[3]))
+    told = [it for one in askers for it in one.told]
+    print(json.dumps({"told": told, "lists": listings(places)}), flush=True)
 
 
 if __name__ == "__main__":

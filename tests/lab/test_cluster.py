@@ -12,12 +12,14 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.lab.network import Flat, LabError, flat, missing
 from tests.simulation.engine import Asked, linearizable
+from tests.support.disks import PowerDisk
 from tests.support.processes import Crew, Program, Server
 
 WHY = missing("etcd", "etcdctl")
@@ -27,22 +29,47 @@ pytestmark = [
     pytest.mark.timeout(300),
 ]
 PORT = 44444
+SAME = 10_000
+CUTS = 3
+DISK_MIB = 900  # each member of etcd takes 128 at once, and again for its next log
 
 
 class Machines:
-    """Hosts 1 to 3 run etcd and a server; 4 has the clients. `at(n)` is its address."""
+    """Hosts 1 to 3 run etcd and a server; 4 has the clients. `at(n)` is its address.
 
-    def __init__(self, crew: Crew, lab: Flat) -> None:
-        self.crew, self.lab = crew, lab
-        self.folder = tempfile.mkdtemp(dir="/dev/shm" if os.path.isdir("/dev/shm") else None)
+    `disk`: where all of it is kept, also a copy of each server; else in memory.
+    """
+
+    def __init__(self, crew: Crew, lab: Flat, disk: PowerDisk | None = None) -> None:
+        self.crew, self.lab, self.disk = crew, lab, disk
+        self.before = () if disk is None else disk.prefix
+        self.folder = (
+            tempfile.mkdtemp(dir="/dev/shm" if os.path.isdir("/dev/shm") else None)
+            if disk is None
+            else str(disk.place)
+        )
         self.etcd: dict[int, Program] = {}
         self.servers: dict[int, Server] = {}
+        self.start()
+
+    def start(self) -> None:
         for number in (1, 2, 3):
             self.start_etcd(number)
-        crew.until(self.healthy, seconds=60, every=0.3, why="etcd has a leader")
+        self.crew.until(self.healthy, seconds=60, every=0.3, why="etcd has a leader")
         for number in (1, 2, 3):
             self.start_server(number)
-        crew.until(lambda: all(one.listens for one in self.servers.values()))
+        self.crew.until(lambda: all(one.listens for one in self.servers.values()), seconds=60)
+
+    def kill(self) -> None:
+        """kill -9 of all members and servers."""
+        programs: list[Program] = [*self.etcd.values(), *self.servers.values()]
+        for one in programs:
+            one.process.kill()
+        for one in programs:
+            self.crew.finish(one)
+
+    def copy(self, number: int) -> str:
+        return f"{self.folder}/copy{number}.db"
 
     def at(self, number: int) -> str:
         return self.lab.address(number)
@@ -51,7 +78,7 @@ class Machines:
         us = self.at(number)
         peers = ",".join(f"m{n}=http://{self.at(n)}:2380" for n in (1, 2, 3))
         words = [
-            *(*self.lab.hosts[number - 1].prefix, "etcd", "--name", f"m{number}"),
+            *(*self.before, *self.lab.hosts[number - 1].prefix, "etcd", "--name", f"m{number}"),
             *("--data-dir", f"{self.folder}/m{number}", "--log-level", "error"),
             *("--listen-client-urls", f"http://{us}:2379"),
             *("--advertise-client-urls", f"http://{us}:2379"),
@@ -64,10 +91,12 @@ class Machines:
 
     def start_server(self, number: int) -> None:
         own = [self.at(number), *(self.at(n) for n in (1, 2, 3) if n != number)]
+        prefix = (*self.before, *self.lab.hosts[number - 1].prefix)
         words = [
-            *(*self.lab.hosts[number - 1].prefix, sys.executable, "-m", "evloop.server"),
-            *("--listen", f"{self.at(number)}:{PORT}", "--memory", "--no-announce", "--quiet"),
+            *(*prefix, sys.executable, "-m", "evloop.server", "--no-announce", "--quiet"),
+            *("--listen", f"{self.at(number)}:{PORT}", "--max-rooms", "0"),
             *("--cluster", ",".join(own), "--change-rate", "0", "--rooms-per-address", "0"),
+            *(("--memory",) if self.disk is None else ("--state", self.copy(number))),
         ]
         self.servers[number] = Server(words)
         self.crew.add(self.servers[number])
@@ -89,8 +118,11 @@ class Machines:
     def quarrel(
         self, seed: int, seconds: float, names: int, of: tuple[int, ...] = (1, 2, 3)
     ) -> Program:
+        return self.clients(str(seed), str(seconds), str(names), of=of)
+
+    def clients(self, *words: str, of: tuple[int, ...]) -> Program:
         places = [f"{self.at(n)}:{PORT}" for n in of]
-        module = (sys.executable, "-m", "tests.lab.quarrel", str(seed), str(seconds), str(names))
+        module = (sys.executable, "-m", "tests.lab.quarrel", *words)
         client = Program([*self.lab.hosts[3].prefix, *module, *places])
         self.crew.add(client)
         self.crew.until(lambda: "quarrelling" in client.out)
@@ -174,6 +206,60 @@ def test_everything_breaks(machines: Machines) -> None:
         machines.crew.read_for(rng.uniform(0.5, 3.0))
     outcomes = judge(ended(machines, client))
     assert outcomes["ok"] > 50
+
+
+@pytest.mark.timeout(900)
+def test_ten_thousand_rooms_are_made_twice_at_one_moment(machines: Machines) -> None:
+    """By two people at two servers: each room is made once, and the other one is told so."""
+    client = machines.clients("same", str(SAME), of=(1, 2))
+    machines.crew.finish(client, 840)
+    assert client.status == 0, client.tell()
+    told = json.loads(client.lines[-1])
+    outcomes: dict[str, list[str]] = {}
+    versions = []
+    for _, _, _, name, outcome, version in told["told"]:
+        outcomes.setdefault(name, []).append(outcome)
+        if outcome == "ok":
+            versions.append(version)
+    assert len(outcomes) == SAME
+    assert all(sorted(pair) == ["ok", "room_exists"] for pair in outcomes.values())
+    assert sorted(versions) == list(range(1, SAME + 1))
+    first, second = told["lists"]
+    assert first == second and first[0] == len(first[1]) == SAME
+
+
+LOAD = """
+import sys
+from evloop.daemon.store import open_store
+store = open_store(sys.argv[1])
+print(store.load()[0])
+store.close()
+"""
+
+
+def test_power_cuts_of_everything_lose_nothing_that_was_acknowledged(tmp_path: Path) -> None:
+    """All of etcd and all servers lose power at once, three times, in the middle of the quarrels.
+    What was acknowledged is there; each copy is whole, and not newer than the directory."""
+    rng = random.Random(11)
+    with flat(4) as lab, Crew() as crew:
+        disk = PowerDisk(crew, tmp_path, DISK_MIB)
+        machines = Machines(crew, lab, disk)
+        client = machines.quarrel(4, 600.0, 60)
+        copies: list[int] = []
+        for _ in range(CUTS):
+            crew.read_for(rng.uniform(2.0, 5.0))
+            disk.cut()
+            machines.kill()
+            disk.again()
+            load = (sys.executable, "-c", LOAD)
+            copies = [int(disk.run(*load, machines.copy(n))) for n in (1, 2, 3)]
+            machines.start()
+        crew.read_for(2.0)
+        client.signal(signal.SIGINT)  # that is enough
+        told = ended(machines, client)
+        outcomes = judge(told)
+        assert outcomes["ok"] > 30 and outcomes["unknown"]
+        assert 0 < max(copies) <= told["lists"][0][0]
 
 
 def test_a_log_that_was_compacted_meanwhile_is_no_gap_without_a_word(machines: Machines) -> None:

@@ -23,7 +23,17 @@ from evloop.daemon import etcd
 from evloop.daemon.calls import Call
 from evloop.daemon.changes import DELETE, MAKE, Change
 from evloop.daemon.etcd import Head, KeyValue
-from evloop.daemon.replica import APPLIED, FATAL, IS_BROKEN, LIVE, LOADED, OUTCOME, Replica
+from evloop.daemon.replica import (
+    APPLIED,
+    FATAL,
+    IS_BROKEN,
+    LIVE,
+    LOADED,
+    OUTCOME,
+    READ,
+    READING,
+    Replica,
+)
 from evloop.directory.protocol import RoomEntry
 
 NAMES = ("lab", "hall", "ops", "zoo")
@@ -226,6 +236,7 @@ class Member:
         self.dead = False
         self.seen = -1  # the version that its watchers know
         self.rooms: dict[str, tuple[str, str]] = {}  # fold -> (name, place)
+        self.read: dict[str, tuple[str, str]] = {}  # what is being read anew
         self.open: dict[Change, tuple[float, list[str]]] = {}
         self.changed_at = 0.0
         self.pump()
@@ -251,12 +262,16 @@ class Member:
         kind = event[0]
         if kind == APPLIED:
             self._applied(event[1], event[2])
+        elif kind == READING:
+            self.read = {}
+        elif kind == READ:
+            self.read.update((room.fold, (room.name, place_of(room))) for room in event[1])
         elif kind == LOADED:
-            _, version, rooms, moved = event
+            _, version, moved = event
             if self.seen >= 0 and version != self.seen and not moved:
                 raise RuleBroken("changes were skipped without a word")
             self.seen = version
-            self.rooms = {room.fold: (room.name, place_of(room)) for room in rooms}
+            self.rooms = self.read
             if self.rooms != self.world.state_at(version):
                 raise RuleBroken(f"a load at {version} is not what was there")
         elif kind == OUTCOME:
@@ -429,7 +444,7 @@ class World:
                 self._watches.append(Watch(call.number, member, call.endpoint, body))
                 self._serve(self._watches[-1], first=True)
             return
-        status, answer = self._answer(call.path, body)
+        status, answer = self.answer(call.path, body)
         fate = 1.0 if self.healed else self.rng.random()
         if fate < 0.02:  # it was done, and nobody hears of it
             return
@@ -448,7 +463,8 @@ class World:
 
         self.at(self.now + self.delay(), back)
 
-    def _answer(self, path: str, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+    def answer(self, path: str, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        """(status, answer) to a request that arrives now."""
         store = self.store
         if path == etcd.VERSION:
             return 200, {"etcdserver": "3.4.23"}

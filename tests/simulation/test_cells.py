@@ -36,8 +36,8 @@ CELLS: dict[str, tuple[Setting, dict[str, float]]] = {
 SEEDS = {"50 %": 5}
 
 
-# The largest takes half a minute; .ci/run and `make long` run it.
-SLOW = {"1,000 members"}
+# The largest takes half a minute, the other ones 30 s together; .ci/run and `make long` run them.
+SLOW = {"1,000 members", "1 %", "10 %", "50 %", "deaf for 0.1 s"}
 
 
 @pytest.mark.parametrize(

@@ -301,6 +301,29 @@ def test_a_store_of_an_older_backup_is_not_taken() -> None:
     assert member.replica.version == 2
 
 
+def test_a_fence_that_the_log_overtakes_is_no_older_backup() -> None:
+    """A server that is live fences (the bridge is connected); before it hears of that, the log
+    tells it of a change that came after. Its fence's answer is then older than its copy."""
+    world = World(1)
+    world.heal()
+    one, other = world.join(), world.join()
+    world.run(5.0)
+    one.replica.info["bridge"] = True
+    one.replica.fence(world.now)
+    (call,) = one.replica.calls.to_send
+    one.replica.calls.to_send = []
+    status, answer = world.answer(call.path, json.loads(call.body or b""))
+    other.ask("make", "lab", ("239.255.7.1", 5000))
+    world.run(6.0)
+    assert one.replica.version == 1  # and the answer, still under way, tells of version 0
+    one.replica.calls.answered(call.number, status, json.dumps(answer).encode(), world.now)
+    one.pump()
+    assert one.replica.state == LIVE, one.replica.why
+    one.ask("make", "hall", ("239.255.7.2", 5000))
+    world.run(7.0)
+    assert [asked.outcome for asked in world.asked] == ["ok", "ok"]
+
+
 def _head_at(store: Any, version: int) -> bytes:
     heads = [found for _, _, found in store.log if found.key == KEYS.head]
     value: bytes = heads[version - 1].value

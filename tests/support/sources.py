@@ -52,6 +52,7 @@ _PURE_MODULES = {
     "directory.yielding",
     "daemon.calls",
     "daemon.census",
+    "daemon.loading",
     "daemon.changes",
     "daemon.etcd",
     "daemon.importing",

@@ -19,14 +19,30 @@ from tests.fuzz.editor import (
 from tests.support.screen import columns_of
 
 
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", range(2 * len(KINDS)))
 def test_the_screen_shows_the_model_after_every_step(seed: int) -> None:
+    run(seed, 1_000, **KINDS[seed % len(KINDS)])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(10, 10 + len(KINDS)))
+def test_the_screen_shows_the_model_at_length(seed: int) -> None:
     run(seed, 5_000, **KINDS[seed % len(KINDS)])
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_pyte_shows_it_too(seed: int) -> None:
-    """1,000 comparisons each. pyte knows no emoji chains: only certain widths are typed."""
+    compare_with_pyte(seed, 200)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(5, 7))
+def test_pyte_shows_it_at_length(seed: int) -> None:
+    compare_with_pyte(seed, 1_000)
+
+
+def compare_with_pyte(seed: int, times: int) -> None:
+    """pyte knows no emoji chains: only certain widths are typed."""
     random = Random(seed)
     columns, rows = random.choice([(20, 6), (40, 10), (80, 24)])
     screen = pyte.HistoryScreen(columns, rows, history=100)
@@ -36,7 +52,7 @@ def test_pyte_shows_it_too(seed: int) -> None:
     texts = [*PLAIN, *(text for text in CERTAIN if text[0] != "\u0301" and len(text) == 1)]
     keys = [key for key in KEYS if key != b"\x12"] + MOVES * 3  # without the search's own prompt
     compared = step = 0
-    while compared < 1_000:
+    while compared < times:
         step += 1
         now = float(step)
         choice = random.random()

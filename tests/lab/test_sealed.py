@@ -1,0 +1,205 @@
+"""A sealed room over real loss, and a recorder on the bridge who plays what it has recorded."""
+
+from __future__ import annotations
+
+import socket
+import struct
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from evloop.directory.roomkeys import code_of, new_secret
+from evloop.room.reliable.packets import MAGIC
+from evloop.room.reliable.sealing import room_key_of
+from tests.lab.injector import pack, unpack
+from tests.lab.network import Flat, Namespace, flat, missing
+from tests.lab.talk import ROOM, Person, conversation, flaws, gather, settled, type_at
+from tests.lab.test_attacks import inject, injected, stranger
+from tests.support.processes import Crew, Program, no_trace
+
+pytestmark = pytest.mark.skipif(bool(missing()), reason=missing() or "the lab is here")
+
+LOSS = 30
+REFUSED = ("direct", "replayed", "unproven")
+NAMES = ("Annabel", "Bertram", "Cornelia")
+Place = tuple[str, int]
+
+
+class Datagram(NamedTuple):
+    data: bytes
+    source: Place
+    target: Place
+
+
+def datagrams(frames: Sequence[bytes]) -> Iterator[Datagram]:
+    """What rooms have sent, out of Ethernet frames (RFC 791, RFC 768)."""
+    for frame in frames:
+        packet = frame[14:]
+        if frame[12:14] != b"\x08\x00" or packet[9] != socket.IPPROTO_UDP:
+            continue
+        udp = packet[4 * (packet[0] & 15) :]
+        source, target, length = struct.unpack_from("!HHH", udp)
+        data = udp[8:length]
+        if data[:2] == MAGIC.to_bytes(2, "big"):
+            ends = socket.inet_ntoa(packet[12:16]), socket.inet_ntoa(packet[16:20])
+            yield Datagram(data, (ends[0], source), (ends[1], target))
+
+
+class Tap:
+    """The recorder in the switch."""
+
+    def __init__(self, crew: Crew, switch: Namespace, path: Path) -> None:
+        self.crew, self.path = crew, path
+        self.program: Program = stranger(crew, switch, "tap", str(path))
+        crew.until(lambda: "ready" in self.program.out)
+
+    def end(self) -> tuple[bytes, list[Datagram]]:
+        """All bytes of the recording, and each datagram once."""
+        self.program.end()
+        self.crew.finish(self.program)
+        held = self.path.read_bytes()
+        return held, list(dict.fromkeys(datagrams(list(unpack(held)))))
+
+
+def enter(crew: Crew, lab: Flat, key: Path, numbers: Sequence[int]) -> list[Person]:
+    options = ("--key-file", str(key))
+    return [
+        Person(crew, lab.hosts[number], NAMES[number], *options, mode="sealed")
+        for number in numbers
+    ]
+
+
+def leave(crew: Crew, people: Sequence[Person]) -> None:
+    for one in people:
+        one.say("/quit")
+    for one in people:
+        crew.finish(one.program)
+        assert one.program.status == 0, one.program.tell()
+
+
+def replay(
+    crew: Crew, host: Namespace, path: Path, tape: Sequence[Datagram], targets: Sequence[Place]
+) -> None:
+    """Play the tape to the room, and to every socket that `targets` names."""
+    data = list(dict.fromkeys(one.data for one in tape))
+    injected(crew, inject(crew, host, path, data, 2_000))
+    for at, (address, port) in enumerate(targets):
+        there = path.with_suffix(f".{at}")
+        program = stranger_sends(crew, host, there, data, f"{address}:{port}")
+        injected(crew, program)
+
+
+def stranger_sends(
+    crew: Crew, host: Namespace, path: Path, data: Sequence[bytes], target: str
+) -> Program:
+    path.write_bytes(pack(data))
+    return stranger(crew, host, "send", target, str(path), "2000")
+
+
+def secrets(secret: bytes) -> list[bytes]:
+    """What must not be on the wire: names, texts (each has a name in it), the key in any form."""
+    code = code_of(secret)
+    key = room_key_of(secret, ROOM)
+    forms = [secret, secret.hex().encode(), key, key.hex().encode(), code.encode()]
+    return [*forms, code.replace("-", "").encode(), *(name.encode() for name in NAMES)]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+def test_a_recorder_on_the_bridge_reads_nothing_and_repeats_nothing(
+    crew: Crew, tmp_path: Path
+) -> None:
+    secret = new_secret()
+    key = tmp_path / "key"
+    key.write_text(code_of(secret) + "\n")
+    key.chmod(0o600)
+    with flat(4) as lab:
+        for host in lab.hosts[:3]:
+            host.lose(LOSS)
+        tap = Tap(crew, lab.switch, tmp_path / "yesterday")
+        people = enter(crew, lab, key, range(3))
+        gather(crew, people)
+        schedule = conversation(people, 60, 10.0, seed=3)
+        type_at(crew, schedule)
+        typed = [text for _, _, text in schedule]
+        assert settled(crew, people, len(typed))
+        held, tape = tap.end()
+
+        assert len(tape) > 200 and len({one.source for one in tape}) >= 3
+        assert [what for what in secrets(secret) if what in held] == []
+
+        # In the same session, to the room and to each member's own socket.
+        replay(crew, lab.hosts[3], tmp_path / "replay", tape, sorted({it.source for it in tape}))
+        for one in people:
+            typed.append(f"{one.name} {len(one.texts()) // 3}")
+            one.say(typed[-1])
+        assert settled(crew, people, len(typed)) and flaws(people, typed) == []
+        assert all(one.who(crew) == set(NAMES) for one in people)
+        orders = {tuple((line.sender, line.seq) for line in one.lines()) for one in people}
+        assert len({tuple(sorted(order)) for order in orders}) == 1
+        leave(crew, people)
+
+        # Another day: one sits alone in the room, then the others come; the tape is played to both.
+        tap = Tap(crew, lab.switch, tmp_path / "today")
+        [alone] = enter(crew, lab, key, [0])
+        crew.in_room(alone.program)
+        yesterday = tmp_path / "yesterday again"
+        replay(crew, lab.hosts[3], yesterday, tape, sorted({it.source for it in tape}))
+        assert alone.who(crew) == {NAMES[0]} and alone.lines() == []
+        people = [alone, *enter(crew, lab, key, (1, 2))]
+        gather(crew, people)
+        held, today = tap.end()
+        ids = {one.data[8:16] for one in today} - {one.data[8:16] for one in tape}
+        own = sorted({one.source for one in today if one.data[8:16] in ids})
+        replay(crew, lab.hosts[3], yesterday, tape, own)
+        typed = [f"{one.name} 0" for one in people]
+        for one, text in zip(people, typed):
+            one.say(text)
+        assert settled(crew, people, 3) and flaws(people, typed) == []
+        assert all(one.who(crew) == set(NAMES) for one in people)
+        for one in people:
+            came = {it["sender"] for it in one.objects("joined")}
+            assert came <= {sender.hex() for sender in ids}, "nobody of yesterday"
+            assert not one.objects("lost") and not one.objects("conflict")
+            stats = one.stats(crew)
+            refused = sum(stats.get(f"dropped_{why}", 0) for why in REFUSED)
+            assert refused >= len(tape) // 2, "the tape has come, and was refused"
+        no_trace(*[one.program for one in people])
+
+
+@pytest.mark.slow
+def test_strangers_in_the_lab_are_told(crew: Crew, tmp_path: Path) -> None:
+    """One without a key, and one with another."""
+    keys = []
+    for name in ("ours", "other"):
+        keys.append(tmp_path / name)
+        keys[-1].write_text(code_of(new_secret()) + "\n")
+        keys[-1].chmod(0o600)
+    with flat(4) as lab:
+        for host in lab.hosts:
+            host.lose(LOSS)
+        tap = Tap(crew, lab.switch, tmp_path / "tap")
+        people = enter(crew, lab, keys[0], (0, 1))
+        gather(crew, people)
+        without = Person(crew, lab.hosts[2], "Walter")
+        wrong = Person(crew, lab.hosts[3], "Xaver", "--key-file", str(keys[1]), mode="sealed")
+        crew.in_room(without.program, wrong.program)
+        for number in range(8):
+            for one in (*people, without, wrong):
+                one.say(f"{one.name} {number}")
+        told = [
+            (without, lambda it: it["yours"] == "0000" and it["theirs"] != "0000"),
+            (wrong, lambda it: it["yours"] != "0000" != it["theirs"]),
+            (people[0], lambda it: it["yours"] != "0000"),
+        ]
+        crew.until(
+            lambda: all(any(map(holds, one.objects("other_key"))) for one, holds in told), 60.0
+        )
+        assert settled(crew, people, 16)
+        for one, names in ((people[0], NAMES), (without, {"Walter"}), (wrong, {"Xaver"})):
+            assert {line.name for line in one.lines()} <= set(names)
+        held, _ = tap.end()
+        assert b"Walter 0" in held, "who has no key is heard by the recorder"
+        assert not any(name.encode() in held for name in (*NAMES, "Xaver"))
