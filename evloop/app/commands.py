@@ -339,9 +339,13 @@ def find(door: str, word: str) -> Command:
 def is_command(line: str, chatting: bool) -> bool:
     """Whether a typed line is a command and nothing said: what a history file may keep.
 
-    At the prompt those of a room count too, for they come from the file of an earlier run.
+    At the prompt those of a room count too, for they come from the file of an earlier run. A key
+    that was pasted in the wrong place is none.
     """
     line = line.strip()
+    words = line.split()
+    if _reads_like_key(words):
+        return False
     return _is_command_at("chat", line) or (not chatting and _is_command_at("prompt", line))
 
 
@@ -357,9 +361,16 @@ def _is_command_at(door: str, line: str) -> bool:
     return parsed is not None and parsed[0].most is not None  # a row with a text is something said
 
 
-def _reads_like_key(word: str) -> bool:
-    """Whether it has the form of a key's code, right or with a slip."""
-    groups = word.split("-")
+def _reads_like_key(words: list[str]) -> bool:
+    """Whether a word has the form of a key's code, right or with a slip, or the end of the line has
+    it, in pieces: with a digit, for seven words may have four letters each."""
+    end = [group for group in "-".join(words).split("-") if group][-7:]
+    return any(_is_code(word.split("-")) for word in words) or (
+        _is_code(end) and any(map(str.isdigit, "".join(end)))
+    )
+
+
+def _is_code(groups: list[str]) -> bool:
     return len(groups) == 7 and all(len(group) == 4 and group.isalnum() for group in groups)
 
 
@@ -368,7 +379,7 @@ def mistaken(line: str) -> str | None:
     such line."""
     words = line.split()
     word = words[0].casefold() if words else ""
-    if words and _reads_like_key(words[-1]):
+    if _reads_like_key(words):
         return "it reads like the key of a sealed room"
     if len(words) == 3 and word == "key" and words[2] in ("--set", "--new", "--forget"):
         return "/leave goes back to where key works"

@@ -90,4 +90,5 @@ ROOM_KEYS_MAX = 9  # rooms that have a key, Alt-1 to Alt-9
 # -- keys of sealed rooms --------------------------------------------------------------------------
 
 KEY_TRIES_MAX = 3  # questions for one key; then the user looks it up first
+KEY_FILE_WAIT_S = 30.0  # for a pipe whose writer asks for a passphrase of its own, as gpg does
 KEY_FILE_BYTES_MAX = 4_096  # of the first line: a passphrase has a hundred at most

@@ -21,11 +21,14 @@ than before: somebody may want to be talked to in the open. Whoever means it for
 
 from __future__ import annotations
 
+import errno
 import os
+import select
 import stat
+import time
 
 from evloop.app.commands import UsageError
-from evloop.app.limits import KEY_FILE_BYTES_MAX, KEY_TRIES_MAX
+from evloop.app.limits import KEY_FILE_BYTES_MAX, KEY_FILE_WAIT_S, KEY_TRIES_MAX
 from evloop.base.errors import INTERRUPTED, REFUSED, EvloopError, SetupError
 from evloop.base.names import fold, place_of, quoted, split_place
 from evloop.directory import roomkeys
@@ -459,16 +462,20 @@ def code_of(secret: bytes) -> str:
 def read_key_file(path: str) -> bytes | str:
     """The secret or the passphrase in the first line of a file; SetupError 77.
 
-    A regular file that others may read is refused. A pipe is read without a look at its mode.
+    A regular file that others may read is refused. A pipe is read without a look at its mode; it is
+    waited for, but not for ever: Ctrl-C is not heard meanwhile.
     """
     shown = quoted(path, 4_096)
     try:
-        with open(path, "rb") as file:
-            status = os.fstat(file.fileno())
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+        try:
+            status = os.fstat(fd)
             if stat.S_ISREG(status.st_mode) and status.st_mode & 0o077:
                 sentence = f"{shown} can be read by others: chmod 600 {shown}"
                 raise SetupError(sentence, REFUSED)
-            line = file.readline(KEY_FILE_BYTES_MAX + 1)
+            line = _first_line(fd)
+        finally:
+            os.close(fd)
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", "") or str(error)
         raise SetupError(f"{shown}: {why}", REFUSED) from None
@@ -483,6 +490,29 @@ def read_key_file(path: str) -> bytes | str:
     if not key:
         raise SetupError(f"{shown}: there is no key in its first line", REFUSED)
     return key
+
+
+def _first_line(fd: int) -> bytes:
+    """The first line, at most KEY_FILE_BYTES_MAX + 1 bytes of it; OSError."""
+    line = b""
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    end = time.monotonic() + KEY_FILE_WAIT_S
+    waited = not stat.S_ISFIFO(os.fstat(fd).st_mode)
+    while b"\n" not in line and len(line) <= KEY_FILE_BYTES_MAX:
+        try:
+            piece = os.read(fd, KEY_FILE_BYTES_MAX + 1 - len(line))
+        except BlockingIOError:
+            piece = None
+        if piece:
+            line += piece
+        elif piece is not None and (line or waited):  # else nobody writes to the pipe yet
+            break
+        elif not poll.poll(max(0.0, end - time.monotonic()) * 1_000):
+            raise OSError(errno.ETIMEDOUT, f"no key came in {KEY_FILE_WAIT_S:.0f} s")
+        else:
+            waited = True
+    return line.partition(b"\n")[0]
 
 
 def _downgraded(entry: RoomEntry, was: str) -> SetupError:

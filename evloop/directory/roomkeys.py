@@ -49,6 +49,8 @@ _DIGITS = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _VALUES = {digit: value for value, digit in enumerate(_DIGITS)}
 _VALUES.update(O=0, I=1, L=1)
 _CHECK_BITS = 12
+# Dashes, and what is not seen: a soft hyphen, a break that may be, a byte order mark.
+_NO_LETTERS = "-\u2010\u2011\u2012\u2013\u2014\u2212\u00ad\u200b\u2060\ufeff"
 _GROUPS_MIN = 5
 _SALT = b"evloop sealed 1\0"
 # N, r and p of scrypt: 128 * N * r bytes are 32 MiB. A million words cost one core four days.
@@ -101,6 +103,9 @@ def _secret_of(word: str) -> bytes | None:
 def read_key(line: str) -> bytes | str:
     """The secret of the code at the end of `line`, or else the passphrase that the whole line is
     (normalised; "": there is nothing). Raises SetupError: a code with a slip."""
+    whole = _together(line)
+    if whole is not None:
+        return whole
     words = line.split()
     if words and _looks_like_code(words[-1]):
         secret = _secret_of(words[-1])
@@ -108,6 +113,23 @@ def read_key(line: str) -> bytes | str:
             raise SetupError(SLIP, REFUSED)
         return secret
     return normal(line)
+
+
+def _together(line: str) -> bytes | None:
+    """The secret of a code that came with blanks, line breaks or other dashes among its letters, as
+    mail and documents make them. Raises SetupError: with a slip.
+
+    Words without a digit that do not fit the check are a passphrase.
+    """
+    words = line.split()
+    joined = "".join(words[1:] if words[:1] == ["key"] else words)
+    letters = "".join(letter for letter in joined if letter not in _NO_LETTERS).upper()
+    if len(letters) != CODE_LETTERS or not all(letter in _VALUES for letter in letters):
+        return None
+    secret = _secret_of(letters)
+    if secret is None and not letters.isalpha():
+        raise SetupError(SLIP, REFUSED)
+    return secret
 
 
 def normal(passphrase: str) -> str:

@@ -525,6 +525,8 @@ def test_a_command_of_the_main_prompt_is_asked_about_once(world: World, line: st
     [
         "000G-40R4-0M30-E209-185G-R38E-1ZF0",
         "key 000g-40r4-0m30-e209-185g-r38e-1zf1",
+        "key 000G 40R4 0M30 E209 185G R38E 1ZF0",
+        "000G-40R4-0M30- E209-185G-R38E-1ZF0",
         "key lab --set",
         "key lab --new",
     ],

@@ -225,6 +225,20 @@ def test_in_a_room_only_a_slash_makes_a_command(line: str) -> None:
     assert commands.is_command("/who", True)
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "key 000G-40R4-0M30-E209-185G-R38E-1ZF0",
+        "key 000G-40R4-0M30-E209-185G-R38E-1ZF1 --set",
+        "chat lab 000g-40r4-0m30-e209-185g-r38e-1zf0",
+        "chat 000G 40R4 0M30 E209 185G R38E 1ZF0",
+        "/join 000G-40R4-0M30-E209-185G-R38E-1ZF0",
+    ],
+)
+def test_a_key_that_was_pasted_in_the_wrong_place_is_kept_in_no_file(line: str) -> None:
+    assert not commands.is_command(line, False) and not commands.is_command(line, True)
+
+
 # -- say ------------------------------------------------------------------------------------------
 
 

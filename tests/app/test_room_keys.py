@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from evloop.app import room_keys
 from evloop.app.limits import KEY_FILE_BYTES_MAX
 from evloop.app.room_keys import PASSPHRASE_PORTS, RoomKeys, read_key_file
 from evloop.base.errors import INTERRUPTED, REFUSED, EvloopError, SetupError
@@ -223,6 +225,54 @@ def test_a_file_that_is_refused(tmp_path: Path, text: str, mode: int, why: str) 
     with pytest.raises(SetupError) as error:
         read_key_file(str(path))
     assert str(error.value) == why.format(path, path) and error.value.exit_status == REFUSED
+
+
+@pytest.mark.parametrize(
+    "text",
+    [CODE + "\r\n", "\ufeff" + CODE, "\ufeff" + CODE + "\r\n", f"  {CODE}  ", CODE + "\nmore\n"],
+)
+def test_a_file_from_another_machine(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "key"
+    path.write_bytes(text.encode())
+    path.chmod(0o600)
+    (tmp_path / "link").symlink_to(path)
+    assert read_key_file(str(path)) == read_key_file(str(tmp_path / "link")) == SECRET
+    path.chmod(0o644)
+    with pytest.raises(SetupError, match="can be read by others"):
+        read_key_file(str(tmp_path / "link"))
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("empty", "there is no key in its first line"),
+        ("folder", "Is a directory"),
+        ("loop", "Too many levels of symbolic links"),
+        ("/dev/null", "there is no key in its first line"),
+        ("/dev/zero", "its first line has over 4096 bytes"),
+        ("a\0b", "embedded null byte"),
+    ],
+)
+def test_what_is_no_file_of_a_key(tmp_path: Path, name: str, why: str) -> None:
+    (tmp_path / "empty").touch(mode=0o600)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    with pytest.raises(SetupError, match=why) as error:
+        read_key_file(str(tmp_path / name))
+    assert error.value.exit_status == REFUSED
+
+
+def test_a_pipe_with_a_name_is_waited_for_and_not_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = str(tmp_path / "fifo")
+    os.mkfifo(path)
+    writer = subprocess.Popen(["sh", "-c", 'printf %s "$0" >"$1"', CODE, path])
+    assert read_key_file(path) == SECRET, "which writes no end of the line"
+    assert writer.wait() == 0
+    monkeypatch.setattr(room_keys, "KEY_FILE_WAIT_S", 0.02)
+    with pytest.raises(SetupError, match="no key came in 0 s"):
+        read_key_file(path)
 
 
 def test_a_file_that_is_not_there_falls_through_to_nothing(world: World, tmp_path: Path) -> None:

@@ -117,6 +117,23 @@ def test_anything_else_is_a_passphrase(line: str, passphrase: str) -> None:
     assert read_key(line) == passphrase
 
 
+BROKEN = ("{} ", "{}\n", "{}\u00a0", "{}\u2013", "{}\u2011", "{}-\u200b", "{} - ", "{}-\r\n")
+
+
+@pytest.mark.parametrize("group", BROKEN)
+@pytest.mark.parametrize("before", ["", "key ", "\ufeff"])
+def test_a_code_that_mail_or_a_document_has_broken(group: str, before: str) -> None:
+    groups = CODE.split("-")
+    assert read_key(before + "".join(map(group.format, groups))) == SECRET
+    groups[2] = "5" + groups[2][1:]
+    assert _refused(before + "".join(map(group.format, groups)))
+
+
+def test_words_of_as_many_letters_are_no_code() -> None:
+    for words in ("near that lake tame bear rest here", "that-then here_is a pear tree at last"):
+        assert read_key(words) == words
+
+
 @given(st.text(max_size=80))
 def test_any_line_is_a_key_a_passphrase_or_a_slip(line: str) -> None:
     try:

@@ -58,7 +58,7 @@ class Delay:
     def __init__(self) -> None:
         self.value = self.far = DELAY_S_START
         self._known = False
-        self._mine: deque[int] = deque(maxlen=ECHOES_AWAITED_MAX)  # when I sent, in us
+        self._mine: list[int] = []  # when I sent, in us, the last ECHOES_AWAITED_MAX
         self._peer = NOBODY
         self._owed = False  # to a member of standing
         self._sent = 0
@@ -78,6 +78,7 @@ class Delay:
         """The `sent` of a SESSION that goes out now."""
         sent = int(now * 1e6) & 0xFFFFFFFF
         self._mine.append(sent)
+        del self._mine[:-ECHOES_AWAITED_MAX]
         return sent
 
     def echo(self, now: float) -> tuple[bytes, int, int]:

@@ -130,7 +130,7 @@ class CausalBuffer:
                         break
                     self._show(stream, head, "" if parent is None else "early")
                 left -= 1
-                stream.backlog.popleft()
+                stream.backlog.pop(0)
                 if self._waiters:
                     waiters = self._waiters.get(stream.sender)
                     if waiters:

@@ -14,8 +14,6 @@ only while there are no, or too few, members of standing.
 
 from __future__ import annotations
 
-from collections import deque
-
 from evloop.room.reliable.limits import (
     CONTROL_GAP_MAX,
     COPIES_DOUBTED,
@@ -139,7 +137,7 @@ class LossMeter:
         self._members = _Accounts()  # of members of standing
         self._strangers = _Accounts()
         self._awaited: dict[Key, int] = {}  # copies still to come
-        self._expiry: deque[tuple[float, Key]] = deque()
+        self._expiry: list[tuple[float, Key]] = []
         self.elsewhere: dict[Key, None] = {}  # came by the other road, and not yet by this one
 
     def _count(self, sender: bytes, seen: float, lost: float) -> None:
@@ -200,7 +198,7 @@ class LossMeter:
 
     def _expire(self, now: float) -> None:
         while self._expiry and self._expiry[0][0] <= now:
-            key = self._expiry.popleft()[1]
+            key = self._expiry.pop(0)[1]
             missed = self._awaited.pop(key, 0)
             if missed:
                 self._count(key[0], 0, missed)

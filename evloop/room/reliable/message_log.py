@@ -55,7 +55,6 @@ from evloop.system.timers import NEVER
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections import deque
     from collections.abc import Sequence
 
     from evloop.room.events import Event
@@ -117,10 +116,10 @@ class MessageLog:
         self.claims = Claims()
         self.adoption = Adoption(now)
         # Buckets of new senders, one for present members: a flood of others does not keep them out.
-        self._new_senders = {
-            present: TokenBucket(NEW_SENDERS_PER_S, NEW_SENDERS_PER_S, now)
-            for present in (False, True)
-        }
+        self._new_senders = (
+            TokenBucket(NEW_SENDERS_PER_S, NEW_SENDERS_PER_S, now),
+            TokenBucket(NEW_SENDERS_PER_S, NEW_SENDERS_PER_S, now),
+        )
         self.conflicts = self.late = self.lost = 0
         self.fulls: dict[str, int] = {}  # how often each table was full
         self._full: dict[str, float] = {}  # when each last was
@@ -155,7 +154,7 @@ class MessageLog:
         self.events.append(event)
         return messages
 
-    def date_again(self, queue: deque[Message]) -> None:
+    def date_again(self, queue: list[Message]) -> None:
         """Give the messages in `queue`, which are all that I have said and none of which was sent
         yet, Lamport times after all that I have heard by now."""
         if not queue or self.lamport.heard < queue[0].lamport:

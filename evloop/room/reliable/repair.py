@@ -29,8 +29,6 @@ Both send the stored bytes, as far as the caps allow.
 
 from __future__ import annotations
 
-from collections import deque
-
 from evloop.room.reliable.limits import (
     ASK_REMEMBERED_S,
     ASKS_REMEMBERED_MAX,
@@ -205,7 +203,7 @@ class BulkServer:
         self._egress = egress
         self._asker = NOBODY
         self._source: object = None  # where the asker's NACK came from
-        self.queue: deque[Key] = deque()
+        self.queue: list[Key] = []  # short; an empty deque alone has 0.6 kB
         self._queued: set[Key] = set()
         self._used: dict[bytes, tuple[float, int]] = {}  # asker: (since, messages)
 
@@ -261,7 +259,7 @@ class BulkServer:
 
     def take(self) -> Key:
         """The next message to send."""
-        key = self.queue.popleft()
+        key = self.queue.pop(0)
         self._queued.discard(key)
         return key
 

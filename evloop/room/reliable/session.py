@@ -61,6 +61,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from random import Random
+    from typing import Any
 
     from evloop.room.events import Event
     from evloop.room.reliable.entrance import Entrance
@@ -83,9 +84,9 @@ class RoomSession:
     repairs = True
     __slots__ = (
         "_agreed", "_announcer", "_bulk", "_codec", "_confirm", "_confirmed", "_counts",
-        "_deadline", "_deadlines", "_deafness", "_delay", "_entrance", "_goodbye", "_hearing",
-        "_loss", "_now", "_open", "_outbox", "_presence", "_repairs", "_sample", "_stale", "_steps",
-        "_strays", "_talk", "_trickle", "asker", "egress", "limit_history", "message_log",
+        "_deadline", "_deafness", "_delay", "_entrance", "_goodbye", "_hearing",
+        "_loss", "_now", "_open", "_outbox", "_parts", "_presence", "_repairs", "_sample", "_stale",
+        "_steps", "_strays", "_talk", "_trickle", "asker", "egress", "limit_history", "message_log",
         "nickname", "rng", "sender_id",
     )  # fmt: skip
 
@@ -141,7 +142,7 @@ class RoomSession:
             self._announcer, self._talk, self._repairs, self._bulk, self.asker, presence,
             message_log.causal_buffer,
         )  # fmt: skip
-        self._deadlines = [one.deadline for one in parts]
+        self._parts: tuple[Any, ...] = parts  # each has a deadline
         self._steps = _TIMERS
         self._open: Callable[[bytes, float, bool], Packet | str] = self._codec.open
         self._entrance: Entrance | None = None
@@ -151,7 +152,7 @@ class RoomSession:
             )
             door.attach(egress, self.asker, self._on_late, self._on_session, self._counts)
             self._open = door.open
-            self._deadlines.append(door.deadline)
+            self._parts = (*parts, door)
             self._steps = (lambda _, now: door.handle_timer(now), *_TIMERS)
         self._stale = True  # something may be due earlier than _deadline: find it anew
         self._confirmed: int | None = None  # all members hold my messages below; None: unknown
@@ -508,10 +509,9 @@ class RoomSession:
                 step(self, now)
 
     def _find_deadline(self) -> float:
-        if self._goodbye.begun:
-            over = self._goodbye.over  # after the last word copies are not sent any more
-            return NEVER if over else min(self._goodbye.due, self._outbox.deadline())
-        return min([deadline() for deadline in self._deadlines])
+        if (bye := self._goodbye).begun:  # after the last word copies are not sent any more
+            return NEVER if bye.over else min(bye.due, self._outbox.deadline())
+        return float(min([part.deadline() for part in self._parts]))
 
     def _send_data(self, now: float) -> None:
         if self._talk.send(now):

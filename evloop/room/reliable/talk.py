@@ -76,7 +76,7 @@ class Talk:
         sent = False
         while queue and self._egress.may_data(now):
             sent = True
-            message = queue.popleft()
+            message = queue.pop(0)
             size = len(message.datagram)
             most = self._egress.copies_afforded(size, now)
             own = self._loss.percent(now)

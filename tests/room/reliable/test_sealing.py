@@ -284,6 +284,18 @@ def test_open_and_sealed_rooms_do_not_hear_each_other() -> None:
     assert elsewhere.open(DATAGRAMS["data"]) == "tag"
 
 
+@pytest.mark.parametrize("at", range(16))
+def test_a_secret_with_one_byte_changed_opens_nothing(at: int) -> None:
+    """Also where the key ids happen to be equal, which is the first thing that a stranger looks
+    for: then it is the tag that differs."""
+    for bit in range(8):
+        wrong = SECRET[:at] + bytes([SECRET[at] ^ 1 << bit]) + SECRET[at + 1 :]
+        other = SealedCodec(PLACE, room_key_of(wrong, PLACE))
+        for data in DATAGRAMS.values():
+            claims = data[:4] + other.key_id.to_bytes(2, "big") + data[6:]
+            assert other.open(data) in ("key", "tag") and other.open(claims) == "tag"
+
+
 def test_what_we_send_is_bounded() -> None:
     most = 1_200 - OVERHEAD_BYTES
     assert len(CODEC.pack(DATA, 0, MEL, 0, 0, bytes(most))) == 1_200
