@@ -290,3 +290,41 @@ def test_leaf_nodes_and_a_room_of_ipv6_and_a_carrier_that_dies() -> None:
             assert flaws(people, typed) == []
         finally:
             shutil.rmtree(world.folder, ignore_errors=True)
+
+
+def test_two_sites_of_five_whose_line_is_cut_for_a_minute() -> None:
+    """80 ms there and back between site and hub, and 20 % loss at every host; the last one joins
+    late. Then the cable of one site is pulled for a minute, and everybody talks on."""
+    with Network() as network, Crew() as crew:
+        world = World(crew, network, hosts=6, loss=20, delay_ms=40)
+        try:
+            near = world.sites[0]
+            made = crew.client("makeroom", "lab", server=near.at(0), prefix=near.hosts[1].prefix)
+            crew.until(lambda: made.done)
+            assert made.status == 0, made.tell()
+            seats = [(f"p{site}{host}", site, host) for host in range(1, 6) for site in (0, 1)]
+            people = [world.person(*seat) for seat in seats[:-1]]
+            gather(crew, people, 90)
+            schedule = conversation(people, messages=90, per_second=6, seed=10)
+            type_at(crew, schedule)
+            typed = [text for _, _, text in schedule]
+            assert settled(crew, people, len(typed), 60), flaws(people, typed)
+            late = world.person(*seats[-1])
+            crew.in_room(late.program)
+            everybody = [*people, late]
+            assert settled(crew, everybody, len(typed), 60), flaws(everybody, typed)
+
+            world.hub.ip("link set line1 down")
+            schedule = [
+                (12.0 * at, person, f"{person.name} {10 + at}")
+                for at in range(5)
+                for person in people
+            ]
+            type_at(crew, [*schedule, (60.0, late, "p15 0")])
+            typed += [*(text for _, _, text in schedule), "p15 0"]
+            assert "p01 14" not in late.texts()
+            world.hub.ip("link set line1 up")
+            assert settled(crew, everybody, len(typed), 90), flaws(everybody, typed)
+            assert flaws(everybody, typed) == []
+        finally:
+            shutil.rmtree(world.folder, ignore_errors=True)

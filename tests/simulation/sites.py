@@ -111,10 +111,11 @@ class SiteWorld(World):
         for other in self.bridges.values():
             if other.site != bridge.site and self.rng.random() >= self.wan_loss:
                 when = self.now + low + (high - low) * self.rng.random()
-                self.at(when, self._arrived, (other, data))
+                self.at(when, self.arrived, (other, data))
 
-    def _arrived(self, arrived: tuple[Bridge, bytes]) -> None:
-        bridge, data = arrived
+    def arrived(self, told: tuple[Bridge, bytes]) -> None:
+        """NATS has brought a datagram to a bridge."""
+        bridge, data = told
         if bridge.running and self.nats:
             self.multicast(data, bridge.address)
 

@@ -42,13 +42,13 @@ def _loops(patch: pytest.MonkeyPatch) -> None:
 
 def _one_way(patch: pytest.MonkeyPatch) -> None:
     """The first site is told nothing."""
-    arrived = SiteWorld._arrived
+    arrived = SiteWorld.arrived
 
     def deaf(self: SiteWorld, told: tuple[object, bytes]) -> None:
         if getattr(told[0], "site", 0):
             arrived(self, told)  # type: ignore[arg-type]
 
-    patch.setattr(SiteWorld, "_arrived", deaf)
+    patch.setattr(SiteWorld, "arrived", deaf)
 
 
 def _too_small(patch: pytest.MonkeyPatch) -> None:
