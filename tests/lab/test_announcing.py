@@ -473,7 +473,7 @@ def label_of(message: Message) -> bytes:
     return bytes(message.answers[0].value)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("family", ["IPv4", "IPv6"])
+@pytest.mark.parametrize("family", ["IPv4", pytest.param("IPv6", marks=pytest.mark.slow)])
 def test_a_flood_of_forged_conflicts(crew: Crew, lab: Flat, family: str) -> None:
     """It takes other names, 15 times and then once in 5 s; it is found, and it serves."""
     server = announcing(crew, lab.hosts[0])

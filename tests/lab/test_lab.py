@@ -52,18 +52,21 @@ def people_of(crew: Crew, lab: Flat, *options: str, room: str = ROOM) -> list[Pe
     return people
 
 
-def test_five_hosts_thirty_percent_loss_three_hundred_messages(crew: Crew) -> None:
+@pytest.mark.parametrize(
+    ("count", "seconds"), [(75, 5.0), pytest.param(300, 20.0, marks=pytest.mark.slow)]
+)
+def test_five_hosts_thirty_percent_loss(crew: Crew, count: int, seconds: float) -> None:
     with flat(5) as lab:
         people = people_of(crew, lab)
         for host in lab.hosts:
             host.lose(LOSS)
-        schedule = conversation(people, 300, 20.0, seed=1)
+        schedule = conversation(people, count, seconds, seed=1)
         type_at(crew, schedule)
         typed = [text for _, _, text in schedule]
         settled(crew, people, len(typed))
         assert flaws(people, typed) == []
         dropped = sum(host.lost() for host in lab.hosts)
-        assert dropped > 4 * 300 * LOSS / 100  # the loss was real
+        assert dropped > 4 * count * LOSS / 100  # the loss was real
         found = figures(crew, people, typed)
         print(line_of(found, 5, LOSS, dropped))
         assert found.identical == 5
@@ -81,6 +84,8 @@ def history_of(crew: Crew, person: Person) -> list[str]:
     return [line.removesuffix("  [late]").removesuffix("  [out of place]") for line in lines]
 
 
+@pytest.mark.slow  # half a minute of talk and of silence, in real time
+@pytest.mark.timeout(240)
 def test_killed_stopped_late_and_gone(crew: Crew) -> None:
     """One is killed in mid-talk, one stopped for 20 s, one says goodbye, one comes late."""
     with flat(5, 0) as lab:
