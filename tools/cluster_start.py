@@ -2,7 +2,8 @@
 
 An etcd of one member is started on loopback. A state file of so many rooms (10,000) is imported,
 and then a server is started with them, without and with an empty copy on disk: seconds until it
-listens, its CPU time in all, and the longest tick (without what the disk took). Needs etcd.
+listens, its CPU time in all, and the longest tick (without what the disk took). Then some rooms
+are made, one after another. Needs etcd.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from evloop.daemon.store import open_store
 from evloop.directory.protocol import RoomEntry
 
 ROOMS = 10_000
+CHANGES = 200
 
 
 def state_file(path: str, rooms: int) -> None:
@@ -59,18 +61,40 @@ def etcd(folder: str) -> Iterator[str]:
         process.wait()
 
 
-def asked(port: int, method: str) -> dict[str, Any]:
-    """The answer of a server to one request."""
-    question = json.dumps({"jsonrpc": "2.0", "id": 1, "method": method}).encode()
-    with socket.create_connection(("127.0.0.1", port)) as sock, sock.makefile("rb") as file:
-        sock.sendall(struct.pack("!I", len(question)) + question)
-        (size,) = struct.unpack("!I", file.read(4))
-        answer: dict[str, Any] = json.loads(file.read(size))["result"]
-        return answer
+class Caller:
+    """A connection to the server at `port` of loopback."""
+
+    def __init__(self, port: int) -> None:
+        self._sock = socket.create_connection(("127.0.0.1", port))
+        self._file = self._sock.makefile("rb")
+
+    def ask(self, method: str, **params: Any) -> dict[str, Any]:
+        """The result of one request."""
+        question = json.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": params})
+        data = question.encode()
+        self._sock.sendall(struct.pack("!I", len(data)) + data)
+        (size,) = struct.unpack("!I", self._file.read(4))
+        answer: dict[str, Any] = json.loads(self._file.read(size))
+        if "result" not in answer:
+            raise SystemExit(f"{method}: {answer}")
+        result: dict[str, Any] = answer["result"]
+        return result
 
 
-def start(what: str, *options: str) -> None:
-    """Start a server, print what it took, end it."""
+def time_changes(caller: Caller) -> None:
+    """Print what rooms that are made one after another take, and a list while there are many."""
+    times = []
+    for number in range(CHANGES):
+        begun = time.monotonic()
+        caller.ask("makeroom", name=f"new-{number}")
+        times.append(1000 * (time.monotonic() - begun))
+    times.sort()
+    middle, late = times[CHANGES // 2], times[-CHANGES // 100]
+    print(f"a change: {middle:.1f} ms at the middle, {late:.1f} ms at 99 of 100", flush=True)
+
+
+def start(what: str, *options: str, changes: bool = False) -> None:
+    """Start a server, print what it took, end it. `changes`: time some as well."""
     words = [sys.executable, "-m", "evloop.server", "--listen", "127.0.0.1:0", "--no-announce"]
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     begun = time.monotonic()
@@ -91,7 +115,10 @@ def start(what: str, *options: str) -> None:
     seconds = time.monotonic() - begun
     found = re.search(r"listening on (127\.0\.0\.1):(\d+)", said)
     assert found is not None, said
-    lag = asked(int(found[2]), "stats")["lag"]
+    caller = Caller(int(found[2]))
+    lag = caller.ask("stats")["lag"]
+    if changes:
+        time_changes(caller)
     server.terminate()
     server.communicate(timeout=60)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -116,6 +143,8 @@ def main() -> None:
                 start("start without a copy", *cluster, "--memory")
             start("start with an empty copy", *cluster, "--state", copy)
             start("start with that copy", *cluster, "--state", copy)
+            more = ("--max-rooms", "0", "--change-rate", "0")
+            start("start without a copy", *cluster, "--memory", *more, changes=True)
         start("start of a server that is alone", "--state", alone)
     finally:
         shutil.rmtree(folder)

@@ -51,7 +51,7 @@ class RoomCarrier:
                 return
             granted, heard, multicast = told.granted or OFF, told.heard, told.multicast
             keeper, bound = told.keeper or b"", frozenset(told.bound)
-            word = Word(granted, heard, members, multicast, bound, keeper)
+            word = Word(granted, heard, members, multicast, bound, keeper, told.others)
             answered(word, told.leg or "")
 
         if self._link.state == READY:

@@ -134,7 +134,7 @@ class Dispatcher:
         self.on_forget: Callable[[Connection], object] = nothing
         self.prober: Prober | None = None  # None: no probes
         self.keeping = Keeping()  # what is said in rooms
-        self.make_relay: Callable[[], Relay] | None = None  # at the first need; None: no relay
+        self.make_relay: Callable[[], Relay | None] | None = None  # at the first need
         self.relays = False  # whether members may be granted it
         self.relay: Relay | None = None
         self._rng = rng

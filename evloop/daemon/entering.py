@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from evloop.directory import requests
 from evloop.directory.protocol import EMPTY
-from evloop.directory.relay_frames import Entered, is_relay
+from evloop.directory.relay_frames import OFF, Entered, is_relay
 from evloop.net.stream import OPEN
 
 TYPE_CHECKING = False
@@ -20,11 +20,12 @@ if TYPE_CHECKING:
     from evloop.daemon.relay import Relay
 
 
-def relay_of(dispatcher: Dispatcher) -> Relay:
-    """The relay of this directory, made now if it was not needed before."""
-    if dispatcher.relay is None:
-        assert dispatcher.make_relay is not None, "the server has given one"
+def relay_of(dispatcher: Dispatcher) -> Relay | None:
+    """The relay of this directory, made now if it was not needed before; None: it has none."""
+    if dispatcher.relay is None and dispatcher.make_relay is not None:
         dispatcher.relay = dispatcher.make_relay()
+        if dispatcher.relay is None:  # its files are others now, which was logged
+            dispatcher.make_relay = None
     return dispatcher.relay
 
 
@@ -39,9 +40,10 @@ def enter(dispatcher: Dispatcher, connection: Connection, parameters: dict[str, 
         dispatcher.handles += 1
         room.handle = dispatcher.handles
     dispatcher.keeping.enter(room)
-    if sender is None and dispatcher.relay is None:
-        return Entered(room.handle).extend(body)
-    entered = relay_of(dispatcher).enter(connection, room, sender, wish)
+    relay = dispatcher.relay if sender is None else relay_of(dispatcher)
+    if relay is None:
+        return Entered(room.handle, granted="" if sender is None else OFF).extend(body)
+    entered = relay.enter(connection, room, sender, wish)
     return dispatcher.keeping.tell(entered.extend(body), entered.keeper)
 
 
@@ -58,8 +60,8 @@ def leave(dispatcher: Dispatcher, connection: Connection, parameters: dict[str, 
 
 def take_frame(dispatcher: Dispatcher, connection: Connection, payload: bytes) -> None:
     """A frame of the relay came on a connection that has entered with a sender id."""
-    assert dispatcher.relay is not None, "it was made by that"
-    dispatcher.relay.take(connection, payload)
+    if dispatcher.relay is not None:  # else it was granted nothing, and is not heard
+        dispatcher.relay.take(connection, payload)
 
 
 def handle_mixed(dispatcher: Dispatcher, connection: Connection, payloads: list[bytes]) -> int:

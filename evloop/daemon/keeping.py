@@ -16,6 +16,7 @@ import random
 from evloop.base.errors import NOT_ALLOWED, STORAGE_FAILED, Refused, StoreError
 from evloop.base.names import quoted
 from evloop.base.strictjson import encode
+from evloop.daemon.late import load_late
 from evloop.directory import requests
 from evloop.directory.protocol import PLAIN, RELIABLE, result
 from evloop.directory.relay_frames import history_frames
@@ -69,13 +70,15 @@ class Keeping:
     ) -> None:
         self.policy = policy
         self.why_not = why_not
-        self.make: Callable[[], Keeper] | None = None
+        self.make: Callable[[], Keeper | None] | None = None
         self.keeper: Keeper | None = None
 
     def need(self) -> Keeper | None:
         """The keeper; None where there is none."""
         if self.keeper is None and self.make is not None:
             self.keeper = self.make()
+            if self.keeper is None:  # its files are others now, which was logged
+                self.make = None
         return self.keeper
 
     def judge(self, room: RoomEntry) -> None:
@@ -232,22 +235,29 @@ def prepare_keeper(
     assert path is not None, "something is kept"
 
     def open_store() -> HistoryStore:
-        from evloop.daemon.history_store import open_history
+        from evloop.daemon.history_store import open_history  # loaded with the keeper, or before
 
         return open_history(path)
 
-    def make() -> Keeper:
-        from evloop.daemon.entering import relay_of
+    def load() -> type[Keeper]:
+        from evloop.daemon import history_store  # noqa: F401 - all that it will need, at one moment
         from evloop.daemon.keeper import Keeper  # late: with the engine of rooms it takes 10 ms
 
+        return Keeper
+
+    def make() -> Keeper | None:
+        from evloop.daemon.entering import relay_of  # it is loaded already, and loads this module
+
+        keeper = load_late(dispatcher.log, "keep", load)
+        relay = relay_of(dispatcher)
+        if keeper is None or relay is None:
+            return None
         directory = dispatcher.directory
-        return Keeper(
+        return keeper(
             dispatcher.loop,
             dispatcher.log,
             open_store=open_store,
-            open_seat=lambda entry, sender, receive: _Chair(
-                relay_of(dispatcher), entry, sender, receive
-            ),
+            open_seat=lambda entry, sender, receive: _Chair(relay, entry, sender, receive),
             inside=lambda: [room for room in directory.occupied() if room.keep],
             rooms=lambda: {(room.fold, room.made) for room in directory},
             new_rng=lambda: random.Random(os.urandom(16)),

@@ -127,6 +127,7 @@ class Relay:
             leg is not None and leg.works,
             None if leg is None else leg.source,
             room.bound(sender),
+            room.heard - member.said,
         )
 
     def _grant(self, room: RelayedRoom, member: Member, wish: str) -> None:

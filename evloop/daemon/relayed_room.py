@@ -90,9 +90,12 @@ WAYS = (UP, DOWN)
 
 class Member:
     """A connection in a relayed room. `wish`: what it was granted; `heard`, `asked`: when the group
-    brought it, and it asked in bulk; `since`: it is here under this id."""
+    brought it, and it asked in bulk; `since`: it is here under this id; `said`: so many datagrams
+    of it, but repairs, the group has brought since then."""
 
-    __slots__ = ("asked", "bucket", "connection", "heard", "room", "sender", "since", "wish")
+    __slots__ = (
+        "asked", "bucket", "connection", "heard", "room", "said", "sender", "since", "wish",
+    )  # fmt: skip
 
     def __init__(
         self, room: RelayedRoom, connection: Connection, sender: bytes, now: float
@@ -109,6 +112,7 @@ class Member:
         self.sender = sender
         self.since = now
         self.heard = float("-inf")
+        self.said = 0
 
 
 class RelayedRoom:
@@ -130,6 +134,7 @@ class RelayedRoom:
         "_woken",
         "entry",
         "full",
+        "heard",
         "leg",
         "members",
         "opener",
@@ -148,6 +153,7 @@ class RelayedRoom:
         self._sealed = entry.mode not in (PLAIN, RELIABLE)
         self.members: dict[Connection, Member] = {}  # all that gave a sender, the newest last
         self.full: dict[Member, None] = {}  # those that are sent what the room says
+        self.heard = 0  # datagrams that the group has brought of anybody, but repairs
         self._by_id: dict[bytes, list[Member]] = {}
         self._askers: dict[bytes, tuple[Any, float]] = {}  # of the group: from where, when
         self._asked: dict[Member, None] = {}  # members, who asked last is the last one
@@ -243,8 +249,10 @@ class RelayedRoom:
                 sender = datagram[8:16]
                 if not datagram[3] & _REPAIR:
                     left_out = self._by_id.get(sender, ())
+                    self.heard += 1
                     for member in left_out:
                         member.heard = self._shared.now
+                        member.said += 1
                 if self._asks_in_bulk(datagram):
                     self._note_asker(sender, source)
             self._carry(datagram, left_out, source)

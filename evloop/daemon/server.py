@@ -25,6 +25,7 @@ from evloop.daemon.admission import Admission, Guard, clients_that_fit
 from evloop.daemon.dispatcher import Dispatcher
 from evloop.daemon.expiry import Expiry, Sweeper
 from evloop.daemon.keeping import keeping_of, prepare_keeper
+from evloop.daemon.late import load_late
 from evloop.daemon.limits import (
     CLIENTS_MAX,
     DESCRIPTORS_MIN,
@@ -374,9 +375,16 @@ def prepare_relay(dispatcher: Dispatcher, options: Namespace, descriptors: int) 
     share = min(2 * RELAY_LEGS_MAX, descriptors // RELAY_LEG_SHARE)
     members = options.relay_members if options.relay == "on" else 0
 
-    def make() -> Relay:
+    def load() -> Callable[..., Relay]:
+        from evloop.daemon import relay_leg  # noqa: F401 - all that it will need, at one moment
         from evloop.daemon.relay import relay_of  # late: nobody may need it
 
+        return relay_of
+
+    def make() -> Relay | None:
+        relay_of = load_late(dispatcher.log, "relay", load)
+        if relay_of is None:
+            return None
         limits = members, options.interface, options.ttl, share // 2
         return relay_of(dispatcher.loop, dispatcher.log, dispatcher.metrics, *limits)
 

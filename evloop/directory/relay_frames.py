@@ -150,10 +150,11 @@ class Entered:
     `granted`: one of WISHES, "" when nothing was asked; `heard`: whole seconds since the directory
     last heard this sender by the group, None: never; `multicast`: whether the directory is in the
     group itself; `leg`: from where it sends to the group, "ADDRESS:PORT" or None; `bound`: ids of
-    members whom the group does not bring but by that leg, the newest first.
+    members whom the group does not bring but by that leg, the newest first; `others`: how many
+    datagrams of others the group has brought it so far, but repairs, None: it does not tell.
     """
 
-    __slots__ = ("bound", "granted", "handle", "heard", "keeper", "leg", "multicast")
+    __slots__ = ("bound", "granted", "handle", "heard", "keeper", "leg", "multicast", "others")
 
     def __init__(
         self,
@@ -164,6 +165,7 @@ class Entered:
         multicast: bool = False,
         leg: str | None = None,
         bound: Sequence[bytes] = (),
+        others: int | None = None,
     ) -> None:
         self.handle = handle
         self.keeper = keeper
@@ -172,6 +174,7 @@ class Entered:
         self.multicast = multicast
         self.leg = leg
         self.bound = bound
+        self.others = others
 
     def extend(self, body: bytes) -> bytes:
         """`body`, a JSON object with a member at least, and these members behind its own."""
@@ -186,6 +189,8 @@ class Entered:
                 leg=self.leg,
                 bound=[one.hex() for one in self.bound],
             )
+            if self.others is not None:
+                members["others"] = self.others
         return b"%b,%b" % (body[:-1], encode(members)[1:])
 
 
@@ -196,12 +201,12 @@ def read_entered(value: object) -> Entered:
     keeper, granted = told.get("keeper"), told.get("relay", "")
     heard, leg = told.get("heard"), told.get("leg")
     handle, multicast = told.get("handle", 0), told.get("multicast", False)
-    bound = told.get("bound", [])
+    bound, others = told.get("bound", []), told.get("others")
     good = (
         type(handle) is int
         and 0 <= handle < 2**32
         and (granted == "" or granted in WISHES)
-        and (heard is None or (type(heard) is int and heard >= 0))
+        and all(one is None or (type(one) is int and one >= 0) for one in (heard, others))
         and type(multicast) is bool
         and (leg is None or (type(leg) is str and len(leg) <= _LEG_BYTES_MAX))
         and type(bound) is list
@@ -217,6 +222,7 @@ def read_entered(value: object) -> Entered:
         multicast,
         leg,
         [_read_id(one) for one in bound[:BOUND_TOLD_MAX]],
+        others,
     )
 
 

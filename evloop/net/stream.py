@@ -190,8 +190,11 @@ class Stream(Watched):
     def send_loose(self, frames: bytes) -> None:
         """Queue frames that nobody waits for: as `send`, but a peer that does not read them is not
         cut off for that. The caller keeps the queue short."""
-        if not self.queued and not self._out and self.state <= CLOSING:  # as nearly always
+        if not self.queued and not self._out and self.state <= OPEN:  # as nearly always
             self._loose = True
+            if self._pipe is None:
+                self._send_at_once(frames)
+                return
             self._out = [frames]
             self._hub.dirty.append(self)
             self.queued = len(frames)
@@ -200,6 +203,18 @@ class Stream(Watched):
         self._loose = False
         self.send(frames)
         self._loose = not waits
+
+    def _send_at_once(self, frames: bytes) -> None:
+        """Nothing waits in our queue: the kernel gets this now."""
+        try:
+            sent = self.fileobj.send(frames)
+        except (BlockingIOError, InterruptedError):
+            sent = 0
+        except OSError as error:
+            self.abort(error.strerror or str(error))
+            return
+        if sent < len(frames):
+            self._keep(frames, sent)
 
     def _owe(self) -> None:
         """From now on something in the queue is owed: whoever does not read it in time is gone."""

@@ -182,6 +182,8 @@ class RelayTransport:
             return self.group is None or self.group.send(data, target)
         roads, group = self.roads, self.group
         if not roads.carried:
+            if data[:2] == _MAGIC and not data[3] & _REPAIR:
+                roads.said(self._loop.now)
             return group is None or group.send(data, None)
         known = self.carrier.known  # until then the group is all that there is
         if group is not None and (self._is_probe(data) or roads.by_both or not known):

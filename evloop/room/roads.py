@@ -21,8 +21,9 @@ hears       somebody was heard by the group, and everybody whom the relay brough
 not heard   by us: of that sender the relay alone brought MISSES_MAX datagrams in a row, and not
             even the leg, until it is known that it is not bound
 heard       we are: the directory heard us by the group lately
-doubt       too long nothing by the group, fewer senders than the directory counts members, or the
-            directory has not heard us for too long
+doubt       too long nothing by the group, or nothing of the last MISSES_MAX datagrams that the
+            directory heard there; fewer senders than the directory counts members; or the
+            directory has not heard us for too long, or none of our last MISSES_MAX datagrams
 
 Evidence is what the group brought from its sender itself. What the directory's own leg repeated is
 none (who is isolated from all but the directory would hear everybody by it), but for senders that
@@ -30,12 +31,14 @@ are `bound` to the relay, whom nobody hears otherwise; nor is a repair, which an
 directory's ear stands for being heard; each member judges for itself whom it hears.
 
 A member says at least something in each interval of presence (6 s, in large rooms more), so all
-spans here are in proportion to that: to be silent, or to lose ten in a row, is no isolation.
+spans here are in proportion to that: to be silent, or to lose ten in a row, is no isolation. In off
+and up the directory is asked more often while nothing comes: when others talk, what it heard shows
+in seconds what silence alone shows in a minute.
 """
 
 from __future__ import annotations
 
-from collections import namedtuple
+from collections import deque, namedtuple
 
 from evloop.room.events import Road
 from evloop.room.limits import (
@@ -52,6 +55,8 @@ from evloop.room.limits import (
     PROBING_ASK_S,
     PROBING_QUICK_S,
     PROBING_S,
+    QUIET_ASK_AGAIN_S,
+    QUIET_ASK_S,
     QUIET_S_MAX,
     QUIET_S_MIN,
     RECENT_INTERVALS,
@@ -59,6 +64,7 @@ from evloop.room.limits import (
     REFUSED_ASK_S,
     RELAYED_ASK_S,
     ROAD_SENDERS_MAX,
+    ROUNDED_S,
     SENDERS_INTERVALS,
     SENDERS_S,
     STEADY_S,
@@ -78,8 +84,9 @@ PROVEN, LOST, REFUSED, CHOSEN = "", "lost", "refused", "always"
 # The directory's answer: `granted`, one of WISHES' values; `heard`: seconds since it heard us by
 # the group, None: never; `members` that it counts here, we among them; `multicast`: whether it is
 # in the group itself; `bound`: ids of senders that the group brings by its leg alone; `keeper`: the
-# id of its own silent member, or b"".
-Word = namedtuple("Word", "granted heard members multicast bound keeper")
+# id of its own silent member, or b""; `others`: how many datagrams of others the group has brought
+# it so far, but repairs, None: an older one does not tell.
+Word = namedtuple("Word", "granted heard members multicast bound keeper others", defaults=(None,))
 
 
 class _Heard:
@@ -103,6 +110,7 @@ class Roads:
     __slots__ = (
         "_always",
         "_asked",
+        "_asked_at",
         "_began",
         "_believe_at",
         "_doubt_wait",
@@ -112,10 +120,13 @@ class Roads:
         "_linked",
         "_look_at",
         "_own",
+        "_passed",
+        "_passed_at",
         "_pending",
         "_quick_until",
         "_refusals",
         "_refused",
+        "_said",
         "_sockets",
         "_steady",
         "_told",
@@ -140,6 +151,10 @@ class Roads:
         self._word_at = -NEVER
         self._due = NEVER  # when to ask the directory again
         self._asked = ""  # the wish of the last question
+        self._asked_at = -NEVER  # when that was
+        self._said: deque[float] = deque(maxlen=MISSES_MAX)  # when we spoke in the group last
+        self._passed = 0  # `others` of the word since which the group has brought nobody
+        self._passed_at = -NEVER  # when that came
         self._pending = False  # it is not answered yet
         self._refusals = 0  # questions in a row that the directory has refused
         self._refused = False  # that the directory does not carry us was told
@@ -157,6 +172,7 @@ class Roads:
         """The directory is connected, perhaps again, and it relays."""
         self._linked, self._pending = True, False
         self._word = None  # of another run of it, perhaps
+        self._passed_at = -NEVER
         self._refusals = 0
         if self._sockets:
             self._become(PROBING, now)
@@ -245,6 +261,10 @@ class Roads:
             return not quick
         return False
 
+    def said(self, now: float) -> None:
+        """In off: a datagram of ours goes to the group, and is no repair."""
+        self._said.append(now)
+
     def handle_timer(self, now: float) -> None:
         """Do what is due; calling it early is harmless."""
         if self.state == PROBING:
@@ -278,9 +298,10 @@ class Roads:
 
     def question(self, now: float) -> str:
         """The wish that the directory is to be told now; "": nothing is due."""
-        if not self._linked or self._pending or now < self._due:
+        if not self._linked or self._pending or now < min(self._due, self._quiet_due()):
             return ""
         self._pending = True
+        self._asked_at = now
         self._asked = self.wish
         self._due = now + self._ask_interval(now)
         return self._asked
@@ -289,7 +310,7 @@ class Roads:
         """When to ask `question` and to call `handle_timer`."""
         if not self._linked:
             return NEVER
-        due = NEVER if self._pending else self._due
+        due = NEVER if self._pending else min(self._due, self._quiet_due())
         if self.state == PROBING:
             return min(due, self._look_at)
         if self.state in (OFF, UP) and self._members() > 1:
@@ -325,6 +346,16 @@ class Roads:
         """How long nobody at all may be heard: some ten datagrams of the others."""
         others = max(self._members() - 1, 1)
         return min(max(QUIET_S_MIN, 10 * self._interval() / others), QUIET_S_MAX)
+
+    def _quiet_due(self) -> float:
+        """When to ask what the directory heard by the group while we hear nobody there: at first
+        often, then less and less."""
+        word = self._word
+        if word is None or word.others is None or word.members < 2 or self.state not in (OFF, UP):
+            return NEVER
+        since = max(self._evidence_at, self._began)
+        wait = max(QUIET_ASK_AGAIN_S, (self._asked_at - since) / 4)
+        return max(since + QUIET_ASK_S, self._asked_at + wait)
 
     def _ask_interval(self, now: float) -> float:
         if self.state == PROBING:
@@ -389,6 +420,8 @@ class Roads:
         if word is None or word.members < 2:
             return
         doubt = now >= max(self._evidence_at, self._began) + self._quiet_s()
+        if answered:
+            doubt |= self._is_passed_by(word, now)
         if answered and not doubt:
             doubt = self._lacks_senders(word, now) or self._lacks_ear(word, now)
         if not doubt:
@@ -400,6 +433,16 @@ class Roads:
             wait = max(DOUBT_AGAIN_S_MIN, min(2 * self._doubt_wait, DOUBT_AGAIN_S_MAX))
             self._doubt_wait, self._believe_at = wait, now + wait
             self._become(PROBING, now)
+
+    def _is_passed_by(self, word: Word, now: float) -> bool:
+        """Whether the group has brought others to the directory, again and again, and not to us."""
+        others: int | None = word.others
+        if others is None:
+            return False
+        if self._passed_at <= max(self._evidence_at, self._began) or others < self._passed:
+            self._passed, self._passed_at = others, now
+            return False
+        return others - self._passed >= MISSES_MAX
 
     def _lacks_senders(self, word: Word, now: float) -> bool:
         """Whether fewer senders are heard than the directory counts."""
@@ -415,7 +458,10 @@ class Roads:
         if self.state != OFF or not word.multicast:
             return False
         age: float = word.heard if word.heard is not None else now - self._began
-        return age > self._heard_s() + OFF_ASK_S
+        if age > self._heard_s() + OFF_ASK_S:
+            return True
+        said, since = self._said, max(now - age, self._began) + ROUNDED_S
+        return len(said) == MISSES_MAX and said[0] > since
 
     # -- changes -------------------------------------------------------------------------------
 

@@ -336,6 +336,7 @@ def test_hub_without_multicast() -> None:
         relay_of = house.dispatcher.make_relay
         assert relay_of is not None
         relay = house.dispatcher.relay = relay_of()
+        assert relay is not None
         refused = 0
 
         def refuse(*_: object) -> Any:

@@ -35,8 +35,9 @@ def house() -> Iterator[House]:
     house = House("--change-rate", "0", "--interface", "127.0.0.1")
     relay_of = house.dispatcher.make_relay
     assert relay_of is not None
-    house.dispatcher.relay = relay_of()
-    house.dispatcher.relay.legs_max = 0
+    relay = house.dispatcher.relay = relay_of()
+    assert relay is not None
+    relay.legs_max = 0
     house.call(house.caller(), "makeroom", name=NAME)
     yield house
     house.close()

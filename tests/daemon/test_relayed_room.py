@@ -553,6 +553,22 @@ def test_who_is_heard_and_who_is_bound(full: World) -> None:
     assert full.room.bound(G) == [Z, Y, X]  # the newest first
 
 
+def test_what_others_said_in_the_group_is_counted_without_repairs(full: World) -> None:
+    """So who hears nothing there learns whether there was something to hear."""
+    room = full.room
+    one, other = list(room.members.values())[:2]
+    for sender, flags, by_us in (
+        (one.sender, 0, False), (one.sender, 1, False), (other.sender, 0, False),
+        (b"stranger", 0, False), (other.sender, 0, True),
+    ):  # fmt: skip
+        datagram = b"\xf5\x45\x13" + bytes([flags]) + bytes(4) + sender + bytes(16)
+        if by_us:
+            room.take(other, None, datagram)
+        else:
+            room.hear([(datagram, ("10.0.0.9", 5))])
+    assert (room.heard, one.said, other.said) == (3, 1, 1)
+
+
 def test_what_a_member_says_by_us_is_not_heard(full: World) -> None:
     members = {it.sender: it for it in full.room.members.values()}
     full.room.take(members[X], None, data(X))

@@ -137,7 +137,8 @@ def test_a_datagram_too_long_is_nothing() -> None:
 
 # -- the result of enter ---------------------------------------------------------------------------
 
-WHOLE = Entered(7, MEMBER, "full", 3, True, "192.0.2.10:51234", [MEMBER, bytes(range(8))])
+BOUND = [MEMBER, bytes(range(8))]
+WHOLE = Entered(7, MEMBER, "full", 3, True, "192.0.2.10:51234", BOUND, 1_234)
 
 
 @pytest.mark.parametrize(
@@ -154,7 +155,7 @@ WHOLE = Entered(7, MEMBER, "full", 3, True, "192.0.2.10:51234", [MEMBER, bytes(r
             WHOLE,
             '{"room":{},"handle":7,"keeper":"1112131415161718","relay":"full","heard":3,'
             '"multicast":true,"leg":"192.0.2.10:51234",'
-            '"bound":["1112131415161718","0001020304050607"]}',
+            '"bound":["1112131415161718","0001020304050607"],"others":1234}',
         ),
     ],
 )
@@ -182,6 +183,7 @@ def test_an_older_directory_tells_nothing() -> None:
         {"heard": -1}, {"heard": 1.5}, {"heard": "3"},
         {"multicast": 1}, {"leg": 5}, {"leg": "x" * 60},
         {"bound": None}, {"bound": {}}, {"bound": [1]}, {"bound": ["1112131415161718", "x"]},
+        {"others": -1}, {"others": True}, {"others": "5"},
     ],
 )  # fmt: skip
 def test_a_lying_directory_is_no_directory(wrong: dict[str, object]) -> None:

@@ -42,10 +42,20 @@ def test_the_units_have_no_mistakes() -> None:
         "--man=no",
         "contrib/systemd/evloop.service",
         "contrib/systemd/evloop.socket",
+        "contrib/systemd/evloop-irc.service",
+        "contrib/cluster/evloop-cluster.service",
+        "contrib/cluster/evloop-etcd.service",
     )
-    said = [line for line in result.stderr.splitlines() if "evloop." in line]
-    # It is not installed here.
-    assert [line for line in said if "/usr/bin/evloop-server is not executable" not in line] == []
+    said = [line for line in result.stderr.splitlines() if line.startswith("evloop")]
+    # They are not installed here.
+    absent = re.compile(r"/usr/bin/(evloop-server|evloop-client|etcd) is not executable")
+    assert [line for line in said if not absent.search(line)] == []
+
+
+@pytest.mark.skipif(shutil.which("nats-server") is None, reason="needs nats-server")
+def test_the_example_configuration_of_nats_is_one() -> None:
+    result = run("nats-server", "-t", "-c", "contrib/cluster/nats.conf")
+    assert result.returncode == 0, result.stderr
 
 
 def test_the_init_script_is_posix_sh() -> None:

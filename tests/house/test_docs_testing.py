@@ -39,7 +39,10 @@ def test_what_is_named_is_there() -> None:
 
 def test_the_commands_can_be_given() -> None:
     modules = {module for module, _ in COMMANDS}
-    assert modules == {"tests.simulation", "tests.lab", "tests.lab.clinic", "tests.fuzz.editor"}
+    assert modules == {
+        "tests.simulation", "tests.simulation.road_figures", "tests.lab", "tests.lab.clinic",
+        "tests.fuzz.editor", "tests.e2e.kept_kills",
+    }  # fmt: skip
     for module, words in COMMANDS:
         if module == "tests.simulation":
             arguments().parse_args(words.split())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timezone
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from evloop.irc.codec import (
@@ -85,7 +85,9 @@ def test_tags_are_unescaped() -> None:
     assert line is not None and line.tags == {"a": "x;y z\\", "b": "q"}
 
 
-@given(st.text(max_size=900), st.integers(4, 300))
+@settings(max_examples=50)
+@given(st.text(max_size=250), st.integers(4, 80))
+@example("wörd " * 200, 60)
 def test_pieces_lose_only_blanks(text: str, most: int) -> None:
     text = text.encode(errors="replace").decode()
     found = pieces(text, most)
@@ -93,7 +95,9 @@ def test_pieces_lose_only_blanks(text: str, most: int) -> None:
     assert "".join(found).replace(" ", "") == text.replace(" ", "")
 
 
-@given(st.text(max_size=900), st.dictionaries(st.sampled_from(["time", "msgid"]), st.text()))
+@settings(max_examples=50)
+@given(st.text(max_size=250), st.dictionaries(st.sampled_from(["time", "msgid"]), st.text()))
+@example("ä" * 600, {"time": "now"})
 def test_a_packed_line_is_one_line(text: str, tags: dict[str, str]) -> None:
     from evloop.base.names import display
 

@@ -22,9 +22,13 @@ from evloop.room.limits import (
     PROBING_ASK_S,
     PROBING_QUICK_S,
     PROBING_S,
+    QUIET_ASK_AGAIN_S,
+    QUIET_ASK_S,
+    QUIET_S_MAX,
     QUIET_S_MIN,
     RELAYED_ASK_S,
     ROAD_SENDERS_MAX,
+    ROUNDED_S,
     SENDERS_S,
     STEADY_S,
 )
@@ -469,6 +473,94 @@ def test_a_guest_who_comes_later_is_known_for_one_in_time(late: float) -> None:
     start = member.now
     member.wait(BOUND_TOLD_S + 2 * PROBING_ASK_S, (BOB, LEG), (BOB, RELAY), (CY, GROUP))
     assert member.roads.state == FULL and member.now < start + BOUND_TOLD_S + 10
+
+
+# -- doubt in mid-talk ---------------------------------------------------------------------------
+
+
+def quiet_pair(state: str) -> Member:
+    """One of two, who has been asked for `others` before the other fell silent."""
+    member = in_state(state)
+    member.word.update(members=2, others=100)
+    member.wait(OFF_ASK_S + 1, (BOB, GROUP))
+    assert member.roads.state == state
+    member.asked.clear()
+    member.told()
+    return member
+
+
+@pytest.mark.parametrize("state", [OFF, UP])
+def test_who_is_passed_by_while_others_talk_doubts_within_seconds(state: str) -> None:
+    member = quiet_pair(state)
+    start = member.now
+    while member.roads.state == state:
+        member.wait(1.0)
+        member.word["others"] += 2
+    assert member.roads.state == PROBING
+    assert member.now - start < QUIET_ASK_S + 2 * QUIET_ASK_AGAIN_S + 3
+    assert member.told() == [], "that is no event"
+
+
+def test_nobody_is_passed_by_while_nobody_talks() -> None:
+    """Silence alone is doubted as late as before; the directory is asked less and less."""
+    member = quiet_pair(OFF)
+    member.wait(QUIET_S_MAX - 5.0)
+    assert member.roads.state == OFF
+    assert 2 < len(member.asked) < 9
+    member.wait(10.0)
+    assert member.roads.state == PROBING
+
+
+@pytest.mark.parametrize("missed", [MISSES_MAX - 1, MISSES_MAX])
+def test_so_many_in_a_row_are_no_accident(missed: int) -> None:
+    member = quiet_pair(OFF)
+    member.wait(QUIET_ASK_S + 1)
+    member.word["others"] += missed
+    member.wait(QUIET_ASK_AGAIN_S)
+    assert (member.roads.state == PROBING) is (missed == MISSES_MAX)
+
+
+def test_one_datagram_that_is_heard_begins_the_count_anew() -> None:
+    member = quiet_pair(OFF)
+    for _ in range(30):
+        member.wait(QUIET_ASK_S + QUIET_ASK_AGAIN_S + 1)
+        member.word["others"] += MISSES_MAX - 1
+        member.roads.came(BOB, False, GROUP, member.now)
+    assert member.roads.state == OFF
+
+
+def test_a_directory_that_counts_nothing_is_asked_once_a_minute() -> None:
+    for word in ({"others": None}, {"members": 1}):
+        member = quiet_pair(OFF)
+        member.word.update(word)
+        member.wait(OFF_ASK_S + 1, (BOB, GROUP))
+        member.asked.clear()
+        member.wait(QUIET_S_MAX - 5)
+        assert len(member.asked) <= 1
+
+
+@pytest.mark.parametrize(("sent", "then"), [(MISSES_MAX - 1, OFF), (MISSES_MAX, PROBING)])
+def test_who_speaks_and_is_not_heard_doubts_within_seconds(sent: int, then: str) -> None:
+    member = quiet_pair(OFF)
+    member.now += ROUNDED_S
+    for _ in range(sent):
+        member.now += 0.1
+        member.roads.said(member.now)
+    member.word["heard"] = int(QUIET_ASK_S) + 1
+    member.wait(QUIET_ASK_S)
+    assert member.roads.state == then
+
+
+def test_who_was_heard_in_between_does_not_doubt() -> None:
+    member = quiet_pair(OFF)
+    for _ in range(20):
+        for _ in range(MISSES_MAX):
+            member.now += 0.1
+            member.roads.said(member.now)
+        member.word["heard"] = 0
+        member.roads.came(BOB, False, GROUP, member.now)
+        member.wait(OFF_ASK_S, (BOB, GROUP))
+    assert member.roads.state == OFF
 
 
 def test_senders_that_a_stranger_invents_are_bounded() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from tests.simulation import adversary, roadswarm, swarm
+from tests.simulation import adversary, roadswarm, sites, swarm
 from tests.simulation.oracle import Violation
 from tests.simulation.parallel import parallel
 from tests.simulation.room import Result, Setting, measure
@@ -37,6 +37,7 @@ def arguments() -> argparse.ArgumentParser:
     add("--idle", type=float, default=0.0, metavar="S", help="measure the silent room for so long")
     add("--swarm", type=int, default=0, metavar="COUNT", help="so many bad days, from --seed on")
     add("--roads", action="store_true", help="the days of --swarm have directories that relay")
+    add("--sites", action="store_true", help="the room of --swarm is of sites, which bridges join")
     add("--adversary", type=int, default=0, metavar="COUNT", help="so many sieges, from --seed on")
     add("--plan", default="", help="one siege, by its plan as it was printed (12:3:7)")
     add("--search", type=int, default=0, metavar="STEPS", help="look for harm from --seed on")
@@ -104,6 +105,8 @@ def _swarm(options: argparse.Namespace) -> int:
     seeds = range(options.seed, options.seed + options.swarm)
     if options.roads:
         live = roadswarm.run_sealed_roads if options.sealed else roadswarm.run_roads
+    elif options.sites:
+        live = sites.run_sealed_sites if options.sealed else sites.run_sites
     else:
         live = swarm.run_sealed if options.sealed else swarm.run
     if options.trace:

@@ -167,7 +167,8 @@ UNITS = {"p99_ms": "ms", "heal_s": "s", "idle_per_s": "SESSION/s when idle", "by
 SHOWN = {"p99_ms": "p99", "heal_s": "healed in", "nack": "N", "session": "S", "bytes": "B"}
 
 
-def _spelt(value: float) -> str:
+def spelt(value: float) -> str:
+    """With three digits or so."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
@@ -193,12 +194,12 @@ def table(figures: Figures) -> str:
         columns = [cell.name, f"{undelivered:.0f}"]
         for key in keys:
             values = figures.values(cell.setting, key)
-            columns.append(f"{_spelt(median(values))} ({_spelt(values[-1])})")
+            columns.append(f"{spelt(median(values))} ({spelt(values[-1])})")
         goal = _goal(cell, figures)
         for key in ("heal_s", "idle_per_s"):
             if key in cell.goals:
                 values = figures.values(cell.setting, key)
-                goal += f"; measured {_spelt(median(values))} ({_spelt(values[-1])})"
+                goal += f"; measured {spelt(median(values))} ({spelt(values[-1])})"
         lines.append("| " + " | ".join([*columns, goal]) + " |")
     lines += ["", "The commands, in the order of the rows, and the commits measured:", "", "```"]
     for cell in CELLS:

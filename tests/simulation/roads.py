@@ -77,6 +77,7 @@ class _Connection:
         return self.down.behind_since
 
     def send_loose(self, frames: bytes) -> None:
+        self.server.down_bytes += len(frames)
         self.down.put(len(frames), (self.server.world.now, frames))
 
     def _came_up(self, what: Any) -> None:
@@ -134,6 +135,7 @@ class Server:
     def __init__(self, world: RoadWorld, number: int, multicast: bool) -> None:
         self.world, self.number, self.multicast = world, number, multicast
         self.loss = 0.0  # of its leg's ears
+        self.down_bytes = 0  # sent to members
         self.up = False
         self.room: Any = None  # that hears the group
         self.connections: set[_Connection] = set()
@@ -245,6 +247,7 @@ class Carrier:
         self.connection: _Connection | None = None
         self._handle = 0
         self._answered: Callable[..., object] = nothing
+        self.counted = True  # the directory tells how many datagrams of others it heard
         self.latest = 0.0  # age of what came last, seconds since it was given to the connection
         self.oldest = 0.0
         self._said: dict[bytes, float] = {}  # what it gave to the directory for all, and when
@@ -298,7 +301,8 @@ class Carrier:
         self._handle = entered.handle
         granted, keeper = entered.granted or OFF, entered.keeper or b""
         bound = frozenset(entered.bound)
-        word = Word(granted, entered.heard, members, entered.multicast, bound, keeper)
+        multicast, others = entered.multicast, entered.others if self.counted else None
+        word = Word(granted, entered.heard, members, multicast, bound, keeper, others)
         self._answered(word, entered.leg or "")
 
     def up(self, datagram: bytes, member: bytes | None) -> bool:
@@ -360,6 +364,7 @@ class _Roaded:
 
     def __init__(self, session: Any, group: _Group | None) -> None:
         self._session, self._group = session, group
+        self.came = 0  # datagrams, by the group
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._session, name)
@@ -368,6 +373,7 @@ class _Roaded:
         self, data: bytes, source: int, _: float, sample: bool = True, direct: bool = False
     ) -> None:
         if self._group is not None:  # else it has no sockets
+            self.came += 1
             self._group.deliver([(data, address_of(source))], sample, direct)
 
 
@@ -465,6 +471,11 @@ class RoadWorld(World):
             connection.down.read()
 
     # -- the network -----------------------------------------------------------------------------
+
+    def came_by_group(self, member: Member) -> int:
+        """How many datagrams the group has brought to `member` so far."""
+        roaded: Any = member.session
+        return int(roaded.came)
 
     def hears(self, source: int, index: int) -> bool:
         """Whether the group brings to member `index` what `source` says."""

@@ -5,6 +5,7 @@ A failing seed is told by `python3 -m tests.simulation --swarm 1 --roads --seed 
 
 from __future__ import annotations
 
+from math import inf
 from typing import Any
 
 import pytest
@@ -139,6 +140,26 @@ def test_who_is_cut_off_in_mid_talk_changes_its_road(place: str, found_s: float)
     assert not world.oracle.undelivered()
 
 
+def _come_to_the_first(directories: int, silent: bool) -> int:
+    """Datagrams that the group brings to a sound member in a minute, in a room of four of whom two
+    hang on directories."""
+    world, members = _room(SOUND, SOUND, HUB, HUB, directories=directories)
+    _talk(world, members, 80, 0.5)
+    before = world.came_by_group(members[0])
+    if silent:
+        world.run(world.now + 60.0)
+    else:
+        _talk(world, members, 120, 0.5)
+    assert not world.oracle.undelivered()
+    return world.came_by_group(members[0]) - before
+
+
+@pytest.mark.parametrize("silent", [False, True])
+def test_two_directories_say_nothing_twice(silent: bool) -> None:
+    """What the group brings goes never back there: no more than by one directory."""
+    assert _come_to_the_first(2, silent) <= 1.2 * _come_to_the_first(1, silent)
+
+
 def test_who_is_mute_and_is_forged_is_back_when_that_ends() -> None:
     world, members = _room(SOUND, SOUND, MUTE)
     mute = members[2]
@@ -247,3 +268,50 @@ def test_the_sources_of_a_burst_are_swapped(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(RelayTransport, "receive", receive)
     planted = _not_asked()
     assert kept[0] == 0 < planted[0]
+
+
+# -- isolated in mid-talk ------------------------------------------------------------------------
+
+
+def _left_after(seed: int, place: str, count: int, loss: float) -> list[float]:
+    """Seconds until each of so many who talk notices that its port of the switch is isolated."""
+    world = RoadWorld(seed)
+    world.open_server()
+    members = [world.move_in(f"m{n}", SOUND, NEAR, 0, loss=loss) for n in range(count)]
+    world.run(40.0)
+    world.servers[0].loss = loss
+    roads = [carrier.transport.roads for carrier in world.carriers]
+    _talk(world, members, 30, 1.0)
+    assert {one.state for one in roads} == {OFF}
+    world.places[:] = [place] * count
+    start, left = world.now, [inf] * count
+    while inf in left and world.now < start + 120:
+        _talk(world, members, count, 0.5)
+        left = [
+            world.now - start if was == inf and one.state != OFF else was
+            for one, was in zip(roads, left)
+        ]
+    return left
+
+
+@pytest.mark.parametrize("loss", [0.0, 0.3])
+@pytest.mark.parametrize("count", [2, 3])
+def test_who_is_isolated_in_mid_talk_notices_soon(count: int, loss: float) -> None:
+    """By silence alone it took 60 s for two and 30 s for three."""
+    for seed in range(3):
+        assert max(_left_after(seed, ISOLATED, count, loss)) <= 25.0
+        assert min(_left_after(seed, GUEST, count, loss)) <= 25.0
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_loss_alone_makes_nobody_doubt(count: int) -> None:
+    world = RoadWorld(7)
+    world.open_server().loss = 0.3
+    members = [world.move_in(f"m{n}", SOUND, NEAR, 0, loss=0.3) for n in range(count)]
+    world.run(60.0)
+    roads = [carrier.transport.roads for carrier in world.carriers]
+    for second in range(600):  # half of it in silence
+        if second >= 300 and not second % 5:
+            world.say(members[second % count], f"line {second}")
+        world.run(world.now + 1.0)
+        assert {one.state for one in roads} == {OFF}

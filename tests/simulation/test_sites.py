@@ -1,0 +1,70 @@
+"""Rooms of several sites: bad days end well, and the bugs that a bridge could have are noticed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from evloop.daemon import bridge
+from tests.simulation.sites import SiteWorld, run_sites
+from tests.simulation.swarm import Outcome
+
+QUICK_SEEDS = 6
+SLOW_SEEDS = 300
+
+
+def test_some_days_of_several_sites() -> None:
+    outcomes = [run_sites(seed) for seed in range(QUICK_SEEDS)]
+    assert [it.failure for it in outcomes if it.failure] == []
+    assert all(it.delivered for it in outcomes)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+@pytest.mark.parametrize("part", range(10))
+def test_many_days_of_several_sites(part: int) -> None:
+    share = SLOW_SEEDS // 10
+    for seed in range(1000 + part * share, 1000 + (part + 1) * share):
+        outcome = run_sites(seed)
+        assert not outcome.failure, f"seed {seed}: {outcome.failure}"
+
+
+def test_a_day_replays_to_the_letter() -> None:
+    assert run_sites(3) == run_sites(3)
+
+
+def _loops(patch: pytest.MonkeyPatch) -> None:
+    """What a bridge put into the group is carried again."""
+    patch.setattr(bridge, "goes_to_other_sites", lambda port, by_group, heard: True)
+    patch.setattr("tests.simulation.sites.CARRIED_MAX", 20_000)
+
+
+def _one_way(patch: pytest.MonkeyPatch) -> None:
+    """The first site is told nothing."""
+    arrived = SiteWorld.arrived
+
+    def deaf(self: SiteWorld, told: tuple[object, bytes]) -> None:
+        if getattr(told[0], "site", 0):
+            arrived(self, told)  # type: ignore[arg-type]
+
+    patch.setattr(SiteWorld, "arrived", deaf)
+
+
+def _too_small(patch: pytest.MonkeyPatch) -> None:
+    """Long datagrams are not carried."""
+    patch.setattr("tests.simulation.sites.DATAGRAM_BYTES_MAX", 120)
+
+
+@pytest.mark.parametrize("bug", [_loops, _one_way, _too_small])
+def test_a_planted_bug_of_the_bridge_is_caught(
+    bug: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bug(monkeypatch)
+    caught: Outcome | None = None
+    for seed in range(20):
+        outcome = run_sites(seed)
+        if outcome.failure:
+            caught = outcome
+            break
+    assert caught is not None, "20 days, and nobody noticed"
