@@ -500,9 +500,9 @@ class DirectoryClient:
         if self.state == GREETING:
             self._failed(Unreachable(f"connect {self.endpoint}: {why}"))
             return
+        self.state = IDLE if self._final else WAITING  # before anybody asks something anew
         self._fail_pending(Unreachable(f"{self.endpoint}: {why}"))
         if self._final:
-            self.state = IDLE
             self._timer.move(NEVER)
             self.on_lost(why, NEVER)
         else:

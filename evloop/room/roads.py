@@ -218,6 +218,7 @@ class Roads:
         room that the directory lacks is perhaps being made again."""
         if self._pending:
             self._pending = False
+            self._asked_at = now  # that is no time to ask again at once
             self._due = min(self._due, now + REFUSED_ASK_S * 2 ** min(self._refusals, 16))
             self._refusals += 1
 

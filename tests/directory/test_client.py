@@ -197,6 +197,25 @@ def test_a_lost_link_comes_back_by_itself(world: World) -> None:
     assert world.ask("ping") == ({}, None)
 
 
+def test_who_asks_again_when_the_link_is_lost_is_refused(world: World) -> None:
+    """It is no link any more when those are told who wait for an answer."""
+    assert world.connect() is None
+    seen: list[tuple[int, str]] = []
+
+    def again(_: object, error: EvloopError | None) -> None:
+        assert error is not None
+        try:
+            world.link.request("getdir", {}, world.answer)
+        except Unreachable as refused:
+            seen.append((world.link.state, str(refused)))
+
+    world.link.request("getdir", {}, again)
+    world.cut()
+    world.until(lambda: world.lost)
+    assert [state for state, _ in seen] == [WAITING]
+    assert "not connected" in seen[0][1]
+
+
 def test_what_was_asked_and_not_answered_is_told(world: World) -> None:
     world.connect()
     world.link.request("ping", {}, world.answer)

@@ -520,6 +520,17 @@ def test_so_many_in_a_row_are_no_accident(missed: int) -> None:
     assert (member.roads.state == PROBING) is (missed == MISSES_MAX)
 
 
+def test_a_question_that_the_directory_did_not_answer_is_not_asked_again_at_once() -> None:
+    """Perhaps the link is being lost."""
+    member = quiet_pair(OFF)
+    while not member.roads.question(member.now):
+        member.now += 0.5
+    member.now += 10.0
+    member.roads.unanswered(member.now)
+    assert member.roads.question(member.now) == ""
+    assert member.roads.next_deadline() > member.now
+
+
 def test_one_datagram_that_is_heard_begins_the_count_anew() -> None:
     member = quiet_pair(OFF)
     for _ in range(30):
