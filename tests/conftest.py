@@ -37,8 +37,9 @@ LIBFFI = "libffi"  # keeps what its closures run in open, a memfd or its own fil
 STUCK_S = 60.0  # then every thread's stack is printed, though the test goes on
 BUSY_S_MAX = 2.0  # of one tick; far above any honest one, even on a busy machine of two cores
 
-# The machine may be busy: an example that took long once says nothing.
-hypothesis.settings.register_profile("evloop", deadline=None)
+# The machine may be busy: an example that took long once says nothing. Each run draws other
+# examples, and CI runs the pure tests on every Python: so many a time are enough.
+hypothesis.settings.register_profile("evloop", deadline=None, max_examples=50)
 hypothesis.settings.load_profile("evloop")
 
 # The real one: while a test runs, descriptor 2 is pytest's.

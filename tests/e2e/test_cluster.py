@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -279,3 +281,31 @@ def test_hello_with_a_version_waits_for_it(crew: Crew, etcd: Etcd) -> None:
         a.result("makeroom", name="lab")
         assert b.reply()["result"]["version"] == 1
         assert b.result("hello", version=99)["version"] == 1  # after 2 s
+
+
+@pytest.mark.slow
+def test_an_older_backup_of_etcd_is_not_taken_without_a_restart(crew: Crew, etcd: Etcd) -> None:
+    """The server goes on with what it knew, refuses changes and says why; a new one takes it."""
+    server = member(crew, etcd)
+    with Wire(server.port) as wire:
+        assert wire.result("makeroom", name="lab")["version"] == 1
+        etcd.stop()
+        backup = f"{etcd.folder}.backup"
+        shutil.copytree(etcd.folder, backup)
+        etcd.start()
+        crew.until(lambda: "the cluster answers again" in server.err)
+        assert wire.result("makeroom", name="hall")["version"] == 2
+        etcd.stop()
+        shutil.rmtree(etcd.folder)
+        os.rename(backup, etcd.folder)
+        etcd.start()
+        crew.until(lambda: "was a backup restored" in server.err, seconds=30)
+        refused = wire.call("makeroom", name="ops")["error"]["data"]["reason"]
+        assert refused == "storage_failed"
+        assert [room["name"] for room in wire.rooms()] == ["hall", "lab"]
+    server.process.terminate()
+    crew.finish(server)
+    again = member(crew, etcd)
+    with Wire(again.port) as wire:
+        assert [room["name"] for room in wire.rooms()] == ["lab"]
+        assert wire.result("makeroom", name="ops")["version"] == 2

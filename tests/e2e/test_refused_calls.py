@@ -7,6 +7,7 @@ an option or a file of /proc that is refused).
 from __future__ import annotations
 
 import errno
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -77,6 +78,26 @@ def scene(crew: Crew, prefix: Prefix) -> None:
 @pytest.mark.parametrize("calls", FILTERS)
 def test_a_sandbox_that_refuses(crew: Crew, calls: str, number: str) -> None:
     scene(crew, seccomp(number, calls))
+
+
+# -- what is not mounted ---------------------------------------------------------------------------
+
+
+def after(mounts: str) -> Prefix:
+    """What stands before a command, so that it runs in a mount namespace where that was done."""
+    prefix = ("unshare", "--mount", "sh", "-c", f'{mounts} && exec "$@"', "sh")
+    if (
+        not shutil.which("unshare")
+        or subprocess.run([*prefix, "true"], check=False, capture_output=True).returncode
+    ):
+        pytest.skip("needs root and mount namespaces")
+    return prefix
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mounts", ["umount -l /proc", "mount --bind /dev/null /dev/tty"])
+def test_a_machine_that_lacks_what_is_mounted_elsewhere(crew: Crew, mounts: str) -> None:
+    scene(crew, after(mounts))
 
 
 # -- in Python -------------------------------------------------------------------------------------
