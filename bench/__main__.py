@@ -30,6 +30,7 @@ SECTIONS = {  # in the page's order; seconds after which no more rounds begin
     "micro": 20.0,
     "sealed": 10.0,
 }
+ALONE = {"crowd": 240.0}  # only when it is named: 500 clients are a load of their own
 QUICK = ("startup", "durable", "requests", "chat")  # what a reader has 90 seconds for
 QUICK_S = 60.0  # a section that would begin later is left out
 QUIET_WAIT_S = 45.0
@@ -67,8 +68,9 @@ def parse(words: list[str] | None = None) -> argparse.Namespace:
     """`results` is None where nothing is to be stored."""
     parser = argparse.ArgumentParser(prog="python3 -m bench", description=__doc__)
     parser.add_argument(
-        "what", nargs="*", choices=[*SECTIONS, "page", "baseline", []], metavar="SECTION",
-        help="sections (default: all): " + " ".join(SECTIONS) + "; or page, or baseline",
+        "what", nargs="*", choices=[*SECTIONS, *ALONE, "page", "baseline", []], metavar="SECTION",
+        help="sections (default: all): " + " ".join(SECTIONS) + "; "
+        + " ".join(ALONE) + " only when named; or page, or baseline",
     )  # fmt: skip
     parser.add_argument("--python", help="the interpreter to measure on (default: the faster one)")
     parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds (default 5)")
@@ -96,7 +98,8 @@ def _run_section(name: str, context: common.Context, results: Path | None) -> bo
     context.missing = {k: v for k, v in context.missing.items() if k == "load"}
     waits, noisy = context.quiet.waits, context.quiet.noisy
     begin = time.monotonic()
-    context.begin(SECTIONS[name] / 2 if context.quick else SECTIONS[name])
+    seconds = SECTIONS.get(name) or ALONE[name]
+    context.begin(seconds / 2 if context.quick else seconds)
     print(f"bench: {name} ...", file=sys.stderr, flush=True)
     try:
         result: dict[str, Any] = section.run(context)
@@ -139,7 +142,7 @@ def _store(name: str, result: dict[str, Any], context: common.Context, results: 
     result["python"] = context.python_facts["version"]
     whole["python"] = context.python_facts
     whole["sections"][name] = result
-    order = {key: whole["sections"][key] for key in SECTIONS if key in whole["sections"]}
+    order = {key: whole["sections"][key] for key in (*SECTIONS, *ALONE) if key in whole["sections"]}
     whole["sections"] = order
     results.write_text(json.dumps(whole, indent=1) + "\n")
 

@@ -99,6 +99,14 @@ def _read(path: str) -> str:
         return ""
 
 
+def available_mb() -> int:
+    """Memory that programs may still take."""
+    for line in _read("/proc/meminfo").splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) // 1024
+    return 0
+
+
 _ALLOWED = sorted(os.sched_getaffinity(0))  # before the bench has pinned itself
 
 

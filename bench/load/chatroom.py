@@ -38,14 +38,14 @@ def next_port() -> int:
     return next(_ports)
 
 
-def open_receiver(port: int, buffer_bytes: int = 0) -> socket.socket:
+def open_receiver(port: int, buffer_bytes: int = 0, group: str = GROUP) -> socket.socket:
     """A member's receiving socket."""
     receiver = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     receiver.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     if buffer_bytes:
         receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer_bytes)
-    receiver.bind((GROUP, port))
-    request = socket.inet_aton(GROUP) + socket.inet_aton(LOOPBACK) + struct.pack("=i", 0)
+    receiver.bind((group, port))
+    request = socket.inet_aton(group) + socket.inet_aton(LOOPBACK) + struct.pack("=i", 0)
     receiver.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, request)
     receiver.setsockopt(socket.IPPROTO_IP, MULTICAST_ALL, 0)
     receiver.setblocking(False)

@@ -5,12 +5,13 @@ A run has four parts. Members join (spread over `join` seconds) and get to know 
 `messages` messages are said, at exponentially distributed intervals (`rate` a second in all), each
 by a member drawn at random: these are measured. Then the room is given up to `DRAIN_S` to finish.
 
-What a message costs is what was sent from the first measured message until one mean interval
-after the last, divided by their number: idle SESSIONs are in it, and every copy and repair.
+What a message costs is what was sent from one mean interval after the last message of the warm-up
+until one mean interval after the last measured one, divided by the number of the measured: idle
+SESSIONs are in it, and every copy and repair.
 
 A large room cannot be joined in earnest (10,000 newcomers soliciting at once are 10^8
-deliveries), so `prime` hands N in (`expect`, as the directory does) and p, by some SESSIONs, and
-keeps the network down for the first `PRIMED_S` seconds, until everybody has settled.
+deliveries), so `prime` hands N in (`expect`, as the directory does), keeps the network down for the
+first `PRIMED_S` seconds, until everybody has settled, and then hands p in, by some SESSIONs.
 """
 
 from __future__ import annotations
@@ -93,7 +94,7 @@ def minimum(receivers: int, loss: float) -> float:
         power *= loss
 
 
-class _Run:
+class Run:
     """One run of one setting."""
 
     def __init__(self, setting: Setting, tell: Callable[[str], None] | None) -> None:
@@ -107,13 +108,15 @@ class _Run:
         began = process_time()
         setting, world = self.setting, self.world
         world.oracle.measure_from = setting.warmup  # only messages are numbered, all of them ours
-        self._join()
-        self._talk(setting.warmup)
+        self.join()
+        self.talk(setting.warmup)
+        if setting.warmup:  # copies of the last of these belong to it
+            world.run(world.now + 1 / setting.rate)
         before, bytes_before = list(world.sent), world.sent_bytes
         heal_s = -1.0
         if setting.partition:
             self._split()
-        self._talk(setting.messages)
+        self.talk(setting.messages)
         world.run(world.now + 1 / setting.rate)
         sent = [after - start for after, start in both(world.sent, before)]
         sent_bytes = world.sent_bytes - bytes_before
@@ -157,14 +160,16 @@ class _Run:
             "bytes": sent_bytes / messages,
         }
 
-    def _join(self) -> None:
+    def join(self) -> None:
+        """All members join, and know each other or what `prime` tells them."""
         setting, world = self.setting, self.world
         if setting.prime:
             world.cut = True
             for index in range(setting.members):
                 world.join(f"m{index}")
-            self._prime()
+                world.members[index].session.expect(setting.members)
             world.run(PRIMED_S)
+            self._prime()
             world.cut = False
         else:
             for index in range(setting.members):
@@ -175,17 +180,19 @@ class _Run:
                 self._hear(member)
 
     def _prime(self) -> None:
+        # With the numbers that the members have reached by now: else what the network lost while
+        # it was down would count as the loss of each, and they would tell 50 % and not `loss`.
         world, setting = self.world, self.setting
+        reached = [member.session.stats()["sessions_sent"] - 1 for member in world.members]
         place = forgery.SealedPlace(PLACE, KEY) if setting.sealed else PLACE
         percent = round(100 * setting.loss)
         for member in world.members:
-            member.session.expect(setting.members)
             for peer in self.script.sample(world.members, min(PRIMING_SESSIONS, setting.members)):
                 if peer is not member:
                     data = forgery.session(
                         place,
                         peer.session.sender_id,
-                        0,
+                        max(reached[peer.index], 0),
                         [],
                         name=f"m{peer.index}",
                         loss=percent,
@@ -213,7 +220,8 @@ class _Run:
         self.world.blocked = {(0, 1), (1, 0)}
         self.world.changed()
 
-    def _talk(self, messages: int) -> None:
+    def talk(self, messages: int) -> None:
+        """So many messages are said."""
         setting, world = self.setting, self.world
         talkers = world.members[: setting.talkers or setting.members]
         for _ in range(messages):
@@ -245,4 +253,4 @@ class _Run:
 
 def measure(setting: Setting, tell: Callable[[str], None] | None = None) -> Result:
     """Run one setting. Raises Violation when the session breaks a rule."""
-    return _Run(setting, tell).run()
+    return Run(setting, tell).run()

@@ -13,11 +13,12 @@ from xml.etree import ElementTree
 import pytest
 
 from evloop.room.events import Conflict, Joined, Left, Lost, Said, Trouble
+from evloop.room.reliable.limits import LOSS_UNKNOWN
 from evloop.room.reliable.session import RoomSession
 from tests.simulation import figures, forgery, plot, swarm
 from tests.simulation.__main__ import arguments
 from tests.simulation.oracle import BYTES_RATE, DATA, NACK, Oracle, Violation
-from tests.simulation.room import Setting, measure, minimum
+from tests.simulation.room import Run, Setting, measure, minimum
 from tests.simulation.world import PLACE, UNICAST, Member, World
 
 ROOT = Path(__file__).parents[2]
@@ -336,6 +337,24 @@ def test_a_lossless_room_costs_one_transmission_and_a_delay() -> None:
     assert len(result.latencies) == 100
     assert result.quantile(0.5) <= 0.001
     assert result.costs["data"] + result.costs["repair"] <= 1.1
+
+
+def test_a_primed_room_tells_the_loss_that_it_was_handed() -> None:
+    """And nothing of what was lost while its network was down: 10,000 told 40 to 57 % so."""
+    run = Run(Setting(40, 0.3, prime=True), None)
+    run.join()
+    run.talk(12)
+    run.world.run(run.world.now + 2.0)
+    told = [member.session.stats()["loss_percent"] for member in run.world.members]
+    known = [percent for percent in told if percent != LOSS_UNKNOWN]
+    assert len(known) >= 20
+    assert 15 <= sum(known) / len(known) <= 34  # tails of losses are not known yet
+
+
+def test_copies_of_the_warmup_are_no_part_of_the_cost() -> None:
+    """Of five messages one more made a fifth: 8.4 datagrams a message where 7 were sent."""
+    result = measure(Setting(members=6, loss=0.3, messages=1, warmup=20, rate=0.5))
+    assert result.costs["data"] <= 8
 
 
 def test_members_say_who_they_are() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from evloop.room.reliable.limits import NEWCOMER_S
 from tests.simulation.legs import Legs
-from tests.simulation.world import DATA
+from tests.simulation.world import DATA, SESSION, World
 
 LINES = 20
 ROOMS = 12
@@ -56,3 +56,28 @@ def test_where_a_third_is_lost_the_first_lines_come_as_soon(members: int) -> Non
     datagrams, p99 = _rooms(members, 0.3)
     assert 4.5 <= datagrams <= 5.5
     assert p99 <= 0.040
+
+
+def test_who_join_together_soon_list_each_other() -> None:
+    """In a room too large for greetings (they needed T without the second word, here 20 s)."""
+    world, members = World(1), 50
+    for number in range(members):
+        joined = world.join(f"m{number}")
+        joined.session.expect(number + 1)  # as the directory counts
+        world.run(world.now + 2.0 / members)
+    greeted = world.sent[SESSION]
+    world.run(5.0)
+    for member in world.members:
+        assert len(member.session.members(world.now)) == members
+    assert world.sent[SESSION] - greeted <= 3 * members
+
+
+def test_who_has_been_here_says_nothing_to_a_newcomer_of_a_large_room() -> None:
+    world = World(1)
+    for number in range(30):
+        world.join(f"m{number}").session.expect(30)
+    world.run(60.0)
+    before = world.sent[SESSION]
+    world.join("Zoe").session.expect(31)
+    world.run(61.5)
+    assert world.sent[SESSION] - before <= 15  # a few at their time, and Zoe

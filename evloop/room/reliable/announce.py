@@ -17,8 +17,13 @@ A SESSION goes out for one of these reasons, and one SESSION serves all that are
     reason          when                                     may be suppressed
     Trickle         its point, unless I am behind (BEHIND_S) yes, by an equal digest
     presence        T after my last one, jittered            no
+    others are new  AGAIN_S and a drawn wait after the last  no
     an ask of mine  with back-off, until all have confirmed  no
     an ask to me    a drawn wait later                       no
+
+In a small room everybody greets a newcomer. In a larger one the members that came together would
+know each other only after T, so each tells again that it is here when no other one comes any more;
+who has been here for YOUNG_S does not, and a newcomer learns of those in their turn.
 
 As long as a member has heard nothing, the list in its SESSION is empty, which asks the others to
 tell what there is (it solicits). The list is long after such a solicitation, or when a digest
@@ -30,6 +35,9 @@ from __future__ import annotations
 
 from evloop.base.ratelimit import TokenBucket
 from evloop.room.reliable.limits import (
+    AGAIN_MEMBER_S,
+    AGAIN_S,
+    AGAIN_TIMES,
     ANSWERS_BURST,
     ANSWERS_MEMBERS_BURST,
     ANSWERS_PER_S,
@@ -40,6 +48,7 @@ from evloop.room.reliable.limits import (
     CONFIRM_MEMBER_S,
     CONFIRM_S_MIN,
     EXPLAIN_S,
+    GREETED_MEMBERS_MAX,
     OVERTAKEN_S,
     PROBE_ANSWERS,
     PROBES_REMEMBERED_MAX,
@@ -52,6 +61,7 @@ from evloop.room.reliable.limits import (
     WORD_LATER_S,
     WORDS_BURST,
     WORDS_PER_S,
+    YOUNG_S,
 )
 from evloop.room.reliable.packets import ASKER, NOBODY, session_body
 from evloop.system.timers import NEVER
@@ -192,6 +202,8 @@ class Announcer:
     """Decides when this member sends a SESSION, and what stands in it."""
 
     __slots__ = (
+        "_again",
+        "_again_due",
         "_behind_since",
         "_confirm",
         "_delay",
@@ -214,6 +226,7 @@ class Announcer:
         "_word_again",
         "_word_due",
         "_words",
+        "_young_until",
         "names_itself",
         "soliciting",
     )  # fmt: skip
@@ -254,6 +267,9 @@ class Announcer:
         self._word_due = NEVER  # the next of these
         self._word_again = False  # and another one later
         self._mute_until = -NEVER  # the cap forbids a SESSION before
+        self._young_until = now + YOUNG_S
+        self._again = AGAIN_TIMES  # so often I may still tell newcomers that I am here
+        self._again_due = NEVER
 
     # -- what is heard ---------------------------------------------------------------------------
 
@@ -322,6 +338,21 @@ class Announcer:
         size = self._presence.size()
         return origin == ASKER and self._confirm.probed(sender, nonce, sent, now, size)
 
+    def met(self, sender: bytes, counter: int, greets: bool, now: float) -> None:
+        """`sender` was heard for the first time, by its control datagram number `counter`.
+
+        In a small room it is greeted, where members do so. In a larger one, who is as new here
+        tells once more that it is here, when no more come; who is not at its first word tells it
+        just then itself, and puts that off no further."""
+        size = self._presence.size()
+        if size <= GREETED_MEMBERS_MAX:
+            if greets:
+                self._confirm.asked_by(sender, now, size, greets=True)
+            return
+        more = counter == 0 or self._again_due == NEVER
+        if more and now < self._young_until and self._again:
+            self._again_due = now + AGAIN_S + AGAIN_MEMBER_S * size * self._rng.random()
+
     def solicit(self) -> bool:
         """Ask everybody what there is, at once: that something is due."""
         self._solicit = True
@@ -340,8 +371,9 @@ class Announcer:
         if confirm.answer_due < due:
             # An answer that the byte rate refuses waits for it: else the timer fires without end.
             due = min(due, max(confirm.answer_due, self._mute_until))
-        if self._word_due < due:
-            due = min(due, max(self._word_due, self._mute_until))
+        soon = self._word_due if self._word_due < self._again_due else self._again_due
+        if soon < due:
+            due = min(due, max(soon, self._mute_until))
         return due
 
     def _presence_due(self) -> float:
@@ -359,8 +391,10 @@ class Announcer:
         trickle = trickle and self._egress.room.may_tell(now)
         answer = self._confirm.answer_due <= now
         word = self._word_due <= now
-        if trickle or ask or answer or word or self._presence_due() <= now:
+        again = self._again_due <= now
+        if trickle or ask or answer or word or again or self._presence_due() <= now:
             if self._egress.may_session(now):
+                self._again -= again
                 self._say(ask, name, now)
             else:
                 self._mute_until = self._egress.session_due()
@@ -389,6 +423,7 @@ class Announcer:
         self._egress.say_session(body, now)
         self._long_list = self._turns = self._solicit = False
         self._spoke = now
+        self._again_due = NEVER
         if self._word_due <= now:
             self._word_due = now + OVERTAKEN_S + WORD_LATER_S if self._word_again else NEVER
             self._word_again = False

@@ -469,7 +469,9 @@ class Gaps:
         return rising
 
     def _slack(self, gap: Gap, delay: float) -> float:
-        return retry_wait(gap.tries, delay) / 8 if gap.tries else delay
+        if gap.tries:
+            return retry_wait(gap.tries, delay) / 8
+        return 3 * delay if gap.asks else delay  # repairs flow: groups of gaps find together
 
     def asked(self, gaps: Iterable[Gap], now: float, delay: float) -> None:
         """`gaps` go into the NACK that is being sent."""

@@ -33,7 +33,6 @@ from evloop.room.reliable.estimators import LossMeter
 from evloop.room.reliable.gaps import Gaps
 from evloop.room.reliable.goodbye import Goodbye
 from evloop.room.reliable.hearing import Hearing
-from evloop.room.reliable.limits import GREETED_MEMBERS_MAX
 from evloop.room.reliable.membership import Member, Membership
 from evloop.room.reliable.message_log import CONFLICT, MessageLog
 from evloop.room.reliable.nack import Holders, NackRequester
@@ -468,8 +467,7 @@ class RoomSession:
             return None
         self.message_log.events.append(Joined("joined", sender, member.name))
         self._confirmed = None
-        if self._entrance is None and self._presence.size() <= GREETED_MEMBERS_MAX:
-            self._confirm.asked_by(sender, now, self._presence.size(), greets=True)
+        self._announcer.met(sender, counter, self._entrance is None, now)
         return member
 
     def _heard(self) -> None:

@@ -17,6 +17,8 @@ from evloop.room.reliable.limits import (
     LAMPORT_JUMP_MAX,
     LAMPORT_PER_S,
     LOSS_DOUBT_SAMPLES,
+    LOSS_PRIOR_SAMPLES,
+    LOSS_SAMPLES_MIN,
     NEWCOMER_S,
     TRICKLE_HELD_S,
     TRICKLE_S_MIN,
@@ -166,6 +168,22 @@ def test_strangers_measure_nothing_where_members_of_standing_do() -> None:
     for n in range(1_000):
         meter.control(ident(1_000 + n), 0, 30)
     assert meter.percent(0.0) == 0
+
+
+def test_the_noise_of_what_is_told_costs_half_a_copy_at_most() -> None:
+    """With as few samples as anybody may tell from, and a prior as heavy: the mean of p^(r+1) of
+    10,000 members calls for 8.4 datagrams when p is known, and would for 9.8 without the prior."""
+    rng = Random(1)
+    sent = []
+    for _ in range(20):
+        losses: dict[int, int] = {}
+        for _ in range(300):
+            lost = sum([rng.random() < 0.3 for _ in range(LOSS_SAMPLES_MIN)])
+            total = LOSS_SAMPLES_MIN + LOSS_PRIOR_SAMPLES
+            percent = int(100 * (lost + 0.3 * LOSS_PRIOR_SAMPLES) / total + 0.3)
+            losses[percent] = losses.get(percent, 0) + 1
+        sent += [1 + copies(rng, losses, 10_000, 100, 30) for _ in range(20)]
+    assert 8.4 <= sum(sent) / len(sent) <= 8.9
 
 
 @pytest.mark.parametrize(("liars", "members"), [(1, 2), (1, 4), (1, 8), (12, 50)])
