@@ -143,7 +143,7 @@ def _resync_without_a_word(patch: Any) -> None:
     class Silent(list):  # type: ignore[type-arg]
         def append(self, event: Any) -> None:
             if event[0] == replica.LOADED:
-                event = (*event[:3], False)
+                event = (*event[:2], False)
             super().append(event)
 
     start = Replica.__init__
