@@ -247,7 +247,7 @@ class Chat:
         unheard = session.unheard_by()
         deaf = [at for at, (sender, _, _) in enumerate(members) if sender in unheard]
         for line in report.who_lines(self.name, rows, counted, deaf):
-            self._note(line)
+            self._row(line)
 
     def _do_history(self, arguments: list[str]) -> None:
         count = _number("history", arguments, SHOWN_LINES_DEFAULT)
@@ -273,7 +273,7 @@ class Chat:
             if that_day != day:
                 day = that_day
                 self._note(report.note(day))
-            self._note(self._line_of(event, stamps.line(event.wall) if event.wall else ""))
+            self._row(self._line_of(event, stamps.line(event.wall) if event.wall else ""))
         self._note(report.note(f"end of history, {today}" if day != today else "end of history"))
 
     def _line_of(self, event: Said, stamp: str) -> str:
@@ -324,7 +324,7 @@ class Chat:
         group, port = self.place
         where = {**self.room.way(), "group": group, "port": str(port), "mode": self.mode}
         for line in report.stats_lines({**self.room.stats(), **self.view.counts()}, where):
-            self._note(line)
+            self._row(line)
 
     def _do_doctor(self, arguments: list[str]) -> None:
         self._on_doctor()
@@ -333,13 +333,18 @@ class Chat:
         lines, only_here = self._invitation(self)
         self._note(report.note(report.INVITED_HERE if only_here else report.INVITED))
         for line in lines:
-            self._note(f"  {display(line)}")
+            self._row(f"  {display(line)}")
 
     def _do_help(self, arguments: list[str]) -> None:
         for line in help_lines("chat", *arguments):
-            self._note(line)
+            self._row(line)
 
     def _note(self, text: str) -> None:
+        """Answer with a sentence."""
+        self.view.note(text, "answer")
+
+    def _row(self, text: str) -> None:
+        """Answer with a row that is broken nowhere: to be read as a table, or copied."""
         self.view.note(text)
 
     # -- leaving -----------------------------------------------------------------------------

@@ -337,7 +337,7 @@ def begin_in_room(client: Client, chat: Chat) -> None:
 
     def note(text: str) -> None:
         if not chat.over:  # else it was left meanwhile
-            chat.view.note(text)
+            chat.view.note(text, "answer")
 
     def over(status: int, failure: EvloopError | None) -> None:
         if failure is not None:

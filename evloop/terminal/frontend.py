@@ -31,11 +31,12 @@ if TYPE_CHECKING:
         """What one room needs of stdin, stdout and stderr together.
 
         `show` writes data (stdout), `note` what is not data (stderr). The `manner` of a note is
-        "" for a sentence to the user, "error" for one that must not be missed, "remark" for one
-        that may be overlooked, "front" for such a one that comes at once because a key or command
-        asked for it, "text" for text with its own line breaks. Of a room three kinds of
-        remarks have their own manner, for where there are several rooms: "presence", who came and
-        went; "day", the day of the next message; "left", that the room is left.
+        "" for a sentence to the user, "answer" for one that comes at once because a line was typed,
+        "error" for one that must not be missed, "remark" for one that may be overlooked, "front"
+        for such a one that comes at once because a key or command asked for it, "text" for text
+        with its own line breaks. Of a room three kinds of remarks have their own manner, for where
+        there are several rooms: "presence", who came and went; "day", the day of the next message;
+        "left", that the room is left.
         """
 
         @property

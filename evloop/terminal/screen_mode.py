@@ -45,7 +45,7 @@ _COLORS = ("31", "32", "33", "34", "35", "36")
 _DIM, _REVERSE = "2", "7"
 # What may be overlooked, which of it answers a key, and what must not be overlooked.
 _TINTS = {"remark": _DIM, "front": _DIM, "error": "1;31"}
-_URGENT = ("error", "front", "text")
+_URGENT = ("answer", "error", "front", "text")
 
 
 def color_of(name: str) -> str:

@@ -537,6 +537,7 @@ def test_a_key_is_asked_about_before_it_is_said(world: World, line: str) -> None
     chat.line(line)
     assert world.room.said == []
     assert "said to everybody?" in world.frontend.notes[-1]
+    assert world.frontend.manners[-1] == "answer"
     chat.line(line)
     assert [text for text, _ in world.room.said] == [line]
 

@@ -152,4 +152,4 @@ def test_the_invitation_in_a_room(world: World) -> None:
     assert world.frontend.notes[-2] == (
         "-- only this machine can come here; in another window, type: --"
     )
-    assert world.frontend.manners[-2:] == ["text", "text"], "not dim"
+    assert world.frontend.manners[-2:] == ["answer", "text"], "not dim"

@@ -225,6 +225,7 @@ def test_tab_completes_commands_rooms_and_names(server: Process) -> None:
         bob.expect_line("-- made room kitchen")
         bob.send("ch\tki\t\r")
         bob.expect_last("kitchen>")
+        mel.expect_line("made room kitchen")
         mel.send("ch\tki\t\r")
         mel.expect_last("kitchen>")
         bob.send("hello\r")
@@ -374,6 +375,18 @@ def test_a_lone_quit_in_a_room_is_asked_about() -> None:
         mel.expect(lambda screen: any("help: said to everybody?" in row for row in rows(mel)))
         mel.send("/quit\r")  # as advised: it is not glued to the line before
         assert mel.wait() == 0
+
+
+def test_what_a_room_answers_is_broken_between_words() -> None:
+    with in_room("Mel", place()) as mel:
+        mel.send("key 000G-40R4-0M30-E209-185G-R38E-1ZF0\r")
+        mel.expect(lambda screen: any("says it --" in row for row in rows(mel)))
+        shown = [row.rstrip() for row in rows(mel)]
+        last = next(at for at, row in enumerate(shown) if "says it --" in row)
+        first = next(at for at, row in enumerate(shown) if row.startswith("-- key 000G"))
+        assert last > first
+        sentence = " ".join(row.strip() for row in shown[first : last + 1])
+        assert "said to everybody? it reads like the key of a sealed room; the same" in sentence
 
 
 def test_no_color_means_none() -> None:
