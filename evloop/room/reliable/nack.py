@@ -84,6 +84,7 @@ class NackRequester:
         "_streams",
         "copies_until",
         "gaps",
+        "heard_at",
         "holders",
         "listed",
         "recovered",
@@ -111,6 +112,7 @@ class NackRequester:
         self._more_due = -NEVER  # when to look at `_short` again, while there are no gaps at all
         # Whether a member that is there is known to hold a message (a sealed room remembers that).
         self.listed: Callable[[bytes, int], bool] = _nobody_lists
+        self.heard_at = -NEVER  # when anything of this room last came from elsewhere
         self.recovered = 0  # messages that were missing and came by repair
 
     def behind(self) -> bool:
@@ -359,6 +361,8 @@ class NackRequester:
         # While repairs arrive, six asks take less than half a second: others may just be unheard.
         if now < gap.stuck_at + LET_GO_S or gap.evidence > -NEVER:
             return False
+        if self.heard_at <= gap.stuck_at:
+            return False  # I hear nobody, so that nobody lists it says nothing
         return not self.listed(gap.sender, gap.seq)
 
     def _give_up(self, gone: list[Gap], now: float) -> bool:

@@ -308,6 +308,7 @@ class RoomSession:
             self._not_ours(packet, data)
             return
         kind, _, sender, seq, _, fields = packet
+        self.asker.heard_at = now
         if sender == self.sender_id:
             self._drop("own")
             self._posed(packet, data, now)

@@ -441,6 +441,26 @@ def test_history_is_let_go_only_when_a_repair_held_down_could_have_come() -> Non
     assert room.shown(ANN) == [(seq, "history" if seq < 40 else "") for seq in range(41)]
 
 
+def test_who_hears_nobody_does_not_let_go_of_history() -> None:
+    """That nobody lists a message says nothing to a member that is cut off from all."""
+    room = Room()
+    room.hear(data(ANN, 1, parents=((ANN, 0),)))
+    room.run(GONE_S * 0.7)
+    assert len(room.nacks()) > STUCK_ASKS
+    assert room.shown(ANN) == []
+    room.hear(repair(ANN, 0))
+    assert room.shown(ANN) == [(0, "history"), (1, "")]
+
+
+def test_who_hears_others_lets_go_of_history_that_nobody_lists() -> None:
+    room = Room()
+    room.hear(data(ANN, 1, parents=((ANN, 0),)))
+    for number in range(int(GONE_S * 0.7)):
+        room.run(1.0)
+        room.hear(session(BOB, number, []))
+    assert room.shown(ANN) == [(1, "")]
+
+
 def test_who_has_asked_enough_gives_up_without_leave_to_ask_once_more() -> None:
     room = settled()
     room.run(STANDING_S)
