@@ -188,7 +188,8 @@ class Process:
         self.process = subprocess.Popen(
             arguments,
             cwd=ROOT,
-            env={**os.environ, **(environ or {})},
+            # Who starts it by hand may have set no interface, and then a relay's leg takes eth0.
+            env={"EVLOOP_INTERFACE": "127.0.0.1", **os.environ, **(environ or {})},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
