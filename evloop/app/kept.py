@@ -39,8 +39,7 @@ class Kept:
 
     __slots__ = (
         "_datagrams", "_handle", "_link", "_name", "_page", "_said", "_then", "_wanted", "keepers",
-        "sentence", "tell",
-        "wanted",
+        "sentence", "tell", "wanted",
     )  # fmt: skip
 
     def __init__(self, link: DirectoryClient, name: str) -> None:

@@ -193,7 +193,7 @@ class Stream(Watched):
         if not self.queued and not self._out and self.state <= OPEN:  # as nearly always
             self._loose = True
             if self._pipe is None:
-                self._send_at_once(frames)
+                self._offer(frames)
                 return
             self._out = [frames]
             self._hub.dirty.append(self)
@@ -204,17 +204,20 @@ class Stream(Watched):
         self.send(frames)
         self._loose = not waits
 
-    def _send_at_once(self, frames: bytes) -> None:
-        """Nothing waits in our queue: the kernel gets this now."""
+    def _offer(self, data: bytes) -> bool:
+        """Give the kernel what it takes of `data`, all that waits, and keep the rest; whether it
+        has taken all. An error ends the stream."""
         try:
-            sent = self.fileobj.send(frames)
+            sent = self.fileobj.send(data)
         except (BlockingIOError, InterruptedError):
             sent = 0
         except OSError as error:
             self.abort(error.strerror or str(error))
-            return
-        if sent < len(frames):
-            self._keep(frames, sent)
+            return False
+        if sent < len(data):
+            self._keep(data, sent)
+            return False
+        return True
 
     def _owe(self) -> None:
         """From now on something in the queue is owed: whoever does not read it in time is gone."""
@@ -466,15 +469,7 @@ class Stream(Watched):
                 data = self._seal(self._pipe)
             else:
                 data = out[0] if len(out) == 1 else b"".join(out)
-            try:
-                sent = self.fileobj.send(data) if data else 0
-            except (BlockingIOError, InterruptedError):
-                sent = 0
-            except OSError as error:
-                self.abort(error.strerror or str(error))
-                return
-            if sent < len(data):
-                self._keep(data, sent)
+            if data and not self._offer(data):
                 return
             self.queued = 0
             self._out = ()
