@@ -20,12 +20,6 @@ pytestmark = real_etcd
 
 
 @pytest.fixture
-def crew() -> Iterator[Crew]:
-    with Crew() as crew:
-        yield crew
-
-
-@pytest.fixture
 def etcd(crew: Crew) -> Iterator[Etcd]:
     etcd = Etcd(crew)
     yield etcd

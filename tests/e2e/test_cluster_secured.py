@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,12 +12,6 @@ from tests.support.rpc import Wire
 from tests.support.tls_files import Files
 
 pytestmark = real_etcd
-
-
-@pytest.fixture
-def crew() -> Iterator[Crew]:
-    with Crew() as crew:
-        yield crew
 
 
 def test_tls_and_a_password(crew: Crew, tmp_path: Path) -> None:

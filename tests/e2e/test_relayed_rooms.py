@@ -13,12 +13,6 @@ from tests.support.processes import Crew, Program, fresh_place, no_trace
 
 
 @pytest.fixture
-def crew() -> Iterator[Crew]:
-    with Crew() as made:
-        yield made
-
-
-@pytest.fixture
 def taken() -> Iterator[tuple[str, int]]:
     """A place whose port a program holds that shares it with nobody."""
     group, port = fresh_place()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,12 +14,6 @@ from tests.support.live import Process
 from tests.support.processes import Crew, fresh_place, no_trace
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture
-def crew() -> Iterator[Crew]:
-    with Crew() as made:
-        yield made
 
 
 def test_the_directory_carries_a_sealed_room_and_has_no_key(crew: Crew) -> None:

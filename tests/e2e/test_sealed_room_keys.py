@@ -20,11 +20,6 @@ def server() -> Iterator[Process]:
     server.close()
 
 
-@pytest.fixture
-def ann(tmp_path: Path, server: Process) -> Home:
-    return Home(tmp_path / "ann", server)
-
-
 def codes(run: PtyRun) -> list[str]:
     return CODE.findall(screen_of(run))
 

@@ -28,16 +28,6 @@ def server() -> Iterator[Process]:
     server.close()
 
 
-@pytest.fixture
-def ann(tmp_path: Path, server: Process) -> Home:
-    return Home(tmp_path / "ann", server)
-
-
-@pytest.fixture
-def bob(tmp_path: Path, server: Process) -> Home:
-    return Home(tmp_path / "bob", server)
-
-
 @pytest.mark.parametrize("options", [[], ["--plain"]])
 def test_two_people_meet_and_nothing_of_the_key_is_shown_or_kept_but_in_its_file(
     ann: Home, bob: Home, options: list[str]

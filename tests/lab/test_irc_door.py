@@ -28,12 +28,6 @@ CHANNEL = f"#{ROOM}"
 
 
 @pytest.fixture
-def crew() -> Iterator[Crew]:
-    with Crew() as made:
-        yield made
-
-
-@pytest.fixture
 def lab() -> Iterator[Flat]:
     with flat(2) as made:
         yield made

@@ -129,12 +129,6 @@ def lab() -> Iterator[Flat]:
         yield made
 
 
-@pytest.fixture
-def crew() -> Iterator[Crew]:
-    with Crew() as made:
-        yield made
-
-
 def test_the_first_line_arrives_where_nobody_hears_another(lab: Flat, crew: Crew) -> None:
     """Two isolated guests: typed half a second after entering, it arrives within a second."""
     for _ in range(2):
