@@ -86,8 +86,8 @@ def history_let_go() -> float:
     room.receive_datagram(forgery.data(SEALED_PLACE, BOB, 4, "late"), "bob", now)
     stream = room.message_log.streams[BOB]
     stream.history_below, stream.claimed = 4, range(0)  # noticed before anybody told of it
-    for gap in room.asker.gaps.of(BOB).values():
-        gap.asks, gap.evidence, gap.due, gap.stuck_at = STUCK_ASKS, -NEVER, now, now
+    for gap in room.asker.gaps.of(BOB).values():  # and others are heard since
+        gap.asks, gap.evidence, gap.due, gap.stuck_at = STUCK_ASKS, -NEVER, now, now - 1.0
     assert len(room.asker.gaps.of(BOB)) == 4
     room.asker.gaps.next_due = now
     room.asker.handle_timer(now + LET_GO_S + 1.0)
