@@ -341,7 +341,7 @@ class NackRequester:
         alone = False
         if to != NOBODY:
             self.holders.asked(to, taken, now)
-            alone = self._message_log.newcomer(now)
+            alone = self.holders.reached and self._message_log.newcomer(now)
         self.gaps.asked(asking[:taken], now, self._delay.value, alone)
         self._egress.say_nack(nack_body(to, listed), now)
         asked = set(asking[:taken])
@@ -416,7 +416,9 @@ class NackRequester:
 class Holders:
     """Members that said they hold messages I lack."""
 
-    __slots__ = ("_all_until", "_free", "_fruitless", "_rng", "_standing", "_unheard", "claims")
+    __slots__ = (
+        "_all_until", "_free", "_fruitless", "_rng", "_standing", "_unheard", "claims", "reached",
+    )  # fmt: skip
 
     def __init__(self, rng: Random) -> None:
         self._rng = rng
@@ -426,6 +428,7 @@ class Holders:
         self._standing: dict[bytes, None] = {}  # those of them that are members of standing
         self._free: dict[bytes, float] = {}  # when each has answered what it was last asked for
         self._fruitless = NEVER  # when somebody was first asked after the last message that came
+        self.reached = False  # something that was sent to me alone came: no firewall is in the way
 
     def claimed(
         self, member: bytes, listed: Mapping[bytes, tuple[int, int]], standing: bool = False

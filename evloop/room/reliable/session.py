@@ -309,6 +309,7 @@ class RoomSession:
             return
         kind, _, sender, seq, _, fields = packet
         self.asker.heard_at = now
+        self.asker.holders.reached |= direct
         if sender == self.sender_id:
             self._drop("own")
             self._posed(packet, data, now)
