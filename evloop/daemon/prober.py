@@ -27,6 +27,7 @@ from evloop.daemon.limits import (
 from evloop.directory import requests
 from evloop.directory.protocol import RELIABLE
 from evloop.net.compat import own_address_towards
+from evloop.net.interfaces import choose_interface, has_ipv4, owner_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ class Prober:
         "_interface",
         "_log",
         "_loop",
-        "_parts",
+        "_probes",
         "_random_bytes",
         "_rates",
         "_reports",
@@ -94,7 +95,7 @@ class Prober:
         self._random_bytes = random_bytes
         self._interface = interface
         self._why_not = "" if allowed else "this directory was started with --no-probe"
-        self._parts: Any = None  # what a probe is made of: two modules, loaded with the first
+        self._probes: Any = None  # the module, loaded with the first probe
         self._rates = AddressRates(PROBES_PER_S, PROBES_BURST)
         self._running: dict[int, _Running] = {}  # by number of the connection
         self._reports: dict[tuple[int, str], bytes] = {}  # of those that were not fetched in time
@@ -105,15 +106,15 @@ class Prober:
     def probe(self, connection: Connection, parameters: dict[str, Any]) -> bytes:
         """Begin a probe; raises Refused."""
         name, place, nonce, udp = requests.read_probe(parameters)
-        interfaces, probes = self._loaded()
-        group, port = self._place(name, place, connection.by_ipv6 and not interfaces.has_ipv4())
+        group, port = self._place(name, place, connection.by_ipv6 and not has_ipv4())
+        probes = self._loaded()
         self._check_limits(connection)
         peer = connection.fileobj.getpeername()
         own = connection.fileobj.getsockname()
         if plain_host(peer[0]) != peer[0].partition("%")[0]:  # IPv4 on a socket for both
             peer, own = (plain_host(peer[0]), 0), (plain_host(own[0]), 0)
         try:
-            interface = interfaces.choose_interface(group, self._interface, peer)
+            interface = choose_interface(group, self._interface, peer)
             unicast = probes.Unicast(own)
             unicast.target = (peer[0], udp, *peer[2:])
             probe = probes.Probe(
@@ -140,7 +141,7 @@ class Prober:
                 "group": group,
                 "port": port,
                 "address": address,
-                "prefix": interfaces.owner_of(address)[1],
+                "prefix": owner_of(address)[1],
                 "interface": interface.name,
                 "seen_as": plain_host(connection.host),
                 "udp": unicast.port,
@@ -159,8 +160,7 @@ class Prober:
                 raise _no_probe("this connection has no probe of that nonce")
             return report
         if not running.probe.counted:
-            _, probes = self._parts
-            wait = max(running.since + probes.REPORT_S - self._loop.now, 0.1)
+            wait = max(running.since + self._loaded().REPORT_S - self._loop.now, 0.1)
             sentence = f"the probe is not over; ask again in {wait:.2g} s"
             raise Refused(SLOW_DOWN, "slow_down", sentence, {"retry_after": wait})
         return self._end(number)
@@ -175,23 +175,21 @@ class Prober:
         for number in list(self._running):
             self._end(number)
 
-    def _loaded(self) -> tuple[Any, Any]:
-        """The modules that a probe needs; Refused where the files are others by now."""
+    def _loaded(self) -> Any:
+        """The module of probes; Refused where there can be none."""
 
-        def load() -> tuple[Any, Any]:
-            from evloop.net import interfaces  # late: few ask for a probe
-            from evloop.room import probe
+        def load() -> Any:
+            from evloop.room import probe  # late: few ask for one
 
-            return interfaces, probe
+            return probe
 
-        if self._parts is None and not self._why_not:
-            self._parts = load_late(self._log, "probe", load)
-            if self._parts is None:
+        if self._probes is None and not self._why_not:
+            self._probes = load_late(self._log, "probe", load)
+            if self._probes is None:
                 self._why_not = "no probe: the files of this directory are others now"
-        if self._parts is None:
+        if self._why_not:
             raise _no_probe(self._why_not)
-        parts: tuple[Any, Any] = self._parts
-        return parts
+        return self._probes
 
     def _place(
         self, name: str | None, place: tuple[str, int] | None, ipv6: bool
