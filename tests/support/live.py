@@ -20,9 +20,9 @@ from evloop.daemon.server import Server
 from evloop.framing import FrameDecoder, pack_frame
 from evloop.system.log import INFO, Log
 from evloop.system.loop import Loop
+from tests.support.processes import PATIENCE_S
 
 ROOT = Path(__file__).parents[2]
-PATIENCE_S = 20.0  # of a test with a busy machine
 
 
 class Caller:
