@@ -115,9 +115,13 @@ class House:
         except BaseException:
             self.loop.close()
             raise
+        self.dispatcher = self.server.dispatcher
+        self.open()
+
+    def open(self) -> None:
+        """Listen."""
         place = self.server.listen(["127.0.0.1:0"])[0]
         self.address = ("127.0.0.1", int(place.rpartition(":")[2]))
-        self.dispatcher = self.server.dispatcher
 
     def clock(self) -> float:
         return time.monotonic() + self.skipped
