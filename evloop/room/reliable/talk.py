@@ -79,8 +79,9 @@ class Talk:
             message = queue.pop(0)
             size = len(message.datagram)
             most = self._egress.copies_afforded(size, now)
-            own = self._loss.percent(now)
-            more = self._presence.copies(self._rng, most, own, self._log.newcomer(now))
+            more = self._presence.copies(
+                self._rng, most, lambda: self._loss.percent(now), self._log.newcomer(now)
+            )
             self._egress.reserve(more * size, now)
             self._egress.emit(self._outbox.announce(message, more, now), None, "sent", now)
             self._log.sent(message, now)
