@@ -516,7 +516,8 @@ def _pair() -> tuple[int, int]:
     """Two descriptors, neither of which blocks: what is written to the second is read from the
     first. A sandbox may know one of the two kinds alone."""
     try:
-        pair = tuple(one.detach() for one in socket.socketpair())
+        reader, writer = socket.socketpair()
+        pair = reader.detach(), writer.detach()
     except OSError:
         pair = os.pipe()
     for fd in pair:
