@@ -87,7 +87,7 @@ def run_main(
     except Exception as error:
         if "--debug" in arguments:
             raise
-        from evloop.base.unexpected import told  # late: hardly ever
+        from evloop.system.unexpected import told  # late: hardly ever
 
         sentence, status = told(error)
         last_words(f"evloop: {sentence}")

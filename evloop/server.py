@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         if options.debug:
             raise
-        from evloop.base.unexpected import told  # late: hardly ever
+        from evloop.system.unexpected import told  # late: hardly ever
 
         sentence, status = told(error)
         last_words(f"evloop: {sentence}")

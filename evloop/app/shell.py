@@ -297,7 +297,7 @@ class Client:
         if isinstance(error, EvloopError):
             self.failed("", error)
         else:
-            from evloop.base.unexpected import told  # late: hardly ever
+            from evloop.system.unexpected import told  # late: hardly ever
 
             self.frontend.note(f"evloop: {told(error)[0]}")
             if self.options.debug:

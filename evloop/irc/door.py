@@ -201,7 +201,7 @@ class IrcDoor:
 
     def _fault(self, origin: object, error: Exception) -> None:
         """A bug in a handler costs the connection that met it, and no more."""
-        from evloop.base.unexpected import told  # late: hardly ever
+        from evloop.system.unexpected import told  # late: hardly ever
 
         self._client.frontend.note(f"evloop: {told(error)[0]}")
         if self._client.options.debug:

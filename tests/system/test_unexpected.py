@@ -8,7 +8,7 @@ import os
 import pytest
 
 from evloop.base.errors import FAILED, INTERNAL
-from evloop.base.unexpected import told
+from evloop.system.unexpected import told
 
 REFUSES = "this system refuses a call that evloop needs: "
 SHOWS = "; --debug shows where"
