@@ -29,7 +29,7 @@ FILTERS = (
     "timerfd_create,eventfd2,inotify_init1",
     "netlink,epoll_create1,memfd_create,sendmmsg,recvmmsg,prlimit64,statx,clone3",
     "socketpair,getsockopt,getpeername",
-    "sysinfo,madvise,mremap,flock,fchmod,sendmsg,recvmsg,shutdown,getpgid,sched_yield,fstatfs,umask",
+    "sysinfo,madvise,mremap,flock,fchmod,sendmsg,recvmsg,shutdown,getpgid,sched_yield,fstatfs",
     "setsockopt",
 )
 

@@ -57,7 +57,6 @@ CALLS = {
     "getpgid": (121, 155),
     "sched_yield": (24, 124),
     "fstatfs": (138, 44),
-    "umask": (95, 166),
 }
 _ARCHITECTURES = {"x86_64": (0xC000003E, 0), "aarch64": (0xC00000B7, 1)}
 
