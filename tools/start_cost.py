@@ -59,6 +59,7 @@ def run(command: list[str], event: str, folder: str = "") -> tuple[bytes, int]:
     _, _, terminal, awaited, then = EVENTS[event]
     environ = {**os.environ, "EVLOOP_INTERFACE": "127.0.0.1", "TERM": "xterm", "LC_ALL": "C.UTF-8"}
     environ |= {"PYTHONHASHSEED": "0", "PYTHONPATH": f"{ROOT}{os.pathsep}{folder}"}
+    environ.pop("PYTHONDONTWRITEBYTECODE", None)  # what is not compiled is no start to be measured
     ours, theirs = pty.openpty() if terminal else os.pipe()
     process = subprocess.Popen(
         command,
