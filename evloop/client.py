@@ -12,7 +12,13 @@ import sys
 
 from evloop.app.options import VERSION, parse_options
 from evloop.base.errors import HUNG_UP, INTERNAL, INTERRUPTED, TERMINATED, EvloopError
-from evloop.system.process import answer_version, fill_standard, last_words, name_of
+from evloop.system.process import (
+    answer_version,
+    fill_standard,
+    last_words,
+    name_of,
+    understood,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,7 +48,7 @@ def run(options: Namespace, prepare: Callable[[Client], object]) -> int:
     hub = Hub(loop)
     loop.before_sleep(hub.flush)
     client = Client(loop, options, hub, time.time)
-    loop.on_error = client.fault
+    loop.on_error = lambda origin, error: client.fault(origin, understood(error))
     ONE_SHOTS["irc"] = _irc
     try:
         for signum, status in signals.items():
@@ -81,10 +87,11 @@ def run_main(
         from evloop.terminal.frontend import is_tty  # late, see above
 
         return run(parse_options(arguments, environ, is_tty(), program), prepare)
-    except EvloopError as error:
-        last_words(f"evloop: {error}")
-        return error.exit_status
-    except Exception as error:
+    except Exception as raised:
+        error = understood(raised)
+        if isinstance(error, EvloopError):
+            last_words(f"evloop: {error}")
+            return error.exit_status
         if "--debug" in arguments:
             raise
         what = f"{type(error).__name__}: {error}"

@@ -12,7 +12,7 @@ import sys
 
 from evloop.base.errors import INTERNAL, SetupError
 from evloop.daemon.options import parse_options
-from evloop.system.process import fill_standard, last_words
+from evloop.system.process import fill_standard, last_words, understood
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,10 +38,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from evloop.daemon.server import run
 
         return run(options)
-    except SetupError as error:
-        last_words(f"evloop: {error.sentence}")
-        return error.exit_status
-    except Exception as error:
+    except Exception as raised:
+        error = understood(raised)
+        if isinstance(error, SetupError):
+            last_words(f"evloop: {error.sentence}")
+            return error.exit_status
         if options.debug:
             raise
         what = f"{type(error).__name__}: {error}"
