@@ -11,14 +11,9 @@ import os
 import sys
 
 from evloop.app.options import VERSION, parse_options
-from evloop.base.errors import HUNG_UP, INTERNAL, INTERRUPTED, TERMINATED, EvloopError
-from evloop.system.process import (
-    answer_version,
-    fill_standard,
-    last_words,
-    name_of,
-    understood,
-)
+from evloop.base.errors import HUNG_UP, INTERRUPTED, TERMINATED, EvloopError
+from evloop.system.process import answer_version, fill_standard, last_words, name_of
+from evloop.system.unexpected import told
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -48,7 +43,7 @@ def run(options: Namespace, prepare: Callable[[Client], object]) -> int:
     hub = Hub(loop)
     loop.before_sleep(hub.flush)
     client = Client(loop, options, hub, time.time)
-    loop.on_error = lambda origin, error: client.fault(origin, understood(error))
+    loop.on_error = client.fault
     ONE_SHOTS["irc"] = _irc
     try:
         for signum, status in signals.items():
@@ -87,16 +82,15 @@ def run_main(
         from evloop.terminal.frontend import is_tty  # late, see above
 
         return run(parse_options(arguments, environ, is_tty(), program), prepare)
-    except Exception as raised:
-        error = understood(raised)
-        if isinstance(error, EvloopError):
-            last_words(f"evloop: {error}")
-            return error.exit_status
+    except EvloopError as error:
+        last_words(f"evloop: {error}")
+        return error.exit_status
+    except Exception as error:
         if "--debug" in arguments:
             raise
-        what = f"{type(error).__name__}: {error}"
-        last_words(f"evloop: internal error: {what}; --debug shows where")
-        return INTERNAL
+        sentence, status = told(error)
+        last_words(f"evloop: {sentence}")
+        return status
 
 
 def _as_it_is(client: Client) -> None:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
 
-from evloop.base.errors import FAILED, SetupError
 from evloop.system.limits import OPEN_FILES_MIN
 
 TYPE_CHECKING = False
@@ -66,27 +64,16 @@ def name_of(program: str) -> str:
 def last_words(text: str) -> None:
     """Write `text` to standard error as the process ends; it does not wait long for a reader that
     has stopped."""
-    from evloop.system.stdout import Writer  # late: `--version` has no use for it
-
     try:
+        from evloop.system.stdout import Writer  # late: `--version` has no use for it
+
         writer = Writer(2)
-    except OSError:  # not even a copy of the descriptor is to be had
+    except (OSError, ImportError):  # no file can be opened, nor a descriptor be had
         os.write(2, f"{text}\n".encode(errors="replace"))
         return
     writer.line(text)
     writer.drain(0.5)
     writer.close()
-
-
-def understood(error: Exception) -> Exception:
-    """`error`, or what it means when it is no bug: this process may open no more files."""
-    used_up = isinstance(error, OSError) and error.errno == errno.EMFILE
-    if isinstance(error, ImportError):  # an extension module: it has the words of the loader
-        used_up = os.strerror(errno.EMFILE) in str(error)
-    if not used_up:
-        return error
-    limit = os.sysconf("SC_OPEN_MAX")  # `resource` cannot be loaded any more
-    return SetupError(f"the limit of {limit} open files is too low; see ulimit -n", FAILED)
 
 
 def raise_limit() -> int:
