@@ -22,7 +22,8 @@ from evloop.terminal.tty import (
     charset_of,
     is_smart,
 )
-from tests.support.pty_run import PATIENCE_S, PtyRun
+from tests.support.processes import PATIENCE_S
+from tests.support.pty_run import PtyRun
 
 CLIENT = "tests.support.lineclient"
 
