@@ -1,4 +1,7 @@
-"""Three members of etcd and three servers in namespaces, while everything breaks."""
+"""Three members of etcd and three servers in namespaces, while everything breaks.
+
+python3 -m tests.lab.test_cluster CUTS     so many power cuts of everything, one after another
+"""
 
 from __future__ import annotations
 
@@ -237,16 +240,17 @@ store.close()
 """
 
 
-def test_power_cuts_of_everything_lose_nothing_that_was_acknowledged(tmp_path: Path) -> None:
-    """All of etcd and all servers lose power at once, three times, in the middle of the quarrels.
-    What was acknowledged is there; each copy is whole, and not newer than the directory."""
-    rng = random.Random(11)
+def power_cuts(folder: Path, count: int, seed: int) -> Counter[str]:
+    """All of etcd and all servers lose power at once, so many times, in the middle of the quarrels.
+    What was acknowledged is there; each copy is whole, and not newer than the directory. Returns
+    how many requests had which outcome."""
+    rng = random.Random(seed)
     with flat(4) as lab, Crew() as crew:
-        disk = PowerDisk(crew, tmp_path, DISK_MIB)
+        disk = PowerDisk(crew, folder, DISK_MIB)
         machines = Machines(crew, lab, disk)
-        client = machines.quarrel(4, 600.0, 60)
+        client = machines.quarrel(4, 200.0 * count, 60)
         copies: list[int] = []
-        for _ in range(CUTS):
+        for _ in range(count):
             crew.read_for(rng.uniform(2.0, 5.0))
             disk.cut()
             machines.kill()
@@ -257,9 +261,13 @@ def test_power_cuts_of_everything_lose_nothing_that_was_acknowledged(tmp_path: P
         crew.read_for(2.0)
         client.signal(signal.SIGINT)  # that is enough
         told = ended(machines, client)
-        outcomes = judge(told)
-        assert outcomes["ok"] > 30 and outcomes["unknown"]
         assert 0 < max(copies) <= told["lists"][0][0]
+        return judge(told)
+
+
+def test_power_cuts_of_everything_lose_nothing_that_was_acknowledged(tmp_path: Path) -> None:
+    outcomes = power_cuts(tmp_path, CUTS, 11)
+    assert outcomes["ok"] > 30 and outcomes["unknown"]
 
 
 def test_a_log_that_was_compacted_meanwhile_is_no_gap_without_a_word(machines: Machines) -> None:
@@ -296,3 +304,15 @@ while True:
     print(file.read(struct.unpack("!I", head)[0]).decode(), flush=True)
     print("watching", flush=True)
 """
+
+
+def main() -> None:
+    count = int(sys.argv[1])
+    with tempfile.TemporaryDirectory() as folder:
+        outcomes = power_cuts(Path(folder), count, 11)
+    told = ", ".join(f"{many} {outcome}" for outcome, many in sorted(outcomes.items()))
+    print(f"{count} power cuts of everything, nothing lost: {told}")
+
+
+if __name__ == "__main__":
+    main()

@@ -7,17 +7,36 @@ from collections.abc import Callable
 import pytest
 
 from evloop.daemon import bridge
-from tests.simulation.sites import SiteWorld, run_sites
+from tests.simulation.sites import SiteWorld, run_sealed_sites, run_sites
 from tests.simulation.swarm import Outcome
 
 QUICK_SEEDS = 6
+QUICK_SEALED = 2
 SLOW_SEEDS = 300
+SLOW_SEALED = 100
 
 
 def test_some_days_of_several_sites() -> None:
     outcomes = [run_sites(seed) for seed in range(QUICK_SEEDS)]
     assert [it.failure for it in outcomes if it.failure] == []
     assert all(it.delivered for it in outcomes)
+
+
+def test_some_days_of_several_sites_with_a_key() -> None:
+    """Bridges carry what they cannot read; strangers at the first site repeat yesterday."""
+    outcomes = [run_sealed_sites(seed) for seed in range(QUICK_SEALED)]
+    assert [it.failure for it in outcomes if it.failure] == []
+    assert all(it.delivered for it in outcomes)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+@pytest.mark.parametrize("part", range(10))
+def test_many_sealed_days_of_several_sites(part: int) -> None:
+    share = SLOW_SEALED // 10
+    for seed in range(1000 + part * share, 1000 + (part + 1) * share):
+        outcome = run_sealed_sites(seed)
+        assert not outcome.failure, f"seed {seed}: {outcome.failure}"
 
 
 @pytest.mark.slow

@@ -20,9 +20,9 @@ from evloop.daemon.server import Server
 from evloop.framing import FrameDecoder, pack_frame
 from evloop.system.log import INFO, Log
 from evloop.system.loop import Loop
+from tests.support.processes import PATIENCE_S
 
 ROOT = Path(__file__).parents[2]
-PATIENCE_S = 20.0  # of a test with a busy machine
 
 
 class Caller:
@@ -115,9 +115,13 @@ class House:
         except BaseException:
             self.loop.close()
             raise
+        self.dispatcher = self.server.dispatcher
+        self.open()
+
+    def open(self) -> None:
+        """Listen."""
         place = self.server.listen(["127.0.0.1:0"])[0]
         self.address = ("127.0.0.1", int(place.rpartition(":")[2]))
-        self.dispatcher = self.server.dispatcher
 
     def clock(self) -> float:
         return time.monotonic() + self.skipped

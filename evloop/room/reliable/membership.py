@@ -42,6 +42,7 @@ from evloop.system.timers import NEVER
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from random import Random
 
 VOTE_INTERVALS = 2.0  # of the T of those that I count: who is silent for longer has no vote
@@ -279,7 +280,7 @@ class Membership:
         """Whether we are so few that samples of loss come slowly."""
         return self.size() <= FEW_MEMBERS
 
-    def copies(self, rng: Random, most: int, own: int, newcomer: bool) -> int:
+    def copies(self, rng: Random, most: int, own: Callable[[], int], newcomer: bool) -> int:
         """How many copies of a DATA to send (see `copies`): none to nobody.
 
         In a room of few, who has not told its loss counts with LOSS_ASSUMED: there the one that

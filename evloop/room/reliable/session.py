@@ -166,7 +166,7 @@ class RoomSession:
         self._now = now
         name = self.nickname.encode()
         self._outbox.queue.extend(self.message_log.say(parts, name, kind, wall, now))
-        self._stale = True
+        self._deadline, self._stale = now, False  # mostly it goes out at once
         self._confirmed = None
 
     def rename(self, nickname: str, now: float, wall: int) -> None:
