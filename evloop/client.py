@@ -13,6 +13,7 @@ import sys
 from evloop.app.options import VERSION, parse_options
 from evloop.base.errors import HUNG_UP, INTERRUPTED, TERMINATED, EvloopError
 from evloop.system.process import answer_version, fill_standard, last_words, name_of
+from evloop.system.unexpected import told
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -87,8 +88,6 @@ def run_main(
     except Exception as error:
         if "--debug" in arguments:
             raise
-        from evloop.system.unexpected import told  # late: hardly ever
-
         sentence, status = told(error)
         last_words(f"evloop: {sentence}")
         return status

@@ -13,6 +13,7 @@ import sys
 from evloop.base.errors import SetupError
 from evloop.daemon.options import parse_options
 from evloop.system.process import fill_standard, last_words
+from evloop.system.unexpected import told
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,8 +45,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         if options.debug:
             raise
-        from evloop.system.unexpected import told  # late: hardly ever
-
         sentence, status = told(error)
         last_words(f"evloop: {sentence}")
         return status

@@ -265,7 +265,8 @@ class Loop:
     def on_signal(self, signum: int, fn: Callback) -> None:
         """Call `fn` from a tick, once for each time that the signal came.
 
-        A signal that was ignored when we started (nohup, a script's `&`) stays ignored.
+        A signal that was ignored when we started (nohup, a script's `&`) stays ignored. One that
+        was blocked is not: a thread of some program has started us, and did not mean us.
         """
         if self._signals is None:
             self._signals = _Signals(self)
@@ -496,6 +497,7 @@ class _Signals:
         self._handlers[signum] = fn
         previous = signal.signal(signum, _ignore_signal)
         self._previous.setdefault(signum, previous)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signum,))
 
     def _read(self) -> None:
         for signum in os.read(self._reader, SIGNALS_PER_WAKE_MAX):
