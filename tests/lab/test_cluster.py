@@ -118,7 +118,7 @@ class Machines:
             except LabError:
                 continue
             status = told[0]["Status"]
-            if status["leader"] == status["header"]["member_id"]:
+            if status.get("leader") == status["header"]["member_id"]:  # none: it is left out
                 return number
         return 0
 

@@ -25,12 +25,15 @@ FOUND_S = 45.0  # by then each is on its road
 
 
 class House:
-    """A lab, its directory on the first host, and people on the others."""
+    """A lab, its directory on a host (the first), and people on the others."""
 
-    def __init__(self, lab: Flat, crew: Crew, *options: str, port: int = 44444) -> None:
+    def __init__(
+        self, lab: Flat, crew: Crew, *options: str, port: int = 44444, host: int = 1
+    ) -> None:
         self.lab, self.crew = lab, crew
         self.options = options
-        self.place = f"{lab.address(1)}:{port}"
+        self.host = lab.hosts[host - 1]
+        self.place = f"{lab.address(host)}:{port}"
         self.server = self.start()
         self.make()
         self.people: list[Person] = []
@@ -38,14 +41,14 @@ class House:
 
     def start(self) -> Server:
         # It chooses its interface itself.
-        prefix = (*self.lab.hosts[0].prefix, "env", "-u", "EVLOOP_INTERFACE")
+        prefix = (*self.host.prefix, "env", "-u", "EVLOOP_INTERFACE")
         server = self.crew.start_server(*self.options, listen=self.place, prefix=prefix)
         self.crew.until(lambda: server.listens)
         return server
 
     def make(self) -> None:
         made = self.crew.client(
-            "makeroom", "lab", GROUP, PORT, server=self.place, prefix=self.lab.hosts[0].prefix
+            "makeroom", "lab", GROUP, PORT, server=self.place, prefix=self.host.prefix
         )
         assert self.crew.finish(made).status == 0, made.tell()
 
