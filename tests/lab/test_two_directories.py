@@ -9,7 +9,7 @@ import shutil
 import pytest
 
 from tests.lab.network import Namespace, Network, flat, missing
-from tests.lab.talk import Person, conversation, flaws, settled, type_at
+from tests.lab.talk import Person, conversation, flaws, gather, settled, type_at
 from tests.lab.test_roads import GROUP, House, deafen, mute, road
 from tests.lab.test_sites import World
 from tests.support.processes import Crew
@@ -89,7 +89,7 @@ def test_relayed_members_of_two_sites_whom_the_bridge_joins() -> None:
                 mute(site.hosts[2])
             seats = (("ann", 0, 1), ("guest", 0, 2), ("cy", 1, 1), ("other", 1, 2))
             people = [world.person(*seat) for seat in seats]
-            crew.in_room(*[one.program for one in people])
+            gather(crew, people, 60)
             typed = talk(crew, people, 60, seed=3)
             assert settled(crew, people, len(typed), 90), flaws(people, typed)
             assert flaws(people, typed) == []

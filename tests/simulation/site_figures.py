@@ -59,18 +59,18 @@ class Timed(SiteWorld):
     def __init__(self, seed: int) -> None:
         super().__init__(seed)
         self.took: dict[bool, list[float]] = {True: [], False: []}  # by whether it stayed here
-        self._talk: dict[str, tuple[float, int]] = {}
+        self._talk: dict[str, tuple[float, int, int]] = {}  # also how many there were
 
     def talk(self, member: Member, text: str) -> None:
         """`member` says `text`, and who shows it is timed."""
-        self._talk[text] = self.now, member.index
+        self._talk[text] = self.now, member.index, len(self.members)
         assert self.say(member, text)
 
     def _shown(self, member: Member, events: list[Event]) -> None:
         super()._shown(member, events)
         for event in events:
             talk = self._talk.get(event.text) if isinstance(event, Said) else None
-            if talk is not None and talk[1] != member.index:
+            if talk is not None and talk[1] != member.index < talk[2]:
                 stayed = self.sites[talk[1]] == self.sites[member.index]
                 self.took[stayed].append(self.now - talk[0])
 
