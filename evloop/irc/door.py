@@ -201,8 +201,9 @@ class IrcDoor:
 
     def _fault(self, origin: object, error: Exception) -> None:
         """A bug in a handler costs the connection that met it, and no more."""
-        what = f"{type(error).__name__}: {error}"
-        self._client.frontend.note(f"evloop: internal error: {what}; --debug shows where")
+        from evloop.system.unexpected import told  # late: hardly ever
+
+        self._client.frontend.note(f"evloop: {told(error)[0]}")
         if self._client.options.debug:
             from traceback import format_exception
 

@@ -58,11 +58,10 @@ class House:
             port = f"port{number}"
             self.lab.switch.run("bridge", "link", "set", "dev", port, "isolated", "on")
 
-    def enter(self, number: int, name: str, *options: str, **how: str) -> Person:
+    def enter(self, number: int, name: str, *options: str) -> Person:
         """Somebody on host `number` (from 1) enters."""
         person = Person(
             self.crew, self.lab.hosts[number - 1], name, *options, room="lab", server=self.place,
-            **how,
         )  # fmt: skip
         self.people.append(person)
         return person

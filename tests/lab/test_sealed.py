@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import struct
@@ -13,8 +14,8 @@ from typing import NamedTuple
 import pytest
 
 from evloop.directory.roomkeys import code_of, new_secret
-from evloop.room.reliable.packets import BYE, MAGIC
-from evloop.room.reliable.sealing import room_key_of
+from evloop.room.reliable.packets import BYE, DATA, MAGIC, Codec, data_body
+from evloop.room.reliable.sealing import SealedCodec, room_key_of
 from tests.lab.injector import pack, unpack
 from tests.lab.network import Flat, Namespace, flat, missing
 from tests.lab.talk import JOIN_S, ROOM, Person, conversation, flaws, gather, settled, type_at
@@ -238,6 +239,55 @@ def test_one_that_slept_is_told_what_was_said_once_and_of_nobody_who_has_left(
         stats = sleeper.stats(crew)
         assert sum(stats.get(f"dropped_{why}", 0) for why in REFUSED) >= len(tape)
         no_trace(stays.program, sleeper.program)
+
+
+def cpu_s(one: Person) -> float:
+    """Processor time that a client has taken so far, in user and in kernel mode (proc(5))."""
+    fields = Path(f"/proc/{one.program.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def flood(crew: Crew, host: Namespace, path: Path, place: str, codec: Codec) -> Program:
+    """10,000 datagrams a second for 10 s, all right but for the last byte of the tag."""
+    real = codec.pack(DATA, 0, b"stranger", 0, 1, data_body(1, (), b"Mallory", 0, b"nobody said"))
+    path.write_bytes(pack([real[:-1] + bytes([real[-1] ^ 1])] * 100_000))
+    return stranger(crew, host, "send", place, str(path), "10000")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+def test_ten_thousand_forgeries_a_second_for_ten_seconds(crew: Crew, tmp_path: Path) -> None:
+    """A sealed room and an open one at the same time: what is honest arrives in both, and a forgery
+    with the right key id costs a client of the sealed one 1.3 times of the other at most."""
+    secret, open_room = new_secret(), "239.255.7.4:6000"
+    key = tmp_path / "key"
+    key.write_text(code_of(secret) + "\n")
+    key.chmod(0o600)
+    with flat(6) as lab:
+        sealed = enter(crew, lab, key, (0, 1))
+        unsealed = [Person(crew, lab.hosts[at], NAMES[at], room=open_room) for at in (2, 3)]
+        gather(crew, sealed)
+        gather(crew, unsealed)
+        everybody = [*sealed, *unsealed]
+        before = {one: cpu_s(one) for one in everybody}
+        codecs = {ROOM: SealedCodec(ROOM, room_key_of(secret, ROOM)), open_room: Codec(open_room)}
+        floods = [
+            flood(crew, host, tmp_path / f"flood {host.name}", place, codec)
+            for host, (place, codec) in zip(lab.hosts[4:], codecs.items())
+        ]
+        schedule = conversation(everybody, 40, 4.0, seed=8)
+        type_at(crew, schedule)
+        for one in floods:
+            injected(crew, one)
+        costs = []
+        for people in (sealed, unsealed):
+            typed = [text for _, one, text in schedule if one in people]
+            assert settled(crew, people, len(typed)) and flaws(people, typed) == []
+            dropped = [one.stats(crew).get("dropped_tag", 0) for one in people]
+            assert min(dropped) > 10_000
+            costs.append(sum(cpu_s(one) - before[one] for one in people) / sum(dropped))
+        assert costs[0] <= 1.3 * costs[1], [f"{1e6 * cost:.1f} us" for cost in costs]
+        no_trace(*[one.program for one in everybody])
 
 
 @pytest.mark.slow

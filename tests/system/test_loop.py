@@ -879,6 +879,24 @@ def test_each_delivery_is_one_call_in_its_order(loop: Loop) -> None:
     assert calls == ["one", "two", "one"]
 
 
+def test_signals_come_by_a_pipe_where_socket_pairs_are_refused(
+    loop: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse() -> tuple[socket.socket, socket.socket]:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(socket, "socketpair", refuse)
+    calls: list[int] = []
+    loop.on_signal(signal.SIGUSR1, lambda: calls.append(1))
+    for count in range(100_000):  # more than a pipe holds: the interpreter may not wait
+        signal.raise_signal(signal.SIGUSR1)
+        if count == 0:
+            loop.tick()
+            assert calls == [1]
+    loop.tick()
+    assert len(calls) > 1
+
+
 def test_signals_of_others_are_passed_over(loop: Loop) -> None:
     calls: list[str] = []
     before = signal.signal(signal.SIGUSR2, lambda signum, frame: calls.append("theirs"))

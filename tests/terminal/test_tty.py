@@ -53,6 +53,21 @@ def drain(master: int) -> bytes:
         return data
 
 
+@pytest.mark.parametrize("number", [errno.ENOTTY, errno.EIO, errno.EPERM, errno.ENOSYS])
+def test_without_job_control_what_is_typed_is_ours(
+    number: int, line: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(fd: int) -> int:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "getpgrp", lambda: -1)  # as Python tells that it was refused
+    monkeypatch.setattr(os, "tcgetpgrp", lambda fd: 1)
+    assert terminals.in_foreground(line[1])
+    monkeypatch.undo()
+    monkeypatch.setattr(os, "tcgetpgrp", refuse)
+    assert terminals.in_foreground(line[1])
+
+
 # -- end to end ------------------------------------------------------------------------------
 
 

@@ -92,7 +92,7 @@ class Talk:
     def send_copies(self, now: float) -> None:
         """Send the copies that are due."""
         while (datagram := self._outbox.take_copy(now)) is not None:
-            self._egress.emit_copy(datagram)
+            self._egress.emit_copy(datagram, now)
 
     def news(self, now: float) -> None:
         """There is new data: soon somebody should tell what all must have by now."""
