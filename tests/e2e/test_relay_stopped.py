@@ -217,7 +217,7 @@ def test_a_stranger_with_anothers_id_who_floods_and_asks_for_ten_thousand_rooms(
             request("enter", at, {"name": f"room-{at}", "sender": sender, "relay": "full"})
             for at in range(10_000)
         )
-        lines = []
+        lines: list[str] = []
         waiting = flood + rooms
         while waiting:
             waiting = waiting[stranger.send(waiting[:200_000]) :]

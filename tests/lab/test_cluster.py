@@ -202,7 +202,7 @@ def test_quarrels_over_names_in_peace(machines: Machines) -> None:
 
 def longest_without_a_grant(told: dict[str, Any]) -> float:
     """Seconds between two changes that were made, one after the other."""
-    ends = sorted(end for _, end, _, _, outcome, _ in told["told"] if outcome == "ok")
+    ends: list[float] = sorted(end for _, end, _, _, outcome, _ in told["told"] if outcome == "ok")
     return max(later - earlier for earlier, later in pairwise(ends))
 
 
