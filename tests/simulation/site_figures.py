@@ -123,13 +123,17 @@ def measure(cell: Cell, seed: int) -> Seen:
 def main() -> int:
     """Print a line for each seed and their median; 1 when anything was undelivered."""
     parser = argparse.ArgumentParser(prog="python3 -m tests.simulation.site_figures")
-    given = Cell()
-    for field, value in given._asdict().items():
-        if isinstance(value, bool):
-            parser.add_argument(f"--{field}", action="store_true")
-        else:
-            parser.add_argument(f"--{field}", type=type(value), default=value)
-    parser.add_argument("--seeds", type=int, default=6)
+    add, given = parser.add_argument, Cell()
+    add("--sites", type=int, default=given.sites)
+    add("--members", type=int, default=given.members, help="of each site")
+    add("--loss", type=float, default=given.loss, help="of each member")
+    add("--ears", type=float, default=given.ears, help="the loss of each bridge in its group")
+    add("--wan", type=float, default=given.wan, help="seconds between two sites, there and back")
+    add("--messages", type=int, default=given.messages)
+    add("--warmup", type=int, default=given.warmup)
+    add("--late", action="store_true", help="one joins when all is said")
+    add("--cut", action="store_true", help="nothing passes while the messages are said")
+    add("--seeds", type=int, default=6, help="so many runs")
     options = vars(parser.parse_args())
     seeds = options.pop("seeds")
     cell = Cell(**options)
