@@ -17,7 +17,7 @@ from bench.report import page
 
 HERE = Path(__file__).resolve().parent
 SECTIONS = {  # in the page's order; seconds after which no more rounds begin
-    "requests": 85.0,
+    "requests": 75.0,
     "idle": 50.0,
     "durable": 20.0,
     "getdir": 20.0,
@@ -26,7 +26,7 @@ SECTIONS = {  # in the page's order; seconds after which no more rounds begin
     "fanout": 45.0,
     "relayed": 45.0,
     "growth": 80.0,
-    "lag": 60.0,
+    "lag": 50.0,
     "micro": 20.0,
     "sealed": 10.0,
 }

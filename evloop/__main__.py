@@ -16,7 +16,9 @@ import signal
 import sys
 import time
 
-if not __package__:  # this folder alone, as `python3 -m zipapp evloop` packs it
+# This folder alone, as `python3 -m zipapp evloop` packs it. Python 3.9 tells no package to a module
+# that it imports out of an archive.
+if __name__ == "__main__" and not __package__:
     sys.exit("evloop: start this as `python3 -m evloop`; `make pyz` makes one file of it")
 
 from evloop.app.commands import words_at

@@ -11,8 +11,9 @@ import os
 import sys
 
 from evloop.app.options import VERSION, parse_options
-from evloop.base.errors import HUNG_UP, INTERNAL, INTERRUPTED, TERMINATED, EvloopError
+from evloop.base.errors import HUNG_UP, INTERRUPTED, TERMINATED, EvloopError
 from evloop.system.process import answer_version, fill_standard, last_words, name_of
+from evloop.system.unexpected import told
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -87,9 +88,9 @@ def run_main(
     except Exception as error:
         if "--debug" in arguments:
             raise
-        what = f"{type(error).__name__}: {error}"
-        last_words(f"evloop: internal error: {what}; --debug shows where")
-        return INTERNAL
+        sentence, status = told(error)
+        last_words(f"evloop: {sentence}")
+        return status
 
 
 def _as_it_is(client: Client) -> None:

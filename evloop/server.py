@@ -10,9 +10,10 @@ from __future__ import annotations
 import os
 import sys
 
-from evloop.base.errors import INTERNAL, SetupError
+from evloop.base.errors import SetupError
 from evloop.daemon.options import parse_options
 from evloop.system.process import fill_standard, last_words
+from evloop.system.unexpected import told
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,9 +45,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         if options.debug:
             raise
-        what = f"{type(error).__name__}: {error}"
-        last_words(f"evloop: internal error: {what}; --debug shows where")
-        return INTERNAL
+        sentence, status = told(error)
+        last_words(f"evloop: {sentence}")
+        return status
 
 
 if __name__ == "__main__":

@@ -3,16 +3,19 @@
 `python3 evloop.pyz client ...` is evloop.client, `python3 evloop.pyz server ...` evloop.server, all
 else is `python3 -m evloop`. A copy or a link that is called evloop-client or evloop-server is that
 program.
+
+In words that old interpreters read too, which `evloop` then tells that they are too old.
 """
 
-from __future__ import annotations
-
 import sys
+
+import evloop  # noqa: F401  (before all else: it ends an interpreter that is too old)
 
 PROGRAMS = ("client", "server")
 
 
-def main() -> int:
+def main():
+    # type: () -> int
     name = sys.argv[0].rpartition("/")[2].partition(".")[0]
     words = sys.argv[1:]
     program = name[len("evloop-") :] if name.startswith("evloop-") else ""

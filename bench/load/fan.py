@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -86,12 +86,14 @@ def relay(chat: Chat, members: int, text: str, messages: int) -> float:
     return (machine.cpu_ns(chat.sender) - begin) / 1000 / messages
 
 
-def open_irc(context: Context, stack: ExitStack, members: int) -> dict[str, Chat]:
-    """The IRC servers that can be had, each with its members."""
+def open_irc(
+    context: Context, stack: ExitStack, members: int, names: Iterable[str] = SERVERS
+) -> dict[str, Chat]:
+    """The IRC servers that can be had, or those of them in `names`, each with its members."""
     chats = {}
-    for name, start in SERVERS.items():
+    for name in names:
         try:
-            server = stack.enter_context(start(context))
+            server = stack.enter_context(SERVERS[name](context))
             channel = stack.enter_context(Channel(server, members))
         except (build.Missing, Failed, OSError) as reason:
             context.missing[name] = str(reason)

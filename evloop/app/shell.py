@@ -297,8 +297,9 @@ class Client:
         if isinstance(error, EvloopError):
             self.failed("", error)
         else:
-            what = f"{type(error).__name__}: {error}"
-            self.frontend.note(f"evloop: internal error: {what}; --debug shows where")
+            from evloop.system.unexpected import told  # late: hardly ever
+
+            self.frontend.note(f"evloop: {told(error)[0]}")
             if self.options.debug:
                 from traceback import format_exception
 

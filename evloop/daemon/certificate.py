@@ -12,6 +12,7 @@ import sys
 
 from evloop.base.errors import FAILED
 from evloop.daemon.limits import CERT_ADDRESSES_MAX
+from evloop.system.child import heed_children
 from evloop.system.process import print_out
 
 _DAYS = "3650"
@@ -48,6 +49,7 @@ def make_certificate(cert: str) -> int:
         if os.path.lexists(path):
             sys.stderr.write(f"evloop: cannot make a certificate: {path} exists already\n")
             return FAILED
+    heed_children()
     before = os.umask(0o077)
     try:
         process = os.posix_spawnp("openssl", command, os.environ)

@@ -183,14 +183,18 @@ class Cluster:
         self._timer = loop.call_at(self._said_at, self._on_timer)
         loop.before_sleep(self._count_members)
 
+    def follow(self, begin: Callable[[], list[str]], waiting: Callable[[str], object]) -> None:
+        """From now on. `begin()` is called once, when there is something to serve, and returns
+        where; `waiting(why)` now and then before that."""
+        self._on_ready, self._on_waiting = begin, waiting
+        self._pump()
+
     def run(self, begin: Callable[[], list[str]], waiting: Callable[[str], object]) -> None:
-        """Follow the directory until the loop is stopped. `begin()` is called once, when there is
-        something to serve, and returns where; `waiting(why)` now and then before that.
+        """`follow` the directory until the loop is stopped.
 
         Raises SetupError when that can never be, or when `begin` has.
         """
-        self._on_ready, self._on_waiting = begin, waiting
-        self._pump()
+        self.follow(begin, waiting)
         self._loop.run()
         if self._fatal is not None:
             raise self._fatal

@@ -16,6 +16,7 @@ from evloop.base.errors import NO_PROBE, SLOW_DOWN, Refused, SetupError
 from evloop.base.limits import PORT_MAX
 from evloop.base.ratelimit import AddressRates
 from evloop.base.strictjson import encode
+from evloop.daemon.late import load_late
 from evloop.daemon.limits import (
     PROBE_REPORTS_MAX,
     PROBE_S,
@@ -26,6 +27,7 @@ from evloop.daemon.limits import (
 from evloop.directory import requests
 from evloop.directory.protocol import RELIABLE
 from evloop.net.compat import own_address_towards
+from evloop.net.interfaces import choose_interface, has_ipv4, owner_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from evloop.daemon.connection import Connection
     from evloop.directory.registry import Directory
     from evloop.room.probe import Probe
+    from evloop.system.log import Log
     from evloop.system.loop import Loop
     from evloop.system.timers import Timer
 
@@ -60,19 +63,22 @@ class Prober:
     __slots__ = (
         "_directory",
         "_interface",
+        "_log",
         "_loop",
+        "_probes",
         "_random_bytes",
         "_rates",
         "_reports",
         "_rng",
         "_running",
         "_wall",
-        "allowed",
+        "_why_not",
     )
 
     def __init__(
         self,
         loop: Loop,
+        log: Log,
         directory: Directory,
         *,
         rng: Random,
@@ -82,12 +88,14 @@ class Prober:
         allowed: bool,
     ) -> None:
         self._loop = loop
+        self._log = log
         self._directory = directory
         self._rng = rng
         self._wall = wall
         self._random_bytes = random_bytes
         self._interface = interface
-        self.allowed = allowed
+        self._why_not = "" if allowed else "this directory was started with --no-probe"
+        self._probes: Any = None  # the module, loaded with the first probe
         self._rates = AddressRates(PROBES_PER_S, PROBES_BURST)
         self._running: dict[int, _Running] = {}  # by number of the connection
         self._reports: dict[tuple[int, str], bytes] = {}  # of those that were not fetched in time
@@ -98,30 +106,24 @@ class Prober:
     def probe(self, connection: Connection, parameters: dict[str, Any]) -> bytes:
         """Begin a probe; raises Refused."""
         name, place, nonce, udp = requests.read_probe(parameters)
-        from evloop.net.interfaces import choose_interface, has_ipv4, owner_of  # late: few ask
-
         group, port = self._place(name, place, connection.by_ipv6 and not has_ipv4())
-        if not self.allowed:
-            raise _no_probe("this directory was started with --no-probe")
+        probes = self._loaded()
         self._check_limits(connection)
-        from evloop.room.probe import Probe, Unicast
-        from evloop.room.reliable.packets import DIRECTORY
-
         peer = connection.fileobj.getpeername()
         own = connection.fileobj.getsockname()
         if plain_host(peer[0]) != peer[0].partition("%")[0]:  # IPv4 on a socket for both
             peer, own = (plain_host(peer[0]), 0), (plain_host(own[0]), 0)
         try:
             interface = choose_interface(group, self._interface, peer)
-            unicast = Unicast(own)
+            unicast = probes.Unicast(own)
             unicast.target = (peer[0], udp, *peer[2:])
-            probe = Probe(
+            probe = probes.Probe(
                 self._loop,
                 group,
                 port,
                 interface,
                 unicast,
-                origin=DIRECTORY,
+                origin=probes.DIRECTORY,
                 nonce=int(nonce, 16),
                 sender_id=self._random_bytes(8),
             )
@@ -158,9 +160,7 @@ class Prober:
                 raise _no_probe("this connection has no probe of that nonce")
             return report
         if not running.probe.counted:
-            from evloop.room.probe import REPORT_S
-
-            wait = max(running.since + REPORT_S - self._loop.now, 0.1)
+            wait = max(running.since + self._loaded().REPORT_S - self._loop.now, 0.1)
             sentence = f"the probe is not over; ask again in {wait:.2g} s"
             raise Refused(SLOW_DOWN, "slow_down", sentence, {"retry_after": wait})
         return self._end(number)
@@ -174,6 +174,22 @@ class Prober:
         """End all."""
         for number in list(self._running):
             self._end(number)
+
+    def _loaded(self) -> Any:
+        """The module of probes; Refused where there can be none."""
+
+        def load() -> Any:
+            from evloop.room import probe  # late: few ask for one
+
+            return probe
+
+        if self._probes is None and not self._why_not:
+            self._probes = load_late(self._log, "probe", load)
+            if self._probes is None:
+                self._why_not = "no probe: the files of this directory are others now"
+        if self._why_not:
+            raise _no_probe(self._why_not)
+        return self._probes
 
     def _place(
         self, name: str | None, place: tuple[str, int] | None, ipv6: bool

@@ -154,7 +154,7 @@ class Server:
         self.dispatcher.keeping = keeping
         self.dispatcher.on_forget = self._forget
         self.cluster = start.make(self.dispatcher) if start is not None else None
-        self._prober = self.dispatcher.prober = make_prober(loop, self.directory, options)
+        self._prober = self.dispatcher.prober = make_prober(loop, log, self.directory, options)
         self.dispatcher.stats_for.update(options.stats_from)
         descriptors -= prepare_relay(self.dispatcher, options, descriptors)
         prepare_keeper(self.dispatcher, options, self.state, wall)
@@ -346,10 +346,11 @@ def make_guard(options: Namespace, descriptors: int, log: Log) -> Guard:
     return Guard(clients, options.max_per_address)
 
 
-def make_prober(loop: Loop, directory: Directory, options: Namespace) -> Prober:
+def make_prober(loop: Loop, log: Log, directory: Directory, options: Namespace) -> Prober:
     """The probes of this server, which may be switched off."""
     return Prober(
         loop,
+        log,
         directory,
         rng=random.Random(os.urandom(16)),
         wall=time.time,

@@ -35,6 +35,7 @@ from evloop.system.timers import Timeouts, nothing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Any
 
     from evloop.app.shell import Client
@@ -170,6 +171,16 @@ class IrcDoor:
             self._acceptors.append(Acceptor(client.loop, listener, self._accepted))
         where = ", ".join(map(_place_of, listeners))
         client.frontend.note(f"evloop: IRC clients: {where}")
+        self._load(_late())
+
+    def _load(self, left: Iterator[None]) -> None:
+        """What is left to be loaded, a step in each tick."""
+        try:
+            for _ in left:
+                self._client.loop.defer(lambda: self._load(left))
+                return
+        except ImportError:  # whoever needs it is told
+            return
 
     def stop(self, status: int) -> None:
         """A signal: ERROR to the clients, goodbye in the rooms, then the end."""
@@ -190,8 +201,9 @@ class IrcDoor:
 
     def _fault(self, origin: object, error: Exception) -> None:
         """A bug in a handler costs the connection that met it, and no more."""
-        what = f"{type(error).__name__}: {error}"
-        self._client.frontend.note(f"evloop: internal error: {what}; --debug shows where")
+        from evloop.system.unexpected import told  # late: hardly ever
+
+        self._client.frontend.note(f"evloop: {told(error)[0]}")
         if self._client.options.debug:
             from traceback import format_exception
 
@@ -283,6 +295,17 @@ class IrcDoor:
     def _news(self, method: str, params: dict[str, Any]) -> None:
         if method == "room_deleted":
             self.core.room_deleted(read_change(params)[1].name)
+
+
+def _late() -> Iterator[None]:
+    """What rooms need later, when the files may be those of another release: a door runs for
+    months."""
+    from evloop.app.late import steps
+
+    yield from steps()
+    import evloop.irc.locks  # noqa: F401
+
+    yield
 
 
 def command(client: Client, word: str, arguments: list[str], options: dict[str, str]) -> None:

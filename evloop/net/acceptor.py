@@ -21,6 +21,7 @@ from evloop.base.addresses import (
     split_endpoint,
 )
 from evloop.base.errors import FAILED, USAGE, SetupError
+from evloop.net.compat import ask
 from evloop.net.limits import (
     ACCEPT_BATCH_MAX,
     ACCEPT_PAUSE_S,
@@ -35,9 +36,12 @@ if TYPE_CHECKING:
 
     from evloop.system.loop import Loop
 
-_FULL = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
+# The last two: a sandbox lets us accept nothing.
+_FULL = frozenset(
+    (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.ENOSYS, errno.EACCES)
+)
 # What became of one connection in the queue; accept(2): "treat them like EAGAIN by retrying".
-# EPERM comes from a firewall.
+# EPERM comes from a firewall, or for all of them from a sandbox.
 _NEXT = frozenset(
     (
         errno.ECONNABORTED,
@@ -93,6 +97,7 @@ class Acceptor:
         self.watch.close()
 
     def _accept(self) -> None:
+        refused: OSError | None = None
         for _ in range(ACCEPT_BATCH_MAX):
             if self.watch.fd < 0:  # closed by on_connection
                 return
@@ -102,14 +107,18 @@ class Acceptor:
                 return
             except OSError as error:
                 if error.errno in _NEXT:
+                    refused = error if error.errno == errno.EPERM else None
                     continue
                 if error.errno not in _FULL:
                     raise
                 self._pause(error)
                 return
+            refused = None
             self._short = False
             sock.setblocking(False)
             self.on_connection(sock, address)
+        if refused is not None:  # a refused one may stay in the queue: each tick would meet it
+            self._pause(refused)
 
     def _pause(self, error: OSError) -> None:
         self.watch.want_read(False)
@@ -176,11 +185,12 @@ def listen_on(host: str, port: int, advice: Mapping[int, str]) -> list[socket.so
 def _listener(family: int, kind: int, proto: int, address: Any) -> socket.socket:
     sock = socket.socket(family, kind, proto)
     try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        ask(sock, socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         sock.bind(address)
         sock.listen(LISTEN_BACKLOG)
+        sock.setblocking(False)
     except OSError:
         sock.close()
         raise

@@ -32,6 +32,9 @@ _OPTIONS = (
     (socket.IPPROTO_TCP, named_option("TCP_USER_TIMEOUT"), USER_TIMEOUT_MS),
 )
 
+# A sandbox does not let us ask whom a socket is connected to.
+_NOT_TOLD = (errno.ENOSYS, errno.EPERM, errno.EACCES)
+
 
 def tune(sock: socket.socket) -> None:
     """Have `sock` send at once, and notice a peer that has vanished without closing."""
@@ -65,7 +68,11 @@ def connecting(family: int, address: Any) -> socket.socket:
 
 def connect_error(sock: socket.socket) -> int:
     """How a `connecting` socket that is writable has fared: an errno, 0 when it is connected."""
-    return sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) or _connected_to_itself(sock)
+    try:
+        error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    except OSError:  # a sandbox that does not tell: one that is not connected has no peer
+        error = 0
+    return error or _connected_to_itself(sock)
 
 
 def _connected_to_itself(sock: socket.socket) -> int:
@@ -76,5 +83,7 @@ def _connected_to_itself(sock: socket.socket) -> int:
     """
     try:
         return errno.ECONNREFUSED if sock.getsockname() == sock.getpeername() else 0
-    except OSError as gone:  # reset at once: whoever reads will say so
-        return gone.errno or errno.ECONNRESET
+    except OSError as gone:
+        if gone.errno in _NOT_TOLD:
+            return 0
+        return gone.errno or errno.ECONNRESET  # reset at once: whoever reads will say so

@@ -23,6 +23,13 @@ if TYPE_CHECKING:
 SILENT, LATE, LONG = "the child died", "it took too long", "its answer makes no sense"
 
 
+def heed_children() -> None:
+    """Be told how children end. Who has started us may have ignored SIGCHLD: then there would be
+    none to wait for, and the number of one that has ended could be another's."""
+    if signal.getsignal(signal.SIGCHLD) == signal.SIG_IGN:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+
+
 class Child:
     """`work()` runs in a child, `on_done(answer, why)` is called here once, from a later tick,
     unless cancelled: `answer` is what `work` returned, and `why` "" or why there is none.
@@ -48,6 +55,7 @@ class Child:
         self._pid = 0
         self._timer: Timer | None = None
         self._watch: Watch | None = None
+        heed_children()
         reader, writer = os.pipe()
         # A signal between fork and the child's first lines would reach the child's copy of our
         # handlers, and through it our own wake-up socket.

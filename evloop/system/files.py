@@ -6,7 +6,9 @@ and are replaced whole: a crash leaves the old file or the new one, never half o
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 
 from evloop.system.limits import (
     HISTORY_FILE_BYTES_MAX,
@@ -97,8 +99,11 @@ def write_atomically(path: str, data: bytes, *, mode: int = 0o600, durable: bool
     """Replace the file by `data`. Raises OSError.
 
     `mode` holds whatever the umask is. `durable`: it is on the disk afterwards.
+    What is no file is never replaced; a link to /dev/null says that nothing is to be kept.
     """
     path = followed(path)
+    if not _may_replace(path):
+        return
     directory = os.path.dirname(path) or "."
     temporary = f"{path}.{os.getpid()}.new"
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
@@ -123,6 +128,21 @@ def write_atomically(path: str, data: bytes, *, mode: int = 0o600, durable: bool
         raise
     if durable:
         sync_directory(directory)
+
+
+def _may_replace(path: str) -> bool:
+    """Whether there is a file at `path`, or none; False when it is /dev/null; else OSError."""
+    try:
+        status = os.lstat(path)
+    except FileNotFoundError:
+        return True
+    form = stat.S_IFMT(status.st_mode)
+    # A directory is refused by the rename, and a link is one that is not ours: see `followed`.
+    if form in (stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK):
+        return True
+    if form == stat.S_IFCHR and status.st_rdev == os.stat(os.devnull).st_rdev:
+        return False
+    raise OSError(errno.EINVAL, "it is not a regular file")
 
 
 def sync_directory(directory: str) -> None:

@@ -265,7 +265,8 @@ class Loop:
     def on_signal(self, signum: int, fn: Callback) -> None:
         """Call `fn` from a tick, once for each time that the signal came.
 
-        A signal that was ignored when we started (nohup, a script's `&`) stays ignored.
+        A signal that was ignored when we started (nohup, a script's `&`) stays ignored. One that
+        was blocked is not: a thread of some program has started us, and did not mean us.
         """
         if self._signals is None:
             self._signals = _Signals(self)
@@ -467,7 +468,7 @@ class _Portable:
 
 
 class _Signals:
-    """Signals as reads: the interpreter's handler writes each number into a socket pair.
+    """Signals as reads: the interpreter's handler writes each number into a pair of descriptors.
 
     A function called from the signal handler itself could run between any two instructions.
     """
@@ -486,11 +487,9 @@ class _Signals:
         self._handlers: dict[int, Callback] = {}
         self._previous: dict[int, Any] = {}
         self._loop = loop
-        self._reader, self._writer = socket.socketpair()
-        self._reader.setblocking(False)
-        self._writer.setblocking(False)
-        self._watch = loop.watch(self._reader, self._read, release=self._reader.close)
-        self._previous_fd = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
+        self._reader, self._writer = reader, writer = _pair()
+        self._watch = loop.watch(reader, self._read, release=lambda: os.close(reader))
+        self._previous_fd = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
 
     def add(self, signum: int, fn: Callback) -> None:
         if signal.getsignal(signum) == signal.SIG_IGN:
@@ -498,9 +497,10 @@ class _Signals:
         self._handlers[signum] = fn
         previous = signal.signal(signum, _ignore_signal)
         self._previous.setdefault(signum, previous)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signum,))
 
     def _read(self) -> None:
-        for signum in self._reader.recv(SIGNALS_PER_WAKE_MAX):
+        for signum in os.read(self._reader, SIGNALS_PER_WAKE_MAX):
             fn = self._handlers.get(signum)
             if fn is not None:  # other Python signal handlers write their numbers here too
                 self._loop.guard(fn, fn)
@@ -511,8 +511,21 @@ class _Signals:
             # None: it was set by something other than Python, and cannot be put back from here
             signal.signal(signum, signal.SIG_DFL if previous is None else previous)
         self._watch.close()
-        self._writer.close()
+        os.close(self._writer)
+
+
+def _pair() -> tuple[int, int]:
+    """Two descriptors, neither of which blocks: what is written to the second is read from the
+    first. A sandbox may know one of the two kinds alone."""
+    try:
+        reader, writer = socket.socketpair()
+        pair = reader.detach(), writer.detach()
+    except OSError:
+        pair = os.pipe()
+    for fd in pair:
+        os.set_blocking(fd, False)
+    return pair
 
 
 def _ignore_signal(signum: int, frame: object) -> None:
-    """A handler that does nothing: with SIG_IGN no number would be written to the socket pair."""
+    """A handler that does nothing: with SIG_IGN no number would be written to the pair."""

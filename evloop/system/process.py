@@ -64,9 +64,13 @@ def name_of(program: str) -> str:
 def last_words(text: str) -> None:
     """Write `text` to standard error as the process ends; it does not wait long for a reader that
     has stopped."""
-    from evloop.system.stdout import Writer  # late: `--version` has no use for it
+    try:
+        from evloop.system.stdout import Writer  # late: `--version` has no use for it
 
-    writer = Writer(2)
+        writer = Writer(2)
+    except (OSError, ImportError):  # no file can be opened, nor a descriptor be had
+        os.write(2, f"{text}\n".encode(errors="replace"))
+        return
     writer.line(text)
     writer.drain(0.5)
     writer.close()

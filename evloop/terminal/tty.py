@@ -103,11 +103,13 @@ def _set_attributes(fd: int, attributes: list[int | list[bytes | int]]) -> bool:
 
 def in_foreground(fd: int) -> bool:
     """Whether what is typed at `fd` is ours; in the background it is the shell's."""
+    own = os.getpgrp()
     try:
-        return os.tcgetpgrp(fd) == os.getpgrp()
+        return os.tcgetpgrp(fd) == own or own < 0  # a sandbox that does not tell which one is ours
     except OSError as error:
-        # Not our controlling terminal: no job control. Or gone: let the caller find out.
-        return error.errno in (errno.ENOTTY, errno.EIO)
+        # Not our controlling terminal, or a sandbox that does not tell: no job control. Or gone:
+        # let the caller find out.
+        return error.errno != errno.EBADF
 
 
 def set_escape(fd: int, escape: bytes) -> Callable[[], None]:

@@ -224,9 +224,10 @@ def test_slow_down_is_waited_out_and_said(world: World) -> None:
     assert len(evidence.theirs) == 1
 
 
-def test_a_plain_room_is_looked_at_beside_its_port(world: World) -> None:
+@pytest.mark.parametrize("mode", ["plain", "sealed"])
+def test_a_room_that_answers_no_probe_is_looked_at_beside_its_port(world: World, mode: str) -> None:
     caller = world.house.caller()
-    world.house.call(caller, "makeroom", name="lab", mode="plain")
+    world.house.call(caller, "makeroom", name="lab", mode=mode)
     evidence = world.evidence(Place("lab", listed=True))
     assert not evidence.can_ask and len(evidence.theirs) == 1
 

@@ -164,7 +164,8 @@ def test_it_stays_a_minute_after_the_last_one(kept: Kept) -> None:
 
 
 def test_what_is_refused(kept: Kept) -> None:
-    assert kept.reason(kept.make(keep=True, mode="plain")) == (4, "not_allowed")
+    for mode in ("plain", "sealed"):
+        assert kept.reason(kept.make(keep=True, mode=mode)) == (4, "not_allowed")
     assert kept.reason(kept.make(keep="yes")) == (-32602, "wrong_type")
     assert kept.make()["result"]["room"]["keep"] is False
     assert kept.reason(kept.call("history", name="lab")) == (4, "not_allowed")
@@ -230,6 +231,11 @@ def test_the_policies(tmp_path: Path) -> None:
     kept = Kept(tmp_path, "--keep", "all", "--keep-days", "0.5")
     assert kept.make()["result"]["room"]["keep"] is True
     assert kept.call("makeroom", name="old", mode="plain")["result"]["room"]["keep"] is False
+    den = kept.call("makeroom", name="den", mode="sealed")["result"]["room"]
+    assert (den["mode"], den["keep"]) == ("sealed", False)
+    assert "keeper" not in kept.call("enter", name="den")["result"]
+    assert kept.reason(kept.call("history", name="den")) == (4, "not_kept")
+    kept.call("deleteroom", name="den")
     assert kept.enter()["keep_days"] == 0.5
     kept.house.close()
     kept = Kept(tmp_path)  # marked: nobody has asked for it

@@ -211,12 +211,12 @@ def test_no_probe() -> None:
 
 def test_no_interface(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     from evloop.base.errors import SetupError
-    from evloop.net import interfaces
+    from evloop.daemon import prober
 
     def none(*_: object) -> None:
         raise SetupError("this machine has no network", 1)
 
-    monkeypatch.setattr(interfaces, "choose_interface", none)
+    monkeypatch.setattr(prober, "choose_interface", none)
     reply = probe(house, house.caller())
     assert code_of(reply) == (8, "no_probe")
     assert "no network" in reply["error"]["message"]

@@ -19,11 +19,8 @@ from evloop.base.errors import (
     UNREACHABLE,
     USAGE,
 )
-from tests.support.live import (
-    PATIENCE_S,
-    ROOT,
-    Process,
-)
+from tests.support.live import ROOT, Process
+from tests.support.processes import PATIENCE_S
 
 
 @pytest.fixture

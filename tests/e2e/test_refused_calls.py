@@ -28,6 +28,9 @@ FILTERS = (
     "getrandom,statx,clone3",
     "timerfd_create,eventfd2,inotify_init1",
     "netlink,epoll_create1,memfd_create,sendmmsg,recvmmsg,prlimit64,statx,clone3",
+    "socketpair,getsockopt,getpeername",
+    "sysinfo,madvise,mremap,flock,fchmod,sendmsg,recvmsg,shutdown,getpgid,sched_yield,fstatfs",
+    "setsockopt",
 )
 
 
@@ -78,6 +81,25 @@ def scene(crew: Crew, prefix: Prefix) -> None:
 @pytest.mark.parametrize("calls", FILTERS)
 def test_a_sandbox_that_refuses(crew: Crew, calls: str, number: str) -> None:
     scene(crew, seccomp(number, calls))
+
+
+@pytest.mark.parametrize("number", ["ENOSYS", pytest.param("EPERM", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("call", ["getsockname", "ioctl"])
+def test_a_sandbox_that_refuses_what_cannot_be_done_without(
+    crew: Crew, call: str, number: str
+) -> None:
+    """One sentence, and not the words for a mistake of ours."""
+    prefix = seccomp(number, call)
+    programs = [
+        crew.start_server(prefix=prefix),
+        crew.client("--server", "127.0.0.1:1", "getdir", prefix=prefix),
+    ]
+    for program in programs:
+        crew.finish(program)
+        assert program.status in (1, 69), program.tell()
+        assert program.err.startswith("evloop: "), program.tell()
+        assert "internal error" not in program.err, program.tell()
+        assert "\nevloop" not in program.err, program.tell()
 
 
 # -- what is not mounted ---------------------------------------------------------------------------

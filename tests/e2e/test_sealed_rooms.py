@@ -242,7 +242,8 @@ def test_no_child_sees_the_key_in_its_arguments_or_its_environment(ann: Home, bo
 
 
 def test_the_directory_never_hears_of_the_key(tmp_path: Path) -> None:
-    """All that two clients send to it, and its own disk, while a room is made and talked in."""
+    """All that two clients send to it, and its own disk, while a room is made and talked in. What
+    was said is in no trace either, nor is a key that came by a file anywhere else."""
     state = tmp_path / "state.db"
     server = Process("--state", str(state), memory=False).ready()
     try:
@@ -251,9 +252,15 @@ def test_the_directory_never_hears_of_the_key(tmp_path: Path) -> None:
         secret = (ann.path / "evloop" / "room_keys").read_text().split()[-1]
         with ann.person("Ann", "--debug", "chat", "lab") as one:
             one.expect_line("-- in lab (sealed, ")
-            done = bob.client("--debug", "--key-file", key_file(bob, code), "say", "lab", "hello")
-            assert done.returncode == 0, done.stderr
+            words = ("--debug", "--key-file", key_file(bob, code), "say", "lab", SECRET_WORDS)
+            done = bob.client(*words)
+            assert done.returncode == 0 and SECRET_WORDS not in done.stderr, done.stderr
+            one.expect_line(f": {SECRET_WORDS}")
             log = bytes(one.raw) + done.stderr.encode()
+            shown = [line for line in screen_of(one).splitlines() if SECRET_WORDS in line]
+            assert len(shown) == 1, "as a message, and in no trace"
+        others = [data for name, data in bob.files().items() if name != "the key"]
+        assert not any(what in data for data in others for what in (code.encode(), secret.encode()))
         disk = b"".join(path.read_bytes() for path in tmp_path.glob("state.db*"))
         for where in (disk, log):
             for what in (code.encode(), secret.encode(), bytes.fromhex(secret)):

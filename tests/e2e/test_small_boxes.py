@@ -12,12 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.live import (
-    PATIENCE_S,
-    ROOT,
-    Caller,
-    Process,
-)
+from tests.support.live import ROOT, Caller, Process
+from tests.support.processes import PATIENCE_S
 
 # Put before everything else that is imported: who asks for a hidden module is told there is none.
 HIDE = """

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.live import Caller
-from tests.support.processes import ROOT, Crew, Seated, environment, fresh_room
+from tests.support.processes import ROOT, Crew, Program, Seated, environment, fresh_room
 from tests.support.rpc import Wire
 
 MODULES = ("evloop.client", "evloop.server", "evloop")
@@ -107,6 +107,48 @@ def test_children_inherit_what_is_ignored(crew: Crew) -> None:
     words = [*ignoring("HUP"), sys.executable, "-c", program]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == "10.0.0.10 \n"
+
+
+def starting(code: str) -> tuple[str, ...]:
+    """A prefix that runs `code` in a Python, which then becomes the program."""
+    return (
+        sys.executable,
+        "-c",
+        f"import os, signal, sys\n{code}\nos.execv(sys.argv[1], sys.argv[1:])",
+    )
+
+
+def test_children_are_waited_for_though_their_ends_were_ignored(crew: Crew, tmp_path: Path) -> None:
+    """Who ignores SIGCHLD has no children to wait for: parents that do so start us, too."""
+    prefix = starting("signal.signal(signal.SIGCHLD, signal.SIG_IGN)")
+    server = crew.server()
+    asked = crew.client("getdir", server=f"localhost:{server.port}", prefix=prefix)
+    assert crew.finish(asked).status == 0, asked.tell()
+    if shutil.which("openssl"):
+        words = [sys.executable, "-m", "evloop.server", "--make-cert", str(tmp_path / "cert")]
+        made = crew.add(Program([*prefix, *words]))
+        assert crew.finish(made).status == 0, made.tell()
+
+
+def test_signals_that_came_blocked_are_heard(crew: Crew) -> None:
+    """A thread of a larger program may have blocked all before it started us."""
+    prefix = starting("signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())")
+    server = crew.server(prefix=prefix)
+    tail = crew.client("tail", fresh_room(), prefix=prefix)
+    crew.in_room(tail)
+    for program, status in ((server, 0), (tail, 143)):
+        program.signal(signal.SIGTERM)
+        assert crew.finish(program).status == status, program.tell()
+
+
+@pytest.mark.parametrize("files", [6, 8])
+@pytest.mark.parametrize("module", MODULES)
+def test_too_few_open_files_are_one_line(crew: Crew, module: str, files: int) -> None:
+    code = f"import resource\nresource.setrlimit(resource.RLIMIT_NOFILE, ({files}, {files}))"
+    words = [] if module == "evloop.server" else ["getdir"]
+    program = crew.add(Program([*starting(code), sys.executable, "-m", module, *words]))
+    assert crew.finish(program).status == 1, program.tell()
+    assert program.err == f"evloop: the limit of {files} open files is too low; see ulimit -n\n"
 
 
 @pytest.mark.parametrize("module", MODULES)

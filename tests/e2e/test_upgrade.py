@@ -47,23 +47,20 @@ AT_ONCE = {
     "terminal.screen_mode",
 }
 
-# By a directory that is asked for a probe: with other files by then, only that probe fails.
-PROBES = {"net.counters", "room.probe", "room.reliable.packets"}
-
-# By a server, with the first room that is relayed or kept. Its operator restarts it, but not at the
-# moment of the upgrade: they are loaded by `daemon.late.load_late`, and what does not fit any more
-# is switched off. (`entering` is there from the start; the two modules name each other.)
-SERVED = {"daemon.history_store", "daemon.keeper", "daemon.relay", "daemon.relay_leg"}
-THERE = {"daemon.entering"}
-# By the IRC door with the first sealed room: the answer to that JOIN is an error then.
-SEALED = {"irc.locks"}
+# There from the start of a server, by imports at the head of other modules.
+THERE = {"daemon.entering", "net.compat", "net.interfaces"}
+# Brought by a `load` too, and named again by a function that comes after it.
+BROUGHT = {"daemon.history_store", "daemon.relay_leg"}
+# By a door, soon after its start: no client has it.
+DOOR = {"irc.locks"}
 KEPT_BY_SERVERS = {"room.reliable.recording"}  # no client loads it
 
 
 def steps() -> list[str]:
     """The modules that are loaded soon after the prompt."""
     tree = ast.parse(module_path("app.late").read_text(encoding="utf-8"))
-    return [node.names[0].name for node in ast.walk(tree) if isinstance(node, ast.Import)]
+    names = [node.names[0].name for node in ast.walk(tree) if isinstance(node, ast.Import)]
+    return [name.removeprefix("evloop.") for name in names]
 
 
 LATE = steps()
@@ -77,35 +74,62 @@ def names_imported(node: ast.AST) -> set[str]:
             name = str(inner.module).removeprefix("evloop.")
             parts = [f"{name}.{one.name}" for one in inner.names]
             found |= set(parts if name in PACKAGES else [name])
+        if isinstance(inner, ast.Import):
+            names = [one.name for one in inner.names if one.name.startswith("evloop.")]
+            found |= {name.removeprefix("evloop.") for name in names}
     return found
 
 
-def late_imports(module: str) -> set[str]:
-    """Our own modules that functions of `module` import."""
+def late_imports(module: str, *, load: bool = True) -> set[str]:
+    """Our own modules that functions of `module` import; without `load`, those that are so called
+    are left out."""
     found = set()
     for node in ast.walk(ast.parse(module_path(module).read_text(encoding="utf-8"))):
         if isinstance(node, ast.FunctionDef):
             found |= names_imported(node)
+            if not load:
+                inner = [it for it in ast.walk(node) if isinstance(it, ast.FunctionDef)]
+                found -= {one for it in inner if it.name == "load" for one in names_imported(it)}
     return found
 
 
 def test_every_module_that_is_loaded_late_is_loaded_soon() -> None:
-    late = {name for module in MODULES for name in late_imports(module)}
-    late -= AT_ONCE | PROBES | SERVED | THERE | SEALED
-    assert late <= {name.removeprefix("evloop.") for name in LATE}
+    mine = [module for module in MODULES if module.partition(".")[0] not in ("daemon", "irc")]
+    late = {name for module in mine for name in late_imports(module)}
+    assert late - AT_ONCE <= set(LATE)
+
+
+def test_what_a_door_loads_late_is_loaded_soon() -> None:
+    mine = [module for module in MODULES if module.startswith("irc.")]
+    late = {name for module in mine for name in late_imports(module)}
+    assert late - AT_ONCE - {"app.late"} <= {*LATE, *DOOR}
+    assert late >= DOOR
 
 
 def test_what_a_server_loads_late_is_loaded_by_what_bears_that_it_is_gone() -> None:
-    """Such an import stands in a function `load`, which `load_late` calls; or it is of a module
-    that a `load` brings too, and comes after it."""
-    loaded = set()
-    for module in ("daemon.server", "daemon.keeping"):
+    """Such an import stands in a function `load`, which `load_late` calls: with the first room that
+    is relayed or kept, and with the first probe. A server's operator restarts it, but not at the
+    moment of the upgrade: what does not fit any more is switched off."""
+    late: set[str] = set()
+    loads = calls = 0
+    for module in [module for module in MODULES if module.startswith("daemon.")]:
+        late |= late_imports(module, load=False)
         for node in ast.walk(ast.parse(module_path(module).read_text(encoding="utf-8"))):
-            if isinstance(node, ast.FunctionDef) and node.name == "load":
-                loaded |= names_imported(node)
+            loads += (
+                isinstance(node, ast.FunctionDef)
+                and node.name == "load"
+                and bool(names_imported(node))
+            )
             if isinstance(node, ast.Call) and ast.unparse(node.func) == "load_late":
                 assert ast.unparse(node.args[-1]) == "load"
-    assert loaded == SERVED
+                calls += 1
+    assert late - AT_ONCE - THERE == BROUGHT
+    assert loads == calls == 3
+    program = "import sys, evloop.daemon.server; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert {f"evloop.{name}" for name in THERE} <= set(done.stdout.split())
 
 
 def test_the_list_loads_all_that_a_room_needs(tmp_path: Path) -> None:
@@ -173,7 +197,7 @@ def test_the_files_go_away_under_a_pipe(crew: Crew, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("how", ["gone", "of another release"])
 def test_the_files_are_others_under_a_server(crew: Crew, tmp_path: Path, how: str) -> None:
-    """It was never asked to relay or to keep. Now it cannot: and nobody is cut off for that."""
+    """It was never asked to relay, to keep or for a probe. Now it cannot: nobody is cut off."""
     shutil.copytree(ROOT / "evloop", tmp_path / "evloop")
     prefix = ("sh", "-c", f'cd {tmp_path}; exec "$@"', "sh")
     state = ("--state", str(tmp_path / "directory.db"), "--keep", "all")
@@ -184,17 +208,22 @@ def test_the_files_are_others_under_a_server(crew: Crew, tmp_path: Path, how: st
         if how == "gone":
             os.rename(tmp_path / "evloop", tmp_path / "evloop.old")
         else:
-            for module in ("relay", "keeper", "history_store"):
+            for module in ("daemon/relay", "daemon/keeper", "daemon/history_store", "room/probe"):
                 text = "from evloop.daemon.limits import OF_A_LATER_RELEASE\n"
-                (tmp_path / "evloop" / "daemon" / f"{module}.py").write_text(text)
+                (tmp_path / "evloop" / f"{module}.py").write_text(text)
         entered = wire.result("enter", name=room, sender="0123456789abcdef", relay="up")
         assert entered["room"]["members"] == 1 and entered["relay"] == "off"
         refused = wire.call("history", name=room)["error"]["data"]["reason"]
         assert refused == "not_kept"
+        for _ in range(2):
+            no_probe = wire.call("probe", fresh=True, nonce="0" * 16, udp=40_000)["error"]
+            assert no_probe["data"]["reason"] == "no_probe"
+            assert no_probe["message"] == "no probe: the files of this directory are others now"
         wire.result("leave", name=room)
         assert wire.result("enter", name=room)["room"]["members"] == 1
     crew.until(lambda: "the files of this program are others now" in server.err)
     assert server.err.count("lost=relay") == server.err.count("lost=keep") == 1
+    assert server.err.count("lost=probe") == 1
     assert "internal" not in server.err
     server.process.terminate()
     crew.finish(server)

@@ -213,9 +213,12 @@ def test_the_sentence_is_tried_without_one_too() -> None:
     assert (status, out, err) == (1, "", sentence)
 
 
-def test_the_first_file_is_in_words_that_old_ones_read() -> None:
-    text = (PACKAGE / "__init__.py").read_text(encoding="ascii")
+@pytest.mark.parametrize("name", ["evloop/__init__.py", "tools/pyz_main.py"])
+def test_the_first_file_is_in_words_that_old_ones_read(name: str) -> None:
+    text = (PACKAGE.parent / name).read_text(encoding="ascii")
     tree = ast.parse(text, feature_version=(3, 7))
     newer = (ast.JoinedStr, ast.AnnAssign, ast.NamedExpr)
     assert not [node for node in ast.walk(tree) if isinstance(node, newer)]
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+    assert not [one.name for one in functions if one.returns is not None or one.args.args]
     assert "__future__" not in text

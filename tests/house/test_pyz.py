@@ -17,6 +17,7 @@ from evloop import __version__
 from evloop.base.errors import FAILED, UNREACHABLE, USAGE
 from tests.e2e.test_system_first import free_port
 from tests.support.processes import Crew, Program, Seated, environment, fresh_words
+from tests.support.pythons import interpreters
 from tests.support.sources import ROOT
 from tools import pyz
 
@@ -123,6 +124,20 @@ def test_a_start_compiles_nothing(
     files = run("-c", code).stdout.split()
     assert len(files) > 30
     assert [name for name in files if not name.endswith(".pyc") or ".pyz/" not in name] == []
+
+
+@pytest.mark.parametrize("words", [[], ["client"], ["server"]], ids=" ".join)
+def test_every_python_gets_the_programs_or_one_sentence(
+    run: Callable[..., subprocess.CompletedProcess[str]], archive: Path, words: list[str]
+) -> None:
+    for version, python in interpreters().items():
+        done = run(str(archive), *words, "--version", python=python)
+        if version >= (3, 9):
+            assert (done.returncode, done.stdout, done.stderr) == (0, f"evloop {__version__}\n", "")
+        else:
+            told = "evloop needs Python 3.9 or newer; this is {}.{} (/".format(*version)
+            assert done.returncode == 1 and done.stderr.startswith(told), done.stderr
+            assert done.stderr.count("\n") == 1
 
 
 def _pythons() -> Iterator[str]:

@@ -12,7 +12,8 @@ import sys
 import time
 from collections.abc import Callable
 
-from tests.support.live import PATIENCE_S, ROOT, Process
+from tests.support.live import ROOT, Process
+from tests.support.processes import PATIENCE_S
 
 QUIET = {"EVLOOP_INTERFACE": "127.0.0.1"}
 

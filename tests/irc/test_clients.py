@@ -19,7 +19,8 @@ from pathlib import Path
 import pytest
 
 from tests.irc.live import QUIET, DoorProcess, Visitor
-from tests.support.live import PATIENCE_S, ROOT
+from tests.support.live import ROOT
+from tests.support.processes import PATIENCE_S
 from tests.support.tls_files import trusting
 
 pytestmark = pytest.mark.slow

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -15,6 +16,8 @@ import pytest
 
 from tests.irc.live import QUIET, DoorProcess, Visitor
 from tests.support.live import ROOT
+
+TICKS = 80  # in so many a door has loaded all that it loads after its start
 
 
 @pytest.fixture
@@ -224,5 +227,33 @@ def test_a_sealed_room_is_entered_with_its_key(tmp_path: Path) -> None:
         ann.say(f"PART #{name}", f"JOIN #{name}")
         ann.wait_for(" 366 ")
         assert code[0] not in door.log
+    finally:
+        door.close()
+
+
+def test_the_files_go_away_under_a_door(tmp_path: Path) -> None:
+    """It makes rooms and enters sealed ones all the same: what that needs is loaded already."""
+    shutil.copytree(ROOT / "evloop", tmp_path / "evloop")
+    before = ("sh", "-c", f'cd {tmp_path}; exec "$@"', "sh")
+    door = DoorProcess(before=before, environ={"XDG_STATE_HOME": str(tmp_path / "home")})
+    den = f"under-{os.getpid()}"
+    try:
+        door.ready()
+        made = evloop(door, "makeroom", den, "--mode", "sealed")
+        code = re.search(r"[0-9A-Z]{4}(-[0-9A-Z]{4}){6}", made.stdout + made.stderr)
+        assert code is not None, made
+        ann, bob = door.user("Ann"), door.user("Bob")
+        for _ in range(TICKS):
+            ann.all_so_far()  # a tick at least, in which a module is loaded
+        os.rename(tmp_path / "evloop", tmp_path / "evloop.old")
+        for visitor in (ann, bob):
+            visitor.join(door.channel)
+            visitor.say(f"JOIN #{den} {code[0]}")
+            visitor.wait_for(f" 366 {'Ann' if visitor is ann else 'Bob'} #{den} ")
+        for channel in (door.channel, f"#{den}"):
+            bob.say(f"PRIVMSG {channel} :still here")
+            ann.wait_for(f" PRIVMSG {channel} :still here")
+        door.read_log()
+        assert "internal error" not in door.log
     finally:
         door.close()

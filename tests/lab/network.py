@@ -70,10 +70,10 @@ class Namespace:
         """Drop so many percent of the UDP datagrams that come in, independently; 0: none."""
         rules = "table inet lab\ndelete table inet lab\n"
         if percent:
+            which = f"numgen random mod 100 < {percent} " if percent < 100 else ""
             rules += (
                 "table inet lab { chain input { type filter hook input priority 0;"
-                f' iifname != "lo" meta l4proto udp numgen random mod 100 < {percent}'
-                " counter drop; }; }\n"
+                f' iifname != "lo" meta l4proto udp {which}counter drop; }}; }}\n'
             )
         self.run("nft", "-f", "-", text=rules)
 

@@ -44,6 +44,7 @@ class Person:
         mode: str = "",
         interface: str = "eth0",
         server: str | None = None,
+        environ: dict[str, str] | None = None,
     ) -> None:
         self.name = name
         self.host = host
@@ -56,6 +57,7 @@ class Person:
             prefix=host.prefix,
             server=server,
             EVLOOP_INTERFACE=interface,
+            **(environ or {}),
         )
         self._read = 0
         self._objects: list[dict[str, Any]] = []

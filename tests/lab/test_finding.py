@@ -261,6 +261,23 @@ def test_who_start_at_the_same_second_meet(
         no_trace(*seated)
 
 
+@pytest.mark.skipif(bool(lacks_avahi()), reason=lacks_avahi() or "avahi is here")
+@pytest.mark.slow
+def test_who_start_at_the_same_second_meet_beside_avahi(crew: Crew, tmp_path: Path) -> None:
+    """One of them has avahi already, one gets it when they talk, and then a fourth comes."""
+    with flat(4) as lab:
+        Avahi(crew, lab.hosts[0], tmp_path / "avahi")
+        people = People(crew, lab, tmp_path)
+        seated = [people.seat(at, "--name", "abc"[at]) for at in range(3)]
+        chat(people, seated, 40.0)
+        later = Avahi(crew, lab.hosts[1], tmp_path / "later", name="late")
+        # A line for each family.
+        crew.until(lambda: len({line[2] for line in later.browse()}) == 1, why="one", every=0.2)
+        fourth = people.seat(3, "--name", "d")
+        people.until(fourth, "found on eth0, not seen before), 1 room.")
+        no_trace(*seated, fourth)
+
+
 def test_the_second_joins_the_first(crew: Crew, tmp_path: Path) -> None:
     with flat(2) as lab:
         people = People(crew, lab, tmp_path)

@@ -6,6 +6,7 @@ once, in the same session. Needs root; skipped elsewhere.
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 
 from tests.lab.network import Flat, Namespace, Network, flat, missing
 from tests.lab.talk import ROOM, Person, flaws, gather
+from tests.support.elsewhere import box
 from tests.support.processes import Crew, no_trace
 
 pytestmark = [
@@ -35,13 +37,24 @@ def lab() -> Iterator[Flat]:
 class Talk:
     """Three people, a, b and c; a sits where the network changes. `typed`: all that was said."""
 
-    def __init__(self, crew: Crew, lab: Flat, *, interface: str = "", **how: Any) -> None:
+    def __init__(
+        self,
+        crew: Crew,
+        lab: Flat,
+        *,
+        interface: str = "",
+        environ: dict[str, str] | None = None,
+        **how: Any,
+    ) -> None:
+        """`interface` and `environ` are of a alone."""
         self.crew, self.lab = crew, lab
         self.typed: list[str] = []
         room = how.pop("room", ROOM)
         self.people = [
-            Person(crew, host, name, room=room, interface=named, **how)
-            for host, name, named in zip(lab.hosts, "abc", (interface, "", ""))
+            Person(crew, host, name, room=room, interface=named, environ=own, **how)
+            for host, name, named, own in zip(
+                lab.hosts, "abc", (interface, "", ""), (environ, None, None)
+            )
         ]
         self.a, self.b, self.c = self.people
         self.host = lab.hosts[0]
@@ -407,6 +420,35 @@ def test_the_switch_forgets(crew: Crew, lab: Flat) -> None:
         talk.say()
         talk.everywhere()
     assert flaws(talk.people, talk.typed) == []
+
+
+def test_ten_minutes_of_sleep(crew: Crew, lab: Flat, tmp_path: Path) -> None:
+    """The lid is closed until the others miss who sits there, and the switch has forgotten."""
+    clock = tmp_path / "clock"
+    clock.write_text("0 0")
+    talk = Talk(crew, lab, environ=box(tmp_path / "box", f"asleep:{clock}"))
+    snooping(crew, lab)
+    talk.say()
+    talk.everywhere()
+    stopped = 0.0
+    for times in TWICE:
+        talk.a.program.signal(signal.SIGSTOP)
+        lid_closed = time.monotonic()
+        lab.switch.run("bridge", "mdb", "del", "dev", "br0", "port", "port1", "grp", GROUP)
+        talk.say(talk.b, talk.c)
+        awaits(crew, lambda: len(talk.b.objects("left")), times + 1, 60.0)
+        talk.say(talk.b, talk.c)
+        stopped += time.monotonic() - lid_closed
+        clock.write_text(f"{stopped} {600 * (times + 1)}")
+        talk.a.program.signal(signal.SIGCONT)
+        start = time.monotonic()
+        talk.everywhere(15.0)
+        print(f"awake to all that was said meanwhile: {time.monotonic() - start:.2f} s")
+        talk.say()
+        talk.everywhere()
+    assert talk.a.objects("left") == []  # nobody had gone: it was away itself
+    assert flaws(talk.people, talk.typed) == []
+    no_trace(*[one.program for one in talk.people])
 
 
 def test_a_firewall_that_drops_what_comes_in(crew: Crew, lab: Flat) -> None:

@@ -97,7 +97,20 @@ def test_a_queue_of_the_dead_is_bounded_too(bench: Bench) -> None:
     assert [bench.tick() for _ in range(2)] == [0, 1]
 
 
-@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM])
+def test_a_sandbox_that_lets_nobody_in_is_not_asked_all_the_time(bench: Bench) -> None:
+    bench.listener.errors = [errno.EPERM] * (ACCEPT_BATCH_MAX + 1)
+    bench.call(1)
+    assert [bench.tick() for _ in range(3)] == [0, 0, 0]
+    assert (len(bench.listener.errors), bench.full) == (1, [errno.EPERM])
+    bench.clock.time += ACCEPT_PAUSE_S
+    assert [bench.tick() for _ in range(2)] == [0, 1]
+    assert bench.full == [errno.EPERM]
+
+
+FULL = [errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.ENOSYS, errno.EACCES]
+
+
+@pytest.mark.parametrize("number", FULL)
 def test_when_the_kernel_is_full_it_waits_and_tries_again(bench: Bench, number: int) -> None:
     bench.listener.errors = [number, number]
     bench.call(1)

@@ -124,7 +124,8 @@ def _swarm(options: argparse.Namespace) -> int:
                 f"seed={outcome.seed} FAILED {outcome.failure}\n"
                 f"  python3 -m tests.simulation --swarm 1 --seed {outcome.seed} --trace"
                 + " --sealed" * options.sealed
-                + " --roads" * options.roads,
+                + " --roads" * options.roads
+                + " --sites" * options.sites,
                 flush=True,
             )
         elif outcome.orphaned:

@@ -365,6 +365,10 @@ class World:
             act()
         self.now = until
 
+    def next_at(self) -> float:
+        """When something happens next."""
+        return self._heap[0][0] if self._heap else float("inf")
+
     def join(self) -> Member:
         self._numbers += 1
         member = Member(self, self._numbers)
@@ -555,6 +559,10 @@ class World:
             rng.choice(self._watches).over = True
         if not self.members:
             self.join()
+
+    def lose(self, endpoint: int) -> None:
+        """Nobody answers there, for ever."""
+        self._down[endpoint] = float("inf")
 
     def heal(self) -> None:
         self.healed = True

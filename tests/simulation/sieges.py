@@ -142,6 +142,48 @@ def replay_to_one_that_slept(sealed: bool) -> tuple[int, int]:
     return siege.strange()
 
 
+def tape_of_its_sleep(sealed: bool, byes: bool) -> tuple[int, list[str]]:
+    """A stranger tapes what is said while a member sleeps, and repeats it, before that one wakes
+    and after, to all and to it alone. One member has left meanwhile, one has come and left.
+    `byes`: their last words are on the tape; else they were held back from all.
+
+    (How many who have left the one that slept lists; what it was shown since it woke, where nine
+    messages were said meanwhile, numbered in order); what is shown twice is a Violation."""
+    siege = Siege(sealed, members=3)
+    world = siege.world
+    ann, zoe, cid = siege.members
+    siege.said(zoe, "before")  # so that the others list it: what they send names it
+    siege.said(cid, "before too")
+    world.pause(zoe)
+    tape: list[bytes] = []
+    world.tape = tape
+    siege.said(ann, "slept 0", 1.0)
+    dan = world.join("Dan")
+    world.run(world.now + 1.0)
+    for number in range(1, 9):
+        siege.said((ann, cid, dan)[number % 3], f"slept {number}", 0.5)
+    gone = (cid, dan)
+    for member in gone:
+        if byes:
+            world.leave(member)
+            world.run(world.now + 0.3)
+        world.crash(member)
+    world.run(world.now + 30)
+    world.tape = None
+    siege.replay(tape, 100, 5)
+    shown = len(siege.events)
+    world.resume(zoe)
+    siege.replay(tape, 100, SILENT_S + 5)
+    listed = sum(siege.lists(zoe, member) for member in gone)
+    slept = [
+        event.text
+        for index, event in siege.events[shown:]
+        if index == zoe.index and event.what == "message"
+    ]
+    assert world.oracle.complete()
+    return listed, slept
+
+
 def sessions_of_many(sealed: bool, count: int) -> list[bytes]:
     """SESSIONs of so many members of other days."""
     rng = Random(5)

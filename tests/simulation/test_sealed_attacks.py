@@ -32,6 +32,14 @@ def test_yesterday_does_not_happen_again(attack: object) -> None:
     assert attack(True) == (0, 0)
 
 
+def test_one_that_slept_is_shown_what_was_said_meanwhile_once_and_lists_nobody_who_left() -> None:
+    """The tape is of that very time: its SESSIONs name the sleeper, so they may prove senders."""
+    said = [f"slept {number}" for number in range(9)]
+    for byes in (True, False):
+        assert sieges.tape_of_its_sleep(True, byes) == (0, said)
+    assert sieges.tape_of_its_sleep(False, False) == (2, said), "in an open room they stay listed"
+
+
 def test_replays_make_a_sealed_room_say_little() -> None:
     assert sieges.amplify(True) <= 2.0 * 5 + 1
 

@@ -37,6 +37,7 @@ REGRESSIONS = {
     "what was passed over as older than my time comes after all": 537,
     "a part whose beginning is lost looks like the message of a simple program": 7042,
     "a leap of the clock pays for copies that are reserved": 5527,
+    "a program that was paused sends its copies and then fills its bucket": 601259,
 }
 LONG = {"a claim far beyond a sender's newest message cuts a newcomer's history"}  # 6 s
 

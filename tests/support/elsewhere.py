@@ -14,6 +14,7 @@ before anything else, and which takes away (`hide`):
     noproc     /proc alone is not there
     noipv6     no IPv6 socket can be made
     deny       the local network is kept from us: macOS 15 before the person has agreed
+    asleep:FILE        this machine sleeps: see `follow_sleep`
     refuse:WHAT:ERRNO  see `refuse`
 
     python3 -m tests.support.elsewhere darwin -- tests/e2e
@@ -346,6 +347,28 @@ def refuse(what: str, number: int) -> None:
         setattr(os, rest, fail)
 
 
+def follow_sleep(path: str) -> None:
+    """FILE holds two numbers: for how many seconds a test had this program stopped, and how many
+    seconds of sleep of the whole machine that stands for. CLOCK_MONOTONIC stands still in a sleep,
+    and CLOCK_BOOTTIME does not."""
+    import time
+
+    plain: Any = time
+    monotonic, clock_gettime = time.monotonic, time.clock_gettime
+
+    def told() -> tuple[float, float]:
+        with open(path) as file:
+            stopped, slept = file.read().split()
+        return float(stopped), float(slept)
+
+    def gettime(number: int) -> float:
+        stopped, slept = told() if number == time.CLOCK_BOOTTIME else (0.0, 0.0)
+        return clock_gettime(number) + slept - stopped
+
+    plain.monotonic = lambda: monotonic() - told()[0]
+    plain.clock_gettime = gettime
+
+
 def hide(modes: list[str]) -> None:
     """Take away what the modes say, in this process."""
     simple = {
@@ -360,6 +383,8 @@ def hide(modes: list[str]) -> None:
         if mode.startswith("refuse:"):
             _, what, number = mode.split(":")
             refuse(what, int(number))
+        elif mode.startswith("asleep:"):
+            follow_sleep(mode.partition(":")[2])
         else:
             simple[mode]()
 

@@ -20,9 +20,9 @@ from evloop.daemon.server import Server
 from evloop.framing import FrameDecoder, pack_frame
 from evloop.system.log import INFO, Log
 from evloop.system.loop import Loop
+from tests.support.processes import PATIENCE_S
 
 ROOT = Path(__file__).parents[2]
-PATIENCE_S = 20.0  # of a test with a busy machine
 
 
 class Caller:
@@ -103,6 +103,7 @@ class House:
 
     def __init__(self, *options: str) -> None:
         self.skipped = 0.0
+        self.stopped: float | None = None
         self.lines: list[str] = []
         self.loop = Loop(clock=self.clock)
         log = Log(self.lines.append, level=INFO, journal=True, wall=time.time, clock=self.clock)
@@ -115,12 +116,20 @@ class House:
         except BaseException:
             self.loop.close()
             raise
+        self.dispatcher = self.server.dispatcher
+        self.open()
+
+    def open(self) -> None:
+        """Listen."""
         place = self.server.listen(["127.0.0.1:0"])[0]
         self.address = ("127.0.0.1", int(place.rpartition(":")[2]))
-        self.dispatcher = self.server.dispatcher
 
     def clock(self) -> float:
-        return time.monotonic() + self.skipped
+        return (time.monotonic() if self.stopped is None else self.stopped) + self.skipped
+
+    def stop_clock(self) -> None:
+        """From now on time passes by `skip` alone, however long this machine takes."""
+        self.stopped = time.monotonic()
 
     def _end(self) -> None:
         self.ended = True

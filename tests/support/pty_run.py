@@ -13,9 +13,8 @@ import termios
 import time
 from collections.abc import Callable
 
+from tests.support.processes import PATIENCE_S
 from tests.support.screen import Emulator
-
-PATIENCE_S = 20.0
 
 
 def login_tty(slave: int) -> None:

@@ -40,6 +40,23 @@ CALLS = {
     "eventfd2": (290, 19),
     "inotify_init1": (294, 26),
     "accept4": (288, 242),
+    "socketpair": (53, 199),
+    "setsockopt": (54, 208),
+    "getsockopt": (55, 209),
+    "getsockname": (51, 204),
+    "getpeername": (52, 205),
+    "ioctl": (16, 29),
+    "sendmsg": (46, 211),
+    "recvmsg": (47, 212),
+    "shutdown": (48, 210),
+    "sysinfo": (99, 179),
+    "madvise": (28, 233),
+    "mremap": (25, 216),
+    "flock": (73, 32),
+    "fchmod": (91, 52),
+    "getpgid": (121, 155),
+    "sched_yield": (24, 124),
+    "fstatfs": (138, 44),
 }
 _ARCHITECTURES = {"x86_64": (0xC000003E, 0), "aarch64": (0xC00000B7, 1)}
 

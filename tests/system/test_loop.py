@@ -879,6 +879,22 @@ def test_each_delivery_is_one_call_in_its_order(loop: Loop) -> None:
     assert calls == ["one", "two", "one"]
 
 
+def test_signals_come_by_a_pipe_where_socket_pairs_are_refused(
+    loop: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse() -> tuple[socket.socket, socket.socket]:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(socket, "socketpair", refuse)
+    calls: list[int] = []
+    loop.on_signal(signal.SIGUSR1, lambda: calls.append(1))
+    for count in (1, 2):
+        signal.raise_signal(signal.SIGUSR1)
+        loop.tick()
+        assert len(calls) == count
+    assert not os.get_blocking(signal.set_wakeup_fd(-1)), "the interpreter does not wait"
+
+
 def test_signals_of_others_are_passed_over(loop: Loop) -> None:
     calls: list[str] = []
     before = signal.signal(signal.SIGUSR2, lambda signum, frame: calls.append("theirs"))

@@ -6,6 +6,7 @@ import os
 import pwd
 import resource
 import signal
+import socket
 import stat
 from pathlib import Path
 from types import SimpleNamespace
@@ -270,6 +271,35 @@ def test_a_strangers_link_is_replaced_and_not_followed(tmp_path: Path) -> None:
     write_atomically(str(link), b"figures")
     assert victim.read_text() == "precious"
     assert not link.is_symlink() and link.read_bytes() == b"figures"
+
+
+def test_what_is_no_file_is_not_replaced(tmp_path: Path) -> None:
+    """Root would replace what the whole machine uses: `ln -s /dev/null history` is a habit, and so
+    is /dev/stdout as a file of figures."""
+    fifo, place = tmp_path / "fifo", tmp_path / "socket"
+    os.mkfifo(fifo)
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(str(place))
+    for path in (fifo, place):
+        link = path.with_suffix(".link")
+        link.symlink_to(path)
+        for name in (path, link):
+            with pytest.raises(OSError, match="not a regular file"):
+                write_atomically(str(name), b"figures")
+    assert stat.S_ISFIFO(fifo.stat().st_mode) and stat.S_ISSOCK(place.stat().st_mode)
+    assert len(os.listdir(tmp_path)) == 4
+
+
+def test_a_history_that_is_linked_to_nowhere_is_kept_nowhere(tmp_path: Path) -> None:
+    null = tmp_path / "null"
+    try:
+        os.mknod(null, stat.S_IFCHR | 0o666, os.stat("/dev/null").st_rdev)
+    except OSError:
+        null = Path("/dev/null")  # whoever is not root could not replace it in any case
+    (tmp_path / "history").symlink_to(null)
+    save_history(str(tmp_path), [], ["getdir"])
+    assert stat.S_ISCHR(null.stat().st_mode) and load_history(str(tmp_path)) == []
+    assert {path.name for path in tmp_path.iterdir()} <= {"history", "null", "history.lock"}
 
 
 def test_what_earlier_releases_kept_of_rooms_is_forgotten(tmp_path: Path) -> None:

@@ -22,7 +22,8 @@ from evloop.terminal.tty import (
     charset_of,
     is_smart,
 )
-from tests.support.pty_run import PATIENCE_S, PtyRun
+from tests.support.processes import PATIENCE_S
+from tests.support.pty_run import PtyRun
 
 CLIENT = "tests.support.lineclient"
 
@@ -50,6 +51,21 @@ def drain(master: int) -> bytes:
             data += os.read(master, 65_536)
     except BlockingIOError:
         return data
+
+
+@pytest.mark.parametrize("number", [errno.ENOTTY, errno.EIO, errno.EPERM, errno.ENOSYS])
+def test_without_job_control_what_is_typed_is_ours(
+    number: int, line: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(fd: int) -> int:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "getpgrp", lambda: -1)  # as Python tells that it was refused
+    monkeypatch.setattr(os, "tcgetpgrp", lambda fd: 1)
+    assert terminals.in_foreground(line[1])
+    monkeypatch.undo()
+    monkeypatch.setattr(os, "tcgetpgrp", refuse)
+    assert terminals.in_foreground(line[1])
 
 
 # -- end to end ------------------------------------------------------------------------------

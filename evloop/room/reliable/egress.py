@@ -161,6 +161,7 @@ class Egress:
 
     def emit(self, datagram: bytes, to: object | None, what: str, now: float) -> None:
         """Send `datagram` (to the group when `to` is None) and count it as `what`."""
+        self._level(now)
         self._bytes.spend(now, len(datagram))
         self._counts[what] += 1
         self._counts["bytes_sent"] += len(datagram)
@@ -260,7 +261,8 @@ class Egress:
 
     def _level(self, now: float) -> float:
         """Bytes that may be sent now. After a leap of the clock the bucket is full at once; bytes
-        that are reserved and not yet sent are then taken from it again."""
+        that are reserved and not yet sent are then taken from it again. So this comes before each
+        change of either."""
         level = self._bytes.level(now)
         over = level + self._reserved - BYTES_BURST
         if over > 0:
@@ -270,11 +272,13 @@ class Egress:
 
     def reserve(self, size: int, now: float) -> None:
         """Take the bytes of announced copies now, so that they can be sent when they are due."""
+        self._level(now)
         self._bytes.spend(now, size)
         self._reserved += size
 
-    def emit_copy(self, datagram: bytes) -> None:
+    def emit_copy(self, datagram: bytes, now: float) -> None:
         """Send a copy whose bytes are reserved."""
+        self._level(now)
         self._reserved -= len(datagram)
         self._counts["copies_sent"] += 1
         self._counts["bytes_sent"] += len(datagram)

@@ -235,30 +235,41 @@ class LossMeter:
 def wet_from(losses: dict[int, int]) -> float:
     """The loss in percent from which members count as those that lose: a quarter of what the worst
     tells, when that is LOSS_APART or more; 0 when all lose alike. `losses`: as for `copies`."""
-    worst = max([percent for percent, members in losses.items() if members], default=0)
+    worst = _worst(losses)
     return worst / 4 if worst >= LOSS_APART else 0.0
 
 
+def _worst(losses: dict[int, int]) -> int:
+    return max([percent for percent, members in losses.items() if members], default=LOSS_UNKNOWN)
+
+
 def copies(
-    rng: Random, losses: dict[int, int], members: int, most: int, own: int = LOSS_UNKNOWN
+    rng: Random,
+    losses: dict[int, int],
+    members: int,
+    most: int,
+    own: Callable[[], int] = lambda: LOSS_UNKNOWN,
 ) -> int:
     """How many unasked copies of a DATA to send.
 
-    `losses`: how many members tell that they lose so many percent; `own`: what I lose. With r
-    copies a member that loses p misses all with p^(r+1); the aim for the mean over the members that
-    lose (`wet_from`) is m: who loses nothing must not double the misses of the others. The smallest
-    r that reaches it, or one less with the probability that makes the expected mean m. The quarter
-    that tells most may be liars: it gets no more than COPIES_DOUBTED copies beyond those that the
-    others call for.
+    `losses`: how many members tell that they lose so many percent; `own`: what I lose, asked for
+    only where it matters, because that looks at every member. With r copies a member that loses p
+    misses all with p^(r+1); the aim for the mean over the members that lose (`wet_from`) is m: who
+    loses nothing must not double the misses of the others. The smallest r that reaches it, or one
+    less with the probability that makes the expected mean m. The quarter that tells most may be
+    liars: it gets no more than COPIES_DOUBTED copies beyond those that the others call for.
     """
-    if not any(losses.values()):
+    worst = _worst(losses)
+    if not worst:
+        return 0  # all have told, and nobody loses: that is found in a fourth of the time
+    if worst == LOSS_UNKNOWN:
         losses = {LOSS_ASSUMED: 1}
     aim = min(MISS_MAX, MISS_MEMBERS / max(members, 1))
     if members < SMALL_ROOM_MEMBERS:
         aim = MISS_SMALL_MAX
     most = min(most, COPIES_MAX)
-    if max(losses) > 0 and most > COPIES_DOUBTED:
-        most = min(most, COPIES_DOUBTED + _extra(_trimmed(losses, own), aim, most)[0])
+    if most > COPIES_DOUBTED:
+        most = min(most, COPIES_DOUBTED + _extra(_trimmed(losses, own()), aim, most)[0])
     extra, worse, miss = _extra(losses, aim, most)
     if extra and miss <= aim < worse and rng.random() < (aim - miss) / (worse - miss):
         return extra - 1

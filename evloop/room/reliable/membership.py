@@ -42,6 +42,7 @@ from evloop.system.timers import NEVER
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from random import Random
 
 VOTE_INTERVALS = 2.0  # of the T of those that I count: who is silent for longer has no vote
@@ -161,8 +162,8 @@ class Membership:
         self.pushed: list[tuple[bytes, Member]] = []  # those that had to make room
         self.departed: dict[bytes, tuple[int, float]] = {}  # (counter, until) of BYEs heard
         self.losses: dict[int, int] = {}  # how many members report so many percent
-        # How many each member counts, in order; those of standing apart.
-        self._votes: dict[bool, list[int]] = {False: [], True: []}
+        # How many each member counts, in order: [0] those of strangers, [1] those of standing.
+        self._votes: tuple[list[int], list[int]] = ([], [])
         self._hint = 1
         self._estimate = 0  # N; 0: to be found anew
         self._interval = PRESENCE_S_MIN  # T
@@ -279,7 +280,7 @@ class Membership:
         """Whether we are so few that samples of loss come slowly."""
         return self.size() <= FEW_MEMBERS
 
-    def copies(self, rng: Random, most: int, own: int, newcomer: bool) -> int:
+    def copies(self, rng: Random, most: int, own: Callable[[], int], newcomer: bool) -> int:
         """How many copies of a DATA to send (see `copies`): none to nobody.
 
         In a room of few, who has not told its loss counts with LOSS_ASSUMED: there the one that

@@ -166,7 +166,7 @@ class RoomSession:
         self._now = now
         name = self.nickname.encode()
         self._outbox.queue.extend(self.message_log.say(parts, name, kind, wall, now))
-        self._stale = True
+        self._deadline, self._stale = now, False  # mostly it goes out at once
         self._confirmed = None
 
     def rename(self, nickname: str, now: float, wall: int) -> None:
@@ -268,7 +268,7 @@ class RoomSession:
         members = self._presence.members.values()
         return sum(member.holds >= self.message_log.said for member in members), len(members)
 
-    def unheard_by(self) -> set[bytes]:
+    def unheard_by(self) -> frozenset[bytes]:
         """Sender ids of members that do not hear me, as far as that can be told."""
         return self._deafness.deaf
 
@@ -281,6 +281,7 @@ class RoomSession:
         return {
             **self._counts,
             **self.message_log.stats(),
+            "dropped_own": self._strays.own,
             "queued": len(self._outbox.queue),
             "recovered": self.asker.recovered,
             "gaps": self.asker.gaps.count,
@@ -301,7 +302,7 @@ class RoomSession:
         self._now = now
         self._sample = sample
         if self.egress.came_back(data):
-            self._drop("own")
+            self._strays.own += 1
             return
         packet = self._open(data, now, direct)
         if isinstance(packet, str):
@@ -311,7 +312,7 @@ class RoomSession:
         self.asker.heard_at = now
         self.asker.holders.reached |= direct
         if sender == self.sender_id:
-            self._drop("own")
+            self._strays.own += 1
             self._posed(packet, data, now)
         elif self._goodbye.begun:
             self._drop("left")
@@ -347,11 +348,9 @@ class RoomSession:
     def _on_data(self, packet: Packet, data: bytes, now: float) -> None:
         _, flags, sender, seq, _, fields = packet
         relayed = bool(flags & RELAYED)
-        member = None
-        if not relayed:
-            member = self._presence.members.get(sender)
-            if member is not None and flags >> 4 and member.standing(now):
-                self._loss.stands(sender)
+        member = None if relayed else self._presence.members.get(sender)
+        if member is not None and flags >> 4 and member.standing(now):
+            self._loss.stands(sender)
         key = sender, seq
         # Without fields it is a copy of what is held: a sealed room does not read those again.
         verdict = self.message_log.receive(packet, data, now) if fields else OLD

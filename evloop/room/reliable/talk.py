@@ -79,8 +79,9 @@ class Talk:
             message = queue.pop(0)
             size = len(message.datagram)
             most = self._egress.copies_afforded(size, now)
-            own = self._loss.percent(now)
-            more = self._presence.copies(self._rng, most, own, self._log.newcomer(now))
+            more = self._presence.copies(
+                self._rng, most, lambda: self._loss.percent(now), self._log.newcomer(now)
+            )
             self._egress.reserve(more * size, now)
             self._egress.emit(self._outbox.announce(message, more, now), None, "sent", now)
             self._log.sent(message, now)
@@ -91,7 +92,7 @@ class Talk:
     def send_copies(self, now: float) -> None:
         """Send the copies that are due."""
         while (datagram := self._outbox.take_copy(now)) is not None:
-            self._egress.emit_copy(datagram)
+            self._egress.emit_copy(datagram, now)
 
     def news(self, now: float) -> None:
         """There is new data: soon somebody should tell what all must have by now."""

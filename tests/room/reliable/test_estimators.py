@@ -182,7 +182,7 @@ def test_the_noise_of_what_is_told_costs_half_a_copy_at_most() -> None:
             total = LOSS_SAMPLES_MIN + LOSS_PRIOR_SAMPLES
             percent = int(100 * (lost + 0.3 * LOSS_PRIOR_SAMPLES) / total + 0.3)
             losses[percent] = losses.get(percent, 0) + 1
-        sent += [1 + copies(rng, losses, 10_000, 100, 30) for _ in range(20)]
+        sent += [1 + copies(rng, losses, 10_000, 100, lambda: 30) for _ in range(20)]
     assert 8.4 <= sum(sent) / len(sent) <= 8.9
 
 
@@ -192,10 +192,10 @@ def test_a_quarter_that_loses_everything_is_sent_few_copies_more(
     liars: int, members: int, loss: int
 ) -> None:
     others = {loss: members - liars}
-    calm = max(copies(Random(n), others, members, COPIES_MAX, loss) for n in range(50))
+    calm = max(copies(Random(n), others, members, COPIES_MAX, lambda: loss) for n in range(50))
     told = dict(others)
     told[100] = told.get(100, 0) + liars
-    most = max(copies(Random(n), told, members, COPIES_MAX, loss) for n in range(50))
+    most = max(copies(Random(n), told, members, COPIES_MAX, lambda: loss) for n in range(50))
     assert most <= calm + COPIES_DOUBTED
 
 

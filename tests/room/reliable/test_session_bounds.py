@@ -132,8 +132,10 @@ def test_bytes_are_bounded() -> None:
     assert sum(len(d) for _, d, _ in room.sent) <= 64_000 * 11
 
 
-def test_bytes_are_bounded_when_the_clock_leaps() -> None:
-    """Swarm, seed 5527: what was reserved for copies went out beside a full bucket."""
+@pytest.mark.parametrize("leap, wakes", [(60.0, False), (1.0, True)])
+def test_bytes_are_bounded_when_the_clock_leaps(leap: float, wakes: bool) -> None:
+    """Swarm, seeds 5527 and (`wakes`: the copies go out before anything new is said) 601259: what
+    was reserved for copies went out beside a full bucket."""
     room = settled()
     for n in range(20):
         room.hear(session(bytes([n + 20]) * 8, 0, [], loss=50, members=21))
@@ -142,7 +144,10 @@ def test_bytes_are_bounded_when_the_clock_leaps() -> None:
     announced = sum((d[3] >> 4) * len(d) for _, d, _ in room.sent if d[2] & 15 == DATA)
     assert announced > 20_000
     room.sent.clear()
-    room.now += 60.0  # the copies are still to come
+    room.now += leap  # the copies are still to come
+    if wakes:
+        room.run(0.0)
+        assert sum(len(d) for _, d, _ in room.sent) > 20_000
     for _ in range(40):
         room.say("x" * 6_000)
     room.run(0.2)

@@ -224,17 +224,18 @@ def test_what_others_tell_steadies_those_who_lose_alike() -> None:
 
 def test_in_a_room_of_few_who_has_not_told_counts_as_one_that_loses() -> None:
     presence = Membership("Mel")
-    assert presence.copies(Random(1), 15, LOSS_UNKNOWN, False) == 0  # nobody is there
-    assert presence.copies(Random(1), 15, LOSS_UNKNOWN, True) >= 3  # or I do not know it yet
+    assert presence.copies(Random(1), 15, lambda: LOSS_UNKNOWN, False) == 0  # nobody is there
+    # Or I do not know it yet.
+    assert presence.copies(Random(1), 15, lambda: LOSS_UNKNOWN, True) >= 3
     for n in range(2):
         assert presence.add(ident(n), b"x", 0, 0.0) is not None
     presence.lossy(presence.members[ident(0)], 0)
-    assert presence.copies(Random(1), 15, LOSS_UNKNOWN, False) >= 3
+    assert presence.copies(Random(1), 15, lambda: LOSS_UNKNOWN, False) >= 3
     presence.lossy(presence.members[ident(1)], 0)
-    assert presence.copies(Random(1), 15, LOSS_UNKNOWN, False) == 0
+    assert presence.copies(Random(1), 15, lambda: LOSS_UNKNOWN, False) == 0
     for n in range(2, FEW_MEMBERS):
         assert presence.add(ident(n), b"x", 0, 0.0) is not None
-    assert presence.copies(Random(1), 15, LOSS_UNKNOWN, False) == 0  # we are no longer few
+    assert presence.copies(Random(1), 15, lambda: LOSS_UNKNOWN, False) == 0  # we are no longer few
 
 
 def test_who_has_lost_nothing_of_a_few_tells_so_in_a_room_of_few() -> None:
