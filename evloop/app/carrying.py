@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from evloop.room.live import LiveRoom, Transport
 
 AUTO, ALWAYS, NEVER = "auto", "always", "never"  # of --relay
+_NONE_BOUND: frozenset[bytes] = frozenset()  # one for all rooms: an empty set has 0.2 kB
 
 
 class RoomCarrier:
@@ -50,7 +51,7 @@ class RoomCarrier:
                 answered(None, "")
                 return
             granted, heard, multicast = told.granted or OFF, told.heard, told.multicast
-            keeper, bound = told.keeper or b"", frozenset(told.bound)
+            keeper, bound = told.keeper or b"", frozenset(told.bound) if told.bound else _NONE_BOUND
             word = Word(granted, heard, members, multicast, bound, keeper, told.others)
             answered(word, told.leg or "")
 

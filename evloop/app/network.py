@@ -25,7 +25,9 @@ class Network:
     Made with the first room, or in the first idle moment after the prompt.
     """
 
-    __slots__ = ("_link", "_links", "_loop", "_on_change", "_rooms", "_wanted", "_watcher")
+    __slots__ = (
+        "_directory", "_link", "_links", "_loop", "_on_change", "_rooms", "_wanted", "_watcher",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -37,6 +39,8 @@ class Network:
     ) -> None:
         self._loop = loop
         self._link = link
+        # One for all rooms: where the directory is, or None.
+        self._directory = lambda: link.address if link.state == READY else None
         self._rooms = rooms
         self._on_change = on_change
         self._wanted = wanted
@@ -60,8 +64,7 @@ class Network:
 
     def _chooser(self, group: str) -> Chooser:
         """What says, now and later, by which interface `group` is reached."""
-        link = self._link
-        return Chooser(group, self._wanted, lambda: link.address if link.state == READY else None)
+        return Chooser(group, self._wanted, self._directory)
 
     def _attachment(self, choose: Chooser) -> Attachment:
         assert choose.chosen is not None, "it was not asked yet"

@@ -38,7 +38,6 @@ from evloop.terminal import report
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from random import Random
     from typing import Any
 
     from evloop.app.carrying import Carried
@@ -82,7 +81,7 @@ class Membership:
 class _Opener:
     """What `live_room` asks of a client, for one nick; `opened(room, carried)` gets the room."""
 
-    __slots__ = ("_client", "link", "loop", "network", "nickname", "opened", "options", "style")
+    __slots__ = ("link", "loop", "network", "nickname", "opened", "options", "rng", "style", "wall")
 
     def __init__(
         self,
@@ -92,11 +91,12 @@ class _Opener:
         nickname: str,
         opened: Callable[[LiveRoom, Carried | None], object],
     ) -> None:
-        self._client = client
         self.link = link
         self.loop = client.loop
         self.options = client.options
         self.style = client.style
+        self.rng = client.rng
+        self.wall = client.wall  # the room keeps it, and nothing else of this
         self.network = lambda: network
         self.nickname = nickname
         self.opened = opened
@@ -104,12 +104,6 @@ class _Opener:
     @property
     def prompt(self) -> _Opener:
         return self
-
-    def rng(self) -> Random:
-        return self._client.rng()
-
-    def wall(self) -> float:
-        return self._client.wall()
 
 
 class _Keeping:

@@ -150,9 +150,7 @@ class Seat:
         """The person is in it no more; what its clients asked is answered by nothing."""
         self.state = LEFT
         self._timer.cancel()
-        questions, self._questions = self._questions, []
-        for answer in questions:
-            answer()
+        self._answer()
 
     def _tell_join(self, client: Client) -> None:
         person = self.person

@@ -272,8 +272,8 @@ class MulticastTransport:
         self._group = destination(self._address, self._port, interface)
         self.source: tuple[Any, ...] = sender.getsockname()
         self.watches = [
-            self._loop.watch(receiver, lambda: self._receive(receiver), release=receiver.close),
-            self._loop.watch(sender, lambda: self._receive(sender), self._writable, sender.close),
+            self._loop.watch(receiver, self._hear_group, release=receiver.close),
+            self._loop.watch(sender, self._hear_alone, self._writable, sender.close),
         ]
 
     def receive(self, deliver: Callable[..., object], ready: Callable[[], object]) -> None:
@@ -342,7 +342,13 @@ class MulticastTransport:
     def _dropped(self) -> int:
         return compat.kernel_drops(self._receiver) + compat.kernel_drops(self._sender)
 
-    def _receive(self, sock: socket.socket) -> None:
+    def _hear_group(self) -> None:
+        self._receive(self._receiver, False)
+
+    def _hear_alone(self) -> None:
+        self._receive(self._sender, True)
+
+    def _receive(self, sock: socket.socket, direct: bool) -> None:
         now = self._loop.now
         # A lone datagram is read alone: to be told that there is no second one costs a system call
         # and an exception. What came with it wakes us again, and then all is drained.
@@ -353,7 +359,7 @@ class MulticastTransport:
             # Where the kernel does not keep other interfaces out, the scope tells (0: it does not).
             here = (0, self.interface.ifindex)
             burst = [it for it in burst if it[1][3] in here]
-        self._deliver(burst, True, sock is self._sender)
+        self._deliver(burst, True, direct)
 
     def _writable(self) -> None:
         self.watches[1].want_write(False)

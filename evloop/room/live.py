@@ -102,7 +102,7 @@ if TYPE_CHECKING:
         def confirm(self, now: float, later: bool = False) -> None: ...
         def unconfirmed(self) -> int: ...
         def confirmers(self) -> tuple[int, int]: ...
-        def unheard_by(self) -> set[bytes]: ...
+        def unheard_by(self) -> frozenset[bytes]: ...
         def caught_up(self) -> bool: ...
         def solicit(self) -> None: ...
         def leave(self, now: float, wall: int) -> None: ...
@@ -187,11 +187,11 @@ class LiveRoom:
         self._own_lost = 0  # how often that was so, one after the other
         self._blocked = False  # that was told
         self._deaf_times = 0  # how often the group was joined anew because nobody is heard
-        self._deaf = loop.call_at(NEVER, self.rejoin)
+        self._deaf: Timer | None = None  # few rooms ever need it
         self._network = loop.call_at(NEVER, self._look_at_network)
         self._waiting: list[tuple[bytes, Any]] = []  # what the transport had no room for
         self._timer: Timer = loop.call_at(NEVER, self._on_timer)
-        self._deadline: Timer = loop.call_at(NEVER, self.close)
+        self._deadline: Timer | None = None  # of leaving
 
     def start(self) -> None:
         """Begin to send and to receive."""
@@ -228,7 +228,7 @@ class LiveRoom:
         """Say goodbye; `on_closed` tells when that is done."""
         if self.state == LIVE:
             self.state = LEAVING
-            self._deadline.move(self._loop.now + LEAVE_S)
+            self._deadline = self._loop.call_at(self._loop.now + LEAVE_S, self.close)
             self.session.leave(self._loop.now, int(self._wall()))
             self.pump()
 
@@ -238,7 +238,8 @@ class LiveRoom:
             return
         self.state = CLOSED
         for timer in (self._timer, self._deadline, self._deaf, self._network):
-            timer.cancel()
+            if timer is not None:
+                timer.cancel()
         self.transport.close()
         self.on_closed()
 
@@ -291,6 +292,8 @@ class LiveRoom:
         DEAF_AGAIN_S, until somebody is heard (a switch forgets who has joined)."""
         if self.attachment is None or self.state != LIVE:
             return
+        if self._deaf is None:
+            self._deaf = self._loop.call_at(NEVER, self.rejoin)
         self._deaf.move(self._loop.now + DEAF_AGAIN_S)
         if not self.attachment.away:
             self._deaf_times += 1
@@ -299,7 +302,8 @@ class LiveRoom:
 
     def give_up(self) -> None:
         """Nobody else is here: there is nothing to be heard."""
-        self._deaf.move(NEVER)
+        if self._deaf is not None:
+            self._deaf.move(NEVER)
         self._deaf_times = 0
 
     def _look_at_network(self) -> None:

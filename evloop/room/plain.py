@@ -202,9 +202,9 @@ class PlainSession:
     def solicit(self) -> None:
         """There is nothing to ask the others for."""
 
-    def unheard_by(self) -> set[bytes]:
+    def unheard_by(self) -> frozenset[bytes]:
         """Nobody tells whom he hears."""
-        return set()
+        return frozenset()
 
     def caught_up(self) -> bool:
         """Nobody tells what was said before."""

@@ -38,7 +38,7 @@ in seconds what silence alone shows in a minute.
 
 from __future__ import annotations
 
-from collections import deque, namedtuple
+from collections import namedtuple
 
 from evloop.room.events import Road
 from evloop.room.limits import (
@@ -152,7 +152,8 @@ class Roads:
         self._due = NEVER  # when to ask the directory again
         self._asked = ""  # the wish of the last question
         self._asked_at = -NEVER  # when that was
-        self._said: deque[float] = deque(maxlen=MISSES_MAX)  # when we spoke in the group last
+        # When we spoke in the group last; a list, because an empty deque has 0.7 kB.
+        self._said: list[float] = []
         self._passed = 0  # `others` of the word since which the group has brought nobody
         self._passed_at = -NEVER  # when that came
         self._pending = False  # it is not answered yet
@@ -265,6 +266,7 @@ class Roads:
     def said(self, now: float) -> None:
         """In off: a datagram of ours goes to the group, and is no repair."""
         self._said.append(now)
+        del self._said[:-MISSES_MAX]
 
     def handle_timer(self, now: float) -> None:
         """Do what is due; calling it early is harmless."""

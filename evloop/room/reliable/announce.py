@@ -102,11 +102,11 @@ class Confirm:
 
     def __init__(self, rng: Random, now: float = 0.0) -> None:
         self._rng = rng
-        # One bucket of answers for all strangers, one for all members of standing.
-        self._leave = {
-            standing: TokenBucket(ANSWERS_PER_S, burst, now)
-            for standing, burst in ((False, ANSWERS_BURST), (True, ANSWERS_MEMBERS_BURST))
-        }
+        # Buckets of answers: [0] for all strangers, [1] for all members of standing.
+        self._leave = (
+            TokenBucket(ANSWERS_PER_S, ANSWERS_BURST, now),
+            TokenBucket(ANSWERS_PER_S, ANSWERS_MEMBERS_BURST, now),
+        )
         # To those that are new here while I am: SESSIONs teach the members of a young room what
         # they lose.
         self._young = TokenBucket(ANSWERS_PER_S, ANSWERS_YOUNG_BURST, now)

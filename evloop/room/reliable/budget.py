@@ -27,6 +27,8 @@ from evloop.room.reliable.limits import (
     STRANGERS_BULK_BURST,
 )
 
+_BULK_BURSTS = STRANGERS_BULK_BURST, MEMBERS_BULK_BURST  # by whether the asker is of standing
+
 
 class RoomBudget:
     """What the members together may send because somebody asked, whoever he is.
@@ -57,10 +59,7 @@ class RoomBudget:
         self._promised_at = now
         self._sessions = TokenBucket(ROOM_SESSIONS_PER_S, ROOM_SESSIONS_BURST, now)
         self._bulk = TokenBucket(ROOM_BULK_BYTES_PER_S, ROOM_BULK_BYTES_BURST, now)
-        self._saved = {
-            standing: (burst, TokenBucket(ROOM_BULK_PER_S, burst, now))
-            for standing, burst in ((False, STRANGERS_BULK_BURST), (True, MEMBERS_BULK_BURST))
-        }
+        self._saved = tuple([TokenBucket(ROOM_BULK_PER_S, burst, now) for burst in _BULK_BURSTS])
 
     def asked(self, now: float) -> None:
         """A NACK to anyone was sent, by me or another."""
@@ -86,7 +85,7 @@ class RoomBudget:
     def bulk(self, messages: int, size: int, standing: bool, now: float) -> bool:
         """Whether one member may be asked for `messages` of `size` bytes each."""
         size *= messages
-        burst, saved = self._saved[standing]
+        burst, saved = _BULK_BURSTS[standing], self._saved[standing]
         saved.spend(now, -min(BULK_PER_NACK, burst - saved.level(now)))
         if self._bulk.level(now) < size or not saved.take(now, messages):
             return False

@@ -24,6 +24,8 @@ from evloop.room.reliable.limits import (
 )
 from evloop.room.reliable.packets import ranges
 
+_NOBODY: frozenset[bytes] = frozenset()  # one for all rooms: an empty set has 0.2 kB
+
 
 class Deafness:
     """`deaf` holds the sender ids of those that do not hear me."""
@@ -32,7 +34,7 @@ class Deafness:
 
     def __init__(self, own: bytes) -> None:
         self._own = own
-        self.deaf: set[bytes] = set()
+        self.deaf = _NOBODY
         self._doubted: dict[bytes, tuple[float, int]] = {}  # member: (since when, SESSIONs)
 
     def heard(
@@ -51,7 +53,7 @@ class Deafness:
         enough = DEAF_SESSIONS + DEAF_SESSIONS_EACH * (here - 2)
         if sender in self.deaf or sessions < enough or now < since + DEAF_S:
             return False
-        self.deaf.add(sender)
+        self.deaf |= {sender}
         return True
 
     def _lists_me(self, raw: bytes) -> bool:
@@ -61,4 +63,5 @@ class Deafness:
     def gone(self, sender: bytes) -> None:
         """It has left, or it does hear me."""
         self._doubted.pop(sender, None)
-        self.deaf.discard(sender)
+        if sender in self.deaf:
+            self.deaf -= {sender}

@@ -162,8 +162,8 @@ class Membership:
         self.pushed: list[tuple[bytes, Member]] = []  # those that had to make room
         self.departed: dict[bytes, tuple[int, float]] = {}  # (counter, until) of BYEs heard
         self.losses: dict[int, int] = {}  # how many members report so many percent
-        # How many each member counts, in order; those of standing apart.
-        self._votes: dict[bool, list[int]] = {False: [], True: []}
+        # How many each member counts, in order: [0] those of strangers, [1] those of standing.
+        self._votes: tuple[list[int], list[int]] = ([], [])
         self._hint = 1
         self._estimate = 0  # N; 0: to be found anew
         self._interval = PRESENCE_S_MIN  # T

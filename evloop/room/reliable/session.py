@@ -268,7 +268,7 @@ class RoomSession:
         members = self._presence.members.values()
         return sum(member.holds >= self.message_log.said for member in members), len(members)
 
-    def unheard_by(self) -> set[bytes]:
+    def unheard_by(self) -> frozenset[bytes]:
         """Sender ids of members that do not hear me, as far as that can be told."""
         return self._deafness.deaf
 
@@ -281,6 +281,7 @@ class RoomSession:
         return {
             **self._counts,
             **self.message_log.stats(),
+            "dropped_own": self._strays.own,
             "queued": len(self._outbox.queue),
             "recovered": self.asker.recovered,
             "gaps": self.asker.gaps.count,
@@ -301,7 +302,7 @@ class RoomSession:
         self._now = now
         self._sample = sample
         if self.egress.came_back(data):
-            self._drop("own")
+            self._strays.own += 1
             return
         packet = self._open(data, now, direct)
         if isinstance(packet, str):
@@ -310,7 +311,7 @@ class RoomSession:
         kind, _, sender, seq, _, fields = packet
         self.asker.heard_at = now
         if sender == self.sender_id:
-            self._drop("own")
+            self._strays.own += 1
             self._posed(packet, data, now)
         elif self._goodbye.begun:
             self._drop("left")

@@ -31,7 +31,17 @@ if TYPE_CHECKING:
 class Strays:
     """Counts and tells, for one room whose key has the id `yours` (0: it is open)."""
 
-    __slots__ = ("_counts", "_log", "_open", "_presence", "_row", "_theirs", "_told", "_yours")
+    __slots__ = (
+        "_counts",
+        "_log",
+        "_open",
+        "_presence",
+        "_row",
+        "_theirs",
+        "_told",
+        "_yours",
+        "own",
+    )
 
     def __init__(
         self, yours: int, message_log: MessageLog, presence: Membership, counts: dict[str, int]
@@ -40,6 +50,7 @@ class Strays:
         self._log = message_log
         self._presence = presence
         self._counts = counts
+        self.own = 0  # what came back of ours: each room has that, so it is no key of `counts`
         self._row = 0  # so many of the key `_theirs` came without anything of ours between them
         self._theirs = 0
         self._told: dict[int, float] = {}  # when each other key was told last
