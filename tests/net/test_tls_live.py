@@ -291,8 +291,8 @@ def test_a_file_that_became_a_pipe_stops_nobody(
     """Opening one waits for a writer: `--tls-key <(pass show key)` is a pipe that has none any more
     when the files are read again."""
     cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
-    shutil.copy(files.cert, cert)
-    shutil.copy(files.key, key)
+    shutil.copy(files.other_cert, cert)
+    shutil.copy(files.other_key, key)
     process = Process("--tls-cert", str(cert), "--tls-key", str(key))
     processes.append(process)
     process.ready()
@@ -301,7 +301,7 @@ def test_a_file_that_became_a_pipe_stops_nobody(
     process.process.send_signal(signal.SIGHUP)
     process.until(lambda: "the TLS files were not reloaded" in process.log)
     assert f"{which} is not a regular file" in process.log
-    trusting = ssl.create_default_context(cafile=files.cert)
+    trusting = ssl.create_default_context(cafile=files.other_cert)
     assert tls_call(process.address, trusting, "ping")["result"] == {}
 
 
