@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from evloop.base.errors import MISMATCH
+from evloop.base.errors import MISMATCH, SetupError
 from evloop.base.strictjson import encode
 from evloop.daemon import etcd
 from evloop.daemon.etcd import KeyValue
@@ -106,13 +106,13 @@ def test_a_directory_of_a_newer_form(world: World, serves: bool) -> None:
         value = encode({"f": 2, "b": 0, "c": "later-1", "op": "make"})
         world.store.keys[KEYS.head] = KeyValue(KEYS.head, value, 2, 1), 2, ""
         if not serves:
-            ended = house.until(lambda: cluster._fatal)
-            assert ended.exit_status == MISMATCH
-            assert "newer evloop" in ended.sentence
-            assert not house.listens
+            with pytest.raises(SetupError, match="newer evloop") as ended:
+                cluster.run(list, house.waits.append)
+            assert ended.value.exit_status == MISMATCH
             return
-        cluster.replica.trouble(etcd.EngineError("cut"), house.loop.now)
-        cluster._pump()
+        world.lose(0)
+        house.skip(5.0)
+        world.heal()
         house.until(lambda: any("takes no changes" in line for line in house.lines))
         assert house.reason(ann, "makeroom", name="hall").startswith("storage_failed: ")
         assert names(house, ann) == ["lab"]
