@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e.roles import Releases, serve
 from tests.e2e.test_directory_page import COMMON, SPECIAL, STARTED, TAKEN, Talk
 from tests.support.etcd import Etcd, real_etcd
 from tests.support.processes import Crew, Server, fresh_words
@@ -189,6 +190,37 @@ def test_the_file_of_one_server_becomes_the_directory_and_back(
         hello = wire.result("hello")
         assert (hello["id"], hello["version"]) == (identity, 132)
         assert len(wire.rooms()) == len(before) + 1
+
+
+@pytest.mark.slow
+def test_the_file_of_an_older_release_is_imported_once(
+    crew: Crew, etcd: Etcd, releases: Releases, tmp_path: Path
+) -> None:
+    """Rooms, version and owners of 0.1.0's file. Of two servers that import it at one moment, one
+    makes the directory, and the other ends with 73; so does a third, later."""
+    old = tmp_path / "old.db"
+    first = serve(crew, releases["old"], "--state", str(old), "--delete", "owner")
+    with Wire(first.port) as wire:
+        token = wire.result("makeroom", name="mine")["token"]
+        wire.result("makeroom", name="Ümlaut")
+        before = stored(wire.rooms())
+    first.process.send_signal(signal.SIGTERM)
+    crew.finish(first)
+    files = [str(shutil.copy(old, tmp_path / f"copy{number}.db")) for number in (1, 2, 3)]
+    words = ("--cluster", etcd.endpoint, "--no-announce", "--delete", "owner")
+    two = [crew.start_server(*words, "--import", file) for file in files[:2]]
+    crew.until(lambda: all(one.listens or one.done for one in two))
+    late = [one for one in two if one.listens]
+    crew.until(lambda: any(one.done for one in two))
+    assert len(late) == 1
+    third = crew.finish(crew.start_server(*words, "--import", files[2]))
+    for one in (*(it for it in two if it.done), third):
+        assert one.status == 73, one.tell()
+    with Wire(late[0].port) as wire:
+        assert stored(wire.rooms()) == before != []
+        assert wire.result("hello")["version"] == 2
+        assert wire.call("deleteroom", name="mine")["error"]["data"]["reason"] == "not_allowed"
+        assert wire.result("deleteroom", name="mine", token=token)["version"] == 3
 
 
 def test_a_client_goes_to_the_next_server_when_one_dies(crew: Crew, etcd: Etcd) -> None:

@@ -262,6 +262,7 @@ def test_over_max_clients_everybody_is_told(open_house: Callable[..., House]) ->
 
 def test_a_flood_of_new_connections_is_slowed(open_house: Callable[..., House]) -> None:
     house = open_house()
+    house.stop_clock()
     admitted = 0
     for _ in range(CONNECTIONS_BURST + 200):
         caller = Caller(house.address)
@@ -272,8 +273,7 @@ def test_a_flood_of_new_connections_is_slowed(open_house: Callable[..., House]) 
         admitted += bool(caller.got and "result" in caller.got[0])
         caller.close()
         house.tick()
-    seconds = house.loop.now  # the bucket fills while the test runs
-    assert CONNECTIONS_BURST <= admitted < CONNECTIONS_BURST + 200, seconds
+    assert admitted == CONNECTIONS_BURST
     assert house.call(house.caller("127.0.0.7"), "ping")["result"] == {}
 
 
@@ -511,7 +511,8 @@ def test_a_full_disk(processes: list[Process], tmp_path: Path) -> None:
             after = {"after": page["next"]}
         assert listed == made, "what was refused is not there, what was answered is"
         assert process.log.count("the store takes no changes") == 1
-        into = ("nsenter", "-t", str(process.process.pid), "-m")
+        # Its root too: these tests may run in a chroot, which is not that of the namespace.
+        into = ("nsenter", "-t", str(process.process.pid), "-m", "-r")
         more_room = ("mount", "-o", "remount,size=4m", str(tmp_path))
         subprocess.run([*into, *more_room], check=True)
         assert "result" in process.call(caller, "makeroom", name=refused[0])
@@ -702,6 +703,7 @@ def test_large_payloads_wait_their_turn(
     what: str, open_house: Callable[..., House], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     house = open_house("--max-per-address", "0")
+    house.stop_clock()
     honest = house.caller()
     house.call(honest, "ping")
     flood = (

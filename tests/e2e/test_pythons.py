@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import subprocess
+from pathlib import Path
 
 import pytest
 
+from tests.support.elsewhere import box
 from tests.support.pairs import both
 from tests.support.processes import ROOT, Crew, Program, Server, fresh_room, no_trace
 from tests.support.pythons import interpreters
@@ -38,21 +40,34 @@ def test_help_and_version_are_the_same(program: str) -> None:
 
 
 @several
-@pytest.mark.parametrize("mode", ["reliable", "plain"])
-def test_members_with_each_python_see_the_same(crew: Crew, mode: str) -> None:
-    """The directory runs on the oldest, then each member on another. Foreign letters, and order."""
+@pytest.mark.parametrize(
+    "mode", ["reliable", "plain", pytest.param("sealed", marks=pytest.mark.slow)]
+)
+def test_members_with_each_python_see_the_same(crew: Crew, mode: str, tmp_path: Path) -> None:
+    """The directory runs on the oldest, then each member on another, every second one elsewhere.
+
+    Foreign letters, and order.
+    """
+    elsewhere = box(tmp_path / "box", "darwin", "kqueue")
+    hidden = ["env", *(f"{name}={value}" for name, value in elsewhere.items())]
     oldest, *_ = PYTHONS.values()
     words = [oldest, "-m", "evloop.server", "--listen", "127.0.0.1:0", "--memory"]
     server = Server(words)
     crew.add(server)
     crew.until(lambda: server.listens or server.done)
     address, _, port = fresh_room().partition(":")
-    made = crew.piped("", "makeroom", "lab", address, port, "--mode", mode, server=server)
+    how = ["--sealed"] if mode == "sealed" else ["--mode", mode]
+    made = crew.piped("", "makeroom", "lab", address, port, *how, server=server)
     assert made.status == 0, made.tell()
+    key = tmp_path / "key"
+    key.touch(mode=0o600)
+    key.write_text(made.out.partition("key ")[2])
+    with_key = ["--key-file", str(key)] if mode == "sealed" else []
     members = []
-    for version, python in PYTHONS.items():
-        command = [python, "-m", "evloop.client", "--server", server.place, "--name", f"P{version}"]
-        members.append(crew.add(Program([*command, "chat", "lab"])))
+    for number, (version, python) in enumerate(PYTHONS.items()):
+        command = [*(hidden if number % 2 else []), python, "-m", "evloop.client", *with_key]
+        words = ["--server", server.place, "--name", f"P{version}", "chat", "lab"]
+        members.append(crew.add(Program([*command, *words])))
     crew.in_room(*members)
     wanted = []
     for number in range(4):

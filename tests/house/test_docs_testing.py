@@ -41,7 +41,8 @@ def test_the_commands_can_be_given() -> None:
     modules = {module for module, _ in COMMANDS}
     assert modules == {
         "tests.simulation", "tests.simulation.road_figures", "tests.lab", "tests.lab.clinic",
-        "tests.lab.find", "tests.fuzz.editor", "tests.e2e.kept_kills",
+        "tests.lab.find", "tests.fuzz.editor", "tests.e2e.kept_kills", "tests.lab.test_cluster",
+        "tests.simulation.site_figures",
     }  # fmt: skip
     for module, words in COMMANDS:
         if module == "tests.simulation":

@@ -1,6 +1,7 @@
 """Three members of etcd and three servers in namespaces, while everything breaks.
 
-python3 -m tests.lab.test_cluster CUTS     so many power cuts of everything, one after another
+python3 -m tests.lab.test_cluster cuts 24     so many power cuts of everything, one after another
+python3 -m tests.lab.test_cluster kills 60    kill -9 of members and the leader, for so many seconds
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import pytest
 from tests.lab.network import Flat, LabError, flat, missing
 from tests.simulation.engine import Asked, linearizable
 from tests.support.disks import PowerDisk
+from tests.support.pairs import pairwise
 from tests.support.processes import Crew, Program, Server
 
 WHY = missing("etcd", "etcdctl")
@@ -108,6 +110,24 @@ class Machines:
         ends = ",".join(f"http://{self.at(n)}:2379" for n in of)
         return self.lab.hosts[3].run("env", "ETCDCTL_API=3", "etcdctl", "--endpoints", ends, *words)
 
+    def leader(self) -> int:
+        """The host of etcd's leader; 0 while nobody is."""
+        for number in (1, 2, 3):
+            try:
+                told = json.loads(self.ctl("endpoint", "status", "-w", "json", of=(number,)))
+            except LabError:
+                continue
+            status = told[0]["Status"]
+            if status.get("leader") == status["header"]["member_id"]:  # none: it is left out
+                return number
+        return 0
+
+    def kill_etcd(self, number: int) -> None:
+        """kill -9 of a member, which is started again at once."""
+        self.etcd[number].process.kill()
+        self.crew.finish(self.etcd[number])
+        self.start_etcd(number)
+
     def healthy(self) -> bool:
         try:
             self.ctl("endpoint", "health")
@@ -180,33 +200,52 @@ def test_quarrels_over_names_in_peace(machines: Machines) -> None:
     assert outcomes["ok"] > 100
 
 
-def test_everything_breaks(machines: Machines) -> None:
-    """kill -9 and SIGSTOP of members and servers, cut links, two at once: for 60 s."""
-    rng = random.Random(7)
-    client = machines.quarrel(2, 65.0, 60)
-    end = time.monotonic() + 60.0
+def longest_without_a_grant(told: dict[str, Any]) -> float:
+    """Seconds between two changes that were made, one after the other."""
+    ends: list[float] = sorted(end for _, end, _, _, outcome, _ in told["told"] if outcome == "ok")
+    return max(later - earlier for earlier, later in pairwise(ends))
+
+
+def pause(machines: Machines, one: Program, seconds: float) -> None:
+    one.process.send_signal(signal.SIGSTOP)
+    machines.crew.read_for(seconds)
+    one.process.send_signal(signal.SIGCONT)
+
+
+def break_things(machines: Machines, rng: random.Random, seconds: float) -> Counter[str]:
+    """One or two faults at once, again and again; return how many there were of each kind."""
+    faults: Counter[str] = Counter()
+    crew = machines.crew
+    end = time.monotonic() + seconds
     while time.monotonic() < end:
         for _ in range(rng.choice((1, 1, 2))):
             number = rng.choice((1, 2, 3))
-            what = rng.randrange(4)
-            if what == 0:
-                machines.etcd[number].process.kill()
-                machines.crew.finish(machines.etcd[number])
-                machines.start_etcd(number)
-            elif what == 1:
+            what = rng.choice(("leader", "member", "pause", "cable", "server"))
+            if what == "leader":
+                number = machines.leader() or number
+            faults[what] += 1
+            if what in ("leader", "member"):
+                machines.kill_etcd(number)
+            elif what == "pause":
                 one = rng.choice((machines.etcd, machines.servers))[number]
-                one.process.send_signal(signal.SIGSTOP)
-                machines.crew.read_for(rng.uniform(0.5, 3.0))
-                one.process.send_signal(signal.SIGCONT)
-            elif what == 2:
+                pause(machines, one, rng.uniform(0.5, 3.0))
+            elif what == "cable":
                 machines.link(number, False)
-                machines.crew.read_for(rng.uniform(0.5, 3.0))
+                crew.read_for(rng.uniform(0.5, 3.0))
                 machines.link(number, True)
             else:
                 machines.servers[number].process.kill()
-                machines.crew.finish(machines.servers[number])
+                crew.finish(machines.servers[number])
                 machines.start_server(number)
-        machines.crew.read_for(rng.uniform(0.5, 3.0))
+        crew.read_for(rng.uniform(0.5, 3.0))
+    return faults
+
+
+def test_everything_breaks(machines: Machines) -> None:
+    """kill -9 and SIGSTOP of members, the leader and servers, cut cables, two at once: for 60 s."""
+    client = machines.quarrel(2, 65.0, 60)
+    faults = break_things(machines, random.Random(7), 60.0)
+    assert len(faults) >= 4
     outcomes = judge(ended(machines, client))
     assert outcomes["ok"] > 50
 
@@ -306,12 +345,36 @@ while True:
 """
 
 
+def kills(seconds: float) -> tuple[int, float, Counter[str]]:
+    """Members of etcd are killed, every second time the leader, once all are well again. Returns
+    how many, the longest time without a change, and how many requests had which outcome."""
+    with flat(4) as lab, Crew() as crew:
+        machines = Machines(crew, lab)
+        try:
+            client = machines.quarrel(5, seconds, 60)
+            rng, count, end = random.Random(13), 0, time.monotonic() + seconds - 5.0
+            while time.monotonic() < end:
+                number = machines.leader() if count % 2 else 0
+                machines.kill_etcd(number or rng.choice((1, 2, 3)))
+                crew.until(machines.healthy, seconds=60, every=0.3)
+                crew.read_for(rng.uniform(0.5, 2.0))
+                count += 1
+            told = ended(machines, client)
+            return count, longest_without_a_grant(told), judge(told)
+        finally:
+            shutil.rmtree(machines.folder, ignore_errors=True)
+
+
 def main() -> None:
-    count = int(sys.argv[1])
-    with tempfile.TemporaryDirectory() as folder:
-        outcomes = power_cuts(Path(folder), count, 11)
-    told = ", ".join(f"{many} {outcome}" for outcome, many in sorted(outcomes.items()))
-    print(f"{count} power cuts of everything, nothing lost: {told}")
+    what, many = sys.argv[1], int(sys.argv[2])
+    if what == "cuts":
+        with tempfile.TemporaryDirectory() as folder:
+            outcomes = power_cuts(Path(folder), many, 11)
+        print(f"{many} power cuts of everything, nothing lost", end=": ")
+    else:
+        count, longest, outcomes = kills(many)
+        print(f"{count} kills, no change for {longest:.1f} s at the longest", end=": ")
+    print(", ".join(f"{times} {outcome}" for outcome, times in sorted(outcomes.items())))
 
 
 if __name__ == "__main__":

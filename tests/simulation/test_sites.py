@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from evloop.daemon import bridge
+from tests.simulation.site_figures import Cell, measure
 from tests.simulation.sites import SiteWorld, run_sealed_sites, run_sites
 from tests.simulation.swarm import Outcome
 
@@ -52,6 +53,22 @@ def test_many_days_of_several_sites(part: int) -> None:
 @pytest.mark.slow
 def test_a_newcomer_that_is_cut_off_gets_the_head_of_history() -> None:
     assert run_sites(1198).failure == ""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("loss, here", [(0.1, 0.1), (0.3, 0.25)])
+def test_a_long_line_makes_nobody_at_home_wait(loss: float, here: float) -> None:
+    """Two sites of 25 people, 80 ms there and back: 99 of 100 deliveries."""
+    seen = measure(Cell(loss=loss, messages=80, warmup=60), 1)
+    assert seen.undelivered == 0
+    assert seen.here <= here
+    assert seen.there <= 0.8
+
+
+def test_what_was_said_while_the_line_was_cut_comes_soon() -> None:
+    seen = measure(Cell(members=5, messages=30, warmup=20, cut=True), 1)
+    assert seen.undelivered == 0
+    assert 0 < seen.heal_s <= 8.0
 
 
 def test_a_day_replays_to_the_letter() -> None:

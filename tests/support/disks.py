@@ -62,7 +62,7 @@ class PowerDisk:
     @property
     def prefix(self) -> tuple[str, ...]:
         """Words before a command that sees the disk; the process keeps its id."""
-        return ("nsenter", "-t", str(self._holder.process.pid), "-m", f"--wd={ROOT}")
+        return ("nsenter", "-t", str(self._holder.process.pid), "-m", "-r", f"--wd={ROOT}")
 
     def run(self, *words: str) -> str:
         """Run a command that sees the disk to its end; return what it printed."""

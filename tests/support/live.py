@@ -103,6 +103,7 @@ class House:
 
     def __init__(self, *options: str) -> None:
         self.skipped = 0.0
+        self.stopped: float | None = None
         self.lines: list[str] = []
         self.loop = Loop(clock=self.clock)
         log = Log(self.lines.append, level=INFO, journal=True, wall=time.time, clock=self.clock)
@@ -124,7 +125,11 @@ class House:
         self.address = ("127.0.0.1", int(place.rpartition(":")[2]))
 
     def clock(self) -> float:
-        return time.monotonic() + self.skipped
+        return (time.monotonic() if self.stopped is None else self.stopped) + self.skipped
+
+    def stop_clock(self) -> None:
+        """From now on time passes by `skip` alone, however long this machine takes."""
+        self.stopped = time.monotonic()
 
     def _end(self) -> None:
         self.ended = True
