@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ast
+import subprocess
+import sys
 from argparse import Namespace
 from pathlib import Path
 
@@ -159,6 +162,20 @@ def test_a_key_without_its_certificate_is_no_plain_connection() -> None:
 def test_an_escape_key_that_is_no_ascii_letter_is_usage(text: str) -> None:
     with pytest.raises(UsageError, match="--escape"):
         parse_escape(text)
+
+
+def test_what_is_utf_8_is_taken_though_python_has_read_it_as_ascii() -> None:
+    """LC_ALL=C without Python's UTF-8 mode: the bytes of each letter come as surrogates."""
+    python = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    code = "import sys; print(ascii(sys.argv[1]))"
+    words = [sys.executable, "-c", code, "grün".encode()]
+    done = subprocess.run(words, env=python, capture_output=True, text=True, check=True)
+    green = ast.literal_eval(done.stdout)
+    assert green == "gr\udcc3\udcbcn"
+    assert options("say", green, f"{green} ✓").command == ["say", "grün", "grün ✓"]
+    assert options("--name", green, "--server", green).name == "grün"
+    assert options("--server", green).server == options(EVLOOP_SERVER=green).server == "grün"
+    assert options(EVLOOP_NAME=green).name == options(USER=green).name == "grün"
 
 
 @pytest.mark.parametrize("where", [["say", "ops"], ["--name"], ["--server"]])
