@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import ast
-import subprocess
-import sys
 from argparse import Namespace
 from pathlib import Path
 
@@ -166,12 +163,7 @@ def test_an_escape_key_that_is_no_ascii_letter_is_usage(text: str) -> None:
 
 def test_what_is_utf_8_is_taken_though_python_has_read_it_as_ascii() -> None:
     """LC_ALL=C without Python's UTF-8 mode: the bytes of each letter come as surrogates."""
-    python = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
-    code = "import sys; print(ascii(sys.argv[1]))"
-    words = [sys.executable, "-c", code, "grün".encode()]
-    done = subprocess.run(words, env=python, capture_output=True, text=True, check=True)
-    green = ast.literal_eval(done.stdout)
-    assert green == "gr\udcc3\udcbcn"
+    green = "gr\udcc3\udcbcn"
     assert options("say", green, f"{green} ✓").command == ["say", "grün", "grün ✓"]
     assert options("--name", green, "--server", green).name == "grün"
     assert options("--server", green).server == options(EVLOOP_SERVER=green).server == "grün"
