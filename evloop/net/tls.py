@@ -22,6 +22,7 @@ before a byte of its own leaves.
 
 from __future__ import annotations
 
+import os
 import ssl
 
 from evloop.base.errors import REFUSED, USAGE, SetupError
@@ -272,6 +273,12 @@ def _load_ca(context: ssl.SSLContext, ca: str) -> None:
         raise _unusable(f"TLS authority {ca}", error) from None
 
 
+def _check_file(path: str) -> None:
+    """SetupError for what is there and no file: to open a pipe could wait for its writer."""
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise SetupError(f"{path} is not a regular file", USAGE)
+
+
 def _unusable(what: str, error: OSError) -> SetupError:
     if isinstance(error, ssl.SSLError):
         why = (error.reason or "it holds no PEM certificate").lower().replace("_", " ")
@@ -323,6 +330,7 @@ class ServerTls:
     def fingerprint(self) -> str:
         """That of the certificate in the file now (`fingerprint`); SetupError."""
         cert = self._files[0]
+        _check_file(cert)
         try:
             with open(cert, encoding="ascii", errors="replace") as file:
                 text = file.read()
@@ -335,6 +343,8 @@ class ServerTls:
 
     def reload(self) -> None:
         """Read the files again. SetupError: the old context stays."""
+        for path in filter(None, self._files):
+            _check_file(path)
         self._context = server_context(*self._files)
 
     def pipe(self) -> TlsPipe:

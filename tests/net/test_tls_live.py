@@ -284,6 +284,27 @@ def test_sighup_reloads_the_files(files: Files, processes: list[Process], tmp_pa
     assert tls_call(process.address, trusting, "ping")["result"] == {}
 
 
+@pytest.mark.parametrize("which", ["cert.pem", "key.pem"])
+def test_a_file_that_became_a_pipe_stops_nobody(
+    files: Files, processes: list[Process], tmp_path: Path, which: str
+) -> None:
+    """Opening one waits for a writer: `--tls-key <(pass show key)` is a pipe that has none any more
+    when the files are read again."""
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    shutil.copy(files.other_cert, cert)
+    shutil.copy(files.other_key, key)
+    process = Process("--tls-cert", str(cert), "--tls-key", str(key))
+    processes.append(process)
+    process.ready()
+    (tmp_path / which).unlink()
+    os.mkfifo(tmp_path / which)
+    process.process.send_signal(signal.SIGHUP)
+    process.until(lambda: "the TLS files were not reloaded" in process.log)
+    assert f"{which} is not a regular file" in process.log
+    trusting = ssl.create_default_context(cafile=files.other_cert)
+    assert tls_call(process.address, trusting, "ping")["result"] == {}
+
+
 def test_files_that_can_not_be_used_end_the_server(files: Files, processes: list[Process]) -> None:
     process = Process("--tls-cert", files.cert, "--tls-key", files.other_key)
     processes.append(process)

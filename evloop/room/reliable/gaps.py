@@ -23,6 +23,7 @@ from __future__ import annotations
 from operator import attrgetter
 
 from evloop.room.reliable.limits import (
+    ALONE_DELAYS,
     DELAY_S_MAX,
     EVIDENCE_EVERY_S,
     GAPS_MAX,
@@ -473,8 +474,9 @@ class Gaps:
             return retry_wait(gap.tries, delay) / 8
         return 3 * delay if gap.asks else delay  # repairs flow: groups of gaps find together
 
-    def asked(self, gaps: Iterable[Gap], now: float, delay: float) -> None:
-        """`gaps` go into the NACK that is being sent."""
+    def asked(self, gaps: Iterable[Gap], now: float, delay: float, alone: bool = False) -> None:
+        """`gaps` go into the NACK that is being sent. `alone`: nobody else lacks them, and one
+        holder is asked, who answers at once or has not heard it: ask another one soon."""
         factor = jitter(self._rng)
         flowing = now < self._recovered + 36 * delay  # two retries ago at most
         for gap in gaps:
@@ -485,7 +487,10 @@ class Gaps:
                 self.pressing -= gap.word
             if not gap.word:
                 self._spent[gap.key] = None
-            self.postpone(gap, now + factor * retry_wait(gap.tries, delay, flowing))
+            wait = retry_wait(gap.tries, delay, flowing)
+            if alone and gap.tries <= 1:
+                wait = ALONE_DELAYS * delay
+            self.postpone(gap, now + factor * wait)
 
     def postpone(self, gap: Gap, due: float) -> None:
         """Ask for `gap` at `due` instead."""

@@ -122,6 +122,8 @@ EVIDENCE_EVERY_S = 1.0  # evidence brings the next ask for a gap forward so ofte
 VOLUNTEERS = 8  # holders that answer one NACK, on average, before suppression
 ASKS_REMEMBERED_MAX = 4_096  # messages somebody asked for: counts, hold-downs, answers due
 ASK_REMEMBERED_S = 10.0  # an ask after such a silence is a first ask again
+# A newcomer asks another holder after 4 d: an answer takes 2 d, and nobody else can spare it.
+ALONE_DELAYS = 4
 BULK_GAPS_MIN = 16  # with so many gaps due, a NACK names one holder
 HOLDERS_UNHEARD_MAX = 4  # so many in a row of whom nothing came: maybe nothing can, for a firewall
 ASK_ALL_S = 5.0  # keeps away what is sent to me alone; so for so long all are asked

@@ -270,8 +270,7 @@ class NackRequester:
                 ends = gap.asks >= GONE_ASKS and now < end
                 self.gaps.postpone(gap, min(until, end) if ends else until)
         while due:
-            # Hearsay may use half of the burst; the rest is for messages that surely exist.
-            spare = 0.0 if due[0].word else NACK_BURST / 2
+            spare = self._spare(due[0], now)
             if egress.nack_due(spare) > now:
                 break
             to = self._whom(due, now)
@@ -287,12 +286,18 @@ class NackRequester:
         # for confirmed gaps.
         later = now + 10 * self._delay.value
         for gap in due:
-            may = egress.nack_due() if gap.word else min(egress.nack_due(NACK_BURST / 2), later)
+            spare = self._spare(gap, now)
+            may = min(egress.nack_due(spare), later) if spare else egress.nack_due()
             self.gaps.postpone(gap, max(again, may))
         if now >= self._more_due:
             self._more_due = now + 2 * self._delay.value
             self._note_more(now)
         return stepped
+
+    def _spare(self, gap: Gap, now: float) -> float:
+        """How much of the burst of NACKs an ask for `gap` must leave: hearsay may use half, and the
+        rest is for messages that surely exist. To a newcomer all that was said is hearsay."""
+        return 0.0 if gap.word or self._message_log.newcomer(now) else NACK_BURST / 2
 
     def strange(self, sender: bytes, now: float) -> bool:
         """Whether `sender` is a stranger: no present member, or not one of standing."""
@@ -333,7 +338,11 @@ class NackRequester:
         listed, taken = as_ranges([gap.key for gap in asking], NACK_RANGES_MAX)
         if self.strange(asking[0].sender, now) or not asking[0].word:
             self._egress.room.asked_promised(now)
-        self.gaps.asked(asking[:taken], now, self._delay.value)
+        alone = False
+        if to != NOBODY:
+            self.holders.asked(to, taken, now)
+            alone = self.holders.reached and self._message_log.newcomer(now)
+        self.gaps.asked(asking[:taken], now, self._delay.value, alone)
         self._egress.say_nack(nack_body(to, listed), now)
         asked = set(asking[:taken])
         return [gap for gap in due if gap not in asked]
@@ -407,7 +416,9 @@ class NackRequester:
 class Holders:
     """Members that said they hold messages I lack."""
 
-    __slots__ = ("_all_until", "_asked", "_fruitless", "_rng", "_standing", "_unheard", "claims")
+    __slots__ = (
+        "_all_until", "_free", "_fruitless", "_rng", "_standing", "_unheard", "claims", "reached",
+    )  # fmt: skip
 
     def __init__(self, rng: Random) -> None:
         self._rng = rng
@@ -415,8 +426,9 @@ class Holders:
         self._all_until = -NEVER  # until then only all are asked
         self.claims: dict[bytes, Mapping[bytes, tuple[int, int]]] = {}
         self._standing: dict[bytes, None] = {}  # those of them that are members of standing
-        self._asked: dict[bytes, float] = {}  # when each was last asked
+        self._free: dict[bytes, float] = {}  # when each has answered what it was last asked for
         self._fruitless = NEVER  # when somebody was first asked after the last message that came
+        self.reached = False  # something that was sent to me alone came: no firewall is in the way
 
     def claimed(
         self, member: bytes, listed: Mapping[bytes, tuple[int, int]], standing: bool = False
@@ -441,22 +453,26 @@ class Holders:
         self._fruitless = NEVER
 
     def gone(self, member: bytes, asked: bool = False) -> None:
-        """`member` has left; with `asked`, the time when it was last asked is still remembered."""
+        """`member` has left; with `asked`, it is still remembered that it was asked."""
         self.claims.pop(member, None)
         self._standing.pop(member, None)
         if not asked:
-            self._asked.pop(member, None)
+            self._free.pop(member, None)
+
+    def asked(self, member: bytes, messages: int, now: float) -> None:
+        """`member`, which was chosen, is asked for so many `messages`."""
+        self._free[member] = now + messages / BULK_PER_S
 
     def free_at(self, patience: float) -> float:
         """When `choose` (with the same `patience`) will name somebody again."""
-        answered = min(self._asked.values(), default=-NEVER) + BULK_ASKED_MAX / BULK_PER_S
+        answered = min(self._free.values(), default=-NEVER)
         return min(answered, self._fruitless + patience)
 
     def choose(
         self, missing: Sequence[Range], now: float, patience: float, strangers: bool = True
     ) -> bytes | None:
         """The member to ask for `missing`: of those that hold at least half as much as the best,
-        the one that was not asked for the longest time; None when all were asked just now.
+        the one that has been free the longest; None when all are busy with asks of mine.
 
         NOBODY when none holds any, and once after an ask that brought nothing for `patience`
         seconds, or for ASK_ALL_S when that happened HOLDERS_UNHEARD_MAX times: the named member may
@@ -485,16 +501,16 @@ class Holders:
         if not shares:
             return NOBODY
         best = max(shares)[0]
-        asked = self._asked
+        free = self._free
         fit = [
-            (asked.get(member, -NEVER), self._rng.random(), member)
+            (free.get(member, -NEVER), self._rng.random(), member)
             for share, member in shares
             if 2 * share >= best
         ]
-        last, _, chosen = min(fit)
-        if last + BULK_ASKED_MAX / BULK_PER_S > now:
+        since, _, chosen = min(fit)
+        if since > now:
             return None
-        asked[chosen] = now
+        self.asked(chosen, BULK_ASKED_MAX, now)
         self._fruitless = min(self._fruitless, now)
         return chosen
 

@@ -310,6 +310,7 @@ class RoomSession:
             return
         kind, _, sender, seq, _, fields = packet
         self.asker.heard_at = now
+        self.asker.holders.reached |= direct
         if sender == self.sender_id:
             self._strays.own += 1
             self._posed(packet, data, now)
@@ -347,11 +348,9 @@ class RoomSession:
     def _on_data(self, packet: Packet, data: bytes, now: float) -> None:
         _, flags, sender, seq, _, fields = packet
         relayed = bool(flags & RELAYED)
-        member = None
-        if not relayed:
-            member = self._presence.members.get(sender)
-            if member is not None and flags >> 4 and member.standing(now):
-                self._loss.stands(sender)
+        member = None if relayed else self._presence.members.get(sender)
+        if member is not None and flags >> 4 and member.standing(now):
+            self._loss.stands(sender)
         key = sender, seq
         # Without fields it is a copy of what is held: a sealed room does not read those again.
         verdict = self.message_log.receive(packet, data, now) if fields else OLD

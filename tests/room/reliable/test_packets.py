@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evloop.base.errors import LocalProtocolError
-from evloop.room.reliable.limits import SEQ_END
+from evloop.room.reliable.limits import NACK_RANGES_MAX, SEQ_END, SESSION_ENTRIES_MAX
 from evloop.room.reliable.packets import (
     ASKER,
     BYE,
@@ -258,6 +258,22 @@ def test_declared_lengths_allocate_nothing() -> None:
         assert tracemalloc.get_traced_memory()[1] < 20_000
     finally:
         tracemalloc.stop()
+
+
+def test_no_more_is_named_than_a_member_would() -> None:
+    """All that a datagram names costs its readers time, so the counts themselves are judged."""
+
+    def opened(kind: int, begin: bytes, count: int) -> object:
+        body = begin + bytes([count]) + MEL * 2 * count
+        return CODEC.open(CODEC.pack(kind, 0, MEL, 0, 0, body))
+
+    session = session_body(0, 0, (MEL, 0, 0), 0, 0, 2, b"Mel", [])[:-1]
+    for kind, begin, most in (
+        (NACK, MEL, NACK_RANGES_MAX),
+        (SESSION, session, SESSION_ENTRIES_MAX),
+    ):
+        assert isinstance(opened(kind, begin, most), tuple)
+        assert opened(kind, begin, most + 1) == "body"
 
 
 def test_what_we_send_is_bounded() -> None:

@@ -149,6 +149,40 @@ def test_much_is_asked_of_one_holder_and_then_of_another() -> None:
     assert {BOB, EVE, NOBODY} <= {to for _, to, _ in room.nacks()}
 
 
+def test_a_newcomer_asks_another_holder_soon_and_others_wait() -> None:
+    """Nobody else lacks what was said before it came, so nobody's NACK spares its own."""
+    gaps_s = []
+    for room, reached in ((Room(), True), (Room(), False), (settled(), True)):
+        room.hear(data(ANN, 40))
+        for member in (BOB, EVE):
+            room.hear(session(member, 0, [(ANN, 0, 41)]))
+        if reached:  # the repair of an earlier ask: what is sent to me alone comes
+            room.session.receive_datagram(repair(ANN, 39), "bob", room.now, True, True)
+        while len(room.nacks()) < 2:
+            room.run(0.001)
+        first, second = (when for when, _, _ in room.nacks()[:2])
+        gaps_s.append(second - first)
+        assert {to for _, to, _ in room.nacks()[:1]} <= {BOB, EVE}
+    new, walled, old = gaps_s
+    d = 0.01
+    assert 3 * d <= new <= 5 * d + 0.002
+    # Behind a firewall it would only be sent more in vain.
+    assert 9 * d <= walled <= 15 * d + 0.002
+    assert 9 * d <= old <= 15 * d + 0.002
+
+
+def test_hearsay_uses_the_whole_burst_of_nacks_of_a_newcomer_and_half_of_others() -> None:
+    """All that was said is hearsay to who has just come: nothing else waits for those NACKs."""
+    asked = []
+    for room in (Room(), settled()):
+        for number in range(30):  # of another sender each time, within a second and a half
+            room.hear(session(BOB, number, [(b"sender%2d" % number, 0, 1)], digest=2))
+            room.run(0.05)
+        asked.append(len(room.nacks()))
+    new, old = asked
+    assert new > 10 + 8 >= old > 10
+
+
 def test_bulk_goes_only_to_the_asker_within_its_caps() -> None:
     room = settled()
     room.hear(*[data(ANN, seq) for seq in range(1_200)])

@@ -339,6 +339,19 @@ def test_holders_take_turns_and_a_liar_gets_no_second() -> None:
     assert holders.covers(BOB, (ANN, 39)) and not holders.covers(BOB, (ANN, 40))
 
 
+def test_who_is_asked_for_little_is_free_soon() -> None:
+    holders = Holders(Random(1))
+    missing = [(ANN, 0, 40)]
+    holders.claimed(BOB, {ANN: (0, 40)})
+    assert holders.choose(missing, 0.0, 0.6) == BOB
+    holders.asked(BOB, 40, 0.0)  # at 400 a second that takes a tenth of a second
+    assert holders.choose(missing, 0.09, 0.6) is None
+    assert holders.free_at(0.6) == 0.1
+    assert holders.choose(missing, 0.1, 0.6) == BOB
+    holders.asked(BOB, 128, 0.1)
+    assert holders.choose(missing, 0.4, 0.6) is None
+
+
 def test_who_hears_nothing_of_those_that_it_names_asks_all_for_a_while() -> None:
     holders = Holders(Random(1))
     missing = [(ANN, 0, 40)]
