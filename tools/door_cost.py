@@ -9,7 +9,8 @@ members sit in one room, both at this door: ann with one client, bob with ten. P
                 many times as much the door takes; both take turns
     one more    what that grows by for each client of bob
     carried     CPU and latency while the directory carries the room, as in its first half minute
-    a seat      private memory of a room more
+    the door    its private memory with one client in one room, over that of an empty Python
+    a client    private memory of an idle client more; a seat: of a room more
     quiet       what the door takes of a core when nothing is said, with three seats
     join        from JOIN to 366
 """
@@ -28,7 +29,7 @@ from tools.room_cost import Sample
 MESSAGES, GAP_S, QUIET_S = 100, 0.2, 20.0  # slow enough for what the door takes of a client
 ROUNDS = 5  # in which the door and the floor take turns
 FEW, MANY = 1, 10  # clients of bob
-SEATS, SETTLE_S = 60, 8.0
+SEATS, IDLE, SETTLE_S = 60, 28, 8.0
 PARTS = (0.5, 0.95, 0.99)
 
 
@@ -135,15 +136,33 @@ def carried(count: int) -> None:
         door.close()
 
 
-def seat_bytes(door: DoorProcess, ann: Visitor) -> float:
-    """Private memory of a room more, in which nobody else is."""
-    sizes = []
-    for number in range(2 + SEATS):
-        if number in (2, 1 + SEATS):
-            time.sleep(SETTLE_S)
-            sizes.append(Sample(door.process.pid).private)
-        ann.join(f"{door.channel}-{number}")
-    return (sizes[1] - sizes[0]) / (SEATS - 1)
+def memory() -> None:
+    """The figures of private memory."""
+    command = [sys.executable, "-c", "print(flush=True); input()"]
+    empty = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert empty.stdout is not None
+    empty.stdout.readline()
+    least = Sample(empty.pid).private
+    empty.communicate(b"\n")
+    door = DoorProcess().ready()
+    try:
+        ann = door.user("ann")
+        ann.join(door.channel)
+        time.sleep(SETTLE_S)
+        sizes = [Sample(door.process.pid).private]
+        for number in range(IDLE):
+            door.user(f"n{number}")
+        sizes.append(Sample(door.process.pid).private)
+        for number in range(1 + SEATS):
+            if number in (1, SEATS):
+                time.sleep(SETTLE_S)
+                sizes.append(Sample(door.process.pid).private)
+            ann.join(f"{door.channel}-{number}")
+    finally:
+        door.close()
+    print(f"the door           {(sizes[0] - least) / 1e6:.1f} MB")
+    print(f"an idle client     {(sizes[1] - sizes[0]) / IDLE / 1e3:.1f} kB")
+    print(f"a seat             {(sizes[3] - sizes[2]) / (SEATS - 1) / 1e3:.1f} kB")
 
 
 def main() -> int:
@@ -163,11 +182,7 @@ def main() -> int:
     finally:
         door.close()
     carried(count // 2)
-    door = DoorProcess().ready()
-    try:
-        print(f"a seat             {seat_bytes(door, door.user('ann')) / 1_000:.1f} kB")
-    finally:
-        door.close()
+    memory()
     return 0
 
 
