@@ -37,7 +37,6 @@ from evloop.directory.target import targets_of
 from evloop.system.log import WARNING, Log
 from evloop.system.process import command_of
 from evloop.system.timers import NEVER
-from evloop.terminal.line_mode import LineMode
 from evloop.terminal.report import nobody_came
 
 TYPE_CHECKING = False
@@ -319,7 +318,7 @@ def _mind_the_others(client: Client, server: Server) -> None:
     client.before_quit = before_quit
     client.before_stop = before_stop
     client.finish = lambda: server.drain("its host has quit")
-    if isinstance(client.frontend, LineMode):
+    if not client.frontend.edits:
         _stop_with_a_word(client)
 
 

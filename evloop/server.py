@@ -10,14 +10,25 @@ from __future__ import annotations
 import os
 import sys
 
-from evloop.base.errors import SetupError
+from evloop.base.errors import CANT_CREATE, SetupError
 from evloop.daemon.options import parse_options
 from evloop.system.process import fill_standard, last_words
 from evloop.system.unexpected import told
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
+
+
+def check_place(paths: Iterable[str | None]) -> None:
+    """SetupError when one of `paths` is relative, and the working directory was removed."""
+    relative = [path for path in paths if path and not os.path.isabs(path)]
+    try:
+        if relative:
+            os.getcwd()
+    except OSError as error:
+        why = f"the working directory cannot be used: {error.strerror}"
+        raise SetupError(f"{relative[0]}: {why}", CANT_CREATE) from None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -25,6 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     fill_standard()
     options = parse_options(sys.argv[1:] if arguments is None else arguments)
     try:
+        check_place((options.state, options.backup, options.keep_file))
         if options.make_cert is not None:
             from evloop.daemon.certificate import make_certificate  # late: hardly ever asked for
 

@@ -84,7 +84,7 @@ def main() -> None:
     nats = subprocess.Popen(words, stderr=subprocess.DEVNULL, text=True)
     processes: list[subprocess.Popen[str]] = []
     try:
-        with etcd(f"{folder}/etcd") as place:
+        with etcd(f"{folder}/etcd") as (place, _):
             options = ("--cluster", place, "--bridge", f"127.0.0.1:{port}")
             made = [server(site, *options) for site in ("one", "two")]
             processes = [process for process, _ in made]

@@ -4,7 +4,8 @@ An etcd of one member is started on loopback. A state file of so many rooms (10,
 and then a server is started with them, without and with an empty copy on disk: seconds until it
 listens, its CPU time in all, and the longest tick: by the clock, without what the disk took, which
 on a busy machine counts what others did; and its CPU time. Then some rooms are made, one after
-another. Needs etcd.
+another and by 16 connections at once; and lists are asked for, also while etcd is stopped and of a
+server that is alone. Needs etcd.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import os
 import re
 import resource
 import shutil
+import signal
 import socket
 import struct
 import subprocess
@@ -29,6 +31,9 @@ from evloop.directory.protocol import RoomEntry
 
 ROOMS = 10_000
 CHANGES = 200
+AT_ONCE = 16  # connections
+LISTS = 200
+AWAY_S = 6.0  # then changes are refused at once
 # The server, which tells at its end how much CPU time its longest tick took, and when it was. The
 # first tick is left out, as in `stats`: nobody waits for it.
 SERVER = """
@@ -61,8 +66,8 @@ def state_file(path: str, rooms: int) -> None:
 
 
 @contextmanager
-def etcd(folder: str) -> Iterator[str]:
-    """Where it listens."""
+def etcd(folder: str) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """Where it listens, and its process."""
     socks = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
     us, peer = (f"http://127.0.0.1:{sock.getsockname()[1]}" for sock in socks)
     for sock in socks:
@@ -75,7 +80,7 @@ def etcd(folder: str) -> Iterator[str]:
     ]
     process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        yield us.removeprefix("http://")
+        yield us.removeprefix("http://"), process
     finally:
         process.kill()
         process.wait()
@@ -90,9 +95,16 @@ class Caller:
 
     def ask(self, method: str, **params: Any) -> dict[str, Any]:
         """The result of one request."""
+        self.send(method, **params)
+        return self.result(method)
+
+    def send(self, method: str, **params: Any) -> None:
         question = json.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": params})
         data = question.encode()
         self._sock.sendall(struct.pack("!I", len(data)) + data)
+
+    def result(self, method: str) -> dict[str, Any]:
+        """Of the oldest request that was sent and not answered yet."""
         (size,) = struct.unpack("!I", self._file.read(4))
         answer: dict[str, Any] = json.loads(self._file.read(size))
         if "result" not in answer:
@@ -113,8 +125,32 @@ def time_changes(caller: Caller) -> None:
     print(f"a change: {middle:.1f} ms at the middle, {late:.1f} ms at 99 of 100", flush=True)
 
 
-def start(what: str, *options: str, changes: bool = False) -> None:
-    """Start a server, print what it took, end it. `changes`: time some as well."""
+def time_many(port: int) -> None:
+    """Print how many rooms a second are made by so many connections at once."""
+    callers = [Caller(port) for _ in range(AT_ONCE)]
+    begun = time.monotonic()
+    for at in range(CHANGES // 10):
+        for number, caller in enumerate(callers):
+            caller.send("makeroom", name=f"many-{at}-{number}")
+        for caller in callers:
+            caller.result("makeroom")
+    made = AT_ONCE * (CHANGES // 10)
+    print(f"{AT_ONCE} connections at once: {made / (time.monotonic() - begun):.0f} changes/s")
+
+
+def time_lists(caller: Caller, what: str) -> None:
+    """Print what a page of the list takes."""
+    times = []
+    for _ in range(LISTS):
+        begun = time.monotonic()
+        caller.ask("getdir", limit=1)
+        times.append(1000 * (time.monotonic() - begun))
+    print(f"a list {what}: {sorted(times)[LISTS // 2]:.2f} ms at the middle", flush=True)
+
+
+def start(what: str, *options: str, engine: int = 0) -> None:
+    """Start a server, print what it took, end it. `engine`: etcd's process: time changes as well,
+    and lists, also while it is stopped."""
     words = [sys.executable, "-c", SERVER, "--listen", "127.0.0.1:0", "--no-announce"]
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     begun = time.monotonic()
@@ -137,8 +173,16 @@ def start(what: str, *options: str, changes: bool = False) -> None:
     assert found is not None, said
     caller = Caller(int(found[2]))
     lag = caller.ask("stats")["lag"]
-    if changes:
+    if engine:
         time_changes(caller)
+        time_many(int(found[2]))
+        time_lists(caller, "with etcd")
+        os.kill(engine, signal.SIGSTOP)
+        time.sleep(AWAY_S)
+        time_lists(caller, "while etcd is away")
+        os.kill(engine, signal.SIGCONT)
+    elif "--cluster" not in options:
+        time_lists(caller, "of a server that is alone")
     server.terminate()
     said, _ = server.communicate(timeout=60)
     busy = 1000 * float(said.rpartition("longest tick of CPU")[2])
@@ -157,7 +201,7 @@ def main() -> None:
     try:
         alone, copy = f"{folder}/alone.db", f"{folder}/copy.db"
         state_file(alone, rooms)
-        with etcd(f"{folder}/etcd") as place:
+        with etcd(f"{folder}/etcd") as (place, process):
             cluster = ("--cluster", place)
             start(f"import of {rooms} rooms", *cluster, "--import", alone, "--memory")
             for _ in range(3):
@@ -165,7 +209,7 @@ def main() -> None:
             start("start with an empty copy", *cluster, "--state", copy)
             start("start with that copy", *cluster, "--state", copy)
             more = ("--max-rooms", "0", "--change-rate", "0")
-            start("start without a copy", *cluster, "--memory", *more, changes=True)
+            start("start without a copy", *cluster, "--memory", *more, engine=process.pid)
         start("start of a server that is alone", "--state", alone)
     finally:
         shutil.rmtree(folder)

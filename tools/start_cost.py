@@ -100,20 +100,26 @@ def run(command: list[str], event: str, folder: str = "") -> tuple[bytes, int]:
     return written, used.ru_minflt
 
 
-def instructions(command: list[str], event: str, modules: str = "") -> int:
-    """Instructions of a program up to its end."""
+def counted(command: list[str], event: str, modules: str = "") -> tuple[bytes, int]:
+    """(all that it wrote, instructions) of a program up to its end."""
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "log"
         valgrind = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={folder}/out"]
-        run([*valgrind, f"--log-file={log}", *command], event, modules)
+        written, _ = run([*valgrind, f"--log-file={log}", *command], event, modules)
         found = COLLECTED.search(log.read_text())
     assert found is not None, "callgrind tells what it has counted"
-    return int(found[1])
+    return written, int(found[1])
+
+
+def instructions(command: list[str], event: str, modules: str = "") -> int:
+    """Instructions of a program up to its end."""
+    return counted(command, event, modules)[1]
 
 
 def loaded(command: list[str], event: str) -> list[str]:
-    """The modules that a program loads, in the order in which it is done with them."""
-    written, _ = run([command[0], "-X", "importtime", *command[1:]], event)
+    """The modules that a program loads, in the order in which it is done with them. It runs as it
+    does when it is counted: a fast one would load more in the idle moment after its prompt."""
+    written, _ = counted([command[0], "-X", "importtime", *command[1:]], event)
     return [name.decode() for name in IMPORTED.findall(written)]
 
 

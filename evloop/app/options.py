@@ -66,6 +66,17 @@ def is_on(text: str) -> bool:
     return text.strip().casefold() not in ("", "0", "no", "off", "false")
 
 
+def text_of(word: str) -> str:
+    """`word`, read as UTF-8. In the plain locale C, with Python's UTF-8 mode off, Python reads all
+    arguments and variables as ASCII, and the bytes of other letters come as surrogates."""
+    if word.isascii():
+        return word
+    try:
+        return word.encode(errors="surrogateescape").decode()
+    except UnicodeError:
+        return word
+
+
 def check_text(words: Iterable[str]) -> None:
     """Raise UsageError for what was no text: bytes that are not UTF-8 come as surrogates."""
     for word in words:
@@ -78,7 +89,7 @@ def check_text(words: Iterable[str]) -> None:
 
 def default_name(environ: Mapping[str, str], no_history: bool) -> str:
     """The name that was given last at a terminal, else $USER if it is one, else guest-xxxx."""
-    for name in ("" if no_history else kept_name(environ), environ.get("USER", "")):
+    for name in ("" if no_history else kept_name(environ), text_of(environ.get("USER", ""))):
         try:
             return check_nickname(name)
         except Refused:  # also the empty one
@@ -177,10 +188,12 @@ def parse_options(
     Leaves with status 2 as argparse does; raises UsageError or Refused (a chat name).
     """
     options = _parse(arguments, program)
-    # Names of files may be any bytes, but these words are sent to others or shown to them.
-    check_text(word or "" for word in (*options.command, options.name, options.server))
-    options.server = options.server or environ.get("EVLOOP_SERVER") or ""
+    options.server = text_of(options.server or environ.get("EVLOOP_SERVER") or "")
     name = options.name if options.name is not None else environ.get("EVLOOP_NAME")
+    name = text_of(name or "")
+    options.command = list(map(text_of, options.command))
+    # Names of files may be any bytes, but these words are sent to others or shown to them.
+    check_text((*options.command, name, options.server))
     options.name = check_nickname(name) if name else default_name(environ, options.no_history)
     options.interface = options.interface or environ.get("EVLOOP_INTERFACE") or None
     options.ttl = parse_ttl(options.ttl or environ.get("EVLOOP_TTL") or "1")

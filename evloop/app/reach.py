@@ -25,7 +25,6 @@ from evloop.directory.target import may_be_announced, targets_of
 from evloop.system.files import state_directory
 from evloop.system.timers import nothing
 from evloop.terminal import report
-from evloop.terminal.line_mode import LineMode
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -190,7 +189,7 @@ class Reach:
 
     def _search(self, error: EvloopError, done: Done, *, name: str = "", room: str = "") -> None:
         client = self._client
-        if not client.options.command and not isinstance(client.frontend, LineMode):
+        if not client.options.command and client.frontend.edits:
             client.show_prompt()  # the search takes a while: a person may type meanwhile
         self.finder.connect(error, done, name=name, room=room)
 

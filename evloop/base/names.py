@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from typing import Literal
 
 
-# C0 as ^X, DEL as ^?; C1, the bidi overrides and isolates, the line and paragraph separators and
-# lone surrogates as U+FFFD. Nothing else is changed.
+# C0 as ^X, DEL as ^?; C1, the bidi overrides and isolates, the line and paragraph separators as
+# U+FFFD, and so are lone surrogates: see `display`. Nothing else is changed.
 _DISPLAY = {code: "^" + chr(code + 64) for code in range(32)}
 _DISPLAY[127] = "^?"
 _DISPLAY.update(
@@ -31,7 +31,6 @@ _DISPLAY.update(
         "\ufffd",
     )
 )
-_DISPLAY.update(dict.fromkeys(range(0xD800, 0xE000), "\ufffd"))
 
 # Default_Ignorable_Code_Point of Unicode (DerivedCoreProperties.txt), inclusive ranges: nothing is
 # drawn for these, whatever the font. Unassigned ones are in it, so that it holds for all versions.
@@ -53,7 +52,14 @@ TAG_DIGITS_MIN, ID_DIGITS = 4, 16  # of a tag, and of a whole sender id
 
 def display(text: str) -> str:
     """Make remote text safe for a terminal: no control, no override, no line break survives."""
-    return text if text.isprintable() else text.translate(_DISPLAY)
+    if text.isprintable():
+        return text
+    text = text.translate(_DISPLAY)
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # 2,048 surrogates in the table would be 136 kB in every program
+        text = "".join(["\ufffd" if "\ud800" <= char <= "\udfff" else char for char in text])
+    return text
 
 
 def quoted(value: str, most: int = 80) -> str:

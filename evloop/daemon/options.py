@@ -37,6 +37,8 @@ def parse_options(arguments: Sequence[str]) -> Namespace:
     if options.backup is not None and options.memory:
         parser.error("--memory keeps nothing that --backup could copy")
     _check_cluster(parser, options)
+    if options.keep is None:
+        options.keep = "marked" if options.cluster is None else "none"
     return options
 
 
@@ -70,6 +72,8 @@ def _check_cluster(parser: ArgumentParser, options: Namespace) -> None:
                 parser.error(f"--{word} needs --cluster")
     elif options.expire is not None:
         parser.error("--expire cannot be used with --cluster: an operator deletes rooms there")
+    elif options.keep in ("marked", "all"):
+        parser.error("--keep cannot be used with --cluster: each server would keep a part")
     if options.cluster_cert is not None and options.cluster_ca is None:
         parser.error("--cluster-cert needs --cluster-ca")
     if options.cluster_key is not None and options.cluster_cert is None:
@@ -179,7 +183,6 @@ def _add_trust(parser: ArgumentParser) -> None:
     add(
         "--keep",
         choices=("none", "marked", "all"),
-        default="marked",
         help="which rooms' history to keep (default marked: those whose makers wish it)",
     )
     add(

@@ -48,7 +48,7 @@ def _cap(door: Door, client: Client, line: Line) -> None:
     if word == "LS":
         if rest and rest[0].isdigit() and int(rest[0][:6]) >= 302:
             client.modern = True
-            client.caps.add("cap-notify")
+            client.ask_for(["cap-notify"])
         client.negotiating = client.person is None
         client.send(SERVER, "CAP", client.name, "LS", last=" ".join(CAPS))
     elif word == "LIST":
@@ -68,11 +68,11 @@ def _request(client: Client, wanted: str) -> None:
     known = all(name.removeprefix("-") in CAPS for name in names)
     sticks = client.modern and "-cap-notify" in names  # of CAP LS 302 it is a part
     if known and not sticks:
-        for name in names:
+        for name in names:  # in turn: the last word about a capability counts
             if name.startswith("-"):
-                client.caps.discard(name[1:])
+                client.ask_for((), [name[1:]])
             else:
-                client.caps.add(name)
+                client.ask_for([name])
     answer = "ACK" if known and not sticks else "NAK"
     client.send(SERVER, "CAP", client.name, answer, last=display(" ".join(names)))
 

@@ -34,7 +34,7 @@ _SOCK_DIAG_BY_FAMILY = 20
 _REQUEST_FLAG = 1
 _ANSWER_BYTES = 4_096
 _CREDENTIALS = Struct("=iII")  # pid, uid, gid
-_TABLES = ("/proc/net/tcp", "/proc/net/tcp6")
+TABLES = ("/proc/net/tcp", "/proc/net/tcp6")
 
 
 def is_told() -> bool:
@@ -43,7 +43,7 @@ def is_told() -> bool:
         _netlink().close()
         return True
     except OSError:
-        return any(map(os.path.exists, _TABLES))
+        return any(map(os.path.exists, TABLES))
 
 
 def uid_of(sock: socket.socket) -> int:
@@ -111,7 +111,7 @@ def _by_table(theirs: Any, ours: Any) -> int:
         (_shown(one, theirs[1]), _shown(other, ours[1]))
         for one, other in zip(_forms(theirs[0]), _forms(ours[0]))
     }
-    for path in _TABLES:
+    for path in TABLES:
         try:
             with open(path, encoding="ascii") as table:
                 rows = table.readlines()[1:]

@@ -33,12 +33,13 @@ if TYPE_CHECKING:
 
 
 # The capability without which a client gets no such tag.
-_TAG_NEEDS = {"time": "server-time", "msgid": "message-tags", "batch": "batch"}
+_TAG_NEEDS = {"batch": "batch", "time": "server-time", "msgid": "message-tags"}
 
 
 class Client:
-    """One connection. `caps` are the capabilities it has asked for; `busy` counts commands that
-    wait for something, and the lines behind them are in `waiting`."""
+    """One connection. `caps` are the capabilities it has asked for, and `tags` are those that it is
+    sent because of them (see `ask_for`); `busy` counts commands that wait for something, and the
+    lines behind them are in `waiting`."""
 
     __slots__ = (
         "batches",
@@ -54,6 +55,7 @@ class Client:
         "person",
         "real",
         "since",
+        "tags",
         "user",
         "waiting",
         "wire",
@@ -63,6 +65,7 @@ class Client:
         self.wire = wire
         self.since = now
         self.caps: set[str] = set()
+        self.tags: tuple[str, ...] = ()
         self.modern = False  # it has said CAP LS 302
         self.negotiating = False  # between CAP LS or REQ and CAP END
         self.greeted = False  # a line came
@@ -90,9 +93,15 @@ class Client:
         if not self.closed:
             self.wire.send(data)
 
+    def ask_for(self, caps: Iterable[str], without: Iterable[str] = ()) -> None:
+        """It wants `caps` from now on, and does not want those of `without`."""
+        self.caps.update(caps)
+        self.caps.difference_update(without)
+        self.tags = tuple([tag for tag, cap in _TAG_NEEDS.items() if cap in self.caps])
+
     def wanted(self, tags: Mapping[str, str]) -> dict[str, str]:
         """Those of `tags` that this client understands."""
-        return {key: value for key, value in tags.items() if _TAG_NEEDS[key] in self.caps}
+        return {key: tags[key] for key in self.tags if key in tags}
 
     def numeric(self, code: int, *words: str, last: str | None = None) -> None:
         """Send an answer from the server: `:evloop.internal 001 NICK words :last`.

@@ -402,16 +402,18 @@ class Seat:
                 del self._arrived[next(iter(self._arrived))]
         mine = event.sender == self.session.sender_id
         speaker, verb = self._speaking if mine else (None, "PRIVMSG")
+        listeners = list(self.person.others(speaker))
+        if not listeners:
+            return
         source = self._source(event.sender, event.name)
         texts = texts_of(event, source, verb, self.channel)
         tags = {"time": self._door.utc(ms), **self._msgid(event)}
-        packed: dict[tuple[str, ...], bytes] = {}
-        for client in self.person.others(speaker):
-            wanted = client.wanted(tags)
-            data = packed.get(tuple(wanted))
+        packed: dict[tuple[str, ...], bytes] = {}  # once for each kind of client
+        for client in listeners:
+            data = packed.get(client.tags)
             if data is None:
-                data = render(source, verb, self.channel, texts, wanted)
-                packed[tuple(wanted)] = data
+                data = render(source, verb, self.channel, texts, client.wanted(tags))
+                packed[client.tags] = data
             client.write(data)
 
     def _msgid(self, event: Said) -> dict[str, str]:

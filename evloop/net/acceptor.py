@@ -135,7 +135,15 @@ class Acceptor:
 def open_listeners(places: Sequence[str] | None) -> list[socket.socket]:
     """Listening sockets for `--listen`; SetupError names the place that cannot be had."""
     if places:
-        return [sock for place in places for sock in listen_on(*split_endpoint(place), _ADVICE)]
+        listeners: list[socket.socket] = []
+        try:
+            for place in places:
+                listeners += listen_on(*split_endpoint(place), _ADVICE)
+        except SetupError:
+            for listener in listeners:
+                listener.close()
+            raise
+        return listeners
     return listen_on("", DIRECTORY_PORT, _ADVICE)
 
 

@@ -161,6 +161,15 @@ def test_an_escape_key_that_is_no_ascii_letter_is_usage(text: str) -> None:
         parse_escape(text)
 
 
+def test_what_is_utf_8_is_taken_though_python_has_read_it_as_ascii() -> None:
+    """LC_ALL=C without Python's UTF-8 mode: the bytes of each letter come as surrogates."""
+    green = "gr\udcc3\udcbcn"
+    assert options("say", green, f"{green} ✓").command == ["say", "grün", "grün ✓"]
+    assert options("--name", green, "--server", green).name == "grün"
+    assert options("--server", green).server == options(EVLOOP_SERVER=green).server == "grün"
+    assert options(EVLOOP_NAME=green).name == options(USER=green).name == "grün"
+
+
 @pytest.mark.parametrize("where", [["say", "ops"], ["--name"], ["--server"]])
 def test_what_is_not_utf_8_is_refused_where_it_would_be_said(where: list[str]) -> None:
     with pytest.raises(UsageError, match=r"is not UTF-8 \(byte e9\)"):

@@ -81,3 +81,39 @@ def test_at_the_end_of_input_no_room_comes_to_the_front_any_more() -> None:
         assert "-- 1:lab --" not in world.frontend.taken()
     finally:
         world.loop.close()
+
+
+def test_above_nine_a_command_stands_for_the_key_and_the_key_that_leaves_has_its_name(
+    world: Several,
+) -> None:
+    world.style.escape = "Ctrl-Q"
+    for n in range(9):
+        world.enter(f"r{n}")
+    world.frontend.taken()
+    world.enter("tenth")
+    ways = "Alt-9 or /switch goes to r8, /leave leaves, Ctrl-Q leaves all"
+    assert world.frontend.taken() == [f"-- in tenth. {ways} --"]
+    world.enter("eleventh")
+    ways = "/switch goes to tenth, /leave leaves, Ctrl-Q leaves all"
+    assert world.frontend.taken() == [f"-- in eleventh. {ways} --"]
+    for n in range(4):
+        world.say("tenth", f"n{n}")
+    world.frontend.taken()
+    world.wait(2.1)
+    assert world.frontend.taken() == ["-- 10:tenth: 1 more message (/switch 10) --"]
+
+
+def test_alt_a_goes_where_most_mentions_wait_and_then_where_something_is_unread_the_longest(
+    world: Several,
+) -> None:
+    for name in "abcd":
+        world.enter(name)
+    for name, texts in (("a", 4 * ["n"]), ("b", ["Mel"]), ("c", ["Mel", "Mel"])):
+        for text in texts:
+            world.say(name, text)
+        world.wait(1.0)
+    for there in "cba":
+        world.rooms.key("alt-a")
+        assert world.rooms.front is world.pane(there)
+    world.rooms.key("alt-a")
+    assert world.frontend.rung == 1 and world.rooms.front is world.pane("a")

@@ -14,6 +14,7 @@ from evloop.daemon.options import parse_options
 from evloop.net.interfaces import packed_of
 from evloop.system.log import INFO, Log
 from evloop.system.loop import Loop
+from tests.support.namespaces import ipv6
 from tests.support.processes import Crew
 
 
@@ -50,7 +51,13 @@ CASES: dict[str, tuple[list[tuple[str, bool]], tuple[set[int], set[bytes]] | Non
 }
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(case, marks=ipv6 if any(":" in host for host, _ in places) else ())
+        for case, (places, _) in CASES.items()
+    ],
+)
 def test_what_is_listened_on(stack: ExitStack, case: str) -> None:
     places, expected = CASES[case]
     socks = listeners(stack, places)

@@ -29,6 +29,11 @@ CLUSTER = ("--cluster", "127.0.0.1:2379")
         ((*CLUSTER, "--cluster-user", "x"), "need each other"),
         ((*CLUSTER, "--directory", "Main"), "name (a-z, 0-9, hyphen)"),
         ((*CLUSTER, "--site", "x" * 33), "name (a-z, 0-9, hyphen)"),
+        ((*CLUSTER, "--keep", "all"), "--keep cannot be used with --cluster"),
+        ((*CLUSTER, "--keep", "marked"), "--keep cannot be used with --cluster"),
+        (("--bridge", "x", "--site", "a"), "needs --cluster"),
+        ((*CLUSTER, "--bridge", "x"), "--bridge needs --site"),
+        ((*CLUSTER, "--site", "a", "--bridge", "x", "--bridge-user", "u"), "--bridge-user needs"),
         (("--cluster", "a,,b"), "list of HOST:PORT"),
         (("--cluster", ":2379"), "list of HOST:PORT"),
         (("--cluster", ",".join("a" * 17)), "list of HOST:PORT"),
@@ -41,6 +46,11 @@ def test_usage(
         parse_options(arguments)
     assert ended.value.code == USAGE
     assert sentence in capsys.readouterr().err
+
+
+def test_a_cluster_keeps_nothing_and_one_server_what_its_makers_wish() -> None:
+    assert parse_options(()).keep == "marked"
+    assert parse_options(CLUSTER).keep == parse_options((*CLUSTER, "--keep", "none")).keep == "none"
 
 
 def test_a_password_is_one_line_of_a_file(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from evloop.daemon.systemd import (
     listening_sockets,
     notifier_from,
 )
+from tests.support.namespaces import ipv6
 
 PID = 4711
 FIRST = 700  # far above what pytest holds open
@@ -172,6 +173,7 @@ def environ_for(count: int, names: str | None = None) -> dict[str, str]:
     return environ
 
 
+@ipv6
 def test_listening_sockets_are_taken_over(handed: Callable[..., None]) -> None:
     one, two = listener(), listener(socket.AF_INET6)
     places = [one.getsockname()[:2], two.getsockname()[:2]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import signal
@@ -139,6 +140,21 @@ def test_signals_that_came_blocked_are_heard(crew: Crew) -> None:
     for program, status in ((server, 0), (tail, 143)):
         program.signal(signal.SIGTERM)
         assert crew.finish(program).status == status, program.tell()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["--state", "s.db"], ["--backup", "b.db"], ["--memory", "--keep-file", "h.db"]],
+    ids=["state", "backup", "keep"],
+)
+def test_a_working_directory_that_is_gone(crew: Crew, words: list[str]) -> None:
+    code = "import tempfile\nhere = tempfile.mkdtemp()\nos.chdir(here)\nos.rmdir(here)"
+    prefix = (*starting(code), "/usr/bin/env", f"PYTHONPATH={ROOT}", sys.executable)
+    command = [*prefix, "-m", "evloop.server", "--listen", "127.0.0.1:0"]
+    program = crew.add(Program([*command, *words]))
+    assert crew.finish(program).status == 73, program.tell()
+    why = os.strerror(errno.ENOENT)
+    assert program.err == f"evloop: {words[-1]}: the working directory cannot be used: {why}\n"
 
 
 @pytest.mark.parametrize("files", [6, 8])

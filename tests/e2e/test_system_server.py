@@ -14,6 +14,7 @@ import pytest
 from evloop import __version__
 from evloop.daemon.limits import DRAIN_S
 from evloop.net.limits import WRITE_PROGRESS_S
+from tests.support.namespaces import ipv6
 from tests.support.pairs import both
 from tests.support.processes import (
     Crew,
@@ -369,6 +370,7 @@ def processor_s(server: Server) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+@ipv6
 def test_several_addresses_each_with_its_ready_line(crew: Crew) -> None:
     server = crew.server("--listen", "[::1]:0")
     crew.until(lambda: server.err.count("listening on") == 2)

@@ -43,6 +43,7 @@ AT_ONCE = {
     "room.limits",
     "room.reliable.session",
     "system.stdout",
+    "system.unexpected",
     "terminal.line_mode",
     "terminal.screen_mode",
 }

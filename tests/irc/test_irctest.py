@@ -84,14 +84,17 @@ def test_the_lists_are_about_different_tests() -> None:
 @pytest.mark.skipif(not IRCTEST, reason="needs irctest: its folder in the variable IRCTEST")
 def test_what_must_pass_passes_and_nothing_else_fails_but_by_design(tmp_path: Path) -> None:
     runs = {}
+    paths = f"{ROOT}{os.pathsep}{Path(IRCTEST).resolve()}"
     for number, files in enumerate(shards()):
-        report = tmp_path / f"report{number}.xml"
+        folder = tmp_path / str(number)  # where irctest notes which ports are taken
+        folder.mkdir()
+        report = folder / "report.xml"
         command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "ignore"]
         command += ["--controller", "tests.irc.irctest_controller", "-m", MARKS]
         runs[report] = subprocess.Popen(
             [*(APART if CAN_PART else ()), *command, f"--junitxml={report}", *files],
             cwd=IRCTEST,
-            env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{Path(IRCTEST).resolve()}"},
+            env={**os.environ, "PYTHONPATH": paths, "TMPDIR": str(folder)},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )

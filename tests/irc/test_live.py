@@ -158,6 +158,43 @@ def test_a_web_page(door: DoorProcess) -> None:
     assert page.until_closed() == ["ERROR :Closing link: this is no web server"]
 
 
+def test_a_door_that_makes_no_rooms() -> None:
+    door = DoorProcess("--no-make")
+    try:
+        ann = door.ready().user("Ann")
+        ann.say(f"JOIN {door.channel},two")
+        ann.wait_for(" 403 Ann two :a channel is # and a room's name")
+        refused = ann.wait_for(f" 403 Ann {door.channel} :")
+        assert f"there is no room {door.channel[1:]}" in refused
+    finally:
+        door.close()
+
+
+def test_a_door_for_others_tells_what_can_be_overheard_and_takes_no_key() -> None:
+    door = DoorProcess(place="0.0.0.0:0", environ={"EVLOOP_IRC_PASSWORD": "open sesame"})
+    try:
+        door.ready()
+        assert "without TLS the password and what is said can be overheard" in door.log
+        ann = door.connect()
+        ann.say("PASS :open sesame", "NICK Ann", "USER a 0 * :A")
+        ann.wait_for(" 376 ")
+        room = f"den-{os.getpid()}"
+        assert evloop(door, "makeroom", room, "--mode", "sealed").returncode == 0
+        ann.say(f"JOIN #{room} :correct horse battery staple")
+        assert "overhear" in ann.wait_for(f" 475 Ann #{room} :")
+    finally:
+        door.close()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(90)
+def test_who_does_not_register_is_closed(door: DoorProcess) -> None:
+    silent = door.connect()
+    silent.say("NICK Ann")
+    line = silent.wait_for("ERROR", 60.0)
+    assert line == "ERROR :Closing link: not registered within 30 s"
+
+
 @pytest.mark.skipif(os.getuid() != 0, reason="needs root to be another user")
 def test_another_user_of_the_machine(door: DoorProcess) -> None:
     code = (

@@ -54,7 +54,8 @@ def packets(crew: Crew, directories: int) -> int:
                 house.people.append(person)
         house.entered()
         house.talk(100, PER_S, seed=1)  # until each is on its road
-        house.on_roads({"guest": "full", "other": "full", "sound": "off", "well": "off"})
+        roads = {"guest": "full", "other": "full", "sound": "off", "well": "off"}
+        house.find(roads, seed=3)
         house.everywhere(house.typed)
         count(lab.hosts[4])
         house.talk(int(TALK_S * PER_S), PER_S, seed=2)

@@ -24,7 +24,7 @@ from evloop.net.resolve import (
     parse_answer,
 )
 from evloop.system.loop import Loop
-from tests.support.clocks import PushedClock
+from tests.support.clocks import StandingClock
 
 Found = Iterable[tuple[Any, ...]]
 Answer = tuple[list[tuple[int, tuple[Any, ...]]], str]
@@ -35,7 +35,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 
 class Bench:
     def __init__(self) -> None:
-        self.clock = PushedClock()
+        self.clock = StandingClock()
         self.loop = Loop(clock=self.clock)
         self.answers: list[Answer] = []
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -24,6 +25,18 @@ namespaced = pytest.mark.skipif(
     not shutil.which("unshare") or not shutil.which("ip") or not _can_make_one(),
     reason="needs unshare, ip (iproute2) and the right to make a network namespace",
 )
+
+
+def _has_ipv6() -> bool:
+    try:
+        with socket.socket(socket.AF_INET6) as sock:
+            sock.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
+ipv6 = pytest.mark.skipif(not _has_ipv6(), reason="needs IPv6 on the loopback interface")
 
 
 def in_namespace(setup: str, program: str) -> str:
