@@ -270,7 +270,7 @@ def test_guests_kept_apart_and_a_directory_that_all_can_reach(lab: Flat, crew: C
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(500)
+@pytest.mark.timeout(700)
 def test_each_is_on_the_road_that_it_needs(lab: Flat, crew: Crew) -> None:
     """One isolated, one deaf, one mute, three sound, 30 % loss at each; the deaf one heals."""
     for _ in range(6):
