@@ -297,7 +297,8 @@ class NackRequester:
     def _spare(self, gap: Gap, now: float) -> float:
         """How much of the burst of NACKs an ask for `gap` must leave: hearsay may use half, and the
         rest is for messages that surely exist. To a newcomer all that was said is hearsay."""
-        return 0.0 if gap.word or self._message_log.newcomer(now) else NACK_BURST / 2
+        alone = not self.holders.shared and self._message_log.newcomer(now)
+        return 0.0 if gap.word or alone else NACK_BURST / 2
 
     def strange(self, sender: bytes, now: float) -> bool:
         """Whether `sender` is a stranger: no present member, or not one of standing."""
@@ -340,8 +341,9 @@ class NackRequester:
             self._egress.room.asked_promised(now)
         alone = False
         if to != NOBODY:
-            self.holders.asked(to, taken, now)
-            alone = self.holders.reached and self._message_log.newcomer(now)
+            holders, newcomer = self.holders, self._message_log.newcomer(now)
+            holders.asked(to, BULK_ASKED_MAX if holders.shared else taken, now)
+            alone = newcomer and holders.reached and not holders.shared
         self.gaps.asked(asking[:taken], now, self._delay.value, alone)
         self._egress.say_nack(nack_body(to, listed), now)
         asked = set(asking[:taken])
@@ -418,6 +420,7 @@ class Holders:
 
     __slots__ = (
         "_all_until", "_free", "_fruitless", "_rng", "_standing", "_unheard", "claims", "reached",
+        "shared",
     )  # fmt: skip
 
     def __init__(self, rng: Random) -> None:
@@ -429,6 +432,7 @@ class Holders:
         self._free: dict[bytes, float] = {}  # when each has answered what it was last asked for
         self._fruitless = NEVER  # when somebody was first asked after the last message that came
         self.reached = False  # something that was sent to me alone came: no firewall is in the way
+        self.shared = False  # others ask single holders, too: what all may answer is shared
 
     def claimed(
         self, member: bytes, listed: Mapping[bytes, tuple[int, int]], standing: bool = False

@@ -395,6 +395,7 @@ class RoomSession:
             self.asker.heard_nack(listed, standing, now)
             self._repairs.asked(listed, now)
         else:
+            self.asker.holders.shared = True
             self._bulk.asked(sender, to, listed, source, standing, now)
         return True
 
