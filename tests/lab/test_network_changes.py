@@ -158,6 +158,16 @@ def known(lab: Flat) -> str:
     return lab.switch.run("bridge", "mdb", "show")
 
 
+def forget(crew: Crew, lab: Flat) -> None:
+    """The switch forgets that a is in the group. The kernel of a reports twice that it is, within
+    a second or so: what comes after the first time is forgotten, too."""
+    end = time.monotonic() + 2.5
+    while time.monotonic() < end:
+        if f"port port1 grp {GROUP}" in known(lab):
+            lab.switch.run("bridge", "mdb", "del", "dev", "br0", "port", "port1", "grp", GROUP)
+        crew.read_for(0.1)
+
+
 def test_cable_out_and_in_behind_a_switch_that_snoops(crew: Crew, lab: Flat) -> None:
     talk = Talk(crew, lab)
     snooping(crew, lab)
@@ -410,7 +420,7 @@ def test_the_switch_forgets(crew: Crew, lab: Flat) -> None:
     talk.say()
     talk.everywhere()
     for times in TWICE:
-        lab.switch.run("bridge", "mdb", "del", "dev", "br0", "port", "port1", "grp", GROUP)
+        forget(crew, lab)
         count = 2 * (times + 1)
         talk.seen("left", count, 60.0)
         assert {it["why"] for it in talk.a.objects("left")} == {"silent"}
@@ -434,7 +444,7 @@ def test_ten_minutes_of_sleep(crew: Crew, lab: Flat, tmp_path: Path) -> None:
     for times in TWICE:
         talk.a.program.signal(signal.SIGSTOP)
         lid_closed = time.monotonic()
-        lab.switch.run("bridge", "mdb", "del", "dev", "br0", "port", "port1", "grp", GROUP)
+        forget(crew, lab)
         talk.say(talk.b, talk.c)
         awaits(crew, lambda: len(talk.b.objects("left")), times + 1, 60.0)
         talk.say(talk.b, talk.c)
