@@ -8,7 +8,6 @@ tests/lab/test_cluster.py.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,23 +18,10 @@ from evloop.daemon.changes import MAKE
 from evloop.daemon.limits import CACHE_SERVED_S, CHANGE_S, ENGINE_BACKOFF_S_MAX
 from evloop.directory.protocol import RoomEntry
 from tests.simulation.engine import KEYS, World
-from tests.support.cluster_house import ModelEngine, Servant, calm_world, names
+from tests.support.cluster_house import ModelEngine, Servant, names
 
 HOUR = 3_600.0
 FAILED = "storage_failed: the directory's store is away; nothing was changed, try again later"
-
-
-@pytest.fixture
-def world(monkeypatch: pytest.MonkeyPatch) -> World:
-    return calm_world(monkeypatch)
-
-
-@pytest.fixture
-def house(world: World) -> Iterator[Servant]:
-    house = Servant()
-    house.until(lambda: house.listens)
-    yield house
-    house.close()
 
 
 def counts(world: World) -> list[bytes]:
@@ -44,76 +30,76 @@ def counts(world: World) -> list[bytes]:
     return [one[0].value for key, one in world.store.keys.items() if start <= key < end]
 
 
-def asked(house: Servant) -> int:
+def asked(servant: Servant) -> int:
     """How many requests its replica has sent to etcd."""
     (engine,) = [one for one in ModelEngine.world.members if isinstance(one, ModelEngine)]
     return len(engine.sent)
 
 
 @pytest.mark.parametrize("hours", [1, pytest.param(24, marks=pytest.mark.slow)])
-def test_etcd_is_away_for_long_and_comes_back(house: Servant, world: World, hours: int) -> None:
+def test_etcd_is_away_for_long_and_comes_back(servant: Servant, world: World, hours: int) -> None:
     """Under way: unknown. In the first seconds: not done. Then refused at once; reads go on."""
-    ann, bob = house.caller(), house.caller()
-    assert house.result(ann, "makeroom", name="lab")["version"] == 1
-    house.result(bob, "watch")
-    house.result(ann, "enter", name="lab")
+    ann, bob = servant.caller(), servant.caller()
+    assert servant.result(ann, "makeroom", name="lab")["version"] == 1
+    servant.result(bob, "watch")
+    servant.result(ann, "enter", name="lab")
     world.lose(0)
-    begun = house.clock()
-    under_way = house.caller()
+    begun = servant.clock()
+    under_way = servant.caller()
     number = under_way.ask("makeroom", name="under-way")
-    house.tick(2)
-    house.skip(CHANGE_S + 1.0)
+    servant.tick(2)
+    servant.skip(CHANGE_S + 1.0)
     reply = under_way.reply(number)
     assert reply is not None and reply["error"]["data"]["reason"] == "storage_unknown"
     assert "whether room under-way was made is not known yet" in reply["error"]["message"]
 
-    before = asked(house)
-    house.skip(hours * HOUR - (house.clock() - begun))
-    assert asked(house) - before <= hours * HOUR / (ENGINE_BACKOFF_S_MAX / 2)
+    before = asked(servant)
+    servant.skip(hours * HOUR - (servant.clock() - begun))
+    assert asked(servant) - before <= hours * HOUR / (ENGINE_BACKOFF_S_MAX / 2)
     for method in ("makeroom", "deleteroom"):
-        since = house.clock()
-        assert house.reason(ann, method, name="lab") == FAILED
-        assert house.clock() - since < CHANGE_S / 2  # at once, not when a change's time is over
-    assert names(house, ann) == ["lab"]
-    assert house.result(ann, "ping") == {}
-    assert house.result(house.caller(), "enter", name="lab")["room"]["members"] == 2
-    stale = house.result(ann, "hello")["stale"]
-    assert abs(stale - (house.clock() - begun)) <= 10
-    told = [line for line in house.lines if "the cluster does not answer" in line]
+        since = servant.clock()
+        assert servant.reason(ann, method, name="lab") == FAILED
+        assert servant.clock() - since < CHANGE_S / 2  # at once, not when a change's time is over
+    assert names(servant, ann) == ["lab"]
+    assert servant.result(ann, "ping") == {}
+    assert servant.result(servant.caller(), "enter", name="lab")["room"]["members"] == 2
+    stale = servant.result(ann, "hello")["stale"]
+    assert abs(stale - (servant.clock() - begun)) <= 10
+    told = [line for line in servant.lines if "the cluster does not answer" in line]
     assert len(told) == 1
-    readings = house.dispatcher.readings()
+    readings = servant.dispatcher.readings()
     assert readings["cluster_live"] == 0
     assert readings["cluster_away_seconds"] >= hours * HOUR - 10
 
     world.heal()
-    house.skip(ENGINE_BACKOFF_S_MAX)
-    house.until(lambda: "the cluster answers again" in house.lines[-1])
-    assert "stale" not in house.result(ann, "hello")
-    assert house.result(ann, "makeroom", name="hall")["version"] == 2
-    assert names(house, ann) == ["hall", "lab"]
+    servant.skip(ENGINE_BACKOFF_S_MAX)
+    servant.until(lambda: "the cluster answers again" in servant.lines[-1])
+    assert "stale" not in servant.result(ann, "hello")
+    assert servant.result(ann, "makeroom", name="hall")["version"] == 2
+    assert names(servant, ann) == ["hall", "lab"]
     bob.read()
     assert [one["method"] for one in bob.got if "method" in one] == ["room_made"]
     assert not bob.closed
     # Its lease had ended, and its counts are written anew.
-    house.until(lambda: counts(world) == [b"2"])
+    servant.until(lambda: counts(world) == [b"2"])
 
 
 @pytest.mark.parametrize("compacted", [False, True])
 def test_what_others_did_meanwhile_is_told_or_its_watchers_go(
-    house: Servant, world: World, compacted: bool
+    servant: Servant, world: World, compacted: bool
 ) -> None:
-    watcher = house.caller()
-    house.result(watcher, "watch")
+    watcher = servant.caller()
+    servant.result(watcher, "watch")
     world.lose(0)
-    house.skip(HOUR / 6)
-    ann = house.caller()
+    servant.skip(HOUR / 6)
+    ann = servant.caller()
     for number, name in enumerate(("hall", "ops", "zoo"), 2):  # a server for which etcd is there
         by_others(world, name, number)
     if compacted:
         world.store.compacted = world.store.revision
     world.heal()
-    house.skip(ENGINE_BACKOFF_S_MAX)
-    house.until(lambda: names(house, ann) == ["hall", "ops", "zoo"])
+    servant.skip(ENGINE_BACKOFF_S_MAX)
+    servant.until(lambda: names(servant, ann) == ["hall", "ops", "zoo"])
     watcher.read()
     told = [one["method"] for one in watcher.got if "method" in one]
     if compacted:

@@ -4,7 +4,6 @@ of members. etcd is the model of the simulator."""
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,44 +16,31 @@ from evloop.daemon.etcd import KeyValue
 from evloop.daemon.limits import COUNTS_EVERY_S, COUNTS_PER_WRITE
 from evloop.daemon.server import say_waiting
 from tests.simulation.engine import KEYS, World
-from tests.support.cluster_house import ModelEngine, Servant, calm_world, names
+from tests.support.cluster_house import ModelEngine, Servant, names
 
 Answer = tuple[int, dict[str, Any]]
 FULL = {"error": "etcdserver: mvcc: database space exceeded", "code": 8}
 
 
-@pytest.fixture
-def world(monkeypatch: pytest.MonkeyPatch) -> World:
-    return calm_world(monkeypatch)
-
-
-@pytest.fixture
-def house(world: World) -> Iterator[Servant]:
-    house = Servant()
-    house.until(lambda: house.listens)
-    yield house
-    house.close()
-
-
 def test_an_etcd_that_is_full_refuses_at_once_and_says_why(
-    house: Servant, world: World, monkeypatch: pytest.MonkeyPatch
+    servant: Servant, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Surely nothing was done: `storage_failed`, and not unknown. Room is made, and it goes on."""
-    ann = house.caller()
+    ann = servant.caller()
     answer = world.answer
 
     def full(path: str, body: dict[str, Any]) -> Answer:
         return (429, FULL) if path == etcd.TXN and body["compare"] else answer(path, body)
 
     monkeypatch.setattr(world, "answer", full)
-    since = house.clock()
-    assert house.reason(ann, "makeroom", name="lab").startswith("storage_failed: ")
-    assert house.clock() - since < 5.0
-    told = [line for line in house.lines if "the cluster takes no changes" in line]
+    since = servant.clock()
+    assert servant.reason(ann, "makeroom", name="lab").startswith("storage_failed: ")
+    assert servant.clock() - since < 5.0
+    told = [line for line in servant.lines if "the cluster takes no changes" in line]
     assert told and "database space exceeded" in told[0]
-    assert names(house, ann) == []
+    assert names(servant, ann) == []
     monkeypatch.setattr(world, "answer", answer)
-    assert house.result(ann, "makeroom", name="lab")["version"] == 1
+    assert servant.result(ann, "makeroom", name="lab")["version"] == 1
 
 
 def test_a_token_that_is_not_valid_any_more_is_got_anew(
@@ -131,35 +117,37 @@ def writes(engine: ModelEngine) -> list[int]:
     return found
 
 
-def test_counts_are_written_once_a_second_some_at_a_time(house: Servant, world: World) -> None:
+def test_counts_are_written_once_a_second_some_at_a_time(servant: Servant, world: World) -> None:
     """A room in which people come and go all the time costs one write a second."""
     (engine,) = (one for one in world.members if isinstance(one, ModelEngine))
     census = engine.replica.census
     for number in range(COUNTS_PER_WRITE + 50):
-        census.set_own(f"r{number}", 1, house.loop.now)
+        census.set_own(f"r{number}", 1, servant.loop.now)
     engine.wake()
-    house.skip(3 * COUNTS_EVERY_S)
+    servant.skip(3 * COUNTS_EVERY_S)
     assert writes(engine) == [COUNTS_PER_WRITE, 50]
     engine.sent.clear()
     for count in range(20):
-        census.set_own("r1", count, house.loop.now)
+        census.set_own("r1", count, servant.loop.now)
         engine.wake()
-        house.skip(0.1)
-    house.skip(2 * COUNTS_EVERY_S)
+        servant.skip(0.1)
+    servant.skip(2 * COUNTS_EVERY_S)
     assert 2 <= len(writes(engine)) <= 4
     key = KEYS.members(engine.replica.server, "r1")
     assert world.store.keys[key][0].value == b"19"
-    census.set_own("r1", 0, house.loop.now)
+    census.set_own("r1", 0, servant.loop.now)
     engine.wake()
-    house.skip(2 * COUNTS_EVERY_S)
+    servant.skip(2 * COUNTS_EVERY_S)
     assert key not in world.store.keys
 
 
-def test_counts_of_others_are_added_and_go_with_their_server(house: Servant, world: World) -> None:
+def test_counts_of_others_are_added_and_go_with_their_server(
+    servant: Servant, world: World
+) -> None:
     """Whatever else lies there is no number, and changes nothing."""
-    ann = house.caller()
-    house.result(ann, "makeroom", name="lab")
-    house.result(ann, "enter", name="lab")
+    ann = servant.caller()
+    servant.result(ann, "makeroom", name="lab")
+    servant.result(ann, "enter", name="lab")
     status, granted = world.answer(etcd.GRANT, json.loads(etcd.grant(3.0)))
     assert status == etcd.OK
     other, lease = "00000bad", granted["ID"]
@@ -169,19 +157,19 @@ def test_counts_of_others_are_added_and_go_with_their_server(house: Servant, wor
         assert world.answer(etcd.TXN, json.loads(body))[0] == etcd.OK
 
     def members() -> int:
-        (room,) = house.result(ann, "getdir")["rooms"]
+        (room,) = servant.result(ann, "getdir")["rooms"]
         return int(room["members"])
 
     put(KEYS.members(other, "lab"), b"41")
-    house.until(lambda: members() == 42)
+    servant.until(lambda: members() == 42)
     for rubbish in (b"many", b"-1", b"9" * 30, b"", "\u0663".encode()):
         put(KEYS.members(other, "lab"), rubbish)
     put(KEYS.members(other, "nowhere"), b"7")
     put(KEYS.all_of("m")[0] + b"no-fold", b"7")
     put(KEYS.members(other, "lab"), b"2")
-    house.until(lambda: members() == 3)
-    house.skip(4.0)  # its lease ends
-    house.until(lambda: members() == 1)
+    servant.until(lambda: members() == 3)
+    servant.skip(4.0)  # its lease ends
+    servant.until(lambda: members() == 1)
 
 
 def test_whoever_started_it_is_told_what_it_waits_for() -> None:

@@ -259,13 +259,21 @@ def test_openssl_s_client(files: Files, processes: list[Process]) -> None:
     assert old.returncode != 0 and b"protocol version" in old.stderr
 
 
-def test_sighup_reloads_the_files(files: Files, processes: list[Process], tmp_path: Path) -> None:
-    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
-    shutil.copy(files.cert, cert)
-    shutil.copy(files.key, key)
+def serving_copies(
+    processes: list[Process], folder: Path, *files: str
+) -> tuple[Process, Path, Path]:
+    """(a server that is ready, its certificate, its key): both copies of `files`, in `folder`."""
+    cert, key = folder / "cert.pem", folder / "key.pem"
+    for file, copy in zip(files, (cert, key)):
+        shutil.copy(file, copy)
     process = Process("--tls-cert", str(cert), "--tls-key", str(key))
     processes.append(process)
     process.ready()
+    return process, cert, key
+
+
+def test_sighup_reloads_the_files(files: Files, processes: list[Process], tmp_path: Path) -> None:
+    process, cert, key = serving_copies(processes, tmp_path, files.cert, files.key)
 
     def shown() -> str:
         return ssl.get_server_certificate(process.address)
@@ -290,12 +298,7 @@ def test_a_file_that_became_a_pipe_stops_nobody(
 ) -> None:
     """Opening one waits for a writer: `--tls-key <(pass show key)` is a pipe that has none any more
     when the files are read again."""
-    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
-    shutil.copy(files.other_cert, cert)
-    shutil.copy(files.other_key, key)
-    process = Process("--tls-cert", str(cert), "--tls-key", str(key))
-    processes.append(process)
-    process.ready()
+    process, *_ = serving_copies(processes, tmp_path, files.other_cert, files.other_key)
     (tmp_path / which).unlink()
     os.mkfifo(tmp_path / which)
     process.process.send_signal(signal.SIGHUP)

@@ -34,19 +34,19 @@ def test_some_days_of_several_sites_with_a_key() -> None:
 @pytest.mark.timeout(1500)
 @pytest.mark.parametrize("part", range(10))
 def test_many_sealed_days_of_several_sites(part: int) -> None:
-    share = SLOW_SEALED // 10
-    for seed in range(1000 + part * share, 1000 + (part + 1) * share):
-        outcome = run_sealed_sites(seed)
-        assert not outcome.failure, f"seed {seed}: {outcome.failure}"
+    judge(run_sealed_sites, SLOW_SEALED // 10, part)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
 @pytest.mark.parametrize("part", range(10))
 def test_many_days_of_several_sites(part: int) -> None:
-    share = SLOW_SEEDS // 10
+    judge(run_sites, SLOW_SEEDS // 10, part)
+
+
+def judge(run: Callable[[int], Outcome], share: int, part: int) -> None:
     for seed in range(1000 + part * share, 1000 + (part + 1) * share):
-        outcome = run_sites(seed)
+        outcome = run(seed)
         assert not outcome.failure, f"seed {seed}: {outcome.failure}"
 
 
