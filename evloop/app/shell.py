@@ -25,6 +25,7 @@ from evloop.directory.greeting import STALE
 from evloop.directory.protocol import SEALED
 from evloop.net.hub import Hub
 from evloop.net.stream import Stream
+from evloop.system import unexpected
 from evloop.system.files import keep_name
 from evloop.system.loop import Loop
 from evloop.system.timers import NEVER, nothing
@@ -297,9 +298,7 @@ class Client:
         if isinstance(error, EvloopError):
             self.failed("", error)
         else:
-            from evloop.system.unexpected import told  # late: hardly ever
-
-            self.frontend.note(f"evloop: {told(error)[0]}")
+            self.frontend.note(f"evloop: {unexpected.told(error)[0]}")
             if self.options.debug:
                 from traceback import format_exception
 

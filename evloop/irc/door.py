@@ -32,6 +32,7 @@ from evloop.net.acceptor import Acceptor, listen_on
 from evloop.net.limits import LISTEN_BACKLOG
 from evloop.net.stream import OPEN, Stream
 from evloop.system.timers import Timeouts, nothing
+from evloop.system.unexpected import told
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -201,8 +202,6 @@ class IrcDoor:
 
     def _fault(self, origin: object, error: Exception) -> None:
         """A bug in a handler costs the connection that met it, and no more."""
-        from evloop.system.unexpected import told  # late: hardly ever
-
         self._client.frontend.note(f"evloop: {told(error)[0]}")
         if self._client.options.debug:
             from traceback import format_exception

@@ -297,8 +297,11 @@ class NackRequester:
     def _spare(self, gap: Gap, now: float) -> float:
         """How much of the burst of NACKs an ask for `gap` must leave: hearsay may use half, and the
         rest is for messages that surely exist. To a newcomer all that was said is hearsay."""
-        alone = not self.holders.shared and self._message_log.newcomer(now)
-        return 0.0 if gap.word or alone else NACK_BURST / 2
+        return 0.0 if gap.word or self._came_alone(now) else NACK_BURST / 2
+
+    def _came_alone(self, now: float) -> bool:
+        """Whether I have just come, and heard nobody else ask a single member for what was said."""
+        return not self.holders.shared and self._message_log.newcomer(now)
 
     def strange(self, sender: bytes, now: float) -> bool:
         """Whether `sender` is a stranger: no present member, or not one of standing."""
@@ -341,9 +344,9 @@ class NackRequester:
             self._egress.room.asked_promised(now)
         alone = False
         if to != NOBODY:
-            holders, newcomer = self.holders, self._message_log.newcomer(now)
+            holders = self.holders
             holders.asked(to, BULK_ASKED_MAX if holders.shared else taken, now)
-            alone = newcomer and holders.reached and not holders.shared
+            alone = holders.reached and self._came_alone(now)
         self.gaps.asked(asking[:taken], now, self._delay.value, alone)
         self._egress.say_nack(nack_body(to, listed), now)
         asked = set(asking[:taken])
