@@ -15,14 +15,14 @@ GROUP = 4
 
 # Plans that once did harm, by what was wrong then.
 KEPT = {
-    "a member is silenced by who uses its next number first": "1",
-    "what was dropped as never said is not asked for when it is said": "4",
-    "a line is read as the end of a stranger's": "22",
-    "ghosts of a large room stay long after it is small": "9",
-    "gaps that make room for each other fire a timer without end": "17",
-    "a message is given up that was asked for before it was said": "20",
-    "a forged counter that stands still is believed for a minute": "72",
-    "ghosts that count 65,535 members are listed as long as in such a room": "80",
+    "a member is silenced by who uses its next number first": "1@12",
+    "what was dropped as never said is not asked for when it is said": "4@12",
+    "a line is read as the end of a stranger's": "22@12",
+    "ghosts of a large room stay long after it is small": "9@12",
+    "gaps that make room for each other fire a timer without end": "17@12",
+    "a message is given up that was asked for before it was said": "20@12",
+    "a forged counter that stands still is believed for a minute": "72@12",
+    "ghosts that count 65,535 members are listed as long as in such a room": "80@12",
 }
 LONG = {  # 16 s; the others together take 10
     "gaps that make room for each other fire a timer without end",

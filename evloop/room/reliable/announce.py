@@ -410,12 +410,14 @@ class Announcer:
             own = self._message_log.own
             listed = [(own.sender, own.lo, own.hi)]
         answering = confirm.answer_due <= now
+        loss = self._loss
+        loss.told = loss.percent(now, self._presence.mean_loss, self._presence.few())
         body = session_body(
             senders.digest,
             self._delay.sending(now),
             (confirm.echo(now) if answering else None) or self._delay.echo(now),
             int(ask),
-            self._loss.percent(now, self._presence.mean_loss, self._presence.few()),
+            loss.told,
             len(self._presence.members) + 1,
             name.encode(),
             listed,

@@ -118,12 +118,14 @@ class RoomSession:
         self._delay = delay = Delay()
         self.egress = egress = Egress(self._codec, sender_id, self._counts, now)
         self._outbox = outbox = Outbox(self._codec)
-        self._loss = LossMeter()
+        self._loss = loss = LossMeter()
         self._sample = True  # what is being received counts in it
         self._deafness = Deafness(sender_id)
         self._trickle = Trickle(rng, now, 1)
         self._confirm = Confirm(rng, now)
-        self.asker = NackRequester(Gaps(rng), Holders(rng), message_log, presence, delay, egress)
+        self.asker = NackRequester(
+            Gaps(rng, loss), Holders(rng), message_log, presence, delay, egress
+        )
         self._repairs = Repairs(rng, message_log, outbox, presence, delay, egress)
         self._bulk = BulkServer(message_log, egress)
         self._announcer = Announcer(
