@@ -15,8 +15,9 @@ from evloop.room.reliable.limits import (
     NACKS_PER_REPAIR,
     PROMISES_NACKS_BURST,
     PROMISES_NACKS_PER_S,
+    REPAIRS_EARNED_MAX,
     REPAIRS_PER_NACK,
-    REPAIRS_SAVED_MAX,
+    REPAIRS_SAVED,
     REPAIRS_SAVED_PER_S,
     ROOM_BULK_BYTES_BURST,
     ROOM_BULK_BYTES_PER_S,
@@ -37,7 +38,7 @@ class RoomBudget:
 
         what                          so much                            and for each
         repairs to the room           100 a second                       -
-        the same                      a few that were saved              NACK to anyone: 2
+        the same                      -                                  NACK to anyone: 1.9
         repairs by unicast            24 kB/s, 400 kB at once            -
         messages of these: strangers  1 in 2 s, 2,000 at once            NACK of one: 1.5
         the same, members of standing 1 in 2 s, 4,000 at once            NACK of one: 1.5
@@ -49,12 +50,14 @@ class RoomBudget:
     """
 
     __slots__ = (
-        "_bulk", "_credit", "_promised_at", "_promises", "_repairs", "_saved", "_sessions",
+        "_bulk", "_credit", "_earned", "_promised_at", "_promises", "_repairs", "_saved",
+        "_sessions",
     )  # fmt: skip
 
     def __init__(self, now: float) -> None:
         self._repairs = TokenBucket(ROOM_REPAIR_PER_S, ROOM_REPAIR_PER_S, now)
-        self._credit = TokenBucket(REPAIRS_SAVED_PER_S, REPAIRS_SAVED_MAX, now)
+        self._credit = TokenBucket(REPAIRS_SAVED_PER_S, REPAIRS_SAVED, now)  # below 0: owed
+        self._earned = 0.0  # by NACKs that asked for less than they allow
         self._promises = TokenBucket(PROMISES_NACKS_PER_S, PROMISES_NACKS_BURST, now)
         self._promised_at = now
         self._sessions = TokenBucket(ROOM_SESSIONS_PER_S, ROOM_SESSIONS_BURST, now)
@@ -63,19 +66,26 @@ class RoomBudget:
 
     def asked(self, now: float) -> None:
         """A NACK to anyone was sent, by me or another."""
-        room = REPAIRS_SAVED_MAX - self._credit.level(now)
-        self._credit.spend(now, -min(REPAIRS_PER_NACK, max(room, 0.0)))
+        owed = min(max(-self._credit.level(now), 0.0), REPAIRS_PER_NACK)
+        self._credit.spend(now, -owed)
+        self._earned = min(self._earned + REPAIRS_PER_NACK - owed, REPAIRS_EARNED_MAX)
 
     def repaired(self, asked: bool, now: float) -> None:
         """A repair to the room was sent or heard; `asked`: I know of an ask that it answers.
         (Repairs that nobody asked for must not use up the budget of those who ask.)"""
         self._repairs.take(now)
         self._earn(NACKS_PER_REPAIR, now)
-        if asked and self._credit.level(now) > -REPAIRS_SAVED_MAX:
+        if asked and self._earned >= 1:
+            self._earned -= 1
+        elif asked and self._credit.level(now) > -REPAIRS_EARNED_MAX:
             self._credit.spend(now, 1)
 
+    def leave(self, now: float) -> float:
+        """How many repairs to the room the NACKs until now allow."""
+        return self._earned + self._credit.level(now)
+
     def may_repair(self, now: float) -> bool:
-        return self._repairs.level(now) >= 1 and self._credit.level(now) >= 1
+        return self._repairs.level(now) >= 1 and self.leave(now) >= 1
 
     def repair_due(self) -> float:
         """When ROOM_REPAIR_PER_S allows another repair. One that finds no credit at that time is

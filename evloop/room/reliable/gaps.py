@@ -22,10 +22,9 @@ from __future__ import annotations
 
 from operator import attrgetter
 
+from evloop.room.reliable.leave import Leave
 from evloop.room.reliable.limits import (
     ALONE_DELAYS,
-    CLAIM_LOSS_STEP,
-    CLAIM_NACKS,
     DELAY_S_MAX,
     EVIDENCE_EVERY_S,
     GAPS_MAX,
@@ -35,8 +34,6 @@ from evloop.room.reliable.limits import (
     GONE_S,
     HEARSAY_GAPS_MAX,
     HEARSAY_NOTED_MAX,
-    LOSS_ASSUMED,
-    LOSS_UNKNOWN,
     NACK_BACKOFF_S_MAX,
     NACK_HELD_S_MAX,
     NACK_RETRY_S_MAX,
@@ -127,22 +124,19 @@ class Gaps:
     """
 
     __slots__ = (
-        "_due", "_hearsay", "_leave", "_loss", "_recovered", "_rng", "_round", "_spent", "_words",
-        "count", "dropped", "hearsay", "next_due", "pressing",
+        "_due", "_hearsay", "_recovered", "_rng", "_round", "_spent", "_words",
+        "count", "dropped", "hearsay", "leave", "next_due", "pressing",
     )  # fmt: skip
 
     def __init__(self, rng: Random, loss: LossMeter) -> None:
         self._rng = rng
-        self._loss = loss  # mine: where much is lost, more is asked
         self._words: dict[bytes, dict[int, Gap]] = {}
         self._hearsay: dict[bytes, dict[int, Gap]] = {}
         # Hearsay that was asked for already: it makes room first, so that false hearsay does not
         # keep out true.
         self._spent: dict[tuple[bytes, int], None] = {}
         self._due: dict[bytes, float] = {}  # by sender: none of its gaps is due before that time
-        # By sender: so many more NACKs of the room may name it until its messages are claimed anew;
-        # `_allowed` where nothing stands.
-        self._leave: dict[bytes, int] = {}
+        self.leave = Leave(loss)
         self._round = -NEVER  # when the NACK that is being waited for is due
         self._recovered = -NEVER  # when a repair last closed a gap
         self.dropped: list[tuple[bytes, int]] = []  # (sender, number) that had to make room
@@ -258,7 +252,7 @@ class Gaps:
                 del new[index:]
                 break
         if new:
-            self.claimed(sender)
+            self.leave.claimed(sender)
             self._insert(sender, new, now, due, False, now if held else -NEVER)
         return len(new)
 
@@ -365,7 +359,7 @@ class Gaps:
             del table[sender]
             if sender not in self._words and sender not in self._hearsay:
                 self._due.pop(sender, None)
-                self._leave.pop(sender, None)
+                self.leave.forget(sender)
         return True
 
     def recovered(self, sender: bytes, seq: int, now: float) -> bool:
@@ -402,37 +396,13 @@ class Gaps:
                     found += [gap for gap in gaps.values() if lo <= gap.seq < hi]
         return dict.fromkeys(found)
 
-    # -- how much is asked for what is only claimed ----------------------------------------------
-
-    def _allowed(self) -> int:
-        """NACKs of the room that may name a sender for what is claimed of it: two where nothing is
-        lost; where loss is, for each step of it one more."""
-        percent = self._loss.told
-        if percent == LOSS_UNKNOWN:
-            percent = LOSS_ASSUMED
-        return min(CLAIM_NACKS + percent // CLAIM_LOSS_STEP, STUCK_ASKS)
-
-    def claimed(self, sender: bytes) -> None:
-        """Somebody claims again that messages of `sender` exist, or one of them came: half of what
-        is allowed comes anew."""
-        if sender in self._leave:
-            allowed = self._allowed()
-            self._leave[sender] = min(self._leave[sender] + allowed // 2, allowed)
-
     def may_ask(self, gaps: Iterable[Gap], now: float, delay: float) -> bool:
-        """Whether the room may send another NACK, which names `gaps`: one of them pays for it, or
-        repairs are coming."""
-        return self._flowing(now, delay) or any(self._leave.get(gap.sender, 1) for gap in gaps)
+        """Whether the room may send another NACK, which names `gaps`: there is leave, or repairs
+        are coming."""
+        return self._flowing(now, delay) or self.leave.has(gap.sender for gap in gaps)
 
     def _flowing(self, now: float, delay: float) -> bool:
         return now < self._recovered + 36 * delay  # two retries ago at most
-
-    def spend(self, senders: Iterable[bytes]) -> None:
-        """The room sent a NACK about `senders`."""
-        for sender in senders:
-            if sender in self._due:
-                left = self._leave.get(sender)
-                self._leave[sender] = max((self._allowed() if left is None else left) - 1, 0)
 
     def heard_nack(
         self, listed: Sequence[Range], now: float, delay: float, standing: bool = False
@@ -442,7 +412,7 @@ class Gaps:
         waits: dict[int, float] = {}  # by the number of tries, which many gaps share
         found = self._within(listed)
         if standing:
-            self.spend({gap.sender for gap in found})
+            self.leave.spend({gap.sender for gap in found})
         for gap in found:
             later = waits.get(gap.tries, -NEVER)
             if later == -NEVER:
@@ -476,7 +446,7 @@ class Gaps:
                 if due < gap.due:
                     self.postpone(gap, due)
         for sender in renewed:
-            self.claimed(sender)
+            self.leave.claimed(sender)
         return bool(missing)
 
     def take_due(self, now: float, delay: float) -> tuple[list[Gap], list[Gap]]:

@@ -135,7 +135,7 @@ class NackRequester:
             elif self.gaps.recovered(stream.sender, seq, now):
                 self.recovered += 1
                 self.holders.bore_fruit()
-            self.gaps.claimed(stream.sender)
+            self.gaps.leave.claimed(stream.sender)
         if not relayed and stream.word > seq + 1 + DATA_BURST:
             self._take_back(stream, seq + 1)
         self._believe(stream, seq + 1, now)
@@ -353,7 +353,7 @@ class NackRequester:
         listed, taken = as_ranges([gap.key for gap in asking], NACK_RANGES_MAX)
         if self.strange(asking[0].sender, now) or not asking[0].word:
             self._egress.room.asked_promised(now)
-        self.gaps.spend({gap.sender for gap in asking[:taken]})
+        self.gaps.leave.spend({gap.sender for gap in asking[:taken]})
         alone = False
         if to != NOBODY:
             holders = self.holders
