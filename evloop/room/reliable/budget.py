@@ -16,9 +16,8 @@ from evloop.room.reliable.limits import (
     PROMISES_NACKS_BURST,
     PROMISES_NACKS_PER_S,
     REPAIRS_EARNED_MAX,
+    REPAIRS_OWED_PER_S,
     REPAIRS_PER_NACK,
-    REPAIRS_SAVED,
-    REPAIRS_SAVED_PER_S,
     ROOM_BULK_BYTES_BURST,
     ROOM_BULK_BYTES_PER_S,
     ROOM_BULK_PER_S,
@@ -38,7 +37,7 @@ class RoomBudget:
 
         what                          so much                            and for each
         repairs to the room           100 a second                       -
-        the same                      -                                  NACK to anyone: 1.9
+        the same                      -                                  NACK to anyone: 2
         repairs by unicast            24 kB/s, 400 kB at once            -
         messages of these: strangers  1 in 2 s, 2,000 at once            NACK of one: 1.5
         the same, members of standing 1 in 2 s, 4,000 at once            NACK of one: 1.5
@@ -50,14 +49,14 @@ class RoomBudget:
     """
 
     __slots__ = (
-        "_bulk", "_credit", "_earned", "_promised_at", "_promises", "_repairs", "_saved",
+        "_bulk", "_earned", "_owed", "_promised_at", "_promises", "_repairs", "_saved",
         "_sessions",
     )  # fmt: skip
 
     def __init__(self, now: float) -> None:
         self._repairs = TokenBucket(ROOM_REPAIR_PER_S, ROOM_REPAIR_PER_S, now)
-        self._credit = TokenBucket(REPAIRS_SAVED_PER_S, REPAIRS_SAVED, now)  # below 0: owed
-        self._earned = 0.0  # by NACKs that asked for less than they allow
+        self._owed = TokenBucket(REPAIRS_OWED_PER_S, 0, now)  # repairs, below 0
+        self._earned = 0.0  # repairs that NACKs allow and that were not sent
         self._promises = TokenBucket(PROMISES_NACKS_PER_S, PROMISES_NACKS_BURST, now)
         self._promised_at = now
         self._sessions = TokenBucket(ROOM_SESSIONS_PER_S, ROOM_SESSIONS_BURST, now)
@@ -66,8 +65,8 @@ class RoomBudget:
 
     def asked(self, now: float) -> None:
         """A NACK to anyone was sent, by me or another."""
-        owed = min(max(-self._credit.level(now), 0.0), REPAIRS_PER_NACK)
-        self._credit.spend(now, -owed)
+        owed = min(-self._owed.level(now), REPAIRS_PER_NACK)
+        self._owed.spend(now, -owed)
         self._earned = min(self._earned + REPAIRS_PER_NACK - owed, REPAIRS_EARNED_MAX)
 
     def repaired(self, asked: bool, now: float) -> None:
@@ -77,15 +76,11 @@ class RoomBudget:
         self._earn(NACKS_PER_REPAIR, now)
         if asked and self._earned >= 1:
             self._earned -= 1
-        elif asked and self._credit.level(now) > -REPAIRS_EARNED_MAX:
-            self._credit.spend(now, 1)
-
-    def leave(self, now: float) -> float:
-        """How many repairs to the room the NACKs until now allow."""
-        return self._earned + self._credit.level(now)
+        elif asked and self._owed.level(now) > -REPAIRS_EARNED_MAX:
+            self._owed.spend(now, 1)
 
     def may_repair(self, now: float) -> bool:
-        return self._repairs.level(now) >= 1 and self.leave(now) >= 1
+        return self._repairs.level(now) >= 1 and self._earned >= 1
 
     def repair_due(self) -> float:
         """When ROOM_REPAIR_PER_S allows another repair. One that finds no credit at that time is

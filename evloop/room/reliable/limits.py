@@ -143,10 +143,9 @@ BULK_PER_NACK = 1.5
 ROOM_BULK_PER_S = 0.5
 STRANGERS_BULK_BURST = 2_000
 MEMBERS_BULK_BURST = 4_000
-REPAIRS_PER_NACK = 1.9  # repairs that the whole room may send for a NACK to anyone, on average
-REPAIRS_EARNED_MAX = 15.0  # and so many more that NACKs before it did not need
-# And without a NACK: what is owed is paid so, and one is saved.
-REPAIRS_SAVED, REPAIRS_SAVED_PER_S = 0.0, 0.005
+REPAIRS_PER_NACK = 2.0  # repairs that the whole room may send for a NACK to anyone, on average
+REPAIRS_EARNED_MAX = 15.0  # of them, not needed so far, are for NACKs that ask for more
+REPAIRS_OWED_PER_S = 0.005  # paid without a NACK: several members may repair at once
 # NACKs of the room for what only strangers or hearsay promise: what one promise brings them, and
 # each repair. Several members may ask at once, so on average one promise makes one NACK or two.
 NACKS_PER_PROMISE, NACKS_PER_REPAIR = 0.5, 0.5
