@@ -148,16 +148,16 @@ def test_what_was_claimed_once_is_not_asked_for_without_end() -> None:
     room = _old_room()
     lie = [(ANN, 0, 5)]
     room.hear(data(ANN, 0), session(ANN, 16, lie))
-    room.run(15.0)
+    room.run(10.0)
     assert len(room.nacks()) == CLAIM_NACKS
     room.hear(session(ANN, 17, lie), session(BOB, 16, [], name="Bob"))
-    room.run(15.0)
+    room.run(10.0)
     assert len(room.nacks()) == CLAIM_NACKS + 1, "claimed anew"
     room.hear(session(ANN, 18, lie), nack(BOB, 17, [(ANN, 1, 5)]))
     room.run(1.0)
     assert len(room.nacks()) == CLAIM_NACKS + 1, "Bob has asked for it"
     room.hear(data(ANN, 5))
-    room.run(10.0)
+    room.run(5.0)
     assert len(room.nacks()) == CLAIM_NACKS + 2, "she has said more"
 
 
