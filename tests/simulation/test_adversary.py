@@ -61,6 +61,18 @@ def test_a_plan_is_spelt_by_its_seed_and_its_changes() -> None:
     assert all(1 <= adversary.spelt(str(number))[1].rate <= 500 for number in range(50))
 
 
+def test_a_plan_of_before_a_move_was_added_is_the_same_plan() -> None:
+    for seed in range(20):
+        plan = adversary.spelt(str(seed))[1]
+        before = adversary.spelt(f"{seed}@{adversary.FIRST_MOVES}")[1]
+        first, later = (
+            plan.weights[: adversary.FIRST_MOVES],
+            plan.weights[adversary.FIRST_MOVES :],
+        )
+        assert before == plan._replace(weights=(*first, *[0.0] * len(later)))
+        assert all(later)
+
+
 def test_sieges_are_sieges() -> None:
     outcomes = [adversary.play_seed(seed) for seed in (2, 3)]
     assert sum(outcome.sent for outcome in outcomes) > 20
