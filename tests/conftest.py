@@ -9,6 +9,7 @@ import pwd
 import signal
 import sys
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,8 @@ BUSY_S_MAX = 2.0  # of one tick; far above any honest one, even on a busy machin
 # examples, and CI runs the pure tests on every Python: so many a time are enough.
 hypothesis.settings.register_profile("evloop", deadline=None, max_examples=50)
 hypothesis.settings.load_profile("evloop")
+
+_NUMBERS = count()
 
 # The real one: while a test runs, descriptor 2 is pytest's.
 _STDERR = pytest.StashKey[int]()
@@ -82,8 +85,11 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
             terminalreporter.write_line(f"{count:5} {reason}")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark as `pure` the tests of pure modules alone: CI runs these on every CPython."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark as `pure` the tests of pure modules alone, where such are asked for: CI runs these on
+    every CPython. To find them takes each worker seconds."""
+    if "pure" not in config.option.markexpr:
+        return
     known: dict[Path, bool] = {}
     for item in items:
         if item.path not in known:
@@ -106,12 +112,24 @@ def _unknown_user(number: int) -> object:
 
 
 @pytest.fixture(autouse=True)
-def surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Multicast stays on loopback, state goes to a directory of the test's own."""
+def surroundings(
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    """Multicast stays on loopback, state goes to a directory of the test's own.
+
+    That is in `tmp_path` for a test that asks for it; to make one for every test would take longer
+    than most tests do. The directory is made by the first program that keeps something.
+    """
+    if "tmp_path" in request.fixturenames:
+        home = request.getfixturevalue("tmp_path")
+    else:
+        home = tmp_path_factory.getbasetemp() / f"home{next(_NUMBERS)}"
     for name in [name for name in os.environ if name.startswith("EVLOOP_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("EVLOOP_INTERFACE", "127.0.0.1")
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setenv("XDG_STATE_HOME", str(home / "state"))
     monkeypatch.setattr(pwd, "getpwuid", _unknown_user)  # nor by way of the user database
 
 
