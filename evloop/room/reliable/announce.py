@@ -23,7 +23,8 @@ A SESSION goes out for one of these reasons, and one SESSION serves all that are
 
 In a small room everybody greets a newcomer. In a larger one the members that came together would
 know each other only after T, so each tells again that it is here when no other one comes any more;
-who has been here for YOUNG_S does not, and a newcomer learns of those in their turn.
+who has been here for YOUNG_S does not, and a newcomer learns of those in their turn. Where
+nothing is lost, who has come last has told all others by its first word, and tells it no more.
 
 As long as a member has heard nothing, the list in its SESSION is empty, which asks the others to
 tell what there is (it solicits). The list is long after such a solicitation, or when a digest
