@@ -281,6 +281,8 @@ class RelayTransport:
             host, _, port = leg.rpartition(":")
             self._leg = (host.strip("[]"), int(port)) if port.isdigit() else None
             self.roads.answered(word, self._loop.now)
+            if word.heard is not None:  # it brings what it hears to all whom it carries
+                self._held = [data for data in self._held if data[2:3] != _SESSION]
             self._flush()
         self._turn()
 

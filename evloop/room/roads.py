@@ -30,6 +30,11 @@ none (who is isolated from all but the directory would hear everybody by it), bu
 are `bound` to the relay, whom nobody hears otherwise; nor is a repair, which anybody may send. The
 directory's ear stands for being heard; each member judges for itself whom it hears.
 
+In a crowd, all of whom come at once, the relay would carry every word of everybody to everybody. So
+probing is over, and off begins, as soon as CROWD_SENDERS were heard by the group, at least twice as
+many as the relay alone has brought, and we are heard. Of two parts of a room that do not hear each
+other only the larger can leave the relay so, and what the smaller says there reaches it by the leg.
+
 A member says at least something in each interval of presence (6 s, in large rooms more), so all
 spans here are in proportion to that: to be silent, or to lose ten in a row, is no isolation. In off
 and up the directory is asked more often while nothing comes: when others talk, what it heard shows
@@ -44,6 +49,7 @@ from evloop.room.events import Road
 from evloop.room.limits import (
     ALONE_ASK_S,
     BOUND_TOLD_S,
+    CROWD_SENDERS,
     DOUBT_AGAIN_S_MAX,
     DOUBT_AGAIN_S_MIN,
     HEARD_INTERVALS,
@@ -119,6 +125,7 @@ class Roads:
         "_evidence_at",
         "_linked",
         "_look_at",
+        "_near",
         "_own",
         "_passed",
         "_passed_at",
@@ -162,6 +169,7 @@ class Roads:
         self._quick_until = -NEVER  # until then probing asks often
         self._look_at = NEVER  # when probing may first be over
         self._steady = NEVER  # since when all is well, in up and full
+        self._near = 0  # senders that the group itself has brought in this state
         self._evidence_at = -NEVER  # when anybody was last heard by the group
         self._doubted = -NEVER  # when there was last a reason to doubt
         self._doubt_wait = 0.0  # from the last doubt that was believed to the next
@@ -248,8 +256,13 @@ class Roads:
                 self._look_at = min(self._look_at, now)
                 return self.state == PROBING
         elif road == GROUP:
+            first = heard.direct < self._began
             heard.direct = self._evidence_at = now
             heard.misses = 0
+            if first and self._comes_near():
+                self._due = now  # whether we are heard, if that is not known yet
+                self._look_while_probing(now)
+                return True
         else:
             heard.leg = now
             bound = word is not None and sender in word.bound
@@ -386,6 +399,19 @@ class Roads:
             anybody |= there
         return anybody
 
+    def _comes_near(self) -> bool:
+        """One more is heard by the group since this state began; whether that makes a crowd."""
+        self._near += 1
+        return self.state == PROBING and self._near == CROWD_SENDERS
+
+    def _hears_crowd(self) -> bool:
+        if self._near < CROWD_SENDERS:
+            return False
+        began, heard = self._began, self.senders.values()
+        near = sum(it.direct >= began for it in heard)
+        far = sum(it.relay >= began > it.direct for it in heard)
+        return near >= max(CROWD_SENDERS, 2 * far)
+
     def _is_heard(self, lapse: float = 0.0) -> bool:
         word = self._word
         heard = None if word is None else word.heard
@@ -395,6 +421,8 @@ class Roads:
         word = self._word
         self._look_at = self._began + PROBING_S
         if now < self._look_at:
+            if word is not None and word.multicast and self._is_heard() and self._hears_crowd():
+                self._become(OFF, now)
             return
         self._look_at = NEVER
         if word is None or word.members < 2:
@@ -481,6 +509,7 @@ class Roads:
         self._began = now
         self._due = now
         self._steady = self._look_at = NEVER
+        self._near = 0
         if state == PROBING:
             self._quick_until = now + PROBING_QUICK_S
             self._look_at = now + PROBING_S

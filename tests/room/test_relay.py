@@ -280,6 +280,17 @@ def test_until_the_directory_answers_words_are_held_and_go_by_the_group_too() ->
     assert len(at.directory.carried) == 5
 
 
+@pytest.mark.parametrize("heard", [None, 0])
+def test_a_first_word_that_the_directory_has_heard_is_not_sent_to_it(heard: int | None) -> None:
+    """It has brought it to all that it carries; what is said is sent all the same."""
+    at = World().start()
+    said = [datagram(SESSION, ME), datagram(DATA, ME)]
+    for one in said:
+        at.transport.send(one, None)
+    at.answer(heard=heard)
+    assert [data for data, _ in at.directory.carried] == (said if heard is None else said[1:])
+
+
 def test_what_is_held_is_bounded() -> None:
     at = World(sockets=False).start()
     for _ in range(RELAY_HELD_MAX + 5):
