@@ -37,7 +37,7 @@ OWN_DESCRIPTORS = "/proc/self/fd" if LINUX else "/dev/fd"
 LIBFFI = "libffi"  # keeps what its closures run in open, a memfd or its own file, as long as we run
 MEMORY = "/dev/shm"  # in a container it may be too small, or run nothing
 TESTS_BYTES = 1 << 30  # far above what those of three runs take
-STUCK_S = 60.0  # then every thread's stack is printed, though the test goes on
+STUCK_SHARE = 0.5  # of its time: then every thread's stack is printed, though a test goes on
 BUSY_S_MAX = 2.0  # of one tick; far above any honest one, even on a busy machine of two cores
 
 # The machine may be busy: an example that took long once says nothing. Each run draws other
@@ -179,8 +179,16 @@ def _waited_s() -> float:
         return 0.0
 
 
+def _time_of(item: pytest.Item) -> float:
+    """Seconds that a test may take."""
+    marker = item.get_closest_marker("timeout")
+    return float(marker.args[0] if marker is not None else item.config.getini("timeout"))
+
+
 @pytest.fixture(autouse=True)
-def nothing_blocks(monkeypatch: pytest.MonkeyPatch, pytestconfig: pytest.Config) -> Iterator[None]:
+def nothing_blocks(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, pytestconfig: pytest.Config
+) -> Iterator[None]:
     """Fails a test in whose process a loop did not come back to its select for too long."""
     too_long: list[float] = []
     make = Loop.__init__
@@ -199,7 +207,8 @@ def nothing_blocks(monkeypatch: pytest.MonkeyPatch, pytestconfig: pytest.Config)
             loop.on_busy = on_busy
 
     monkeypatch.setattr(Loop, "__init__", make_watched)
-    faulthandler.dump_traceback_later(STUCK_S, file=pytestconfig.stash[_STDERR])
+    stuck_s = STUCK_SHARE * _time_of(request.node)
+    faulthandler.dump_traceback_later(stuck_s, file=pytestconfig.stash[_STDERR])
     yield
     faulthandler.cancel_dump_traceback_later()
     assert not too_long, f"ticks of {too_long} seconds: something blocked"
