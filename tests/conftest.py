@@ -9,6 +9,8 @@ import pwd
 import signal
 import sys
 from collections.abc import Iterator
+from functools import cache
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +36,9 @@ PURE_HELPERS = (
 LINUX = sys.platform == "linux"
 OWN_DESCRIPTORS = "/proc/self/fd" if LINUX else "/dev/fd"
 LIBFFI = "libffi"  # keeps what its closures run in open, a memfd or its own file, as long as we run
-STUCK_S = 60.0  # then every thread's stack is printed, though the test goes on
+MEMORY = "/dev/shm"  # in a container it may be too small, or run nothing
+TESTS_BYTES = 1 << 30  # far above what those of three runs take
+STUCK_SHARE = 0.5  # of its time: then every thread's stack is printed, though a test goes on
 BUSY_S_MAX = 2.0  # of one tick; far above any honest one, even on a busy machine of two cores
 
 # The machine may be busy: an example that took long once says nothing. Each run draws other
@@ -42,11 +46,25 @@ BUSY_S_MAX = 2.0  # of one tick; far above any honest one, even on a busy machin
 hypothesis.settings.register_profile("evloop", deadline=None, max_examples=50)
 hypothesis.settings.load_profile("evloop")
 
+_NUMBERS = count()
+
 # The real one: while a test runs, descriptor 2 is pytest's.
 _STDERR = pytest.StashKey[int]()
 
 
+def _fits(place: str) -> bool:
+    """Whether the files of all tests have room at `place`, and programs among them can be run."""
+    try:
+        found = os.statvfs(place)
+    except OSError:
+        return False
+    free = found.f_bavail * found.f_frsize
+    return free >= TESTS_BYTES and not found.f_flag & os.ST_NOEXEC and os.access(place, os.W_OK)
+
+
 def pytest_configure(config: pytest.Config) -> None:
+    if LINUX and _fits(MEMORY):  # what must be on the disk at once is 20 times as quick there
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", MEMORY)
     # A shell starts `./check &` with both ignored; the programs under test would leave it so.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGQUIT, signal.SIG_DFL)
@@ -82,14 +100,29 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
             terminalreporter.write_line(f"{count:5} {reason}")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark as `pure` the tests of pure modules alone: CI runs these on every CPython."""
-    known: dict[Path, bool] = {}
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark as `pure` the tests of pure modules alone, where such are asked for: CI runs these on
+    every CPython. To find them takes each worker seconds."""
+    if "pure" not in config.option.markexpr:
+        return
     for item in items:
-        if item.path not in known:
-            known[item.path] = all(_is_pure(name) for name in imports(item.path))
-        if known[item.path]:
+        if _is_pure_file(item.path):
             item.add_marker(pytest.mark.pure)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Where pure tests alone are asked for, no other file is even compiled."""
+    unwanted = (
+        config.option.markexpr == "pure"
+        and collection_path.match("test_*.py")
+        and not _is_pure_file(collection_path)
+    )
+    return unwanted or None
+
+
+@cache
+def _is_pure_file(path: Path) -> bool:
+    return all(_is_pure(name) for name in imports(path))
 
 
 def _is_pure(name: str) -> bool:
@@ -106,12 +139,24 @@ def _unknown_user(number: int) -> object:
 
 
 @pytest.fixture(autouse=True)
-def surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Multicast stays on loopback, state goes to a directory of the test's own."""
+def surroundings(
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    """Multicast stays on loopback, state goes to a directory of the test's own.
+
+    That is in `tmp_path` for a test that asks for it; to make one for every test would take longer
+    than most tests do. The directory is made by the first program that keeps something.
+    """
+    if "tmp_path" in request.fixturenames:
+        home = request.getfixturevalue("tmp_path")
+    else:
+        home = tmp_path_factory.getbasetemp() / f"home{next(_NUMBERS)}"
     for name in [name for name in os.environ if name.startswith("EVLOOP_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("EVLOOP_INTERFACE", "127.0.0.1")
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setenv("XDG_STATE_HOME", str(home / "state"))
     monkeypatch.setattr(pwd, "getpwuid", _unknown_user)  # nor by way of the user database
 
 
@@ -147,8 +192,16 @@ def _waited_s() -> float:
         return 0.0
 
 
+def _time_of(item: pytest.Item) -> float:
+    """Seconds that a test may take."""
+    marker = item.get_closest_marker("timeout")
+    return float(marker.args[0] if marker is not None else item.config.getini("timeout"))
+
+
 @pytest.fixture(autouse=True)
-def nothing_blocks(monkeypatch: pytest.MonkeyPatch, pytestconfig: pytest.Config) -> Iterator[None]:
+def nothing_blocks(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, pytestconfig: pytest.Config
+) -> Iterator[None]:
     """Fails a test in whose process a loop did not come back to its select for too long."""
     too_long: list[float] = []
     make = Loop.__init__
@@ -167,7 +220,8 @@ def nothing_blocks(monkeypatch: pytest.MonkeyPatch, pytestconfig: pytest.Config)
             loop.on_busy = on_busy
 
     monkeypatch.setattr(Loop, "__init__", make_watched)
-    faulthandler.dump_traceback_later(STUCK_S, file=pytestconfig.stash[_STDERR])
+    stuck_s = STUCK_SHARE * _time_of(request.node)
+    faulthandler.dump_traceback_later(stuck_s, file=pytestconfig.stash[_STDERR])
     yield
     faulthandler.cancel_dump_traceback_later()
     assert not too_long, f"ticks of {too_long} seconds: something blocked"

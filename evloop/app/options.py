@@ -146,7 +146,14 @@ def make_parser(program: str) -> ArgumentParser:
 
 
 def _take_options(parser: ArgumentParser, options: Namespace) -> None:
-    """Take options after the command too: `tail lab --json`. The text of `say` is left as it is."""
+    """Take options after the command too: `tail lab --json`. The text of `say` is left as it is.
+
+    Behind `--` there are no options (POSIX, Utility Syntax Guidelines, 10); behind the first, the
+    command may come.
+    """
+    if options.command[:1] == ["--"]:
+        del options.command[0]
+        return
     words = options.command
     if not words or words[0].casefold() == "say":
         return
@@ -156,7 +163,9 @@ def _take_options(parser: ArgumentParser, options: Namespace) -> None:
     found, rest = [], words[:1]
     following = iter(words[1:])
     for word in following:
-        if word.partition("=")[0] in takes:
+        if word == "--":
+            rest.extend(following)
+        elif word.partition("=")[0] in takes:
             found.append(word)
             if "=" not in word and takes[word]:
                 found.extend([value] if (value := next(following, None)) is not None else [])

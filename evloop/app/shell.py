@@ -18,7 +18,7 @@ from evloop.app.prompt import Prompt
 from evloop.app.reach import Reach, client_name
 from evloop.app.startup import doctor
 from evloop.app.style import Stamps, Style
-from evloop.base.errors import INTERNAL, INTERRUPTED, REFUSED, EvloopError, SetupError
+from evloop.base.errors import INTERRUPTED, REFUSED, EvloopError, SetupError
 from evloop.base.names import quoted
 from evloop.directory.client import DirectoryClient
 from evloop.directory.greeting import STALE
@@ -296,19 +296,18 @@ class Client:
         more than FAULTS_MAX such exceptions.
         """
         if isinstance(error, EvloopError):
+            status = error.exit_status
             self.failed("", error)
         else:
-            self.frontend.note(f"evloop: {unexpected.told(error)[0]}")
+            sentence, status = unexpected.told(error)
+            self.frontend.note(f"evloop: {sentence}")
             if self.options.debug:
-                from traceback import format_exception
-
-                lines = format_exception(type(error), error, error.__traceback__)
-                self.frontend.note("".join(lines).rstrip())
+                self.frontend.note(unexpected.trace(error))
         if isinstance(origin, Stream):
             origin.fail()
         self._faults += 1
         if self.options.command or not self.frontend.is_terminal or self._faults > FAULTS_MAX:
-            self.signalled(getattr(error, "exit_status", INTERNAL))
+            self.signalled(status)
         else:
             self.recover()
 

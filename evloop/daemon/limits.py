@@ -64,6 +64,8 @@ RELAY_LEGS_MAX = 256  # rooms whose group the directory is in, two descriptors e
 RELAY_LEGS_PER_ADDRESS_MAX = 32  # of them because of one address, so that nobody takes all
 RELAY_LEG_SHARE = 16  # all legs together have that part of the descriptors at most
 RELAY_LEG_AGAIN_S = 30.0  # after one could not be had
+EARLY_S = 2.0  # who enters speaks in the group first: then it was heard already
+EARLY_SENDERS_MAX = 256  # of a room, that nobody bears yet: as many as enter within a second
 BOUND_AFTER_S = 25.0  # not heard by the group for so long: a member hangs on the relay
 BOUND_KEPT_S = 1.0  # for who asks again: to find them takes 1 us a member
 

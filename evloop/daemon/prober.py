@@ -109,11 +109,11 @@ class Prober:
         group, port = self._place(name, place, connection.by_ipv6 and not has_ipv4())
         probes = self._loaded()
         self._check_limits(connection)
-        peer = connection.fileobj.getpeername()
-        own = connection.fileobj.getsockname()
-        if plain_host(peer[0]) != peer[0].partition("%")[0]:  # IPv4 on a socket for both
-            peer, own = (plain_host(peer[0]), 0), (plain_host(own[0]), 0)
         try:
+            peer = connection.fileobj.getpeername()  # OSError: it has gone
+            own = connection.own
+            if plain_host(peer[0]) != peer[0].partition("%")[0]:  # IPv4 on a socket for both
+                peer, own = (plain_host(peer[0]), 0), (plain_host(own[0]), 0)
             interface = choose_interface(group, self._interface, peer)
             unicast = probes.Unicast(own)
             unicast.target = (peer[0], udp, *peer[2:])

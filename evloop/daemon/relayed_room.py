@@ -25,6 +25,8 @@ from evloop.base.ratelimit import TokenBucket
 from evloop.daemon.limits import (
     BOUND_AFTER_S,
     BOUND_KEPT_S,
+    EARLY_S,
+    EARLY_SENDERS_MAX,
     RELAY_ASKER_S,
     RELAY_ASKERS_MAX,
     RELAY_QUEUE_BYTES,
@@ -125,6 +127,7 @@ class RelayedRoom:
         "_bound_at",
         "_by_id",
         "_direct",
+        "_early",
         "_for_seat",
         "_pending",
         "_plain",
@@ -155,6 +158,8 @@ class RelayedRoom:
         self.full: dict[Member, None] = {}  # those that are sent what the room says
         self.heard = 0  # datagrams that the group has brought of anybody, but repairs
         self._by_id: dict[bytes, list[Member]] = {}
+        # When the group brought it, by ids that nobody bears: who enters speaks before it has.
+        self._early: dict[bytes, float] = {}
         self._askers: dict[bytes, tuple[Any, float]] = {}  # of the group: from where, when
         self._asked: dict[Member, None] = {}  # members, who asked last is the last one
         self._pending: list[tuple[bytes, Iterable[Member]]] = []  # frames, and who is left out
@@ -187,6 +192,9 @@ class RelayedRoom:
             member.be(sender, now)
             self.members[connection] = self.members.pop(connection)  # the newest
         self._by_id.setdefault(sender, []).append(member)
+        early = self._early.pop(sender, float("-inf"))
+        if early + EARLY_S > now:
+            member.heard = early
         return member
 
     def grant(self, member: Member, wish: str) -> None:
@@ -253,9 +261,18 @@ class RelayedRoom:
                     for member in left_out:
                         member.heard = self._shared.now
                         member.said += 1
+                    if not left_out:
+                        self._hear_early(sender)
                 if self._asks_in_bulk(datagram):
                     self._note_asker(sender, source)
             self._carry(datagram, left_out, source)
+
+    def _hear_early(self, sender: bytes) -> None:
+        early = self._early
+        early.pop(sender, None)
+        early[sender] = self._shared.now
+        if len(early) > EARLY_SENDERS_MAX:
+            del early[next(iter(early))]
 
     def told(self, burst: Burst) -> None:
         """This came to the leg alone: a bulk answer for those of ours who have asked."""

@@ -32,7 +32,7 @@ from evloop.net.acceptor import Acceptor, listen_on
 from evloop.net.limits import LISTEN_BACKLOG
 from evloop.net.stream import OPEN, Stream
 from evloop.system.timers import Timeouts, nothing
-from evloop.system.unexpected import told
+from evloop.system.unexpected import told, trace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -204,10 +204,7 @@ class IrcDoor:
         """A bug in a handler costs the connection that met it, and no more."""
         self._client.frontend.note(f"evloop: {told(error)[0]}")
         if self._client.options.debug:
-            from traceback import format_exception
-
-            lines = format_exception(type(error), error, error.__traceback__)
-            self._client.frontend.note("".join(lines).rstrip())
+            self._client.frontend.note(trace(error))
         if isinstance(origin, Stream):
             origin.fail()
 

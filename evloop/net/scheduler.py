@@ -85,6 +85,10 @@ class FairScheduler:
         self.frames_left -= units
         self._replies_left -= units
 
+    def stop(self) -> None:
+        """No stream has more frames handled in this tick."""
+        self.frames_left = self._replies_left = 0
+
     def share(self) -> int:
         """How many frames a stream may have handled that has just become readable; 0: it waits."""
         left = self.frames_left
@@ -169,9 +173,13 @@ class Holdings:
         if amount:
             self.amounts[stream] = amount
 
+    def too_much(self) -> bool:
+        """Whether somebody has to be cut off."""
+        return self.total > HELD_BYTES_MAX
+
     def relieve(self) -> None:
         """Cut off (`stream.overloaded()`) some of those that hold most, if it is too much."""
-        if self.total <= HELD_BYTES_MAX:
+        if not self.too_much():
             return
         most = sorted(self.amounts, key=self.amounts.__getitem__, reverse=True)
         for stream in most[:ENDS_PER_TICK]:

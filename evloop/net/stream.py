@@ -402,6 +402,9 @@ class Stream(Watched):
             hub.turns.frames_left -= share - left
             if self.queued - before >= REPLY_UNIT_BYTES:
                 hub.turns.replied((self.queued - before) // REPLY_UNIT_BYTES)
+                self._account()
+                if hub.holdings.too_much():
+                    hub.turns.stop()  # who holds most is cut off first, at the end of this tick
         self._watch_reading()
 
     def go_on(self, share: int) -> None:

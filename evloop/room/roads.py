@@ -30,6 +30,11 @@ none (who is isolated from all but the directory would hear everybody by it), bu
 are `bound` to the relay, whom nobody hears otherwise; nor is a repair, which anybody may send. The
 directory's ear stands for being heard; each member judges for itself whom it hears.
 
+In a crowd, all of whom come at once, the relay would carry every word of everybody to everybody. So
+probing is over, and off begins, as soon as CROWD_SENDERS were heard by the group, at least twice as
+many as the relay alone has brought, and we are heard. Of two parts of a room that do not hear each
+other only the larger can leave the relay so, and what the smaller says there reaches it by the leg.
+
 A member says at least something in each interval of presence (6 s, in large rooms more), so all
 spans here are in proportion to that: to be silent, or to lose ten in a row, is no isolation. In off
 and up the directory is asked more often while nothing comes: when others talk, what it heard shows
@@ -44,6 +49,8 @@ from evloop.room.events import Road
 from evloop.room.limits import (
     ALONE_ASK_S,
     BOUND_TOLD_S,
+    CROWD_ASK_S,
+    CROWD_SENDERS,
     DOUBT_AGAIN_S_MAX,
     DOUBT_AGAIN_S_MIN,
     HEARD_INTERVALS,
@@ -117,8 +124,10 @@ class Roads:
         "_doubted",
         "_due",
         "_evidence_at",
+        "_far",
         "_linked",
         "_look_at",
+        "_near",
         "_own",
         "_passed",
         "_passed_at",
@@ -162,6 +171,8 @@ class Roads:
         self._quick_until = -NEVER  # until then probing asks often
         self._look_at = NEVER  # when probing may first be over
         self._steady = NEVER  # since when all is well, in up and full
+        # Senders that in this state the group itself has brought, and the relay alone.
+        self._near = self._far = 0
         self._evidence_at = -NEVER  # when anybody was last heard by the group
         self._doubted = -NEVER  # when there was last a reason to doubt
         self._doubt_wait = 0.0  # from the last doubt that was believed to the next
@@ -238,18 +249,30 @@ class Roads:
         if heard is None:
             heard = self.senders[sender] = _Heard(now)
             if len(self.senders) > ROAD_SENDERS_MAX:
-                del self.senders[next(iter(self.senders))]
+                self._forget(next(iter(self.senders)))
+        began = self._began
         if road == RELAY:
+            self._far += heard.direct <= began >= heard.relay
             heard.relay = now
             heard.misses += 1
             if heard.misses == MISSES_MAX:
+                if heard.direct > began:
+                    self._near, self._far = self._near - 1, self._far + 1
                 heard.direct = -NEVER  # it is to be heard anew
                 self._steady = NEVER
                 self._look_at = min(self._look_at, now)
                 return self.state == PROBING
         elif road == GROUP:
+            first = heard.direct <= began
+            if first:
+                self._near, self._far = self._near + 1, self._far - (heard.relay > began)
             heard.direct = self._evidence_at = now
             heard.misses = 0
+            if first and self.state == PROBING and self._hears_crowd():
+                self._look_while_probing(now)
+                if self.state == PROBING:  # are we heard?
+                    self._due = min(self._due, max(now, self._asked_at + CROWD_ASK_S))
+                return True
         else:
             heard.leg = now
             bound = word is not None and sender in word.bound
@@ -386,6 +409,14 @@ class Roads:
             anybody |= there
         return anybody
 
+    def _forget(self, sender: bytes) -> None:
+        heard, began = self.senders.pop(sender), self._began
+        self._near -= heard.direct > began
+        self._far -= heard.relay > began >= heard.direct
+
+    def _hears_crowd(self) -> bool:
+        return self._near >= max(CROWD_SENDERS, 2 * self._far)
+
     def _is_heard(self, lapse: float = 0.0) -> bool:
         word = self._word
         heard = None if word is None else word.heard
@@ -395,13 +426,15 @@ class Roads:
         word = self._word
         self._look_at = self._began + PROBING_S
         if now < self._look_at:
+            if word is not None and word.multicast and self._is_heard() and self._hears_crowd():
+                self._become(OFF, now)
             return
         self._look_at = NEVER
         if word is None or word.members < 2:
             return
         if self.unheard(now):
             self._become(FULL, now)
-        elif word.multicast and self._hears(now):
+        elif word.multicast and (self._hears_crowd() or self._hears(now)):
             if self._is_heard():
                 self._become(OFF, now)
             elif self._word_at >= self._began + self._heard_s():
@@ -481,6 +514,7 @@ class Roads:
         self._began = now
         self._due = now
         self._steady = self._look_at = NEVER
+        self._near = self._far = 0
         if state == PROBING:
             self._quick_until = now + PROBING_QUICK_S
             self._look_at = now + PROBING_S

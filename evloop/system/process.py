@@ -69,11 +69,19 @@ def last_words(text: str) -> None:
 
         writer = Writer(2)
     except (OSError, ImportError):  # no file can be opened, nor a descriptor be had
-        os.write(2, f"{text}\n".encode(errors="replace"))
+        _last_resort(text)
         return
     writer.line(text)
     writer.drain(0.5)
     writer.close()
+
+
+def _last_resort(text: str) -> None:
+    """`text` to standard error as it is."""
+    try:
+        os.write(2, f"{text}\n".encode(errors="replace"))
+    except OSError:  # nobody reads it: the exit status is all that is left to tell
+        return
 
 
 def raise_limit() -> int:

@@ -30,6 +30,13 @@ def told(error: Exception) -> tuple[str, int]:
     return f"internal error: {what}; --debug shows where", INTERNAL
 
 
+def trace(error: Exception) -> str:
+    """Where it happened, for --debug."""
+    from traceback import format_exception  # late: it costs memory, and hardly anybody asks
+
+    return "".join(format_exception(type(error), error, error.__traceback__)).rstrip()
+
+
 def _used_up(error: Exception) -> bool:
     """Whether it comes of the limit of open files."""
     if isinstance(error, ImportError):  # of an extension module: it has the words of the loader

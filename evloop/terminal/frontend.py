@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     from evloop.system.loop import Loop
+    from evloop.system.stdin import Owner
     from evloop.terminal.line import Draft
-    from evloop.terminal.line_mode import Answered, LineMode, Owner
+    from evloop.terminal.line_mode import Answered, LineMode
     from evloop.terminal.screen_mode import ScreenMode
 
     class Answering(Protocol):

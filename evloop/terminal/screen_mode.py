@@ -38,7 +38,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from evloop.system.loop import Loop
-    from evloop.terminal.line_mode import Answered, Owner
+    from evloop.system.stdin import Owner
+    from evloop.terminal.line_mode import Answered
 
 # SGR codes that are readable on dark and light ground; a nickname always has the same one.
 _COLORS = ("31", "32", "33", "34", "35", "36")

@@ -174,7 +174,7 @@ def test_mtu_in_and_out() -> None:
 def test_noisy(they: bool) -> None:
     noise = {"wire": 14_000, "ip": 13_600}
     loud = report(0, ladder=dict(noise), noise=noise)
-    sides = {"theirs": [loud]} if they else {"mine": [loud], "fresh": report(0)}
+    sides: dict[str, Any] = {"theirs": [loud]} if they else {"mine": [loud], "fresh": report(0)}
     findings = diagnose(evidence(**sides))
     assert ids(findings, "note") == {"they_noisy" if they else "noisy"}
     assert not ids(findings, "bad")

@@ -76,6 +76,24 @@ def test_options_may_follow_the_command() -> None:
     assert got.server == "a:1" and got.command == ["makeroom", "x", "--mode", "plain"]
 
 
+@pytest.mark.parametrize(
+    ("words", "command", "json"),
+    [
+        (["--", "getdir"], ["getdir"], False),
+        (["--json", "--", "getdir"], ["getdir"], True),
+        (["--", "getdir", "--json"], ["getdir", "--json"], False),
+        (["tail", "--json", "--", "--name"], ["tail", "--name"], True),
+        (["say", "lab", "--", "--json"], ["say", "lab", "--", "--json"], False),
+        (["--"], [], False),
+    ],
+)
+def test_behind_two_dashes_there_are_no_options(
+    words: list[str], command: list[str], json: bool
+) -> None:
+    got = options(*words)
+    assert (got.command, got.json) == (command, json)
+
+
 def test_what_is_said_is_left_as_it_is() -> None:
     got = options("say", "lab", "use", "--json", "please")
     assert not got.json and got.command == ["say", "lab", "use", "--json", "please"]

@@ -150,6 +150,7 @@ def test_a_passphrase_is_stretched_while_the_loop_goes_on(world: World, tmp_path
     ticks = []
     world.loop.defer(lambda: ticks.append(1))
     secret = world.enter(room())
+    assert isinstance(secret, bytes)  # an older mypy does not see it from what follows
     assert secret == stretched("correct horse battery staple", PLACE) and ticks
     assert secret.hex() == "a338afa0268a2300822b027c5323d3e3a385a168567dd6ce29bcc15d542042df"
 

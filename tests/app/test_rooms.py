@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from random import Random
 
 import pytest
@@ -12,23 +11,7 @@ from evloop.app.style import Stamps
 from evloop.base.errors import EvloopError
 from evloop.terminal.editor import Editor
 from tests.support.chats import BOB
-from tests.support.several import Several
-
-
-@pytest.fixture
-def world() -> Iterator[Several]:
-    several = Several()
-    yield several
-    several.loop.close()
-
-
-def two(world: Several) -> None:
-    """In front is lab, in the background garden."""
-    world.enter("lab")
-    world.enter("garden")
-    world.rooms.switch(world.pane("lab"))
-    world.frontend.taken()
-
+from tests.support.several import Several, two
 
 # -- the prompt and the first line -----------------------------------------------------------------
 

@@ -2,26 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from evloop.base.errors import EvloopError
-from tests.support.several import Piped, Several
-
-
-@pytest.fixture
-def world() -> Iterator[Several]:
-    several = Several()
-    yield several
-    several.loop.close()
-
-
-def two(world: Several) -> None:
-    """In front is lab, in the background garden."""
-    world.enter("lab")
-    world.enter("garden")
-    world.rooms.switch(world.pane("lab"))
+from tests.support.several import Piped, Several, two
 
 
 def test_arrows_follow_the_numbers_and_so_does_back_where_none_was_before(world: Several) -> None:

@@ -194,6 +194,16 @@ def test_what_is_no_probe(house: House, params: dict[str, Any]) -> None:
     assert code_of(reply) == (-32602, "bad_probe")
 
 
+def test_who_asks_and_has_gone_is_no_mistake_of_ours(house: House) -> None:
+    caller = house.caller()
+    house.call(caller, "ping")
+    caller.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    caller.ask("probe", nonce=NONCE, udp=40_000, fresh=True)
+    caller.close()  # by a reset: nobody can be asked any more who was at the other end
+    house.until(lambda: not house.dispatcher.connections)
+    assert not [line for line in house.lines if "rror" in line]
+
+
 @pytest.mark.parametrize("udp", [0, 53, 1_023, 65_536, -1])
 def test_no_privileged_port_is_a_target(house: House, udp: int) -> None:
     assert code_of(probe(house, house.caller(), udp)) == (-32602, "bad_port")

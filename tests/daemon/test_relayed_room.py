@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 from evloop.daemon.limits import (
     BOUND_AFTER_S,
+    EARLY_S,
+    EARLY_SENDERS_MAX,
     RELAY_ASKER_S,
     RELAY_ASKERS_MAX,
     RELAY_QUEUE_BYTES,
@@ -567,6 +569,24 @@ def test_what_others_said_in_the_group_is_counted_without_repairs(full: World) -
         else:
             room.hear([(datagram, ("10.0.0.9", 5))])
     assert (room.heard, one.said, other.said) == (3, 1, 1)
+
+
+def test_who_spoke_in_the_group_just_before_it_entered_was_heard(full: World) -> None:
+    room, began = full.room, full.now
+    early = [data(X), data(G, flags=1)]  # one that is here already, and a repair by anybody
+    room.hear([(one, GROUP) for one in (*early, data(b"newcomer"), data(b"too late"))])
+    full.now += EARLY_S / 2
+    assert full.member(b"newcomer", "full").heard == began
+    assert full.member(G, "full").heard == float("-inf")
+    full.now += EARLY_S / 2
+    assert full.member(b"too late", "full").heard == float("-inf")
+
+
+def test_of_strangers_in_the_group_so_many_are_remembered(full: World) -> None:
+    strangers = [number.to_bytes(8, "big") for number in range(100, 101 + EARLY_SENDERS_MAX)]
+    full.room.hear([(data(one), GROUP) for one in strangers])
+    assert full.member(strangers[0], "full").heard == float("-inf")
+    assert full.member(strangers[1], "full").heard == full.now
 
 
 def test_what_a_member_says_by_us_is_not_heard(full: World) -> None:

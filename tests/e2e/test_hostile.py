@@ -34,6 +34,7 @@ from evloop.net.limits import (
     ACCEPT_PAUSE_S,
     FRAMES_FREE,
     FRAMES_PER_TICK,
+    HELD_FREE_BYTES,
     OUT_HIGH_WATER_BYTES,
     UNFINISHED_FRAME_S,
     WRITE_PROGRESS_S,
@@ -538,8 +539,9 @@ def held_by(house: House) -> int:
     return sum(one.queued + len(one.decoder.rest) for one in connections)
 
 
+@pytest.mark.parametrize("at_once", [1, 4, 16])
 def test_slow_readers_together_hold_no_more_than_the_budget(
-    open_house: Callable[..., House], small_budget: int
+    at_once: int, open_house: Callable[..., House], small_budget: int
 ) -> None:
     house = open_house("--change-rate", "0")
     honest, slow_but_small = house.caller(), house.caller()
@@ -551,16 +553,18 @@ def test_slow_readers_together_hold_no_more_than_the_budget(
         reader.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
         readers.append(reader)
     house.call(slow_but_small, "ping")
-    worst = 0
-    for _ in range(80):
+    # One stream may fill its queue before it is looked at; what is so little does not count.
+    most = small_budget + OUT_HIGH_WATER_BYTES + FRAME_BYTES_MAX + 60 * HELD_FREE_BYTES
+    for _ in range(240 // at_once):
         for reader in readers:
-            if not reader.closed:
-                reader.ask("getdir")
+            for _ in range(at_once):
+                if not reader.closed:
+                    reader.ask("getdir")
         house.tick()
-        worst = max(worst, held_by(house))
+        assert held_by(house) <= most
         holdings = house.dispatcher.hub.holdings
         assert holdings.total == sum(holdings.amounts.values())
-    assert worst < small_budget + 60 * FRAME_BYTES_MAX, "one reply of each may come on top"
+    house.tick(5)
     assert held_by(house) <= small_budget
     assert house.server.metrics.figures()["connections_broken"] == {
         "cut off": pytest.approx(30, abs=29)

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.house.pages import Page
-from tests.support.sources import ROOT
+from tests.support.sources import ROOT, name_of
 
 SKIPPED = {"__pycache__", "build", "dist", "htmlcov"}
 TOP = ("bench", "contrib", "docs", "evloop", "man", "tests")
@@ -48,10 +48,6 @@ PAGES = _files(".md")
 MANUALS = sorted((ROOT / "man").iterdir())
 SOURCES = _files(".py")
 OTHERS = [ROOT / "Makefile", ROOT / "check", *_files(".service", ".socket", ".toml")]
-
-
-def name_of(path: Path) -> str:
-    return path.relative_to(ROOT).as_posix()
 
 
 def missing_pages(text: str, folder: Path) -> list[str]:
@@ -104,9 +100,11 @@ def test_manuals_cite_pages_that_exist() -> None:
 def test_sources_cite_pages_that_exist() -> None:
     texts = {}
     for path in SOURCES:
-        # Strings of the tests may speak of files that they make.
-        strings = path.is_relative_to(ROOT / "evloop")
-        texts[path] = prose_of(path.read_text(encoding="utf-8"), strings=strings)
+        source = path.read_text(encoding="utf-8")
+        # Only who seems to cite what is not there is read as Python, which takes long.
+        if missing_pages(source, path.parent) or _FOREIGN.search(source):
+            # Strings of the tests may speak of files that they make.
+            texts[path] = prose_of(source, strings=path.is_relative_to(ROOT / "evloop"))
     assert faults(texts) == {}
 
 

@@ -15,9 +15,17 @@ from pathlib import Path
 import pytest
 
 from tests.support.pythons import interpreters
-from tests.support.sources import PACKAGE, ROOT, SOURCES, run_time_nodes, tree_of
+from tests.support.sources import (
+    OLDEST,
+    PACKAGE,
+    SOURCES,
+    by_folder,
+    name_of,
+    run_time_nodes,
+    tree_of,
+)
 
-OLDEST = (3, 9)
+FOLDERS = by_folder(SOURCES)
 
 
 def _words(text: str) -> frozenset[str]:
@@ -129,10 +137,21 @@ def faults(tree: ast.Module) -> Iterator[str]:
             yield f"{what} in line {line}"
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.relative_to(ROOT).as_posix())
-def test_the_oldest_python_reads_it(path: Path) -> None:
-    ast.parse(path.read_text(encoding="utf-8"), str(path), feature_version=OLDEST)
-    assert not list(faults(tree_of(path)))
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_the_oldest_python_reads_it(folder: str) -> None:
+    """`tree_of` reads as it does."""
+    told = {name_of(path): list(faults(tree_of(path))) for path in FOLDERS[folder]}
+    assert {name: found for name, found in told.items() if found} == {}
+
+
+def test_what_it_does_not_read_is_no_tree(tmp_path: Path) -> None:
+    path = tmp_path / "new.py"
+    path.write_text("with (open('a') as a, open('b') as b): pass\n")
+    tree_of(path)  # 3.9 has the parser for it already
+    other = tmp_path / "newer.py"
+    other.write_text("try: pass\nexcept* OSError: pass\n")
+    with pytest.raises(SyntaxError):
+        tree_of(other)
 
 
 @pytest.mark.parametrize(

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from tests.support.sources import ROOT, tree_of
+from tests.support.sources import ROOT, by_folder, name_of, tree_of
 
-TESTS = sorted((ROOT / "tests").rglob("*.py"))
+TESTS = by_folder(sorted((ROOT / "tests").rglob("*.py")))
 
 # The public methods of a namedtuple, whose underscore keeps them apart from its fields.
 NAMEDTUPLE = {"_replace", "_fields", "_asdict", "_make", "_field_defaults"}
@@ -67,10 +66,13 @@ def intrusions(tree: ast.AST) -> Iterator[tuple[int, str]]:
                 yield getattr(node, "lineno", 0), name
 
 
-@pytest.mark.parametrize("path", TESTS, ids=lambda path: str(path.relative_to(ROOT)))
-def test_a_test_uses_what_is_public(path: Path) -> None:
-    file = str(path.relative_to(ROOT))
-    found = [it for it in intrusions(tree_of(path)) if (file, it[1]) not in FOREIGN]
+@pytest.mark.parametrize("folder", TESTS)
+def test_a_test_uses_what_is_public(folder: str) -> None:
+    found = []
+    for path in TESTS[folder]:
+        for line, name in intrusions(tree_of(path)):
+            if (name_of(path), name) not in FOREIGN:
+                found.append(f"{name_of(path)}:{line}: {name}")
     assert not found, "give the class a public way, or judge by what it does"
 
 

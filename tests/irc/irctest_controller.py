@@ -10,14 +10,14 @@ import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 from irctest.basecontrollers import BaseServerController  # type: ignore[import-not-found]
 from irctest.cases import BaseServerTestCase  # type: ignore[import-not-found]
 from irctest.runner import NotImplementedByController  # type: ignore[import-not-found]
 
-ROOT = Path(__file__).parents[2]
+from tests.support.processes import DIES_WITH_US, ROOT
+
 # Some tests want to see this name of the server, which others can configure.
 PROGRAM = """
 import sys
@@ -61,7 +61,10 @@ class EvloopController(BaseServerController):  # type: ignore[misc]
             environ["EVLOOP_IRC_PASSWORD"] = password
         self.port = port
         self.directory = subprocess.Popen(
-            [sys.executable, "-m", "evloop.server", "--memory", "--listen", "127.0.0.1:0"],
+            [
+                *(*DIES_WITH_US, sys.executable, "-m", "evloop.server"),
+                *("--memory", "--listen", "127.0.0.1:0"),
+            ],
             env=environ,
             stdin=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
@@ -76,7 +79,7 @@ class EvloopController(BaseServerController):  # type: ignore[misc]
             raise AssertionError("the directory did not start")
         self.proc = self.execute(
             [
-                *(sys.executable, "-c", PROGRAM, "--server", found[1], "--debug"),
+                *(*DIES_WITH_US, sys.executable, "-c", PROGRAM, "--server", found[1], "--debug"),
                 *("irc", f"127.0.0.1:{port}", "--no-share"),
             ],
             env=environ,
@@ -91,9 +94,11 @@ class EvloopController(BaseServerController):  # type: ignore[misc]
         """There are none; tests that need one ask for an account first."""
 
     def kill_proc(self) -> None:
-        super().kill_proc()
-        self.directory.kill()
-        self.directory.wait()
+        try:
+            super().kill_proc()
+        finally:
+            self.directory.kill()
+            self.directory.wait()
 
 
 def get_irctest_controller_class() -> type[EvloopController]:

@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -24,15 +24,6 @@ from tests.support.processes import PATIENCE_S
 from tests.support.tls_files import trusting
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture
-def door() -> Iterator[DoorProcess]:
-    one = DoorProcess()
-    try:
-        yield one.ready()
-    finally:
-        one.close()
 
 
 def until(what: Callable[[], bool], told: Callable[[], str]) -> None:

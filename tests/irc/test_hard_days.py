@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import socket
 import ssl
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,15 +14,6 @@ from tests.support.live import Process
 from tests.support.tls_files import trusting
 
 CERTIFICATES = Path(__file__).parents[1] / "support" / "certificates"
-
-
-@pytest.fixture
-def door() -> Iterator[DoorProcess]:
-    one = DoorProcess()
-    try:
-        yield one.ready()
-    finally:
-        one.close()
 
 
 def listed(visitor: Visitor) -> list[str]:

@@ -22,7 +22,7 @@ from xml.etree import ElementTree
 import pytest
 
 from tests.irc.irctest_names import FAIL_BY_DESIGN, MARKS, MUST_PASS
-from tests.support.live import ROOT
+from tests.support.processes import DIES_WITH_US, PATIENCE_S, ROOT
 
 IRCTEST = os.environ.get("IRCTEST", "")
 PACKAGE = "irctest.server_tests."
@@ -79,6 +79,19 @@ def test_the_lists_are_about_different_tests() -> None:
         assert re.compile(pattern) and why
 
 
+@pytest.mark.skipif(not DIES_WITH_US, reason="needs setpriv")
+def test_what_irctest_starts_ends_with_it_however_it_ends() -> None:
+    door = "import signal; print('here', flush=True); signal.pause()"
+    runner = "import subprocess, sys; subprocess.call(sys.argv[1:])"
+    command = [sys.executable, "-c", runner, *DIES_WITH_US, sys.executable, "-c", door]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as run:
+        assert run.stdout is not None
+        assert run.stdout.readline() == b"here\n"
+        run.kill()
+        # Both write to this pipe, so its end comes when both have gone.
+        assert run.communicate(timeout=PATIENCE_S)[0] == b""
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(3_600)
 @pytest.mark.skipif(not IRCTEST, reason="needs irctest: its folder in the variable IRCTEST")
@@ -92,16 +105,21 @@ def test_what_must_pass_passes_and_nothing_else_fails_but_by_design(tmp_path: Pa
         command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "ignore"]
         command += ["--controller", "tests.irc.irctest_controller", "-m", MARKS]
         runs[report] = subprocess.Popen(
-            [*(APART if CAN_PART else ()), *command, f"--junitxml={report}", *files],
+            [*DIES_WITH_US, *(APART if CAN_PART else ()), *command, f"--junitxml={report}", *files],
             cwd=IRCTEST,
             env={**os.environ, "PYTHONPATH": paths, "TMPDIR": str(folder)},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
     results = []
-    for report, run in runs.items():
-        run.wait()
-        results += read_report(report)
+    try:
+        for report, run in runs.items():
+            run.wait()
+            results += read_report(report)
+    finally:  # interrupted: its doors and directories end with it
+        for run in runs.values():
+            run.kill()
+            run.wait()
     assert len(results) > 400
     must = {(file, name) for file, names in MUST_PASS.items() for name in names}
     passed = {(file, name) for file, _, name, verdict in results if verdict == PASSED}

@@ -9,7 +9,6 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,15 +17,6 @@ from tests.irc.live import QUIET, DoorProcess, Visitor
 from tests.support.live import ROOT
 
 TICKS = 80  # in so many a door has loaded all that it loads after its start
-
-
-@pytest.fixture
-def door() -> Iterator[DoorProcess]:
-    one = DoorProcess()
-    try:
-        yield one.ready()
-    finally:
-        one.close()
 
 
 def evloop(door: DoorProcess, *words: str) -> subprocess.CompletedProcess[str]:

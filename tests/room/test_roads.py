@@ -12,6 +12,8 @@ from evloop.room.events import Road
 from evloop.room.limits import (
     ALONE_ASK_S,
     BOUND_TOLD_S,
+    CROWD_ASK_S,
+    CROWD_SENDERS,
     DOUBT_AGAIN_S_MAX,
     DOUBT_AGAIN_S_MIN,
     HEARD_LAPSE_S,
@@ -642,6 +644,113 @@ def test_a_host_isolated_in_mid_talk_is_back_soon_and_off_again_when_that_ends()
     while member.roads.state == FULL:
         member.wait(1.0, *both, every=1.0)
     assert member.now - back <= STEADY_S + 2 * RELAYED_ASK_S
+
+
+# -- a crowd that comes at once --------------------------------------------------------------------
+
+CROWD = [b"crowd%3d" % number for number in range(2 * CROWD_SENDERS)]
+
+
+def newcomer(*, heard: int | None) -> Member:
+    """One that has just entered: the directory carries it, and has heard it or not."""
+    member = Member()
+    member.word.update(heard=heard, members=100)
+    linked(member)
+    member.answer()
+    assert member.roads.state == PROBING
+    return member
+
+
+def hears(member: Member, senders: list[bytes], road: int) -> None:
+    for sender in senders:
+        member.now += 0.001
+        member.roads.came(sender, False, road, member.now)
+
+
+def test_in_a_crowd_who_is_heard_steps_off_as_soon_as_it_hears_many() -> None:
+    member = newcomer(heard=0)
+    hears(member, CROWD[: CROWD_SENDERS - 1] * 2, GROUP)
+    assert member.roads.state == PROBING
+    hears(member, CROWD[CROWD_SENDERS - 1 :][:1], GROUP)
+    assert member.roads.state == OFF
+    member.answer()
+    assert member.asked == ["full", "off"] and member.told() == []
+
+
+def test_in_a_crowd_who_is_not_known_to_be_heard_asks_at_once() -> None:
+    member = newcomer(heard=None)
+    hears(member, CROWD, GROUP)
+    assert member.roads.state == PROBING
+    member.wait(CROWD_ASK_S)
+    assert member.asked == ["full", "full"] and member.roads.state == PROBING
+    member.wait(PROBING_ASK_S - 0.1)
+    assert len(member.asked) == 2  # and no more often for that
+    member.word["heard"] = 1
+    member.wait(0.2)
+    assert member.roads.state == OFF
+
+
+@pytest.mark.parametrize("road", [LEG, RELAY])
+def test_a_crowd_that_the_directory_alone_brings_proves_nothing(road: int) -> None:
+    member = newcomer(heard=0)
+    hears(member, CROWD, road)
+    member.answer()
+    assert member.roads.state == PROBING
+
+
+@pytest.mark.parametrize("unheard", [CROWD_SENDERS // 2, CROWD_SENDERS // 2 + 1])
+def test_of_two_parts_of_a_crowd_only_the_larger_steps_off(unheard: int) -> None:
+    member = newcomer(heard=0)
+    hears(member, [b"other%3d" % number for number in range(unheard)], RELAY)
+    hears(member, CROWD[:CROWD_SENDERS], GROUP)
+    steps_off = unheard <= CROWD_SENDERS // 2
+    assert member.roads.state == (OFF if steps_off else PROBING)
+    hears(member, CROWD[:CROWD_SENDERS], RELAY)  # whom the group has brought
+    hears(member, CROWD[CROWD_SENDERS:][:2], GROUP)
+    assert member.roads.state == OFF
+
+
+def test_a_crowd_that_the_relay_brought_sooner_is_near_when_the_group_brings_it() -> None:
+    """On a busy machine the one socket is read before the other."""
+    member = newcomer(heard=0)
+    hears(member, CROWD, RELAY)
+    hears(member, CROWD[: CROWD_SENDERS + 5], GROUP)
+    assert member.roads.state == PROBING
+    hears(member, CROWD[CROWD_SENDERS + 5 :][:1], GROUP)
+    assert member.roads.state == OFF
+
+
+def test_who_of_a_crowd_is_not_heard_any_more_is_far() -> None:
+    member = newcomer(heard=0)
+    hears(member, CROWD[: CROWD_SENDERS - 1], GROUP)
+    for sender in CROWD[:2]:
+        member.miss(sender)
+    hears(member, CROWD[-2:], GROUP)
+    assert member.roads.state == PROBING
+    hears(member, CROWD[-3:-2], GROUP)
+    assert member.roads.state == OFF
+
+
+def test_a_crowd_of_more_senders_than_are_told_apart() -> None:
+    member = newcomer(heard=None)
+    hears(member, [b"%8d" % number for number in range(2 * ROAD_SENDERS_MAX)], RELAY)
+    hears(member, CROWD[:CROWD_SENDERS], GROUP)
+    hears(member, [b"%8d" % number for number in range(ROAD_SENDERS_MAX)], GROUP)
+    member.word["heard"] = 0
+    member.wait(PROBING_ASK_S)
+    assert member.roads.state == OFF
+
+
+def test_who_was_heard_before_probing_began_is_no_crowd() -> None:
+    member = newcomer(heard=0)
+    hears(member, CROWD, GROUP)
+    lost(member)
+    member.now += 1.0
+    linked(member)
+    member.answer()
+    assert member.roads.state == PROBING
+    hears(member, CROWD[:CROWD_SENDERS], GROUP)
+    assert member.roads.state == OFF
 
 
 @pytest.mark.parametrize("members", [2, 3, 6, 20, 100])

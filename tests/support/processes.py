@@ -12,6 +12,7 @@ import os
 import pty
 import random
 import select
+import shutil
 import struct
 import subprocess
 import sys
@@ -29,6 +30,9 @@ ROOT = Path(__file__).parents[2]
 PATIENCE_S = 60.0
 PIECE_BYTES = 65_536
 TOLD_CHARS = 1_500  # of each program's output, when a wait failed
+
+# Before a command on Linux: the kernel kills it when whoever has started it ends, in whatever way.
+DIES_WITH_US = ("setpriv", "--pdeathsig", "KILL") if shutil.which("setpriv") else ()
 
 T = TypeVar("T")
 

@@ -15,20 +15,29 @@ _VERSION = "import sys; print('%d %d' % sys.version_info[:2])"
 @cache
 def interpreters() -> dict[tuple[int, int], str]:
     """The path of one of each version, oldest first: on PATH, or pyenv's."""
-    found: dict[tuple[int, int], str] = {}
+    asked: list[tuple[str, subprocess.Popen[str]]] = []  # all at once: each takes 0.1 s
     for name in _NAMES:
         pyenv = f"{os.path.expanduser('~')}/.pyenv/versions/*/bin/{name}"
         for place in (*sorted(glob.glob(pyenv)), shutil.which(name)):
-            version = _version_of(place) if place else None
-            if place and version is not None:
-                found.setdefault(version, place)
+            if place:
+                asked.append((place, _ask_version(place)))
+    found: dict[tuple[int, int], str] = {}
+    for place, process in asked:
+        version = _version_of(process)
+        if version is not None:
+            found.setdefault(version, place)
     return found
 
 
-def _version_of(place: str) -> tuple[int, int] | None:
+def _ask_version(place: str) -> subprocess.Popen[str]:
+    command = [place, "-S", "-c", _VERSION]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+
+
+def _version_of(process: subprocess.Popen[str]) -> tuple[int, int] | None:
     """None for what does not run: shims of pyenv are there whatever may be run by them."""
-    done = subprocess.run([place, "-c", _VERSION], capture_output=True, text=True, check=False)
-    if done.returncode:
+    told, _ = process.communicate()
+    if process.returncode:
         return None
-    major, minor = done.stdout.split()
+    major, minor = told.split()
     return int(major), int(minor)

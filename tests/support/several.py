@@ -138,3 +138,11 @@ class Several:
         for _ in range(3):
             self.loop.defer(lambda: None)
             self.loop.tick()
+
+
+def two(world: Several) -> None:
+    """In front is lab, in the background garden."""
+    world.enter("lab")
+    world.enter("garden")
+    world.rooms.switch(world.pane("lab"))
+    world.frontend.taken()

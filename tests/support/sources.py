@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "evloop"
+OLDEST = (3, 9)  # the Python that must read every file of ours
 
 
 def module_name(path: Path) -> str:
@@ -89,9 +90,32 @@ def is_pure(module: str) -> bool:
     return package in _PURE_PACKAGES and module not in _NOT_PURE
 
 
+def by_folder(paths: Iterable[Path]) -> dict[str, list[Path]]:
+    """ "evloop/net" -> its files among `paths`. A rule for all files is one test for each folder:
+    one for each file would cost more in pytest than in the rule."""
+    found: dict[str, list[Path]] = {}
+    for path in paths:
+        found.setdefault(path.parent.relative_to(ROOT).as_posix(), []).append(path)
+    return found
+
+
+def name_of(path: Path) -> str:
+    """As it is called from the top of the repository."""
+    return path.relative_to(ROOT).as_posix()
+
+
 @cache
 def tree_of(path: Path) -> ast.Module:
-    return ast.parse(path.read_text(encoding="utf-8"), str(path))
+    """SyntaxError where Python 3.9 would not read it."""
+    return ast.parse(path.read_text(encoding="utf-8"), str(path), feature_version=OLDEST)
+
+
+def modules_by_package() -> dict[str, list[str]]:
+    """ "net" -> its modules; "" has the entry points. See `by_folder`."""
+    found: dict[str, list[str]] = {}
+    for module in MODULES:
+        found.setdefault(module.rpartition(".")[0], []).append(module)
+    return found
 
 
 def module_path(module: str) -> Path:
@@ -105,6 +129,12 @@ def _is_type_checking(node: ast.AST) -> bool:
         and isinstance(node.test, ast.Name)
         and node.test.id == "TYPE_CHECKING"
     )
+
+
+@cache
+def nodes_of(path: Path) -> tuple[ast.AST, ...]:
+    """All that runs in a file: see `run_time_nodes`."""
+    return tuple(run_time_nodes(tree_of(path)))
 
 
 def run_time_nodes(node: ast.AST, *, late: bool = True) -> Iterator[ast.AST]:
@@ -121,7 +151,8 @@ def run_time_nodes(node: ast.AST, *, late: bool = True) -> Iterator[ast.AST]:
         yield from run_time_nodes(child, late=late)
 
 
-def imports(path: Path, *, late: bool = True, typing: bool = False) -> set[str]:
+@cache
+def imports(path: Path, *, late: bool = True, typing: bool = False) -> frozenset[str]:
     """Full names of the modules that a file imports: `from evloop.net import tls` is evloop.net.tls
 
     `typing`: those of `if TYPE_CHECKING:` too.
@@ -138,4 +169,4 @@ def imports(path: Path, *, late: bool = True, typing: bool = False) -> set[str]:
                 found |= {f"{module}.{alias.name}" for alias in node.names}
             else:
                 found.add(module)
-    return found
+    return frozenset(found)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
+import sys
 
 import pytest
 
 from evloop.base.errors import FAILED, INTERNAL
 from evloop.system.unexpected import told
+from tests.support.sources import ROOT
 
 REFUSES = "this system refuses a call that evloop needs: "
 SHOWS = "; --debug shows where"
@@ -40,3 +43,24 @@ def test_the_limit_of_open_files_is_none_either(error: Exception) -> None:
     sentence = f"the limit of {limit} open files is too low; see ulimit -n"
     assert told(error) == (sentence, FAILED)
     assert told(ImportError("no module named x"))[1] == INTERNAL
+
+
+@pytest.mark.parametrize("is_read", [True, False])
+def test_last_words_need_no_descriptor_and_no_reader(is_read: bool) -> None:
+    program = (
+        "import os\n"
+        "from resource import RLIMIT_NOFILE, setrlimit\n"
+        "from evloop.system.process import last_words\n"
+        "setrlimit(RLIMIT_NOFILE, (3, 3))\n"
+        "last_words('the end')\n"
+        "os._exit(7)\n"
+    )
+    reader, writer = os.pipe()
+    if not is_read:
+        os.close(reader)
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, stderr=writer, check=False)
+    os.close(writer)
+    assert done.returncode == 7
+    if is_read:
+        assert os.read(reader, 99) == b"the end\n"
+        os.close(reader)

@@ -235,12 +235,14 @@ class LossMeter:
 
 def wet_from(losses: dict[int, int]) -> float:
     """The loss in percent from which members count as those that lose: a quarter of what the worst
-    tells, when that is LOSS_APART or more; 0 when all lose alike. `losses`: as for `copies`."""
+    tells, when that is LOSS_APART or more; 0 when all lose alike, or nobody tells. `losses`: as for
+    `copies`."""
     worst = _worst(losses)
-    return worst / 4 if worst >= LOSS_APART else 0.0
+    return worst / 4 if LOSS_APART <= worst < LOSS_UNKNOWN else 0.0
 
 
 def _worst(losses: dict[int, int]) -> int:
+    """The most that anybody tells; LOSS_UNKNOWN when nobody does."""
     return max([percent for percent, members in losses.items() if members], default=LOSS_UNKNOWN)
 
 
@@ -262,7 +264,7 @@ def copies(
     """
     worst = _worst(losses)
     if not worst:
-        return 0  # all have told, and nobody loses: that is found in a fourth of the time
+        return 0  # as in most rooms; the sums below would come to that in four times the time
     if worst == LOSS_UNKNOWN:
         losses = {LOSS_ASSUMED: 1}
     aim = min(MISS_MAX, MISS_MEMBERS / max(members, 1))

@@ -254,7 +254,7 @@ class Codec:
             return "key" if key_id else "tag"
         try:
             fields = parse(data, end)
-        except struct.error:  # the fixed part alone is longer than the body
+        except (struct.error, IndexError):  # it ends before a part that it must have
             fields = None
         if not isinstance(fields, tuple):
             return fields or "body"

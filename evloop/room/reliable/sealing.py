@@ -268,7 +268,7 @@ class SealedCodec(Codec):
         plain = b"%b%b%b" % (head, self.masked(data[_BODY_AT:end], nonce), data[end:])
         try:
             fields = _PARSERS[data[2]](plain, end - NONCE_BYTES)
-        except struct.error:  # the fixed part alone is longer than the body
+        except (struct.error, IndexError):  # it ends before a part that it must have
             fields = None
         if not isinstance(fields, tuple):
             return fields or "body"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import product
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -210,6 +211,16 @@ def test_no_body_raises(kind: int, body: bytes, count: int) -> None:
     for made in (body, body[:4] + bytes([count]) + body[5:], body[:33] + bytes([count]) * 3):
         packet = CODEC.open(CODEC.pack(kind, 0, MEL, 0, 0, made))
         assert packet == "body" or isinstance(packet, tuple)
+
+
+def test_no_length_and_no_count_raise() -> None:
+    """Every length near those of the fixed parts, with every count that is near an allowed one."""
+    for kind, length, count in product((DATA, NACK, SESSION, BYE), range(80), range(20)):
+        for at in (4, 8, 33):
+            body = bytearray(length)
+            body[at : at + 1] = bytes([count])[: len(body[at : at + 1])]
+            packet = CODEC.open(CODEC.pack(kind, 0, MEL, 0, 0, bytes(body)))
+            assert packet == "body" or isinstance(packet, tuple), (kind, length, count, at)
 
 
 def test_names_beyond_their_number_are_no_session() -> None:
