@@ -25,13 +25,9 @@ QUICK = (
     "hearsay", "one that is behind", "NACK to anyone", "NACK to anyone, by members",
     "DATA with holes, by members", "a ghost's word",
 )  # fmt: skip
-# Those of which one datagram is remembered for long: they are tried by who has patience, too.
-DRIPPED = {
-    *HAUNTED,
-    *(name for name in ATTACKS if name.startswith("DATA")),
-    *("hearsay", "NACK to anyone", "NACK to anyone, by members", "the word of a member"),
-    "hearsay under the ids of members",
-}
+# By who has patience: what he claims once is not asked for without end. (Hearsay about members, and
+# a line, cost 2 to 4 SESSIONs besides, as each honest line does; SECURITY.md has the figures.)
+DRIPPED = HAUNTED - {"a ghost's hearsay of members"}
 
 
 @functools.lru_cache(maxsize=1)
