@@ -9,6 +9,7 @@ import pwd
 import signal
 import sys
 from collections.abc import Iterator
+from functools import cache
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -104,12 +105,24 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     every CPython. To find them takes each worker seconds."""
     if "pure" not in config.option.markexpr:
         return
-    known: dict[Path, bool] = {}
     for item in items:
-        if item.path not in known:
-            known[item.path] = all(_is_pure(name) for name in imports(item.path))
-        if known[item.path]:
+        if _is_pure_file(item.path):
             item.add_marker(pytest.mark.pure)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Where pure tests alone are asked for, no other file is even compiled."""
+    unwanted = (
+        config.option.markexpr == "pure"
+        and collection_path.match("test_*.py")
+        and not _is_pure_file(collection_path)
+    )
+    return unwanted or None
+
+
+@cache
+def _is_pure_file(path: Path) -> bool:
+    return all(_is_pure(name) for name in imports(path))
 
 
 def _is_pure(name: str) -> bool:

@@ -40,6 +40,7 @@ PROBING_ASK_S = 3.0  # while it is found out
 PROBING_QUICK_S = 36.0  # and for so long: after that nothing more comes of asking often
 PROBING_S = 12.0  # nothing is decided before: two words of everybody
 CROWD_SENDERS = 16  # but in a crowd: more would know each other only after much has been relayed
+CROWD_ASK_S = 0.5  # and then the directory is asked so often at most whether it hears us
 STEADY_S = 60.0  # all must be well for so long before we step off again
 ROUNDED_S = 2.0  # what it told of when it heard us is in whole seconds, and was on its way
 MISSES_MAX = 8  # in a row by the relay alone: of 30 % loss that happens once in 15,000

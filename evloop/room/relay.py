@@ -14,7 +14,7 @@ Datagrams of the relay are handed on together, once a tick, in the order in whic
 
 from __future__ import annotations
 
-from evloop.room.limits import RELAY_BURST_MAX, RELAY_HELD_MAX, ROAD_PROBE_S
+from evloop.room.limits import CROWD_SENDERS, RELAY_BURST_MAX, RELAY_HELD_MAX, ROAD_PROBE_S
 from evloop.room.roads import ALONE, FULL, GROUP, LEG, OFF, PROBING, RELAY
 from evloop.system.timers import NEVER, nothing
 
@@ -281,7 +281,8 @@ class RelayTransport:
             host, _, port = leg.rpartition(":")
             self._leg = (host.strip("[]"), int(port)) if port.isdigit() else None
             self.roads.answered(word, self._loop.now)
-            if word.heard is not None:  # it brings what it hears to all whom it carries
+            if word.heard is not None and word.members > CROWD_SENDERS:
+                # It brings what it hears to all whom it carries; a crowd can spare the second word.
                 self._held = [data for data in self._held if data[2:3] != _SESSION]
             self._flush()
         self._turn()

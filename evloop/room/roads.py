@@ -49,6 +49,7 @@ from evloop.room.events import Road
 from evloop.room.limits import (
     ALONE_ASK_S,
     BOUND_TOLD_S,
+    CROWD_ASK_S,
     CROWD_SENDERS,
     DOUBT_AGAIN_S_MAX,
     DOUBT_AGAIN_S_MIN,
@@ -123,6 +124,7 @@ class Roads:
         "_doubted",
         "_due",
         "_evidence_at",
+        "_far",
         "_linked",
         "_look_at",
         "_near",
@@ -169,7 +171,8 @@ class Roads:
         self._quick_until = -NEVER  # until then probing asks often
         self._look_at = NEVER  # when probing may first be over
         self._steady = NEVER  # since when all is well, in up and full
-        self._near = 0  # senders that the group itself has brought in this state
+        # Senders that in this state the group itself has brought, and the relay alone.
+        self._near = self._far = 0
         self._evidence_at = -NEVER  # when anybody was last heard by the group
         self._doubted = -NEVER  # when there was last a reason to doubt
         self._doubt_wait = 0.0  # from the last doubt that was believed to the next
@@ -246,22 +249,29 @@ class Roads:
         if heard is None:
             heard = self.senders[sender] = _Heard(now)
             if len(self.senders) > ROAD_SENDERS_MAX:
-                del self.senders[next(iter(self.senders))]
+                self._forget(next(iter(self.senders)))
+        began = self._began
         if road == RELAY:
+            self._far += heard.direct <= began >= heard.relay
             heard.relay = now
             heard.misses += 1
             if heard.misses == MISSES_MAX:
+                if heard.direct > began:
+                    self._near, self._far = self._near - 1, self._far + 1
                 heard.direct = -NEVER  # it is to be heard anew
                 self._steady = NEVER
                 self._look_at = min(self._look_at, now)
                 return self.state == PROBING
         elif road == GROUP:
-            first = heard.direct < self._began
+            first = heard.direct <= began
+            if first:
+                self._near, self._far = self._near + 1, self._far - (heard.relay > began)
             heard.direct = self._evidence_at = now
             heard.misses = 0
-            if first and self._comes_near():
-                self._due = now  # whether we are heard, if that is not known yet
+            if first and self.state == PROBING and self._hears_crowd():
                 self._look_while_probing(now)
+                if self.state == PROBING:  # are we heard?
+                    self._due = min(self._due, max(now, self._asked_at + CROWD_ASK_S))
                 return True
         else:
             heard.leg = now
@@ -399,18 +409,13 @@ class Roads:
             anybody |= there
         return anybody
 
-    def _comes_near(self) -> bool:
-        """One more is heard by the group since this state began; whether that makes a crowd."""
-        self._near += 1
-        return self.state == PROBING and self._near == CROWD_SENDERS
+    def _forget(self, sender: bytes) -> None:
+        heard, began = self.senders.pop(sender), self._began
+        self._near -= heard.direct > began
+        self._far -= heard.relay > began >= heard.direct
 
     def _hears_crowd(self) -> bool:
-        if self._near < CROWD_SENDERS:
-            return False
-        began, heard = self._began, self.senders.values()
-        near = sum(it.direct >= began for it in heard)
-        far = sum(it.relay >= began > it.direct for it in heard)
-        return near >= max(CROWD_SENDERS, 2 * far)
+        return self._near >= max(CROWD_SENDERS, 2 * self._far)
 
     def _is_heard(self, lapse: float = 0.0) -> bool:
         word = self._word
@@ -429,7 +434,7 @@ class Roads:
             return
         if self.unheard(now):
             self._become(FULL, now)
-        elif word.multicast and self._hears(now):
+        elif word.multicast and (self._hears_crowd() or self._hears(now)):
             if self._is_heard():
                 self._become(OFF, now)
             elif self._word_at >= self._began + self._heard_s():
@@ -509,7 +514,7 @@ class Roads:
         self._began = now
         self._due = now
         self._steady = self._look_at = NEVER
-        self._near = 0
+        self._near = self._far = 0
         if state == PROBING:
             self._quick_until = now + PROBING_QUICK_S
             self._look_at = now + PROBING_S

@@ -10,6 +10,7 @@ import pytest
 
 from evloop.room.events import Road
 from evloop.room.limits import (
+    CROWD_SENDERS,
     HEARD_S,
     MISSES_MAX,
     PROBING_S,
@@ -280,15 +281,18 @@ def test_until_the_directory_answers_words_are_held_and_go_by_the_group_too() ->
     assert len(at.directory.carried) == 5
 
 
-@pytest.mark.parametrize("heard", [None, 0])
-def test_a_first_word_that_the_directory_has_heard_is_not_sent_to_it(heard: int | None) -> None:
-    """It has brought it to all that it carries; what is said is sent all the same."""
+@pytest.mark.parametrize(("heard", "more"), [(None, 1), (0, 0), (0, 1)])
+def test_a_crowds_first_words_that_the_directory_has_heard_are_not_sent_to_it(
+    heard: int | None, more: int
+) -> None:
+    """It has brought them to all that it carries; what is said is sent all the same."""
     at = World().start()
     said = [datagram(SESSION, ME), datagram(DATA, ME)]
     for one in said:
         at.transport.send(one, None)
-    at.answer(heard=heard)
-    assert [data for data, _ in at.directory.carried] == (said if heard is None else said[1:])
+    at.answer(heard=heard, members=CROWD_SENDERS + more)
+    spared = heard is not None and more
+    assert [data for data, _ in at.directory.carried] == (said[1:] if spared else said)
 
 
 def test_what_is_held_is_bounded() -> None:

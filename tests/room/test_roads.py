@@ -12,6 +12,7 @@ from evloop.room.events import Road
 from evloop.room.limits import (
     ALONE_ASK_S,
     BOUND_TOLD_S,
+    CROWD_ASK_S,
     CROWD_SENDERS,
     DOUBT_AGAIN_S_MAX,
     DOUBT_AGAIN_S_MIN,
@@ -680,12 +681,12 @@ def test_in_a_crowd_who_is_not_known_to_be_heard_asks_at_once() -> None:
     member = newcomer(heard=None)
     hears(member, CROWD, GROUP)
     assert member.roads.state == PROBING
-    member.answer()  # and still is not
+    member.wait(CROWD_ASK_S)
     assert member.asked == ["full", "full"] and member.roads.state == PROBING
-    member.wait(PROBING_ASK_S - 1.0)
+    member.wait(PROBING_ASK_S - 0.1)
     assert len(member.asked) == 2  # and no more often for that
     member.word["heard"] = 1
-    member.wait(1.0)
+    member.wait(0.2)
     assert member.roads.state == OFF
 
 
@@ -704,6 +705,40 @@ def test_of_two_parts_of_a_crowd_only_the_larger_steps_off(unheard: int) -> None
     hears(member, CROWD[:CROWD_SENDERS], GROUP)
     steps_off = unheard <= CROWD_SENDERS // 2
     assert member.roads.state == (OFF if steps_off else PROBING)
+    hears(member, CROWD[:CROWD_SENDERS], RELAY)  # whom the group has brought
+    hears(member, CROWD[CROWD_SENDERS:][:2], GROUP)
+    assert member.roads.state == OFF
+
+
+def test_a_crowd_that_the_relay_brought_sooner_is_near_when_the_group_brings_it() -> None:
+    """On a busy machine the one socket is read before the other."""
+    member = newcomer(heard=0)
+    hears(member, CROWD, RELAY)
+    hears(member, CROWD[: CROWD_SENDERS + 5], GROUP)
+    assert member.roads.state == PROBING
+    hears(member, CROWD[CROWD_SENDERS + 5 :][:1], GROUP)
+    assert member.roads.state == OFF
+
+
+def test_who_of_a_crowd_is_not_heard_any_more_is_far() -> None:
+    member = newcomer(heard=0)
+    hears(member, CROWD[: CROWD_SENDERS - 1], GROUP)
+    for sender in CROWD[:2]:
+        member.miss(sender)
+    hears(member, CROWD[-2:], GROUP)
+    assert member.roads.state == PROBING
+    hears(member, CROWD[-3:-2], GROUP)
+    assert member.roads.state == OFF
+
+
+def test_a_crowd_of_more_senders_than_are_told_apart() -> None:
+    member = newcomer(heard=None)
+    hears(member, [b"%8d" % number for number in range(2 * ROAD_SENDERS_MAX)], RELAY)
+    hears(member, CROWD[:CROWD_SENDERS], GROUP)
+    hears(member, [b"%8d" % number for number in range(ROAD_SENDERS_MAX)], GROUP)
+    member.word["heard"] = 0
+    member.wait(PROBING_ASK_S)
+    assert member.roads.state == OFF
 
 
 def test_who_was_heard_before_probing_began_is_no_crowd() -> None:

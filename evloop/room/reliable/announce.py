@@ -23,7 +23,8 @@ A SESSION goes out for one of these reasons, and one SESSION serves all that are
 
 In a small room everybody greets a newcomer. In a larger one the members that came together would
 know each other only after T, so each tells again that it is here when no other one comes any more;
-who has been here for YOUNG_S does not, and a newcomer learns of those in their turn.
+who has been here for YOUNG_S does not, and a newcomer learns of those in their turn. Where
+nothing is lost, who has come last has told all others by its first word, and tells it no more.
 
 As long as a member has heard nothing, the list in its SESSION is empty, which asks the others to
 tell what there is (it solicits). The list is long after such a solicitation, or when a digest
@@ -204,6 +205,7 @@ class Announcer:
     __slots__ = (
         "_again",
         "_again_due",
+        "_again_needed",
         "_behind_since",
         "_confirm",
         "_delay",
@@ -270,6 +272,7 @@ class Announcer:
         self._young_until = now + YOUNG_S
         self._again = AGAIN_TIMES  # so often I may still tell newcomers that I am here
         self._again_due = NEVER
+        self._again_needed = False  # somebody came after me
 
     # -- what is heard ---------------------------------------------------------------------------
 
@@ -342,8 +345,9 @@ class Announcer:
         """`sender` was heard for the first time, by its control datagram number `counter`.
 
         In a small room it is greeted, where members do so. In a larger one, who is as new here
-        tells once more that it is here, when no more come; who is not at its first word tells it
-        just then itself, and puts that off no further."""
+        tells once more that it is here, when no more come. Who is not at its first word tells it
+        just then itself, and puts that off no further: it mostly was here before me and heard me,
+        so without loss it needs no other word of mine."""
         size = self._presence.size()
         if size <= GREETED_MEMBERS_MAX:
             if greets:
@@ -352,6 +356,16 @@ class Announcer:
         more = counter == 0 or self._again_due == NEVER
         if more and now < self._young_until and self._again:
             self._again_due = now + AGAIN_S + AGAIN_MEMBER_S * size * self._rng.random()
+            self._again_needed |= counter == 0
+
+    def _tells_again(self, now: float) -> bool:
+        """Whether newcomers are to hear now that I am here."""
+        if self._again_due > now:
+            return False
+        if self._again_needed or self._loss.percent(now):  # which may be unknown
+            return True
+        self._again_due = NEVER
+        return False
 
     def solicit(self) -> bool:
         """Ask everybody what there is, at once: that something is due."""
@@ -391,7 +405,7 @@ class Announcer:
         trickle = trickle and self._egress.room.may_tell(now)
         answer = self._confirm.answer_due <= now
         word = self._word_due <= now
-        again = self._again_due <= now
+        again = self._tells_again(now)
         if trickle or ask or answer or word or again or self._presence_due() <= now:
             if self._egress.may_session(now):
                 self._again -= again
@@ -424,6 +438,7 @@ class Announcer:
         self._long_list = self._turns = self._solicit = False
         self._spoke = now
         self._again_due = NEVER
+        self._again_needed = False
         if self._word_due <= now:
             self._word_due = now + OVERTAKEN_S + WORD_LATER_S if self._word_again else NEVER
             self._word_again = False
