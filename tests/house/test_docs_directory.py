@@ -35,6 +35,7 @@ from tests.support.pairs import both
 from tests.support.sources import (
     PACKAGE,
     ROOT,
+    nodes_of,
     tree_of,
 )
 
@@ -223,7 +224,7 @@ def test_the_protocol_has_the_number_of_the_code(house: House) -> None:
 def _calls() -> Iterator[tuple[str, list[ast.expr]]]:
     """Every call in the package: the last name of what is called, and its arguments."""
     for path in sorted(PACKAGE.rglob("*.py")):
-        for node in ast.walk(tree_of(path)):
+        for node in nodes_of(path):
             if isinstance(node, ast.Call):
                 name = _last_name(node.func)
                 if name is not None:

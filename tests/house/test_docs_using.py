@@ -45,6 +45,7 @@ from evloop.terminal.line import MOTIONS
 from tests.support.sources import (
     PACKAGE,
     ROOT,
+    nodes_of,
     tree_of,
 )
 
@@ -270,7 +271,7 @@ def json_objects() -> dict[str, set[str]]:
             found[name] = _fields(_presence(name))
     room = RoomEntry("lab", "239.255.7.1", 5751, "reliable", 0, "", b"")
     found["room"] = _fields(report.json_line("room", **report.room_object(room, 0)))
-    for node in (node for path in FILES for node in ast.walk(tree_of(path))):
+    for node in (node for path in FILES for node in nodes_of(path)):
         if (
             isinstance(node, ast.Call)
             and getattr(node.func, "attr", getattr(node.func, "id", "")) == "json_line"
@@ -342,7 +343,7 @@ def _word(part: ast.expr) -> str:
 def test_every_log_event_is_described() -> None:
     described = {code_words(item)[0] for item in bullets(section(OPERATING, "## Log"))}
     logged = set()
-    for node in (node for path in FILES for node in ast.walk(tree_of(path))):
+    for node in (node for path in FILES for node in nodes_of(path)):
         if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
             continue
         for keyword in node.keywords:  # of a change, logged when it is on the disk
@@ -387,7 +388,7 @@ def _quoted_messages() -> list[str]:
 @pytest.fixture(scope="module")
 def sentences() -> str:
     """All text of the code: its string constants, an f-string's pieces among them."""
-    nodes = (node for path in FILES for node in ast.walk(tree_of(path)))
+    nodes = (node for path in FILES for node in nodes_of(path))
     constants = (node.value for node in nodes if isinstance(node, ast.Constant))
     return "\n".join(text for text in constants if isinstance(text, str)).replace("_", " ")
 
