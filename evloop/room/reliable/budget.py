@@ -16,6 +16,7 @@ from evloop.room.reliable.limits import (
     PROMISES_NACKS_BURST,
     PROMISES_NACKS_PER_S,
     REPAIRS_EARNED_MAX,
+    REPAIRS_FIRST,
     REPAIRS_OWED_PER_S,
     REPAIRS_PER_NACK,
     ROOM_BULK_BYTES_BURST,
@@ -56,7 +57,7 @@ class RoomBudget:
     def __init__(self, now: float) -> None:
         self._repairs = TokenBucket(ROOM_REPAIR_PER_S, ROOM_REPAIR_PER_S, now)
         self._owed = TokenBucket(REPAIRS_OWED_PER_S, 0, now)  # repairs, below 0
-        self._earned = 0.0  # repairs that NACKs allow and that were not sent
+        self._earned = REPAIRS_FIRST  # repairs that NACKs allow and that were not sent
         self._promises = TokenBucket(PROMISES_NACKS_PER_S, PROMISES_NACKS_BURST, now)
         self._promised_at = now
         self._sessions = TokenBucket(ROOM_SESSIONS_PER_S, ROOM_SESSIONS_BURST, now)

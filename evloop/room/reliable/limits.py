@@ -145,6 +145,7 @@ STRANGERS_BULK_BURST = 2_000
 MEMBERS_BULK_BURST = 4_000
 REPAIRS_PER_NACK = 2.0  # repairs that the whole room may send for a NACK to anyone, on average
 REPAIRS_EARNED_MAX = 15.0  # of them, not needed so far, are for NACKs that ask for more
+REPAIRS_FIRST = 8.0  # so many of these there are when a member joins
 REPAIRS_OWED_PER_S = 0.005  # paid without a NACK: several members may repair at once
 # NACKs of the room for what only strangers or hearsay promise: what one promise brings them, and
 # each repair. Several members may ask at once, so on average one promise makes one NACK or two.

@@ -14,6 +14,7 @@ from evloop.room.reliable.limits import (
     PROMISES_NACKS_BURST,
     PROMISES_NACKS_PER_S,
     REPAIRS_EARNED_MAX,
+    REPAIRS_FIRST,
     REPAIRS_OWED_PER_S,
     REPAIRS_PER_NACK,
     ROOM_BULK_BYTES_BURST,
@@ -58,7 +59,9 @@ def test_asks_of_many_at_once_are_owed_but_not_for_ever() -> None:
 
 def test_each_nack_allows_two_repairs_and_what_it_does_not_need_stays() -> None:
     budget = RoomBudget(0.0)
-    assert not budget.may_repair(0.0), "nothing is saved before anybody asks"
+    for _ in range(int(REPAIRS_FIRST)):
+        budget.repaired(True, 0.0)
+    assert not budget.may_repair(1_000.0), "what was saved is not saved again without a NACK"
     for nacks in (1, 100):
         for _ in range(nacks):
             budget.asked(0.0)
@@ -79,7 +82,7 @@ def test_repairs_that_several_sent_at_once_come_off_the_next_nacks() -> None:
         nacks += 1
     assert nacks == -(-(REPAIRS_EARNED_MAX + 1) // REPAIRS_PER_NACK)
     budget = RoomBudget(0.0)
-    for _ in range(100):
+    for _ in range(100):  # of them 15 were saved
         budget.repaired(True, 0.0)
     later = REPAIRS_EARNED_MAX / REPAIRS_OWED_PER_S  # what is owed is forgiven in time
     budget.asked(later)
