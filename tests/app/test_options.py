@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from argparse import Namespace
+from argparse import HelpFormatter, Namespace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,7 +20,7 @@ from evloop.app.options import (
 )
 from evloop.base.errors import Refused
 from evloop.system.files import keep_name
-from evloop.system.process import columns
+from evloop.system.process import columns, formatter
 
 ENVIRON = {"USER": "mel"}
 
@@ -148,6 +149,28 @@ def test_help_is_as_wide_as_the_terminal(
 
 def fail(fd: int) -> None:
     raise OSError(f"{fd} is no terminal")
+
+
+class Colorful(HelpFormatter):
+    """As of Python 3.14: it loads much as soon as it is made."""
+
+    _theme: Any
+    _decolor: Any
+
+    def __init__(self, prog: str, width: int) -> None:
+        super().__init__(prog, width=width)
+        self._set_color(True)
+
+    def _set_color(self, color: object) -> None:
+        raise ImportError("this would load dataclasses")
+
+    def shown(self, text: str) -> str:
+        return str(self._theme.summary_long_option + self._decolor(text) + self._theme.reset)
+
+
+def test_no_start_pays_for_the_colors_of_help() -> None:
+    made: Any = formatter(Colorful)("evloop-client")
+    assert made.shown("text") == "text"
 
 
 def test_the_version_is_the_same_alone_and_among_others(
