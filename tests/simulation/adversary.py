@@ -4,7 +4,8 @@ He hears what the room hears, and composes from it: all types of datagrams with 
 ids of his own and of members, with numbers at the ends of their ranges, in floods, as replays, and
 with echoes that he holds back. A `Plan` says how much of each; it is drawn from a seed, and may be
 changed step by step: `search` keeps the changes that do more harm. A plan is spelt as its seed and
-its changes (`12:3:7`), so a plan that once did harm can be kept.
+its changes (`12:3:7`), so a plan that once did harm can be kept. `12:3:7@12` is the plan that
+`12:3:7` was when there were but the first 12 moves: it draws the same and does the same.
 
 What must hold (`play` tells what did not):
 
@@ -40,8 +41,9 @@ OVERHEARD_MAX = 400
 ENDS = (0, 1, 2, 255, 2**16, 2**31 - 1, 2**31, 2**32 - 2, 2**32 - 1)
 MOVES = (
     "speak", "pose", "twin", "session", "word", "echo", "nack", "bulk", "bye", "replay", "ask",
-    "junk",
+    "junk", "probe",
 )  # fmt: skip
+FIRST_MOVES = 12  # whose weights are drawn first; those of later ones come last
 
 
 class Plan(NamedTuple):
@@ -57,10 +59,10 @@ class Plan(NamedTuple):
     settled: bool  # whether the room has been together for a while
 
 
-def draw(rng: Random) -> Plan:
-    """A plan at random: often few kinds of moves, for then each is done much."""
-    weights = tuple(rng.random() ** 4 for _ in MOVES)
-    return Plan(
+def draw(rng: Random, moves: int = len(MOVES)) -> Plan:
+    """A plan at random of the first `moves`: often few kinds, for then each is done much."""
+    weights = tuple(rng.random() ** 4 for _ in MOVES[:FIRST_MOVES])
+    plan = Plan(
         weights=weights,
         rate=min(500.0, 10 ** rng.uniform(0, 2.7)),
         seconds=rng.uniform(3, 12),
@@ -70,21 +72,25 @@ def draw(rng: Random) -> Plan:
         held_s=rng.choice((0.05, 0.3, 0.9)),
         settled=rng.random() < 0.7,
     )
+    later = [rng.random() ** 4 for _ in MOVES[FIRST_MOVES:moves]]
+    return plan._replace(weights=(*weights, *later, *[0.0] * (len(MOVES) - moves)))
 
 
-def change(plan: Plan, rng: Random) -> Plan:
+def change(plan: Plan, rng: Random, moves: int = len(MOVES)) -> Plan:
     """`plan` with one thing drawn anew."""
-    other = draw(rng)
+    other = draw(rng, moves)
     field = rng.choice(Plan._fields)
     return plan._replace(**{field: getattr(other, field)})
 
 
 def spelt(text: str) -> tuple[int, Plan]:
     """(seed, plan) of `12:3:7`: that of seed 12, changed by 3 and by 7."""
-    seed, *changes = [int(part) for part in text.split(":")]
-    plan = draw(Random(f"plan {seed}"))
+    steps, _, first = text.partition("@")
+    moves = int(first or len(MOVES))
+    seed, *changes = [int(part) for part in steps.split(":")]
+    plan = draw(Random(f"plan {seed}"), moves)
     for number in changes:
-        plan = change(plan, Random(f"change {number}"))
+        plan = change(plan, Random(f"change {number}"), moves)
     return seed, plan
 
 
@@ -250,6 +256,14 @@ class Adversary:
 
     def _replay(self) -> bytes:
         return self.rng.choice(self.heard) if self.heard else self._session()
+
+    def _probe(self) -> bytes:
+        rng = self.rng
+        nonce = rng.choice((0, 1, rng.getrandbits(64)))
+        return forgery.probe(
+            PLACE, self._id(), nonce, sent=rng.choice(ENDS), origin=rng.choice((0, 0, 0, 1, 255)),
+            padding=rng.choice((0, 1_145, 1)),
+        )  # fmt: skip
 
     def _junk(self) -> bytes:
         return forgery.mutate(self._replay(), self.rng)

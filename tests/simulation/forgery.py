@@ -11,8 +11,8 @@ from hashlib import blake2b
 from random import Random
 from struct import Struct
 
-DATA, NACK, SESSION, BYE = 1, 2, 3, 4
-KINDS = {DATA: "DATA", NACK: "NACK", SESSION: "SESSION", BYE: "BYE"}
+DATA, NACK, SESSION, BYE, PROBE = 1, 2, 3, 4, 5
+KINDS = {DATA: "DATA", NACK: "NACK", SESSION: "SESSION", BYE: "BYE", PROBE: "PROBE"}
 REPAIRED, SEALED = 0x01, 0x02
 MORE = 0x08
 HEADER_BYTES = 24
@@ -23,6 +23,7 @@ _U32 = Struct(">I")
 _PARENT = Struct(">8sI")
 _RANGE = Struct(">8sII")
 _SESSION = Struct(">QI8sIIBBHB")
+_PROBE = Struct(">QIBBB")
 
 
 class SealedPlace(str):
@@ -133,6 +134,14 @@ def session(
 def bye(place: str, sender: bytes, counter: int) -> bytes:
     """A BYE."""
     return seal(place, BYE, sender, counter, b"", 0, 0)
+
+
+def probe(
+    place: str, sender: bytes, nonce: int, *, sent: int = 5, origin: int = 0, padding: int = 0
+) -> bytes:
+    """A PROBE of a burst of 20; `origin` 0 asks who hears, 1 is a directory's."""
+    body = _PROBE.pack(nonce, sent, origin, nonce % 20, 20) + bytes(padding)
+    return seal(place, PROBE, sender, 0, body, 0, 0)
 
 
 def mutate(datagram: bytes, rng: Random) -> bytes:

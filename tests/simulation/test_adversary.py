@@ -15,14 +15,14 @@ GROUP = 4
 
 # Plans that once did harm, by what was wrong then.
 KEPT = {
-    "a member is silenced by who uses its next number first": "1",
-    "what was dropped as never said is not asked for when it is said": "4",
-    "a line is read as the end of a stranger's": "22",
-    "ghosts of a large room stay long after it is small": "9",
-    "gaps that make room for each other fire a timer without end": "17",
-    "a message is given up that was asked for before it was said": "20",
-    "a forged counter that stands still is believed for a minute": "72",
-    "ghosts that count 65,535 members are listed as long as in such a room": "80",
+    "a member is silenced by who uses its next number first": "1@12",
+    "what was dropped as never said is not asked for when it is said": "4@12",
+    "a line is read as the end of a stranger's": "22@12",
+    "ghosts of a large room stay long after it is small": "9@12",
+    "gaps that make room for each other fire a timer without end": "17@12",
+    "a message is given up that was asked for before it was said": "20@12",
+    "a forged counter that stands still is believed for a minute": "72@12",
+    "ghosts that count 65,535 members are listed as long as in such a room": "80@12",
 }
 LONG = {  # 16 s; the others together take 10
     "gaps that make room for each other fire a timer without end",
@@ -59,6 +59,18 @@ def test_a_plan_is_spelt_by_its_seed_and_its_changes() -> None:
     assert seed == 12
     assert adversary.spelt("12:3:7")[1] == plan != adversary.spelt("12")[1]
     assert all(1 <= adversary.spelt(str(number))[1].rate <= 500 for number in range(50))
+
+
+def test_a_plan_of_before_a_move_was_added_is_the_same_plan() -> None:
+    for seed in range(20):
+        plan = adversary.spelt(str(seed))[1]
+        before = adversary.spelt(f"{seed}@{adversary.FIRST_MOVES}")[1]
+        first, later = (
+            plan.weights[: adversary.FIRST_MOVES],
+            plan.weights[adversary.FIRST_MOVES :],
+        )
+        assert before == plan._replace(weights=(*first, *[0.0] * len(later)))
+        assert all(later)
 
 
 def test_sieges_are_sieges() -> None:

@@ -64,7 +64,7 @@ from evloop.room.reliable.limits import (
     WORDS_PER_S,
     YOUNG_S,
 )
-from evloop.room.reliable.packets import ASKER, NOBODY, session_body
+from evloop.room.reliable.packets import ASKER, NACK, NOBODY, session_body
 from evloop.system.timers import NEVER
 
 TYPE_CHECKING = False
@@ -320,8 +320,9 @@ class Announcer:
         arrived everywhere, and before anybody asks. `data`: it was DATA, which others drop at a
         word of mine that comes OVERTAKEN_S later; else it has `counter`, and others may believe
         it or not. Whether something is due earlier now."""
-        if not (data or self._egress.posed(counter, datagram)) or not self._words.take(now):
-            return False
+        believed = data or self._egress.posed(counter, datagram)
+        if not believed or datagram[2] & 0x0F == NACK or not self._words.take(now):
+            return False  # (a NACK says nothing of me that I would have to take back)
         self._word_due = min(self._word_due, now + self._delay.value)
         self._word_again |= data
         return True
@@ -424,12 +425,14 @@ class Announcer:
             own = self._message_log.own
             listed = [(own.sender, own.lo, own.hi)]
         answering = confirm.answer_due <= now
+        loss = self._loss
+        loss.told = loss.percent(now, self._presence.mean_loss, self._presence.few())
         body = session_body(
             senders.digest,
             self._delay.sending(now),
             (confirm.echo(now) if answering else None) or self._delay.echo(now),
             int(ask),
-            self._loss.percent(now, self._presence.mean_loss, self._presence.few()),
+            loss.told,
             len(self._presence.members) + 1,
             name.encode(),
             listed,

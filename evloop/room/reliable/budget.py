@@ -15,9 +15,9 @@ from evloop.room.reliable.limits import (
     NACKS_PER_REPAIR,
     PROMISES_NACKS_BURST,
     PROMISES_NACKS_PER_S,
+    REPAIRS_EARNED_MAX,
+    REPAIRS_OWED_PER_S,
     REPAIRS_PER_NACK,
-    REPAIRS_SAVED_MAX,
-    REPAIRS_SAVED_PER_S,
     ROOM_BULK_BYTES_BURST,
     ROOM_BULK_BYTES_PER_S,
     ROOM_BULK_PER_S,
@@ -37,7 +37,7 @@ class RoomBudget:
 
         what                          so much                            and for each
         repairs to the room           100 a second                       -
-        the same                      a few that were saved              NACK to anyone: 2
+        the same                      -                                  NACK to anyone: 2
         repairs by unicast            24 kB/s, 400 kB at once            -
         messages of these: strangers  1 in 2 s, 2,000 at once            NACK of one: 1.5
         the same, members of standing 1 in 2 s, 4,000 at once            NACK of one: 1.5
@@ -49,12 +49,14 @@ class RoomBudget:
     """
 
     __slots__ = (
-        "_bulk", "_credit", "_promised_at", "_promises", "_repairs", "_saved", "_sessions",
+        "_bulk", "_earned", "_owed", "_promised_at", "_promises", "_repairs", "_saved",
+        "_sessions",
     )  # fmt: skip
 
     def __init__(self, now: float) -> None:
         self._repairs = TokenBucket(ROOM_REPAIR_PER_S, ROOM_REPAIR_PER_S, now)
-        self._credit = TokenBucket(REPAIRS_SAVED_PER_S, REPAIRS_SAVED_MAX, now)
+        self._owed = TokenBucket(REPAIRS_OWED_PER_S, 0, now)  # repairs, below 0
+        self._earned = 0.0  # repairs that NACKs allow and that were not sent
         self._promises = TokenBucket(PROMISES_NACKS_PER_S, PROMISES_NACKS_BURST, now)
         self._promised_at = now
         self._sessions = TokenBucket(ROOM_SESSIONS_PER_S, ROOM_SESSIONS_BURST, now)
@@ -63,19 +65,22 @@ class RoomBudget:
 
     def asked(self, now: float) -> None:
         """A NACK to anyone was sent, by me or another."""
-        room = REPAIRS_SAVED_MAX - self._credit.level(now)
-        self._credit.spend(now, -min(REPAIRS_PER_NACK, max(room, 0.0)))
+        owed = min(-self._owed.level(now), REPAIRS_PER_NACK)
+        self._owed.spend(now, -owed)
+        self._earned = min(self._earned + REPAIRS_PER_NACK - owed, REPAIRS_EARNED_MAX)
 
     def repaired(self, asked: bool, now: float) -> None:
         """A repair to the room was sent or heard; `asked`: I know of an ask that it answers.
         (Repairs that nobody asked for must not use up the budget of those who ask.)"""
         self._repairs.take(now)
         self._earn(NACKS_PER_REPAIR, now)
-        if asked and self._credit.level(now) > -REPAIRS_SAVED_MAX:
-            self._credit.spend(now, 1)
+        if asked and self._earned >= 1:
+            self._earned -= 1
+        elif asked and self._owed.level(now) > -REPAIRS_EARNED_MAX:
+            self._owed.spend(now, 1)
 
     def may_repair(self, now: float) -> bool:
-        return self._repairs.level(now) >= 1 and self._credit.level(now) >= 1
+        return self._repairs.level(now) >= 1 and self._earned >= 1
 
     def repair_due(self) -> float:
         """When ROOM_REPAIR_PER_S allows another repair. One that finds no credit at that time is

@@ -131,13 +131,14 @@ class LossMeter:
     sample, and fills no gap in what is counted.
     """
 
-    __slots__ = ("_awaited", "_expiry", "_members", "_strangers", "elsewhere")
+    __slots__ = ("_awaited", "_expiry", "_members", "_strangers", "elsewhere", "told")
 
     def __init__(self) -> None:
         self._members = _Accounts()  # of members of standing
         self._strangers = _Accounts()
         self._awaited: dict[Key, int] = {}  # copies still to come
         self._expiry: list[tuple[float, Key]] = []
+        self.told = LOSS_UNKNOWN  # percent, in my last SESSION
         self.elsewhere: dict[Key, None] = {}  # came by the other road, and not yet by this one
 
     def _count(self, sender: bytes, seen: float, lost: float) -> None:

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from operator import attrgetter
 
+from evloop.room.reliable.leave import Leave
 from evloop.room.reliable.limits import (
     ALONE_DELAYS,
     DELAY_S_MAX,
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Mapping, Sequence
     from random import Random
 
+    from evloop.room.reliable.estimators import LossMeter
     from evloop.room.reliable.packets import Range
 
 SLACK_S_MAX = max(NACK_BACKOFF_S_MAX / 8, DELAY_S_MAX)  # gaps due so soon go into the same NACK
@@ -122,11 +124,11 @@ class Gaps:
     """
 
     __slots__ = (
-        "_due", "_hearsay", "_recovered", "_rng", "_round", "_spent", "_words", "count", "dropped",
-        "hearsay", "next_due", "pressing",
+        "_due", "_hearsay", "_recovered", "_rng", "_round", "_spent", "_words",
+        "count", "dropped", "hearsay", "leave", "next_due", "pressing",
     )  # fmt: skip
 
-    def __init__(self, rng: Random) -> None:
+    def __init__(self, rng: Random, loss: LossMeter) -> None:
         self._rng = rng
         self._words: dict[bytes, dict[int, Gap]] = {}
         self._hearsay: dict[bytes, dict[int, Gap]] = {}
@@ -134,6 +136,7 @@ class Gaps:
         # keep out true.
         self._spent: dict[tuple[bytes, int], None] = {}
         self._due: dict[bytes, float] = {}  # by sender: none of its gaps is due before that time
+        self.leave = Leave(loss)
         self._round = -NEVER  # when the NACK that is being waited for is due
         self._recovered = -NEVER  # when a repair last closed a gap
         self.dropped: list[tuple[bytes, int]] = []  # (sender, number) that had to make room
@@ -249,6 +252,7 @@ class Gaps:
                 del new[index:]
                 break
         if new:
+            self.leave.claimed(sender)
             self._insert(sender, new, now, due, False, now if held else -NEVER)
         return len(new)
 
@@ -355,6 +359,7 @@ class Gaps:
             del table[sender]
             if sender not in self._words and sender not in self._hearsay:
                 self._due.pop(sender, None)
+                self.leave.forget(sender)
         return True
 
     def recovered(self, sender: bytes, seq: int, now: float) -> bool:
@@ -391,11 +396,24 @@ class Gaps:
                     found += [gap for gap in gaps.values() if lo <= gap.seq < hi]
         return dict.fromkeys(found)
 
-    def heard_nack(self, listed: Sequence[Range], now: float, delay: float) -> None:
-        """Somebody else asked anyone for `listed`: its answer will serve me too."""
+    def may_ask(self, gaps: Iterable[Gap], now: float, delay: float) -> bool:
+        """Whether the room may send another NACK, which names `gaps`: there is leave, or repairs
+        are coming."""
+        return self._flowing(now, delay) or self.leave.has(gap.sender for gap in gaps)
+
+    def _flowing(self, now: float, delay: float) -> bool:
+        return now < self._recovered + 36 * delay  # two retries ago at most
+
+    def heard_nack(
+        self, listed: Sequence[Range], now: float, delay: float, standing: bool = False
+    ) -> None:
+        """Another member, of `standing`, asked anyone for `listed`: its answer serves me too."""
         factor = jitter(self._rng)
         waits: dict[int, float] = {}  # by the number of tries, which many gaps share
-        for gap in self._within(listed):
+        found = self._within(listed)
+        if standing:
+            self.leave.spend({gap.sender for gap in found})
+        for gap in found:
             later = waits.get(gap.tries, -NEVER)
             if later == -NEVER:
                 later = now + factor * retry_wait(max(gap.tries, 1), delay)
@@ -419,12 +437,16 @@ class Gaps:
             [(sender, *listed[sender]) for sender in listed if sender in self._due]
         )
         before = now - EVIDENCE_EVERY_S
+        renewed: set[bytes] = set()
         for gap in missing:
             if gap.evidence <= before:
                 gap.evidence = now
                 gap.tries = 0
+                renewed.add(gap.sender)
                 if due < gap.due:
                     self.postpone(gap, due)
+        for sender in renewed:
+            self.leave.claimed(sender)
         return bool(missing)
 
     def take_due(self, now: float, delay: float) -> tuple[list[Gap], list[Gap]]:
@@ -478,7 +500,7 @@ class Gaps:
         """`gaps` go into the NACK that is being sent. `alone`: nobody else lacks them, and one
         holder is asked, who answers at once or has not heard it: ask another one soon."""
         factor = jitter(self._rng)
-        flowing = now < self._recovered + 36 * delay  # two retries ago at most
+        flowing = self._flowing(now, delay)
         for gap in gaps:
             gap.asks += 1
             gap.tries += not flowing

@@ -144,13 +144,17 @@ ROOM_BULK_PER_S = 0.5
 STRANGERS_BULK_BURST = 2_000
 MEMBERS_BULK_BURST = 4_000
 REPAIRS_PER_NACK = 2.0  # repairs that the whole room may send for a NACK to anyone, on average
-REPAIRS_SAVED_MAX = 15.0  # and so many more that were not used up before
-REPAIRS_SAVED_PER_S = 0.2
+REPAIRS_EARNED_MAX = 15.0  # of them, not needed so far, are for NACKs that ask for more
+REPAIRS_OWED_PER_S = 0.005  # paid without a NACK: several members may repair at once
 # NACKs of the room for what only strangers or hearsay promise: what one promise brings them, and
 # each repair. Several members may ask at once, so on average one promise makes one NACK or two.
 NACKS_PER_PROMISE, NACKS_PER_REPAIR = 0.5, 0.5
 PROMISES_NACKS_PER_S = 0.3
 PROMISES_NACKS_BURST = 6
+# NACKs of the room that name a sender, until somebody claims anew that messages of it exist: where
+# nothing is lost one does, and two may ask at once; and one more for each so many percent of loss.
+CLAIM_NACKS = 2
+CLAIM_LOSS_STEP = 7
 ROOM_SESSIONS_PER_S, ROOM_SESSIONS_BURST = 60, 120  # of members; beyond that Trickle is silent
 ANSWERS_SHARE = 0.5  # of BYTES_BURST: the rest is for what nobody asked this member to send
 HOLDERS_MAX = 16  # peers remembered that said they hold messages I lack

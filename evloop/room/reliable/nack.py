@@ -135,6 +135,7 @@ class NackRequester:
             elif self.gaps.recovered(stream.sender, seq, now):
                 self.recovered += 1
                 self.holders.bore_fruit()
+            self.gaps.leave.claimed(stream.sender)
         if not relayed and stream.word > seq + 1 + DATA_BURST:
             self._take_back(stream, seq + 1)
         self._believe(stream, seq + 1, now)
@@ -234,7 +235,7 @@ class NackRequester:
         if standing and listed and self._promised(listed[0][0], listed[0][2], now):
             self._egress.room.asked_promised(now)
         if self.gaps.count:
-            self.gaps.heard_nack(listed, now, self._delay.value)
+            self.gaps.heard_nack(listed, now, self._delay.value, standing)
 
     # -- asking ----------------------------------------------------------------------------------
 
@@ -270,6 +271,10 @@ class NackRequester:
                 ends = gap.asks >= GONE_ASKS and now < end
                 self.gaps.postpone(gap, min(until, end) if ends else until)
         while due:
+            if not self._claimed(due, now):
+                self.gaps.asked(due, now, self._delay.value)  # its time runs all the same
+                due = []
+                break
             spare = self._spare(due[0], now)
             if egress.nack_due(spare) > now:
                 break
@@ -322,6 +327,12 @@ class NackRequester:
         waiting = {gap for gap in due if not gap.word or self.strange(gap.sender, now)}
         return [gap for gap in due if gap not in waiting], list(waiting)
 
+    def _claimed(self, due: list[Gap], now: float) -> bool:
+        """Whether a NACK for `due` may be sent: the room has not asked enough since somebody last
+        claimed that such messages exist. (To who is new here all is new.)"""
+        settled = self._message_log.settled(now)
+        return not settled or self.gaps.may_ask(due, now, self._delay.value)
+
     def _whom(self, due: list[Gap], now: float) -> bytes | None:
         """Whom to ask for `due`: NOBODY (anyone) for a few, one that holds them for many.
 
@@ -342,6 +353,7 @@ class NackRequester:
         listed, taken = as_ranges([gap.key for gap in asking], NACK_RANGES_MAX)
         if self.strange(asking[0].sender, now) or not asking[0].word:
             self._egress.room.asked_promised(now)
+        self.gaps.leave.spend({gap.sender for gap in asking[:taken]})
         alone = False
         if to != NOBODY:
             holders = self.holders
@@ -501,6 +513,8 @@ class Holders:
                 continue
             share = 0
             for sender, first, end in missing:
+                if sender == member and not strangers:
+                    continue  # what only it itself says to have said, others lack as well
                 lo, hi = claims.get(sender, (0, 0))
                 share += max(0, min(hi, end) - max(lo, first))
             if share:

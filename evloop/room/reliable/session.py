@@ -118,12 +118,13 @@ class RoomSession:
         self._delay = delay = Delay()
         self.egress = egress = Egress(self._codec, sender_id, self._counts, now)
         self._outbox = outbox = Outbox(self._codec)
-        self._loss = LossMeter()
+        self._loss = loss = LossMeter()
         self._sample = True  # what is being received counts in it
         self._deafness = Deafness(sender_id)
         self._trickle = Trickle(rng, now, 1)
         self._confirm = Confirm(rng, now)
-        self.asker = NackRequester(Gaps(rng), Holders(rng), message_log, presence, delay, egress)
+        gaps, holders = Gaps(rng, loss), Holders(rng)
+        self.asker = NackRequester(gaps, holders, message_log, presence, delay, egress)
         self._repairs = Repairs(rng, message_log, outbox, presence, delay, egress)
         self._bulk = BulkServer(message_log, egress)
         self._announcer = Announcer(
@@ -137,11 +138,10 @@ class RoomSession:
         self._goodbye = Goodbye(egress)
         self._strays = Strays(self._codec.key_id, message_log, presence, self._counts)
         self._deadline = now
-        parts = (
+        self._parts: tuple[Any, ...] = (  # each has a deadline
             self._announcer, self._talk, self._repairs, self._bulk, self.asker, presence,
             message_log.causal_buffer,
         )  # fmt: skip
-        self._parts: tuple[Any, ...] = parts  # each has a deadline
         self._steps = _TIMERS
         self._open: Callable[[bytes, float, bool], Packet | str] = self._codec.open
         self._entrance: Entrance | None = None
@@ -151,7 +151,7 @@ class RoomSession:
             )
             door.attach(egress, self.asker, self._on_late, self._on_session, self._counts)
             self._open = door.open
-            self._parts = (*parts, door)
+            self._parts = (*self._parts, door)
             self._steps = (lambda _, now: door.handle_timer(now), *_TIMERS)
         self._stale = True  # something may be due earlier than _deadline: find it anew
         self._confirmed: int | None = None  # all members hold my messages below; None: unknown

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from evloop.room.reliable.estimators import LossMeter
 from evloop.room.reliable.gaps import (
     Gaps,
     first_wait,
@@ -54,7 +55,7 @@ def test_waits() -> None:
 
 
 def test_gaps_found_during_one_wait_share_its_end() -> None:
-    gaps = Gaps(Random(1))
+    gaps = Gaps(Random(1), LossMeter())
     first = gaps.round(10.0, D, 50, 0.0)
     assert gaps.round(10.004, D, 50, 0.0) == first
     assert gaps.round(first + 0.001, D, 50, 0.0) > first
@@ -62,7 +63,7 @@ def test_gaps_found_during_one_wait_share_its_end() -> None:
 
 
 def test_what_is_asked_together_stays_together() -> None:
-    gaps = Gaps(Random(1))
+    gaps = Gaps(Random(1), LossMeter())
     gaps.add(ANN, range(30), (), 0.0, 0.01)
     now = 0.01
     for _ in range(5):
@@ -74,7 +75,7 @@ def test_what_is_asked_together_stays_together() -> None:
 
 
 def test_what_would_soon_be_due_goes_along() -> None:
-    gaps = Gaps(Random(1))
+    gaps = Gaps(Random(1), LossMeter())
     gaps.add(ANN, [1], (), 0.0, 0.100)
     gaps.add(BOB, [1], (), 0.0, 0.104)
     gaps.add(BOB, [2], (), 0.0, 0.200)
@@ -84,7 +85,7 @@ def test_what_would_soon_be_due_goes_along() -> None:
 
 
 def test_evidence_resets_the_back_off_but_not_the_count() -> None:
-    gaps = Gaps(Random(1))
+    gaps = Gaps(Random(1), LossMeter())
     gaps.add(ANN, [1], (), 0.0, 0.0)
     gap = gaps.of(ANN)[1]
     for _ in range(7):
@@ -100,7 +101,7 @@ def test_evidence_resets_the_back_off_but_not_the_count() -> None:
 
 
 def test_asks_while_repairs_arrive_make_no_back_off() -> None:
-    gaps = Gaps(Random(1))
+    gaps = Gaps(Random(1), LossMeter())
     gaps.add(ANN, [1], (), 0.0, 0.0)
     gaps.add(BOB, range(7), (), 0.0, 0.0)
     gap = gaps.of(ANN)[1]
@@ -119,7 +120,7 @@ def test_asks_while_repairs_arrive_make_no_back_off() -> None:
 
 
 def test_gone_needs_eight_asks_and_thirty_seconds() -> None:
-    gaps = Gaps(Random(1))
+    gaps = Gaps(Random(1), LossMeter())
     gaps.add(ANN, [1], (), 0.0, 0.0)
     now, asks = 0.0, 0
     while True:
@@ -136,7 +137,7 @@ def test_gone_needs_eight_asks_and_thirty_seconds() -> None:
 def test_what_was_asked_for_before_its_sender_said_it_is_asked_for_anew() -> None:
     """A forged claim about number 3 was asked for in vain, and then number 3 is said, and lost."""
     for said in ("SESSION", "DATA"):
-        gaps = Gaps(Random(1))
+        gaps = Gaps(Random(1), LossMeter())
         gaps.hear_of(ANN, [3], 64, 0.0, 0.0)
         now = 0.0
         while gaps.of(ANN)[3].asks < 14:
@@ -156,7 +157,7 @@ def test_what_was_asked_for_before_its_sender_said_it_is_asked_for_anew() -> Non
 
 
 def test_hearsay_of_what_its_sender_has_not_said_goes() -> None:
-    gaps = Gaps(Random(1))
+    gaps = Gaps(Random(1), LossMeter())
     gaps.hear_of(ANN, [3, 4, 5], 64, 10.0, 10.0)
     gaps.hear_of(ANN, [6], 64, 11.5, 11.5)
     gaps.refute(ANN, 4, 11.0)
@@ -165,7 +166,7 @@ def test_hearsay_of_what_its_sender_has_not_said_goes() -> None:
 
 
 def test_hearsay_makes_room_for_words() -> None:
-    gaps = Gaps(Random(1))
+    gaps = Gaps(Random(1), LossMeter())
     for n in range(20):
         gaps.hear_of(bytes([n]) * 8, range(64), 64, 0.0, 0.0)
     assert gaps.hearsay == gaps.count == HEARSAY_GAPS_MAX
@@ -182,7 +183,7 @@ def test_hearsay_makes_room_for_words() -> None:
 
 
 def test_what_one_call_notes_and_what_one_sender_may_have_is_bounded() -> None:
-    gaps = Gaps(Random(1))
+    gaps = Gaps(Random(1), LossMeter())
     assert gaps.add(ANN, range(1_000), (), 0.0, 0.0) == GAPS_NOTED_MAX
     fill(gaps, ANN)
     assert gaps.add(ANN, range(GAPS_SENDER_MAX, 1_000), (), 0.0, 0.0) == -1
@@ -193,7 +194,7 @@ def test_what_one_call_notes_and_what_one_sender_may_have_is_bounded() -> None:
 
 
 def test_in_a_full_table_who_lacks_little_takes_a_place_from_who_lacks_most() -> None:
-    gaps = Gaps(Random(1))
+    gaps = Gaps(Random(1), LossMeter())
     many = [bytes([n]) * 8 for n in range(100, 100 + GAPS_MAX // GAPS_SENDER_MAX)]
     for sender in many:
         fill(gaps, sender)
@@ -226,7 +227,7 @@ _STEPS = st.lists(
 
 @given(_STEPS)
 def test_the_counters_agree_with_a_walk(steps: list[tuple[str, bytes, int, int]]) -> None:
-    gaps = Gaps(Random(1))
+    gaps = Gaps(Random(1), LossMeter())
     now = 0.0
     for what, sender, a, b in steps:
         now += 0.05

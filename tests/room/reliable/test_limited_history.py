@@ -72,7 +72,7 @@ def test_own_messages_that_wait_to_be_sent_stay() -> None:
     sent = {packet[3] for _, packet in room.said(DATA) if packet[2] == ME}
     assert sent == set(range(60))
     assert room.session.queued() == 0
-    room.hear(nack(BOB, 1, [(ME, 30, 34)]))
+    room.hear(nack(BOB, 1, [(ME, 30, 34)]), nack(BOB, 2, [(ME, 30, 34)]))
     room.run(5.0)
     assert {seq for _, _, seq in room.repairs()} == {30, 31, 32, 33}  # and so they can be repaired
 
