@@ -14,7 +14,13 @@ Datagrams of the relay are handed on together, once a tick, in the order in whic
 
 from __future__ import annotations
 
-from evloop.room.limits import CROWD_SENDERS, RELAY_BURST_MAX, RELAY_HELD_MAX, ROAD_PROBE_S
+from evloop.room.limits import (
+    CROWD_SENDERS,
+    RELAY_BURST_MAX,
+    RELAY_HELD_MAX,
+    ROAD_PROBE_S,
+    ROAD_SENDERS_MAX,
+)
 from evloop.room.roads import ALONE, FULL, GROUP, LEG, OFF, PROBING, RELAY
 from evloop.system.timers import NEVER, nothing
 
@@ -62,6 +68,7 @@ class RelayTransport:
     __slots__ = (
         "_came",
         "_deliver",
+        "_ends",
         "_goodbye",
         "_held",
         "_leg",
@@ -91,6 +98,9 @@ class RelayTransport:
         self._came: Burst = []  # by the relay, in this tick
         self._held: list[bytes] = []  # for everybody, until the directory has answered
         self._leg: tuple[str, int] | None = None  # from where it sends to the group
+        # While both roads are tried: from where the group brought whom first. An address that
+        # brings more than one is that of another directory's leg.
+        self._ends: dict[Any, bytes] = {}
         self._probe_at = -NEVER  # when the group may next be told that we are here
         self._started = False  # and not left
         self._goodbye = False  # a word of it was sent
@@ -170,8 +180,19 @@ class RelayTransport:
                 way = road
                 if leg is not None and road == GROUP and source[1] == leg[1]:
                     way = LEG if source[0].partition("%")[0] == leg[0] else GROUP
-                changed |= came(data[8:16], bool(data[3] & _REPAIR), way, now)
+                sender, repair = data[8:16], bool(data[3] & _REPAIR)
+                apart = way == GROUP and not repair and self._is_apart(source, sender)
+                changed |= came(sender, repair, way, now, apart=apart)
         return changed
+
+    def _is_apart(self, source: Any, sender: bytes) -> bool:
+        """Whether nobody but `sender` was heard from there, as far as it matters."""
+        if self.roads.state != PROBING:
+            return False
+        ends = self._ends
+        if len(ends) >= ROAD_SENDERS_MAX and source not in ends:
+            return False
+        return ends.setdefault(source, sender) == sender
 
     def send(self, data: bytes, target: Any) -> bool:
         """To everybody (None), or to the one that a datagram came from."""
@@ -264,6 +285,8 @@ class RelayTransport:
         if wish:
             self.carrier.ask(wish, self._answered)
         state = roads.state
+        if state != PROBING:
+            self._ends.clear()
         if state == OFF:
             self._flush()
         changes, roads.changes = roads.changes, []

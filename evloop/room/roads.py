@@ -31,7 +31,8 @@ are `bound` to the relay, whom nobody hears otherwise; nor is a repair, which an
 directory's ear stands for being heard; each member judges for itself whom it hears.
 
 In a crowd, all of whom come at once, the relay would carry every word of everybody to everybody. So
-probing is over, and off begins, as soon as CROWD_SENDERS were heard by the group, at least twice as
+probing is over, and off begins, as soon as CROWD_SENDERS were heard by the group, each from an
+address of its own (many by one address are those whom another directory carries), at least twice as
 many as the relay alone has brought, and we are heard. Of two parts of a room that do not hear each
 other only the larger can leave the relay so, and what the smaller says there reaches it by the leg.
 
@@ -97,13 +98,14 @@ Word = namedtuple("Word", "granted heard members multicast bound keeper others",
 
 
 class _Heard:
-    """When a sender was last heard, and by which way; `misses`: by the relay alone, in a row."""
+    """When a sender was last heard, and by which way; `misses`: by the relay alone, in a row;
+    `near`: when the state began in which it was last counted as one of a crowd."""
 
-    __slots__ = ("direct", "first", "leg", "misses", "relay")
+    __slots__ = ("direct", "first", "leg", "misses", "near", "relay")
 
     def __init__(self, now: float) -> None:
         self.first = now
-        self.direct = self.leg = self.relay = -NEVER
+        self.direct = self.leg = self.near = self.relay = -NEVER
         self.misses = 0
 
 
@@ -234,8 +236,11 @@ class Roads:
             self._due = min(self._due, now + REFUSED_ASK_S * 2 ** min(self._refusals, 16))
             self._refusals += 1
 
-    def came(self, sender: bytes, repair: bool, road: int, now: float) -> bool:
-        """A datagram of `sender` came by `road`; `repair`: whoever had it may have sent it.
+    def came(
+        self, sender: bytes, repair: bool, road: int, now: float, *, apart: bool = True
+    ) -> bool:
+        """A datagram of `sender` came by `road`; `repair`: whoever had it may have sent it;
+        `apart`: it came from an address that has brought nobody else.
 
         Return whether the state or what is due may be another one now.
         """
@@ -256,19 +261,22 @@ class Roads:
             heard.relay = now
             heard.misses += 1
             if heard.misses == MISSES_MAX:
-                if heard.direct > began:
-                    self._near, self._far = self._near - 1, self._far + 1
+                self._far += heard.direct > began
+                self._near -= heard.near == began
+                heard.near = -NEVER
                 heard.direct = -NEVER  # it is to be heard anew
                 self._steady = NEVER
                 self._look_at = min(self._look_at, now)
                 return self.state == PROBING
         elif road == GROUP:
-            first = heard.direct <= began
-            if first:
-                self._near, self._far = self._near + 1, self._far - (heard.relay > began)
+            self._far -= heard.direct <= began < heard.relay
             heard.direct = self._evidence_at = now
             heard.misses = 0
-            if first and self.state == PROBING and self._hears_crowd():
+            more = apart and heard.near != began
+            if more:
+                heard.near = began
+                self._near += 1
+            if more and self.state == PROBING and self._hears_crowd():
                 self._look_while_probing(now)
                 if self.state == PROBING:  # are we heard?
                     self._due = min(self._due, max(now, self._asked_at + CROWD_ASK_S))
@@ -411,7 +419,7 @@ class Roads:
 
     def _forget(self, sender: bytes) -> None:
         heard, began = self.senders.pop(sender), self._began
-        self._near -= heard.direct > began
+        self._near -= heard.near == began
         self._far -= heard.relay > began >= heard.direct
 
     def _hears_crowd(self) -> bool:

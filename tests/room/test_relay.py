@@ -17,6 +17,7 @@ from evloop.room.limits import (
     RELAY_BURST_MAX,
     RELAY_HELD_MAX,
     ROAD_PROBE_S,
+    ROAD_SENDERS_MAX,
 )
 from evloop.room.live import LiveRoom
 from evloop.room.relay import RelayTransport
@@ -447,3 +448,46 @@ def test_a_session_talks_by_the_relay_and_neither_knows_it() -> None:
     assert [it.text for it in rooms[1].session.history(10)] == ["by the directory"]
     assert rooms[0].way() == {"interface": "the directory", "road": ALONE}
     assert rooms[0].session.confirmers() == (1, 1)
+
+
+# -- a crowd ---------------------------------------------------------------------------------------
+
+OTHER_LEG = ("192.0.2.9", 51_234)  # of a directory that is not ours
+CROWD = [b"crowd%3d" % number for number in range(CROWD_SENDERS)]
+
+
+def in_a_crowd() -> World:
+    at = World().start()
+    at.answer(heard=0, members=100)
+    assert at.roads.state == PROBING
+    return at
+
+
+def test_a_crowd_is_heard_from_addresses_of_their_own() -> None:
+    at = in_a_crowd()
+    for number, sender in enumerate(CROWD):
+        assert at.roads.state == PROBING
+        at.group.deliver([(datagram(SESSION, sender), ("192.0.2.7", 40_000 + number))])
+    assert at.roads.state == OFF
+
+
+def test_a_crowd_that_another_directory_brings_proves_nothing() -> None:
+    """A guest hears all whom its leg carries, and nobody else: none of them by itself."""
+    at = in_a_crowd()
+    for _ in range(3):
+        at.group.deliver([(datagram(SESSION, sender), OTHER_LEG) for sender in CROWD])
+    assert at.roads.state == PROBING
+    # Those that are heard by themselves count, whoever has brought them before.
+    ends = [("192.0.2.7", 40_000 + number) for number in range(len(CROWD))]
+    at.group.deliver([(datagram(SESSION, CROWD[number]), ends[number]) for number in range(1, 15)])
+    assert at.roads.state == PROBING
+    at.group.deliver([(datagram(SESSION, CROWD[15]), ends[15])])
+    assert at.roads.state == OFF
+
+
+def test_a_flood_of_addresses_is_no_crowd_beyond_those_that_are_told_apart() -> None:
+    at = in_a_crowd()
+    for number in range(ROAD_SENDERS_MAX):
+        at.group.deliver([(datagram(SESSION, BOB), ("192.0.2.66", number))])
+    at.group.deliver([(datagram(SESSION, sender), ("192.0.2.7", 1)) for sender in CROWD])
+    assert at.roads.state == PROBING

@@ -45,6 +45,12 @@ def test_bad_days(seed: int) -> None:
     assert _failures(range(seed, seed + 1)) == []
 
 
+@pytest.mark.parametrize("seed", [10_135, 790_135])
+def test_guests_of_two_directories_hear_no_crowd(seed: int) -> None:
+    """What the leg of the other directory brings was once taken for the members themselves."""
+    assert _failures(range(seed, seed + 1)) == []
+
+
 def test_a_sealed_bad_day() -> None:
     assert run_sealed_roads(3).failure == ""
 
