@@ -109,7 +109,9 @@ def test_a_reply_to_one_that_sleeps_still_ends_it(house: House) -> None:
     sleeper.ask("ping")
     house.skip(9)
     assert stream.state == OPEN
-    house.skip(2)
+    # The kernel may have acknowledged something meanwhile, and the span began anew: once at most.
+    for _ in range(12):
+        house.skip(1)
     assert stream.state == CLOSED
 
 
