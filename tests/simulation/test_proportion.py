@@ -55,6 +55,14 @@ def test_a_datagram_of_a_stranger_makes_the_room_send_three_at_most(
     assert cost.bytes_per_s <= BYTES_PER_S, cost
 
 
+@pytest.mark.slow
+def test_what_is_given_up_is_given_up_by_all_at_one_time() -> None:
+    """A hole that is never filled: who steps over it alone is at odds with all others. (When each
+    did so at a time of its own, that cost 36 SESSIONs and not 3.)"""
+    cost = _bench().measure("DATA with holes", DRIPS[-1])
+    assert cost.datagrams <= 2.5 * DATAGRAMS_EACH, cost
+
+
 @pytest.mark.parametrize(("attack", "rate"), _tried(ANSWERED))
 def test_asks_are_answered_once_a_second_by_each(attack: str, rate: float) -> None:
     cost = _bench().measure(attack, rate)

@@ -46,7 +46,7 @@ class Leave:
         percent = self._loss.told
         if percent == LOSS_UNKNOWN:
             percent = LOSS_ASSUMED
-        return min(CLAIM_NACKS + percent // CLAIM_LOSS_STEP, STUCK_ASKS)
+        return min(CLAIM_NACKS - -percent // CLAIM_LOSS_STEP, STUCK_ASKS)
 
     def claimed(self, sender: bytes) -> None:
         """A datagram claims that messages of `sender` exist, or one of them came."""

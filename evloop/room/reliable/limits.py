@@ -155,7 +155,7 @@ PROMISES_NACKS_BURST = 6
 # NACKs of the room that name a sender, until somebody claims anew that messages of it exist: where
 # nothing is lost one does, and two may ask at once; and one more for each so many percent of loss.
 CLAIM_NACKS = 2
-CLAIM_LOSS_STEP = 7
+CLAIM_LOSS_STEP = 4
 ROOM_SESSIONS_PER_S, ROOM_SESSIONS_BURST = 60, 120  # of members; beyond that Trickle is silent
 ANSWERS_SHARE = 0.5  # of BYTES_BURST: the rest is for what nobody asked this member to send
 HOLDERS_MAX = 16  # peers remembered that said they hold messages I lack

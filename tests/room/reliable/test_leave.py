@@ -27,7 +27,7 @@ def _spent(leave: Leave) -> int:
 
 
 @pytest.mark.parametrize(
-    ("percent", "most"), [(0, CLAIM_NACKS), (6, 2), (7, 3), (30, 6), (90, 6), (LOSS_UNKNOWN, 6)]
+    ("percent", "most"), [(0, CLAIM_NACKS), (1, 3), (4, 3), (5, 4), (30, 6), (LOSS_UNKNOWN, 6)]
 )
 def test_the_more_is_lost_the_more_is_asked(percent: int, most: int) -> None:
     leave = _leave(percent)
