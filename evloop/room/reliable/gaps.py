@@ -514,6 +514,16 @@ class Gaps:
                 wait = ALONE_DELAYS * delay
             self.postpone(gap, now + factor * wait)
 
+    def not_asked(self, gaps: Iterable[Gap], now: float, delay: float) -> None:
+        """No NACK is sent for `gaps`; their time runs as if one were. All members give up what is
+        gone at one time: who does so before or after the others is at odds with them all, and tells
+        them."""
+        self.asked(gaps, now, delay)
+        for gap in gaps:
+            end = gap.first + GONE_S
+            if gap.asks >= GONE_ASKS and now < end < gap.due:
+                self.postpone(gap, end)
+
     def postpone(self, gap: Gap, due: float) -> None:
         """Ask for `gap` at `due` instead."""
         gap.due = due

@@ -272,7 +272,7 @@ class NackRequester:
                 self.gaps.postpone(gap, min(until, end) if ends else until)
         while due:
             if not self._claimed(due, now):
-                self._ask_nobody(due, now)
+                self.gaps.not_asked(due, now, self._delay.value)
                 due = []
                 break
             spare = self._spare(due[0], now)
@@ -298,16 +298,6 @@ class NackRequester:
             self._more_due = now + 2 * self._delay.value
             self._note_more(now)
         return stepped
-
-    def _ask_nobody(self, due: list[Gap], now: float) -> None:
-        """The time of `due` runs as if they had been asked for. All members give up what is gone at
-        one time: who does so before or after the others is at odds with them all, and tells them.
-        """
-        self.gaps.asked(due, now, self._delay.value)
-        for gap in due:
-            end = gap.first + GONE_S
-            if gap.asks >= GONE_ASKS and now < end < gap.due:
-                self.gaps.postpone(gap, end)
 
     def _spare(self, gap: Gap, now: float) -> float:
         """How much of the burst of NACKs an ask for `gap` must leave: hearsay may use half, and the
