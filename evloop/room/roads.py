@@ -33,8 +33,9 @@ directory's ear stands for being heard; each member judges for itself whom it he
 In a crowd, all of whom come at once, the relay would carry every word of everybody to everybody. So
 probing is over, and off begins, as soon as CROWD_SENDERS were heard by the group, each from an
 address of its own (many by one address are those whom another directory carries), at least twice as
-many as the relay alone has brought, and we are heard. Of two parts of a room that do not hear each
-other only the larger can leave the relay so, and what the smaller says there reaches it by the leg.
+many as the relay alone has brought, we are heard, and the directory counts more than that. Of two
+parts of a room that do not hear each other only the larger can leave the relay so, and what the
+smaller says there reaches it by the leg.
 
 A member says at least something in each interval of presence (6 s, in large rooms more), so all
 spans here are in proportion to that: to be silent, or to lose ten in a row, is no isolation. In off
@@ -425,6 +426,11 @@ class Roads:
     def _hears_crowd(self) -> bool:
         return self._near >= max(CROWD_SENDERS, 2 * self._far)
 
+    def _is_crowd(self) -> bool:
+        """Whether the directory counts one. (Else a stranger could make one up.)"""
+        word = self._word
+        return word is not None and word.multicast and word.members > CROWD_SENDERS
+
     def _is_heard(self, lapse: float = 0.0) -> bool:
         word = self._word
         heard = None if word is None else word.heard
@@ -434,7 +440,7 @@ class Roads:
         word = self._word
         self._look_at = self._began + PROBING_S
         if now < self._look_at:
-            if word is not None and word.multicast and self._is_heard() and self._hears_crowd():
+            if self._is_heard() and self._hears_crowd() and self._is_crowd():
                 self._become(OFF, now)
             return
         self._look_at = NEVER
@@ -442,7 +448,7 @@ class Roads:
             return
         if self.unheard(now):
             self._become(FULL, now)
-        elif word.multicast and (self._hears_crowd() or self._hears(now)):
+        elif word.multicast and ((self._hears_crowd() and self._is_crowd()) or self._hears(now)):
             if self._is_heard():
                 self._become(OFF, now)
             elif self._word_at >= self._began + self._heard_s():

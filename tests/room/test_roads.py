@@ -690,6 +690,20 @@ def test_in_a_crowd_who_is_not_known_to_be_heard_asks_at_once() -> None:
     assert member.roads.state == OFF
 
 
+def test_a_crowd_of_whom_the_directory_knows_nothing_is_none() -> None:
+    """A stranger can speak from 16 ports under 16 ids."""
+    member = newcomer(heard=0)
+    member.word["members"] = CROWD_SENDERS
+    member.roads.handle_timer(member.now)
+    member.wait(PROBING_ASK_S + 0.1)
+    hears(member, CROWD, GROUP)
+    member.wait(CROWD_ASK_S)
+    assert member.roads.state == PROBING
+    member.word["members"] = CROWD_SENDERS + 1  # when it was asked, not all had come
+    member.wait(PROBING_ASK_S)
+    assert member.roads.state == OFF
+
+
 @pytest.mark.parametrize("road", [LEG, RELAY])
 def test_a_crowd_that_the_directory_alone_brings_proves_nothing(road: int) -> None:
     member = newcomer(heard=0)
