@@ -21,7 +21,7 @@ from evloop.base.addresses import (
     split_endpoint,
 )
 from evloop.base.errors import FAILED, USAGE, SetupError
-from evloop.net.compat import ask
+from evloop.net.compat import ask, stream_addresses
 from evloop.net.limits import (
     ACCEPT_BATCH_MAX,
     ACCEPT_PAUSE_S,
@@ -155,12 +155,8 @@ def listen_on(host: str, port: int, advice: Mapping[int, str]) -> list[socket.so
     try:
         # May block, but there is no loop yet that could wait. As bytes: a str goes through the idna
         # codec, which needs unicodedata.
-        found = socket.getaddrinfo(
-            (host.encode() if host.isascii() else host) or None,
-            port,
-            type=socket.SOCK_STREAM,
-            flags=socket.AI_PASSIVE,
-        )
+        known = (host.encode() if host.isascii() else host) or None
+        found = stream_addresses(known, port, socket.AI_PASSIVE)
     except (OSError, LookupError, UnicodeError) as error:
         why = getattr(error, "strerror", None) or error
         # The network may not be up yet: with FAILED a service manager tries again.

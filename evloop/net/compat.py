@@ -323,6 +323,20 @@ def default_interfaces(ipv6: bool) -> list[str]:
     return [entry.name for entry in addresses() if own and entry.address == own.partition("%")[0]]
 
 
+def stream_addresses(host: bytes | str | None, port: int, flags: int = 0) -> list[tuple[Any, ...]]:
+    """What getaddrinfo tells of `host` for TCP; it may block.
+
+    `localhost` is this machine though nobody can tell (RFC 6761, 6.3): containers and the smallest
+    systems have no /etc/hosts.
+    """
+    try:
+        return list(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags))
+    except socket.gaierror:
+        if host is None or host.lower() not in (b"localhost", "localhost"):
+            raise
+        return list(socket.getaddrinfo(b"127.0.0.1", port, type=socket.SOCK_STREAM, flags=flags))
+
+
 def own_address_towards(host: str, port: int, *more: int) -> str:
     """The address from which `host` is reached, with its zone if it has one; nothing is sent.
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import socket
 
+from evloop.net.compat import stream_addresses
 from evloop.net.limits import (
     RESOLVE_ADDRESSES_MAX,
     RESOLVE_ANSWER_BYTES_MAX,
@@ -62,7 +63,7 @@ class Lookup:
             loop.defer(lambda: self._tell(addresses, ""))
             return
         try:
-            self._ask(host, resolver or _system_resolver)
+            self._ask(host, resolver or stream_addresses)
         except OSError as error:  # no descriptor, process or memory to be had
             why = f"cannot look it up: {error.strerror}"
             loop.defer(lambda: self._tell([], why))
@@ -110,10 +111,6 @@ def _numeric(host: str, port: int) -> list[Address]:
     except socket.gaierror:
         return []
     return [(family, address) for family, _, _, _, address in found]
-
-
-def _system_resolver(host: bytes | str, port: int) -> Iterable[tuple[Any, ...]]:
-    return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
 
 
 def answer_to(host: str, port: int, resolver: Resolver) -> bytes:

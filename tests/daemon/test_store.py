@@ -520,6 +520,7 @@ def test_every_identity_is_sixteen_digits(path: Path, value: str) -> None:
     assert identity(path) == f"{int(value) % 2**64:016x}"
 
 
+@pytest.mark.skipif(sqlite3.sqlite_version_info < (3, 35), reason="needs SQLite 3.35 to make it")
 def test_a_file_without_an_identity_gets_one(path: Path) -> None:
     """One of 0.1.0, which has no such column."""
     first = identity(path)

@@ -418,7 +418,8 @@ ALLOWED = """
     atexit binascii bisect bz2 collections copyreg enum errno fcntl fnmatch functools gc gettext
     heapq
     ipaddress itertools json keyword locale lzma math operator os pwd random re reprlib resource
-    select selectors shutil signal socket stat struct termios textwrap types unicodedata warnings
+    select selectors shutil signal socket sre_compile sre_constants sre_parse stat struct termios
+    textwrap types unicodedata warnings
     weakref zlib
 """
 # Of ours: what is for pipes, for rooms, for a directory, and for what is asked for by name.

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from evloop.net.acceptor import listen_on
 from evloop.net.limits import (
     RESOLVE_ADDRESSES_MAX,
     RESOLVE_ANSWER_BYTES_MAX,
@@ -102,15 +103,42 @@ def test_what_is_no_name_is_not_asked_for(bench: Bench, host: str) -> None:
     assert bench.wait() == ([], "that is no host name")
 
 
-def test_a_name_by_the_system(bench: Bench) -> None:
-    try:
-        socket.getaddrinfo("localhost", None)
-    except socket.gaierror:
-        pytest.skip("needs /etc/hosts: this system does not know localhost")
-    Lookup(bench.loop, "localhost", 44444, bench.done)
+def nobody_tells(name: bytes | str | None, port: int, **more: Any) -> Any:
+    """A system without /etc/hosts, and no name server."""
+    if more.get("flags", 0) & socket.AI_NUMERICHOST or name == b"127.0.0.1":
+        return GETADDRINFO(name, port, **more)
+    raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+
+
+GETADDRINFO = socket.getaddrinfo
+
+
+@pytest.mark.parametrize("name", ["localhost", "LocalHost"])
+@pytest.mark.parametrize("told", [True, False])
+def test_localhost_is_this_machine_whether_the_system_tells_it_or_not(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, name: str, told: bool
+) -> None:
+    if not told:
+        monkeypatch.setattr(socket, "getaddrinfo", nobody_tells)
+    Lookup(bench.loop, name, 44444, bench.done)
     addresses, why = bench.wait()
     assert why == ""
     assert (socket.AF_INET, ("127.0.0.1", 44444)) in addresses
+
+
+def test_other_names_of_nobody_stay_unknown(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "getaddrinfo", nobody_tells)
+    Lookup(bench.loop, "localhost.example", 44444, bench.done)
+    assert bench.wait() == ([], "Temporary failure in name resolution")
+
+
+def test_a_server_listens_on_localhost_though_nobody_tells_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(socket, "getaddrinfo", nobody_tells)
+    (listener,) = listen_on("localhost", 0, {})
+    with listener:
+        assert listener.getsockname()[0] == "127.0.0.1"
 
 
 def test_addresses_keep_their_order_and_lose_their_doubles(bench: Bench) -> None:
