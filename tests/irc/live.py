@@ -141,7 +141,7 @@ class Visitor:
         self.sock.settimeout(patience)
         try:
             data = self.sock.recv(1 << 16)
-        except socket.timeout:  # noqa: UP041 - it is no TimeoutError before Python 3.10
+        except socket.timeout:  # which is no TimeoutError before Python 3.10
             return False
         except ConnectionResetError:
             data = b""
