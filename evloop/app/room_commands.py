@@ -125,26 +125,30 @@ class RoomCommands:
             rooms.remove(pane)
 
         room = live_room(client, entry, counted, secret)
-        pane = rooms.pane()
-        chat = Chat(
-            client.loop,
-            pane,
-            room,
-            entry,
-            client.style,
-            listed=counted != 0,
-            by_name=client.reach.by_name(entry) if counted < 0 else "",
-            on_over=over,
-            on_quit=client.quit,
-            on_renamed=self._renamed,
-            on_command=self.run,
-            on_proven=self._proven,
-            secret=secret,
-            count=client.presence().count,
-            invitation=client.invitation,
-            on_doctor=lambda: doctor(client),
-            kept=Kept(client.link, entry.name),
-        )
+        try:
+            pane = rooms.pane()
+            chat = Chat(
+                client.loop,
+                pane,
+                room,
+                entry,
+                client.style,
+                listed=counted != 0,
+                by_name=client.reach.by_name(entry) if counted < 0 else "",
+                on_over=over,
+                on_quit=client.quit,
+                on_renamed=self._renamed,
+                on_command=self.run,
+                on_proven=self._proven,
+                secret=secret,
+                count=client.presence().count,
+                invitation=client.invitation,
+                on_doctor=lambda: doctor(client),
+                kept=Kept(client.link, entry.name),
+            )
+        except Exception:  # what is loaded or opened late cannot be had: nobody would leave it
+            room.close()
+            raise
         if counted > 0:
             chat.kept.told(client.prompt.entered)
         rooms.enter(pane, chat, behind=self._behind)

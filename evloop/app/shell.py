@@ -513,6 +513,8 @@ class Client:
         if status == INTERRUPTED and (self.reach.give_up_keys() or self._stays()):
             return
         self.status = status
+        for room in list(self.live) if self._ending else ():  # once more: wait for no goodbye
+            room.close()
         if self._quitting or self.chat is None:
             self._end()
             return

@@ -167,6 +167,26 @@ def test_too_few_open_files_are_one_line(crew: Crew, module: str, files: int) ->
     assert program.err == f"evloop: the limit of {files} open files is too low; see ulimit -n\n"
 
 
+def test_however_few_files_may_be_open_a_command_works_or_says_why_and_ends(crew: Crew) -> None:
+    """Whatever cannot be opened or loaded, at each point of the way into a room."""
+    server, room = crew.server(), "lab"
+    assert crew.finish(crew.client("makeroom", room, server=server.place)).status == 0
+    crew.in_room(crew.chatter("Ann", room, server=server.place))
+    programs = []
+    for files in range(6, 20):  # with fewer, Python itself does not start everywhere
+        code = f"import resource\nresource.setrlimit(resource.RLIMIT_NOFILE, ({files}, {files}))"
+        for words in (["getdir"], ["say", room, "a word"], ["chat", room]):
+            asked = crew.client(*words, server=server.place, prefix=starting(code))
+            asked.end()
+            programs.append(asked)
+    for asked in programs:
+        assert crew.finish(asked).status is not None, asked.tell()
+        told = asked.out + asked.err
+        assert "internal error" not in told and "Traceback" not in told, asked.tell()
+        assert asked.status == 0 or "Too many open files" in told or "too low" in told, asked.tell()
+    assert [asked.status for asked in programs[-3:]] == [0, 0, 0], "20 are enough"
+
+
 @pytest.mark.parametrize("module", MODULES)
 @pytest.mark.parametrize("option", ["--help", "--version"])
 def test_help_that_nobody_reads_or_that_fits_nowhere(module: str, option: str) -> None:
