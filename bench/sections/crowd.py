@@ -29,7 +29,7 @@ from bench.harness import machine
 from bench.harness.common import EVLOOP, Client, Context, Row
 from bench.harness.judging import Goal, rounded
 from bench.harness.processes import ROOT, Failed, Server, end, environment
-from bench.load.chatroom import open_receiver, open_sender
+from bench.load.chatroom import open_receiver, open_sender, sockets_at
 from evloop.room.reliable.membership import presence_interval
 
 SIZES = (100, 200, 500)
@@ -203,13 +203,9 @@ def _cpu_ns(processes: list[subprocess.Popen[bytes]]) -> int:
 
 def _in_the_kernel() -> tuple[int, int]:
     """Of all sockets of the room: bytes that wait to be read, and datagrams that were dropped."""
-    waiting = dropped = 0
-    for line in Path("/proc/net/udp").read_text().splitlines()[1:]:
-        fields = line.split()
-        if fields[1].endswith(f":{PLACE[1]:04X}"):
-            waiting += int(fields[4].partition(":")[2], 16)
-            dropped += int(fields[-1])
-    return waiting, dropped
+    rows = sockets_at(PLACE[1])
+    waiting = sum(int(row[4].partition(":")[2], 16) for row in rows)
+    return waiting, sum(int(row[-1]) for row in rows)
 
 
 def _everywhere() -> None:

@@ -426,10 +426,11 @@ class Roads:
     def _hears_crowd(self) -> bool:
         return self._near >= max(CROWD_SENDERS, 2 * self._far)
 
-    def _is_crowd(self) -> bool:
-        """Whether the directory counts one. (Else a stranger could make one up.)"""
+    def _is_in_crowd(self) -> bool:
+        """Whether the directory counts one as well. (Else a stranger could make one up.)"""
         word = self._word
-        return word is not None and word.multicast and word.members > CROWD_SENDERS
+        counted = word is not None and word.multicast and word.members > CROWD_SENDERS
+        return counted and self._hears_crowd()
 
     def _is_heard(self, lapse: float = 0.0) -> bool:
         word = self._word
@@ -440,7 +441,7 @@ class Roads:
         word = self._word
         self._look_at = self._began + PROBING_S
         if now < self._look_at:
-            if self._is_heard() and self._hears_crowd() and self._is_crowd():
+            if self._is_heard() and self._is_in_crowd():
                 self._become(OFF, now)
             return
         self._look_at = NEVER
@@ -448,7 +449,7 @@ class Roads:
             return
         if self.unheard(now):
             self._become(FULL, now)
-        elif word.multicast and ((self._hears_crowd() and self._is_crowd()) or self._hears(now)):
+        elif word.multicast and (self._is_in_crowd() or self._hears(now)):
             if self._is_heard():
                 self._become(OFF, now)
             elif self._word_at >= self._began + self._heard_s():

@@ -352,11 +352,11 @@ class Bench:
         """What the members send more when a stranger sends `rate` a second for MEASURED_S, or until
         he has sent DRIPS_LEAST."""
         seconds = max(MEASURED_S, DRIPS_LEAST / rate)
-        calm = attack in HAUNTED, seconds
-        if calm not in self._calm:
-            self._calm[calm] = self._apart(None, *calm[:1], 0.0, seconds)
-        told = self._apart(attack, attack in HAUNTED, rate, seconds)
-        more = [with_ - without for with_, without in zip(told, self._calm[calm])]
+        haunted = attack in HAUNTED
+        if (haunted, seconds) not in self._calm:
+            self._calm[haunted, seconds] = self._apart(None, haunted, 0.0, seconds)
+        told = self._apart(attack, haunted, rate, seconds)
+        more = [with_ - without for with_, without in zip(told, self._calm[haunted, seconds])]
         strikes = round(rate * seconds)
         kinds = {kind: round(count / strikes, 2) for kind, count in zip(KINDS, more) if count}
         return Cost(sum(more[:-1]) / strikes, more[-1] / seconds, kinds)

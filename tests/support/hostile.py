@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from itertools import product
 from random import Random
 from typing import Any
 
@@ -41,6 +43,14 @@ SMALL = {
     "BULK_ASKERS_MAX": 3,
     "LOSS_PENDING_MAX": 4,
 }
+
+
+def short_bodies() -> Iterator[bytes]:
+    """Every length near those of the fixed parts, with every count that is near an allowed one."""
+    for length, count, at in product(range(80), range(20), (4, 8, 33)):
+        body = bytearray(length)
+        body[at : at + 1] = bytes([count])[: len(body[at : at + 1])]
+        yield bytes(body)
 
 
 def shrink(monkeypatch: pytest.MonkeyPatch) -> None:

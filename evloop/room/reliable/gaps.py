@@ -520,9 +520,15 @@ class Gaps:
         them."""
         self.asked(gaps, now, delay)
         for gap in gaps:
-            end = gap.first + GONE_S
-            if gap.asks >= GONE_ASKS and now < end < gap.due:
-                self.postpone(gap, end)
+            self.wait(gap, gap.due, now)
+
+    def wait(self, gap: Gap, until: float, now: float) -> None:
+        """Ask for `gap` no sooner than `until`. Who has asked enough waits for that no more, only
+        for the time to give up. When that is past and the message may still come, it waits as
+        before."""
+        end = gap.first + GONE_S
+        ends = gap.asks >= GONE_ASKS and now < end
+        self.postpone(gap, min(until, end) if ends else until)
 
     def postpone(self, gap: Gap, due: float) -> None:
         """Ask for `gap` at `due` instead."""

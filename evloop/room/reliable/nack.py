@@ -28,8 +28,6 @@ from evloop.room.reliable.limits import (
     BULK_PER_S,
     COPY_SPACING_S,
     DATA_BURST,
-    GONE_ASKS,
-    GONE_S,
     HEARSAY_SENDER_GAPS_MAX,
     HEARSAY_UNHEARD_GAPS_MAX,
     HOLDERS_MAX,
@@ -265,11 +263,7 @@ class NackRequester:
             until = max(egress.room.ask_due(), now + 10 * self._delay.value)
             until += self.gaps.apart(self._delay.value, self._presence.size())
             for gap in waiting:
-                # Who has asked enough waits for no more leave, only for the time to give up. When
-                # that is past and the message may still come, it waits for leave as before.
-                end = gap.first + GONE_S
-                ends = gap.asks >= GONE_ASKS and now < end
-                self.gaps.postpone(gap, min(until, end) if ends else until)
+                self.gaps.wait(gap, until, now)
         while due:
             if not self._claimed(due, now):
                 self.gaps.not_asked(due, now, self._delay.value)

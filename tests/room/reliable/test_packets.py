@@ -35,6 +35,7 @@ from evloop.room.reliable.packets import (
     session_body,
 )
 from evloop.room.reliable.vector import digest_item
+from tests.support.hostile import short_bodies
 
 PLACE = "239.255.7.1:5751"
 MEL = bytes.fromhex("0102030405060708")
@@ -185,13 +186,9 @@ def test_no_body_raises(kind: int, body: bytes, count: int) -> None:
 
 
 def test_no_length_and_no_count_raise() -> None:
-    """Every length near those of the fixed parts, with every count that is near an allowed one."""
-    for kind, length, count in product(range(1, 6), range(80), range(20)):
-        for at in (4, 8, 33):
-            body = bytearray(length)
-            body[at : at + 1] = bytes([count])[: len(body[at : at + 1])]
-            packet = CODEC.open(CODEC.pack(kind, 0, MEL, 0, 0, bytes(body)))
-            assert packet == "body" or isinstance(packet, tuple), (kind, length, count, at)
+    for kind, body in product(range(1, 6), short_bodies()):
+        packet = CODEC.open(CODEC.pack(kind, 0, MEL, 0, 0, body))
+        assert packet == "body" or isinstance(packet, tuple), (kind, body)
 
 
 def test_mutated_datagrams_are_dropped() -> None:

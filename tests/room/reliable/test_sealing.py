@@ -37,6 +37,7 @@ from evloop.room.reliable.sealing import (
     room_key_of,
     subkey,
 )
+from tests.support.hostile import short_bodies
 from tests.support.libsodium import Sodium
 
 VECTORS: dict[str, Any] = json.loads(Path(__file__).with_name("sealed-vectors.json").read_text())
@@ -214,13 +215,9 @@ def test_no_body_raises(kind: int, body: bytes, count: int) -> None:
 
 
 def test_no_length_and_no_count_raise() -> None:
-    """Every length near those of the fixed parts, with every count that is near an allowed one."""
-    for kind, length, count in product((DATA, NACK, SESSION, BYE), range(80), range(20)):
-        for at in (4, 8, 33):
-            body = bytearray(length)
-            body[at : at + 1] = bytes([count])[: len(body[at : at + 1])]
-            packet = CODEC.open(CODEC.pack(kind, 0, MEL, 0, 0, bytes(body)))
-            assert packet == "body" or isinstance(packet, tuple), (kind, length, count, at)
+    for kind, body in product((DATA, NACK, SESSION, BYE), short_bodies()):
+        packet = CODEC.open(CODEC.pack(kind, 0, MEL, 0, 0, body))
+        assert packet == "body" or isinstance(packet, tuple), (kind, body)
 
 
 def test_names_beyond_their_number_are_no_session() -> None:
