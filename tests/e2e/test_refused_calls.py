@@ -166,11 +166,10 @@ def test_all_optional_options_at_once(crew: Crew, tmp_path: Path, number: int) -
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("number", NUMBERS, ids=[errno.errorcode[number] for number in NUMBERS])
 @pytest.mark.parametrize("name", OPTIONS)
-def test_an_option_alone(crew: Crew, tmp_path: Path, name: str) -> None:
-    """The numbers take turns: above each is given for all options."""
+def test_an_option_alone(crew: Crew, tmp_path: Path, name: str, number: int) -> None:
     level, option = OPTIONS[name]
-    number = NUMBERS[list(OPTIONS).index(name) % len(NUMBERS)]
     rules = [f"{call}/{level}/{option}:{number}" for call in ("setsockopt", "getsockopt")]
     scene(crew, refusing(tmp_path / "box", *rules))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 from pathlib import Path
 
@@ -150,7 +151,7 @@ def test_a_server_signed_by_the_given_authority_is_accepted(files: Files) -> Non
     [
         ("other", "server", "localhost", "unable to get local issuer certificate"),
         ("ca", "expired", "localhost", "certificate has expired"),
-        ("ca", "other", "localhost", "signed certificate"),  # "self signed" in OpenSSL 1.1
+        ("ca", "other", "localhost", "self[- ]signed certificate"),  # OpenSSL 3, and 1.1
         ("ca", "server", "example.org", "Hostname mismatch"),
     ],
 )
@@ -165,7 +166,7 @@ def test_other_servers_are_refused(
     wire.to_far += wire.near.send(b"secret")
     wire.run()
     assert wire.near.state is FAILED
-    assert wire.near.failure is not None and why in wire.near.failure
+    assert wire.near.failure is not None and re.search(why, wire.near.failure)
     assert wire.far.state is FAILED, "it was told by an alert"
     assert wire.read_far == b"", "nothing of ours left"
 
